@@ -1,0 +1,61 @@
+# `make run` serves a page at http://localhost:4000, `make test` runs all tests. Both install what is missing.
+
+export LC_ALL := $(if $(LC_ALL),$(LC_ALL),C.UTF-8)
+
+PORT ?= 4000
+ARGS ?=
+WHAT ?=
+
+.PHONY: help run test build setup check format bench clean install
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make run       build, and serve a page at http://localhost:4000 (PORT=5000, ARGS="examples/hello_world.exs")'
+	@echo 'make test      build, and run all tests: the C tests, then the Elixir tests'
+	@echo 'make build     build sparx_port and the Elixir code'
+	@echo 'make check     formatting, static analysis, which part includes which, compiler warnings'
+	@echo 'make format    format the C and the Elixir code'
+	@echo 'make bench     measure beside nginx and Cowboy (WHAT=hello for one workload; WHAT=list names them)'
+	@echo 'make install   copy sparx_port to PREFIX/bin (PREFIX=/usr/local)'
+	@echo 'make setup     only install the packages that `make test` needs'
+	@echo 'make clean     remove what was built'
+	@echo
+	@echo 'More for the C program alone: make -C port help'
+
+run:
+	@scripts/setup run
+	@scripts/run --port $(PORT) $(ARGS)
+
+test:
+	@scripts/setup test
+	@mix compile
+	@$(MAKE) --no-print-directory -C port test -j$$(nproc)
+	@mix test
+
+setup:
+	@scripts/setup test
+
+build:
+	@scripts/setup run
+	@mix compile
+
+check:
+	@$(MAKE) --no-print-directory -C port check
+	@mix format --check-formatted
+	@mix compile --warnings-as-errors
+
+format:
+	@$(MAKE) --no-print-directory -C port format
+	@mix format
+
+bench:
+	@scripts/setup bench
+	@MIX_ENV=prod mix compile
+	@/usr/bin/python3 bench/run.py $(WHAT)
+
+install:
+	@$(MAKE) --no-print-directory -C port install
+
+clean:
+	@$(MAKE) --no-print-directory -C port clean
+	@rm -rf _build

@@ -1,0 +1,181 @@
+"""The servers under test: how each is started, and which processes it consists of."""
+
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import machine
+
+HERE = pathlib.Path(__file__).resolve().parent
+REPO = HERE.parent.parent
+CACHE = HERE.parent / "_cache"
+BODY = "Hello, world!\n"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def unpacked(package, *inside):
+    """The folder of a Debian package's files, unpacked into the cache; the package itself is never installed."""
+    folder = CACHE / package
+    if not folder.is_dir():
+        CACHE.mkdir(exist_ok=True)
+        download(package)
+        archive = max(CACHE.glob(f"{package}_*.deb"))
+        subprocess.run(["dpkg", "-x", archive, folder], check=True)
+        archive.unlink()
+    found = sorted(folder.glob("/".join(inside)))
+    if not found:
+        raise SystemExit(f"bench: {package} has no {'/'.join(inside)}")
+    return found
+
+
+def download(package):
+    fetch = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package]
+    if subprocess.run(fetch, cwd=CACHE, check=False).returncode != 0:
+        raise SystemExit(f"bench: the package {package} cannot be fetched; try apt-get update")
+
+
+class Server:
+    """A server in processes of its own. `roles` names those whose CPU time is told apart: {role: command name}."""
+
+    name = ""
+    roles = {}
+
+    def __init__(self):
+        self.port = free_port()
+        self.folder = tempfile.TemporaryDirectory(prefix="sparx-bench-")
+        self.log = open(pathlib.Path(self.folder.name) / "log", "w+")
+        self.process = subprocess.Popen(
+            self.command(), stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=os.environ | self.environment()
+        )
+        self._wait()
+
+    def command(self):
+        raise NotImplementedError
+
+    def environment(self):
+        return {}
+
+    def _wait(self):
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        self.log.seek(0)
+        raise SystemExit(f"bench: {self.name} does not listen:\n{self.log.read()[-2000:]}")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+        self.folder.cleanup()
+
+    def url(self, path="/"):
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def pids(self):
+        return [self.process.pid] + machine.descendants(self.process.pid)
+
+    def rss(self):
+        """Resident memory of all its processes, in bytes."""
+        total = 0
+        for pid in self.pids():
+            try:
+                total += machine.rss(pid)
+            except OSError:
+                pass
+        return total
+
+    def cpu(self):
+        """{role: CPU seconds so far}"""
+        pids = self.pids()
+        return {
+            role: sum(machine.cpu_seconds(pid) for pid in pids if machine.command(pid).startswith(comm))
+            for role, comm in self.roles.items()
+        }
+
+    def with_cpu(self, measure):
+        """measure() -> its figures, with the CPU time of each role per request, in µs."""
+        before = self.cpu()
+        figures = measure()
+        after = self.cpu()
+        for role in self.roles:
+            figures[f"cpu_{role}"] = (after[role] - before[role]) / max(1, figures["requests"]) * 1e6
+        return figures
+
+
+class Sparx(Server):
+    name = "sparx"
+    roles = {"VM": "beam.smp", "port": "sparx_port"}
+
+    def command(self):
+        beams = REPO / "_build/prod/lib/sparx/ebin"
+        return ["elixir", "-pa", beams, HERE / "sparx.exs", str(self.port)]
+
+
+class Nginx(Server):
+    name = "nginx"
+    roles = {"nginx": "nginx"}
+
+    def command(self):
+        binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin") or unpacked("nginx", "usr/sbin/nginx")[0]
+        config = (HERE / "nginx.conf").read_text()
+        config = config.replace("@FOLDER@", self.folder.name).replace("@PORT@", str(self.port)).replace("@BODY@", BODY.strip())
+        file = pathlib.Path(self.folder.name) / "nginx.conf"
+        file.write_text(config)
+        return [binary, "-p", self.folder.name, "-c", file, "-e", pathlib.Path(self.folder.name) / "error.log"]
+
+
+class Cowboy(Server):
+    name = "cowboy"
+    roles = {"VM": "beam.smp"}
+
+    def command(self):
+        beams = [
+            unpacked("rabbitmq-server", "usr/lib/rabbitmq/lib/*/plugins", f"{library}-[0-9]*/ebin")[0]
+            for library in ("cowboy", "cowlib", "ranch")
+        ]
+        paths = [word for folder in beams for word in ("-pa", folder)]
+        return ["elixir", *paths, HERE / "cowboy.exs", str(self.port)]
+
+
+CLASSES = [Sparx, Nginx, Cowboy]
+NAMES = [kind.name for kind in CLASSES]
+
+
+class Group:
+    """Several servers that run at the same time, as a context manager."""
+
+    def __init__(self, names):
+        self.names = names
+        self.servers = []
+
+    def __enter__(self):
+        try:
+            for kind in CLASSES:
+                if kind.name in self.names:
+                    self.servers.append(kind())
+        except BaseException:
+            self.__exit__()
+            raise
+        return self.servers
+
+    def __exit__(self, *_error):
+        for server in self.servers:
+            server.stop()

@@ -1,0 +1,42 @@
+"""What the upload and the download have in common."""
+
+import time
+
+import machine
+import report
+
+
+def timed(server, size, transfer):
+    """Runs transfer() -> whether it was whole; returns rate, memory growth, CPU seconds per GiB by role."""
+    before = server.cpu()
+    started = time.monotonic()
+    with machine.MemoryWatch(server) as memory:
+        whole = transfer()
+    seconds = time.monotonic() - started
+    after = server.cpu()
+    figures = {"mib_per_s": size / 2**20 / seconds, "growth": memory.growth, "errors": 0 if whole else 1}
+    for role in server.roles:
+        figures[f"cpu_{role}"] = (after[role] - before[role]) / (size / 2**30)
+    return figures
+
+
+def table(title, results):
+    base = {name: report.median(results[name], "mib_per_s") for name in results}
+    rows = []
+    for name in results:
+        figures = report.medians(results[name])
+        worst = max(result["growth"] for result in results[name])
+        errors = sum(result["errors"] for result in results[name])
+        cpu = ", ".join(f"{key[4:]} {value:.2f}" for key, value in figures.items() if key.startswith("cpu_"))
+        rows.append(
+            [
+                name,
+                report.count(figures["mib_per_s"]) + (f" ({errors} not whole)" if errors else ""),
+                report.ratio(figures["mib_per_s"], base.get("cowboy")),
+                report.mebibytes(figures["growth"]),
+                report.mebibytes(worst),
+                cpu,
+            ]
+        )
+    columns = ["server", "MiB/s", "of Cowboy", "memory growth", "worst", "CPU s/GiB"]
+    return report.Table(title, columns, rows, results)

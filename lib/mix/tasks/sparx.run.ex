@@ -1,0 +1,154 @@
+defmodule Mix.Tasks.Sparx.Run do
+  @shortdoc "Serves a handler, or a default page, with Sparx"
+
+  @moduledoc """
+  Serves a handler with Sparx, until Ctrl-C or SIGTERM.
+
+      mix sparx.run                            # a default page at http://localhost:4000
+      mix sparx.run examples/hello_world.exs   # the module in this file that has handle/1
+      mix sparx.run --handler MyApp.Web        # a module of this project
+
+  ## Options
+
+    * `--handler` - the module that serves the requests. With a file: which of its modules
+    * `--port` - the port to listen on, 4000 unless given; 0 takes a free one
+    * `--host` - the address to listen on
+    * `--workers` - how many requests are worked on at the same time
+    * `--ports` - how many `sparx_port` programs share the port, one for each core they may use
+
+  An option that does not exist, a file without a handler, or a port that is already in use gives one line on standard
+  error and exit status 1.
+  """
+
+  use Mix.Task
+
+  @switches [handler: :string, port: :integer, host: :string, workers: :integer, ports: :integer]
+  @drain_deadline 5_000
+
+  @impl Mix.Task
+  def run(arguments) do
+    {options, file} = parse(arguments)
+    Mix.Task.run("app.start")
+    {module, handler} = handler(file, options[:handler])
+
+    server =
+      start(
+        [handler: handler, name: __MODULE__] ++ Keyword.merge([port: 4000], Keyword.delete(options, :handler))
+      )
+
+    System.trap_signal(:sigterm, fn -> stop(server) end)
+    Mix.shell().info("Sparx serves #{inspect(module)} at #{url(Sparx.info(server))}")
+    unless iex?(), do: wait(server)
+  end
+
+  defp parse(arguments) do
+    case OptionParser.parse(arguments, strict: @switches) do
+      {options, [], []} -> {options, nil}
+      {options, [file], []} -> {options, file}
+      {_options, [_file, extra | _], []} -> Mix.raise("one file at most, and #{extra} is another")
+      {_options, _files, [{name, nil} | _]} -> Mix.raise(wrong_option(name))
+      {_options, _files, [{name, value} | _]} -> Mix.raise("#{name} does not take #{inspect(value)}")
+    end
+  end
+
+  defp wrong_option("--" <> name = option) do
+    known = for {switch, _type} <- @switches, do: Atom.to_string(switch)
+    if name in known, do: "#{option} needs a value", else: unknown_option(option)
+  end
+
+  defp wrong_option(option), do: unknown_option(option)
+
+  defp unknown_option(option) do
+    known = Enum.map_join(@switches, ", ", fn {switch, _type} -> "--#{switch}" end)
+    "unknown option #{option} (there are #{known})"
+  end
+
+  # The handler: {the module that is named, what handles}
+
+  defp handler(nil, nil), do: {Sparx.DefaultPage, &Sparx.DefaultPage.handle(&1, __MODULE__)}
+
+  defp handler(file, name) do
+    module = module(file, name)
+    {module, module}
+  end
+
+  defp module(nil, name) do
+    module = Module.concat([name])
+    unless Code.ensure_loaded?(module), do: Mix.raise("there is no module #{inspect(module)}")
+    unless handler?(module), do: Mix.raise("#{inspect(module)} has no handle/1")
+    module
+  end
+
+  defp module(file, name) do
+    unless File.regular?(file), do: Mix.raise("there is no file #{file}")
+    choose(for({module, _binary} <- compile(file), handler?(module), do: module), file, name)
+  end
+
+  defp choose([], file, _name), do: Mix.raise("#{file} has no module with handle/1")
+  defp choose([module], _file, nil), do: module
+
+  defp choose(modules, file, nil) do
+    Mix.raise("#{file} has several modules with handle/1 (#{names(modules)}): choose one with --handler")
+  end
+
+  defp choose(modules, file, name) do
+    module = Module.concat([name])
+    unless module in modules, do: Mix.raise("#{file} has no #{name} with handle/1, but #{names(modules)}")
+    module
+  end
+
+  defp names(modules), do: Enum.map_join(modules, ", ", &inspect/1)
+
+  defp handler?(module), do: function_exported?(module, :handle, 1)
+
+  defp compile(file) do
+    Code.compile_file(file)
+  rescue
+    error -> Mix.raise("#{file} does not compile: " <> one_line(Exception.message(error)))
+  end
+
+  # The server
+
+  defp start(options) do
+    # A server that cannot start says so in its answer; the exit signal that comes with it says it twice.
+    Process.flag(:trap_exit, true)
+
+    case start_link(options) do
+      {:ok, server} -> server
+      {:error, reason} -> Mix.raise(one_line(explain(reason)))
+    end
+  end
+
+  defp start_link(options) do
+    Sparx.start_link(options)
+  rescue
+    error in ArgumentError -> {:error, error}
+  end
+
+  defp explain(%{__exception__: true} = error), do: Exception.message(error)
+  defp explain(reason) when is_binary(reason), do: reason
+  defp explain(reason), do: "cannot start: #{inspect(reason)}"
+
+  defp one_line(text), do: text |> String.split("\n", trim: true) |> Enum.map_join(" ", &String.trim/1)
+
+  defp wait(server) do
+    receive do
+      {:EXIT, ^server, reason} when reason in [:normal, :shutdown] -> :ok
+      {:EXIT, ^server, reason} -> Mix.raise("the server has stopped: #{one_line(inspect(reason))}")
+    end
+  end
+
+  # Runs before the VM's own answer to SIGTERM, which is to stop in order.
+  defp stop(server) do
+    Sparx.drain(server, @drain_deadline)
+    :ok
+  end
+
+  defp iex?, do: Code.ensure_loaded?(IEx) and IEx.started?()
+
+  defp url(%{address: "unix:" <> _ = address}), do: address
+  defp url(%{address: address, port: port}), do: "http://#{host(address)}:#{port}"
+
+  defp host(any) when any in ["0.0.0.0", "::"], do: "localhost"
+  defp host(address), do: if(String.contains?(address, ":"), do: "[#{address}]", else: address)
+end

@@ -1,0 +1,148 @@
+defmodule Sparx do
+  @moduledoc """
+  An HTTP server whose sockets live in a C program, and whose requests come when they are asked for.
+
+      children = [{Sparx, port: 4000, handler: MyApp.Web}]
+
+  or, with a function:
+
+      {:ok, server} = Sparx.start_link(port: 4000, handler: &MyApp.web/1)
+
+  See `Sparx.Handler` for what answers, `Sparx.Request` and `Sparx.Response` for what it does that with, and
+  `Sparx.Config` for all options.
+
+  ## As a producer
+
+  Without `:handler` the server is a producer of the GenStage protocol, and consumers of one's own subscribe to
+  it; an event is a `Sparx.Request`:
+
+      {:ok, producer} = Sparx.start_link(port: 4000)
+      GenStage.sync_subscribe(consumer, to: producer, max_demand: 1, min_demand: 0)
+
+  Demand is "so many requests may be worked on now". A consumer that asks for more than it works on at a time
+  has the rest wait in its mailbox. With `ports: n` there are n producers, see `producers/1`.
+  """
+
+  alias Sparx.{Config, Server, StartError}
+
+  @typedoc "What `start_link/1` returned, or the name that was given."
+  @type server :: GenServer.server()
+
+  @doc """
+  Starts a server: with a handler, or with several ports, a supervisor of all that; else a producer.
+
+  The port is listening when this returns. `{:error, %Sparx.StartError{}}` tells why not; wrong options raise
+  `ArgumentError`.
+  """
+  @spec start_link(keyword) :: {:ok, pid} | {:error, StartError.t() | {:already_started, pid} | term}
+  def start_link(options) do
+    case options |> Config.new!() |> start() do
+      {:ok, pid} -> {:ok, pid}
+      {:error, reason} -> {:error, StartError.unwrap(reason)}
+    end
+  end
+
+  defp start(%{handler: nil, ports: 1} = config), do: Server.start_link({config, nil})
+  defp start(config), do: Sparx.Supervisor.start_link(config)
+
+  @doc """
+  A child specification, for `{Sparx, options}` in a list of children.
+
+  On shutdown a server stops accepting and answers what is in flight, for at most the option `:drain_timeout`.
+  """
+  @spec child_spec(keyword) :: Supervisor.child_spec()
+  def child_spec(options) do
+    config = Config.new!(options)
+
+    %{
+      id: Keyword.get(options, :name) || __MODULE__,
+      start: {__MODULE__, :start_link, [options]},
+      type: if(config.handler == nil and config.ports == 1, do: :worker, else: :supervisor),
+      restart: :transient,
+      shutdown: Config.limit(config, :drain_timeout) + 30_000
+    }
+  end
+
+  @doc """
+  The producers of a server, one for each of its port programs.
+  """
+  @spec producers(server) :: [pid]
+  def producers(server) do
+    pid = whereis(server)
+
+    case Registry.lookup(Sparx.Registry, pid) do
+      [{^pid, table}] -> Sparx.Supervisor.servers(table)
+      [] -> [pid]
+    end
+  end
+
+  @doc """
+  What a server is doing.
+
+    * `address`, `port`: of its first listener, as it was bound
+    * `listeners`: all of them, each with `address` and `port`
+    * `ports`: for each port program a map with `server` (its producer), `os_pid`, `version`, `features`, `sandbox`,
+      `limits` (by name, as in force), `phase` (`:running`, `:draining` or `:restarting`), `restarts`; of the consumers
+      `subscriptions`, `demand` (asked for and not yet given), `surplus` (demand that was taken back when the
+      port had it already), `streams` (requests in work), `waiting` (for demand, since it was taken back); and
+      `figures`: those of PROTOCOL.md, section 8, such as `connections`, `queued` or `shed`, or nil while it is restarting
+  """
+  @spec info(server) :: %{
+          address: binary,
+          port: :inet.port_number(),
+          listeners: [%{address: binary, port: :inet.port_number()}],
+          ports: [map]
+        }
+  def info(server) do
+    ports = server |> producers() |> Enum.map(&Server.info/1)
+    [%{listeners: [first | _] = listeners} | _] = ports
+    %{address: first.address, port: first.port, listeners: listeners, ports: ports}
+  end
+
+  @doc """
+  Ends a server in good order: it stops accepting, closes idle connections, answers what is in flight with
+  `connection: close`, and ends, at the latest after `timeout` ms.
+
+  Consumers are told `{:cancel, {:shutdown, :drained}}`, which lets those of GenStage live that subscribed with
+  `cancel: :transient`. `{:error, {:cut, n}}` if `n` connections had to be cut at the end of the time.
+  """
+  @spec drain(server, timeout :: non_neg_integer) :: :ok | {:error, {:cut, pos_integer}}
+  def drain(server, timeout \\ 30_000) do
+    pid = whereis(server)
+    answer = pid |> producers() |> drain_all(timeout)
+    stop_supervisor(Registry.lookup(Sparx.Registry, pid), pid)
+    answer
+  end
+
+  defp drain_all(producers, timeout) do
+    producers
+    |> Enum.map(&Task.async(fn -> drain_one(&1, timeout) end))
+    |> Task.await_many(:infinity)
+    |> Enum.reduce(:ok, &worse/2)
+  end
+
+  defp drain_one(producer, timeout) do
+    Server.drain(producer, timeout)
+  catch
+    :exit, _has_ended -> :ok
+  end
+
+  defp worse(:ok, answer), do: answer
+  defp worse(cut, :ok), do: cut
+  defp worse({:error, {:cut, m}}, {:error, {:cut, n}}), do: {:error, {:cut, m + n}}
+
+  defp stop_supervisor([], _pid), do: :ok
+
+  defp stop_supervisor([_], pid) do
+    Supervisor.stop(pid, :shutdown)
+  catch
+    :exit, _has_ended -> :ok
+  end
+
+  defp whereis(server) do
+    case GenServer.whereis(server) do
+      pid when is_pid(pid) -> pid
+      _ -> exit({:noproc, {__MODULE__, :whereis, [server]}})
+    end
+  end
+end

@@ -1,0 +1,290 @@
+defmodule Sparx.Config do
+  @moduledoc """
+  The options of a server: what may be given, what it means, and what is taken if it is not given.
+
+  | option | default | meaning |
+  | --- | --- | --- |
+  | `:handler` | none | who answers: a module with `handle/1` (see `Sparx.Handler`), a function of one argument, or `{module, function}`. Without it the server is a producer alone, for consumers of one's own |
+  | `:port` | `4000` | TCP port; `0` takes any free one, and `Sparx.info/1` tells which |
+  | `:host` | `"0.0.0.0"` | the address to listen on: text, an `:inet` tuple, `"unix:PATH"` or `{:local, path}`. `:ip` is another name of it |
+  | `:listeners` | one of `:host`, `:port` | several addresses: a list of keyword lists with `:host` (or `:ip`), `:port`, and if wanted `:backlog` (1024), `:ipv6_only` (false), `:reuse_port` (false) |
+  | `:ports` | `1` | port programs, each with its own thread and its own listening sockets (`SO_REUSEPORT`) |
+  | `:workers` | `128` | processes that run the handler, in all; so many requests are in work at once |
+  | `:name` | none | what the server is registered as: as for `GenServer` |
+  | `:server` | `"sparx"` | the Server header of every response; `nil` for none |
+  | `:telemetry` | none | `fun.(event, measurements, metadata)`, called for each event; see `Sparx.Telemetry` |
+  | `:claim_timeout` | `:infinity` | ms in which a request that was handed to a consumer must be claimed, answered or read, else its client gets a 500; see `Sparx.Request.claim/1` |
+  | `:executable` | found | path of `sparx_port`; else the application's `config :sparx, executable: path`, else that of the library |
+
+  All limits and timeouts of the port program are options too, by the same names. A request that arrives
+  when the consumers have taken back their demand waits by `:max_queue` and `:queue_timeout` as well.
+
+  | option | default | range | unit | meaning |
+  | --- | --- | --- | --- | --- |
+  #{Enum.map_join(Sparx.Config.Limits.all(), "\n", fn {name, default, min, max, unit, meaning} -> "| `#{inspect(name)}` | #{default} | #{min} – #{max} | #{unit} | #{meaning} |" end)}
+  """
+
+  alias Sparx.Config.Limits
+
+  @own [
+    :handler,
+    :port,
+    :host,
+    :ip,
+    :listeners,
+    :ports,
+    :workers,
+    :name,
+    :server,
+    :telemetry,
+    :claim_timeout,
+    :executable,
+    :opener
+  ]
+  @listener_keys [:host, :ip, :port, :backlog, :ipv6_only, :reuse_port]
+
+  defstruct handler: nil,
+            listeners: [],
+            ports: 1,
+            workers: 128,
+            name: nil,
+            server: "sparx",
+            telemetry: nil,
+            claim_timeout: :infinity,
+            executable: nil,
+            opener: nil,
+            limits: %{}
+
+  @typedoc "An address to listen on, as HELLO carries it."
+  @type listener :: %{
+          required(:address) => binary,
+          required(:port) => :inet.port_number(),
+          optional(:backlog) => pos_integer,
+          optional(:ipv6_only) => boolean,
+          optional(:reuse_port) => boolean
+        }
+
+  @typedoc "Options that were checked. `limits` has those that were given of the port program's."
+  @type t :: %__MODULE__{
+          handler: (Sparx.Request.t() -> term) | nil,
+          listeners: [listener],
+          ports: pos_integer,
+          workers: pos_integer,
+          name: GenServer.name() | nil,
+          server: binary | nil,
+          telemetry: Sparx.Telemetry.listener() | nil,
+          claim_timeout: timeout,
+          executable: binary | nil,
+          opener: (t -> port | pid) | nil,
+          limits: %{optional(atom) => non_neg_integer}
+        }
+
+  @doc """
+  Checks options.
+
+  Raises `ArgumentError`, whose message names the option, what was given and what is expected.
+  """
+  @spec new!(keyword) :: t
+  def new!(options) do
+    Keyword.keyword?(options) ||
+      raise ArgumentError, "expected the options as a keyword list, got: #{inspect(options)}"
+
+    {limits, own} = Enum.split_with(options, fn {key, _} -> Limits.known?(key) end)
+    limits = Map.new(limits, &limit!/1)
+
+    own
+    |> Enum.reduce(%__MODULE__{limits: limits}, &put!/2)
+    |> Map.put(:listeners, listeners!(own))
+    |> check_frame!()
+    |> check_unix!()
+  end
+
+  @doc "The value in force of one of the port program's limits."
+  @spec limit(t, atom) :: non_neg_integer
+  def limit(config, name), do: Map.get_lazy(config.limits, name, fn -> Limits.default(name) end)
+
+  @doc "The options of HELLO (PROTOCOL.md, section 7) for one port program of the server."
+  @spec hello(t, report :: boolean) :: map
+  def hello(config, report) do
+    Map.merge(config.limits, %{
+      listeners: Enum.map(config.listeners, &share(&1, config.ports)),
+      server: config.server,
+      report: report
+    })
+  end
+
+  @doc "A listener's address as people write it."
+  @spec address(listener) :: binary
+  def address(%{address: "unix:" <> _ = address}), do: address
+
+  def address(%{address: address, port: port}),
+    do: if(String.contains?(address, ":"), do: "[#{address}]:#{port}", else: "#{address}:#{port}")
+
+  defp share(listener, 1), do: listener
+  defp share(listener, _ports), do: Map.put(listener, :reuse_port, true)
+
+  # ── one option ─────────────────────────────────────────────────────────────────────────────────────
+
+  defp limit!({name, value}) do
+    {min, max} = Limits.range(name)
+
+    if is_integer(value) and value in min..max,
+      do: {name, value},
+      else: bad!(name, value, "an integer from #{min} to #{max} (#{Limits.unit(name)})")
+  end
+
+  defp put!({:handler, value}, config), do: %{config | handler: handler!(value)}
+  defp put!({:ports, n}, config) when is_integer(n) and n in 1..1024, do: %{config | ports: n}
+  defp put!({:ports, value}, _), do: bad!(:ports, value, "an integer from 1 to 1024")
+
+  defp put!({:workers, n}, config) when is_integer(n) and n in 1..1_000_000, do: %{config | workers: n}
+  defp put!({:workers, value}, _), do: bad!(:workers, value, "an integer from 1 to 1000000")
+
+  defp put!({:name, nil}, config), do: config
+  defp put!({:name, name}, config) when is_atom(name), do: %{config | name: name}
+  defp put!({:name, {:global, _} = name}, config), do: %{config | name: name}
+  defp put!({:name, {:via, module, _} = name}, config) when is_atom(module), do: %{config | name: name}
+  defp put!({:name, value}, _), do: bad!(:name, value, "an atom, {:global, term} or {:via, module, term}")
+
+  defp put!({:server, none}, config) when none in [nil, false], do: %{config | server: nil}
+  defp put!({:server, text}, config) when is_binary(text), do: %{config | server: text}
+  defp put!({:server, value}, _), do: bad!(:server, value, "a string, or nil")
+
+  defp put!({:telemetry, nil}, config), do: config
+  defp put!({:telemetry, fun}, config) when is_function(fun, 3), do: %{config | telemetry: fun}
+  defp put!({:telemetry, value}, _), do: bad!(:telemetry, value, "a function of three arguments")
+
+  defp put!({:claim_timeout, ms}, config) when ms == :infinity or (is_integer(ms) and ms > 0),
+    do: %{config | claim_timeout: ms}
+
+  defp put!({:claim_timeout, value}, _),
+    do: bad!(:claim_timeout, value, "a positive integer of milliseconds, or :infinity")
+
+  defp put!({:executable, nil}, config), do: config
+  defp put!({:executable, path}, config) when is_binary(path), do: %{config | executable: path}
+  defp put!({:executable, value}, _), do: bad!(:executable, value, "a path")
+
+  # For tests: a process in the place of the port program.
+  defp put!({:opener, fun}, config) when is_function(fun, 1), do: %{config | opener: fun}
+  defp put!({key, _value}, config) when key in [:port, :host, :ip, :listeners], do: config
+  defp put!({key, _value}, _config), do: unknown!(key, "option", @own ++ Limits.names())
+
+  defp handler!(nil), do: nil
+  defp handler!(fun) when is_function(fun, 1), do: fun
+
+  defp handler!({module, function}) when is_atom(module) and is_atom(function),
+    do: exported!(module, function)
+
+  defp handler!(module) when is_atom(module), do: exported!(module, :handle)
+
+  defp handler!(value),
+    do: bad!(:handler, value, "a module with handle/1, a function of one argument or {module, function}")
+
+  defp exported!(module, function) do
+    if Code.ensure_loaded?(module) and function_exported?(module, function, 1),
+      do: Function.capture(module, function, 1),
+      else: bad!(:handler, module, "a module that is there and has #{function}/1")
+  end
+
+  # ── listeners ──────────────────────────────────────────────────────────────────────────────────────
+
+  defp listeners!(options) do
+    case Keyword.fetch(options, :listeners) do
+      {:ok, [_ | _] = list} -> Enum.map(list, &listener!/1)
+      {:ok, value} -> bad!(:listeners, value, "a list of keyword lists, at least one")
+      :error -> [listener!(Keyword.take(options, [:port, :host, :ip]))]
+    end
+  end
+
+  defp listener!(options) do
+    Keyword.keyword?(options) ||
+      bad!(:listeners, options, "keyword lists such as [host: \"::1\", port: 4000]")
+
+    Enum.each(options, fn {key, _} ->
+      key in @listener_keys or unknown!(key, "listener option", @listener_keys)
+    end)
+
+    address = address!(options[:host] || options[:ip] || "0.0.0.0")
+
+    options
+    |> Keyword.take([:backlog, :ipv6_only, :reuse_port])
+    |> Map.new(&listener_option!/1)
+    |> Map.merge(%{address: address, port: port!(address, Keyword.get(options, :port, 4000))})
+  end
+
+  defp listener_option!({:backlog, n}) when is_integer(n) and n > 0, do: {:backlog, n}
+  defp listener_option!({:backlog, value}), do: bad!(:backlog, value, "a positive integer")
+  defp listener_option!({key, flag}) when is_boolean(flag), do: {key, flag}
+  defp listener_option!({key, value}), do: bad!(key, value, "true or false")
+
+  defp address!({:local, path}) when is_binary(path) and path != "", do: "unix:" <> path
+  defp address!("localhost"), do: "127.0.0.1"
+  defp address!("unix:" <> path = address) when path != "", do: address
+  defp address!(text) when is_binary(text), do: text |> parse() |> address!(text)
+  defp address!(ip) when is_tuple(ip), do: ip |> ntoa() |> address!(ip)
+  defp address!(value), do: address!(:error, value)
+
+  defp address!({:ok, address}, _given), do: address
+
+  defp address!(:error, given),
+    do: bad!(:host, given, "an IPv4 or IPv6 address, \"unix:PATH\" or {:local, path}")
+
+  defp parse(text) do
+    case :inet.parse_strict_address(String.to_charlist(text)) do
+      {:ok, _ip} -> {:ok, text}
+      {:error, _} -> :error
+    end
+  end
+
+  defp ntoa(ip) do
+    case :inet.ntoa(ip) do
+      {:error, _} -> :error
+      text -> {:ok, List.to_string(text)}
+    end
+  end
+
+  defp port!("unix:" <> _path, _port), do: 0
+  defp port!(_address, port) when is_integer(port) and port in 0..65_535, do: port
+  defp port!(_address, value), do: bad!(:port, value, "an integer from 0 to 65535")
+
+  # ── options that must fit each other ───────────────────────────────────────────────────────────────
+
+  defp check_frame!(config) do
+    least = limit(config, :window) + 65_536
+
+    cond do
+      limit(config, :max_frame) >= least ->
+        config
+
+      Map.has_key?(config.limits, :max_frame) ->
+        bad!(:max_frame, config.limits.max_frame, "at least #{least}")
+
+      true ->
+        put_in(config.limits[:max_frame], least)
+    end
+  end
+
+  defp check_unix!(%{ports: 1} = config), do: config
+
+  defp check_unix!(config) do
+    case Enum.find(config.listeners, &match?("unix:" <> _, &1.address)) do
+      nil -> config
+      _listener -> bad!(:ports, config.ports, "1 where a listener is a unix socket, which cannot be shared")
+    end
+  end
+
+  defp bad!(option, value, expected),
+    do:
+      raise(
+        ArgumentError,
+        "invalid value for option #{inspect(option)}: #{inspect(value)}, expected #{expected}"
+      )
+
+  defp unknown!(key, what, known) do
+    near = known |> List.delete(:opener) |> Enum.filter(&near?(&1, key)) |> Enum.map(&inspect/1)
+    hint = if near == [], do: "", else: "; did you mean #{Enum.join(near, " or ")}?"
+    raise ArgumentError, "unknown #{what} #{inspect(key)}#{hint}"
+  end
+
+  defp near?(known, key), do: String.jaro_distance(to_string(known), to_string(key)) > 0.82
+end

@@ -1,0 +1,49 @@
+defmodule Sparx.StartError do
+  @moduledoc """
+  Why a server could not start, as `{:error, %Sparx.StartError{}}` from `Sparx.start_link/1`.
+
+  `reason` is one of
+
+  | reason | meaning |
+  | --- | --- |
+  | `:address` | a listener could not be bound; `field` names it |
+  | `:option` | the port refused an option; `field` names it |
+  | `:executable` | the program `sparx_port` is not there, or cannot be run |
+  | `:exit` | the port ended before it was ready |
+  | `:timeout` | the port did not answer |
+  | `:protocol` | the port speaks another version, or not at all |
+  """
+
+  defexception [:reason, :field, :message]
+
+  @type t :: %__MODULE__{
+          reason: :address | :option | :executable | :exit | :timeout | :protocol,
+          field: binary | nil,
+          message: binary
+        }
+
+  @doc false
+  def new(reason, message, field \\ nil),
+    do: %__MODULE__{reason: reason, message: message, field: field}
+
+  @doc false
+  # The reason that a supervisor or a server gives for not having started, without its wrapping.
+  def unwrap({:shutdown, reason}), do: unwrap(reason)
+  def unwrap({:failed_to_start_child, _id, reason}), do: unwrap(reason)
+  def unwrap(reason), do: reason
+end
+
+defmodule Sparx.BodyError do
+  @moduledoc """
+  A request's body could not be read to its end: `reason` is `:closed` (the client has gone, or the port
+  program) or `:timeout`.
+  """
+
+  defexception [:reason]
+
+  @type t :: %__MODULE__{reason: :closed | :timeout}
+
+  @impl Exception
+  def message(%{reason: :timeout}), do: "the client did not send its request body in time"
+  def message(%{reason: :closed}), do: "the client closed the connection before its request body was complete"
+end

@@ -1,0 +1,189 @@
+defmodule Sparx.Frame do
+  @moduledoc """
+  The messages that cross between the server and its port program, as bytes and as tuples: a pure codec.
+
+  PROTOCOL.md is normative. A frame's payload is one or more messages, one after the other, and each is a
+  msgpack array `[kind, field, ...]`. The length before a frame is written and read by the runtime
+  (`{:packet, 4}`).
+
+  Messages to the port are made by a function for each kind, which gives iodata; several of them in a list
+  are the payload of one frame. Messages from the port are taken off a payload by `decode/1`.
+  """
+
+  alias Sparx.Frame.Term
+  alias Sparx.Headers
+
+  @version 1
+
+  @typedoc "A stream's number: chosen by the port, never used again in the life of the port process."
+  @type stream :: non_neg_integer
+
+  @typedoc "What `decode/1` gives. `fields` are pairs of name and value, in the order of the message."
+  @type message ::
+          {:ready, version :: pos_integer, info :: map}
+          | {:request, stream, head :: binary}
+          | {:body, stream, binary}
+          | {:body_end, stream, trailers :: Headers.t() | nil}
+          | {:room, stream, bytes :: pos_integer}
+          | {:done, stream, report :: [non_neg_integer] | nil}
+          | {:gone, stream, reason :: binary}
+          | {:log, level :: binary, text :: binary}
+          | {:error, kind :: non_neg_integer | nil, stream | nil, field :: binary, rule :: binary,
+             consequence :: binary}
+          | {:figures, tag :: non_neg_integer, map}
+          | {:pong, tag :: non_neg_integer}
+          | {:drained, cut :: non_neg_integer}
+          | {:hangup, stream}
+          | {:unknown, kind :: term}
+
+  @typedoc "Why a payload could not be decoded any further."
+  @type reason :: Term.reason() | :not_a_message | {:malformed, kind :: non_neg_integer}
+
+  @doc "The version of the protocol that this module speaks."
+  @spec version() :: pos_integer
+  def version, do: @version
+
+  # ── to the port ────────────────────────────────────────────────────────────────────────────────────
+
+  @doc "HELLO: the whole configuration, the first message."
+  @spec hello(map) :: iodata
+  def hello(options), do: [<<0x93, 0, @version>>, Term.encode(options)]
+
+  @doc "DEMAND: grants `count` more requests."
+  @spec demand(pos_integer) :: iodata
+  def demand(count), do: [<<0x92, 1>>, Term.int(count)]
+
+  @doc "READ: grants `chunks` more chunks of the request body, of at most `max` bytes each."
+  @spec read(stream, pos_integer, pos_integer) :: iodata
+  def read(stream, chunks, max),
+    do: [<<0x94, 2>>, Term.int(stream), Term.int(chunks), Term.int(max)]
+
+  @doc "DISCARD: the rest of the request body is not wanted."
+  @spec discard(stream) :: iodata
+  def discard(stream), do: [<<0x92, 3>>, Term.int(stream)]
+
+  @doc "RESPOND: a whole response."
+  @spec respond(stream, 200..599, Headers.t(), iodata) :: iodata
+  def respond(stream, status, headers, body) do
+    [
+      <<0x95, 4, Term.int(stream)::binary, 0xCD, status::16>>,
+      Headers.encode(headers),
+      Term.bin_header(IO.iodata_length(body)),
+      body
+    ]
+  end
+
+  @doc "HEAD: begins a streamed response of `length` bytes, or of unknown length."
+  @spec head(stream, 200..599, Headers.t(), non_neg_integer | nil) :: iodata
+  def head(stream, status, headers, length) do
+    [
+      <<0x95, 5, Term.int(stream)::binary, 0xCD, status::16>>,
+      Headers.encode(headers),
+      Term.encode(length)
+    ]
+  end
+
+  @doc "DATA: a part of a streamed response, of `size` bytes."
+  @spec data(stream, iodata, non_neg_integer) :: iodata
+  def data(stream, data, size), do: [<<0x93, 6>>, Term.int(stream), Term.bin_header(size), data]
+
+  @doc "END: completes a streamed response."
+  @spec finish(stream, Headers.t() | nil) :: iodata
+  def finish(stream, nil), do: [<<0x93, 7>>, Term.int(stream), 0xC0]
+  def finish(stream, trailers), do: [<<0x93, 7>>, Term.int(stream), Headers.encode(trailers)]
+
+  @doc "INFORM: an interim response, such as 103 Early Hints (RFC 8297)."
+  @spec inform(stream, 100..199, Headers.t()) :: iodata
+  def inform(stream, status, headers),
+    do: [<<0x94, 8>>, Term.int(stream), Term.int(status), Headers.encode(headers)]
+
+  @doc "ABORT: the handler failed; the client gets `status`, or a cut connection."
+  @spec abort(stream, 400..599) :: iodata
+  def abort(stream, status), do: [<<0x93, 9>>, Term.int(stream), Term.int(status)]
+
+  @doc "DRAIN: no new connections; what is in flight may end within `deadline` ms."
+  @spec drain(non_neg_integer) :: iodata
+  def drain(deadline), do: [<<0x92, 10>>, Term.int(deadline)]
+
+  @doc "STATS: asks for the port's figures; FIGURES answers."
+  @spec stats(non_neg_integer) :: iodata
+  def stats(tag), do: [<<0x92, 11>>, Term.int(tag)]
+
+  @doc "PING: asks for a PONG."
+  @spec ping(non_neg_integer) :: iodata
+  def ping(tag), do: [<<0x92, 12>>, Term.int(tag)]
+
+  # ── from the port ──────────────────────────────────────────────────────────────────────────────────
+
+  @doc """
+  Takes the first message off a payload.
+
+  Binaries in the message are parts of the payload: copy what outlives it. Fields beyond those known are
+  ignored, and a message of a kind that is not known is `{:unknown, kind}`, as PROTOCOL.md, section 2, asks.
+  """
+  @spec decode(binary) :: {:ok, message, rest :: binary} | {:error, reason}
+  # REQUEST and DONE are a request's price: one clause for each width of the stream's number.
+  for {prefix, bits} <- [{<<0xCE>>, 32}, {<<0xCD>>, 16}, {<<0xCC>>, 8}, {<<>>, 8}, {<<0xCF>>, 64}],
+      small = prefix == <<>> do
+    def decode(
+          <<0x93, 65, unquote(prefix), stream::unquote(bits), 0xC5, size::16, head::binary-size(size),
+            rest::binary>>
+        )
+        when not unquote(small) or stream < 0x80,
+        do: {:ok, {:request, stream, head}, rest}
+
+    def decode(
+          <<0x93, 65, unquote(prefix), stream::unquote(bits), 0xC4, size, head::binary-size(size),
+            rest::binary>>
+        )
+        when not unquote(small) or stream < 0x80,
+        do: {:ok, {:request, stream, head}, rest}
+
+    def decode(<<0x93, 69, unquote(prefix), stream::unquote(bits), 0xC0, rest::binary>>)
+        when not unquote(small) or stream < 0x80,
+        do: {:ok, {:done, stream, nil}, rest}
+  end
+
+  def decode(payload) do
+    case Term.decode(payload) do
+      {:ok, [kind | fields], rest} -> with_rest(message(kind, fields), rest)
+      {:ok, _other, _rest} -> {:error, :not_a_message}
+      {:error, reason} -> {:error, reason}
+    end
+  end
+
+  defp with_rest({:error, reason}, _rest), do: {:error, reason}
+  defp with_rest(message, rest), do: {:ok, message, rest}
+
+  defp message(64, [version, info | _]) when is_map(info), do: {:ready, version, info}
+  defp message(65, [stream, head | _]), do: {:request, stream, head}
+  defp message(66, [stream, data | _]), do: {:body, stream, data}
+  defp message(67, [stream, trailers | _]), do: {:body_end, stream, Headers.pairs(trailers)}
+  defp message(68, [stream, bytes | _]), do: {:room, stream, bytes}
+  defp message(69, [stream, report | _]), do: {:done, stream, report}
+  defp message(70, [stream, reason | _]), do: {:gone, stream, reason}
+  defp message(71, [level, text | _]), do: {:log, level, text}
+
+  defp message(72, [kind, stream, field, rule, consequence | _]),
+    do: {:error, kind, stream, field, rule, consequence}
+
+  defp message(73, [tag, figures | _]) when is_map(figures), do: {:figures, tag, figures}
+  defp message(74, [tag | _]), do: {:pong, tag}
+  defp message(75, [cut | _]), do: {:drained, cut}
+  defp message(76, [stream | _]), do: {:hangup, stream}
+  defp message(kind, _fields) when kind in 64..76, do: {:error, {:malformed, kind}}
+  defp message(kind, _fields), do: {:unknown, kind}
+
+  @doc "All messages of a payload, and why it ended if not with its last byte."
+  @spec decode_all(binary) :: {:ok, [message]} | {:error, reason, [message]}
+  def decode_all(payload), do: decode_all(payload, [])
+
+  defp decode_all(<<>>, taken), do: {:ok, Enum.reverse(taken)}
+
+  defp decode_all(payload, taken) do
+    case decode(payload) do
+      {:ok, message, rest} -> decode_all(rest, [message | taken])
+      {:error, reason} -> {:error, reason, Enum.reverse(taken)}
+    end
+  end
+end

@@ -1,0 +1,121 @@
+defmodule Sparx.Headers do
+  @moduledoc """
+  Header fields: a list of pairs of name and value, in the order of the message, duplicates kept.
+
+  Names that come from the port are in lower case. Names are compared without regard to case
+  (RFC 9110, section 5.1).
+  """
+
+  alias Sparx.Frame.Term
+
+  @typedoc "Header or trailer fields."
+  @type t :: [{name :: binary, value :: binary}]
+
+  # PROTOCOL.md, section 1.2: a name's number is its place in this list.
+  @names ~w(
+    accept accept-charset accept-encoding accept-language accept-ranges access-control-allow-origin age allow
+    authorization cache-control connection content-disposition content-encoding content-language
+    content-length content-range
+    content-type cookie date dnt etag expect expires forwarded from host if-match if-modified-since
+    if-none-match if-range if-unmodified-since keep-alive
+    last-modified link location origin pragma priority range referer retry-after sec-ch-ua sec-ch-ua-mobile
+    sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site www-authenticate
+    sec-fetch-user sec-websocket-accept sec-websocket-extensions sec-websocket-key sec-websocket-protocol
+    sec-websocket-version server set-cookie te trailer transfer-encoding upgrade upgrade-insecure-requests
+    user-agent vary x-forwarded-for
+  )
+  @table List.to_tuple(@names)
+  @size tuple_size(@table)
+
+  @doc "The names that have a number, in the order of their numbers."
+  @spec names() :: [binary]
+  def names, do: @names
+
+  @doc "Fields as the port's `fields` array."
+  @spec encode(t) :: iodata
+  def encode([]), do: <<0x90>>
+  def encode(fields), do: [Term.array(2 * length(fields)) | encode_each(fields)]
+
+  defp encode_each([]), do: []
+
+  defp encode_each([{name, value} | rest]),
+    do: [Term.str(name), Term.bin_header(byte_size(value)), value | encode_each(rest)]
+
+  @doc "Decodes a `fields` array that is known to be good, and what follows it."
+  @spec decode(binary) :: t
+  def decode(<<9::4, size::4, rest::binary>>), do: decode_each(div(size, 2), rest)
+  def decode(<<0xDC, size::16, rest::binary>>), do: decode_each(div(size, 2), rest)
+
+  defp decode_each(0, _rest), do: []
+
+  defp decode_each(left, binary) do
+    {name, rest} = Term.take(binary)
+    {value, rest} = Term.take(rest)
+    [{name(name), value} | decode_each(left - 1, rest)]
+  end
+
+  @doc "A flat list of names and values, as it was decoded, as pairs."
+  @spec pairs([binary | non_neg_integer] | nil) :: t | nil
+  def pairs(nil), do: nil
+  def pairs([]), do: []
+  def pairs([name, value | rest]), do: [{name(name), value} | pairs(rest)]
+
+  defp name(index) when is_integer(index) and index < @size, do: elem(@table, index)
+  defp name(name) when is_binary(name), do: name
+  defp name(index), do: "x-unknown-#{index}"
+
+  @doc "The first value of a field, or `default`. `name` is in lower case."
+  @spec get(t, binary, default) :: binary | default when default: term
+  def get(fields, name, default \\ nil) do
+    case List.keyfind(fields, name, 0) do
+      {_name, value} -> value
+      nil -> default
+    end
+  end
+
+  @doc "All values of a field, in order. `name` is in lower case."
+  @spec get_all(t, binary) :: [binary]
+  def get_all(fields, name), do: for({^name, value} <- fields, do: value)
+
+  @doc """
+  A field that may be sent: a token as name (RFC 9110, section 5.6.2), a value without control characters
+  other than tab. An integer becomes its digits.
+
+  Raises `ArgumentError` otherwise.
+  """
+  @spec field!(binary, binary | integer) :: {binary, binary}
+  def field!(name, value) when is_integer(value), do: field!(name, Integer.to_string(value))
+
+  def field!(name, value) when is_binary(name) and is_binary(value) do
+    name == "" and bad_name(name)
+    {check_name(name, name), check_value(value, value)}
+  end
+
+  def field!(name, value) when is_binary(name),
+    do: raise(ArgumentError, "the value of header #{inspect(name)} must be a string, got: #{inspect(value)}")
+
+  def field!(name, _value), do: bad_name(name)
+
+  @doc "A list of fields, each as `field!/2` asks."
+  @spec fields!(Enumerable.t()) :: t
+  def fields!(fields), do: for({name, value} <- fields, do: field!(name, value))
+
+  defguardp is_token(c)
+            when c in ?a..?z or c in ?A..?Z or c in ?0..?9 or c == ?- or c == ?_ or c == ?! or c in ?#..?' or
+                   c == ?* or c == ?+ or c == ?. or c == ?^ or c == ?` or c == ?| or c == ?~
+
+  defp check_name(<<c, rest::binary>>, name) when is_token(c), do: check_name(rest, name)
+  defp check_name(<<>>, name), do: name
+  defp check_name(_rest, name), do: bad_name(name)
+
+  defp check_value(<<c, rest::binary>>, value) when (c >= 0x20 and c != 0x7F) or c == ?\t,
+    do: check_value(rest, value)
+
+  defp check_value(<<>>, value), do: value
+
+  defp check_value(_rest, value),
+    do: raise(ArgumentError, "a header value must not contain control characters, got: #{inspect(value)}")
+
+  defp bad_name(name),
+    do: raise(ArgumentError, "a header name must be a token (RFC 9110, 5.6.2), got: #{inspect(name)}")
+end

@@ -1,0 +1,387 @@
+defmodule Sparx.Request do
+  @moduledoc ~S"""
+  A request, as a handler or a consumer gets it.
+
+  | field | type | meaning |
+  | --- | --- | --- |
+  | `method` | string | as the client sent it, such as `"GET"` (RFC 9110, section 9.1: case matters) |
+  | `path` | string | raw, not decoded; `"*"` for `OPTIONS *`, empty for CONNECT |
+  | `query` | string or nil | what follows the first `?`, raw |
+  | `target` | string or nil | the request target, where it was neither a path nor a path with a query |
+  | `scheme` | `:http` or `:https` | |
+  | `authority` | string or nil | the host, with port if given; nil on HTTP/1.0 without Host |
+  | `version` | `:"HTTP/1.0"`, `:"HTTP/1.1"` or `:"HTTP/2"` | |
+  | `body` | nil, integer or `:unknown` | no body, its length in bytes, or a body of unknown length |
+  | `waited` | integer | µs that the request waited until someone asked for it |
+  | `id` | integer | the stream's number, unique in the life of its port program |
+  | `owner` | pid | the process that must answer |
+
+  Header fields, the client's address and the body are asked for with the functions below: what is not asked
+  for costs nothing. The strings are parts of what came over the pipe: keep a `:binary.copy/1` of one that
+  outlives its request.
+
+  ## The body
+
+  Nothing of a body is read from the client but what was asked for: not to ask is backpressure.
+  `read_chunk/2` asks for one chunk and returns at once; `body_stream/2` and `read_body/2` are made of it.
+
+      def handle(request) do
+        bytes = request |> Sparx.Request.body_stream() |> Enum.reduce(0, &(byte_size(&1) + &2))
+        Sparx.Response.new(200) |> Sparx.Response.body("#{bytes} bytes\n") |> Sparx.Response.send(request)
+      end
+
+  ## Whose request it is
+
+  A request belongs to its `owner`: the worker that runs the handler, or the consumer that it was sent to.
+  When the owner dies, the client gets a 500, or a cut connection if the answer has begun. Any process may
+  read and answer; the first one to begin a streamed answer (`Sparx.Response.send_status/2`) becomes the
+  owner. `claim/1` and `hand_over/2` say it outright. A child of a `ConsumerSupervisor` claims what it was started with:
+
+      defmodule MyApp.Exchange do
+        use Task, restart: :temporary
+        def start_link(request), do: Task.start_link(__MODULE__, :run, [request])
+
+        def run(request) do
+          {:ok, request} = Sparx.Request.claim(request)
+          Sparx.Response.new(200) |> Sparx.Response.body("hello") |> Sparx.Response.send(request)
+        end
+      end
+  """
+
+  alias Sparx.{Frame, Headers, Link}
+  alias Sparx.Frame.Term
+
+  @derive {Inspect, except: [:link, :head, :address]}
+  defstruct [
+    :id,
+    :method,
+    :path,
+    :query,
+    :target,
+    :scheme,
+    :authority,
+    :version,
+    :body,
+    :waited,
+    :owner,
+    :link,
+    :flags,
+    :address,
+    :listener,
+    :head
+  ]
+
+  @type t :: %__MODULE__{
+          id: Frame.stream(),
+          method: binary,
+          path: binary,
+          query: binary | nil,
+          target: binary | nil,
+          scheme: :http | :https,
+          authority: binary | nil,
+          version: :"HTTP/1.0" | :"HTTP/1.1" | :"HTTP/2",
+          body: nil | non_neg_integer | :unknown,
+          waited: non_neg_integer,
+          owner: pid,
+          link: Link.t(),
+          flags: non_neg_integer,
+          address: {binary, :inet.port_number()},
+          listener: non_neg_integer,
+          head: binary
+        }
+
+  @chunk 65_536
+  @timeout 30_000
+  @body_limit 8_000_000
+  @takes_trailers 1
+  @expects_continue 2
+
+  # ── decoding ───────────────────────────────────────────────────────────────────────────────────────
+
+  @doc false
+  # A request of the head that came in REQUEST (PROTOCOL.md, section 5). The headers stay as they are.
+  def decode(id, head, owner, link) do
+    <<type, rest::binary>> = head
+    {version, rest} = Term.take(skip_size(type, rest))
+    {method, rest} = Term.take(rest)
+    {scheme, rest} = Term.take(rest)
+    {authority, rest} = Term.take(rest)
+    {path, rest} = Term.take(rest)
+    {query, rest} = Term.take(rest)
+    {target, rest} = Term.take(rest)
+    {body, rest} = Term.take(rest)
+    {flags, rest} = Term.take(rest)
+    {peer, rest} = Term.take(rest)
+    {peer_port, rest} = Term.take(rest)
+    {listener, rest} = Term.take(rest)
+    {waited, headers} = Term.take(rest)
+
+    %__MODULE__{
+      id: id,
+      method: method(method),
+      path: path,
+      query: query,
+      target: target,
+      scheme: scheme(scheme),
+      authority: authority,
+      version: version(version),
+      body: body(body),
+      waited: waited,
+      owner: owner,
+      link: link,
+      flags: flags,
+      address: {peer, peer_port},
+      listener: listener,
+      head: headers
+    }
+  end
+
+  defp skip_size(type, rest) when type in 0x9E..0x9F, do: rest
+  defp skip_size(0xDC, <<_size::16, rest::binary>>), do: rest
+
+  defp version(11), do: :"HTTP/1.1"
+  defp version(10), do: :"HTTP/1.0"
+  defp version(20), do: :"HTTP/2"
+
+  @methods ~w(GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH)
+  for {name, number} <- Enum.with_index(@methods) do
+    defp method(unquote(number)), do: unquote(name)
+  end
+
+  defp method(name) when is_binary(name), do: name
+
+  defp scheme(0), do: :http
+  defp scheme(1), do: :https
+
+  defp body(-1), do: :unknown
+  defp body(length), do: length
+
+  # ── the head ───────────────────────────────────────────────────────────────────────────────────────
+
+  @doc "All header fields in the order of the message, names in lower case."
+  @spec headers(t) :: Headers.t()
+  def headers(request), do: Headers.decode(request.head)
+
+  @doc """
+  The first value of a header field, or `default`. `name` is in lower case.
+
+  Fields that came several times are seen with `headers/1`.
+  """
+  @spec header(t, binary, default) :: binary | default when default: term
+  def header(request, name, default \\ nil), do: request |> headers() |> Headers.get(name, default)
+
+  @doc "The client's address and port; `:local` for a client of a unix socket."
+  @spec peer(t) :: {:inet.ip_address(), :inet.port_number()} | :local
+  def peer(%{address: {<<a, b, c, d>>, port}}), do: {{a, b, c, d}, port}
+
+  def peer(%{address: {<<a::16, b::16, c::16, d::16, e::16, f::16, g::16, h::16>>, port}}),
+    do: {{a, b, c, d, e, f, g, h}, port}
+
+  def peer(_request), do: :local
+
+  @doc "Whether the client said that it takes trailers (`TE: trailers`, RFC 9110, section 10.1.4)."
+  @spec takes_trailers?(t) :: boolean
+  def takes_trailers?(request), do: Bitwise.band(request.flags, @takes_trailers) != 0
+
+  @doc "Whether the client waits for `100 Continue`, which the first read sends (RFC 9110, section 10.1.1)."
+  @spec expects_continue?(t) :: boolean
+  def expects_continue?(request), do: Bitwise.band(request.flags, @expects_continue) != 0
+
+  # ── the body ───────────────────────────────────────────────────────────────────────────────────────
+
+  @doc """
+  Asks for one chunk of the body, and returns a reference at once.
+
+  Later one message comes to the calling process:
+
+    * `{ref, {:ok, chunk}}`: what there was, at least 1 byte, at most `:max` bytes (default #{@chunk}; the
+      port gives no more than 65,000 in one)
+    * `{ref, :eof}`: the body has ended
+    * `{ref, {:error, reason}}`: `:closed` or `:timeout`; no more will come
+
+  Several may be asked for before the first has come: they come in the order in which they were asked for.
+  The reference is a monitor of the server, so that `{:DOWN, ref, :process, _, _}` comes instead if that dies.
+  `await_chunk/3` waits for either, and `cancel_chunks/2` takes questions back.
+  """
+  @spec read_chunk(t, max: pos_integer) :: reference
+  def read_chunk(request, options \\ [])
+
+  def read_chunk(%{body: none}, _options) when none in [nil, 0] do
+    ref = make_ref()
+    send(self(), {ref, :eof})
+    ref
+  end
+
+  def read_chunk(request, options) do
+    ref = :erlang.monitor(:process, request.link.server, alias: :reply_demonitor)
+    Link.tell(request.link, request.id, {:read, ref, options[:max] || @chunk})
+    ref
+  end
+
+  @doc """
+  Waits for the answer to a `read_chunk/2`.
+
+  `{:error, :timeout}` if there was none in `timeout` ms: then the question is taken back.
+  """
+  @spec await_chunk(t, reference, timeout) :: {:ok, binary} | :eof | {:error, :closed | :timeout}
+  def await_chunk(request, ref, timeout \\ @timeout) do
+    receive do
+      {^ref, answer} -> answer
+      {:DOWN, ^ref, :process, _pid, _reason} -> {:error, :closed}
+    after
+      timeout ->
+        cancel_chunks(request, [ref])
+        {:error, :timeout}
+    end
+  end
+
+  @doc """
+  Takes back what was asked for with `read_chunk/2`: no answer will come for these references any more.
+
+  Nothing of the body is lost by it: chunks that were on their way are the next ones to be read.
+  """
+  @spec cancel_chunks(t, [reference]) :: :ok
+  def cancel_chunks(_request, []), do: :ok
+
+  def cancel_chunks(request, refs) do
+    # What the server sent before it answers this question is in the mailbox then.
+    Link.ask(request.link, request.id, {:unread, refs})
+    chunks = Enum.flat_map(refs, &forget/1)
+    if chunks != [], do: Link.tell(request.link, request.id, {:put_back, chunks})
+    :ok
+  end
+
+  defp forget(ref) do
+    Process.demonitor(ref, [:flush])
+
+    receive do
+      {^ref, {:ok, chunk}} -> [chunk]
+      {^ref, _} -> []
+    after
+      0 -> []
+    end
+  end
+
+  @doc """
+  The body as a stream of chunks.
+
+    * `:timeout`: ms to wait for each chunk (default #{@timeout})
+    * `:prefetch`: chunks asked for ahead (default 2), so that the client is read while one is worked on; 1
+      asks for a chunk when it is wanted
+    * `:chunk_size`: bytes of a chunk at most (default #{@chunk})
+
+  A stream raises `Sparx.BodyError` when the client goes or does not send in time. It can be enumerated once.
+  """
+  @spec body_stream(t, timeout: timeout, prefetch: pos_integer, chunk_size: pos_integer) :: Enumerable.t()
+  def body_stream(request, options \\ []) do
+    timeout = Keyword.get(options, :timeout, @timeout)
+
+    Stream.resource(
+      fn -> first_reads(request, options) end,
+      fn reads -> next_chunk(reads, request, timeout, options) end,
+      fn reads -> cancel_chunks(request, :queue.to_list(reads)) end
+    )
+  end
+
+  defp first_reads(request, options) do
+    ahead = Keyword.get(options, :prefetch, 2)
+    :queue.from_list(for _ <- 1..ahead, do: read_chunk(request, max: options[:chunk_size]))
+  end
+
+  defp next_chunk(reads, request, timeout, options) do
+    {{:value, ref}, reads} = :queue.out(reads)
+
+    case await_chunk(request, ref, timeout) do
+      {:ok, chunk} -> {[chunk], :queue.in(read_chunk(request, max: options[:chunk_size]), reads)}
+      :eof -> {:halt, reads}
+      {:error, reason} -> raise Sparx.BodyError, reason: reason
+    end
+  end
+
+  @doc """
+  Reads the whole body.
+
+    * `:limit`: bytes that it may have (default #{@body_limit}); beyond it `{:error, :too_large}`, for which 413
+      is the answer. A length that is known to be too large is not read at all
+    * `:timeout`: ms to wait for each chunk (default #{@timeout})
+  """
+  @spec read_body(t, limit: non_neg_integer, timeout: timeout) ::
+          {:ok, binary} | {:error, :too_large | :timeout | :closed}
+  def read_body(request, options \\ []) do
+    limit = Keyword.get(options, :limit, @body_limit)
+
+    if is_integer(request.body) and request.body > limit,
+      do: {:error, :too_large},
+      else: read_all(request, limit, options)
+  end
+
+  defp read_all(request, limit, options) do
+    request
+    |> body_stream(Keyword.take(options, [:timeout]))
+    |> Enum.reduce_while({0, []}, &collect(&1, &2, limit))
+    |> joined()
+  rescue
+    error in Sparx.BodyError -> {:error, error.reason}
+  end
+
+  defp collect(chunk, {size, _chunks}, limit) when size + byte_size(chunk) > limit,
+    do: {:halt, {:error, :too_large}}
+
+  defp collect(chunk, {size, chunks}, _limit), do: {:cont, {size + byte_size(chunk), [chunks | chunk]}}
+
+  defp joined({:error, reason}), do: {:error, reason}
+  defp joined({_size, chunks}), do: {:ok, IO.iodata_to_binary(chunks)}
+
+  @doc """
+  Says that the rest of the body is not wanted.
+
+  The port reads on and drops it, as far as that is worth while, to keep the connection. Without this it does
+  so when the answer is complete.
+  """
+  @spec discard(t) :: :ok
+  def discard(%{body: none}) when none in [nil, 0], do: :ok
+  def discard(request), do: Link.tell(request.link, request.id, :discard)
+
+  @doc """
+  The trailers (RFC 9110, section 6.5) of a body that was read to its end; empty if there were none.
+
+  `{:error, :not_read}` as long as the end was not reached.
+  """
+  @spec trailers(t) :: {:ok, Headers.t()} | {:error, :not_read | :closed}
+  def trailers(%{body: none}) when none in [nil, 0], do: {:ok, []}
+  def trailers(request), do: Link.ask(request.link, request.id, :trailers)
+
+  # ── whose it is ────────────────────────────────────────────────────────────────────────────────────
+
+  @doc """
+  Has the calling process told when the client goes: `{:sparx, :closed, request}`, once.
+
+  It comes when the client has closed its side, or the connection is lost, also while nothing is read or
+  written; not when the answer has gone out whole. A client that only waits with its own side closed (RFC 9112, section 9.6)
+  looks the same, and would still get an answer.
+  """
+  @spec notify_closed(t) :: :ok
+  def notify_closed(request),
+    do: Link.tell(request.link, request.id, {:notify_closed, self(), request})
+
+  @doc """
+  Makes the calling process the owner of the request: it answers, and if it dies the client is told.
+
+  Returns the request with its new owner.
+  """
+  @spec claim(t) :: {:ok, t} | {:error, :closed}
+  def claim(request), do: hand_over(request, self())
+
+  @doc """
+  Makes `pid` the owner of the request.
+
+  Returns the request with its new owner, which is to be sent to it: with it, answers take the shortest way.
+  """
+  @spec hand_over(t, pid) :: {:ok, t} | {:error, :closed}
+  def hand_over(request, pid) do
+    case Link.ask(request.link, request.id, {:own, pid}) do
+      :ok -> {:ok, %{request | owner: pid}}
+      error -> error
+    end
+  end
+end

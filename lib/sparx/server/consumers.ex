@@ -1,0 +1,70 @@
+defmodule Sparx.Server.Consumers do
+  @moduledoc false
+  # The producer's side of the GenStage message protocol: what consumers send, and their deaths.
+
+  alias Sparx.Server.{Demand, Inbox, State, Streams}
+
+  import Sparx.Server.State
+
+  @spec message(term, pid, Demand.tag(), State.t()) :: State.t()
+  def message({:ask, count}, pid, tag, state) do
+    case Demand.ask(state.demand, tag, count, state.waiting.count) do
+      {:ok, grant, demand} -> Inbox.serve_waiting(%{state | demand: demand, grant: state.grant + grant})
+      {:error, reason} -> refuse(pid, tag, reason, state)
+    end
+  end
+
+  def message({:subscribe, current, options}, pid, tag, state) do
+    if Demand.known?(state.demand, tag) do
+      refuse(pid, tag, :duplicated_subscription, state)
+    else
+      mode = if options[:sparx] == :raw, do: :raw, else: :request
+      state = cancel_current(current, state)
+      %{state | demand: Demand.subscribe(state.demand, tag, pid, Process.monitor(pid), mode)}
+    end
+  end
+
+  def message({:cancel, reason}, pid, tag, state),
+    do: with(:error <- cancel(tag, reason, state), do: refuse(pid, tag, reason, state))
+
+  defp refuse(pid, tag, reason, state) do
+    tell_consumer(pid, tag, {:cancel, reason})
+    state
+  end
+
+  defp cancel_current(nil, state), do: state
+  defp cancel_current({tag, reason}, state), do: with(:error <- cancel(tag, reason, state), do: state)
+
+  # What the consumer has in work stays its own: each of these requests now watches it.
+  defp cancel(tag, reason, state) do
+    with {:ok, subscription, demand} <- Demand.cancel(state.demand, tag) do
+      Process.demonitor(subscription.monitor, [:flush])
+      tell_consumer(subscription.pid, tag, {:cancel, reason})
+
+      state.streams
+      |> Streams.of_subscription(tag)
+      |> Enum.reduce(%{state | demand: demand}, &own(&2, &1, subscription.pid))
+    end
+  end
+
+  @doc "A process that was watched has died: a consumer, the owner of a request, or neither."
+  @spec down(reference, State.t()) :: State.t()
+  def down(monitor, state) do
+    with :error <- consumer_down(Demand.watched_by(state.demand, monitor), state),
+         :error <- owner_down(Streams.watched_by(state.streams, monitor), state),
+         do: state
+  end
+
+  defp consumer_down(:error, _state), do: :error
+
+  defp consumer_down({:ok, tag}, state) do
+    {:ok, _subscription, demand} = Demand.cancel(state.demand, tag)
+
+    state.streams
+    |> Streams.of_subscription(tag)
+    |> Enum.reduce(%{state | demand: demand}, &abort(&2, &1, 500))
+  end
+
+  defp owner_down(:error, _state), do: :error
+  defp owner_down({:ok, id}, state), do: abort(state, id, 500)
+end

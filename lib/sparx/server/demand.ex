@@ -1,0 +1,149 @@
+defmodule Sparx.Server.Demand do
+  @moduledoc """
+  Who asked for how many requests: the producer's side of the GenStage accounting, as a pure structure.
+
+  Subscriptions are known by their tag, any term. Requests are given in the order in which the demand came,
+  one at a time: who has demand left goes to the end of the line. So the first to ask is the first to be
+  served, and nobody who asked for a thousand keeps the others waiting.
+
+  Demand is passed on to the port, and what was passed on cannot be taken back. When a subscription ends, its
+  demand becomes `surplus`, which later asks use up before more is passed on. At any time
+
+      credit at the port = sum of all demand + surplus
+
+  and a request that arrives finds either a subscription with demand, or surplus, and then it must wait.
+  """
+
+  defmodule Subscription do
+    @moduledoc false
+    defstruct [:pid, :monitor, :mode, demand: 0]
+  end
+
+  defstruct subscriptions: %{}, monitors: %{}, line: :queue.new(), surplus: 0
+
+  @typedoc "What a consumer calls its subscription."
+  @type tag :: term
+
+  @typedoc "`mode` is how the consumer wants its requests."
+  @type subscription :: %Subscription{
+          pid: pid,
+          monitor: reference,
+          mode: :raw | :request,
+          demand: non_neg_integer
+        }
+
+  @type t :: %__MODULE__{
+          subscriptions: %{tag => subscription},
+          monitors: %{reference => tag},
+          line: :queue.queue(tag),
+          surplus: non_neg_integer
+        }
+
+  @spec new() :: t
+  def new, do: %__MODULE__{}
+
+  @doc "Registers a subscription, which has no demand yet. `monitor` watches `pid`."
+  @spec subscribe(t, tag, pid, reference, :raw | :request) :: t
+  def subscribe(demand, tag, pid, monitor, mode) do
+    subscription = %Subscription{pid: pid, monitor: monitor, mode: mode}
+
+    %{
+      demand
+      | subscriptions: Map.put(demand.subscriptions, tag, subscription),
+        monitors: Map.put(demand.monitors, monitor, tag)
+    }
+  end
+
+  @doc "Whether there is a subscription of this tag."
+  @spec known?(t, tag) :: boolean
+  def known?(demand, tag), do: is_map_key(demand.subscriptions, tag)
+
+  @doc "The tag of the subscription that this monitor watches."
+  @spec watched_by(t, reference) :: {:ok, tag} | :error
+  def watched_by(demand, monitor), do: Map.fetch(demand.monitors, monitor)
+
+  @doc """
+  Adds demand. Of it, `waiting` requests that have already come, and were paid for then, take their part.
+
+  Returns how much must be passed on to the port.
+  """
+  @spec ask(t, tag, pos_integer, non_neg_integer) ::
+          {:ok, non_neg_integer, t} | {:error, :unknown_subscription}
+  def ask(%{subscriptions: subscriptions} = demand, tag, count, waiting) do
+    case subscriptions do
+      %{^tag => subscription} -> add(demand, tag, subscription, count, max(count - waiting, 0))
+      %{} -> {:error, :unknown_subscription}
+    end
+  end
+
+  defp add(demand, tag, subscription, count, unpaid) do
+    reused = min(unpaid, demand.surplus)
+
+    {:ok, unpaid - reused,
+     %{
+       demand
+       | subscriptions: %{
+           demand.subscriptions
+           | tag => %{subscription | demand: subscription.demand + count}
+         },
+         line: if(subscription.demand == 0, do: :queue.in(tag, demand.line), else: demand.line),
+         surplus: demand.surplus - reused
+     }}
+  end
+
+  @doc "Takes the next of the line, for one request."
+  @spec take(t) :: {:ok, tag, subscription, t} | :none
+  def take(demand) do
+    case :queue.out(demand.line) do
+      {{:value, tag}, line} -> serve(demand, tag, Map.fetch!(demand.subscriptions, tag), line)
+      {:empty, _line} -> :none
+    end
+  end
+
+  defp serve(demand, tag, subscription, line) do
+    left = %{subscription | demand: subscription.demand - 1}
+    line = if left.demand == 0, do: line, else: :queue.in(tag, line)
+    {:ok, tag, left, %{demand | subscriptions: %{demand.subscriptions | tag => left}, line: line}}
+  end
+
+  @doc """
+  Notes that a request came for which there was no one in the line: it was paid for by surplus.
+
+  `:error` if there was none of that either: the port sent more than it was asked for.
+  """
+  @spec spend_surplus(t) :: {:ok, t} | :error
+  def spend_surplus(%{surplus: 0}), do: :error
+  def spend_surplus(demand), do: {:ok, %{demand | surplus: demand.surplus - 1}}
+
+  @doc "Ends a subscription. What it had asked for becomes surplus."
+  @spec cancel(t, tag) :: {:ok, subscription, t} | :error
+  def cancel(demand, tag) do
+    case Map.pop(demand.subscriptions, tag) do
+      {nil, _} -> :error
+      {subscription, rest} -> {:ok, subscription, without(demand, tag, subscription, rest)}
+    end
+  end
+
+  defp without(demand, tag, subscription, rest) do
+    %{
+      demand
+      | subscriptions: rest,
+        monitors: Map.delete(demand.monitors, subscription.monitor),
+        line: if(subscription.demand == 0, do: demand.line, else: :queue.delete(tag, demand.line)),
+        surplus: demand.surplus + subscription.demand
+    }
+  end
+
+  @doc "For a new port, which was granted nothing: returns what all have asked for together."
+  @spec renew(t) :: {non_neg_integer, t}
+  def renew(demand), do: {total(demand), %{demand | surplus: 0}}
+
+  @doc "What all subscriptions have asked for together and have not got."
+  @spec total(t) :: non_neg_integer
+  def total(demand),
+    do: Enum.reduce(demand.subscriptions, 0, fn {_tag, each}, sum -> sum + each.demand end)
+
+  @doc "All subscriptions and their tags."
+  @spec subscriptions(t) :: [{tag, subscription}]
+  def subscriptions(demand), do: Map.to_list(demand.subscriptions)
+end

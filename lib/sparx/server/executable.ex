@@ -1,0 +1,59 @@
+defmodule Sparx.Server.Executable do
+  @moduledoc false
+  # Where the program is, how it is started, and what its ways of ending mean.
+
+  alias Sparx.StartError
+
+  # A process that writes to a port whose queue is above the high mark is suspended until it is below the
+  # low one. The defaults (8 and 4 KiB) would suspend a worker for nearly every answer; and the way to write
+  # without being suspended, :nosuspend, can leave a port busy for ever on the OTP releases in use. The port
+  # program always reads its stdin, so a queue of a few whole windows empties in microseconds.
+  @busy_limits {1_048_576, 4_194_304}
+
+  @sigsys 128 + 31
+  @sigkill 128 + 9
+
+  @spec open(Sparx.Config.t()) :: {:ok, port} | {:error, StartError.t()}
+  def open(config) do
+    path = path(config)
+
+    {:ok,
+     Port.open({:spawn_executable, path}, [
+       {:packet, 4},
+       {:busy_limits_port, @busy_limits},
+       {:busy_limits_msgq, @busy_limits},
+       :binary,
+       :exit_status,
+       :use_stdio,
+       :hide
+     ])}
+  rescue
+    error in ErlangError -> {:error, StartError.new(:executable, not_started(path(config), error.original))}
+  end
+
+  @doc "The path of the program: the option, the application's environment, or the library's own."
+  def path(%{executable: path}) when is_binary(path), do: path
+
+  def path(_config) do
+    Application.get_env(:sparx, :executable) || Path.join(:code.priv_dir(:sparx), "sparx_port")
+  end
+
+  defp not_started(path, :enoent), do: "there is no program #{path}: it is built by mix compile"
+  defp not_started(path, reason), do: "#{path} cannot be run: #{:file.format_error(reason)}"
+
+  @doc "An exit status (PROTOCOL.md, section 6) in words."
+  def explain(0), do: "left by itself"
+  def explain(2), do: "refused its options (status 2)"
+  def explain(3), do: "could not bind an address (status 3)"
+  def explain(4), do: "lost the framing (status 4)"
+  def explain(5), do: "ran out of memory or met a fault of the system (status 5)"
+
+  def explain(@sigsys),
+    do:
+      "was killed by its own seccomp filter (status 159, SIGSYS): it made a system call that it never should"
+
+  def explain(@sigkill), do: "was killed (status 137, SIGKILL)"
+  def explain(status) when status > 128, do: "died of signal #{status - 128}"
+  def explain(status) when is_integer(status), do: "exited with status #{status}"
+  def explain(reason), do: "closed its pipe (#{inspect(reason)})"
+end

@@ -1,0 +1,28 @@
+defmodule Sparx.Server.Notes do
+  @moduledoc false
+  # What a port program says to people.
+
+  require Logger
+
+  @levels %{"debug" => :debug, "info" => :info, "warning" => :warning, "error" => :error}
+
+  @doc "Logs a LOG or an ERROR; other messages are of no interest here."
+  def log({:log, level, text}), do: Logger.log(Map.get(@levels, level, :info), ["sparx_port: ", text])
+
+  def log({:error, kind, stream, field, rule, consequence}) do
+    Logger.error([
+      "sparx_port did not accept a message of kind #{inspect(kind)}",
+      if(stream, do: " for stream #{stream}", else: ""),
+      ": #{field}: #{rule} (#{consequence})"
+    ])
+  end
+
+  def log(_message), do: :ok
+
+  @figures ~w(connections idle streams queued demand accepted requests responses shed rejected dropped errors
+              logs_dropped bytes_in bytes_out link_queued body_queued read_credit)
+  @known Map.new(@figures, &{&1, String.to_atom(&1)})
+
+  @doc "The port's figures, with atoms for the names that are known here."
+  def figures(map), do: for({name, n} <- map, key = @known[name], into: %{}, do: {key, n})
+end

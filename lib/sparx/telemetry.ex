@@ -1,0 +1,98 @@
+defmodule Sparx.Telemetry do
+  @moduledoc """
+  Events about requests and port programs.
+
+  They go to the function given as the option `:telemetry`, called with `(event, measurements, metadata)` in the
+  server's process, so it must be quick; and to `:telemetry`, where that library is loaded. Where there is
+  neither, nothing is measured.
+
+  | event | measurements | metadata |
+  | --- | --- | --- |
+  | `[:sparx, :request, :start]` | `monotonic_time`, `system_time`, `waited` | `server`, `request` |
+  | `[:sparx, :request, :stop]` | `duration`, `req_body_bytes`, `resp_body_bytes`, `req_head_duration`, `time_to_first_byte`, `time_to_last_byte` | `server`, `request`, `status` |
+  | `[:sparx, :request, :exception]` | `duration` | `server`, `request`, `reason`: why the response did not go out whole, such as `"closed"` |
+  | `[:sparx, :queue, :wait]` | `length` | `server`: a request found no demand, since a consumer had left |
+  | `[:sparx, :queue, :shed]` | `length` | `server`: such a request was answered with 503 |
+  | `[:sparx, :port, :start]` | `monotonic_time` | `server`, `os_pid`, `listeners` |
+  | `[:sparx, :port, :stop]` | `uptime` | `server`, `reason` |
+
+  Times are in native units (`System.convert_time_unit/3`), `waited` and all durations too. What only the port
+  knows (bytes, the times of the stop event) is measured there, with µs as its unit.
+  """
+
+  @typedoc "What the option `:telemetry` takes."
+  @type listener :: (event :: [atom], measurements :: map, metadata :: map -> term)
+
+  @compile {:no_warn_undefined, :telemetry}
+
+  @doc "Who listens: the option, the library if it is loaded, both, or nobody."
+  @spec listener(listener | nil) :: listener | nil
+  def listener(option), do: combine(option, library())
+
+  defp library do
+    if Code.ensure_loaded?(:telemetry), do: &:telemetry.execute/3
+  end
+
+  defp combine(nil, library), do: library
+  defp combine(option, nil), do: option
+
+  defp combine(option, library) do
+    fn event, measurements, metadata ->
+      option.(event, measurements, metadata)
+      library.(event, measurements, metadata)
+    end
+  end
+
+  @doc "Tells an event. A listener that raises is not heard of again in this event, and does no harm."
+  @spec emit(listener | nil, [atom], map, map) :: :ok
+  def emit(nil, _event, _measurements, _metadata), do: :ok
+
+  def emit(listener, event, measurements, metadata) do
+    listener.([:sparx | event], measurements, metadata)
+    :ok
+  rescue
+    error ->
+      require Logger
+      Logger.error("a telemetry listener failed: " <> Exception.format(:error, error, __STACKTRACE__))
+      :ok
+  end
+
+  @doc false
+  def request_start(nil, _request), do: nil
+
+  def request_start(listener, request) do
+    start = System.monotonic_time()
+    request = %{request | head: :binary.copy(request.head)}
+    measurements = %{monotonic_time: start, system_time: System.system_time(), waited: native(request.waited)}
+    emit(listener, [:request, :start], measurements, metadata(request))
+    {start, request}
+  end
+
+  @doc false
+  def request_stop(listener, {start, request}, [status, body_in, body_out, head, first, last | _]) do
+    measurements = %{
+      duration: System.monotonic_time() - start,
+      req_body_bytes: body_in,
+      resp_body_bytes: body_out,
+      req_head_duration: native(head),
+      time_to_first_byte: native(first),
+      time_to_last_byte: native(last)
+    }
+
+    emit(listener, [:request, :stop], measurements, Map.put(metadata(request), :status, status))
+  end
+
+  def request_stop(_listener, _facts, _report), do: :ok
+
+  @doc false
+  def request_exception(_listener, nil, _reason), do: :ok
+
+  def request_exception(listener, {start, request}, reason) do
+    duration = System.monotonic_time() - start
+    emit(listener, [:request, :exception], %{duration: duration}, Map.put(metadata(request), :reason, reason))
+  end
+
+  defp metadata(request), do: %{server: request.link.server, request: request}
+
+  defp native(microseconds), do: System.convert_time_unit(microseconds, :microsecond, :native)
+end

@@ -1,0 +1,131 @@
+defmodule Sparx.Worker do
+  @moduledoc false
+  # A process of the pool: subscribes to the server, asks for one request at a time and runs the handler.
+  #
+  # It takes requests in a form of its own (the subscription option `sparx: :raw`), so that decoding is done
+  # here, and it writes its answers to the port by itself: the server's share of a request is small.
+  #
+  # What a handler leaves behind must not be seen by the next one. The process dictionary (and with it the
+  # logger's metadata), messages and links are cleaned up after each request. What cannot be taken back by
+  # another than who made it, such as a monitor, costs the worker its life: the pool has a new one at once.
+
+  alias Sparx.{Link, Request, Response}
+
+  require Logger
+
+  @doc "Starts a worker that is linked to the calling pool."
+  @spec start_link(pid, (Request.t() -> term)) :: pid
+  def start_link(server, handler), do: :proc_lib.spawn_link(__MODULE__, :init, [self(), server, handler])
+
+  @doc false
+  def init(pool, server, handler) do
+    tag = Process.monitor(server)
+    send(server, {:"$gen_producer", {self(), tag}, {:subscribe, nil, [sparx: :raw]}})
+
+    state = %{
+      pool: pool,
+      server: server,
+      tag: tag,
+      handler: handler,
+      ask: {:"$gen_producer", {self(), tag}, {:ask, 1}},
+      kept: Process.get()
+    }
+
+    ask(state)
+  end
+
+  defp ask(state) do
+    send(state.server, state.ask)
+    loop(state)
+  end
+
+  defp loop(%{tag: tag} = state) do
+    receive do
+      {:"$gen_consumer", {_server, ^tag}, [{id, link, head}]} ->
+        work(id, link, head, state)
+        clean(state)
+
+      {:"$gen_consumer", {_server, ^tag}, {:cancel, _reason}} ->
+        exit(:shutdown)
+
+      {:DOWN, ^tag, :process, _server, _reason} ->
+        exit(:shutdown)
+
+      _left_behind ->
+        loop(state)
+    end
+  end
+
+  # ── one request ────────────────────────────────────────────────────────────────────────────────────
+
+  defp work(id, link, head, state) do
+    request = Request.decode(id, head, self(), link)
+
+    try do
+      state.handler.(request)
+    catch
+      kind, reason -> crashed(kind, reason, __STACKTRACE__, request)
+    else
+      _ -> returned(Response.progress(id), request)
+    end
+  end
+
+  defp returned(:yes, _request), do: :ok
+
+  defp returned(_unknown, request) do
+    case Link.ask(request.link, request.id, {:returned, self()}) do
+      {:error, :unanswered} ->
+        Logger.error("#{line(request)}: the handler returned without an answer; the client got a 500")
+
+      {:error, :unfinished} ->
+        Logger.error(
+          "#{line(request)}: the handler returned before it had finished its answer; the client was cut off"
+        )
+
+      _ended_or_in_other_hands ->
+        :ok
+    end
+  end
+
+  defp crashed(kind, reason, stacktrace, request) do
+    Logger.error("#{line(request)}: the handler failed\n" <> Exception.format(kind, reason, stacktrace),
+      crash_reason: crash_reason(kind, reason, stacktrace)
+    )
+
+    if Response.progress(request.id) != :yes, do: Link.ask(request.link, request.id, {:returned, self()})
+  end
+
+  defp crash_reason(:throw, value, stacktrace), do: {{:nocatch, value}, stacktrace}
+  defp crash_reason(_kind, reason, stacktrace), do: {reason, stacktrace}
+
+  defp line(request), do: "#{request.method} #{request.path}"
+
+  # ── between two requests ───────────────────────────────────────────────────────────────────────────
+
+  defp clean(state) do
+    :erlang.erase()
+    Enum.each(state.kept, fn {key, value} -> Process.put(key, value) end)
+
+    case :erlang.process_info(self(), [:links, :monitors, :trap_exit]) do
+      [links: [_pool], monitors: [_server], trap_exit: false] -> forget(state)
+      [links: links, monitors: [_server], trap_exit: false] -> unlink(links, state)
+      _what_only_the_handler_can_undo -> exit(:shutdown)
+    end
+  end
+
+  defp unlink(links, state) do
+    Enum.each(List.delete(links, state.pool), &Process.unlink/1)
+    forget(state)
+  end
+
+  # Nothing was asked for, so what is here is no request.
+  defp forget(%{tag: tag} = state) do
+    receive do
+      {:"$gen_consumer", {_server, ^tag}, {:cancel, _reason}} -> exit(:shutdown)
+      {:DOWN, ^tag, :process, _server, _reason} -> exit(:shutdown)
+      _left_behind -> forget(state)
+    after
+      0 -> ask(state)
+    end
+  end
+end

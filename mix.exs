@@ -1,0 +1,91 @@
+defmodule Mix.Tasks.Compile.SparxPort do
+  @moduledoc """
+  Builds `priv/sparx_port` from `port/src` with make, when something there has changed.
+
+  It lives in mix.exs because a compiler must be there before anything else is compiled.
+  """
+  use Mix.Task.Compiler
+
+  @binary "priv/sparx_port"
+
+  @impl Mix.Task.Compiler
+  def run(_args) do
+    before = stat()
+
+    case make(["-j#{System.schedulers_online()}"]) do
+      {_output, 0} ->
+        # The first build makes priv's content after Mix has linked it into _build: link it again.
+        Mix.Project.build_structure()
+        {if(stat() == before, do: :noop, else: :ok), []}
+
+      {output, _status} ->
+        {:error, [diagnostic(output)]}
+    end
+  end
+
+  @impl Mix.Task.Compiler
+  def clean, do: make(["clean"])
+
+  defp make(arguments) do
+    {output, status} =
+      if make = System.find_executable("make") do
+        # A make above this one hands down its own flags and job server: they are not for this one.
+        env = [{"MAKEFLAGS", nil}, {"MFLAGS", nil}, {"MAKELEVEL", nil}]
+        System.cmd(make, ["-s", "-C", "port" | arguments], stderr_to_stdout: true, env: env)
+      else
+        {"sparx_port: make is missing. Install it with: apt-get install make gcc libc6-dev\n", 127}
+      end
+
+    if status == 0, do: IO.write(output), else: IO.write(:stderr, output)
+    {output, status}
+  end
+
+  defp stat, do: File.stat(@binary, time: :posix)
+
+  defp diagnostic(output) do
+    %Mix.Task.Compiler.Diagnostic{
+      compiler_name: "sparx_port",
+      file: Path.expand("port/Makefile"),
+      message: output,
+      position: nil,
+      severity: :error
+    }
+  end
+end
+
+defmodule Sparx.MixProject do
+  use Mix.Project
+
+  @version "0.1.0"
+
+  def project do
+    [
+      app: :sparx,
+      version: @version,
+      elixir: "~> 1.14",
+      compilers: [:sparx_port | Mix.compilers()],
+      elixirc_paths: if(Mix.env() == :test, do: ["lib", "test/support"], else: ["lib"]),
+      start_permanent: Mix.env() == :prod,
+      # only while compiling
+      xref: [exclude: [EEx]],
+      deps: [],
+      name: "Sparx",
+      description: "An HTTP server whose sockets live in a C program and whose handlers live on the BEAM",
+      package: package(),
+      docs: [main: "readme", extras: ["README.md", "PROTOCOL.md", "CHANGELOG.md"]]
+    ]
+  end
+
+  def application do
+    [extra_applications: [:logger, :crypto], mod: {Sparx.Application, []}]
+  end
+
+  defp package do
+    [
+      licenses: ["Apache-2.0"],
+      links: %{},
+      files: ~w(lib priv/default_page.html port/src port/Makefile mix.exs .formatter.exs README.md PROTOCOL.md
+                CHANGELOG.md LICENSE)
+    ]
+  end
+end

@@ -1,0 +1,116 @@
+#include "base/bufq.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCK_MIN = 480, BLOCK_MAX = 64 * 1024 };
+
+struct bufq_block {
+	struct bufq_block *next;
+	uint32_t head, tail, cap;
+	uint8_t data[];
+};
+
+void bufq_init(struct bufq *q)
+{
+	*q = (struct bufq){0};
+}
+
+static void drop_first(struct bufq *q)
+{
+	struct bufq_block *block = q->first;
+
+	q->first = block->next;
+	if (!q->first)
+		q->last = NULL;
+	free(block);
+}
+
+void bufq_free(struct bufq *q)
+{
+	while (q->first)
+		drop_first(q);
+	q->len = 0;
+}
+
+static struct bufq_block *add_block(struct bufq *q, size_t cap)
+{
+	struct bufq_block *block = malloc(sizeof *block + cap);
+
+	if (!block)
+		return NULL;
+	*block = (struct bufq_block){.cap = (uint32_t)cap};
+	if (q->last)
+		q->last->next = block;
+	else
+		q->first = block;
+	q->last = block;
+	return block;
+}
+
+uint8_t *bufq_reserve(struct bufq *q, size_t n)
+{
+	struct bufq_block *block = q->last;
+
+	if (!block || block->cap - block->tail < n)
+		block = add_block(q, n < BLOCK_MIN ? BLOCK_MIN : n);
+	return block ? block->data + block->tail : NULL;
+}
+
+void bufq_filled(struct bufq *q, size_t n)
+{
+	assert(q->last && q->last->cap - q->last->tail >= n);
+	q->last->tail += (uint32_t)n;
+	q->len += n;
+}
+
+static size_t fill(struct bufq *q, const uint8_t *bytes, size_t n)
+{
+	struct bufq_block *block = q->last;
+	size_t room = block ? block->cap - block->tail : 0;
+
+	if (n > room)
+		n = room;
+	if (n) {
+		memcpy(block->data + block->tail, bytes, n);
+		bufq_filled(q, n);
+	}
+	return n;
+}
+
+bool bufq_append(struct bufq *q, const void *bytes, size_t n)
+{
+	const uint8_t *at = bytes;
+	size_t used = fill(q, at, n);
+
+	for (at += used, n -= used; n; at += used, n -= used) {
+		size_t cap = n < BLOCK_MIN ? BLOCK_MIN : n > BLOCK_MAX ? BLOCK_MAX : n;
+		if (!add_block(q, cap))
+			return false;
+		used = fill(q, at, n);
+	}
+	return true;
+}
+
+int bufq_iov(const struct bufq *q, struct iovec *iov, int max)
+{
+	int count = 0;
+
+	for (struct bufq_block *b = q->first; b && count < max; b = b->next)
+		if (b->tail > b->head)
+			iov[count++] = (struct iovec){b->data + b->head, b->tail - b->head};
+	return count;
+}
+
+void bufq_consume(struct bufq *q, size_t n)
+{
+	assert(n <= q->len);
+	q->len -= n;
+	while (q->first && n >= q->first->tail - q->first->head) {
+		n -= q->first->tail - q->first->head;
+		drop_first(q);
+	}
+	if (n)
+		q->first->head += (uint32_t)n;
+}

@@ -1,0 +1,13 @@
+/* One header or trailer field. */
+#ifndef SPARX_BASE_FIELD_H
+#define SPARX_BASE_FIELD_H
+
+#include "base/slice.h"
+
+struct field {
+	struct slice name;  /* as it was written; lower case where the port wrote it */
+	struct slice value; /* without white space around it */
+	int index;          /* into the table of names (frames/names.h), -1 if it is not there */
+};
+
+#endif

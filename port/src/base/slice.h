@@ -1,0 +1,39 @@
+/* A view of bytes that somebody else owns. */
+#ifndef SPARX_BASE_SLICE_H
+#define SPARX_BASE_SLICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <strings.h>
+
+struct slice {
+	const uint8_t *at;
+	size_t len;
+};
+
+#define SLICE_LIT(text) ((struct slice){(const uint8_t *)("" text), sizeof(text) - 1})
+
+static inline struct slice slice_of(const void *at, size_t len)
+{
+	return (struct slice){at, len};
+}
+
+static inline struct slice slice_str(const char *text)
+{
+	return (struct slice){(const uint8_t *)text, strlen(text)};
+}
+
+static inline bool slice_eq(struct slice a, struct slice b)
+{
+	return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);
+}
+
+/* ASCII letters compared without case. */
+static inline bool slice_eq_nocase(struct slice a, struct slice b)
+{
+	return a.len == b.len && (a.len == 0 || strncasecmp((const char *)a.at, (const char *)b.at, a.len) == 0);
+}
+
+#endif

@@ -1,0 +1,51 @@
+/*
+ * The bridge: the only place that knows both streams and messages. Events become messages, against the host's credit;
+ * messages become operations. Everything that the host says is checked here, before it reaches a stream.
+ */
+#ifndef SPARX_BRIDGE_H
+#define SPARX_BRIDGE_H
+
+#include "base/idmap.h"
+#include "base/log.h"
+#include "config.h"
+#include "control.h"
+#include "link/link.h"
+#include "stream/stream.h"
+
+enum bridge_state { BRIDGE_NEW, BRIDGE_SERVING, BRIDGE_DRAINING, BRIDGE_OVER };
+
+struct bridge {
+	struct loop *loop;
+	struct link *link;
+	struct config *config; /* filled from the hello */
+	struct control control;
+	uint8_t state; /* enum bridge_state */
+	struct idmap streams;
+	uint64_t last_id;
+	uint64_t demand;
+	struct list queue; /* streams that wait for demand, longest first */
+	uint64_t queued;
+	bool pressed;
+	int exit_status; /* of the process, once the bridge has told the server to stop */
+	struct stream_sink sink;
+	struct field fields[256]; /* scratch */
+	struct {
+		uint64_t requests, responses, shed, timeouts, dropped, errors, logs_dropped;
+		uint64_t body_queued, read_credit;
+	} n;
+};
+
+void bridge_init(struct bridge *b, struct loop *loop, struct link *link, struct config *config);
+void bridge_free(struct bridge *b);
+void bridge_control(struct bridge *b, struct control control);
+
+extern const struct link_handler bridge_link_handler;
+
+/* A signal asked for a drain. */
+void bridge_drain(struct bridge *b, uint64_t deadline);
+/* The server has nothing left. */
+void bridge_drained(void *ctx, unsigned cut);
+/* A line for the host; what does not fit the link is dropped. */
+void bridge_log(void *ctx, enum log_level level, const char *text);
+
+#endif

@@ -1,0 +1,198 @@
+#include "config.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include "frames/mp.h"
+
+static const struct option_def defs[] = {
+#define OPTION(name, value, min, max, unit, meaning) {#name, unit, meaning, value, min, max, offsetof(struct config, name)},
+#include "options.def"
+#undef OPTION
+};
+
+const struct option_def *option_at(unsigned position)
+{
+	return position < sizeof defs / sizeof *defs ? &defs[position] : NULL;
+}
+
+static uint64_t *option_place(struct config *c, const struct option_def *def)
+{
+	return (uint64_t *)(void *)((char *)c + def->offset);
+}
+
+uint64_t option_value(const struct config *c, const struct option_def *def)
+{
+	return *(const uint64_t *)(const void *)((const char *)c + def->offset);
+}
+
+void config_defaults(struct config *c)
+{
+	const struct option_def *def;
+
+	memset(c, 0, sizeof *c);
+	for (unsigned i = 0; (def = option_at(i)); i++)
+		*option_place(c, def) = def->value;
+	snprintf(c->server, sizeof c->server, "sparx");
+}
+
+static bool fault_of(struct config_fault *fault, struct slice field, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static bool fault_of(struct config_fault *fault, struct slice field, const char *format, ...)
+{
+	va_list args;
+
+	snprintf(fault->field, sizeof fault->field, "%.*s", (int)(field.len < 60 ? field.len : 60), (const char *)field.at);
+	va_start(args, format);
+	vsnprintf(fault->rule, sizeof fault->rule, format, args);
+	va_end(args);
+	return false;
+}
+
+static const struct option_def *find(struct slice name)
+{
+	const struct option_def *def;
+
+	for (unsigned i = 0; (def = option_at(i)); i++)
+		if (slice_eq(slice_str(def->name), name))
+			return def;
+	return NULL;
+}
+
+/* Copies text that has no NUL into a C string. */
+static bool copy_text(char *to, size_t size, const struct mp_value *v)
+{
+	if ((v->type != MP_STR && v->type != MP_BIN) || v->bytes.len >= size || memchr(v->bytes.at, 0, v->bytes.len))
+		return false;
+	memcpy(to, v->bytes.at, v->bytes.len);
+	to[v->bytes.len] = 0;
+	return true;
+}
+
+static bool read_flag(bool *flag, struct slice key, const struct mp_value *v, struct config_fault *fault)
+{
+	if (v->type != MP_BOOL)
+		return fault_of(fault, key, "must be true or false");
+	*flag = v->u;
+	return true;
+}
+
+static bool read_listener_key(struct listener_config *l, struct slice key, const struct mp_value *v, struct config_fault *fault)
+{
+	if (slice_eq(key, SLICE_LIT("address")))
+		return copy_text(l->address, sizeof l->address, v) ||
+		       fault_of(fault, key, "must be an IPv4 or IPv6 address, or unix: and a path");
+	if (slice_eq(key, SLICE_LIT("reuse_port")))
+		return read_flag(&l->reuse_port, key, v, fault);
+	if (slice_eq(key, SLICE_LIT("ipv6_only")))
+		return read_flag(&l->ipv6_only, key, v, fault);
+	if (slice_eq(key, SLICE_LIT("port"))) {
+		l->port = (uint16_t)v->u;
+		return (v->type == MP_UINT && v->u <= UINT16_MAX) || fault_of(fault, key, "must be 0 to 65535");
+	}
+	if (slice_eq(key, SLICE_LIT("backlog"))) {
+		l->backlog = (int)v->u;
+		return (v->type == MP_UINT && v->u >= 1 && v->u <= 65535) || fault_of(fault, key, "must be 1 to 65535");
+	}
+	return fault_of(fault, key, "is unknown");
+}
+
+static bool read_listener(struct listener_config *l, struct slice *in, struct config_fault *fault)
+{
+	struct mp_value map, key, value;
+
+	*l = (struct listener_config){.backlog = 1024};
+	if (!mp_read(in, &map) || map.type != MP_MAP)
+		return fault_of(fault, SLICE_LIT("listeners"), "must be an array of maps");
+	for (; map.u > 0; map.u--) {
+		if (!mp_read(in, &key) || !mp_read(in, &value) || key.type != MP_STR)
+			return fault_of(fault, SLICE_LIT("listeners"), "has a key that is not text");
+		if (!read_listener_key(l, key.bytes, &value, fault))
+			return false;
+	}
+	return l->address[0] || fault_of(fault, SLICE_LIT("address"), "is missing");
+}
+
+static bool read_listeners(struct config *c, struct slice raw, struct config_fault *fault)
+{
+	struct slice key = SLICE_LIT("listeners");
+	struct mp_value array;
+
+	if (!mp_read(&raw, &array) || array.type != MP_ARRAY)
+		return fault_of(fault, key, "must be an array of maps");
+	if (array.u > LISTENERS_MAX)
+		return fault_of(fault, key, "must be at most %d", LISTENERS_MAX);
+	for (c->listener_count = 0; c->listener_count < array.u; c->listener_count++)
+		if (!read_listener(&c->listeners[c->listener_count], &raw, fault))
+			return false;
+	return true;
+}
+
+static bool printable(const char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < 0x20 || (unsigned char)*text >= 0x7f)
+			return false;
+	return true;
+}
+
+static bool read_server(struct config *c, struct slice key, const struct mp_value *v, struct config_fault *fault)
+{
+	c->server[0] = 0;
+	if (v->type == MP_NIL)
+		return true;
+	return (copy_text(c->server, sizeof c->server, v) && printable(c->server)) ||
+	       fault_of(fault, key, "must be nil, or text of at most %d visible characters", SERVER_NAME_MAX - 1);
+}
+
+static bool read_option(struct config *c, struct slice key, struct slice raw, struct config_fault *fault)
+{
+	const struct option_def *def = find(key);
+	struct slice in = raw;
+	struct mp_value v;
+
+	mp_read(&in, &v);
+	if (slice_eq(key, SLICE_LIT("listeners")))
+		return read_listeners(c, raw, fault);
+	if (slice_eq(key, SLICE_LIT("server")))
+		return read_server(c, key, &v, fault);
+	if (slice_eq(key, SLICE_LIT("report")))
+		return read_flag(&c->report, key, &v, fault);
+	if (!def)
+		return fault_of(fault, key, "is unknown");
+	if (v.type != MP_UINT || v.u < def->min || v.u > def->max)
+		return fault_of(fault, key, "must be %" PRIu64 " to %" PRIu64 " %s", def->min, def->max, def->unit);
+	*option_place(c, def) = v.u;
+	return true;
+}
+
+static bool check_whole(const struct config *c, struct config_fault *fault)
+{
+	if (c->listener_count == 0)
+		return fault_of(fault, SLICE_LIT("listeners"), "must name at least one listener");
+	if (c->max_frame < c->window + 65536)
+		return fault_of(fault, SLICE_LIT("max_frame"), "must be at least window + 65536");
+	if (c->max_header_block < c->max_request_line || c->max_header_block < c->max_header_line)
+		return fault_of(fault, SLICE_LIT("max_header_block"), "must be at least max_request_line and max_header_line");
+	return true;
+}
+
+bool config_read(struct config *c, struct slice options, struct config_fault *fault)
+{
+	struct mp_value map, key;
+	struct slice raw;
+
+	config_defaults(c);
+	if (!mp_read(&options, &map) || map.type != MP_MAP)
+		return fault_of(fault, SLICE_LIT("options"), "must be a map");
+	for (; map.u > 0; map.u--) {
+		if (!mp_read(&options, &key) || key.type != MP_STR || !mp_skip(&options, &raw))
+			return fault_of(fault, SLICE_LIT("options"), "has a key that is not text");
+		if (!read_option(c, key.bytes, raw, fault))
+			return false;
+	}
+	return check_whole(c, fault);
+}

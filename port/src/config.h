@@ -1,0 +1,45 @@
+/* What the host configured: read-only once the hello was taken. */
+#ifndef SPARX_CONFIG_H
+#define SPARX_CONFIG_H
+
+#include "base/slice.h"
+
+enum { LISTENERS_MAX = 64, SERVER_NAME_MAX = 128, ADDRESS_MAX = 128 };
+
+struct listener_config {
+	char address[ADDRESS_MAX]; /* IPv4, IPv6, or "unix:" and a path */
+	uint16_t port;
+	int backlog;
+	bool reuse_port, ipv6_only;
+};
+
+struct config {
+#define OPTION(name, value, min, max, unit, meaning) uint64_t name;
+#include "options.def"
+#undef OPTION
+	struct listener_config listeners[LISTENERS_MAX];
+	unsigned listener_count;
+	char server[SERVER_NAME_MAX]; /* empty: no Server field */
+	bool report;
+};
+
+struct config_fault {
+	char field[64];
+	char rule[160];
+};
+
+struct option_def {
+	const char *name, *unit, *meaning;
+	uint64_t value, min, max; /* value: the default */
+	size_t offset;            /* in struct config */
+};
+
+/* Walks the numeric options; NULL behind the last. */
+const struct option_def *option_at(unsigned position);
+uint64_t option_value(const struct config *c, const struct option_def *def);
+
+void config_defaults(struct config *c);
+/* Reads HELLO's options (a msgpack map). False: *fault names the option and the rule; c is then not to be used. */
+bool config_read(struct config *c, struct slice options, struct config_fault *fault);
+
+#endif

@@ -1,0 +1,35 @@
+/* What the host may order of the whole server. */
+#ifndef SPARX_CONTROL_H
+#define SPARX_CONTROL_H
+
+#include "config.h"
+
+struct control_figures {
+	uint64_t connections, idle, accepted, rejected, bytes_in, bytes_out;
+};
+
+struct listener_name {
+	char address[ADDRESS_MAX];
+	uint16_t port;
+};
+
+struct control_ops {
+	/* Binds all listeners of the configuration. False: fault says which and why. */
+	bool (*listen)(void *ctx, struct config_fault *fault);
+	/* What listener number i was bound to. */
+	void (*name)(void *ctx, unsigned i, struct listener_name *name);
+	/* Stops accepting; ends when no connection is left, at the latest after so many ms. */
+	void (*drain)(void *ctx, uint64_t deadline);
+	/* Ends now. */
+	void (*stop)(void *ctx, int status);
+	void (*stats)(void *ctx, struct control_figures *figures);
+	/* The queue of requests is full, or has room again: whether new ones are to be begun. */
+	void (*pressure)(void *ctx, bool on);
+};
+
+struct control {
+	const struct control_ops *ops;
+	void *ctx;
+};
+
+#endif

@@ -1,0 +1,51 @@
+#include "frames/names.h"
+
+static const struct slice names[NAMES_COUNT] = {
+#define NAME(index, text) [index] = {(const uint8_t *)(text), sizeof(text) - 1},
+#include "frames/names.def"
+#undef NAME
+};
+
+enum { TABLE_SIZE = 256 };
+
+static unsigned hash(struct slice name)
+{
+	unsigned first = name.at[0], middle = name.at[name.len / 2], last = name.at[name.len - 1];
+
+	return (unsigned)(name.len * 7 + first * 31 + middle * 17 + last * 3) % TABLE_SIZE;
+}
+
+/* slot -> index + 1; 0: free */
+static uint8_t table[TABLE_SIZE];
+
+static void fill_table(void)
+{
+	for (int i = 0; i < NAMES_COUNT; i++) {
+		unsigned slot = hash(names[i]);
+		while (table[slot])
+			slot = (slot + 1) % TABLE_SIZE;
+		table[slot] = (uint8_t)(i + 1);
+	}
+}
+
+struct slice name_text(int index)
+{
+	return names[index];
+}
+
+int name_find(struct slice lower)
+{
+	static bool filled;
+	unsigned slot;
+
+	if (!filled) {
+		fill_table();
+		filled = true;
+	}
+	if (lower.len == 0)
+		return NAME_UNKNOWN;
+	for (slot = hash(lower); table[slot]; slot = (slot + 1) % TABLE_SIZE)
+		if (slice_eq(names[table[slot] - 1], lower))
+			return table[slot] - 1;
+	return NAME_UNKNOWN;
+}

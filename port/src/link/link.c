@@ -1,0 +1,301 @@
+#include "link/link.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum { FRAME_CAP = FRAME_HEAD + FRAME_PAYLOAD_MAX, WRITE_FRAMES_MAX = 16 };
+
+struct link_frame {
+	struct list link;
+	uint32_t len;     /* bytes filled, head included */
+	uint32_t written; /* of these, written */
+	uint8_t data[FRAME_CAP];
+};
+
+static void on_in(struct loop_io *io, int ready)
+{
+	struct link *k = container_of(io, struct link, in);
+
+	(void)ready;
+	k->in_ready = true;
+}
+
+static void on_out(struct loop_io *io, int ready)
+{
+	struct link *k = container_of(io, struct link, out);
+
+	(void)ready;
+	k->out_blocked = false;
+}
+
+static void on_lazy(struct wheel_node *node)
+{
+	container_of(node, struct link, lazy)->urgent = true;
+}
+
+void link_init(struct link *k, struct loop *loop, int in_fd, int out_fd, const struct link_handler *handler, void *ctx)
+{
+	*k = (struct link){.loop = loop, .handler = handler, .ctx = ctx};
+	buf_init(&k->input);
+	list_init(&k->frames);
+	link_limits(k, 1 << 20, 1 << 20);
+	wheel_node_init(&k->lazy, on_lazy);
+	loop_io_init(&k->in, on_in, in_fd);
+	loop_io_init(&k->out, on_out, out_fd);
+	loop_io_watch(loop, &k->in, LOOP_READ);
+}
+
+void link_free(struct link *k)
+{
+	struct list *l;
+
+	loop_io_watch(k->loop, &k->in, 0);
+	loop_io_watch(k->loop, &k->out, 0);
+	wheel_cancel(&k->loop->wheel, &k->lazy);
+	while ((l = list_pop(&k->frames)))
+		free(container_of(l, struct link_frame, link));
+	free(k->spare);
+	k->spare = NULL;
+	buf_free(&k->input);
+}
+
+void link_limits(struct link *k, size_t max_frame, size_t high)
+{
+	k->max_frame = max_frame;
+	k->high = high;
+	k->low = high / 4;
+}
+
+/* ---- from the host ---- */
+
+static void read_messages(struct link *k, struct slice payload)
+{
+	struct message m;
+	struct message_fault fault;
+
+	while (payload.len > 0) {
+		if (message_read(&payload, FROM_HOST, &m, &fault))
+			k->handler->on_message(k->ctx, &m);
+		else
+			k->handler->on_fault(k->ctx, &m, &fault, false);
+		if (m.kind == MSG_NONE && fault.frame_lost)
+			return;
+	}
+}
+
+static uint32_t frame_length(const uint8_t *at)
+{
+	return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+}
+
+static void too_long(struct link *k)
+{
+	struct message none = {.kind = MSG_NONE};
+	struct message_fault fault = {.field = "frame", .rule = "is longer than max_frame", .frame_lost = true};
+
+	k->in_ended = true;
+	k->handler->on_fault(k->ctx, &none, &fault, true);
+}
+
+static void read_frames(struct link *k)
+{
+	while (buf_len(&k->input) >= FRAME_HEAD && !k->in_ended) {
+		uint32_t len = frame_length(buf_at(&k->input));
+		if (len > k->max_frame) {
+			too_long(k);
+			return;
+		}
+		if (buf_len(&k->input) < FRAME_HEAD + (size_t)len) {
+			/* room for the whole of it, so that it is read in as few calls as the pipe allows */
+			if (!buf_reserve(&k->input, FRAME_HEAD + (size_t)len - buf_len(&k->input)))
+				k->in_ended = true;
+			return;
+		}
+		k->frames_in++;
+		read_messages(k, slice_of(buf_at(&k->input) + FRAME_HEAD, len));
+		buf_consume(&k->input, FRAME_HEAD + (size_t)len);
+	}
+}
+
+static void in_ended(struct link *k)
+{
+	k->in_ended = true;
+	loop_io_watch(k->loop, &k->in, 0);
+	k->handler->on_eof(k->ctx);
+}
+
+bool link_read(struct link *k)
+{
+	ssize_t n;
+	size_t room;
+
+	if (!k->in_ready || k->in_ended)
+		return false;
+	if (!buf_reserve(&k->input, buf_len(&k->input) ? 1 : LINK_INPUT_CAP))
+		return true;
+	room = buf_room(&k->input);
+	n = read(loop_io_fd(&k->in), k->input.data + k->input.tail, room);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+		k->in_ready = false;
+		return false;
+	}
+	if (n <= 0) {
+		in_ended(k);
+		return false;
+	}
+	k->bytes_in += (uint64_t)n;
+	buf_filled(&k->input, (size_t)n);
+	read_frames(k);
+	if (buf_len(&k->input) == 0 && k->input.cap > 4 * LINK_INPUT_CAP)
+		buf_free(&k->input);
+	k->in_ready = (size_t)n == room;
+	return k->in_ready && !k->in_ended;
+}
+
+/* ---- to the host ---- */
+
+static struct link_frame *open_frame(struct link *k)
+{
+	struct link_frame *f = k->spare ? k->spare : malloc(sizeof *f);
+
+	k->spare = NULL;
+	if (!f)
+		return NULL;
+	f->len = FRAME_HEAD;
+	f->written = 0;
+	list_append(&k->frames, &f->link);
+	k->queued += FRAME_HEAD;
+	return f;
+}
+
+static struct link_frame *last_frame(struct link *k)
+{
+	return list_empty(&k->frames) ? NULL : container_of(k->frames.prev, struct link_frame, link);
+}
+
+uint8_t *link_reserve(struct link *k, size_t n)
+{
+	struct link_frame *f = last_frame(k);
+
+	assert(n <= FRAME_PAYLOAD_MAX);
+	if (!f || f->written > 0 || FRAME_CAP - f->len < n)
+		f = open_frame(k);
+	return f ? f->data + f->len : NULL;
+}
+
+void link_commit_lazy(struct link *k, const uint8_t *end)
+{
+	struct link_frame *f = last_frame(k);
+	uint32_t len = (uint32_t)(end - f->data);
+
+	assert(len >= f->len && len <= FRAME_CAP);
+	if (!wheel_pending(&k->lazy))
+		wheel_set(&k->loop->wheel, &k->lazy, k->loop->now + LINK_LAZY_MS);
+	k->queued += len - f->len;
+	f->len = len;
+}
+
+void link_commit(struct link *k, const uint8_t *end)
+{
+	link_commit_lazy(k, end);
+	k->urgent = true;
+}
+
+bool link_full(struct link *k)
+{
+	if (k->queued > k->high)
+		k->full = true;
+	else if (k->queued <= k->low)
+		k->full = false;
+	return k->full;
+}
+
+static void set_length(struct link_frame *f)
+{
+	uint32_t payload = f->len - FRAME_HEAD;
+
+	f->data[0] = (uint8_t)(payload >> 24);
+	f->data[1] = (uint8_t)(payload >> 16);
+	f->data[2] = (uint8_t)(payload >> 8);
+	f->data[3] = (uint8_t)payload;
+}
+
+static int gather(struct link *k, struct iovec *iov)
+{
+	int count = 0;
+
+	for (struct list *l = k->frames.next; l != &k->frames && count < WRITE_FRAMES_MAX; l = l->next) {
+		struct link_frame *f = container_of(l, struct link_frame, link);
+		set_length(f);
+		iov[count++] = (struct iovec){f->data + f->written, f->len - f->written};
+	}
+	return count;
+}
+
+static void frame_done(struct link *k, struct link_frame *f)
+{
+	list_remove(&f->link);
+	k->frames_out++;
+	if (k->spare)
+		free(f);
+	else
+		k->spare = f;
+}
+
+static void written(struct link *k, size_t n)
+{
+	k->bytes_out += n;
+	k->queued -= n;
+	while (n > 0) {
+		struct link_frame *f = container_of(k->frames.next, struct link_frame, link);
+		size_t part = f->len - f->written < n ? f->len - f->written : n;
+		f->written += (uint32_t)part;
+		n -= part;
+		if (f->written == f->len)
+			frame_done(k, f);
+	}
+}
+
+static void out_broke(struct link *k)
+{
+	k->out_broken = true;
+	k->urgent = false;
+	loop_io_watch(k->loop, &k->out, 0);
+	if (!k->in_ended)
+		in_ended(k);
+}
+
+static bool write_some(struct link *k)
+{
+	struct iovec iov[WRITE_FRAMES_MAX];
+	int count = gather(k, iov);
+	ssize_t n = writev(loop_io_fd(&k->out), iov, count);
+
+	if (n < 0 && errno == EINTR)
+		return true;
+	if (n < 0 && errno == EAGAIN) {
+		k->out_blocked = true;
+		return false;
+	}
+	if (n < 0) {
+		out_broke(k);
+		return false;
+	}
+	written(k, (size_t)n);
+	return k->queued > 0;
+}
+
+void link_flush(struct link *k)
+{
+	if (k->queued == 0 || k->out_broken || (!k->urgent && k->queued < FRAME_PAYLOAD_MAX / 2))
+		return;
+	while (!k->out_blocked && write_some(k))
+		;
+	if (k->out_broken)
+		return;
+	k->urgent = k->queued > 0;
+	loop_io_watch(k->loop, &k->out, k->out_blocked ? LOOP_WRITE : 0);
+}

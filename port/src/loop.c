@@ -1,0 +1,130 @@
+#include "loop.h"
+
+#include <signal.h>
+
+static void read_clock(struct loop *l)
+{
+	static ev_tstamp offset; /* libev's wall clock at its first reading */
+
+	if (offset == 0)
+		offset = ev_now(l->ev);
+	l->unix_sec = (uint64_t)ev_now(l->ev);
+	l->now_us = (uint64_t)((ev_now(l->ev) - offset) * 1e6);
+	l->now = l->now_us / 1000;
+}
+
+/* The timer is moved only when something is due earlier: deadlines mostly move away, and then it fires once for nothing. */
+static void arm_tick(struct loop *l)
+{
+	uint64_t next = wheel_next(&l->wheel);
+
+	if (next >= l->tick_at)
+		return;
+	ev_timer_stop(l->ev, &l->tick);
+	ev_timer_set(&l->tick, next > l->now ? (double)(next - l->now) / 1000 + 0.001 : 0.001, 0.);
+	ev_timer_start(l->ev, &l->tick);
+	l->tick_at = next;
+}
+
+static void on_before_wait(struct ev_loop *ev, ev_prepare *w, int revents)
+{
+	struct loop *l = w->data;
+
+	(void)revents;
+	read_clock(l);
+	if (l->turn(l->ctx))
+		ev_idle_start(ev, &l->busy);
+	else
+		ev_idle_stop(ev, &l->busy);
+	arm_tick(l);
+}
+
+static void on_tick(struct ev_loop *ev, ev_timer *w, int revents)
+{
+	struct loop *l = w->data;
+
+	(void)ev;
+	(void)revents;
+	l->tick_at = UINT64_MAX;
+}
+
+static void on_busy(struct ev_loop *ev, ev_idle *w, int revents)
+{
+	(void)ev;
+	(void)w;
+	(void)revents;
+}
+
+static void on_signal(struct ev_loop *ev, ev_signal *w, int revents)
+{
+	struct loop *l = w->data;
+
+	(void)ev;
+	(void)revents;
+	l->signalled = w->signum;
+}
+
+bool loop_init(struct loop *l, loop_turn_fn *turn, void *ctx)
+{
+	static const int numbers[] = {SIGTERM, SIGINT};
+
+	*l = (struct loop){.turn = turn, .ctx = ctx, .tick_at = UINT64_MAX};
+	l->ev = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+	if (!l->ev)
+		return false;
+	read_clock(l);
+	wheel_init(&l->wheel, l->now);
+	ev_prepare_init(&l->before_wait, on_before_wait);
+	ev_idle_init(&l->busy, on_busy);
+	ev_timer_init(&l->tick, on_tick, 0., 0.);
+	l->before_wait.data = l->busy.data = l->tick.data = l;
+	ev_prepare_start(l->ev, &l->before_wait);
+	for (unsigned i = 0; i < 2; i++) {
+		ev_signal_init(&l->signals[i], on_signal, numbers[i]);
+		l->signals[i].data = l;
+		ev_signal_start(l->ev, &l->signals[i]);
+	}
+	return true;
+}
+
+void loop_run(struct loop *l)
+{
+	ev_run(l->ev, 0);
+}
+
+void loop_stop(struct loop *l)
+{
+	ev_break(l->ev, EVBREAK_ALL);
+}
+
+void loop_free(struct loop *l)
+{
+	if (l->ev)
+		ev_loop_destroy(l->ev);
+	l->ev = NULL;
+}
+
+static void on_io(struct ev_loop *ev, ev_io *w, int revents)
+{
+	loop_ready_fn *ready = (loop_ready_fn *)w->data;
+
+	(void)ev;
+	ready((struct loop_io *)(void *)w, revents);
+}
+
+void loop_io_init(struct loop_io *io, loop_ready_fn *ready, int fd)
+{
+	ev_io_init(&io->io, on_io, fd, 0);
+	io->io.data = (void *)ready;
+}
+
+void loop_io_watch(struct loop *l, struct loop_io *io, int events)
+{
+	if (events == loop_io_events(io))
+		return;
+	ev_io_stop(l->ev, &io->io);
+	if (events == 0)
+		return;
+	ev_io_modify(&io->io, events);
+	ev_io_start(l->ev, &io->io);
+}

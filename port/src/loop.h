@@ -1,0 +1,62 @@
+/*
+ * The loop: libev underneath, and one turn of our own before each wait. libev's callbacks only note readiness; all work is
+ * done in the turn, by the function given to loop_init.
+ */
+#ifndef SPARX_LOOP_H
+#define SPARX_LOOP_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/wheel.h"
+
+enum { LOOP_READ = EV_READ, LOOP_WRITE = EV_WRITE };
+
+struct loop;
+struct loop_io;
+
+typedef void loop_ready_fn(struct loop_io *io, int ready);
+/* Returns true if there is work left that needs no event: the loop then polls without waiting. */
+typedef bool loop_turn_fn(void *ctx);
+
+/* A descriptor's readiness. `io.fd` is the descriptor. */
+struct loop_io {
+	ev_io io;
+};
+
+struct loop {
+	struct ev_loop *ev;
+	ev_prepare before_wait;
+	ev_idle busy;
+	ev_timer tick;
+	ev_signal signals[2];
+	loop_turn_fn *turn;
+	void *ctx;
+	uint64_t now;      /* ms, monotonic; the same during one turn */
+	uint64_t now_us;   /* the same moment in µs */
+	uint64_t unix_sec; /* wall clock */
+	uint64_t tick_at;  /* when the timer fires; UINT64_MAX: it does not run */
+	struct wheel wheel;
+	int signalled; /* the last signal seen, 0 for none */
+};
+
+/* False: libev could not start. */
+bool loop_init(struct loop *l, loop_turn_fn *turn, void *ctx);
+void loop_run(struct loop *l);
+void loop_stop(struct loop *l);
+void loop_free(struct loop *l);
+
+void loop_io_init(struct loop_io *io, loop_ready_fn *ready, int fd);
+/* The only way to change what a descriptor is watched for; 0 for nothing. */
+void loop_io_watch(struct loop *l, struct loop_io *io, int events);
+static inline int loop_io_fd(const struct loop_io *io)
+{
+	return io->io.fd;
+}
+static inline int loop_io_events(const struct loop_io *io)
+{
+	return ev_is_active(&io->io) ? io->io.events & (EV_READ | EV_WRITE) : 0;
+}
+
+#endif

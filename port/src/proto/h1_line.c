@@ -1,0 +1,184 @@
+#include "proto/h1_line.h"
+
+#include "stream/rules.h"
+
+static const char *const methods[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"};
+
+enum { METHOD_CONNECT = 5, METHOD_OPTIONS = 6 };
+
+static int find_method(struct slice text)
+{
+	for (unsigned i = 0; i < sizeof methods / sizeof *methods; i++)
+		if (slice_eq(text, slice_str(methods[i])))
+			return (int)i;
+	return -1;
+}
+
+/* What stands before the first `mark`; the rest, with the mark, stays in `in`. */
+static struct slice take_until(struct slice *in, uint8_t mark)
+{
+	const uint8_t *end = in->len ? memchr(in->at, mark, in->len) : NULL;
+	struct slice taken = slice_of(in->at, end ? (size_t)(end - in->at) : in->len);
+
+	in->at += taken.len;
+	in->len -= taken.len;
+	return taken;
+}
+
+static bool is_digit(uint8_t c)
+{
+	return c >= '0' && c <= '9';
+}
+
+/* 0, 400, 505 */
+static unsigned parse_version(struct slice text, unsigned *version)
+{
+	if (text.len != 8 || memcmp(text.at, "HTTP/", 5) != 0 || !is_digit(text.at[5]) || text.at[6] != '.' || !is_digit(text.at[7]))
+		return 400;
+	*version = (unsigned)(text.at[5] - '0') * 10 + (unsigned)(text.at[7] - '0');
+	return *version == 10 || *version == 11 ? 0 : 505;
+}
+
+static bool is_target_text(struct slice text)
+{
+	for (size_t i = 0; i < text.len; i++)
+		if (text.at[i] <= 0x20 || text.at[i] >= 0x7f || text.at[i] == '#')
+			return false;
+	return text.len > 0;
+}
+
+static bool valid_port(struct slice port)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < port.len; i++) {
+		if (!is_digit(port.at[i]))
+			return false;
+		n = n * 10 + (unsigned)(port.at[i] - '0');
+		if (n > 65535)
+			return false;
+	}
+	return true;
+}
+
+static bool is_hex(uint8_t c)
+{
+	return is_digit(c) || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f');
+}
+
+/* RFC 3986 3.2.2: reg-name or IPv4 address: unreserved, sub-delims, percent-encoded. */
+static bool valid_name(struct slice host)
+{
+	static const uint8_t marks[] = "-._~!$&'()*+,;=";
+
+	for (size_t i = 0; i < host.len; i++) {
+		uint8_t c = host.at[i];
+		if (c == '%' && i + 2 < host.len && is_hex(host.at[i + 1]) && is_hex(host.at[i + 2]))
+			i += 2;
+		else if (!is_digit(c) && !((c | 0x20) >= 'a' && (c | 0x20) <= 'z') && !memchr(marks, c, sizeof marks - 1))
+			return false;
+	}
+	return host.len > 0;
+}
+
+static bool valid_ip_literal(struct slice host)
+{
+	size_t colons = 0;
+
+	for (size_t i = 1; i + 1 < host.len; i++) {
+		if (!is_hex(host.at[i]) && host.at[i] != ':' && host.at[i] != '.')
+			return false;
+		colons += host.at[i] == ':';
+	}
+	return host.len > 3 && colons >= 2;
+}
+
+bool h1_authority_valid(struct slice authority)
+{
+	struct slice host;
+
+	if (authority.len && authority.at[0] == '[') {
+		host = take_until(&authority, ']');
+		if (authority.len == 0)
+			return false;
+		host.len++; /* the bracket */
+		authority.at++;
+		authority.len--;
+		if (!valid_ip_literal(host))
+			return false;
+	} else {
+		host = take_until(&authority, ':');
+		if (!valid_name(host))
+			return false;
+	}
+	if (authority.len == 0)
+		return true;
+	return authority.at[0] == ':' && valid_port(slice_of(authority.at + 1, authority.len - 1));
+}
+
+static void split_path(struct slice text, struct h1_line *line)
+{
+	line->path = take_until(&text, '?');
+	if (text.len)
+		line->query = slice_of(text.at + 1, text.len - 1);
+}
+
+/* http://authority/path?query (RFC 9112 3.2.2) */
+static bool parse_absolute(struct h1_line *line)
+{
+	struct slice in = line->target, rest;
+	size_t scheme;
+
+	line->https = in.len > 8 && strncasecmp((const char *)in.at, "https://", 8) == 0;
+	scheme = line->https ? 8 : 7;
+	if (!line->https && (in.len <= 7 || strncasecmp((const char *)in.at, "http://", 7) != 0))
+		return false;
+	rest = slice_of(in.at + scheme, in.len - scheme);
+	line->authority = rest;
+	line->authority.len = 0;
+	while (line->authority.len < rest.len && rest.at[line->authority.len] != '/' && rest.at[line->authority.len] != '?')
+		line->authority.len++;
+	split_path(slice_of(rest.at + line->authority.len, rest.len - line->authority.len), line);
+	if (line->path.len == 0)
+		line->path = SLICE_LIT("/");
+	return h1_authority_valid(line->authority);
+}
+
+static bool parse_target(struct h1_line *line)
+{
+	if (line->method_index == METHOD_CONNECT) {
+		line->authority = line->target;
+		line->path = SLICE_LIT("");
+		return h1_authority_valid(line->target) && memchr(line->target.at, ':', line->target.len);
+	}
+	if (line->target.at[0] == '/') {
+		line->plain = true;
+		split_path(line->target, line);
+		return true;
+	}
+	if (line->method_index == METHOD_OPTIONS && slice_eq(line->target, SLICE_LIT("*"))) {
+		line->plain = true;
+		line->path = line->target;
+		return true;
+	}
+	return parse_absolute(line);
+}
+
+unsigned h1_line_parse(struct slice text, struct h1_line *line)
+{
+	unsigned status;
+
+	*line = (struct h1_line){0};
+	line->method = take_until(&text, ' ');
+	if (!is_token(line->method) || text.len == 0)
+		return 400;
+	text = slice_of(text.at + 1, text.len - 1);
+	line->target = take_until(&text, ' ');
+	if (!is_target_text(line->target) || text.len == 0)
+		return 400;
+	status = parse_version(slice_of(text.at + 1, text.len - 1), &line->version);
+	if (status)
+		return status;
+	line->method_index = find_method(line->method);
+	return parse_target(line) ? 0 : 400;
+}

@@ -1,0 +1,22 @@
+/* The request line (RFC 9112 section 3), parsed strictly and without state. */
+#ifndef SPARX_PROTO_H1_LINE_H
+#define SPARX_PROTO_H1_LINE_H
+
+#include "stream/stream.h"
+
+struct h1_line {
+	unsigned version; /* 10, 11 */
+	struct slice method, target;
+	int method_index;
+	bool https;
+	struct slice authority, path, query; /* absent: at is NULL */
+	bool plain;                          /* target is path, or path ? query */
+};
+
+/* A line without its CRLF. 0, or the status to refuse it with: 400, 505. */
+unsigned h1_line_parse(struct slice text, struct h1_line *line);
+
+/* An authority (RFC 3986 3.2 without userinfo): host, and a port if there is one. */
+bool h1_authority_valid(struct slice authority);
+
+#endif

@@ -1,0 +1,535 @@
+#include "proto/h1_read.h"
+
+#include "frames/names.h"
+#include "stream/rules.h"
+
+/* ---- llhttp's callbacks: they record ---- */
+
+static struct h1_parse *parse_of(llhttp_t *parser)
+{
+	return parser->data;
+}
+
+static int refuse(struct h1_parse *p, unsigned status, const char *reason)
+{
+	p->status = status;
+	p->reason = reason;
+	return -1;
+}
+
+/* Trailers do not stay where they lie, so they are copied; heads are spans from their first byte. */
+static bool place_of(struct h1_parse *p, const char *at, size_t len, uint32_t *offset)
+{
+	if (!p->in_trailers) {
+		*offset = (uint32_t)((const uint8_t *)at - p->base);
+		return true;
+	}
+	*offset = (uint32_t)buf_len(&p->trailers);
+	if (*offset + len > p->config->max_header_block) {
+		refuse(p, 431, "trailers are too long");
+		return false;
+	}
+	return buf_append(&p->trailers, at, len) || refuse(p, 500, "out of memory") == 0;
+}
+
+static int on_name(llhttp_t *parser, const char *at, size_t len)
+{
+	struct h1_parse *p = parse_of(parser);
+	struct h1_span *span = &p->spans[p->count ? p->count - 1 : 0];
+	uint32_t offset;
+
+	if (!place_of(p, at, len, &offset))
+		return -1;
+	if (p->count > 0 && !p->value_ended && !p->in_value) {
+		span->name_len += (uint32_t)len;
+	} else {
+		if (p->count >= p->config->max_header_count)
+			return refuse(p, 431, "too many header fields");
+		p->spans[p->count++] = (struct h1_span){offset, (uint32_t)len, offset, 0};
+		span = &p->spans[p->count - 1];
+		p->in_value = p->value_ended = false;
+	}
+	if (span->name_len > p->config->max_header_line)
+		return refuse(p, 431, "a header field is too long");
+	return 0;
+}
+
+static int on_name_end(llhttp_t *parser)
+{
+	struct h1_parse *p = parse_of(parser);
+
+	/* llhttp takes a line that begins with a colon for a field without a name */
+	if (p->count == 0 || p->value_ended || p->spans[p->count - 1].name_len == 0)
+		return refuse(p, 400, "a header field has no name");
+	p->in_value = true;
+	return 0;
+}
+
+static int on_value(llhttp_t *parser, const char *at, size_t len)
+{
+	struct h1_parse *p = parse_of(parser);
+	struct h1_span *span = &p->spans[p->count - 1];
+	uint32_t offset;
+
+	if (p->count == 0 || p->value_ended)
+		return refuse(p, 400, "a header field has no name");
+	if (!place_of(p, at, len, &offset))
+		return -1;
+	if (span->value_len == 0)
+		span->value = offset;
+	else if (!p->in_trailers && offset != span->value + span->value_len)
+		return refuse(p, 400, "a folded header line");
+	span->value_len += (uint32_t)len;
+	if (span->value + span->value_len - span->name > p->config->max_header_line)
+		return refuse(p, 431, "a header field is too long");
+	return 0;
+}
+
+static int on_value_end(llhttp_t *parser)
+{
+	parse_of(parser)->value_ended = true;
+	return 0;
+}
+
+static int on_headers_complete(llhttp_t *parser)
+{
+	parser->upgrade = 0; /* whether to upgrade is the application's to say, not the parser's */
+	return HPE_PAUSED;
+}
+
+static int on_body(llhttp_t *parser, const char *at, size_t len)
+{
+	struct h1_parse *p = parse_of(parser);
+
+	memmove(p->body_at + p->body_len, at, len);
+	p->body_len += len;
+	return 0;
+}
+
+static int on_chunk_head(llhttp_t *parser)
+{
+	struct h1_parse *p = parse_of(parser);
+
+	p->chunks++;
+	if (parser->content_length == 0) {
+		p->in_trailers = true;
+		p->count = 0;
+		p->in_value = p->value_ended = false;
+		p->after_lf = true;
+		return HPE_PAUSED; /* what follows is looked at before llhttp sees it */
+	}
+	return 0;
+}
+
+static int on_extension(llhttp_t *parser, const char *at, size_t len)
+{
+	struct h1_parse *p = parse_of(parser);
+	uint64_t most = p->config->max_chunk_extension;
+
+	(void)at;
+	p->extension_bytes += len;
+	/* on average 16 bytes a chunk, when the first few hundred have been used up */
+	if (p->extension_bytes > most || (p->extension_bytes > 256 && p->extension_bytes > 16 * (p->chunks + 1)))
+		return refuse(p, 400, "chunk extensions are too long");
+	return 0;
+}
+
+static int on_message_complete(llhttp_t *parser)
+{
+	parse_of(parser)->complete = true;
+	return HPE_PAUSED;
+}
+
+static const llhttp_settings_t settings = {
+	.on_header_field = on_name,
+	.on_header_field_complete = on_name_end,
+	.on_header_value = on_value,
+	.on_header_value_complete = on_value_end,
+	.on_headers_complete = on_headers_complete,
+	.on_body = on_body,
+	.on_chunk_header = on_chunk_head,
+	.on_chunk_extension_name = on_extension,
+	.on_chunk_extension_value = on_extension,
+	.on_message_complete = on_message_complete,
+};
+
+/* ---- one parser ---- */
+
+/*
+ * llhttp is given a request line of its own, since the real one is parsed by h1_line: the method has no influence on framing
+ * but for CONNECT's. The state behind that line is made once and copied.
+ */
+static const llhttp_t *behind_line(void)
+{
+	static const char line[] = "POST / HTTP/1.1\r\n";
+	static llhttp_t start;
+	static bool made;
+
+	if (!made) {
+		llhttp_init(&start, HTTP_REQUEST, &settings);
+		llhttp_execute(&start, line, sizeof line - 1);
+		made = true;
+	}
+	return &start;
+}
+
+void h1_parse_init(struct h1_parse *p, const struct config *config)
+{
+	memset(p, 0, offsetof(struct h1_parse, spans));
+	p->parser = *behind_line();
+	p->parser.data = p;
+	p->config = config;
+}
+
+void h1_parse_free(struct h1_parse *p)
+{
+	buf_free(&p->trailers);
+}
+
+static enum h1_read_result bad(struct h1_parse *p, unsigned status, const char *reason)
+{
+	refuse(p, status, reason);
+	return H1_BAD;
+}
+
+/* The request line as far as it is there; 0 bytes of it were seen, or p->seen. */
+static enum h1_read_result read_line(struct h1_parse *p, const uint8_t *data, size_t len)
+{
+	size_t i = p->seen;
+
+	for (; i < len && i <= p->config->max_request_line; i++) {
+		uint8_t c = data[i];
+		if (c == '\r') {
+			if (i + 1 == len)
+				break;
+			if (data[i + 1] != '\n')
+				return bad(p, 400, "a bare CR in the request line");
+			p->line_len = i;
+			p->seen = i + 2;
+			return H1_DONE;
+		}
+		if (c < 0x20 || c >= 0x7f || (i == 0 && !is_token_char(c)))
+			return bad(p, 400, "the request line has a byte that is not allowed there");
+	}
+	p->seen = i;
+	return i > p->config->max_request_line ? bad(p, 414, "the request line is too long") : H1_MORE;
+}
+
+static enum h1_read_result fault_of(struct h1_parse *p, llhttp_errno_t error)
+{
+	if (p->status)
+		return H1_BAD;
+	if (error == HPE_INVALID_TRANSFER_ENCODING)
+		return bad(p, 400, "transfer-encoding is not valid");
+	return bad(p, 400, llhttp_get_error_reason(&p->parser) ? llhttp_get_error_reason(&p->parser) : "malformed");
+}
+
+static enum h1_read_result read_fields(struct h1_parse *p, const uint8_t *data, size_t len)
+{
+	size_t limit = len < p->config->max_header_block ? len : p->config->max_header_block;
+	llhttp_errno_t error;
+
+	if (p->seen < limit) {
+		error = llhttp_execute(&p->parser, (const char *)data + p->seen, limit - p->seen);
+		if (error == HPE_PAUSED) {
+			p->seen = p->head_len = (size_t)((const uint8_t *)llhttp_get_error_pos(&p->parser) - data);
+			return H1_DONE;
+		}
+		if (error != HPE_OK)
+			return fault_of(p, error);
+		p->seen = limit;
+	}
+	return limit < p->config->max_header_block ? H1_MORE : bad(p, 431, "the header fields are too long");
+}
+
+enum h1_read_result h1_read_head(struct h1_parse *p, const uint8_t *data, size_t len)
+{
+	enum h1_read_result result;
+
+	p->base = data;
+	if (p->head_len)
+		return H1_DONE;
+	if (p->line_len == 0) {
+		result = read_line(p, data, len);
+		if (result != H1_DONE)
+			return result;
+	}
+	/* a field line that begins with white space continues no field: RFC 9112 2.2 */
+	if (p->count == 0 && p->seen == p->line_len + 2 && p->seen < len && (data[p->seen] == ' ' || data[p->seen] == '\t'))
+		return bad(p, 400, "white space before the first header field");
+	return read_fields(p, data, len);
+}
+
+/* ---- what a complete head says ---- */
+
+static struct slice trim(const uint8_t *at, size_t len)
+{
+	while (len && (*at == ' ' || *at == '\t')) {
+		at++;
+		len--;
+	}
+	while (len && (at[len - 1] == ' ' || at[len - 1] == '\t'))
+		len--;
+	return slice_of(at, len);
+}
+
+/* Nothing but the colon and blanks between a name and its value: else llhttp has unfolded a line. */
+static bool on_one_line(const uint8_t *data, const struct h1_span *span)
+{
+	for (uint32_t i = span->name + span->name_len; span->value_len && i < span->value; i++)
+		if (data[i] == '\r' || data[i] == '\n')
+			return false;
+	return true;
+}
+
+static struct field field_of(uint8_t *data, const struct h1_span *span)
+{
+	struct field f;
+
+	for (uint32_t i = span->name; i < span->name + span->name_len; i++)
+		if (data[i] >= 'A' && data[i] <= 'Z')
+			data[i] |= 0x20;
+	f.name = slice_of(data + span->name, span->name_len);
+	f.value = trim(data + span->value, span->value_len);
+	f.index = name_find(f.name);
+	return f;
+}
+
+/* The next element of a comma-separated list (RFC 9110 5.6.1), trimmed; false at its end. */
+static bool next_element(struct slice *list, struct slice *element)
+{
+	const uint8_t *comma;
+
+	if (list->at == NULL)
+		return false;
+	comma = list->len ? memchr(list->at, ',', list->len) : NULL;
+	*element = trim(list->at, comma ? (size_t)(comma - list->at) : list->len);
+	if (comma)
+		*list = slice_of(comma + 1, list->len - (size_t)(comma + 1 - list->at));
+	else
+		list->at = NULL;
+	return true;
+}
+
+static void examine_connection(struct slice value, struct h1_facts *facts)
+{
+	struct slice element;
+
+	while (next_element(&value, &element)) {
+		facts->close |= slice_eq_nocase(element, SLICE_LIT("close"));
+		facts->keep_alive |= slice_eq_nocase(element, SLICE_LIT("keep-alive"));
+	}
+}
+
+static bool says_trailers(struct slice value)
+{
+	struct slice element;
+
+	while (next_element(&value, &element))
+		if (slice_eq_nocase(element, SLICE_LIT("trailers")))
+			return true;
+	return false;
+}
+
+static bool examine_host(struct h1_parse *p, struct request_head *head, struct slice value, struct h1_facts *facts)
+{
+	if (facts->host)
+		return refuse(p, 400, "more than one Host field") == 0;
+	facts->host = true;
+	if (value.len > 0 && !h1_authority_valid(value))
+		return refuse(p, 400, "the Host field is not valid") == 0;
+	/* the target's authority wins, and must agree: RFC 9112 3.2.2 */
+	if (head->authority.at && !slice_eq_nocase(head->authority, value))
+		return refuse(p, 400, "the Host field and the target do not agree") == 0;
+	if (!head->authority.at)
+		head->authority = value;
+	return true;
+}
+
+static bool examine_coding(struct h1_parse *p, struct request_head *head, struct slice value)
+{
+	if (head->version < 11)
+		return refuse(p, 400, "transfer-encoding on HTTP/1.0") == 0;
+	if (p->chunked)
+		return refuse(p, 400, "more than one transfer-encoding field") == 0;
+	p->chunked = slice_eq_nocase(value, SLICE_LIT("chunked"));
+	/* a coding that is not known: RFC 9112 6.1; anything that only looks like chunked is not answered so kindly */
+	return p->chunked || refuse(p, is_token(value) ? 501 : 400, "transfer-encoding other than chunked") == 0;
+}
+
+static bool examine_length(struct h1_parse *p, struct request_head *head, struct slice value)
+{
+	if (head->body != BODY_NONE)
+		return refuse(p, 400, "more than one content-length field") == 0;
+	return parse_length(value, &head->body) || refuse(p, 400, "content-length is not a number") == 0;
+}
+
+static bool examine_expect(struct h1_parse *p, struct request_head *head, struct slice value)
+{
+	if (!slice_eq_nocase(value, SLICE_LIT("100-continue")))
+		return refuse(p, 417, "an expectation other than 100-continue") == 0;
+	if (head->version >= 11)
+		head->flags |= REQUEST_EXPECTS_CONTINUE;
+	return true;
+}
+
+static bool examine_field(struct h1_parse *p, const struct field *f, struct request_head *head, struct h1_facts *facts)
+{
+	switch (f->index) {
+	case NAME_HOST:
+		return examine_host(p, head, f->value, facts);
+	case NAME_TRANSFER_ENCODING:
+		return examine_coding(p, head, f->value);
+	case NAME_CONTENT_LENGTH:
+		return examine_length(p, head, f->value);
+	case NAME_EXPECT:
+		return examine_expect(p, head, f->value);
+	case NAME_CONNECTION:
+		examine_connection(f->value, facts);
+		return true;
+	case NAME_TE:
+		if (head->version >= 11 && says_trailers(f->value))
+			head->flags |= REQUEST_TAKES_TRAILERS;
+		return true;
+	default:
+		return true;
+	}
+}
+
+static bool examine_line(struct h1_parse *p, uint8_t *data, struct request_head *head)
+{
+	struct h1_line line;
+	unsigned status = h1_line_parse(slice_of(data, p->line_len), &line);
+
+	if (status)
+		return refuse(p, status, status == 505 ? "the version is neither HTTP/1.0 nor HTTP/1.1" : "the request line is not valid") == 0;
+	*head = (struct request_head){
+		.version = line.version,
+		.method = line.method,
+		.method_index = line.method_index,
+		.https = line.https,
+		.authority = line.authority,
+		.path = line.path,
+		.query = line.query,
+		.target = line.plain ? (struct slice){0} : line.target,
+		.body = BODY_NONE,
+	};
+	return true;
+}
+
+static bool settle_body(struct h1_parse *p, struct request_head *head)
+{
+	if (p->chunked && head->body != BODY_NONE)
+		return refuse(p, 400, "both content-length and transfer-encoding") == 0;
+	if (p->chunked)
+		head->body = LENGTH_UNKNOWN;
+	if (p->config->max_body && head->body > (int64_t)p->config->max_body)
+		return refuse(p, 413, "the body is longer than max_body") == 0;
+	if (head->body == 0)
+		head->body = BODY_NONE;
+	if (head->body == BODY_NONE)
+		head->flags &= ~(unsigned)REQUEST_EXPECTS_CONTINUE;
+	p->left = head->body;
+	return true;
+}
+
+bool h1_examine(struct h1_parse *p, uint8_t *data, struct field *fields, struct request_head *head, struct h1_facts *facts)
+{
+	*facts = (struct h1_facts){0};
+	p->chunked = false;
+	if (!examine_line(p, data, head))
+		return false;
+	for (unsigned i = 0; i < p->count; i++) {
+		if (!on_one_line(data, &p->spans[i]))
+			return refuse(p, 400, "a folded header line") == 0;
+		fields[i] = field_of(data, &p->spans[i]);
+		if (!examine_field(p, &fields[i], head, facts))
+			return false;
+	}
+	head->fields = fields;
+	head->field_count = p->count;
+	if (head->version >= 11 && !facts->host)
+		return refuse(p, 400, "no Host field") == 0;
+	return settle_body(p, head);
+}
+
+/* ---- bodies ---- */
+
+static enum h1_read_result read_length_body(struct h1_parse *p, uint8_t *data, size_t len, size_t *used, struct slice *body)
+{
+	if ((uint64_t)p->left < len)
+		len = (size_t)p->left;
+	p->left -= (int64_t)len;
+	p->body_bytes += len;
+	*used = len;
+	*body = slice_of(data, len);
+	return p->left == 0 ? H1_DONE : H1_MORE;
+}
+
+/* Framing may not outweigh what it frames without end: chunk lines are short, whatever the zeros and blanks in them. */
+static bool framing_too_long(const struct h1_parse *p)
+{
+	return p->wire_bytes - p->body_bytes >
+	       64 * (p->chunks + 1) + p->config->max_chunk_extension + p->config->max_header_block;
+}
+
+static bool folded_trailer(struct h1_parse *p, const uint8_t *data, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (p->after_lf && (data[i] == ' ' || data[i] == '\t'))
+			return true;
+		p->after_lf = data[i] == '\n';
+	}
+	return false;
+}
+
+/* One call of llhttp; it stops at the end of the data, before the trailers, and behind them. */
+static enum h1_read_result read_piece(struct h1_parse *p, uint8_t *data, size_t len, size_t *used)
+{
+	llhttp_errno_t error;
+
+	if (p->in_trailers && folded_trailer(p, data, len))
+		return bad(p, 400, "a folded trailer line");
+	if (llhttp_get_errno(&p->parser) == HPE_PAUSED)
+		llhttp_resume(&p->parser);
+	error = llhttp_execute(&p->parser, (const char *)data, len);
+	*used = error == HPE_OK ? len : (size_t)((const uint8_t *)llhttp_get_error_pos(&p->parser) - data);
+	p->wire_bytes += *used;
+	return error == HPE_OK || error == HPE_PAUSED ? H1_MORE : fault_of(p, error);
+}
+
+enum h1_read_result h1_read_body(struct h1_parse *p, uint8_t *data, size_t len, size_t *used, struct slice *body)
+{
+	enum h1_read_result result = H1_MORE;
+	size_t piece;
+
+	if (!p->chunked)
+		return read_length_body(p, data, len, used, body);
+	p->body_at = data;
+	p->body_len = 0;
+	for (*used = 0; *used < len && !p->complete && result == H1_MORE; *used += piece) {
+		piece = 0;
+		result = read_piece(p, data + *used, len - *used, &piece);
+	}
+	*body = slice_of(data, p->body_len);
+	p->body_bytes += p->body_len;
+	if (result == H1_BAD)
+		return H1_BAD;
+	if (p->config->max_body && p->body_bytes > p->config->max_body)
+		return bad(p, 413, "the body is longer than max_body");
+	if (framing_too_long(p))
+		return bad(p, 400, "chunk framing is too long");
+	return p->complete ? H1_DONE : H1_MORE;
+}
+
+bool h1_trailers(struct h1_parse *p, struct field *fields, unsigned *count)
+{
+	uint8_t *data = buf_at(&p->trailers);
+
+	*count = 0;
+	if (!p->in_trailers || p->count == 0)
+		return true;
+	for (; *count < p->count; ++*count)
+		fields[*count] = field_of(data, &p->spans[*count]);
+	return trailers_check(fields, *count) == NULL;
+}

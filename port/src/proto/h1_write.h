@@ -1,0 +1,35 @@
+/* Writing HTTP/1 messages (RFC 9112) into a queue. What is written was checked before (stream/rules). */
+#ifndef SPARX_PROTO_H1_WRITE_H
+#define SPARX_PROTO_H1_WRITE_H
+
+#include "base/bufq.h"
+#include "proto/session.h"
+
+/* How the body of a response is delimited (RFC 9112 section 6.3). */
+enum h1_framing { FRAMING_NONE, FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_CLOSE };
+
+struct h1_frame_plan {
+	enum h1_framing framing;
+	int64_t length; /* FRAMING_LENGTH; with FRAMING_NONE: what to say of the length, or LENGTH_UNKNOWN for nothing */
+	bool close;     /* say so */
+	bool keep;      /* say so, to an HTTP/1.0 client that asked */
+};
+
+/* All return false when out of memory. */
+bool h1_write_head(struct bufq *out, const struct session_env *env, const struct response_head *head,
+		   const struct h1_frame_plan *plan);
+bool h1_write_info(struct bufq *out, unsigned status, const struct field *fields, unsigned count);
+bool h1_write_chunk(struct bufq *out, struct slice data);
+bool h1_write_last_chunk(struct bufq *out, const struct field *trailers, unsigned count);
+/* A whole answer of the port's own: plain text that says the status. */
+struct h1_error {
+	unsigned status;
+	unsigned retry_after; /* seconds; 0: no such field */
+	bool no_body;         /* the request was HEAD */
+	bool close, keep;     /* as in the plan */
+};
+bool h1_write_error(struct bufq *out, const struct session_env *env, const struct h1_error *error);
+
+const char *h1_reason(unsigned status);
+
+#endif

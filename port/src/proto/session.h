@@ -1,0 +1,73 @@
+/* A connection's protocol. conn drives it through session_ops; it never sees a descriptor. */
+#ifndef SPARX_PROTO_SESSION_H
+#define SPARX_PROTO_SESSION_H
+
+#include "config.h"
+#include <sys/uio.h>
+
+#include "stream/stream.h"
+
+enum { SESSION_FIELDS_MAX = 256, DATE_LEN = 29 };
+
+/* What all sessions of a server share. */
+struct session_env {
+	const struct config *config;
+	const struct stream_sink *sink;
+	const uint64_t *now, *now_us; /* ms, µs; the loop's */
+	char date[DATE_LEN + 1];      /* RFC 9110 5.6.7, of this second */
+	bool draining;                /* responses close their connections */
+	bool crowded;                 /* idle connections are to go sooner */
+	bool paused;                  /* no new requests are to be begun */
+	uint64_t rejected;            /* requests that the port itself answered with 4xx, 5xx */
+	struct field fields[SESSION_FIELDS_MAX]; /* scratch for on_request and on_end */
+	void *spare_parse;            /* h1's: one parser kept */
+};
+
+/* The session's owner (conn): what a session knows of its connection. */
+struct session_owner {
+	struct session_env *env;
+	/* There is something to do outside of input, sent and tick: call session_ops soon. */
+	void (*wake)(struct session_owner *owner);
+	struct peer peer;
+};
+
+enum session_close {
+	CLOSE_NOT,
+	CLOSE_NOW,    /* nothing is to be lost: the peer closed, or was idle */
+	CLOSE_LINGER, /* written bytes must reach a peer that may still be sending */
+	CLOSE_CUT,    /* the peer must see that something is missing */
+};
+
+/* A pure function of the session's state. */
+struct session_wants {
+	bool read;   /* input is of use now */
+	bool peek;   /* reading on a little shows whether the peer is still there */
+	bool write;  /* output has something */
+	bool idle;   /* no request is in work or begun */
+	enum session_close close; /* once nothing is left to write */
+	uint64_t deadline;        /* ms; when tick is to be called; 0: never */
+};
+
+struct session {
+	const struct session_ops *ops;
+	struct session_owner *owner;
+};
+
+struct session_ops {
+	/* Parses and delivers. Returns how many bytes were used; the rest is offered again, with what came after it, at the same
+	   place or another. The bytes may be changed. eof: nothing will come after these. */
+	size_t (*input)(struct session *s, uint8_t *data, size_t len, bool eof);
+	/* Fills vectors with what is to be written; returns how many. */
+	int (*output)(struct session *s, struct iovec *iov, int max);
+	/* n bytes of it were written. */
+	void (*sent)(struct session *s, size_t n);
+	struct session_wants (*wants)(const struct session *s);
+	/* The deadline has passed. */
+	void (*tick)(struct session *s);
+	/* No new requests; finish what is there. */
+	void (*drain)(struct session *s);
+	/* The connection is over, for this reason: ends all streams, and frees the session. */
+	void (*close)(struct session *s, enum stream_end why);
+};
+
+#endif

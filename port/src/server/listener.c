@@ -1,0 +1,184 @@
+#include "server/listener.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+union any_address {
+	struct sockaddr any;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+	struct sockaddr_un local;
+};
+
+static bool fail(char *rule, size_t size, const struct listener_config *config, const char *what)
+{
+	snprintf(rule, size, "%s %s port %u: %s", what, config->address, (unsigned)config->port, strerror(errno));
+	return false;
+}
+
+static const char *unix_path(const struct listener_config *config)
+{
+	return strncmp(config->address, "unix:", 5) == 0 ? config->address + 5 : NULL;
+}
+
+/* The length of the address; 0 if the text is none. */
+static socklen_t parse_address(const struct listener_config *config, union any_address *a)
+{
+	const char *path = unix_path(config);
+
+	memset(a, 0, sizeof *a);
+	if (path) {
+		a->local.sun_family = AF_UNIX;
+		if (*path == 0 || strlen(path) >= sizeof a->local.sun_path)
+			return 0;
+		memcpy(a->local.sun_path, path, strlen(path));
+		return sizeof a->local;
+	}
+	if (inet_pton(AF_INET, config->address, &a->v4.sin_addr) == 1) {
+		a->v4.sin_family = AF_INET;
+		a->v4.sin_port = htons(config->port);
+		return sizeof a->v4;
+	}
+	if (inet_pton(AF_INET6, config->address, &a->v6.sin6_addr) == 1) {
+		a->v6.sin6_family = AF_INET6;
+		a->v6.sin6_port = htons(config->port);
+		return sizeof a->v6;
+	}
+	return 0;
+}
+
+static void set_options(int fd, const struct listener_config *config, int family)
+{
+	int on = 1, v6only = config->ipv6_only;
+
+	if (family == AF_UNIX)
+		return;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* accepted sockets inherit it */
+	if (config->reuse_port)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+	if (family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof v6only);
+}
+
+/* A socket file that nobody listens on any more was left by a process that died. */
+static void remove_stale(const union any_address *a)
+{
+	struct stat st;
+	int fd;
+
+	if (a->any.sa_family != AF_UNIX || stat(a->local.sun_path, &st) != 0 || !S_ISSOCK(st.st_mode))
+		return;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return;
+	if (connect(fd, &a->any, sizeof a->local) < 0 && errno == ECONNREFUSED)
+		unlink(a->local.sun_path);
+	close(fd);
+}
+
+static void on_ready(struct loop_io *io, int ready)
+{
+	struct listener *l = (struct listener *)(void *)((char *)io - offsetof(struct listener, io));
+
+	(void)ready;
+	l->ready = true;
+}
+
+bool listener_open(struct listener *l, const struct listener_config *config, char *rule, size_t size)
+{
+	union any_address a;
+	socklen_t len = parse_address(config, &a);
+	int fd;
+
+	memset(l, 0, sizeof *l);
+	errno = EINVAL;
+	if (len == 0)
+		return fail(rule, size, config, "not an address:");
+	fd = socket(a.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return fail(rule, size, config, "cannot open a socket for");
+	set_options(fd, config, a.any.sa_family);
+	remove_stale(&a);
+	if (bind(fd, &a.any, len) < 0 || listen(fd, config->backlog) < 0) {
+		fail(rule, size, config, "cannot listen on");
+		close(fd);
+		return false;
+	}
+	l->unix_socket = a.any.sa_family == AF_UNIX;
+	if (l->unix_socket)
+		memcpy(l->path, a.local.sun_path, strlen(a.local.sun_path) + 1);
+	loop_io_init(&l->io, on_ready, fd);
+	return true;
+}
+
+void listener_close(struct listener *l, struct loop *loop)
+{
+	int fd = loop_io_fd(&l->io);
+
+	if (fd < 0)
+		return;
+	loop_io_watch(loop, &l->io, 0);
+	if (l->unix_socket)
+		unlink(l->path);
+	close(fd);
+	loop_io_init(&l->io, on_ready, -1);
+	l->ready = false;
+}
+
+void listener_name(const struct listener *l, struct listener_name *name)
+{
+	union any_address a;
+	socklen_t len = sizeof a;
+
+	memset(name, 0, sizeof *name);
+	if (l->unix_socket) {
+		snprintf(name->address, sizeof name->address, "unix:%.*s", (int)(sizeof name->address - 6), l->path);
+		return;
+	}
+	if (getsockname(loop_io_fd(&l->io), &a.any, &len) < 0)
+		return;
+	name->port = ntohs(a.any.sa_family == AF_INET ? a.v4.sin_port : a.v6.sin6_port);
+	inet_ntop(a.any.sa_family, a.any.sa_family == AF_INET ? (void *)&a.v4.sin_addr : (void *)&a.v6.sin6_addr, name->address,
+		  sizeof name->address);
+}
+
+static void set_peer(struct peer *peer, const union any_address *a)
+{
+	if (a->any.sa_family == AF_INET) {
+		peer->address_len = 4;
+		memcpy(peer->address, &a->v4.sin_addr, 4);
+		peer->port = ntohs(a->v4.sin_port);
+	} else if (a->any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&a->v6.sin6_addr)) {
+		peer->address_len = 4;
+		memcpy(peer->address, &a->v6.sin6_addr.s6_addr[12], 4);
+		peer->port = ntohs(a->v6.sin6_port);
+	} else if (a->any.sa_family == AF_INET6) {
+		peer->address_len = 16;
+		memcpy(peer->address, &a->v6.sin6_addr, 16);
+		peer->port = ntohs(a->v6.sin6_port);
+	}
+}
+
+int listener_accept(struct listener *l, struct peer *peer)
+{
+	union any_address a;
+	socklen_t len = sizeof a;
+	int fd;
+
+	memset(&a, 0, sizeof a);
+	memset(peer, 0, sizeof *peer);
+	fd = accept4(loop_io_fd(&l->io), &a.any, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd >= 0) {
+		set_peer(peer, &a);
+		peer->listener = l->index;
+	}
+	return fd;
+}

@@ -1,0 +1,25 @@
+/* One listening socket. */
+#ifndef SPARX_SERVER_LISTENER_H
+#define SPARX_SERVER_LISTENER_H
+
+#include "config.h"
+#include "control.h"
+#include "loop.h"
+#include "stream/stream.h"
+
+struct listener {
+	struct loop_io io; /* fd -1: closed */
+	uint8_t index;
+	bool unix_socket;
+	bool ready;
+	char path[ADDRESS_MAX]; /* of a unix socket, to be removed */
+};
+
+/* Binds and listens. False: *rule says why not. */
+bool listener_open(struct listener *l, const struct listener_config *config, char *rule, size_t size);
+void listener_close(struct listener *l, struct loop *loop);
+void listener_name(const struct listener *l, struct listener_name *name);
+/* The next connection's descriptor; -1 with errno if there is none. */
+int listener_accept(struct listener *l, struct peer *peer);
+
+#endif

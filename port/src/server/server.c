@@ -1,0 +1,313 @@
+#include "server/server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/sm.h"
+
+enum {
+	ACCEPT_BATCH = 64,
+	ACCEPT_RETRY_MS = 100,
+	SPARE_DESCRIPTORS = 64, /* for everything that is not a connection */
+};
+
+static const char *const state_names[] = {"new", "serving", "draining", "stopped"};
+static const uint32_t state_next[] = {
+	[SERVER_NEW] = SM_BIT(SERVER_SERVING) | SM_BIT(SERVER_DRAINING) | SM_BIT(SERVER_STOPPED),
+	[SERVER_SERVING] = SM_BIT(SERVER_DRAINING) | SM_BIT(SERVER_STOPPED),
+	[SERVER_DRAINING] = SM_BIT(SERVER_STOPPED),
+	[SERVER_STOPPED] = 0,
+};
+static const struct sm machine = {"server", state_names, state_next};
+
+static unsigned descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return 1024;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+	getrlimit(RLIMIT_NOFILE, &limit);
+	return limit.rlim_cur > 1u << 20 ? 1u << 20 : (unsigned)limit.rlim_cur;
+}
+
+static unsigned connection_limit(const struct config *config)
+{
+	unsigned descriptors = descriptor_limit();
+	unsigned most = descriptors > 2 * SPARE_DESCRIPTORS ? descriptors - SPARE_DESCRIPTORS : descriptors / 2;
+
+	return config->max_connections && config->max_connections < most ? (unsigned)config->max_connections : most;
+}
+
+/* ---- accepting ---- */
+
+static bool at_limit(const struct server *s)
+{
+	return s->pool.open >= s->max_connections;
+}
+
+static void watch_listeners(struct server *s)
+{
+	bool on = s->state == SERVER_SERVING && !s->accept_paused && !s->pool.env.paused;
+
+	for (unsigned i = 0; i < s->listener_count; i++)
+		if (loop_io_fd(&s->listeners[i].io) >= 0)
+			loop_io_watch(s->loop, &s->listeners[i].io, on ? LOOP_READ : 0);
+}
+
+static void on_accept_timer(struct wheel_node *node)
+{
+	struct server *s = container_of(node, struct server, accept_timer);
+
+	s->accept_paused = false;
+	watch_listeners(s);
+}
+
+static void pause_accept(struct server *s)
+{
+	s->accept_paused = true;
+	watch_listeners(s);
+	wheel_set(&s->loop->wheel, &s->accept_timer, s->loop->now + ACCEPT_RETRY_MS);
+}
+
+/* Room for one more: the connection that has been idle longest goes first. */
+static bool make_room(struct server *s)
+{
+	struct list *oldest = s->pool.idle.next;
+
+	if (oldest == &s->pool.idle)
+		return false;
+	conn_close(container_of(oldest, struct conn, idle), false, END_CLOSED);
+	return true;
+}
+
+/* No descriptor is left: the reserved one is used to take a connection from the queue and close it. */
+static void turn_away(struct server *s, struct listener *l)
+{
+	struct peer peer;
+	int fd;
+
+	if (make_room(s))
+		return;
+	if (s->reserve_fd >= 0)
+		close(s->reserve_fd);
+	fd = listener_accept(l, &peer);
+	if (fd >= 0)
+		close(fd);
+	s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	pause_accept(s);
+}
+
+/* True if there may be more. */
+static bool accept_one(struct server *s, struct listener *l)
+{
+	struct peer peer;
+	int fd;
+
+	if (at_limit(s) && !make_room(s)) {
+		pause_accept(s);
+		return false;
+	}
+	fd = listener_accept(l, &peer);
+	if (fd >= 0) {
+		s->accepted++;
+		conn_open(&s->pool, fd, &transport_tcp, &peer);
+		return true;
+	}
+	if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+		turn_away(s, l);
+	return errno == ECONNABORTED || errno == EINTR;
+}
+
+static bool run_listener(struct server *s, struct listener *l)
+{
+	unsigned i = 0;
+
+	if (!l->ready || s->state != SERVER_SERVING || s->accept_paused || s->pool.env.paused)
+		return false;
+	while (i < ACCEPT_BATCH && accept_one(s, l))
+		i++;
+	l->ready = i == ACCEPT_BATCH;
+	return l->ready;
+}
+
+/* ---- turns ---- */
+
+/* RFC 9110 5.6.7; the names are fixed, whatever the locale. */
+static void update_date(struct server *s)
+{
+	static const char *const days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+	static const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+	time_t now = (time_t)s->loop->unix_sec;
+	char text[80];
+	struct tm tm;
+
+	if (s->date_second == s->loop->unix_sec)
+		return;
+	s->date_second = s->loop->unix_sec;
+	gmtime_r(&now, &tm);
+	snprintf(text, sizeof text, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday], tm.tm_mday, months[tm.tm_mon],
+		 tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+	memcpy(s->pool.env.date, text, DATE_LEN);
+}
+
+static void end_drain(struct server *s)
+{
+	if (s->state == SERVER_DRAINING && s->pool.open == 0 && s->on_drained)
+		s->on_drained(s->ctx, s->cut);
+}
+
+bool server_run(struct server *s)
+{
+	bool more = false;
+
+	update_date(s);
+	s->pool.env.crowded = (uint64_t)s->pool.open * 10 > (uint64_t)s->max_connections * 8;
+	for (unsigned i = 0; i < s->listener_count; i++)
+		more |= run_listener(s, &s->listeners[i]);
+	return conn_pool_run(&s->pool) || more;
+}
+
+void server_reap(struct server *s)
+{
+	conn_pool_reap(&s->pool);
+	end_drain(s);
+}
+
+/* ---- orders ---- */
+
+static bool control_listen(void *ctx, struct config_fault *fault)
+{
+	struct server *s = ctx;
+
+	s->max_connections = connection_limit(s->config);
+	for (unsigned i = 0; i < s->config->listener_count; i++) {
+		struct listener *l = &s->listeners[i];
+		if (!listener_open(l, &s->config->listeners[i], fault->rule, sizeof fault->rule)) {
+			snprintf(fault->field, sizeof fault->field, "listeners");
+			return false;
+		}
+		l->index = (uint8_t)i;
+		s->listener_count++;
+	}
+	sm_move(&machine, &s->state, SERVER_SERVING);
+	watch_listeners(s);
+	return true;
+}
+
+static void control_name(void *ctx, unsigned i, struct listener_name *name)
+{
+	struct server *s = ctx;
+
+	listener_name(&s->listeners[i], name);
+}
+
+static void close_listeners(struct server *s)
+{
+	for (unsigned i = 0; i < s->listener_count; i++)
+		listener_close(&s->listeners[i], s->loop);
+}
+
+static void cut_all(struct server *s)
+{
+	while (!list_empty(&s->pool.all)) {
+		conn_close(container_of(s->pool.all.next, struct conn, all), true, END_DRAINED);
+		s->cut++;
+	}
+}
+
+static void on_drain_timer(struct wheel_node *node)
+{
+	cut_all(container_of(node, struct server, drain_timer));
+}
+
+static void control_drain(void *ctx, uint64_t deadline)
+{
+	struct server *s = ctx;
+	uint64_t at = s->loop->now + deadline;
+	struct list *l, *next;
+
+	if (s->state == SERVER_STOPPED)
+		return;
+	if (s->state != SERVER_DRAINING)
+		sm_move(&machine, &s->state, SERVER_DRAINING);
+	close_listeners(s);
+	s->pool.env.draining = true;
+	if (!wheel_pending(&s->drain_timer) || at < s->drain_timer.deadline)
+		wheel_set(&s->loop->wheel, &s->drain_timer, at);
+	for (l = s->pool.all.next; l != &s->pool.all; l = next) {
+		next = l->next;
+		conn_drain(container_of(l, struct conn, all));
+	}
+}
+
+static void control_stop(void *ctx, int status)
+{
+	struct server *s = ctx;
+
+	if (s->state == SERVER_STOPPED)
+		return;
+	sm_move(&machine, &s->state, SERVER_STOPPED);
+	s->exit_status = status;
+	close_listeners(s);
+	loop_stop(s->loop);
+}
+
+static void control_stats(void *ctx, struct control_figures *figures)
+{
+	struct server *s = ctx;
+
+	*figures = (struct control_figures){
+		.connections = s->pool.open,
+		.idle = s->pool.idle_count,
+		.accepted = s->accepted,
+		.rejected = s->pool.env.rejected,
+		.bytes_in = s->pool.bytes_in,
+		.bytes_out = s->pool.bytes_out,
+	};
+}
+
+static void control_pressure(void *ctx, bool on)
+{
+	struct server *s = ctx;
+
+	conn_pool_hold(&s->pool, on);
+	watch_listeners(s);
+}
+
+const struct control_ops server_control = {
+	.listen = control_listen,
+	.name = control_name,
+	.drain = control_drain,
+	.stop = control_stop,
+	.stats = control_stats,
+	.pressure = control_pressure,
+};
+
+bool server_init(struct server *s, struct loop *loop, const struct config *config, const struct stream_sink *sink)
+{
+	memset(s, 0, sizeof *s);
+	s->loop = loop;
+	s->config = config;
+	wheel_node_init(&s->drain_timer, on_drain_timer);
+	wheel_node_init(&s->accept_timer, on_accept_timer);
+	s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return conn_pool_init(&s->pool, loop, config, sink);
+}
+
+void server_free(struct server *s)
+{
+	s->on_drained = NULL;
+	cut_all(s);
+	close_listeners(s);
+	conn_pool_free(&s->pool);
+	wheel_cancel(&s->loop->wheel, &s->drain_timer);
+	wheel_cancel(&s->loop->wheel, &s->accept_timer);
+	if (s->reserve_fd >= 0)
+		close(s->reserve_fd);
+}

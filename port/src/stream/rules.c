@@ -1,0 +1,134 @@
+#include "stream/rules.h"
+
+static const char *const refused[] = {"transfer-encoding", "keep-alive", "proxy-connection", "te", "upgrade"};
+static const char *const refused_in_trailers[] = {
+	"transfer-encoding", "keep-alive", "proxy-connection",    "te",     "upgrade",       "content-length",
+	"connection",        "host",       "trailer",             "expect", "authorization", "content-encoding",
+	"content-type",      "set-cookie", "content-range",       "date",   "cache-control", "max-forwards",
+};
+
+bool is_token_char(uint8_t c)
+{
+	static const uint8_t marks[] = "!#$%&'*+-.^_`|~";
+
+	return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || (c && memchr(marks, c, sizeof marks - 1));
+}
+
+bool is_token(struct slice text)
+{
+	for (size_t i = 0; i < text.len; i++)
+		if (!is_token_char(text.at[i]))
+			return false;
+	return text.len > 0;
+}
+
+bool is_field_value(struct slice value)
+{
+	for (size_t i = 0; i < value.len; i++)
+		if ((value.at[i] < 0x20 && value.at[i] != '\t') || value.at[i] == 0x7f)
+			return false;
+	return true;
+}
+
+bool parse_length(struct slice text, int64_t *length)
+{
+	int64_t n = 0;
+
+	for (size_t i = 0; i < text.len; i++) {
+		if (text.at[i] < '0' || text.at[i] > '9' || n > (INT64_MAX - 9) / 10)
+			return false;
+		n = n * 10 + (text.at[i] - '0');
+	}
+	*length = n;
+	return text.len > 0;
+}
+
+static bool is_one_of(struct slice name, const char *const *names, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (slice_eq_nocase(name, slice_str(names[i])))
+			return true;
+	return false;
+}
+
+static const char *check_field(const struct field *f)
+{
+	if (f->index < 0 && !is_token(f->name))
+		return "has a name that is not a token";
+	if (!is_field_value(f->value))
+		return "has a value with a control character";
+	return NULL;
+}
+
+static const char *check_length(struct response_head *head, struct slice value, bool any_length)
+{
+	int64_t length;
+
+	if (!parse_length(value, &length))
+		return "has a content-length that is not a number";
+	if (!any_length && head->length != LENGTH_UNKNOWN && head->length != length)
+		return "has a content-length that is not the body's";
+	head->length = length;
+	return NULL;
+}
+
+static const char *check_response_field(struct response_head *head, const struct field *f, bool any_length)
+{
+	const char *rule = check_field(f);
+
+	if (rule)
+		return rule;
+	if (slice_eq_nocase(f->name, SLICE_LIT("server")))
+		head->has_server = true;
+	else if (slice_eq_nocase(f->name, SLICE_LIT("date")))
+		head->has_date = true;
+	else if (slice_eq_nocase(f->name, SLICE_LIT("content-length")))
+		return check_length(head, f->value, any_length);
+	else if (slice_eq_nocase(f->name, SLICE_LIT("connection"))) {
+		head->close = slice_eq_nocase(f->value, SLICE_LIT("close"));
+		return head->close ? NULL : "has a connection field other than close";
+	} else if (is_one_of(f->name, refused, sizeof refused / sizeof *refused))
+		return "has a framing or hop-by-hop field";
+	return NULL;
+}
+
+const char *response_check(struct response_head *head, bool any_length)
+{
+	if (head->status < 200 || head->status > 599)
+		return "must have a status of 200 to 599";
+	head->close = head->has_server = head->has_date = false;
+	for (unsigned i = 0; i < head->field_count; i++) {
+		const char *rule = check_response_field(head, &head->fields[i], any_length);
+		if (rule)
+			return rule;
+	}
+	return NULL;
+}
+
+const char *info_check(unsigned status, const struct field *fields, unsigned count)
+{
+	if (status < 100 || status > 199 || status == 101)
+		return "must have a status of 100 to 199, and not 101";
+	for (unsigned i = 0; i < count; i++) {
+		const char *rule = check_field(&fields[i]);
+		if (rule)
+			return rule;
+		if (slice_eq_nocase(fields[i].name, SLICE_LIT("content-length")) ||
+		    slice_eq_nocase(fields[i].name, SLICE_LIT("connection")) ||
+		    is_one_of(fields[i].name, refused, sizeof refused / sizeof *refused))
+			return "has a framing or hop-by-hop field";
+	}
+	return NULL;
+}
+
+const char *trailers_check(const struct field *fields, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		const char *rule = check_field(&fields[i]);
+		if (rule)
+			return rule;
+		if (is_one_of(fields[i].name, refused_in_trailers, sizeof refused_in_trailers / sizeof *refused_in_trailers))
+			return "has a field that is not allowed in trailers";
+	}
+	return NULL;
+}

@@ -1,0 +1,33 @@
+/* What an application may say in a response (PROTOCOL.md 4.1), checked once for all protocols. RFC 9110 sections 5 and 6. */
+#ifndef SPARX_STREAM_RULES_H
+#define SPARX_STREAM_RULES_H
+
+#include "stream/stream.h"
+
+/* RFC 9110 5.6.2 */
+bool is_token_char(uint8_t c);
+bool is_token(struct slice text);
+/* RFC 9110 5.5: no control octets but the tab. */
+bool is_field_value(struct slice value);
+
+/* A decimal number without sign that fits; false otherwise. */
+bool parse_length(struct slice text, int64_t *length);
+
+/*
+ * Checks the fields that the host wants to send and fills in what they say: close, has_server, has_date, and the length
+ * from a content-length field where head->length is LENGTH_UNKNOWN. `any_length`: the response has no body, so that the
+ * field cannot be wrong. Returns the rule that was broken, NULL if none was.
+ */
+const char *response_check(struct response_head *head, bool any_length);
+/* The same for 1xx. */
+const char *info_check(unsigned status, const struct field *fields, unsigned count);
+/* The same for trailers: no framing, routing or hop-by-hop field (RFC 9110 6.5.1). */
+const char *trailers_check(const struct field *fields, unsigned count);
+
+/* Whether a response with this status, to this method, never has a body (RFC 9110 6.4.1; 205: 15.3.6). */
+static inline bool never_has_body(unsigned status, bool head_method)
+{
+	return head_method || status < 200 || status == 204 || status == 205 || status == 304;
+}
+
+#endif

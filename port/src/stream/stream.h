@@ -1,0 +1,142 @@
+/*
+ * The waist: one exchange, a request and its response, without a word about its protocol. Sessions (h1, h2) make streams and
+ * report events on them to a sink (the bridge, ws); the sink orders operations. Neither includes the other.
+ *
+ *   session ──events──> sink      stream_sink: on_request, on_body, on_end, on_room, on_hangup, on_done, on_reset
+ *   session <──operations── sink  stream_ops: send_info, send_head, send_data, send_end, consume, discard, reset
+ *
+ * An operation never calls an event on the same stack: it records, and wakes its connection. An event may call operations.
+ * The session owns the stream's memory; on_done and on_reset are the last that a sink hears of it, and are told exactly once,
+ * unless the sink let go of it before (stream_detach).
+ */
+#ifndef SPARX_STREAM_STREAM_H
+#define SPARX_STREAM_STREAM_H
+
+#include "base/field.h"
+#include "base/list.h"
+#include "base/wheel.h"
+
+/*
+ * Two halves, which go on independently:
+ *
+ *   request   OPEN ──last byte──> ENDED          OPEN ──discard──> SKIPPED
+ *   response  WAITING ──head──> STREAMING ──end──> ENDED
+ */
+enum request_half { REQUEST_OPEN, REQUEST_ENDED, REQUEST_SKIPPED };
+enum response_half { RESPONSE_WAITING, RESPONSE_STREAMING, RESPONSE_ENDED };
+
+enum { BODY_NONE = -2, LENGTH_UNKNOWN = -1 };
+
+enum request_flag { REQUEST_TAKES_TRAILERS = 1, REQUEST_EXPECTS_CONTINUE = 2 };
+
+/* Why a stream ended without a whole response (GONE). */
+enum stream_end { END_CLOSED, END_RESET, END_TIMEOUT, END_ABORTED, END_ERROR, END_DRAINED };
+
+struct peer {
+	uint8_t address[16];
+	uint8_t address_len; /* 4, 16, or 0 for a unix socket */
+	uint8_t listener;
+	uint16_t port;
+};
+
+/* A slice whose `at` is NULL is absent. All of it points into memory that lives as long as the event. */
+struct request_head {
+	unsigned version; /* 10, 11, 20 */
+	struct slice method;
+	int method_index; /* PROTOCOL.md 1.3; -1 if it has none */
+	bool https;
+	struct slice authority, path, query;
+	struct slice target; /* absent if it is path, or path ? query */
+	int64_t body;        /* length, LENGTH_UNKNOWN, or BODY_NONE */
+	unsigned flags;      /* enum request_flag */
+	const struct peer *peer;
+	const struct field *fields;
+	unsigned field_count;
+};
+
+struct response_head {
+	unsigned status;
+	const struct field *fields;
+	unsigned field_count;
+	int64_t length;            /* of the body, or LENGTH_UNKNOWN */
+	bool close;                /* the connection is to end with it */
+	bool has_server, has_date; /* among the fields */
+};
+
+struct stream;
+
+struct stream_ops {
+	/* False from any of these: out of memory, the session cuts the stream (on_reset follows). */
+	bool (*send_info)(struct stream *s, unsigned status, const struct field *fields, unsigned count);
+	bool (*send_head)(struct stream *s, const struct response_head *head);
+	bool (*send_data)(struct stream *s, struct slice data);
+	bool (*send_end)(struct stream *s, const struct field *trailers, unsigned count);
+	/* Read credit was granted: the session may read, and give at most stream_wanted() bytes at a time. */
+	void (*consume)(struct stream *s);
+	/* The rest of the request body is not wanted. */
+	void (*discard)(struct stream *s);
+	/* If nothing of the response was sent and status is not 0: answers with it; else cuts. Then the stream is over. */
+	void (*reset)(struct stream *s, unsigned status, unsigned retry_after);
+};
+
+/* The sink of events. `ctx` is the sink's own. */
+struct stream_sink {
+	void *ctx;
+	void (*on_request)(void *ctx, struct stream *s, const struct request_head *head);
+	/* At most stream_wanted() bytes; spends one chunk of credit. */
+	void (*on_body)(void *ctx, struct stream *s, struct slice data);
+	void (*on_end)(void *ctx, struct stream *s, const struct field *trailers, unsigned count);
+	/* So many bytes of the response body have left for the kernel. */
+	void (*on_room)(void *ctx, struct stream *s, uint64_t bytes);
+	/* The client closed its side; the response may still reach it. */
+	void (*on_hangup)(void *ctx, struct stream *s);
+	/* The whole response has left for the kernel. */
+	void (*on_done)(void *ctx, struct stream *s);
+	void (*on_reset)(void *ctx, struct stream *s, enum stream_end why);
+};
+
+struct stream {
+	const struct stream_ops *ops;
+	uint64_t id;       /* the sink's, 0 before it gave one */
+	uint8_t request;   /* enum request_half */
+	uint8_t response;  /* enum response_half */
+	bool detached;     /* the sink has let go: no more events */
+	bool head_method;  /* the request was HEAD */
+	bool bodiless;     /* the response carries no body; data for it is dropped */
+	bool hung_up;      /* on_hangup was told */
+	uint16_t status;   /* of the response, once there is one */
+	int64_t left;      /* of a response body with a length; LENGTH_UNKNOWN */
+	uint64_t chunks;   /* read credit: chunks, */
+	uint64_t chunk;    /* of at most so many bytes */
+	uint64_t window;   /* response bytes that the host may still send */
+	uint64_t room;     /* bytes that left, not yet granted anew */
+	uint64_t room_total; /* bytes that left */
+	uint64_t body_in, body_out;
+	uint64_t born_us, sent_us, answered_us; /* first byte; REQUEST sent; first byte of the response queued */
+	struct list queue; /* the sink's: waiting for demand */
+	uint8_t *held;     /* the sink's: the encoded request that waits */
+	uint32_t held_len, held_waited;
+	void *sink_data;   /* the sink's */
+	struct wheel_node timer; /* the sink's */
+};
+
+void stream_init(struct stream *s, const struct stream_ops *ops);
+
+void stream_request_moves(struct stream *s, enum request_half to);
+void stream_response_moves(struct stream *s, enum response_half to);
+
+/* How many bytes of body may be given now: 0 without credit. */
+static inline uint64_t stream_wanted(const struct stream *s)
+{
+	return s->request == REQUEST_OPEN && s->chunks > 0 ? s->chunk : 0;
+}
+
+/* No events from now on. */
+static inline void stream_detach(struct stream *s)
+{
+	s->detached = true;
+}
+
+const char *stream_end_name(enum stream_end why);
+
+#endif

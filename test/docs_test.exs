@@ -1,0 +1,53 @@
+defmodule Sparx.DocsTest do
+  use ExUnit.Case, async: true
+
+  @repo Path.expand("..", __DIR__)
+
+  defp read(path), do: File.read!(Path.join(@repo, path))
+
+  test "the tables of options in README.md and PROTOCOL.md are those of port/src/options.def" do
+    {output, status} =
+      System.cmd(Path.join(@repo, "scripts/options_table"), ["--check"], stderr_to_stdout: true)
+
+    assert {output, status} == {"", 0}
+  end
+
+  test "README.md says the defaults of Sparx.Config" do
+    config = Sparx.Config.new!([])
+    readme = read("README.md")
+    assert readme =~ "| `:workers` | #{config.workers} |"
+    assert readme =~ "| `:ports` | #{config.ports} |"
+    assert readme =~ ~s(| `:server` | `"#{config.server}"` |)
+    assert [%{address: address, port: port}] = config.listeners
+    assert readme =~ ~s(| `:host` | `"#{address}"` |)
+    assert readme =~ "| `:port` | #{port} |"
+  end
+
+  test "the files that README.md links to are there" do
+    for [_, path] <- Regex.scan(~r/\]\(([^)#:]+)\)/, read("README.md")) do
+      assert File.exists?(Path.join(@repo, path)), "README.md links to #{path}"
+    end
+  end
+
+  test "each handler in README.md compiles" do
+    code = for [_, code] <- Regex.scan(~r/```elixir\n(.*?)```/s, read("README.md")), do: code
+    assert length(code) >= 4
+
+    for snippet <- code, snippet =~ "def handle" do
+      name = "ReadmeTest.M#{System.unique_integer([:positive])}"
+
+      module =
+        if snippet =~ "defmodule",
+          do: String.replace(snippet, ~r/defmodule \w+/, "defmodule #{name}"),
+          else: "defmodule #{name} do\n#{snippet}\nend"
+
+      assert [{_module, _binary}] = Code.compile_string(module)
+    end
+  end
+
+  test "the version is the same everywhere" do
+    version = Mix.Project.config()[:version]
+    assert read("CHANGELOG.md") =~ "## #{version}"
+    assert read("port/src/version.h") =~ ~s(#define SPARX_VERSION "#{version}"\n)
+  end
+end

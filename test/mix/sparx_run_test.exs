@@ -1,0 +1,157 @@
+defmodule Mix.Tasks.Sparx.RunTest do
+  # The task as people run it: as a process of its own.
+  use ExUnit.Case
+
+  alias Sparx.PlainClient
+
+  @moduletag timeout: 120_000
+  @repo Path.expand("../..", __DIR__)
+
+  setup_all do
+    folder = Path.join(System.tmp_dir!(), "sparx-run-#{System.unique_integer([:positive])}-#{System.pid()}")
+    File.mkdir_p!(folder)
+    on_exit(fn -> File.rm_rf!(folder) end)
+    %{folder: folder}
+  end
+
+  defp environment, do: [{"MIX_ENV", "test"}, {"LC_ALL", "C.UTF-8"}]
+
+  # Runs a task that has to fail: what it wrote on standard error, which is one line
+  defp failure(arguments) do
+    script = ~S(exec mix sparx.run "$@" 2>&1 >/dev/null)
+    {output, status} = System.cmd("sh", ["-c", script, "sh" | arguments], cd: @repo, env: environment())
+    assert status == 1, "status #{status}: #{output}"
+    assert [line] = String.split(output, "\n", trim: true)
+    line
+  end
+
+  defp file(folder, name, text) do
+    path = Path.join(folder, name)
+    File.write!(path, text)
+    path
+  end
+
+  # Starts the task: {its port, its process id, the number of the port it listens on}
+  defp start(arguments) do
+    task =
+      Port.open({:spawn_executable, System.find_executable("mix")}, [
+        :binary,
+        :exit_status,
+        :stderr_to_stdout,
+        line: 1_000,
+        cd: @repo,
+        args: ["sparx.run" | arguments],
+        env: for({name, value} <- environment(), do: {to_charlist(name), to_charlist(value)})
+      ])
+
+    {:os_pid, os_pid} = Port.info(task, :os_pid)
+    on_exit(fn -> System.cmd("kill", ["-9", "#{os_pid}"], stderr_to_stdout: true) end)
+    {task, os_pid, listening(task)}
+  end
+
+  # The port that the task's line names; what is compiled before may be told before.
+  defp listening(task) do
+    assert_receive {^task, {:data, {:eol, line}}}, 60_000
+
+    case Regex.run(~r{^Sparx serves .* at http://[^:]+:(\d+)$}, line) do
+      [_, number] -> String.to_integer(number)
+      nil -> listening(task)
+    end
+  end
+
+  defp stop(task, os_pid) do
+    System.cmd("kill", ["-TERM", "#{os_pid}"])
+    assert_receive {^task, {:exit_status, status}}, 20_000
+    status
+  end
+
+  describe "what it serves" do
+    test "without arguments: the default page, as HTML or as text; SIGTERM ends it" do
+      {task, os_pid, port} = start(["--port", "0"])
+
+      page = PlainClient.get(port, "/", [{"accept", "text/html,*/*"}])
+      assert page.status == 200
+      assert page.headers["content-type"] == "text/html; charset=utf-8"
+      assert page.body =~ "<h1><b>Sparx</b> is running</h1>"
+      assert page.body =~ "Requests"
+      refute page.body =~ ~r/(src|href)="http/
+
+      text = PlainClient.get(port, "/", [{"accept", "*/*"}])
+      assert text.headers["content-type"] == "text/plain; charset=utf-8"
+      assert text.body =~ ~r/^Sparx \d+\.\d+\.\d+ is running\.\n/
+      assert text.body =~ ~r/^Requests +\d+$/m
+
+      assert PlainClient.get(port, "/other").status == 404
+      assert PlainClient.request(port, "POST", "/").status == 405
+      assert stop(task, os_pid) == 0
+    end
+
+    test "a file" do
+      {task, os_pid, port} =
+        start(["examples/hello_world.exs", "--port", "0", "--host", "127.0.0.1", "--workers", "2"])
+
+      assert PlainClient.get(port, "/").body == "Hello, world!\n"
+      assert stop(task, os_pid) == 0
+    end
+
+    test "one of several modules of a file, from several ports", %{folder: folder} do
+      handler = fn name, text ->
+        """
+        defmodule #{name} do
+          use Sparx.Handler
+          def handle(request) do
+            Sparx.Response.new(200) |> Sparx.Response.body("#{text}") |> Sparx.Response.send(request)
+          end
+        end
+        """
+      end
+
+      path = file(folder, "two.exs", handler.("RunTest.One", "one") <> handler.("RunTest.Two", "two"))
+      assert failure([path, "--port", "0"]) =~ "several modules with handle/1 (RunTest.One, RunTest.Two)"
+
+      {task, os_pid, port} = start([path, "--handler", "RunTest.Two", "--port", "0", "--ports", "2"])
+      for _ <- 1..8, do: assert(PlainClient.get(port, "/").body == "two")
+      assert stop(task, os_pid) == 0
+    end
+
+    test "a module of the project" do
+      {task, os_pid, port} = start(["--handler", "Sparx.DefaultPage", "--port", "0"])
+      assert PlainClient.get(port, "/").status == 200
+      assert stop(task, os_pid) == 0
+    end
+  end
+
+  describe "what it refuses, in one line and with status 1" do
+    test "options that are none, or have no such value" do
+      assert failure(["--prot", "4000"]) =~ "unknown option --prot"
+      assert failure(["-x"]) =~ "unknown option -x"
+      assert failure(["--port", "http"]) =~ "--port"
+      assert failure(["--port"]) =~ "--port"
+      assert failure(["--port", "65536"]) =~ ":port"
+      assert failure(["--workers", "0"]) =~ ":workers"
+      assert failure(["--host", "nowhere", "--port", "0"]) =~ "nowhere"
+    end
+
+    test "files that are not there, have no handler, or do not compile", %{folder: folder} do
+      assert failure(["nothing.exs"]) =~ "there is no file nothing.exs"
+      assert failure(["a.exs", "b.exs"]) =~ "one file"
+
+      empty = file(folder, "empty.exs", "defmodule RunTest.Empty do\n  def handle, do: :ok\nend\n")
+      assert failure([empty]) =~ "has no module with handle/1"
+
+      wrong = file(folder, "wrong.exs", "defmodule RunTest.Wrong do\n")
+      assert failure([wrong]) =~ "wrong.exs does not compile"
+    end
+
+    test "modules that are not there, or have no handle/1" do
+      assert failure(["--handler", "RunTest.Nowhere"]) =~ "there is no module RunTest.Nowhere"
+      assert failure(["--handler", "String"]) =~ "String has no handle/1"
+    end
+
+    test "a port that is in use" do
+      {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+      {:ok, port} = :inet.port(socket)
+      assert failure(["--port", "#{port}", "--host", "127.0.0.1"]) =~ ~r/#{port}.*in use/
+    end
+  end
+end

@@ -1,0 +1,116 @@
+defmodule Sparx.ConfigTest do
+  use ExUnit.Case, async: true
+
+  alias Sparx.Config
+
+  defmodule Web do
+    def handle(_request), do: :ok
+    def other(_request), do: :ok
+  end
+
+  defp message(options) do
+    Exception.message(assert_raise ArgumentError, fn -> Config.new!(options) end)
+  end
+
+  test "defaults" do
+    config = Config.new!([])
+    assert config.listeners == [%{address: "0.0.0.0", port: 4000}]
+    assert %{handler: nil, ports: 1, server: "sparx", limits: limits, claim_timeout: :infinity} = config
+    assert limits == %{}
+    assert Config.limit(config, :window) == 262_144
+  end
+
+  test "addresses in all their forms" do
+    for {given, address} <- [
+          {"127.0.0.1", "127.0.0.1"},
+          {"localhost", "127.0.0.1"},
+          {"::1", "::1"},
+          {{127, 0, 0, 1}, "127.0.0.1"},
+          {{0, 0, 0, 0, 0, 0, 0, 1}, "::1"},
+          {"unix:/run/s", "unix:/run/s"},
+          {{:local, "/run/s"}, "unix:/run/s"}
+        ],
+        key <- [:host, :ip] do
+      assert [%{address: ^address}] = Config.new!([{key, given}]).listeners
+    end
+
+    assert [%{port: 0}] = Config.new!(host: "unix:/run/s", port: 4000).listeners
+  end
+
+  test "several listeners" do
+    listeners = [[host: "::1", port: 1, ipv6_only: true, backlog: 5], [ip: {127, 0, 0, 1}, port: 0]]
+
+    assert Config.new!(listeners: listeners).listeners == [
+             %{address: "::1", port: 1, ipv6_only: true, backlog: 5},
+             %{address: "127.0.0.1", port: 0}
+           ]
+
+    assert message(listeners: []) =~ "option :listeners"
+    assert message(listeners: [[prot: 1]]) =~ "unknown listener option :prot; did you mean :port?"
+    assert message(listeners: [[backlog: 0]]) =~ "option :backlog: 0, expected a positive integer"
+  end
+
+  test "handlers in all their forms become a function" do
+    for handler <- [Web, {Web, :other}, &Web.handle/1],
+        do: assert(is_function(Config.new!(handler: handler).handler, 1))
+
+    assert message(handler: NoSuchModule) =~ "option :handler: NoSuchModule, expected a module"
+    assert message(handler: {Web, :nothing}) =~ "nothing/1"
+    assert message(handler: "Web") =~ "option :handler"
+  end
+
+  test "what is wrong names its option, what was given and what is expected" do
+    assert message(port: 70_000) ==
+             "invalid value for option :port: 70000, expected an integer from 0 to 65535"
+
+    assert message(port: "80") =~ "option :port: \"80\""
+    assert message(host: "example") =~ "option :host: \"example\""
+    assert message(window: 1) =~ "option :window: 1, expected an integer from 4096 to 16777216 (bytes)"
+    assert message(workers: 0) =~ "option :workers: 0"
+    assert message(ports: 0) =~ "option :ports: 0"
+    assert message(server: 1) =~ "option :server: 1"
+    assert message(telemetry: fn -> :ok end) =~ "option :telemetry"
+    assert message(claim_timeout: 0) =~ "option :claim_timeout: 0"
+    assert message(name: "x") =~ "option :name: \"x\""
+    assert message(:no_list) =~ "keyword list"
+  end
+
+  test "an unknown option, and what was probably meant" do
+    assert message(prot: 1) == "unknown option :prot; did you mean :port or :ports?"
+    assert message(idle_timout: 1) =~ "unknown option :idle_timout; did you mean :idle_timeout"
+    assert message(zzz: 1) == "unknown option :zzz"
+  end
+
+  test "a unix socket has one port program" do
+    assert message(host: "unix:/run/s", ports: 2) =~ "option :ports: 2"
+  end
+
+  test "max_frame fits the window" do
+    assert Config.new!(window: 4_194_304).limits.max_frame == 4_194_304 + 65_536
+
+    assert message(window: 4_194_304, max_frame: 1_048_576) =~
+             "option :max_frame: 1048576, expected at least 4259840"
+  end
+
+  test "HELLO has what was given, and shared listeners where there are several port programs" do
+    hello = Config.hello(Config.new!(port: 1, ports: 2, server: nil, max_queue: 7), true)
+    assert %{listeners: [%{reuse_port: true, port: 1}], server: nil, report: true, max_queue: 7} = hello
+    assert %{listeners: [listener]} = Config.hello(Config.new!(port: 1), false)
+    refute Map.has_key?(listener, :reuse_port)
+  end
+
+  test "every option of the port program is known, with the defaults of PROTOCOL.md" do
+    protocol = File.read!(Path.expand("../../PROTOCOL.md", __DIR__))
+    rows = Regex.scan(~r/^\| `(\w+)` \| (\d+) \| (\d+) – (\d+) \|/mu, protocol)
+    assert length(rows) == length(Config.Limits.names())
+
+    for [_, name, default, min, max] <- rows, name = String.to_existing_atom(name) do
+      assert Config.Limits.default(name) == String.to_integer(default)
+      assert Config.Limits.range(name) == {String.to_integer(min), String.to_integer(max)}
+
+      assert Config.new!(
+               [{name, String.to_integer(max)}] ++ if(name == :window, do: [max_frame: 67_108_864], else: [])
+             )
+    end
+  end
+end

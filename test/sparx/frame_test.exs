@@ -1,0 +1,157 @@
+defmodule Sparx.FrameTest do
+  use ExUnit.Case, async: true
+
+  alias Sparx.{Frame, Golden}
+
+  describe "messages to the port are the golden frames" do
+    listener = %{address: "127.0.0.1", port: 4000}
+    many = for i <- 0..8, do: {"x-h#{i}", "v#{i}"}
+
+    for {name, call} <- [
+          hello:
+            quote(
+              do: Frame.hello(%{listeners: [unquote(Macro.escape(listener))], server: "sparx", report: false})
+            ),
+          demand: quote(do: Frame.demand(1)),
+          demand_many: quote(do: Frame.demand(70_000)),
+          read: quote(do: Frame.read(2, 2, 65_000)),
+          discard: quote(do: Frame.discard(3)),
+          respond: quote(do: Frame.respond(1, 200, [{"content-type", "text/plain"}], ["Hel", ?l, "o"])),
+          respond_empty: quote(do: Frame.respond(127, 204, [], "")),
+          respond_many_headers:
+            quote(do: Frame.respond(65_536, 404, unquote(many), String.duplicate("b", 300))),
+          head: quote(do: Frame.head(3, 200, [{"content-type", "text/csv"}], nil)),
+          head_length: quote(do: Frame.head(4_294_967_296, 206, [], 1_048_576)),
+          data: quote(do: Frame.data(3, ["a,b", "\r\n"], 5)),
+          end: quote(do: Frame.finish(3, nil)),
+          end_trailers: quote(do: Frame.finish(3, [{"x-sum", "0123"}])),
+          inform: quote(do: Frame.inform(200, 103, [{"link", "</a.css>; rel=preload"}])),
+          abort: quote(do: Frame.abort(300, 500)),
+          drain: quote(do: Frame.drain(30_000)),
+          stats_ask: quote(do: Frame.stats(7)),
+          ping: quote(do: Frame.ping(4_294_967_295)),
+          host_several:
+            quote do
+              [
+                Frame.respond(1, 200, [], "ok"),
+                Frame.demand(1),
+                Frame.head(2, 200, [], nil),
+                Frame.data(2, "x", 1),
+                Frame.finish(2, nil)
+              ]
+            end
+        ] do
+      test "#{name}" do
+        # A status is always written as uint 16: the golden frames say it in the shortest form.
+        assert unquote(call) |> IO.iodata_to_binary() |> terms() ==
+                 terms(Golden.payload(unquote(to_string(name))))
+      end
+    end
+
+    test "byte for byte, where integers are in their shortest form" do
+      assert IO.iodata_to_binary(Frame.respond(1, 404, [{"a", "b"}], "x")) ==
+               IO.iodata_to_binary([<<0x95, 4, 1, 0xCD, 404::16, 0x92, 0xA1, ?a, 0xC4, 1, ?b, 0xC4, 1, ?x>>])
+
+      for name <- ~w(demand demand_many read discard data end end_trailers drain stats_ask ping) do
+        assert Golden.payload(name) in Enum.map(byte_for_byte(), &IO.iodata_to_binary/1), name
+      end
+    end
+
+    defp byte_for_byte do
+      [
+        Frame.demand(1),
+        Frame.demand(70_000),
+        Frame.read(2, 2, 65_000),
+        Frame.discard(3),
+        Frame.data(3, "a,b\r\n", 5),
+        Frame.finish(3, nil),
+        Frame.finish(3, [{"x-sum", "0123"}]),
+        Frame.drain(30_000),
+        Frame.stats(7),
+        Frame.ping(4_294_967_295)
+      ]
+    end
+
+    defp terms(<<>>), do: []
+
+    defp terms(payload) do
+      {:ok, term, rest} = Frame.Term.decode(payload)
+      [term | terms(rest)]
+    end
+  end
+
+  describe "messages from the port" do
+    for {name, message} <- [
+          ready:
+            {:ready, 1,
+             %{
+               "version" => "0.1.0",
+               "pid" => 4711,
+               "features" => ["h1"],
+               "listeners" => [%{"address" => "127.0.0.1", "port" => 4000}],
+               "limits" => %{"window" => 262_144},
+               "max_frame" => 1_048_576,
+               "sandbox" => "none"
+             }},
+          body: {:body, 2, <<0, 1, 2, 3>>},
+          body_wide: {:body, 65_535, :binary.list_to_bin(Enum.to_list(0..255))},
+          body_end: {:body_end, 2, nil},
+          body_end_trailers: {:body_end, 2, [{"x-sum", "9"}, {"etag", "\"e\""}]},
+          room: {:room, 3, 131_072},
+          done: {:done, 1, nil},
+          done_report: {:done, 256, [200, 0, 13, 12, 345, 400]},
+          gone: {:gone, 4, "reset"},
+          log: {:log, "warning", "no descriptors left"},
+          error: {:error, 4, 9, "status", "200 to 599", "reset"},
+          error_frame: {:error, nil, nil, "frame", "at most max_frame", "exit"},
+          figures: {:figures, 7, %{"connections" => 2, "idle" => 1, "bytes_in" => 5_000_000_000}},
+          pong: {:pong, 4_294_967_295},
+          drained: {:drained, 0},
+          hangup: {:hangup, 5}
+        ] do
+      test "#{name}" do
+        assert Frame.decode_all(Golden.payload(unquote(to_string(name)))) ==
+                 {:ok, [unquote(Macro.escape(message))]}
+      end
+    end
+
+    test "every width of a stream's number" do
+      for stream <- [127, 128, 255, 256, 65_535, 65_536, 4_294_967_295, 4_294_967_296] do
+        assert Frame.decode_all(Golden.payload("done_stream_#{stream}")) == {:ok, [{:done, stream, nil}]}
+      end
+    end
+
+    test "several in one frame, in order" do
+      assert {:ok, [{:request, 5, _head}, {:done, 4, nil}, {:room, 3, 1}, {:gone, 2, "closed"}]} =
+               Frame.decode_all(Golden.payload("port_several"))
+    end
+
+    test "none in a frame" do
+      assert Frame.decode_all(Golden.payload("empty")) == {:ok, []}
+    end
+
+    test "fields and kinds of a later version are passed over" do
+      assert Frame.decode_all(Golden.payload("later_fields")) == {:ok, [{:done, 1, nil}, {:unknown, 90}]}
+    end
+
+    test "a golden frame that is cut anywhere is an error, and never another message" do
+      for name <- Golden.names(), payload = Golden.payload(name), byte_size(payload) > 0 do
+        {:ok, whole} = Frame.decode_all(payload)
+
+        for size <- 1..(byte_size(payload) - 1)//1 do
+          case Frame.decode_all(binary_part(payload, 0, size)) do
+            {:ok, messages} -> assert List.starts_with?(whole, messages)
+            {:error, reason, messages} -> assert reason == :incomplete and List.starts_with?(whole, messages)
+          end
+        end
+      end
+    end
+
+    test "what is no message" do
+      assert Frame.decode(<<1>>) == {:error, :not_a_message}
+      assert Frame.decode(<<0x90>>) == {:error, :not_a_message}
+      assert Frame.decode(<<0x91, 66>>) == {:error, {:malformed, 66}}
+      assert Frame.decode(<<0x93, 66, 1, 0xCB, 0::64>>) == {:error, {:unknown_type, 0xCB}}
+    end
+  end
+end

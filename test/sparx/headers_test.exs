@@ -1,0 +1,59 @@
+defmodule Sparx.HeadersTest do
+  use ExUnit.Case, async: true
+
+  alias Sparx.Headers
+
+  test "the numbered names are those of PROTOCOL.md, by number" do
+    table =
+      Path.expand("../../PROTOCOL.md", __DIR__)
+      |> File.read!()
+      |> String.split("<!-- names:begin -->")
+      |> Enum.at(1)
+      |> String.split("<!-- names:end -->")
+      |> hd()
+
+    numbered =
+      for [_, number, name] <- Regex.scan(~r/\| (\d+) \| ([a-z-]+) /, table),
+          do: {String.to_integer(number), name}
+
+    assert length(numbered) == 64
+    assert Enum.map(Enum.sort(numbered), &elem(&1, 1)) == Headers.names()
+  end
+
+  test "fields come back, numbered names as names" do
+    fields = [{"content-type", "text/plain"}, {"x-own", <<0xFF>>}, {"content-type", "again"}]
+    assert fields |> Headers.encode() |> IO.iodata_to_binary() |> Headers.decode() == fields
+    assert Headers.decode(<<0x94, 25, 0xC4, 1, ?h, 63, 0xC4, 0>>) == [{"host", "h"}, {"x-forwarded-for", ""}]
+  end
+
+  test "more than seven fields" do
+    fields = for i <- 1..20, do: {"x-#{i}", "#{i}"}
+    assert fields |> Headers.encode() |> IO.iodata_to_binary() |> Headers.decode() == fields
+  end
+
+  test "get" do
+    fields = [{"a", "1"}, {"b", "2"}, {"a", "3"}]
+    assert Headers.get(fields, "a") == "1"
+    assert Headers.get(fields, "c") == nil
+    assert Headers.get(fields, "c", "none") == "none"
+    assert Headers.get_all(fields, "a") == ["1", "3"]
+  end
+
+  test "field! lets pass what may be sent" do
+    assert Headers.field!("X-Own!#$%&'*+-.^_`|~09", "a\tb " <> <<0xFF>>) ==
+             {"X-Own!#$%&'*+-.^_`|~09", "a\tb " <> <<0xFF>>}
+
+    assert Headers.field!("content-length", 12) == {"content-length", "12"}
+    assert Headers.field!("x", "") == {"x", ""}
+  end
+
+  test "field! raises on what would be something else on the wire" do
+    for name <- ["", "a b", "a:", "a\r\nb", "ä", "a\0", :atom],
+        do: assert_raise(ArgumentError, ~r/must be a token/, fn -> Headers.field!(name, "v") end)
+
+    for value <- ["a\r\nb: c", "a\nb", "\0", <<0x7F>>],
+        do: assert_raise(ArgumentError, ~r/control characters/, fn -> Headers.field!("a", value) end)
+
+    assert_raise ArgumentError, ~r/must be a string/, fn -> Headers.field!("a", nil) end
+  end
+end
