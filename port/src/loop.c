@@ -1,6 +1,8 @@
 #include "loop.h"
 
 #include <signal.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 static void read_clock(struct loop *l)
 {
@@ -64,20 +66,44 @@ static void on_signal(struct ev_loop *ev, ev_signal *w, int revents)
 	l->signalled = w->signum;
 }
 
+enum { HUPS_AT_ONCE = 64 };
+
+static void on_hups(struct ev_loop *ev, ev_io *w, int revents)
+{
+	struct loop *l = w->data;
+	struct epoll_event events[HUPS_AT_ONCE];
+	int count = epoll_wait(w->fd, events, HUPS_AT_ONCE, 0);
+
+	(void)ev;
+	(void)revents;
+	for (int i = 0; i < count; i++) {
+		struct loop_io *io = events[i].data.ptr;
+		bool gone = events[i].events & (EPOLLERR | EPOLLHUP);
+		struct epoll_event rest = {.events = EPOLLONESHOT, .data.ptr = io};
+		if (!gone) /* a reset may still come */
+			epoll_ctl(w->fd, EPOLL_CTL_MOD, io->io.fd, &rest);
+		if (l->on_hup)
+			l->on_hup(io, gone);
+	}
+}
+
 bool loop_init(struct loop *l, loop_turn_fn *turn, void *ctx)
 {
 	static const int numbers[] = {SIGTERM, SIGINT};
+	int hups = epoll_create1(EPOLL_CLOEXEC);
 
 	*l = (struct loop){.turn = turn, .ctx = ctx, .tick_at = UINT64_MAX};
+	ev_io_init(&l->hups, on_hups, hups, EV_READ);
 	l->ev = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
-	if (!l->ev)
+	if (!l->ev || hups < 0)
 		return false;
 	read_clock(l);
 	wheel_init(&l->wheel, l->now);
 	ev_prepare_init(&l->before_wait, on_before_wait);
 	ev_idle_init(&l->busy, on_busy);
 	ev_timer_init(&l->tick, on_tick, 0., 0.);
-	l->before_wait.data = l->busy.data = l->tick.data = l;
+	l->before_wait.data = l->busy.data = l->tick.data = l->hups.data = l;
+	ev_io_start(l->ev, &l->hups);
 	ev_prepare_start(l->ev, &l->before_wait);
 	for (unsigned i = 0; i < 2; i++) {
 		ev_signal_init(&l->signals[i], on_signal, numbers[i]);
@@ -102,6 +128,8 @@ void loop_free(struct loop *l)
 	if (l->ev)
 		ev_loop_destroy(l->ev);
 	l->ev = NULL;
+	if (l->hups.fd >= 0)
+		close(l->hups.fd);
 }
 
 static void on_io(struct ev_loop *ev, ev_io *w, int revents)
@@ -127,4 +155,11 @@ void loop_io_watch(struct loop *l, struct loop_io *io, int events)
 		return;
 	ev_io_modify(&io->io, events);
 	ev_io_start(l->ev, &io->io);
+}
+
+void loop_io_watch_hup(struct loop *l, struct loop_io *io, bool on)
+{
+	struct epoll_event event = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.ptr = io};
+
+	epoll_ctl(l->hups.fd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, io->io.fd, &event);
 }

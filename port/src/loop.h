@@ -19,6 +19,8 @@ struct loop_io;
 typedef void loop_ready_fn(struct loop_io *io, int ready);
 /* Returns true if there is work left that needs no event: the loop then polls without waiting. */
 typedef bool loop_turn_fn(void *ctx);
+/* The peer of a descriptor that is not read has closed its side, or (gone) reset the connection. Each is told once. */
+typedef void loop_hup_fn(struct loop_io *io, bool gone);
 
 /* A descriptor's readiness. `io.fd` is the descriptor. */
 struct loop_io {
@@ -31,6 +33,8 @@ struct loop {
 	ev_idle busy;
 	ev_timer tick;
 	ev_signal signals[2];
+	ev_io hups; /* an epoll of its own, for what libev cannot be asked: EPOLLRDHUP without EPOLLIN */
+	loop_hup_fn *on_hup;
 	loop_turn_fn *turn;
 	void *ctx;
 	uint64_t now;      /* ms, monotonic; the same during one turn */
@@ -50,6 +54,8 @@ void loop_free(struct loop *l);
 void loop_io_init(struct loop_io *io, loop_ready_fn *ready, int fd);
 /* The only way to change what a descriptor is watched for; 0 for nothing. */
 void loop_io_watch(struct loop *l, struct loop_io *io, int events);
+/* Whether to tell on_hup of this descriptor. Must be off before it is closed. */
+void loop_io_watch_hup(struct loop *l, struct loop_io *io, bool on);
 static inline int loop_io_fd(const struct loop_io *io)
 {
 	return io->io.fd;

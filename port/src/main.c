@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,7 +13,7 @@
 #include "server/server.h"
 #include "version.h"
 
-enum { EXIT_USAGE = 1, EXIT_SYSTEM = 5, PIPE_SIZE = 1 << 20, GOODBYE_MS = 1000 };
+enum { EXIT_USAGE = 1, EXIT_SYSTEM = 5, PIPE_SIZE = 1 << 20, MALLOC_SLACK = 1 << 20, GOODBYE_MS = 1000 };
 
 struct port {
 	struct config config;
@@ -179,5 +180,6 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	signal(SIGPIPE, SIG_IGN);
+	mallopt(M_TRIM_THRESHOLD, MALLOC_SLACK); /* or each burst would end in giving memory back, and the next in asking */
 	return serve();
 }

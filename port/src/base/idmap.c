@@ -3,9 +3,16 @@
 #include <assert.h>
 #include <stdlib.h>
 
-/* Keys are a counter's values: consecutive ones fall into consecutive slots, so the number itself is the hash. */
-
 enum { FIRST_SIZE = 64 };
+
+/*
+ * Keys are a counter's values. They are scattered on purpose: side by side they would form one long run of full slots, and
+ * a deletion has to look at all that follow in its run.
+ */
+static size_t home_of(const struct idmap *m, uint64_t key)
+{
+	return (size_t)(key * UINT64_C(0x9E3779B97F4A7C15) >> 32) & m->mask;
+}
 
 void idmap_init(struct idmap *m)
 {
@@ -20,7 +27,7 @@ void idmap_free(struct idmap *m)
 
 static size_t find(const struct idmap *m, uint64_t key)
 {
-	size_t i = key & m->mask;
+	size_t i = home_of(m, key);
 
 	while (m->slots[i].key != 0 && m->slots[i].key != key)
 		i = (i + 1) & m->mask;
@@ -69,7 +76,7 @@ static void close_hole(struct idmap *m, size_t i)
 	size_t hole = i;
 
 	for (i = (i + 1) & m->mask; m->slots[i].key; i = (i + 1) & m->mask) {
-		size_t home = m->slots[i].key & m->mask;
+		size_t home = home_of(m, m->slots[i].key);
 		if (((i - home) & m->mask) >= ((i - hole) & m->mask)) {
 			m->slots[hole] = m->slots[i];
 			hole = i;

@@ -35,6 +35,20 @@ static void on_ready(struct loop_io *io, int ready)
 	mark_dirty(c);
 }
 
+/* A peer that is not read from has left: the session's users are told, or it is all over. */
+static void on_hup(struct loop_io *io, bool gone)
+{
+	struct conn *c = container_of(io, struct conn, io);
+
+	if (c->state != CONN_OPEN)
+		return;
+	if (gone)
+		conn_close(c, true, END_RESET);
+	else
+		c->session->ops->hangup(c->session);
+	mark_dirty(c);
+}
+
 static void on_wake(struct session_owner *owner)
 {
 	mark_dirty(container_of(owner, struct conn, owner));
@@ -61,6 +75,7 @@ bool conn_pool_init(struct conn_pool *pool, struct loop *loop, const struct conf
 	pool->env.sink = sink;
 	pool->env.now = &loop->now;
 	pool->env.now_us = &loop->now_us;
+	loop->on_hup = on_hup;
 	list_init(&pool->all);
 	list_init(&pool->dirty);
 	list_init(&pool->paused);
@@ -135,6 +150,14 @@ struct conn *conn_open(struct conn_pool *pool, int fd, const struct transport_op
 	return c;
 }
 
+static void watch_hup(struct conn *c, bool on)
+{
+	if (c->hup_watched == on)
+		return;
+	c->hup_watched = on;
+	loop_io_watch_hup(c->pool->loop, &c->io, on);
+}
+
 static void not_idle(struct conn *c)
 {
 	if (!list_linked(&c->idle))
@@ -162,6 +185,7 @@ void conn_close(struct conn *c, bool abort, enum stream_end why)
 	end_session(c, why);
 	wheel_cancel(&c->pool->loop->wheel, &c->timer);
 	loop_io_watch(c->pool->loop, &c->io, 0);
+	watch_hup(c, false);
 	c->transport->close(loop_io_fd(&c->io), c->transport_state, abort);
 	list_remove(&c->all);
 	list_remove(&c->link);
@@ -182,6 +206,7 @@ static void linger(struct conn *c)
 {
 	sm_move(&machine, &c->state, CONN_LINGER);
 	c->transport->shutdown(loop_io_fd(&c->io), c->transport_state);
+	watch_hup(c, false);
 	end_session(c, END_CLOSED);
 	wheel_set(&c->pool->loop->wheel, &c->timer, c->pool->loop->now + c->owner.env->config->linger_timeout);
 	loop_io_watch(c->pool->loop, &c->io, LOOP_READ);
@@ -304,13 +329,17 @@ static bool write_once(struct conn *c)
 	struct iovec iov[IOV_MAX_COUNT];
 	int count = c->session->ops->output(c->session, iov, IOV_MAX_COUNT);
 	struct io_result r;
+	size_t offered = 0;
 
 	if (count == 0)
 		return false;
+	for (int i = 0; i < count; i++)
+		offered += iov[i].iov_len;
 	r = c->transport->writev(loop_io_fd(&c->io), c->transport_state, iov, count);
 	if (r.status == IO_OK) {
 		c->pool->bytes_out += r.n;
 		c->session->ops->sent(c->session, r.n);
+		c->writable = r.n == offered;
 		return true;
 	}
 	if (r.status == IO_AGAIN)
@@ -359,6 +388,7 @@ static void set_interest(struct conn *c, const struct session_wants *w)
 	if (!(events & LOOP_READ) && (c->pool->read_paused || c->owner.env->paused) && !list_linked(&c->link))
 		list_append(&c->pool->paused, &c->link);
 	loop_io_watch(c->pool->loop, &c->io, events);
+	watch_hup(c, w->alert && !c->eof && !(events & LOOP_READ));
 	set_timer(c, w->deadline);
 	set_idle(c, w->idle);
 }

@@ -10,7 +10,8 @@
 #include "proto/session.h"
 #include "transport/transport.h"
 
-enum { CONN_READ_SIZE = 64 * 1024, CONN_PEEK_SIZE = 16 * 1024, CONN_TURN_BUDGET = 256 * 1024 };
+/* A read is what one BODY message holds. */
+enum { CONN_READ_SIZE = 65000, CONN_PEEK_SIZE = 16 * 1024, CONN_TURN_BUDGET = 256 * 1024 };
 
 /* What the connections of one server share. */
 struct conn_pool {
@@ -47,6 +48,7 @@ struct conn {
 	struct wheel_node timer;
 	uint8_t state;            /* enum conn_state */
 	bool readable, writable, eof;
+	bool hup_watched;
 };
 
 bool conn_pool_init(struct conn_pool *pool, struct loop *loop, const struct config *config, const struct stream_sink *sink);

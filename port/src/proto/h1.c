@@ -442,7 +442,7 @@ static void tell_hangup(struct h1 *h1)
 
 	for (struct list *l = h1->streams.next; l != &h1->streams; l = l->next) {
 		struct stream *s = &container_of(l, struct h1_stream, link)->s;
-		if (s->detached || s->hung_up || s->request == REQUEST_OPEN)
+		if (s->detached || s->hung_up)
 			continue;
 		s->hung_up = true;
 		sink->on_hangup(sink->ctx, s);
@@ -466,9 +466,12 @@ static bool input_waits(const struct h1 *h1, size_t left)
 
 static void saw_eof(struct h1 *h1, size_t left)
 {
+	bool waits = input_waits(h1, left);
+
 	h1->eof = true;
-	tell_hangup(h1);
-	if (h1->state == H1_STOPPED || input_waits(h1, left))
+	if (h1->state != H1_BODY || waits)
+		tell_hangup(h1);
+	if (h1->state == H1_STOPPED || waits)
 		return;
 	if (h1->state == H1_BODY) {
 		stream_ends(h1->reading, END_CLOSED);
@@ -488,6 +491,11 @@ static size_t h1_input(struct session *s, uint8_t *data, size_t len, bool eof)
 	if (eof)
 		saw_eof(h1, len - used);
 	return used;
+}
+
+static void h1_hangup(struct session *s)
+{
+	tell_hangup(h1_of(s));
 }
 
 /* ---- writing ---- */
@@ -821,7 +829,8 @@ static struct session_wants h1_wants(const struct session *s)
 
 	return (struct session_wants){
 		.read = wants_read(h1),
-		.peek = !h1->eof && h1->open > 0 && h1->state != H1_STOPPED,
+		.peek = h1->open > 0 && (h1->state == H1_IDLE || h1->state == H1_HEAD),
+		.alert = h1->open > 0,
 		.write = has_output(h1),
 		.idle = h1->state == H1_IDLE && h1->open == 0,
 		.close = over ? (enum session_close)h1->closing : CLOSE_NOT,
@@ -886,6 +895,7 @@ static void h1_close(struct session *s, enum stream_end why)
 
 static const struct session_ops h1_ops = {
 	.input = h1_input,
+	.hangup = h1_hangup,
 	.output = h1_output,
 	.sent = h1_sent,
 	.wants = h1_wants,

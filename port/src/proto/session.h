@@ -41,7 +41,8 @@ enum session_close {
 /* A pure function of the session's state. */
 struct session_wants {
 	bool read;   /* input is of use now */
-	bool peek;   /* reading on a little shows whether the peer is still there */
+	bool peek;   /* reading on a little is of use: it shows whether the peer is still there */
+	bool alert;  /* somebody would like to know when the peer leaves */
 	bool write;  /* output has something */
 	bool idle;   /* no request is in work or begun */
 	enum session_close close; /* once nothing is left to write */
@@ -57,6 +58,8 @@ struct session_ops {
 	/* Parses and delivers. Returns how many bytes were used; the rest is offered again, with what came after it, at the same
 	   place or another. The bytes may be changed. eof: nothing will come after these. */
 	size_t (*input)(struct session *s, uint8_t *data, size_t len, bool eof);
+	/* The peer closed its side, behind bytes that were not read yet. */
+	void (*hangup)(struct session *s);
 	/* Fills vectors with what is to be written; returns how many. */
 	int (*output)(struct session *s, struct iovec *iov, int max);
 	/* n bytes of it were written. */

@@ -186,6 +186,7 @@ static bool control_listen(void *ctx, struct config_fault *fault)
 	struct server *s = ctx;
 
 	s->max_connections = connection_limit(s->config);
+	s->config->max_connections = s->max_connections; /* READY tells what is in force */
 	for (unsigned i = 0; i < s->config->listener_count; i++) {
 		struct listener *l = &s->listeners[i];
 		if (!listener_open(l, &s->config->listeners[i], fault->rule, sizeof fault->rule)) {
@@ -289,7 +290,7 @@ const struct control_ops server_control = {
 	.pressure = control_pressure,
 };
 
-bool server_init(struct server *s, struct loop *loop, const struct config *config, const struct stream_sink *sink)
+bool server_init(struct server *s, struct loop *loop, struct config *config, const struct stream_sink *sink)
 {
 	memset(s, 0, sizeof *s);
 	s->loop = loop;

@@ -10,7 +10,7 @@ enum server_state { SERVER_NEW, SERVER_SERVING, SERVER_DRAINING, SERVER_STOPPED 
 
 struct server {
 	struct loop *loop;
-	const struct config *config;
+	struct config *config;
 	struct conn_pool pool;
 	struct listener listeners[LISTENERS_MAX];
 	unsigned listener_count;
@@ -29,7 +29,7 @@ struct server {
 	void *ctx;
 };
 
-bool server_init(struct server *s, struct loop *loop, const struct config *config, const struct stream_sink *sink);
+bool server_init(struct server *s, struct loop *loop, struct config *config, const struct stream_sink *sink);
 void server_free(struct server *s);
 /* Part of a turn: accepts, runs connections. True if there is more to do. */
 bool server_run(struct server *s);

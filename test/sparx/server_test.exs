@@ -1,0 +1,764 @@
+defmodule Sparx.ServerTest do
+  use ExUnit.Case, async: true
+
+  import Sparx.Consumer
+
+  alias Sparx.{FakePort, Request, Response, StartError}
+
+  @closed {:error, :closed}
+
+  defp start(options \\ []) do
+    server = start_supervised!({Sparx, FakePort.options(options)})
+    assert_receive {:opened, port, _config}
+    assert_receive {:host, ^port, [0, 1, %{"listeners" => [_]}]}
+    %{server: server, port: port}
+  end
+
+  # One request, in the hands of this process.
+  defp start_with_request(fields \\ [], options \\ []) do
+    %{server: server, port: port} = start(options)
+    tag = subscribe(server)
+    ask(server, tag, 1)
+    assert_receive {:host, ^port, [1, 1]}
+    FakePort.say(port, [FakePort.request(1, fields)])
+    assert_receive {:"$gen_consumer", {^server, ^tag}, [%Request{} = request]}
+    %{server: server, port: port, tag: tag, request: request}
+  end
+
+  # All that was written before this returns has been received by the test.
+  defp sync(server, port) do
+    info = Task.async(fn -> Sparx.info(server) end)
+    assert_receive {:host, ^port, [11, tag]}
+    FakePort.say(port, [[73, tag, %{"connections" => 3, "of_later" => 1}]])
+    Task.await(info)
+  end
+
+  describe "the start" do
+    test "HELLO carries the configuration, and info tells what READY said" do
+      %{server: server, port: port} = start(max_queue: 5)
+      info = sync(server, port)
+      assert %{address: "127.0.0.1", port: 1234, listeners: [%{address: "127.0.0.1", port: 1234}]} = info
+
+      assert [%{server: ^server, version: "0.0.0", os_pid: 4711, figures: %{connections: 3}, streams: 0}] =
+               info.ports
+    end
+
+    test "a port that was left open is the one that was bound, also for the next program" do
+      %{port: port} = start(port: 0)
+      FakePort.die(port, 137)
+      assert_receive {:opened, next, %{listeners: [%{port: 1234}]}}
+      assert_receive {:host, ^next, [0, 1, %{"listeners" => [%{"port" => 1234}]}]}
+    end
+
+    test "an address that cannot be bound" do
+      Process.flag(:trap_exit, true)
+      options = FakePort.answering_options([72, 0, nil, "listeners", "Address already in use", "exit"], 3)
+
+      assert {:error, %StartError{reason: :address, field: "listeners", message: message}} =
+               Sparx.start_link([port: 80, host: "::1"] ++ options)
+
+      assert message == "cannot listen on [::1]:80: Address already in use"
+    end
+
+    test "an option that the program refuses" do
+      Process.flag(:trap_exit, true)
+      options = FakePort.answering_options([72, 0, nil, "window", "at least 4096", "exit"], 2)
+      assert {:error, %StartError{reason: :option, field: "window"}} = Sparx.start_link(options)
+    end
+
+    test "another version" do
+      Process.flag(:trap_exit, true)
+      options = FakePort.answering_options([64, 9, %{}], 0)
+      assert {:error, %StartError{reason: :protocol}} = Sparx.start_link(options)
+    end
+
+    test "a program that ends at once" do
+      Process.flag(:trap_exit, true)
+
+      assert {:error, %StartError{reason: :exit, message: message}} =
+               Sparx.start_link(FakePort.dead_options(159))
+
+      assert message =~ "seccomp"
+    end
+
+    test "a program that is not there" do
+      Process.flag(:trap_exit, true)
+
+      assert {:error, %StartError{reason: :executable, message: message}} =
+               Sparx.start_link(executable: "/no/such")
+
+      assert message =~ "/no/such"
+    end
+
+    test "the same through the supervisor of a handler" do
+      Process.flag(:trap_exit, true)
+      options = FakePort.answering_options([72, 0, nil, "listeners", "Address already in use", "exit"], 3)
+
+      assert {:error, %StartError{reason: :address}} =
+               Sparx.start_link([handler: &Function.identity/1] ++ options)
+    end
+  end
+
+  describe "the GenStage protocol" do
+    test "demand is passed on, in one message for all that came together" do
+      %{server: server, port: port} = start()
+      :sys.suspend(server)
+      tags = for _ <- 1..3, do: subscribe(server)
+      for tag <- tags, do: ask(server, tag, 2)
+      :sys.resume(server)
+      assert_receive {:host, ^port, [1, 6]}
+      refute_received {:host, ^port, [1, _]}
+    end
+
+    test "events are requests" do
+      %{request: request, server: server} = start_with_request(f5: "a=b", f12: 9)
+
+      assert %{
+               method: "GET",
+               path: "/",
+               query: "a=b",
+               scheme: :http,
+               version: :"HTTP/1.1",
+               waited: 9,
+               body: nil
+             } = request
+
+      assert request.owner == self()
+      assert request.link.server == server
+    end
+
+    test "several requests of a frame go to those who asked, in the order in which they did" do
+      %{server: server, port: port} = start()
+      [a, b] = for _ <- 1..2, do: subscribe(server)
+      ask(server, b, 2)
+      ask(server, a, 1)
+      sync(server, port)
+      FakePort.say(port, [FakePort.request(1), FakePort.request(2), FakePort.request(3)])
+
+      for {tag, id} <- [{b, 1}, {a, 2}, {b, 3}],
+          do: assert_receive({:"$gen_consumer", {^server, ^tag}, [%Request{id: ^id}]})
+    end
+
+    test "a subscription that is known is refused, and goes on" do
+      %{server: server, port: port} = start()
+      tag = subscribe(server, {:any, "term"})
+      subscribe(server, tag)
+      assert_receive {:"$gen_consumer", {^server, ^tag}, {:cancel, :duplicated_subscription}}
+      ask(server, tag, 1)
+      assert_receive {:host, ^port, [1, 1]}
+    end
+
+    test "who is not known cannot ask" do
+      %{server: server} = start()
+      ask(server, :nobody, 1)
+      assert_receive {:"$gen_consumer", {^server, :nobody}, {:cancel, :unknown_subscription}}
+    end
+
+    test "a cancel is confirmed, an unknown one too" do
+      %{server: server} = start()
+      tag = subscribe(server)
+      cancel(server, tag, :enough)
+      assert_receive {:"$gen_consumer", {^server, ^tag}, {:cancel, :enough}}
+      cancel(server, :nobody, :enough)
+      assert_receive {:"$gen_consumer", {^server, :nobody}, {:cancel, :enough}}
+    end
+
+    test "a subscription may take the place of a former one" do
+      %{server: server, port: port} = start()
+      old = subscribe(server)
+      ask(server, old, 3)
+      assert_receive {:host, ^port, [1, 3]}
+      new = subscribe(server, make_ref(), [], {old, :replaced})
+      assert_receive {:"$gen_consumer", {^server, ^old}, {:cancel, :replaced}}
+      ask(server, new, 4)
+      assert_receive {:host, ^port, [1, 1]}
+      subscribe(server, make_ref(), [], {:never_known, :replaced})
+      assert [%{subscriptions: 2, demand: 4, surplus: 0}] = sync(server, port).ports
+    end
+
+    test "demand of a consumer that died is not asked for twice" do
+      %{server: server, port: port} = start()
+
+      {consumer, monitor} =
+        spawn_monitor(fn ->
+          tag = subscribe(server)
+          ask(server, tag, 5)
+        end)
+
+      assert_receive {:DOWN, ^monitor, :process, ^consumer, :normal}
+      assert [%{surplus: 5, subscriptions: 0}] = sync(server, port).ports
+      ask(server, subscribe(server), 7)
+      assert_receive {:host, ^port, [1, 2]}
+    end
+
+    test "what else is sent to producers" do
+      %{server: server, port: port} = start()
+      assert GenServer.call(server, :"$demand") == :forward
+      assert GenServer.call(server, {:"$info", :hello}) == :ok
+      assert GenServer.call(server, :"$estimate_buffered_count") == 0
+      GenServer.cast(server, {:"$info", :hello})
+      GenServer.cast(server, {:"$demand", :accumulate})
+      assert GenServer.call(server, :"$demand") == :accumulate
+      ask(server, subscribe(server), 1)
+      sync(server, port)
+      refute_received {:host, ^port, [1, _]}
+      GenServer.cast(server, {:"$demand", :forward})
+      assert_receive {:host, ^port, [1, 1]}
+      send(server, :something_else)
+      assert Process.alive?(server)
+    end
+  end
+
+  describe "requests for which the demand was taken back" do
+    test "wait for the next who asks" do
+      %{server: server, port: port} = start()
+      tag = subscribe(server)
+      ask(server, tag, 2)
+      assert_receive {:host, ^port, [1, 2]}
+      cancel(server, tag, :enough)
+      FakePort.say(port, [FakePort.request(1), FakePort.request(2)])
+      assert [%{waiting: 2, surplus: 0}] = sync(server, port).ports
+
+      next = subscribe(server)
+      ask(server, next, 1)
+      assert_receive {:"$gen_consumer", {^server, ^next}, [%Request{id: 1}]}
+      refute_received {:"$gen_consumer", {^server, ^next}, [_]}
+      ask(server, next, 3)
+      assert_receive {:"$gen_consumer", {^server, ^next}, [%Request{id: 2}]}
+      assert_receive {:host, ^port, [1, 2]}
+    end
+
+    test "get a 503 when they are too many or have waited too long" do
+      %{server: server, port: port} = start(max_queue: 2, queue_timeout: 50)
+      tag = subscribe(server)
+      ask(server, tag, 3)
+      assert_receive {:host, ^port, [1, 3]}
+      cancel(server, tag, :enough)
+      FakePort.say(port, [FakePort.request(1), FakePort.request(2), FakePort.request(3)])
+      for id <- [3, 1, 2], do: assert_receive({:host, ^port, [9, ^id, 503]})
+      assert [%{waiting: 0}] = sync(server, port).ports
+    end
+
+    test "leave when their client does" do
+      %{server: server, port: port} = start()
+      tag = subscribe(server)
+      ask(server, tag, 1)
+      assert_receive {:host, ^port, [1, 1]}
+      cancel(server, tag, :enough)
+      FakePort.say(port, [FakePort.request(1), [70, 1, "closed"]])
+      assert [%{waiting: 0, streams: 0}] = sync(server, port).ports
+    end
+
+    test "a request that nobody asked for gets a 503" do
+      %{port: port} = start()
+      FakePort.say(port, [FakePort.request(1)])
+      assert_receive {:host, ^port, [9, 1, 503]}
+    end
+  end
+
+  describe "whose a request is" do
+    test "the consumer's: when it dies its client is told" do
+      %{server: server, port: port} = start()
+      test = self()
+
+      consumer =
+        spawn(fn ->
+          tag = subscribe(server)
+          ask(server, tag, 2)
+          for _ <- 1..2, do: receive(do: ({:"$gen_consumer", _, [request]} -> send(test, request.id)))
+          Process.sleep(:infinity)
+        end)
+
+      assert_receive {:host, ^port, [1, 2]}
+      FakePort.say(port, [FakePort.request(1), FakePort.request(2)])
+      assert_receive 1
+      assert_receive 2
+      FakePort.say(port, [[69, 1, nil]])
+      sync(server, port)
+      Process.exit(consumer, :kill)
+      assert_receive {:host, ^port, [9, 2, 500]}
+      FakePort.say(port, [[70, 2, "aborted"]])
+      assert [%{streams: 0}] = sync(server, port).ports
+      refute_received {:host, ^port, [9, 1, _]}
+    end
+
+    test "still the consumer's when it has cancelled its subscription" do
+      %{server: server, port: port, request: request, tag: tag} = start_with_request()
+      other = spawn(fn -> Process.sleep(:infinity) end)
+      {:ok, _} = Request.hand_over(request, other)
+      cancel(server, tag, :enough)
+      sync(server, port)
+      Process.exit(other, :kill)
+      assert_receive {:host, ^port, [9, 1, 500]}
+    end
+
+    test "that of who claims it" do
+      %{server: server, port: port, request: request} = start_with_request()
+      test = self()
+
+      task =
+        spawn(fn ->
+          {:ok, request} = Request.claim(request)
+          send(test, {:claimed, request.owner})
+          Process.sleep(:infinity)
+        end)
+
+      assert_receive {:claimed, ^task}
+      Process.exit(task, :kill)
+      assert_receive {:host, ^port, [9, 1, 500]}
+      FakePort.say(port, [[70, 1, "aborted"]])
+      sync(server, port)
+      assert Request.claim(request) == @closed
+    end
+
+    test "a request that is neither claimed nor touched in time gets a 500" do
+      %{port: port} = start_with_request([], claim_timeout: 10)
+      assert_receive {:host, ^port, [9, 1, 500]}
+    end
+  end
+
+  describe "answers" do
+    test "a whole one of the owner goes to the port, once" do
+      %{port: port, request: request} = start_with_request()
+
+      response =
+        Response.new(201) |> Response.header("a", 1) |> Response.header("b", "2") |> Response.body(["x", "y"])
+
+      assert Response.send(response, request) == :ok
+      assert_receive {:host, ^port, [4, 1, 201, ["a", "1", "b", "2"], "xy"]}
+      assert Response.send(response, request) == {:error, :already_sent}
+      assert Response.send_status(request, 200) == {:error, :already_sent}
+      assert Response.inform(request, 103, []) == {:error, :already_sent}
+      assert Response.write_chunk(request, "x") == {:error, :already_sent}
+      assert Response.finish(request) == {:error, :already_sent}
+    end
+
+    test "one of another process goes by the server, once" do
+      %{server: server, port: port, request: request} = start_with_request()
+      send_it = fn -> Response.new(200) |> Response.send(request) end
+      assert Task.await(Task.async(send_it)) == :ok
+      assert Task.await(Task.async(send_it)) == {:error, :already_sent}
+      assert_receive {:host, ^port, [4, 1, 200, [], ""]}
+      sync(server, port)
+      refute_received {:host, ^port, [4 | _]}
+    end
+
+    test "a streamed one: the head goes with the first part, in one frame" do
+      %{port: port, request: request} = start_with_request()
+      assert Response.write_chunk(request, "early") == {:error, :not_started}
+      assert Response.send_status(request, 200) == :ok
+      assert Response.send_status(request, 200) == {:error, :already_sent}
+      assert Response.send_header(request, "a", "1") == :ok
+      assert Response.send_header(request, "b", "2") == :ok
+      refute_received {:host, ^port, [5 | _]}
+      assert Response.write_chunk(request, ["x", ?y]) == :ok
+      assert_receive {:host, ^port, [5, 1, 200, ["a", "1", "b", "2"], nil]}
+      assert_receive {:host, ^port, [6, 1, "xy"]}
+      assert_receive {:frame, ^port, 2}
+      assert Response.send_header(request, "c", "3") == {:error, :already_sent}
+      assert Response.write_chunk(request, "") == :ok
+      assert Response.finish(request, [{"x-sum", "1"}]) == :ok
+      assert_receive {:host, ^port, [7, 1, ["x-sum", "1"]]}
+      assert Response.write_chunk(request, "late") == {:error, :already_sent}
+      assert Response.finish(request) == {:error, :already_sent}
+      assert Response.new(200) |> Response.send(request) == {:error, :already_sent}
+    end
+
+    test "a streamed one without a part is a whole one" do
+      %{port: port, request: request} = start_with_request()
+      :ok = Response.send_status(request, 204)
+      :ok = Response.finish(request)
+      assert_receive {:host, ^port, [4, 1, 204, [], ""]}
+    end
+
+    test "an empty part sends the head" do
+      %{port: port, request: request} = start_with_request()
+      :ok = Response.send_status(request, 200)
+      :ok = Response.write_chunk(request, "")
+      assert_receive {:host, ^port, [5, 1, 200, [], nil]}
+      assert_receive {:frame, ^port, 1}
+    end
+
+    test "the window is never overspent: the writer waits for room" do
+      %{server: server, port: port, request: request} = start_with_request()
+      body = :binary.copy("0123456789", 250)
+      :ok = Response.send_status(request, 200)
+      writer = Task.async(fn -> Response.write_chunk(request, [body, "end"]) end)
+      first = binary_part(body, 0, 1000)
+      assert_receive {:host, ^port, [6, 1, ^first]}
+      sync(server, port)
+      refute_received {:host, ^port, [6 | _]}
+      FakePort.say(port, [[68, 1, 400], [68, 1, 100]])
+      second = binary_part(body, 1000, 500)
+      assert_receive {:host, ^port, [6, 1, part]}
+
+      more =
+        if byte_size(part) == 500, do: part, else: part <> receive(do: ({:host, ^port, [6, 1, more]} -> more))
+
+      assert more == second
+      FakePort.say(port, [[68, 1, 1003]])
+      rest = binary_part(body, 1500, 1000) <> "end"
+      assert_receive {:host, ^port, [6, 1, ^rest]}
+      assert Task.await(writer) == :ok
+    end
+
+    test "a whole one that is larger than the window is streamed with its length" do
+      %{port: port, request: request} = start_with_request()
+      body = :binary.copy("x", 1500)
+      sender = Task.async(fn -> Response.new(200) |> Response.body(body) |> Response.send(request) end)
+      assert_receive {:host, ^port, [5, 1, 200, [], 1500]}
+      FakePort.say(port, [[68, 1, 1000]])
+      assert Task.await(sender) == :ok
+      assert_receive {:host, ^port, [7, 1, nil]}
+    end
+
+    test "a writer that waits is told when the client goes" do
+      %{server: server, port: port, request: request} = start_with_request()
+      :ok = Response.send_status(request, 200)
+      writer = Task.async(fn -> Response.write_chunk(request, :binary.copy("x", 1001)) end)
+      assert_receive {:host, ^port, [6, 1, _]}
+      sync(server, port)
+      FakePort.say(port, [[70, 1, "reset"]])
+      assert Task.await(writer) == @closed
+      assert Response.write_chunk(request, "x") == @closed
+      assert Response.finish(request) == @closed
+    end
+
+    test "a writer that waits too long gives up" do
+      %{request: request} = start_with_request([], write_timeout: 20)
+      :ok = Response.send_status(request, 200)
+      assert Response.write_chunk(request, :binary.copy("x", 1001)) == {:error, :timeout}
+    end
+
+    test "a streamed one of another process makes it the owner" do
+      %{port: port, request: request} = start_with_request()
+
+      writer =
+        spawn(fn ->
+          :ok = Response.send_status(request, 200)
+          :ok = Response.write_chunk(request, "half of it")
+        end)
+
+      monitor = Process.monitor(writer)
+      assert_receive {:DOWN, ^monitor, :process, ^writer, :normal}
+      assert_receive {:host, ^port, [6, 1, "half of it"]}
+      assert_receive {:host, ^port, [9, 1, 500]}
+    end
+
+    test "stream/4 takes any enumerable" do
+      %{port: port, request: request} = start_with_request()
+      assert Response.stream(request, 200, [{"a", "b"}], Stream.map(1..3, &"#{&1}")) == :ok
+      assert_receive {:host, ^port, [5, 1, 200, ["a", "b"], nil]}
+      for n <- ["1", "2", "3"], do: assert_receive({:host, ^port, [6, 1, ^n]})
+      assert_receive {:host, ^port, [7, 1, nil]}
+    end
+
+    @tag :tmp_dir
+    test "send_file/4 sends a file or a part of it, with its length", %{tmp_dir: folder} do
+      path = Path.join(folder, "file")
+      File.write!(path, "0123456789")
+      %{port: port, request: request} = start_with_request()
+      assert Response.new(206) |> Response.send_file(request, path, offset: 2, length: 5) == :ok
+      assert_receive {:host, ^port, [5, 1, 206, [], 5]}
+      assert_receive {:host, ^port, [6, 1, "23456"]}
+      assert_receive {:host, ^port, [7, 1, nil]}
+    end
+
+    @tag :tmp_dir
+    test "send_file/4 of no file sends nothing, of a file too short does not end", %{tmp_dir: folder} do
+      %{port: port, request: request} = start_with_request()
+      assert Response.new(200) |> Response.send_file(request, Path.join(folder, "none")) == {:error, :enoent}
+      path = Path.join(folder, "file")
+      File.write!(path, "0123456789")
+      assert Response.new(200) |> Response.send_file(request, path, length: 11) == {:error, :truncated}
+      assert_receive {:host, ^port, [6, 1, "0123456789"]}
+      refute_received {:host, ^port, [7 | _]}
+    end
+
+    test "interim ones go out before" do
+      %{port: port, request: request} = start_with_request()
+      assert Response.inform(request, 103, [{"link", "</a>"}]) == :ok
+      assert_receive {:host, ^port, [8, 1, 103, ["link", "</a>"]]}
+      assert_raise ArgumentError, fn -> Response.inform(request, 101, []) end
+      assert Response.push(request, "/a", []) == {:error, :not_supported}
+    end
+
+    test "what could not be sent raises where it is given" do
+      %{request: request} = start_with_request()
+      assert_raise ArgumentError, ~r/200 to 599/, fn -> Response.new(199) end
+      assert_raise ArgumentError, ~r/200 to 599/, fn -> Response.send_status(request, 600) end
+      assert_raise ArgumentError, ~r/token/, fn -> Response.header(Response.new(200), "a b", "c") end
+      assert_raise ArgumentError, ~r/control/, fn -> Response.header(Response.new(200), "a", "c\r\n") end
+    end
+  end
+
+  describe "request bodies" do
+    test "a chunk is asked for, and comes" do
+      %{port: port, request: request} = start_with_request(f7: 10)
+      ref = Request.read_chunk(request, max: 5)
+      assert_receive {:host, ^port, [2, 1, 1, 5]}
+      FakePort.say(port, [[66, 1, {:bin, "hello"}]])
+      assert_receive {^ref, {:ok, "hello"}}
+      ref = Request.read_chunk(request)
+      assert_receive {:host, ^port, [2, 1, 1, 65_536]}
+      assert Request.trailers(request) == {:error, :not_read}
+      FakePort.say(port, [[67, 1, ["x-sum", {:bin, "9"}]]])
+      assert_receive {^ref, :eof}
+      assert Request.trailers(request) == {:ok, [{"x-sum", "9"}]}
+      ref = Request.read_chunk(request)
+      assert_receive {^ref, :eof}
+    end
+
+    test "without a body there is nothing to wait for" do
+      %{request: request} = start_with_request(f7: nil)
+      ref = Request.read_chunk(request)
+      assert_received {^ref, :eof}
+      assert Request.read_body(request) == {:ok, ""}
+      assert Request.trailers(request) == {:ok, []}
+      assert Request.discard(request) == :ok
+    end
+
+    test "as a stream, two chunks ahead" do
+      %{port: port, request: request} = start_with_request(f7: -1)
+      assert request.body == :unknown
+      reader = Task.async(fn -> request |> Request.body_stream(chunk_size: 4) |> Enum.to_list() end)
+      for _ <- 1..2, do: assert_receive({:host, ^port, [2, 1, 1, 4]})
+      FakePort.say(port, [[66, 1, {:bin, "abcd"}], [66, 1, {:bin, "ef"}]])
+      for _ <- 1..2, do: assert_receive({:host, ^port, [2, 1, 1, 4]})
+      FakePort.say(port, [[66, 1, {:bin, "g"}], [67, 1, nil]])
+      assert Task.await(reader) == ["abcd", "ef", "g"]
+    end
+
+    test "a stream that is left early loses nothing of what comes after" do
+      %{server: server, port: port, request: request} = start_with_request(f7: -1)
+      FakePort.say(port, [[66, 1, {:bin, "too early"}]])
+
+      reader =
+        Task.async(fn ->
+          first = request |> Request.body_stream(prefetch: 3) |> Enum.take(1)
+          {:ok, rest} = Request.read_body(request)
+          {first, rest}
+        end)
+
+      for _ <- 1..3, do: assert_receive({:host, ^port, [2, 1, 1, _]})
+      FakePort.say(port, [[66, 1, {:bin, "a"}], [66, 1, {:bin, "b"}]])
+      sync(server, port)
+      FakePort.say(port, [[66, 1, {:bin, "c"}], [67, 1, nil]])
+      assert {[first], rest} = Task.await(reader)
+      assert first <> rest == "too earlyabc"
+    end
+
+    test "read_body stops at its limit" do
+      %{request: request} = start_with_request(f7: 11)
+      assert Request.read_body(request, limit: 10) == {:error, :too_large}
+
+      %{port: port, request: request} = start_with_request_again(f7: -1)
+      reader = Task.async(fn -> Request.read_body(request, limit: 10) end)
+      assert_receive {:host, ^port, [2, 1, 1, _]}
+      FakePort.say(port, [[66, 1, {:bin, "0123456789"}], [66, 1, {:bin, "x"}]])
+      assert Task.await(reader) == {:error, :too_large}
+    end
+
+    test "a client that goes or does not send" do
+      %{port: port, request: request} = start_with_request(f7: 10)
+      assert Request.read_body(request, timeout: 10) == {:error, :timeout}
+      reader = Task.async(fn -> Request.read_body(request) end)
+      FakePort.say(port, [[70, 1, "closed"]])
+      assert Task.await(reader) == @closed
+      assert Request.read_body(request) == @closed
+      assert_raise Sparx.BodyError, fn -> Enum.to_list(Request.body_stream(request)) end
+    end
+
+    test "a time of the port's that was passed is a timeout" do
+      %{server: server, port: port, request: request} = start_with_request(f7: 10)
+      ref = Request.read_chunk(request)
+      sync(server, port)
+      FakePort.say(port, [[70, 1, "timeout"]])
+      assert_receive {^ref, {:error, :timeout}}
+    end
+
+    test "discard" do
+      %{port: port, request: request} = start_with_request(f7: 10)
+      ref = Request.read_chunk(request)
+      Request.discard(request)
+      assert_receive {:host, ^port, [3, 1]}
+      assert_receive {^ref, @closed}
+      assert Request.read_body(request) == @closed
+    end
+
+    defp start_with_request_again(fields) do
+      stop_supervised!(Sparx)
+      start_with_request(fields)
+    end
+  end
+
+  describe "a client that goes" do
+    test "is told of once to who wants to know" do
+      %{server: server, port: port, request: request} = start_with_request()
+      Request.notify_closed(request)
+      sync(server, port)
+      FakePort.say(port, [[76, 1], [70, 1, "closed"]])
+      assert_receive {:sparx, :closed, ^request}
+      sync(server, port)
+      refute_received {:sparx, :closed, _}
+      Request.notify_closed(request)
+      assert_receive {:sparx, :closed, ^request}
+    end
+
+    test "is not told of when the answer has gone out whole" do
+      %{server: server, port: port, request: request} = start_with_request()
+      Request.notify_closed(request)
+      sync(server, port)
+      FakePort.say(port, [[69, 1, nil]])
+      sync(server, port)
+      refute_received {:sparx, :closed, _}
+    end
+  end
+
+  describe "a port program that dies" do
+    test "is replaced, and granted all that was asked for" do
+      %{server: server, port: port, tag: tag} = start_with_request()
+      ask(server, tag, 4)
+      assert_receive {:host, ^port, [1, 4]}
+      FakePort.die(port, 137)
+      assert_receive {:opened, next, _}
+      assert_receive {:host, ^next, [1, 4]}
+      assert [%{restarts: 1, streams: 0, phase: :running}] = sync(server, next).ports
+    end
+
+    test "takes all its requests along: who waits is told, and who comes later" do
+      %{server: server, port: port, request: request} = start_with_request(f7: 10)
+      Request.notify_closed(request)
+      :ok = Response.send_status(request, 200)
+      ref = Request.read_chunk(request)
+      writer = Task.async(fn -> Response.write_chunk(request, :binary.copy("x", 2000)) end)
+      assert_receive {:host, ^port, [6, 1, _]}
+      sync(server, port)
+      FakePort.die(port, 137)
+      assert Task.await(writer) == @closed
+      assert_receive {^ref, @closed}
+      assert_receive {:sparx, :closed, ^request}
+      assert_receive {:opened, next, _}
+      sync(server, next)
+      assert Response.write_chunk(request, "x") == @closed
+      assert Request.read_body(request) == @closed
+      assert Request.claim(request) == @closed
+      assert Request.trailers(request) == @closed
+    end
+
+    test "again and again right after its start makes the server give up" do
+      Process.flag(:trap_exit, true)
+      {:ok, agent} = Agent.start_link(fn -> 0 end)
+      opener = FakePort.options()[:opener]
+      dead = FakePort.dead_options(5)[:opener]
+
+      first_alive = fn config ->
+        if Agent.get_and_update(agent, &{&1, &1 + 1}) == 0, do: opener.(config), else: dead.(config)
+      end
+
+      {:ok, server} = Sparx.start_link(port: 1234, opener: first_alive)
+      assert_receive {:opened, port, _}
+      FakePort.die(port, 5)
+      assert_receive {:EXIT, ^server, {:port_program_failed, %StartError{reason: :exit}}}, 20_000
+    end
+  end
+
+  describe "a drain" do
+    test "ends the server when the program has left, and lets consumers of mode transient live" do
+      Process.flag(:trap_exit, true)
+      {:ok, server} = Sparx.start_link(FakePort.options())
+      assert_receive {:opened, port, _}
+      tag = subscribe(server)
+      drain = Task.async(fn -> Sparx.drain(server, 1000) end)
+      assert_receive {:host, ^port, [10, 1000]}
+      FakePort.say(port, [[75, 0]])
+      FakePort.die(port, 0)
+      assert Task.await(drain) == :ok
+      assert_receive {:"$gen_consumer", {^server, ^tag}, {:cancel, {:shutdown, :drained}}}
+      assert_receive {:EXIT, ^server, {:shutdown, :drained}}
+    end
+
+    test "tells how many were cut" do
+      Process.flag(:trap_exit, true)
+      {:ok, server} = Sparx.start_link(FakePort.options())
+      assert_receive {:opened, port, _}
+      drain = Task.async(fn -> Sparx.drain(server, 1000) end)
+      assert_receive {:host, ^port, [10, 1000]}
+      FakePort.say(port, [[75, 3]])
+      FakePort.die(port, 0)
+      assert Task.await(drain) == {:error, {:cut, 3}}
+    end
+
+    test "is part of a shutdown: what is in flight goes on" do
+      Process.flag(:trap_exit, true)
+      {:ok, server} = Sparx.start_link(FakePort.options())
+      assert_receive {:opened, port, _}
+      tag = subscribe(server)
+      ask(server, tag, 1)
+      assert_receive {:host, ^port, [1, 1]}
+      FakePort.say(port, [FakePort.request(1, f7: 5)])
+      assert_receive {:"$gen_consumer", {^server, ^tag}, [request]}
+      Process.exit(server, :shutdown)
+      assert_receive {:host, ^port, [10, 30_000]}
+      ref = Request.read_chunk(request)
+      assert_receive {:host, ^port, [2, 1, 1, _]}
+      FakePort.say(port, [[66, 1, {:bin, "hello"}]])
+      assert_receive {^ref, {:ok, "hello"}}
+      assert Task.await(Task.async(fn -> Response.new(200) |> Response.send(request) end)) == :ok
+      FakePort.say(port, [[69, 1, nil], [75, 0]])
+      FakePort.die(port, 0)
+      assert_receive {:EXIT, ^server, :shutdown}
+      assert_received {:"$gen_consumer", {^server, ^tag}, {:cancel, {:shutdown, :drained}}}
+    end
+
+    test "that a signal began is followed by a new program" do
+      %{server: server, port: port} = start()
+      FakePort.say(port, [[75, 0]])
+      FakePort.die(port, 0)
+      assert_receive {:opened, next, _}
+      assert [%{restarts: 1}] = sync(server, next).ports
+    end
+  end
+
+  describe "telemetry" do
+    defp listening do
+      test = self()
+      [telemetry: fn event, measurements, metadata -> send(test, {event, measurements, metadata}) end]
+    end
+
+    test "of a request that ends well, with what the port measured" do
+      %{port: port, request: request, server: server} = start_with_request([f12: 7], listening())
+      assert_receive {[:sparx, :port, :start], %{monotonic_time: _}, %{os_pid: 4711}}
+
+      assert_receive {[:sparx, :request, :start], %{waited: waited, system_time: _},
+                      %{request: %{id: 1}, server: ^server}}
+
+      assert waited == System.convert_time_unit(7, :microsecond, :native)
+      FakePort.say(port, [[69, 1, [200, 1, 2, 3, 4, 5]]])
+      assert_receive {[:sparx, :request, :stop], measurements, %{status: 200, request: %{method: "GET"}}}
+      last = System.convert_time_unit(5, :microsecond, :native)
+      assert %{req_body_bytes: 1, resp_body_bytes: 2, time_to_last_byte: ^last, duration: _} = measurements
+      assert request.id == 1
+    end
+
+    test "of one that does not, and of the port program" do
+      %{port: port} = start_with_request([], listening())
+      FakePort.say(port, [[70, 1, "reset"]])
+      assert_receive {[:sparx, :request, :exception], %{duration: _}, %{reason: "reset"}}
+      FakePort.die(port, 137)
+      assert_receive {[:sparx, :port, :stop], %{uptime: _}, %{reason: 137}}
+    end
+
+    test "HELLO asks for reports only where somebody listens" do
+      {:ok, _} = start_supervised({Sparx, FakePort.options(name: :"silent server")})
+      assert_receive {:host, _, [0, 1, %{"report" => false}]}
+      {:ok, _} = start_supervised({Sparx, FakePort.options(listening() ++ [name: :"telling server"])})
+      assert_receive {:host, _, [0, 1, %{"report" => true}]}
+    end
+
+    test "a listener that fails does no harm" do
+      %{port: port, server: server} = start_with_request([], telemetry: fn _, _, _ -> raise "oops" end)
+      assert [%{streams: 1}] = sync(server, port).ports
+    end
+  end
+end
