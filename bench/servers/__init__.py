@@ -102,6 +102,11 @@ class Server:
                 pass
         return total
 
+    def memory(self):
+        """{role: resident memory in bytes}"""
+        pids = self.pids()
+        return {role: sum(machine.rss(pid) for pid in pids if machine.command(pid).startswith(comm)) for role, comm in self.roles.items()}
+
     def cpu(self):
         """{role: CPU seconds so far}"""
         pids = self.pids()

@@ -17,28 +17,49 @@ def measure(bench):
     for name in bench.peers:
         with bench.start(name) as [server]:
             raw[name] = idle(server, count)
-            bench.say(f"{name:8} {raw[name]['per_connection']:,.0f} bytes a connection")
+            bench.say(f"{name:8} {(total(raw[name], 'after') - total(raw[name], 'before')) / count:,.0f} bytes a connection")
     rows = [
-        [name, report.count(one["per_connection"]), report.mebibytes(one["before"]), report.mebibytes(one["after"]), one["answered"]]
+        [
+            name,
+            report.count(total(one, "after") / count - total(one, "before") / count),
+            ", ".join(f"{role} {(one['after'][role] - one['before'][role]) / count:,.0f}" for role in one["before"]),
+            report.mebibytes(total(one, "before")),
+            report.mebibytes(total(one, "after")),
+            f"{one['answered']:,}",
+        ]
         for name, one in raw.items()
     ]
-    columns = ["server", "bytes a connection", "before", "with all open", "answered again"]
+    columns = ["server", "bytes a connection", "by process", "before", "with all open", "answered again"]
     note = "Growth of resident memory of all processes of the server; the kernel's part (about 3.7 kB a socket) is not in it."
     return report.Table(f"{count:,} idle keep-alive connections", columns, rows, raw, note)
+
+
+def total(one, moment):
+    return sum(one[moment].values())
 
 
 def idle(server, count):
     # What the first load costs once is not the connections' cost.
     tools.wrk(server.url(), 64, 2)
-    time.sleep(3)
-    before = server.rss()
+    before = settled(server)
     connections = [open_one(server) for _ in range(count)]
-    time.sleep(3)
-    after = server.rss()
+    after = settled(server)
     answered = sum(ask(connection) for connection in connections)
     for connection in connections:
         connection.close()
-    return {"before": before, "after": after, "per_connection": (after - before) / count, "answered": answered}
+    return {"before": before, "after": after, "answered": answered}
+
+
+def settled(server, still=5, at_most=30):
+    """The memory when it has not moved for some seconds: a VM gives back what a load took only after a while."""
+    memory, since = server.memory(), time.monotonic()
+    deadline = since + at_most
+    while time.monotonic() < min(since + still, deadline):
+        time.sleep(0.5)
+        now = server.memory()
+        if now != memory:
+            memory, since = now, time.monotonic()
+    return memory
 
 
 def open_one(server):

@@ -2,7 +2,7 @@ defmodule Sparx.FakePort do
   @moduledoc """
   A process in the place of a port program: the other end of the pipe, for tests of the server.
 
-  It answers HELLO with READY by itself. What the server writes comes to the test as `{:host, port, [kind | fields]}`,
+  It answers HELLO with READY, and DRAIN with DRAINED and its end, by itself. What the server writes comes to the test as `{:host, port, [kind | fields]}`,
   a message each, in the order in which it was written, and `{:frame, port, n}` after each frame of n messages. What
   `say/2` is given comes to the server as one frame.
   """
@@ -19,10 +19,15 @@ defmodule Sparx.FakePort do
     "sandbox" => "none"
   }
 
-  @doc "Options that start a server with a fake port, whose pid comes as `{:opened, port, config}`."
+  @doc """
+  Options that start a server with a fake port, whose pid comes as `{:opened, port, config}`.
+
+  With `drain: :by_hand` it does not answer DRAIN.
+  """
   def options(more \\ []) do
+    {drain, more} = Keyword.pop(more, :drain, :at_once)
     test = self()
-    Keyword.merge([port: 1234, host: "127.0.0.1", opener: &open(test, &1)], more)
+    Keyword.merge([port: 1234, host: "127.0.0.1", opener: &open(test, drain, &1)], more)
   end
 
   @doc "The same, but the port ends with `status` instead of answering."
@@ -46,9 +51,9 @@ defmodule Sparx.FakePort do
     spawn(fn -> fun.(server) && Process.sleep(:infinity) end)
   end
 
-  defp open(test, config) do
+  defp open(test, drain, config) do
     server = self()
-    port = spawn(fn -> loop(server, test) end)
+    port = spawn(fn -> loop(%{server: server, test: test, drain: drain}) end)
     send(test, {:opened, port, config})
     port
   end
@@ -73,27 +78,36 @@ defmodule Sparx.FakePort do
 
   defp encode(messages), do: messages |> Enum.map(&Term.encode/1) |> IO.iodata_to_binary()
 
-  defp loop(server, test) do
+  defp loop(state) do
     receive do
-      {:command, payload} -> heard(payload, 0, server, test)
-      {:say, payload} -> send(server, {self(), {:data, payload}})
-      {:die, status} -> die_now(server, status)
+      {:command, payload} -> heard(payload, 0, state)
+      {:say, payload} -> send(state.server, {self(), {:data, payload}})
+      {:die, status} -> die_now(state, status)
     end
 
-    loop(server, test)
+    loop(state)
   end
 
-  defp die_now(server, status) do
-    send(server, {self(), {:exit_status, status}})
+  defp die_now(state, status) do
+    send(state.server, {self(), {:exit_status, status}})
     exit(:normal)
   end
 
-  defp heard(<<>>, count, _server, test), do: send(test, {:frame, self(), count})
+  defp heard(<<>>, count, state), do: send(state.test, {:frame, self(), count})
 
-  defp heard(payload, count, server, test) do
+  defp heard(payload, count, state) do
     {:ok, message, rest} = Term.decode(payload)
-    if hd(message) == 0, do: send(server, {self(), {:data, encode([[64, 1, @ready]])}})
-    send(test, {:host, self(), message})
-    heard(rest, count + 1, server, test)
+    send(state.test, {:host, self(), message})
+    react(message, state)
+    heard(rest, count + 1, state)
   end
+
+  defp react([0 | _], state), do: send(state.server, {self(), {:data, encode([[64, 1, @ready]])}})
+
+  defp react([10 | _], %{drain: :at_once} = state) do
+    send(state.server, {self(), {:data, encode([[75, 0]])}})
+    die_now(state, 0)
+  end
+
+  defp react(_message, _state), do: :ok
 end

@@ -53,7 +53,7 @@ defmodule Sparx.Server.Executable do
       "was killed by its own seccomp filter (status 159, SIGSYS): it made a system call that it never should"
 
   def explain(@sigkill), do: "was killed (status 137, SIGKILL)"
-  def explain(status) when status > 128, do: "died of signal #{status - 128}"
+  def explain(status) when is_integer(status) and status > 128, do: "died of signal #{status - 128}"
   def explain(status) when is_integer(status), do: "exited with status #{status}"
   def explain(reason), do: "closed its pipe (#{inspect(reason)})"
 end

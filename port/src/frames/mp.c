@@ -216,6 +216,12 @@ uint8_t *mp_int(uint8_t *at, int64_t value)
 		*at++ = (uint8_t)value;
 		return at;
 	}
+	if (value >= INT8_MIN)
+		return put_marked(at, 0xd0, 1, (uint64_t)value);
+	if (value >= INT16_MIN)
+		return put_marked(at, 0xd1, 2, (uint64_t)value);
+	if (value >= INT32_MIN)
+		return put_marked(at, 0xd2, 4, (uint64_t)value);
 	return put_marked(at, 0xd3, 8, (uint64_t)value);
 }
 

@@ -6,7 +6,7 @@ static const char *const methods[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "C
 
 enum { METHOD_CONNECT = 5, METHOD_OPTIONS = 6 };
 
-static int find_method(struct slice text)
+int h1_method_find(struct slice text)
 {
 	for (unsigned i = 0; i < sizeof methods / sizeof *methods; i++)
 		if (slice_eq(text, slice_str(methods[i])))
@@ -39,7 +39,7 @@ static unsigned parse_version(struct slice text, unsigned *version)
 	return *version == 10 || *version == 11 ? 0 : 505;
 }
 
-static bool is_target_text(struct slice text)
+bool h1_target_valid(struct slice text)
 {
 	for (size_t i = 0; i < text.len; i++)
 		if (text.at[i] <= 0x20 || text.at[i] >= 0x7f || text.at[i] == '#')
@@ -139,18 +139,26 @@ static bool parse_absolute(struct h1_line *line)
 	while (line->authority.len < rest.len && rest.at[line->authority.len] != '/' && rest.at[line->authority.len] != '?')
 		line->authority.len++;
 	split_path(slice_of(rest.at + line->authority.len, rest.len - line->authority.len), line);
+	/* an empty path is a slash; but for OPTIONS it is the whole server: RFC 9110 4.2.3 */
 	if (line->path.len == 0)
-		line->path = SLICE_LIT("/");
+		line->path = line->method_index == METHOD_OPTIONS && !line->query.at ? SLICE_LIT("*") : SLICE_LIT("/");
 	return h1_authority_valid(line->authority);
+}
+
+/* host:port, and the port is not empty (RFC 9110 9.3.6) */
+static bool parse_connect(struct h1_line *line)
+{
+	struct slice target = line->target;
+
+	line->authority = target;
+	line->path = SLICE_LIT("");
+	return h1_authority_valid(target) && is_digit(target.at[target.len - 1]) && !valid_name(target);
 }
 
 static bool parse_target(struct h1_line *line)
 {
-	if (line->method_index == METHOD_CONNECT) {
-		line->authority = line->target;
-		line->path = SLICE_LIT("");
-		return h1_authority_valid(line->target) && memchr(line->target.at, ':', line->target.len);
-	}
+	if (line->method_index == METHOD_CONNECT)
+		return parse_connect(line);
 	if (line->target.at[0] == '/') {
 		line->plain = true;
 		split_path(line->target, line);
@@ -174,11 +182,11 @@ unsigned h1_line_parse(struct slice text, struct h1_line *line)
 		return 400;
 	text = slice_of(text.at + 1, text.len - 1);
 	line->target = take_until(&text, ' ');
-	if (!is_target_text(line->target) || text.len == 0)
+	if (!h1_target_valid(line->target) || text.len == 0)
 		return 400;
 	status = parse_version(slice_of(text.at + 1, text.len - 1), &line->version);
 	if (status)
 		return status;
-	line->method_index = find_method(line->method);
+	line->method_index = h1_method_find(line->method);
 	return parse_target(line) ? 0 : 400;
 }

@@ -18,5 +18,9 @@ unsigned h1_line_parse(struct slice text, struct h1_line *line);
 
 /* An authority (RFC 3986 3.2 without userinfo): host, and a port if there is one. */
 bool h1_authority_valid(struct slice authority);
+/* The octets that a request target may have, in any of its forms. */
+bool h1_target_valid(struct slice text);
+/* PROTOCOL.md 1.3; -1 if it has no index. */
+int h1_method_find(struct slice text);
 
 #endif

@@ -233,7 +233,8 @@ static enum h1_read_result read_fields(struct h1_parse *p, const uint8_t *data, 
 		error = llhttp_execute(&p->parser, (const char *)data + p->seen, limit - p->seen);
 		if (error == HPE_PAUSED) {
 			p->seen = p->head_len = (size_t)((const uint8_t *)llhttp_get_error_pos(&p->parser) - data);
-			return H1_DONE;
+			/* llhttp takes a bare LF for the empty line */
+			return data[p->head_len - 2] == '\r' ? H1_DONE : bad(p, 400, "a bare LF");
 		}
 		if (error != HPE_OK)
 			return fault_of(p, error);
@@ -473,11 +474,17 @@ static bool framing_too_long(const struct h1_parse *p)
 	       64 * (p->chunks + 1) + p->config->max_chunk_extension + p->config->max_header_block;
 }
 
-static bool folded_trailer(struct h1_parse *p, const uint8_t *data, size_t len)
+/* What llhttp takes in trailers and is refused: folded lines and bare LF. What is behind their empty line is not looked at. */
+static bool faulty_trailer(struct h1_parse *p, const uint8_t *data, size_t len)
 {
-	for (size_t i = 0; i < len; i++) {
+	for (size_t i = 0; i < len && !p->trailers_end; i++) {
 		if (p->after_lf && (data[i] == ' ' || data[i] == '\t'))
 			return true;
+		if (data[i] == '\n' && !p->after_cr)
+			return true;
+		p->trailers_end = data[i] == '\n' && p->empty_line;
+		p->empty_line = data[i] == '\r' && p->after_lf;
+		p->after_cr = data[i] == '\r';
 		p->after_lf = data[i] == '\n';
 	}
 	return false;
@@ -488,8 +495,8 @@ static enum h1_read_result read_piece(struct h1_parse *p, uint8_t *data, size_t 
 {
 	llhttp_errno_t error;
 
-	if (p->in_trailers && folded_trailer(p, data, len))
-		return bad(p, 400, "a folded trailer line");
+	if (p->in_trailers && faulty_trailer(p, data, len))
+		return bad(p, 400, "a folded trailer line, or a bare LF");
 	if (llhttp_get_errno(&p->parser) == HPE_PAUSED)
 		llhttp_resume(&p->parser);
 	error = llhttp_execute(&p->parser, (const char *)data, len);

@@ -47,7 +47,8 @@ struct h1_parse {
 	uint64_t chunks, extension_bytes;
 	uint8_t *body_at;     /* where the next span of this call's body goes */
 	size_t body_len;      /* what is gathered there in this call */
-	bool in_trailers, after_lf, complete;
+	bool in_trailers, complete;
+	bool after_cr, after_lf, empty_line, trailers_end; /* where a look at the trailers stands */
 	struct buf trailers;
 
 	struct h1_span spans[SPANS_MAX];

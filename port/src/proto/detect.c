@@ -1,0 +1,33 @@
+#include "proto/detect.h"
+
+#include "proto/h1.h"
+#include "proto/h2.h"
+
+enum detected detect_protocol(const uint8_t *bytes, size_t len)
+{
+	static const struct slice preface = SLICE_LIT("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+	size_t n = len < preface.len ? len : preface.len;
+
+	if (n && memcmp(bytes, preface.at, n) != 0)
+		return DETECT_H1;
+	return n == preface.len ? DETECT_H2 : DETECT_MORE;
+}
+
+struct session *detect_start(struct session_owner *owner)
+{
+	return h1_start(owner);
+}
+
+struct session *detect_switch_to_h2(struct session *session)
+{
+	struct session_owner *owner = session->owner;
+
+	session->ops->close(session, END_CLOSED);
+	return h2_start(owner);
+}
+
+void detect_env_free(struct session_env *env)
+{
+	h1_env_free(env);
+	h2_env_free(env);
+}

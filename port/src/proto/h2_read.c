@@ -1,0 +1,427 @@
+#include "proto/h2_read.h"
+
+#include <stdlib.h>
+
+#include "frames/names.h"
+#include "proto/h1_line.h"
+#include "stream/rules.h"
+
+/* ---- header blocks ---- */
+
+enum { SPARES_MAX = 32 };
+
+static struct h2_head *take_head(struct h2 *h2)
+{
+	struct h2_env *shared = h2_shared(h2);
+	struct h2_head *head = shared->spare;
+
+	if (head) {
+		shared->spare = head->next;
+		shared->spares--;
+	} else {
+		head = malloc(sizeof *head);
+	}
+	if (head) {
+		head->count = head->pseudo = 0;
+		head->bytes = 0;
+	}
+	return head;
+}
+
+void h2_head_free(struct h2 *h2, struct h2_head *head)
+{
+	struct h2_env *shared = h2_shared(h2);
+
+	if (!head)
+		return;
+	for (unsigned i = 0; i < head->count; i++) {
+		nghttp2_rcbuf_decref(head->pairs[i].name);
+		nghttp2_rcbuf_decref(head->pairs[i].value);
+	}
+	if (shared->spares >= SPARES_MAX) {
+		free(head);
+		return;
+	}
+	head->next = shared->spare;
+	shared->spare = head;
+	shared->spares++;
+}
+
+void h2_heads_free(struct h2_env *shared)
+{
+	struct h2_head *head;
+
+	while ((head = shared->spare)) {
+		shared->spare = head->next;
+		free(head);
+	}
+	shared->spares = 0;
+}
+
+static struct slice text_of(nghttp2_rcbuf *rcbuf)
+{
+	nghttp2_vec vec = nghttp2_rcbuf_get_buf(rcbuf);
+
+	return slice_of(vec.base, vec.len);
+}
+
+/* ---- nghttp2's callbacks: they record ---- */
+
+/* Ends the session, once nghttp2 has returned, which it does at once. */
+static int give_up(struct h2 *h2, uint32_t code)
+{
+	if (!h2->fault)
+		h2->fault = code;
+	return NGHTTP2_ERR_CALLBACK_FAILURE;
+}
+
+/* Frames that requests and our DATA do not explain are few. */
+static bool take_other(struct h2 *h2, uint64_t now_us)
+{
+	if (h2->earned > 0) {
+		h2->earned--;
+		return true;
+	}
+	return bucket_take(&h2->others, now_us, h2_config(h2)->h2_other_frames, 1000000);
+}
+
+static bool take_frame(struct h2 *h2, const nghttp2_frame_hd *hd)
+{
+	const struct config *c = h2_config(h2);
+	uint64_t now_us = *h2_env_of(h2)->now_us;
+
+	switch (hd->type) {
+	case NGHTTP2_HEADERS:
+	case NGHTTP2_CONTINUATION:
+	case NGHTTP2_GOAWAY:
+		return true;
+	case NGHTTP2_DATA:
+		return hd->length > 0 || (hd->flags & NGHTTP2_FLAG_END_STREAM) ||
+		       bucket_take(&h2->empty_data, now_us, c->h2_empty_data, 1000000);
+	case NGHTTP2_RST_STREAM:
+		return bucket_take(&h2->resets, now_us, c->h2_max_resets, c->h2_max_resets * 1000000 / c->h2_reset_rate);
+	case NGHTTP2_PING:
+		return bucket_take(&h2->pings, now_us, c->h2_pings, 1000000);
+	case NGHTTP2_SETTINGS:
+		return bucket_take(&h2->settings, now_us, c->h2_settings, 1000000);
+	default:
+		return take_other(h2, now_us);
+	}
+}
+
+static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void *ctx)
+{
+	struct h2 *h2 = ctx;
+
+	(void)ng;
+	return take_frame(h2, hd) ? 0 : give_up(h2, NGHTTP2_ENHANCE_YOUR_CALM);
+}
+
+static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
+{
+	struct h2 *h2 = ctx;
+	struct h2_stream *x;
+
+	h2_head_free(h2, h2->block);
+	h2->block = take_head(h2);
+	h2->block_since = h2_now(h2);
+	if (!h2->block)
+		return give_up(h2, NGHTTP2_INTERNAL_ERROR);
+	if (frame->headers.cat != NGHTTP2_HCAT_REQUEST)
+		return 0;
+	x = h2_stream_new(h2, frame->hd.stream_id);
+	if (!x)
+		return give_up(h2, NGHTTP2_INTERNAL_ERROR);
+	nghttp2_session_set_stream_user_data(ng, x->id, x);
+	return 0;
+}
+
+/* Both bounds are the connection's end: what follows would have to be decoded all the same. */
+static bool fits(struct h2 *h2, struct h2_head *block, struct slice name, struct slice value)
+{
+	const struct config *c = h2_config(h2);
+
+	block->bytes += name.len + value.len + 32;
+	if (block->bytes > c->max_header_block)
+		return false;
+	if (name.len && name.at[0] == ':')
+		return ++block->pseudo <= H2_PSEUDO_MAX;
+	return block->count - block->pseudo < c->max_header_count;
+}
+
+static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rcbuf *name, nghttp2_rcbuf *value, uint8_t flags,
+		     void *ctx)
+{
+	struct h2 *h2 = ctx;
+	struct h2_head *block = h2->block;
+
+	(void)ng;
+	(void)frame;
+	(void)flags;
+	if (!block)
+		return 0;
+	if (!fits(h2, block, text_of(name), text_of(value)))
+		return give_up(h2, NGHTTP2_ENHANCE_YOUR_CALM);
+	nghttp2_rcbuf_incref(name);
+	nghttp2_rcbuf_incref(value);
+	block->pairs[block->count++] = (struct h2_pair){name, value};
+	return 0;
+}
+
+/* nghttp2 would drop a field that is not valid, and go on. */
+static int on_invalid_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rcbuf *name, nghttp2_rcbuf *value,
+			     uint8_t flags, void *ctx)
+{
+	(void)ng;
+	(void)frame;
+	(void)name;
+	(void)value;
+	(void)flags;
+	(void)ctx;
+	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+}
+
+static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t *data, size_t len, void *ctx)
+{
+	struct h2 *h2 = ctx;
+	struct h2_stream *x = h2_stream_of(ng, id);
+
+	(void)flags;
+	h2->arrived += len;
+	if (!x)
+		return 0;
+	if (!bufq_append(&x->in, data, len))
+		return give_up(h2, NGHTTP2_INTERNAL_ERROR);
+	h2_note(x, 0);
+	return 0;
+}
+
+static void take_block(struct h2 *h2, struct h2_stream *x, const nghttp2_frame *frame)
+{
+	struct h2_head **place = frame->headers.cat == NGHTTP2_HCAT_REQUEST ? &x->head : &x->trailers;
+
+	h2_head_free(h2, *place);
+	*place = h2->block;
+	h2->block = NULL;
+	h2_note(x, frame->headers.cat == NGHTTP2_HCAT_REQUEST ? HEARD_HEAD : 0);
+}
+
+static int take_data(struct h2 *h2, const nghttp2_frame *frame)
+{
+	bool padding = frame->hd.length > 0 && frame->hd.length <= frame->data.padlen;
+
+	if (!padding || (frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
+		return 0;
+	return bucket_take(&h2->empty_data, *h2_env_of(h2)->now_us, h2_config(h2)->h2_empty_data, 1000000)
+		       ? 0
+		       : give_up(h2, NGHTTP2_ENHANCE_YOUR_CALM);
+}
+
+static void take_settings(struct h2 *h2, const nghttp2_frame *frame)
+{
+	if (frame->hd.flags & NGHTTP2_FLAG_ACK)
+		h2->unacked = 0;
+	else if (h2->state == H2_START)
+		h2->state = H2_OPEN;
+}
+
+static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
+{
+	struct h2 *h2 = ctx;
+	struct h2_stream *x = NULL;
+
+	switch (frame->hd.type) {
+	case NGHTTP2_HEADERS:
+		h2->earned += h2->earned < 1000 ? 4 : 0;
+		x = h2_stream_of(ng, frame->hd.stream_id);
+		if (x)
+			take_block(h2, x, frame);
+		break;
+	case NGHTTP2_DATA:
+		x = h2_stream_of(ng, frame->hd.stream_id);
+		break;
+	case NGHTTP2_SETTINGS:
+		take_settings(h2, frame);
+		break;
+	case NGHTTP2_PING:
+		h2->ponged = h2->ponged || ((frame->hd.flags & NGHTTP2_FLAG_ACK) && h2->state == H2_NOTICE);
+		break;
+	default:
+		break;
+	}
+	if (x && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
+		h2_note(x, HEARD_END);
+	return frame->hd.type == NGHTTP2_DATA ? take_data(h2, frame) : 0;
+}
+
+static int on_close(nghttp2_session *ng, int32_t id, uint32_t code, void *ctx)
+{
+	struct h2_stream *x = h2_stream_of(ng, id);
+
+	(void)ctx;
+	(void)code;
+	if (x)
+		h2_note(x, HEARD_CLOSE);
+	return 0;
+}
+
+void h2_read_callbacks(nghttp2_session_callbacks *callbacks)
+{
+	nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
+	nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
+	nghttp2_session_callbacks_set_on_header_callback2(callbacks, on_header);
+	nghttp2_session_callbacks_set_on_invalid_header_callback2(callbacks, on_invalid_header);
+	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
+	nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
+	nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_close);
+}
+
+/* ---- what a complete head says ---- */
+
+enum { METHOD_CONNECT = 5, METHOD_OPTIONS = 6 };
+
+/* What a head is gathered in, beyond the request_head. */
+struct examined {
+	struct request_head *head;
+	struct field *fields;
+	struct field *cookie; /* the first; others are joined to it: RFC 9113 8.2.3 */
+	struct slice scheme, host;
+	struct slice path;
+	int64_t length;
+};
+
+static void take_pseudo(struct examined *e, struct slice name, struct slice value)
+{
+	if (slice_eq(name, SLICE_LIT(":method")))
+		e->head->method = value;
+	else if (slice_eq(name, SLICE_LIT(":path")))
+		e->path = value;
+	else if (slice_eq(name, SLICE_LIT(":scheme")))
+		e->scheme = value;
+	else if (slice_eq(name, SLICE_LIT(":authority")))
+		e->head->authority = value;
+}
+
+/* False: out of memory. */
+static bool join_cookie(struct h2_env *shared, struct examined *e, struct slice value)
+{
+	struct buf *joined = &shared->cookies;
+
+	if (buf_len(joined) == 0 && !buf_append(joined, e->cookie->value.at, e->cookie->value.len))
+		return false;
+	if (!buf_append(joined, "; ", 2) || !buf_append(joined, value.at, value.len))
+		return false;
+	e->cookie->value = slice_of(buf_at(joined), buf_len(joined));
+	return true;
+}
+
+static unsigned take_field(struct h2_env *shared, struct examined *e, struct field f)
+{
+	switch (f.index) {
+	case NAME_COOKIE:
+		if (e->cookie)
+			return join_cookie(shared, e, f.value) ? 0 : 503;
+		e->cookie = &e->fields[e->head->field_count];
+		break;
+	case NAME_HOST:
+		e->host = f.value;
+		break;
+	case NAME_CONTENT_LENGTH:
+		if (!parse_length(f.value, &e->length))
+			return 400;
+		break;
+	case NAME_EXPECT:
+		if (!slice_eq_nocase(f.value, SLICE_LIT("100-continue")))
+			return 417;
+		e->head->flags |= REQUEST_EXPECTS_CONTINUE;
+		break;
+	case NAME_TE: /* nghttp2 lets nothing but this pass */
+		e->head->flags |= REQUEST_TAKES_TRAILERS;
+		break;
+	default:
+		break;
+	}
+	e->fields[e->head->field_count++] = f;
+	return 0;
+}
+
+/* RFC 9113 8.3.1: what stands for the authority is one, has no userinfo, and is not contradicted. */
+static bool settle_authority(struct examined *e)
+{
+	struct request_head *head = e->head;
+
+	if (e->host.at && head->authority.at && !slice_eq_nocase(e->host, head->authority))
+		return false;
+	if (!head->authority.at)
+		head->authority = e->host;
+	return head->authority.at && h1_authority_valid(head->authority);
+}
+
+static bool settle_target(struct examined *e)
+{
+	struct request_head *head = e->head;
+	const uint8_t *mark;
+
+	head->method_index = h1_method_find(head->method);
+	if (head->method_index == METHOD_CONNECT) {
+		head->path = SLICE_LIT("");
+		head->target = head->authority;
+		return !e->path.at && memchr(head->authority.at, ':', head->authority.len);
+	}
+	head->https = slice_eq_nocase(e->scheme, SLICE_LIT("https"));
+	if (!head->https && !slice_eq_nocase(e->scheme, SLICE_LIT("http")))
+		return false;
+	if (!h1_target_valid(e->path))
+		return false;
+	if (slice_eq(e->path, SLICE_LIT("*")))
+		head->path = e->path;
+	if (head->path.at)
+		return head->method_index == METHOD_OPTIONS;
+	mark = memchr(e->path.at, '?', e->path.len);
+	head->path = slice_of(e->path.at, mark ? (size_t)(mark - e->path.at) : e->path.len);
+	if (mark)
+		head->query = slice_of(mark + 1, e->path.len - head->path.len - 1);
+	return e->path.at[0] == '/';
+}
+
+static unsigned settle_body(struct h2 *h2, struct examined *e, bool ended)
+{
+	uint64_t most = h2_config(h2)->max_body;
+
+	e->head->body = ended || e->length == 0 ? BODY_NONE : e->length;
+	if (e->head->body == BODY_NONE)
+		e->head->flags &= ~(unsigned)REQUEST_EXPECTS_CONTINUE;
+	return most && e->head->body > 0 && (uint64_t)e->head->body > most ? 413 : 0;
+}
+
+unsigned h2_examine(struct h2 *h2, const struct h2_head *block, bool ended, struct field *fields, struct request_head *head)
+{
+	struct examined e = {.head = head, .fields = fields, .length = LENGTH_UNKNOWN};
+	unsigned status;
+
+	buf_consume(&h2_shared(h2)->cookies, buf_len(&h2_shared(h2)->cookies));
+	*head = (struct request_head){.version = 20, .fields = fields};
+	for (unsigned i = 0; i < block->count; i++) {
+		struct slice name = text_of(block->pairs[i].name), value = text_of(block->pairs[i].value);
+		if (name.at[0] == ':') {
+			take_pseudo(&e, name, value);
+			continue;
+		}
+		status = take_field(h2_shared(h2), &e, (struct field){name, value, name_find(name)});
+		if (status)
+			return status;
+	}
+	if (!is_token(head->method) || !settle_authority(&e) || !settle_target(&e))
+		return 400;
+	return settle_body(h2, &e, ended);
+}
+
+bool h2_trailers_of(const struct h2_head *block, struct field *fields, unsigned *count)
+{
+	*count = 0;
+	for (unsigned i = 0; block && i < block->count; i++) {
+		struct slice name = text_of(block->pairs[i].name);
+		fields[(*count)++] = (struct field){name, text_of(block->pairs[i].value), name_find(name)};
+	}
+	return trailers_check(fields, *count) == NULL;
+}

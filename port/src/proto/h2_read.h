@@ -1,0 +1,24 @@
+/*
+ * HTTP/2 from the client: nghttp2's callbacks, which record; floods, which they count; and what a complete head says, checked
+ * where nghttp2 is lenient.
+ */
+#ifndef SPARX_PROTO_H2_READ_H
+#define SPARX_PROTO_H2_READ_H
+
+#include "proto/h2_session.h"
+
+void h2_read_callbacks(nghttp2_session_callbacks *callbacks);
+
+/*
+ * Describes a complete head; fields has room for SESSION_FIELDS_MAX. The slices live as long as the head, but those of joined
+ * cookies, which are good until the next call. Returns 0, or the status to refuse it with: 400 if it is malformed.
+ */
+unsigned h2_examine(struct h2 *h2, const struct h2_head *block, bool ended, struct field *fields, struct request_head *head);
+/* The same for trailers. False: one is refused. */
+bool h2_trailers_of(const struct h2_head *block, struct field *fields, unsigned *count);
+
+void h2_head_free(struct h2 *h2, struct h2_head *head);
+/* Gives back what is kept. */
+void h2_heads_free(struct h2_env *shared);
+
+#endif

@@ -1,0 +1,155 @@
+/*
+ * What the parts of an HTTP/2 session share: h2.c (acts), h2_read.c (what nghttp2 received), h2_write.c (what it is to send).
+ *
+ * nghttp2's callbacks record: in the stream's `heard`, in its queues, in the session's `fault`. A stream that something was
+ * recorded of is in `todo`; it is acted on when nghttp2 has returned.
+ */
+#ifndef SPARX_PROTO_H2_SESSION_H
+#define SPARX_PROTO_H2_SESSION_H
+
+#include <nghttp2/nghttp2.h>
+
+#include "base/bucket.h"
+#include "base/buf.h"
+#include "base/bufq.h"
+#include "proto/session.h"
+
+enum {
+	H2_PSEUDO_MAX = 6,                                /* pseudo-header fields of one head, at most */
+	H2_PAIRS_MAX = SESSION_FIELDS_MAX + H2_PSEUDO_MAX,
+	H2_OUT_HIGH = 64 * 1024, /* bytes in front of the socket, beyond which no more frames are made: order is nghttp2's till then */
+	H2_MARKS_HIGH = 1024,
+	H2_QUEUE_HIGH = 512, /* frames waiting for a peer that does not read, beyond which it is not read either */
+	H2_CHUNK_MAX = 65000,
+};
+
+/* A header block as it comes in, by reference into nghttp2's tables. */
+struct h2_head {
+	struct h2_head *next; /* in the environment's store */
+	unsigned count, pseudo;
+	uint64_t bytes; /* names, values, and 32 for each field (RFC 9113 6.5.2) */
+	struct h2_pair {
+		nghttp2_rcbuf *name, *value;
+	} pairs[H2_PAIRS_MAX];
+};
+
+/* What the sessions of one environment share. */
+struct h2_env {
+	nghttp2_session_callbacks *callbacks;
+	nghttp2_option *option;
+	struct h2_head *spare;
+	unsigned spares;
+	struct buf cookies;                        /* joined, during one on_request */
+	nghttp2_nv nv[SESSION_FIELDS_MAX + 8];     /* a head being submitted */
+	uint8_t chunk[H2_CHUNK_MAX];               /* a chunk that lies in several pieces */
+};
+
+/* What was recorded of a stream, and what of it was acted on. */
+enum h2_heard {
+	HEARD_HEAD = 1,
+	HEARD_END = 2,    /* the client's side is complete */
+	HEARD_CLOSE = 4,  /* nghttp2 has closed it, or never opened it */
+};
+
+struct h2_stream {
+	struct stream s;
+	struct h2 *h2;
+	struct list link; /* h2->streams */
+	struct list todo; /* h2->todo */
+	struct h2_head *head, *trailers; /* came in, and not handed on yet */
+	struct h2_trailers *last;        /* the response's, to be sent */
+	struct bufq in;   /* body that came, and was not delivered; the stream's window bounds it */
+	struct bufq out;  /* body of the response, not yet in frames */
+	uint64_t progressed; /* ms: when its body last moved to the client, or began to wait for that */
+	uint64_t since;      /* ms: beginning of the request body, less the time that it waited for credit */
+	uint64_t starved;    /* ms: since when it waits for credit; 0: it does not */
+	uint32_t marks;      /* of it in h2->marks */
+	int32_t id;
+	uint8_t heard, acted; /* enum h2_heard */
+	uint8_t why;          /* enum stream_end, should it be closed before its time */
+	bool refused;         /* one too many */
+	bool known;           /* the sink was told of it */
+	bool expects;         /* 100 Continue */
+	bool deferred;        /* nghttp2 waits for nghttp2_session_resume_data */
+	bool finished;        /* the last frame of its response was made */
+	bool ours;            /* the application's failure: not counted against the client */
+	bool reset;           /* RST_STREAM was submitted */
+};
+
+/* Where in the output something of a stream ends. */
+struct h2_mark {
+	struct h2_stream *x;
+	uint64_t at;    /* h2->sent when it has left */
+	uint32_t bytes; /* of body */
+	bool end;       /* its response is complete there */
+};
+
+/*
+ *   START ──client's SETTINGS──> OPEN ──drain──> NOTICE ──round trip──> LAST
+ *   any ──error, nothing left to do, end of file──> STOPPED
+ */
+enum h2_state { H2_START, H2_OPEN, H2_NOTICE, H2_LAST, H2_STOPPED };
+
+struct h2 {
+	struct session session;
+	nghttp2_session *ng;
+	struct list streams, todo;
+	struct bufq out;           /* frames, in front of the socket */
+	struct buf marks;          /* struct h2_mark, in the order of out */
+	uint64_t queued, sent;     /* bytes that went into out, and left it, ever */
+	struct h2_head *block;     /* the header block being received */
+	uint64_t block_since;      /* ms */
+	uint64_t since;            /* ms: the beginning of this state, or of being idle */
+	uint64_t unacked;          /* ms: since when our SETTINGS wait for their acknowledgement; 0: they do not */
+	uint64_t progressed;       /* ms: when output last moved, or began */
+	uint64_t framed;           /* ms: when a DATA frame was last made */
+	uint64_t review;           /* ms: when a stream may have waited too long; UINT64_MAX: none waits */
+	uint64_t requests;
+	size_t arrived;            /* bytes of DATA received in this call, for the connection's window */
+	struct bucket resets, own_resets, pings, settings, empty_data, others;
+	uint32_t earned;           /* WINDOW_UPDATE and such that our DATA and the requests explain */
+	uint32_t fault;            /* NGHTTP2_*: why to give up, once nghttp2 has returned */
+	uint32_t open;             /* streams */
+	uint8_t state;             /* enum h2_state */
+	uint8_t closing;           /* enum session_close: how, when STOPPED and all is written */
+	bool eof;                  /* the client has closed its side */
+	bool ponged;               /* the PING of a drain has come back */
+};
+
+static inline struct session_env *h2_env_of(const struct h2 *h2)
+{
+	return h2->session.owner->env;
+}
+
+static inline struct h2_env *h2_shared(const struct h2 *h2)
+{
+	return h2_env_of(h2)->h2;
+}
+
+static inline const struct config *h2_config(const struct h2 *h2)
+{
+	return h2_env_of(h2)->config;
+}
+
+static inline uint64_t h2_now(const struct h2 *h2)
+{
+	return *h2_env_of(h2)->now;
+}
+
+static inline struct h2_stream *h2_stream_of(nghttp2_session *ng, int32_t id)
+{
+	return nghttp2_session_get_stream_user_data(ng, id);
+}
+
+/* Something was recorded of it. */
+static inline void h2_note(struct h2_stream *x, unsigned heard)
+{
+	x->heard |= (uint8_t)heard;
+	list_remove(&x->todo);
+	list_append(&x->h2->todo, &x->todo);
+}
+
+/* h2.c: a stream for the request that begins. NULL: out of memory. */
+struct h2_stream *h2_stream_new(struct h2 *h2, int32_t id);
+
+#endif

@@ -1,0 +1,23 @@
+/* HTTP/2 to the client: heads, the bodies that nghttp2 pulls, trailers; and where in the output they lie. */
+#ifndef SPARX_PROTO_H2_WRITE_H
+#define SPARX_PROTO_H2_WRITE_H
+
+#include "proto/h2_session.h"
+
+void h2_write_callbacks(nghttp2_session_callbacks *callbacks);
+
+/* All return false when out of memory. */
+bool h2_write_info(struct h2_stream *x, unsigned status, const struct field *fields, unsigned count);
+/* A head; no body follows it if `whole`. */
+bool h2_write_head(struct h2_stream *x, const struct response_head *head, bool whole);
+/* More of the body, or its end, is there to be pulled. */
+bool h2_write_more(struct h2_stream *x);
+/* Kept until the body has gone. */
+bool h2_write_trailers(struct h2_stream *x, const struct field *fields, unsigned count);
+/* A whole answer of the port's own: plain text that says the status. */
+bool h2_write_error(struct h2_stream *x, unsigned status, unsigned retry_after);
+
+/* Makes frames until enough of them wait. False: the session is broken. */
+bool h2_pump(struct h2 *h2);
+
+#endif

@@ -1,0 +1,218 @@
+"""The port program, and the host that answers what it asks, as a case's script says (PROTOCOL.md)."""
+
+import os
+import struct
+import subprocess
+
+from . import mp
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
+
+HELLO, DEMAND, READ, DISCARD, RESPOND, HEAD, DATA, END, INFORM, ABORT, DRAIN, STATS, PING = range(13)
+READY, REQUEST, BODY, BODY_END, ROOM, DONE, GONE, LOG, ERROR, FIGURES, PONG, DRAINED, HANGUP = range(64, 77)
+NAMES = {value: name for name, value in list(globals().items()) if name.isupper() and isinstance(value, int)}
+
+DEFAULT_SCRIPT = [("read", [], [], b""), ("wait", ["end"], [], b""), ("echo", [], [], b"")]
+
+
+class PortDied(Exception):
+    pass
+
+
+def field_names(protocol):
+    """The table of PROTOCOL.md section 1.2."""
+    import re
+
+    table = protocol.split("<!-- names:begin -->")[1].split("<!-- names:end -->")[0]
+    return {int(i): name for i, name in re.findall(r"\|\s*(\d+)\s*\|\s*([a-z0-9-]+)", table)}
+
+
+def _pairs(flat, names):
+    return [(names[n] if isinstance(n, int) else n, v) for n, v in zip(flat[::2], flat[1::2])]
+
+
+class Exchange:
+    """A request as the application sees it, and what the script still has to do about it."""
+
+    def __init__(self, stream, head, names, script):
+        self.stream = stream
+        version, method, scheme, authority, path, query, target, length, flags = head[:9]
+        self.method = METHODS[method] if isinstance(method, int) else method
+        self.path = path
+        self.headers = _pairs(head[13], names)
+        self.facts = {
+            "version": str(version),
+            "scheme": ("http", "https")[scheme],
+            "authority": authority,
+            "query": query,
+            "target": target,
+            "length": None if length is None else str(length),
+            "flags": str(flags),
+        }
+        self.has_body = length is not None
+        self.body = b""
+        self.trailers = []
+        self.ended = not self.has_body
+        self.gone = None
+        self.done = self.hangup = False
+        self.script = list(script)
+
+
+class Port:
+    def __init__(self, path, options, demand, names):
+        self.names = names
+        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        self.out = self.process.stdout.fileno()
+        self.input = b""
+        self.pongs = 0
+        self.pings = 0
+        self.ready = None
+        self.begin([])
+        hello = {"listeners": [{"address": "127.0.0.1", "port": 0}], **options}
+        self.send([HELLO, 1, hello])
+        while self.ready is None:
+            self.pump()
+        if demand:
+            self.send([DEMAND, demand])
+        self.demand = demand
+        self.address = ("127.0.0.1", self.ready["listeners"][0]["port"])
+
+    def begin(self, scripts):
+        """A new case."""
+        self.scripts = list(scripts)
+        self.exchanges = []
+        self.by_stream = {}
+        self.errors = []
+        self.logs = []
+        self.let_go = 0
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        try:
+            self.process.wait(2)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def send(self, *messages):
+        payload = b"".join(map(mp.encode, messages))
+        try:
+            self.process.stdin.write(struct.pack(">I", len(payload)) + payload)
+        except BrokenPipeError:
+            raise PortDied(f"the port has ended: {self.process.wait(2)}") from None
+
+    def ping(self):
+        self.pings += 1
+        self.send([PING, self.pings])
+
+    def pump(self):
+        """Reads once, and answers."""
+        data = os.read(self.out, 1 << 20)
+        if not data:
+            raise PortDied(f"the port has ended: status {self.process.wait(2)}, errors {self.errors}")
+        self.input += data
+        while len(self.input) >= 4:
+            length = struct.unpack_from(">I", self.input)[0]
+            if len(self.input) < 4 + length:
+                return
+            payload, self.input = self.input[4 : 4 + length], self.input[4 + length :]
+            at = 0
+            while at < len(payload):
+                message, at = mp.decode(payload, at)
+                self.take(message)
+
+    def take(self, message):
+        kind, *rest = message
+        if kind == READY:
+            self.ready = rest[1]
+        elif kind == PONG:
+            self.pongs = rest[0]
+        elif kind == ERROR:
+            self.errors.append(f"{NAMES.get(rest[0], rest[0])} {rest[2]} {rest[3]} {rest[4]}")
+        elif kind == LOG:
+            self.logs.append((rest[0], rest[1]))
+        elif kind == REQUEST:
+            self.take_request(rest[0], mp.decode(rest[1])[0])
+        elif rest[0] in self.by_stream:
+            exchange = self.by_stream[rest[0]]
+            self.take_event(exchange, kind, rest)
+            self.advance(exchange)
+
+    def take_request(self, stream, head):
+        script = self.scripts.pop(0) if self.scripts else DEFAULT_SCRIPT
+        exchange = Exchange(stream, head, self.names, script)
+        self.exchanges.append(exchange)
+        self.by_stream[stream] = exchange
+        if self.demand:
+            self.send([DEMAND, 1])
+        self.advance(exchange)
+
+    def take_event(self, exchange, kind, rest):
+        if kind == BODY:
+            exchange.body += rest[1]
+        elif kind == BODY_END:
+            exchange.ended = True
+            exchange.trailers = _pairs(rest[1] or [], self.names)
+        elif kind == GONE:
+            exchange.gone = rest[1]
+        elif kind == DONE:
+            exchange.done = True
+        elif kind == HANGUP:
+            exchange.hangup = True
+
+    def go(self):
+        self.let_go += 1
+        for exchange in self.exchanges:
+            self.advance(exchange)
+
+    def reached(self, exchange, words):
+        what = words[0]
+        if what == "end":
+            return exchange.ended
+        if what == "hangup":
+            return exchange.hangup
+        if what == "gone":
+            return exchange.gone is not None
+        if what == "body":
+            return len(exchange.body) >= int(words[1])
+        if what == "go":
+            return self.let_go >= int(words[1] if len(words) > 1 else 1)
+        if what == "seen":
+            return len(self.exchanges) >= int(words[1])
+        if what == "answered":  # the response of the nth request has left
+            return len(self.exchanges) >= int(words[1]) and self.exchanges[int(words[1]) - 1].done
+        raise ValueError(f"the host cannot wait for {what}")
+
+    def advance(self, exchange):
+        while exchange.script and not exchange.done and (exchange.gone is None or exchange.script[0][1] == ["gone"]):
+            verb, words, fields, body = exchange.script[0]
+            if verb == "wait" and not self.reached(exchange, words):
+                return
+            exchange.script.pop(0)
+            self.act(exchange, verb, words, fields, body)
+
+    def act(self, exchange, verb, words, fields, body):
+        stream = exchange.stream
+        flat = [part for pair in fields for part in pair]
+        if verb == "read":
+            if exchange.has_body:
+                self.send([READ, stream, int(words[0]) if words else 1000, int(words[1]) if len(words) > 1 else 65000])
+        elif verb == "discard":
+            self.send([DISCARD, stream])
+        elif verb == "echo":
+            self.send([RESPOND, stream, 200, ["content-type", b"text/plain"], exchange.body])
+        elif verb == "respond":
+            self.send([RESPOND, stream, int(words[0]), flat, body])
+        elif verb == "head":
+            self.send([HEAD, stream, int(words[0]), flat, None if words[1] == "-" else int(words[1])])
+        elif verb == "data":
+            self.send([DATA, stream, body])
+        elif verb == "end":
+            self.send([END, stream, flat or None])
+        elif verb == "inform":
+            self.send([INFORM, stream, int(words[0]), flat])
+        elif verb == "abort":
+            self.send([ABORT, stream, int(words[0])])
+        elif verb not in ("wait", "nothing"):
+            raise ValueError(f"the host cannot {verb}")

@@ -1,0 +1,377 @@
+/* buf, bufq, list, idmap, sm, log */
+#include "base/bufq.h"
+#include "base/idmap.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/sm.h"
+#include "support.h"
+
+enum { STEPS = 20000, PLENTY = 1 << 20 };
+
+/* ---- buf ---- */
+
+static void test_buf_owns_nothing_before_the_first_append(void **state)
+{
+	struct buf b;
+
+	(void)state;
+	buf_init(&b);
+	assert_null(buf_at(&b));
+	assert_true(buf_append(&b, NULL, 0));
+	assert_null(b.data);
+	buf_consume(&b, 0);
+	buf_free(&b);
+}
+
+static void test_buf_gives_back_what_was_appended_in_order(void **state)
+{
+	uint8_t *model = malloc(PLENTY), piece[300];
+	size_t head = 0, tail = 0;
+	uint32_t seed = 1;
+	struct buf b;
+
+	(void)state;
+	buf_init(&b);
+	for (unsigned i = 0; i < STEPS && tail + sizeof piece < PLENTY; i++) {
+		size_t n = random_below(&seed, sizeof piece);
+		if (random_below(&seed, 2)) {
+			for (size_t k = 0; k < n; k++)
+				model[tail + k] = piece[k] = (uint8_t)random_next(&seed);
+			assert_true(buf_append(&b, piece, n));
+			tail += n;
+		} else {
+			n = n < tail - head ? n : tail - head;
+			buf_consume(&b, n);
+			head += n;
+		}
+		assert_int_equal(buf_len(&b), tail - head);
+		if (tail > head)
+			assert_memory_equal(buf_at(&b), model + head, tail - head);
+	}
+	buf_free(&b);
+	free(model);
+}
+
+static void test_buf_moves_before_it_grows(void **state)
+{
+	uint8_t bytes[500] = {0};
+	struct buf b;
+	size_t cap;
+
+	(void)state;
+	buf_init(&b);
+	buf_append(&b, bytes, 500);
+	cap = b.cap;
+	buf_consume(&b, 499);
+	assert_true(buf_append(&b, bytes, cap - 1));
+	assert_int_equal(b.cap, cap);
+	assert_int_equal(buf_len(&b), cap);
+	assert_true(buf_append(&b, bytes, 1));
+	assert_true(b.cap > cap);
+	buf_free(&b);
+	assert_int_equal(buf_len(&b), 0);
+}
+
+/* ---- bufq ---- */
+
+static size_t flatten(const struct bufq *q, uint8_t *to, int max)
+{
+	struct iovec iov[512];
+	int count = bufq_iov(q, iov, max);
+	size_t n = 0;
+
+	assert_true(count <= max);
+	for (int i = 0; i < count; n += iov[i++].iov_len) {
+		assert_true(iov[i].iov_len > 0);
+		memcpy(to + n, iov[i].iov_base, iov[i].iov_len);
+	}
+	return n;
+}
+
+static void add_some(struct bufq *q, uint8_t *model, size_t n, uint32_t *seed)
+{
+	uint8_t *at;
+
+	for (size_t k = 0; k < n; k++)
+		model[k] = (uint8_t)random_next(seed);
+	if (random_below(seed, 2)) {
+		assert_true(bufq_append(q, model, n));
+		return;
+	}
+	at = bufq_reserve(q, n + random_below(seed, 100));
+	assert_non_null(at);
+	memcpy(at, model, n);
+	bufq_filled(q, n);
+}
+
+static void test_bufq_gives_back_what_was_appended_in_order(void **state)
+{
+	uint8_t *model = malloc(PLENTY + 4000), *got = malloc(PLENTY + 4000);
+	size_t head = 0, tail = 0;
+	uint32_t seed = 7;
+	struct bufq q;
+
+	(void)state;
+	bufq_init(&q);
+	for (unsigned i = 0; i < STEPS && tail < PLENTY; i++) {
+		size_t n = random_below(&seed, random_below(&seed, 20) ? 400 : 4000);
+		if (random_below(&seed, 100) < 45) {
+			add_some(&q, model + tail, n, &seed);
+			tail += n;
+		} else {
+			n = n < tail - head ? n : tail - head;
+			bufq_consume(&q, n);
+			head += n;
+		}
+		assert_int_equal(q.len, tail - head);
+		if (i % 16 == 0) {
+			assert_int_equal(flatten(&q, got, 512), tail - head);
+			assert_memory_equal(got, model + head, tail - head);
+		}
+	}
+	bufq_free(&q);
+	assert_int_equal(q.len, 0);
+	free(model);
+	free(got);
+}
+
+static void test_bufq_splits_a_large_append_and_fills_no_more_vectors_than_asked(void **state)
+{
+	static uint8_t large[300000], got[300000];
+	struct bufq q;
+	size_t n;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof large; i++)
+		large[i] = (uint8_t)(i * 7 % 251);
+	bufq_init(&q);
+	assert_true(bufq_append(&q, large, sizeof large));
+	n = flatten(&q, got, 2);
+	assert_true(n > 0 && n < sizeof large);
+	assert_memory_equal(got, large, n);
+	bufq_consume(&q, n);
+	assert_int_equal(flatten(&q, got, 512), sizeof large - n);
+	assert_memory_equal(got, large + n, sizeof large - n);
+	bufq_free(&q);
+}
+
+static void test_bufq_reserve_without_use_leaves_nothing_to_write(void **state)
+{
+	struct iovec iov[4];
+	struct bufq q;
+
+	(void)state;
+	bufq_init(&q);
+	assert_non_null(bufq_reserve(&q, 10));
+	assert_int_equal(bufq_iov(&q, iov, 4), 0);
+	bufq_consume(&q, 0);
+	assert_true(bufq_append(&q, "abc", 3));
+	assert_int_equal(bufq_iov(&q, iov, 4), 1);
+	bufq_consume(&q, 3);
+	assert_int_equal(bufq_iov(&q, iov, 4), 0);
+	bufq_free(&q);
+}
+
+/* ---- list ---- */
+
+struct item {
+	int n;
+	struct list link;
+};
+
+static void check_list(const struct list *head, const int *wanted, size_t count)
+{
+	const struct list *l = head->next;
+
+	for (size_t i = 0; i < count; i++, l = l->next) {
+		assert_int_equal(container_of(l, struct item, link)->n, wanted[i]);
+		assert_ptr_equal(l->next->prev, l);
+		assert_ptr_equal(l->prev->next, l);
+	}
+	assert_ptr_equal(l, head);
+}
+
+static void test_list_keeps_order_through_removal_pop_and_splice(void **state)
+{
+	struct item items[5];
+	struct list a, b;
+
+	(void)state;
+	list_init(&a);
+	list_init(&b);
+	for (int i = 0; i < 5; i++) {
+		items[i].n = i;
+		list_init(&items[i].link);
+		assert_false(list_linked(&items[i].link));
+		list_append(i < 3 ? &a : &b, &items[i].link);
+		assert_true(list_linked(&items[i].link));
+	}
+	list_splice(&a, &b);
+	check_list(&a, (int[]){0, 1, 2, 3, 4}, 5);
+	assert_true(list_empty(&b));
+	list_splice(&a, &b);
+	check_list(&a, (int[]){0, 1, 2, 3, 4}, 5);
+	list_remove(&items[2].link);
+	list_remove(&items[2].link); /* a second time does no harm */
+	assert_ptr_equal(list_pop(&a), &items[0].link);
+	assert_false(list_linked(&items[0].link));
+	check_list(&a, (int[]){1, 3, 4}, 3);
+	list_splice(&b, &a);
+	check_list(&b, (int[]){1, 3, 4}, 3);
+	while (list_pop(&b))
+		;
+	assert_null(list_pop(&b));
+}
+
+/* ---- idmap ---- */
+
+enum { KEYS = 600 };
+
+static void check_map(const struct idmap *m, void *const *model)
+{
+	size_t count = 0;
+
+	for (uint64_t key = 1; key < KEYS; key++) {
+		assert_ptr_equal(idmap_get(m, key), model[key]);
+		count += model[key] != NULL;
+	}
+	assert_int_equal(m->count, count);
+}
+
+static void test_idmap_agrees_with_a_naive_model(void **state)
+{
+	void *model[KEYS] = {0};
+	uint32_t seed = 3;
+	struct idmap m;
+
+	(void)state;
+	idmap_init(&m);
+	assert_null(idmap_get(&m, 1));
+	assert_null(idmap_del(&m, 1));
+	for (unsigned i = 0; i < STEPS; i++) {
+		uint64_t key = 1 + random_below(&seed, i % 4000 < 2000 ? KEYS - 1 : 50);
+		if (model[key]) {
+			assert_ptr_equal(idmap_del(&m, key), model[key]);
+			model[key] = NULL;
+		} else {
+			model[key] = &model[random_below(&seed, KEYS)];
+			assert_true(idmap_put(&m, key, model[key]));
+		}
+		if (i % 50 == 0)
+			check_map(&m, model);
+	}
+	check_map(&m, model);
+	idmap_free(&m);
+}
+
+/* Keys with one home slot, at the end of the table: probing wraps round, and holes must be closed across the end. */
+static void test_idmap_closes_holes_across_the_end_of_the_table(void **state)
+{
+	int values[10];
+	uint64_t keys[10];
+	uint32_t seed = 11;
+
+	(void)state;
+	for (unsigned i = 0; i < 10; i++)
+		keys[i] = i < 5 ? 63 + 64 * i : 62 + 64 * i;
+	for (unsigned round = 0; round < 500; round++) {
+		bool there[10] = {0};
+		struct idmap m;
+		idmap_init(&m);
+		for (unsigned i = 0; i < 60; i++) {
+			unsigned k = random_below(&seed, 10);
+			if (there[k])
+				assert_ptr_equal(idmap_del(&m, keys[k]), &values[k]);
+			else
+				assert_true(idmap_put(&m, keys[k], &values[k]));
+			there[k] = !there[k];
+			for (unsigned j = 0; j < 10; j++)
+				assert_ptr_equal(idmap_get(&m, keys[j]), there[j] ? &values[j] : NULL);
+		}
+		assert_int_equal(m.mask, 63);
+		idmap_free(&m);
+	}
+}
+
+static void test_idmap_holds_ids_of_a_long_life_in_a_small_table(void **state)
+{
+	struct idmap m;
+	int value;
+
+	(void)state;
+	idmap_init(&m);
+	for (uint64_t id = UINT64_C(1) << 40; id < (UINT64_C(1) << 40) + 100000; id++) {
+		assert_true(idmap_put(&m, id, &value));
+		if (idmap_get(&m, id - 16))
+			assert_non_null(idmap_del(&m, id - 16));
+	}
+	assert_int_equal(m.count, 16);
+	assert_int_equal(m.mask, 63);
+	assert_null(idmap_get(&m, 0));
+	assert_null(idmap_del(&m, 0));
+	idmap_free(&m);
+}
+
+/* ---- sm ---- */
+
+static void test_sm_moves_and_names_states(void **state)
+{
+	static const char *const names[] = {"a", "b", "c"};
+	static const uint32_t next[] = {SM_BIT(1), SM_BIT(2) | SM_BIT(0), 0};
+	static const struct sm machine = {"abc", names, next};
+	uint8_t at = 0;
+
+	(void)state;
+	sm_move(&machine, &at, 1);
+	sm_move(&machine, &at, 0);
+	sm_move(&machine, &at, 1);
+	sm_move(&machine, &at, 2);
+	assert_string_equal(sm_name(&machine, at), "c");
+}
+
+/* ---- log ---- */
+
+static void to_text(void *ctx, enum log_level level, const char *line)
+{
+	text_add(ctx, "%s: %s\n", log_level_name(level), line);
+}
+
+static void test_log_goes_to_its_sink_and_long_lines_are_cut(void **state)
+{
+	struct text got = {0};
+	char line[2000];
+
+	(void)state;
+	log_to(to_text, &got);
+	log_line(LOG_WARNING, "%d of %s", 3, "four");
+	log_line(LOG_DEBUG, "-");
+	log_line(LOG_INFO, "-");
+	log_line(LOG_ERROR, "-");
+	EXPECT_TEXT(&got, "warning: 3 of four\ndebug: -\ninfo: -\nerror: -\n");
+	memset(line, 'x', sizeof line - 1);
+	line[sizeof line - 1] = 0;
+	log_line(LOG_INFO, "%s", line);
+	assert_int_equal(strlen(text_str(&got)), strlen("info: \n") + 511);
+	log_to(NULL, NULL);
+	text_free(&got);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_buf_owns_nothing_before_the_first_append),
+		cmocka_unit_test(test_buf_gives_back_what_was_appended_in_order),
+		cmocka_unit_test(test_buf_moves_before_it_grows),
+		cmocka_unit_test(test_bufq_gives_back_what_was_appended_in_order),
+		cmocka_unit_test(test_bufq_splits_a_large_append_and_fills_no_more_vectors_than_asked),
+		cmocka_unit_test(test_bufq_reserve_without_use_leaves_nothing_to_write),
+		cmocka_unit_test(test_list_keeps_order_through_removal_pop_and_splice),
+		cmocka_unit_test(test_idmap_agrees_with_a_naive_model),
+		cmocka_unit_test(test_idmap_closes_holes_across_the_end_of_the_table),
+		cmocka_unit_test(test_idmap_holds_ids_of_a_long_life_in_a_small_table),
+		cmocka_unit_test(test_sm_moves_and_names_states),
+		cmocka_unit_test(test_log_goes_to_its_sink_and_long_lines_are_cut),
+	};
+
+	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
+}
