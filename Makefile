@@ -11,10 +11,10 @@ WHAT ?=
 
 help:
 	@echo 'make run       build, and serve a page at http://localhost:4000 (PORT=5000, ARGS="examples/hello_world.exs")'
-	@echo 'make test      build, and run all tests: the C tests, then the Elixir tests'
+	@echo 'make test      build, and run all tests: the C tests, the conformance corpus, the Elixir tests'
 	@echo 'make build     build sparx_port and the Elixir code'
 	@echo 'make check     formatting, static analysis, which part includes which, compiler warnings'
-	@echo 'make format    format the C and the Elixir code'
+	@echo 'make format    format the C and the Elixir code, and write the tables of options in the documents'
 	@echo 'make bench     measure beside nginx and Cowboy (WHAT=hello for one workload; WHAT=list names them)'
 	@echo 'make install   copy sparx_port to PREFIX/bin (PREFIX=/usr/local)'
 	@echo 'make setup     only install the packages that `make test` needs'
@@ -29,8 +29,11 @@ run:
 test:
 	@scripts/setup test
 	@mix compile
-	@$(MAKE) --no-print-directory -C port test -j$$(nproc)
-	@mix test
+	@failed=; \
+	$(MAKE) --no-print-directory -j$$(nproc) -C port test || failed=1; \
+	test/conformance/run || failed=1; \
+	mix test || failed=1; \
+	[ -z "$$failed" ]
 
 setup:
 	@scripts/setup test
@@ -43,10 +46,12 @@ check:
 	@$(MAKE) --no-print-directory -C port check
 	@mix format --check-formatted
 	@mix compile --warnings-as-errors
+	@scripts/options_table --check
 
 format:
 	@$(MAKE) --no-print-directory -C port format
 	@mix format
+	@scripts/options_table
 
 bench:
 	@scripts/setup bench

@@ -100,40 +100,55 @@ defmodule Sparx.Request do
 
   @doc false
   # A request of the head that came in REQUEST (PROTOCOL.md, section 5). The headers stay as they are.
-  def decode(id, head, owner, link) do
-    <<type, rest::binary>> = head
-    {version, rest} = Term.take(skip_size(type, rest))
-    {method, rest} = Term.take(rest)
-    {scheme, rest} = Term.take(rest)
-    {authority, rest} = Term.take(rest)
-    {path, rest} = Term.take(rest)
-    {query, rest} = Term.take(rest)
-    {target, rest} = Term.take(rest)
-    {body, rest} = Term.take(rest)
-    {flags, rest} = Term.take(rest)
-    {peer, rest} = Term.take(rest)
-    {peer_port, rest} = Term.take(rest)
-    {listener, rest} = Term.take(rest)
-    {waited, headers} = Term.take(rest)
+  #
+  # The first clause is the most common shape, taken in one match: a short host and path, no query, no body,
+  # over IPv4.
+  def decode(
+        id,
+        <<0x9E, version, method, scheme, 5::3, a::5, authority::binary-size(a), 5::3, p::5,
+          path::binary-size(p), 0xC0, 0xC0, 0xC0, flags, 0xC4, 4, peer::binary-size(4), 0xCD, peer_port::16,
+          listener, 0xCE, waited::32, headers::binary>>,
+        owner,
+        link
+      )
+      when method < 0x80,
+      do:
+        build(
+          [version, method, scheme, authority, path, nil, nil, nil, flags, peer, peer_port, listener, waited],
+          %__MODULE__{id: id, owner: owner, link: link, head: headers}
+        )
 
-    %__MODULE__{
-      id: id,
-      method: method(method),
-      path: path,
-      query: query,
-      target: target,
-      scheme: scheme(scheme),
-      authority: authority,
-      version: version(version),
-      body: body(body),
-      waited: waited,
-      owner: owner,
-      link: link,
-      flags: flags,
-      address: {peer, peer_port},
-      listener: listener,
-      head: headers
+  def decode(id, <<type, rest::binary>>, owner, link) do
+    {fields, headers} = take_fields(13, skip_size(type, rest))
+    build(fields, %__MODULE__{id: id, owner: owner, link: link, head: headers})
+  end
+
+  defp build([version, method, scheme, authority, path, query, target, body, flags | more], request) do
+    [peer, peer_port, listener, waited] = more
+
+    %{
+      request
+      | version: version(version),
+        method: method(method),
+        scheme: scheme(scheme),
+        authority: authority,
+        path: path,
+        query: query,
+        target: target,
+        body: body(body),
+        flags: flags,
+        address: {peer, peer_port},
+        listener: listener,
+        waited: waited
     }
+  end
+
+  defp take_fields(0, rest), do: {[], rest}
+
+  defp take_fields(count, binary) do
+    {field, rest} = Term.take(binary)
+    {fields, rest} = take_fields(count - 1, rest)
+    {[field | fields], rest}
   end
 
   defp skip_size(type, rest) when type in 0x9E..0x9F, do: rest

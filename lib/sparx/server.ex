@@ -29,13 +29,17 @@ defmodule Sparx.Server do
   # What waits to be written waits for no more messages than this, however full the mailbox is.
   @most_held 64
 
+  # Words of heap to begin with: a burst of requests fits between two garbage collections.
+  @heap 65_536
+
   # ── the door ───────────────────────────────────────────────────────────────────────────────────────
 
   @doc false
   # `on_ready` is called in the server with the bound listeners each time a port program is ready.
   def start_link({config, on_ready}) do
     name = if config.name, do: [name: config.name], else: []
-    GenServer.start_link(__MODULE__, {config, on_ready}, name ++ [spawn_opt: [message_queue_data: :off_heap]])
+    options = [message_queue_data: :off_heap, min_heap_size: @heap]
+    GenServer.start_link(__MODULE__, {config, on_ready}, name ++ [spawn_opt: options])
   end
 
   @doc false

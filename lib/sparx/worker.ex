@@ -13,9 +13,13 @@ defmodule Sparx.Worker do
 
   require Logger
 
+  # Words of heap to begin with: some requests fit between two garbage collections.
+  @heap 2_048
+
   @doc "Starts a worker that is linked to the calling pool."
   @spec start_link(pid, (Request.t() -> term)) :: pid
-  def start_link(server, handler), do: :proc_lib.spawn_link(__MODULE__, :init, [self(), server, handler])
+  def start_link(server, handler),
+    do: :proc_lib.spawn_opt(__MODULE__, :init, [self(), server, handler], [:link, min_heap_size: @heap])
 
   @doc false
   def init(pool, server, handler) do

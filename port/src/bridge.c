@@ -260,6 +260,8 @@ static void send_held(struct bridge *b, struct stream *s)
 	free(s->held);
 	s->held = NULL;
 	watch_handler(b, s);
+	if (s->hung_up) /* while it waited */
+		send_number(b, MSG_HANGUP, s->id);
 }
 
 static void send_queued(struct bridge *b)
@@ -454,8 +456,9 @@ static void send_ready(struct bridge *b)
 	at = mp_str(at, SLICE_LIT("pid"));
 	at = mp_uint(at, (uint64_t)getpid());
 	at = mp_str(at, SLICE_LIT("features"));
-	at = mp_array(at, 1);
+	at = mp_array(at, 2);
 	at = mp_str(at, SLICE_LIT("http/1.1"));
+	at = mp_str(at, SLICE_LIT("http/2"));
 	at = mp_str(at, SLICE_LIT("listeners"));
 	at = put_listeners(b, at);
 	at = mp_str(at, SLICE_LIT("limits"));

@@ -2,16 +2,16 @@
 
 #include <signal.h>
 #include <sys/epoll.h>
+#include <time.h>
 #include <unistd.h>
 
 static void read_clock(struct loop *l)
 {
-	static ev_tstamp offset; /* libev's wall clock at its first reading */
+	struct timespec t;
 
-	if (offset == 0)
-		offset = ev_now(l->ev);
+	clock_gettime(CLOCK_MONOTONIC, &t); /* what libev tells is the wall clock, which may be set */
 	l->unix_sec = (uint64_t)ev_now(l->ev);
-	l->now_us = (uint64_t)((ev_now(l->ev) - offset) * 1e6);
+	l->now_us = (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 	l->now = l->now_us / 1000;
 }
 
@@ -125,8 +125,11 @@ void loop_stop(struct loop *l)
 
 void loop_free(struct loop *l)
 {
-	if (l->ev)
+	if (l->ev) {
+		for (unsigned i = 0; i < 2; i++)
+			ev_signal_stop(l->ev, &l->signals[i]);
 		ev_loop_destroy(l->ev);
+	}
 	l->ev = NULL;
 	if (l->hups.fd >= 0)
 		close(l->hups.fd);

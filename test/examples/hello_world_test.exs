@@ -1,12 +1,12 @@
 defmodule Sparx.Examples.HelloWorldTest do
   use ExUnit.Case
 
-  alias Sparx.PlainClient
+  alias Sparx.Client
 
   setup do: Sparx.Example.serve("hello_world.exs")
 
   test "says hello", %{port: port} do
-    answer = PlainClient.get(port, "/")
+    answer = Client.get(port, "/")
     assert answer.status == 200
     assert answer.body == "Hello, world!\n"
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
@@ -14,7 +14,7 @@ defmodule Sparx.Examples.HelloWorldTest do
   end
 
   test "says nothing to HEAD, but how much it would have been", %{port: port} do
-    answer = PlainClient.request(port, "HEAD", "/")
+    answer = Client.request(port, "HEAD", "/")
     assert answer.status == 200
     assert answer.body == ""
     assert answer.headers["content-length"] == "14"

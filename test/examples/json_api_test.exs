@@ -1,11 +1,11 @@
 defmodule Sparx.Examples.JsonApiTest do
   use ExUnit.Case
 
-  alias Sparx.PlainClient
+  alias Sparx.Client
 
   setup do: Sparx.Example.serve("json_api.exs")
 
-  defp call(port, method, path, body \\ ""), do: PlainClient.request(port, method, path, [], body)
+  defp call(port, method, path, body \\ ""), do: Client.request(port, method, path, [], body)
 
   test "keeps a note from POST to DELETE", %{port: port} do
     created = call(port, "POST", "/notes", ~s({"text": "buy \\"milk\\" \\u00e9"}))

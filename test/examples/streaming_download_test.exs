@@ -1,32 +1,32 @@
 defmodule Sparx.Examples.StreamingDownloadTest do
   use ExUnit.Case
 
-  alias Sparx.PlainClient
+  alias Sparx.Client
 
   setup do: Sparx.Example.serve("streaming_download.exs")
 
   test "streams lines", %{port: port} do
-    answer = PlainClient.get(port, "/lines?count=3")
+    answer = Client.get(port, "/lines?count=3")
     assert answer.status == 200
     assert answer.headers["transfer-encoding"] == "chunked"
     assert answer.body == "line 1\nline 2\nline 3\n"
   end
 
   test "streams nothing when nothing is asked for", %{port: port} do
-    assert %{status: 200, body: ""} = PlainClient.get(port, "/lines?count=0")
-    assert %{status: 200, body: ""} = PlainClient.get(port, "/bytes?count=0")
+    assert %{status: 200, body: ""} = Client.get(port, "/lines?count=0")
+    assert %{status: 200, body: ""} = Client.get(port, "/bytes?count=0")
   end
 
   test "streams any number of bytes, more than the window of a stream", %{port: port} do
     for count <- [1, 65_536, 65_537, 5_000_001] do
-      answer = PlainClient.get(port, "/bytes?count=#{count}")
+      answer = Client.get(port, "/bytes?count=#{count}")
       assert answer.body == :binary.copy(<<0>>, count)
     end
   end
 
   test "takes its defaults for a count that is none", %{port: port} do
-    assert byte_size(PlainClient.get(port, "/bytes?count=many").body) == 1024 * 1024
-    assert PlainClient.get(port, "/lines?count=-1").body =~ "line 1000\n"
+    assert byte_size(Client.get(port, "/bytes?count=many").body) == 1024 * 1024
+    assert Client.get(port, "/lines?count=-1").body =~ "line 1000\n"
   end
 
   test "stops when the client goes", %{port: port} do
@@ -36,6 +36,6 @@ defmodule Sparx.Examples.StreamingDownloadTest do
     :gen_tcp.close(socket)
 
     # All four workers are free again.
-    for _ <- 1..8, do: assert(%{status: 404} = PlainClient.get(port, "/"))
+    for _ <- 1..8, do: assert(%{status: 404} = Client.get(port, "/"))
   end
 end

@@ -1,7 +1,7 @@
 defmodule Sparx.Examples.UploadTest do
   use ExUnit.Case
 
-  alias Sparx.PlainClient
+  alias Sparx.Client
 
   setup do: Sparx.Example.serve("upload.exs")
 
@@ -12,12 +12,12 @@ defmodule Sparx.Examples.UploadTest do
   test "counts and hashes a body", %{port: port} do
     for size <- [1, 1_000, 65_536, 5_000_001] do
       body = :crypto.strong_rand_bytes(size)
-      assert PlainClient.request(port, "PUT", "/", [], body).body == expected(body)
+      assert Client.request(port, "PUT", "/", [], body).body == expected(body)
     end
   end
 
   test "counts a request without a body", %{port: port} do
-    assert PlainClient.request(port, "POST", "/").body == expected("")
+    assert Client.request(port, "POST", "/").body == expected("")
   end
 
   test "takes a chunked body, which says 100 Continue first when the client waits for it", %{port: port} do
@@ -35,7 +35,7 @@ defmodule Sparx.Examples.UploadTest do
   end
 
   test "takes nothing but PUT and POST", %{port: port} do
-    answer = PlainClient.get(port, "/")
+    answer = Client.get(port, "/")
     assert answer.status == 405
     assert answer.headers["allow"] == "PUT, POST"
   end

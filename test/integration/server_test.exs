@@ -112,6 +112,7 @@ defmodule Sparx.Integration.ServerTest do
     defp refused(port) do
       case :gen_tcp.connect({127, 0, 0, 1}, port, []) do
         {:error, :econnrefused} -> :ok
+        {:error, :econnreset} -> refused(port)
         {:ok, socket} -> :gen_tcp.close(socket) && refused(port)
       end
     end

@@ -2,7 +2,7 @@ defmodule Mix.Tasks.Sparx.RunTest do
   # The task as people run it: as a process of its own.
   use ExUnit.Case
 
-  alias Sparx.PlainClient
+  alias Sparx.Client
 
   @moduletag timeout: 120_000
   @repo Path.expand("../..", __DIR__)
@@ -69,20 +69,20 @@ defmodule Mix.Tasks.Sparx.RunTest do
     test "without arguments: the default page, as HTML or as text; SIGTERM ends it" do
       {task, os_pid, port} = start(["--port", "0"])
 
-      page = PlainClient.get(port, "/", [{"accept", "text/html,*/*"}])
+      page = Client.get(port, "/", [{"accept", "text/html,*/*"}])
       assert page.status == 200
       assert page.headers["content-type"] == "text/html; charset=utf-8"
       assert page.body =~ "<h1><b>Sparx</b> is running</h1>"
       assert page.body =~ "Requests"
       refute page.body =~ ~r/(src|href)="http/
 
-      text = PlainClient.get(port, "/", [{"accept", "*/*"}])
+      text = Client.get(port, "/", [{"accept", "*/*"}])
       assert text.headers["content-type"] == "text/plain; charset=utf-8"
       assert text.body =~ ~r/^Sparx \d+\.\d+\.\d+ is running\.\n/
       assert text.body =~ ~r/^Requests +\d+$/m
 
-      assert PlainClient.get(port, "/other").status == 404
-      assert PlainClient.request(port, "POST", "/").status == 405
+      assert Client.get(port, "/other").status == 404
+      assert Client.request(port, "POST", "/").status == 405
       assert stop(task, os_pid) == 0
     end
 
@@ -90,7 +90,7 @@ defmodule Mix.Tasks.Sparx.RunTest do
       {task, os_pid, port} =
         start(["examples/hello_world.exs", "--port", "0", "--host", "127.0.0.1", "--workers", "2"])
 
-      assert PlainClient.get(port, "/").body == "Hello, world!\n"
+      assert Client.get(port, "/").body == "Hello, world!\n"
       assert stop(task, os_pid) == 0
     end
 
@@ -110,13 +110,13 @@ defmodule Mix.Tasks.Sparx.RunTest do
       assert failure([path, "--port", "0"]) =~ "several modules with handle/1 (RunTest.One, RunTest.Two)"
 
       {task, os_pid, port} = start([path, "--handler", "RunTest.Two", "--port", "0", "--ports", "2"])
-      for _ <- 1..8, do: assert(PlainClient.get(port, "/").body == "two")
+      for _ <- 1..8, do: assert(Client.get(port, "/").body == "two")
       assert stop(task, os_pid) == 0
     end
 
     test "a module of the project" do
       {task, os_pid, port} = start(["--handler", "Sparx.DefaultPage", "--port", "0"])
-      assert PlainClient.get(port, "/").status == 200
+      assert Client.get(port, "/").status == 200
       assert stop(task, os_pid) == 0
     end
   end

@@ -5,15 +5,21 @@ defmodule Sparx.Client do
 
   @timeout 5_000
 
-  @doc "Connects to a server that `Sparx.start_link/1` started."
+  @doc "Connects to a server that `Sparx.start_link/1` started, or to a port of this machine."
   def connect(server, options \\ []) do
-    %{address: address, port: port} = Sparx.info(server)
-    {host, port} = target(address, port)
+    {host, port} = target(server)
 
     {:ok, socket} =
       :gen_tcp.connect(host, port, [:binary, active: false, packet: :raw, nodelay: true] ++ options)
 
     socket
+  end
+
+  defp target(port) when is_integer(port), do: {{127, 0, 0, 1}, port}
+
+  defp target(server) do
+    %{address: address, port: port} = Sparx.info(server)
+    target(address, port)
   end
 
   defp target("unix:" <> path, _port), do: {{:local, path}, 0}

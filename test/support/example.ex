@@ -10,7 +10,7 @@ defmodule Sparx.Example do
     [handler] = for {module, _} <- compile(file), function_exported?(module, :handle, 1), do: module
     {:ok, server} = Sparx.start_link(host: "127.0.0.1", port: 0, handler: handler, workers: 4)
     on_exit(fn -> stop(server) end)
-    [%{port: port} | _] = Sparx.info(server).listeners
+    %{port: port} = Sparx.info(server)
     %{port: port}
   end
 

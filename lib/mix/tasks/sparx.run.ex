@@ -2,7 +2,7 @@ defmodule Mix.Tasks.Sparx.Run do
   @shortdoc "Serves a handler, or a default page, with Sparx"
 
   @moduledoc """
-  Serves a handler with Sparx, until Ctrl-C or SIGTERM.
+  Serves a handler with Sparx, until SIGTERM (or Ctrl-C twice, as with any Erlang VM).
 
       mix sparx.run                            # a default page at http://localhost:4000
       mix sparx.run examples/hello_world.exs   # the module in this file that has handle/1

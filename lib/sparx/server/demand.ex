@@ -16,7 +16,7 @@ defmodule Sparx.Server.Demand do
 
   defmodule Subscription do
     @moduledoc false
-    defstruct [:pid, :monitor, :mode, demand: 0]
+    defstruct [:pid, :monitor, :mode]
   end
 
   defstruct subscriptions: %{}, monitors: %{}, line: :queue.new(), surplus: 0
@@ -25,17 +25,12 @@ defmodule Sparx.Server.Demand do
   @type tag :: term
 
   @typedoc "`mode` is how the consumer wants its requests."
-  @type subscription :: %Subscription{
-          pid: pid,
-          monitor: reference,
-          mode: :raw | :request,
-          demand: non_neg_integer
-        }
+  @type subscription :: %Subscription{pid: pid, monitor: reference, mode: :raw | :request}
 
   @type t :: %__MODULE__{
           subscriptions: %{tag => subscription},
           monitors: %{reference => tag},
-          line: :queue.queue(tag),
+          line: :queue.queue({tag, subscription, pos_integer}),
           surplus: non_neg_integer
         }
 
@@ -76,34 +71,26 @@ defmodule Sparx.Server.Demand do
     end
   end
 
+  # Each ask has a place of its own in the line: nothing but the line changes for a request.
   defp add(demand, tag, subscription, count, unpaid) do
     reused = min(unpaid, demand.surplus)
-
-    {:ok, unpaid - reused,
-     %{
-       demand
-       | subscriptions: %{
-           demand.subscriptions
-           | tag => %{subscription | demand: subscription.demand + count}
-         },
-         line: if(subscription.demand == 0, do: :queue.in(tag, demand.line), else: demand.line),
-         surplus: demand.surplus - reused
-     }}
+    line = :queue.in({tag, subscription, count}, demand.line)
+    {:ok, unpaid - reused, %{demand | line: line, surplus: demand.surplus - reused}}
   end
 
   @doc "Takes the next of the line, for one request."
   @spec take(t) :: {:ok, tag, subscription, t} | :none
   def take(demand) do
     case :queue.out(demand.line) do
-      {{:value, tag}, line} -> serve(demand, tag, Map.fetch!(demand.subscriptions, tag), line)
-      {:empty, _line} -> :none
-    end
-  end
+      {{:value, {tag, subscription, 1}}, line} ->
+        {:ok, tag, subscription, %{demand | line: line}}
 
-  defp serve(demand, tag, subscription, line) do
-    left = %{subscription | demand: subscription.demand - 1}
-    line = if left.demand == 0, do: line, else: :queue.in(tag, line)
-    {:ok, tag, left, %{demand | subscriptions: %{demand.subscriptions | tag => left}, line: line}}
+      {{:value, {tag, subscription, count}}, line} ->
+        {:ok, tag, subscription, %{demand | line: :queue.in({tag, subscription, count - 1}, line)}}
+
+      {:empty, _line} ->
+        :none
+    end
   end
 
   @doc """
@@ -125,12 +112,14 @@ defmodule Sparx.Server.Demand do
   end
 
   defp without(demand, tag, subscription, rest) do
+    {gone, left} = demand.line |> :queue.to_list() |> Enum.split_with(&match?({^tag, _, _}, &1))
+
     %{
       demand
       | subscriptions: rest,
         monitors: Map.delete(demand.monitors, subscription.monitor),
-        line: if(subscription.demand == 0, do: demand.line, else: :queue.delete(tag, demand.line)),
-        surplus: demand.surplus + subscription.demand
+        line: :queue.from_list(left),
+        surplus: demand.surplus + sum(gone)
     }
   end
 
@@ -140,8 +129,9 @@ defmodule Sparx.Server.Demand do
 
   @doc "What all subscriptions have asked for together and have not got."
   @spec total(t) :: non_neg_integer
-  def total(demand),
-    do: Enum.reduce(demand.subscriptions, 0, fn {_tag, each}, sum -> sum + each.demand end)
+  def total(demand), do: demand.line |> :queue.to_list() |> sum()
+
+  defp sum(places), do: Enum.reduce(places, 0, fn {_tag, _subscription, count}, sum -> sum + count end)
 
   @doc "All subscriptions and their tags."
   @spec subscriptions(t) :: [{tag, subscription}]

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "base/sm.h"
-#include "proto/h1.h"
+#include "proto/detect.h"
 
 enum { IOV_MAX_COUNT = 64 };
 
@@ -88,7 +88,7 @@ bool conn_pool_init(struct conn_pool *pool, struct loop *loop, const struct conf
 void conn_pool_free(struct conn_pool *pool)
 {
 	conn_pool_reap(pool);
-	h1_env_free(&pool->env);
+	detect_env_free(&pool->env);
 	free(pool->scratch);
 	pool->scratch = NULL;
 }
@@ -139,7 +139,7 @@ struct conn *conn_open(struct conn_pool *pool, int fd, const struct transport_op
 	list_init(&c->idle);
 	list_append(&pool->all, &c->all);
 	wheel_node_init(&c->timer, on_timer);
-	c->session = h1_start(&c->owner);
+	c->session = detect_start(&c->owner);
 	pool->open++;
 	if (!c->session) {
 		conn_close(c, true, END_RESET);
@@ -226,10 +226,30 @@ static void run_linger(struct conn *c)
 
 /* ---- reading ---- */
 
+/* The first bytes say which protocol is spoken. False: they do not say it yet, or the connection is closed. */
+static bool settle_protocol(struct conn *c, const uint8_t *bytes, size_t n)
+{
+	enum detected what = detect_protocol(bytes, n);
+
+	if (what == DETECT_MORE && !c->eof)
+		return false;
+	c->settled = true;
+	if (what == DETECT_H2)
+		c->session = detect_switch_to_h2(c->session);
+	if (!c->session || what == DETECT_NEITHER)
+		conn_close(c, !c->session, END_RESET);
+	return c->session;
+}
+
 /* Offers what was read; what the session does not use is kept in tail. */
 static void offer(struct conn *c, uint8_t *bytes, size_t n)
 {
-	size_t used = c->session->ops->input(c->session, bytes, n, c->eof);
+	size_t used = 0;
+
+	if (c->settled || settle_protocol(c, bytes, n))
+		used = c->session->ops->input(c->session, bytes, n, c->eof);
+	if (c->state != CONN_OPEN)
+		return;
 
 	if (bytes != buf_at(&c->tail)) {
 		if (used < n && !buf_append(&c->tail, bytes + used, n - used))
@@ -310,6 +330,8 @@ static void run_input(struct conn *c, size_t *budget)
 {
 	uint64_t before = c->pool->bytes_in;
 
+	if (c->session->ops->deliver)
+		c->session->ops->deliver(c->session);
 	offer_tail(c);
 	while (c->state == CONN_OPEN && c->readable && *budget > 0) {
 		struct session_wants w = c->session->ops->wants(c->session);
@@ -388,7 +410,7 @@ static void set_interest(struct conn *c, const struct session_wants *w)
 	if (!(events & LOOP_READ) && (c->pool->read_paused || c->owner.env->paused) && !list_linked(&c->link))
 		list_append(&c->pool->paused, &c->link);
 	loop_io_watch(c->pool->loop, &c->io, events);
-	watch_hup(c, w->alert && !c->eof && !(events & LOOP_READ));
+	watch_hup(c, w->alert && !(events & LOOP_READ));
 	set_timer(c, w->deadline);
 	set_idle(c, w->idle);
 }

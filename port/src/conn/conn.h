@@ -48,6 +48,7 @@ struct conn {
 	struct wheel_node timer;
 	uint8_t state;            /* enum conn_state */
 	bool readable, writable, eof;
+	bool settled;             /* the first bytes told the protocol */
 	bool hup_watched;
 };
 

@@ -33,7 +33,9 @@ static void on_out(struct loop_io *io, int ready)
 
 static void on_lazy(struct wheel_node *node)
 {
-	container_of(node, struct link, lazy)->urgent = true;
+	struct link *k = container_of(node, struct link, lazy);
+
+	k->urgent = k->queued > 0; /* or what waited has left with company */
 }
 
 void link_init(struct link *k, struct loop *loop, int in_fd, int out_fd, const struct link_handler *handler, void *ctx)

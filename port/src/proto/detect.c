@@ -3,13 +3,25 @@
 #include "proto/h1.h"
 #include "proto/h2.h"
 
+static bool names_no_protocol(const uint8_t *line, size_t len)
+{
+	const uint8_t *end = memchr(line, '\r', len), *second, *third;
+
+	if (!end || !(second = memchr(line, ' ', (size_t)(end - line))))
+		return false;
+	second++;
+	third = memchr(second, ' ', (size_t)(end - second));
+	return third && third + 1 < end && third > second && !memchr(third, '/', (size_t)(end - third)) &&
+	       !memchr(third + 1, ' ', (size_t)(end - third - 1));
+}
+
 enum detected detect_protocol(const uint8_t *bytes, size_t len)
 {
 	static const struct slice preface = SLICE_LIT("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 	size_t n = len < preface.len ? len : preface.len;
 
 	if (n && memcmp(bytes, preface.at, n) != 0)
-		return DETECT_H1;
+		return names_no_protocol(bytes, len) ? DETECT_NEITHER : DETECT_H1;
 	return n == preface.len ? DETECT_H2 : DETECT_MORE;
 }
 

@@ -4,9 +4,13 @@
 
 #include "proto/session.h"
 
-enum detected { DETECT_MORE, DETECT_H1, DETECT_H2 };
+enum detected { DETECT_MORE, DETECT_H1, DETECT_H2, DETECT_NEITHER };
 
-/* What the first bytes of a connection say; DETECT_MORE as long as they are the beginning of a preface, and no more. */
+/*
+ * What the first bytes of a connection say; DETECT_MORE as long as they are the beginning of a preface, and no more.
+ * DETECT_NEITHER: a whole line of three words, the last of which names no protocol. Such a client cannot be answered (RFC 9113
+ * 3.4: an invalid preface); all else that is no valid request line is HTTP/1's to refuse.
+ */
 enum detected detect_protocol(const uint8_t *bytes, size_t len);
 
 /* Before its first byte a connection is HTTP/1's, which costs least to wait with. NULL: out of memory. */

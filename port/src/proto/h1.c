@@ -54,6 +54,7 @@ struct h1_stream {
 	uint64_t unsent; /* body bytes in out that were not reported as room */
 	uint8_t framing; /* enum h1_framing */
 	bool http10, keep_alive, close, expects, takes_trailers;
+	bool connect; /* the method is CONNECT */
 	bool cut; /* the connection ends where this response stands */
 };
 
@@ -278,6 +279,7 @@ static void note_request(struct h1_stream *x, const struct request_head *head, c
 	x->expects = head->flags & REQUEST_EXPECTS_CONTINUE;
 	x->takes_trailers = head->flags & REQUEST_TAKES_TRAILERS;
 	x->s.head_method = slice_eq(head->method, SLICE_LIT("HEAD"));
+	x->connect = slice_eq(head->method, SLICE_LIT("CONNECT"));
 	h1->last = h1->last || x->close;
 }
 
@@ -371,6 +373,8 @@ static void body_ended(struct h1 *h1)
 	h1->reading = NULL;
 	moves(h1, H1_IDLE);
 	give_parse(h1);
+	if (h1->last && h1->open == 0)
+		stop(h1, CLOSE_LINGER);
 }
 
 static bool step_body(struct h1 *h1, uint8_t *data, size_t len, size_t *used)
@@ -633,19 +637,27 @@ static bool must_close_for_body(const struct h1_stream *x)
 	return x->expects || (!h1->parse->chunked && h1->parse->left > (int64_t)config_of(h1)->skip_body);
 }
 
+/* Behind such a response nothing is framed, and nothing that the client sends is a request (RFC 9110 9.3.6). */
+static bool opens_tunnel(const struct h1_stream *x, const struct response_head *head)
+{
+	return x->connect && head->status < 300;
+}
+
 static enum h1_framing framing_of(const struct h1_stream *x, const struct response_head *head)
 {
 	if (x->s.bodiless)
 		return FRAMING_NONE;
+	if (opens_tunnel(x, head))
+		return FRAMING_CLOSE;
 	if (head->length != LENGTH_UNKNOWN)
 		return FRAMING_LENGTH;
 	return x->http10 ? FRAMING_CLOSE : FRAMING_CHUNKED;
 }
 
-/* Of a response without a body: HEAD and 304 may say the length of what was not sent, 205 says 0, 204 nothing. */
-static int64_t length_to_say(const struct response_head *head)
+/* Of a response without a body: HEAD and 304 may say the length of what was not sent, 205 says 0, 204 and tunnels nothing. */
+static int64_t length_to_say(const struct h1_stream *x, const struct response_head *head)
 {
-	if (head->status == 204)
+	if (head->status == 204 || opens_tunnel(x, head))
 		return LENGTH_UNKNOWN;
 	if (head->status == 205)
 		return 0;
@@ -656,12 +668,13 @@ static bool h1_send_head(struct stream *s, const struct response_head *head)
 {
 	struct h1_stream *x = stream_of(s);
 	struct h1 *h1 = x->h1;
-	struct h1_frame_plan plan = {.length = length_to_say(head)};
+	struct h1_frame_plan plan = {.length = length_to_say(x, head)};
 
 	begin_output(x);
 	plan.framing = framing_of(x, head);
 	x->framing = (uint8_t)plan.framing;
-	x->close = x->close || head->close || env_of(h1)->draining || plan.framing == FRAMING_CLOSE || must_close_for_body(x);
+	x->close = x->close || head->close || env_of(h1)->draining || plan.framing == FRAMING_CLOSE || opens_tunnel(x, head) ||
+		   must_close_for_body(x);
 	plan.close = x->close;
 	plan.keep = x->keep_alive && !x->close;
 	h1->last = h1->last || x->close;
@@ -806,7 +819,9 @@ static uint64_t read_deadline(const struct h1 *h1)
 	case H1_BODY:
 		return stream_wanted(&h1->reading->s) ? body_deadline(h1) : UINT64_MAX;
 	case H1_SKIP:
-		return h1->reading ? body_deadline(h1) : h1->since + config_of(h1)->skip_timeout;
+		if (h1->reading) /* a client that waits for 100 Continue sends nothing, and that is not its fault */
+			return h1->reading->expects ? UINT64_MAX : body_deadline(h1);
+		return h1->since + config_of(h1)->skip_timeout;
 	case H1_STOPPED:
 		break;
 	}

@@ -274,13 +274,15 @@ static struct slice trim(const uint8_t *at, size_t len)
 	return slice_of(at, len);
 }
 
-/* Nothing but the colon and blanks between a name and its value: else llhttp has unfolded a line. */
-static bool on_one_line(const uint8_t *data, const struct h1_span *span)
+/* A line that begins with white space goes on with the one before (RFC 9112 5.2); llhttp has joined them. */
+static bool is_folded(const uint8_t *head, size_t len)
 {
-	for (uint32_t i = span->name + span->name_len; span->value_len && i < span->value; i++)
-		if (data[i] == '\r' || data[i] == '\n')
-			return false;
-	return true;
+	const uint8_t *at = head, *end = head + len;
+
+	while ((at = memchr(at, '\n', (size_t)(end - at))) && ++at < end)
+		if (*at == ' ' || *at == '\t')
+			return true;
+	return false;
 }
 
 static struct field field_of(uint8_t *data, const struct h1_span *span)
@@ -422,6 +424,9 @@ static bool settle_body(struct h1_parse *p, struct request_head *head)
 {
 	if (p->chunked && head->body != BODY_NONE)
 		return refuse(p, 400, "both content-length and transfer-encoding") == 0;
+	/* two readings of one field must not differ: llhttp takes no tab behind the coding */
+	if (p->chunked != ((p->parser.flags & F_CHUNKED) != 0))
+		return refuse(p, 400, "transfer-encoding is not valid") == 0;
 	if (p->chunked)
 		head->body = LENGTH_UNKNOWN;
 	if (p->config->max_body && head->body > (int64_t)p->config->max_body)
@@ -438,11 +443,11 @@ bool h1_examine(struct h1_parse *p, uint8_t *data, struct field *fields, struct 
 {
 	*facts = (struct h1_facts){0};
 	p->chunked = false;
+	if (is_folded(data, p->head_len))
+		return refuse(p, 400, "a folded header line") == 0;
 	if (!examine_line(p, data, head))
 		return false;
 	for (unsigned i = 0; i < p->count; i++) {
-		if (!on_one_line(data, &p->spans[i]))
-			return refuse(p, 400, "a folded header line") == 0;
 		fields[i] = field_of(data, &p->spans[i]);
 		if (!examine_field(p, &fields[i], head, facts))
 			return false;

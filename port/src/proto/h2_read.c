@@ -75,48 +75,6 @@ static int give_up(struct h2 *h2, uint32_t code)
 	return NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
-/* Frames that requests and our DATA do not explain are few. */
-static bool take_other(struct h2 *h2, uint64_t now_us)
-{
-	if (h2->earned > 0) {
-		h2->earned--;
-		return true;
-	}
-	return bucket_take(&h2->others, now_us, h2_config(h2)->h2_other_frames, 1000000);
-}
-
-static bool take_frame(struct h2 *h2, const nghttp2_frame_hd *hd)
-{
-	const struct config *c = h2_config(h2);
-	uint64_t now_us = *h2_env_of(h2)->now_us;
-
-	switch (hd->type) {
-	case NGHTTP2_HEADERS:
-	case NGHTTP2_CONTINUATION:
-	case NGHTTP2_GOAWAY:
-		return true;
-	case NGHTTP2_DATA:
-		return hd->length > 0 || (hd->flags & NGHTTP2_FLAG_END_STREAM) ||
-		       bucket_take(&h2->empty_data, now_us, c->h2_empty_data, 1000000);
-	case NGHTTP2_RST_STREAM:
-		return bucket_take(&h2->resets, now_us, c->h2_max_resets, c->h2_max_resets * 1000000 / c->h2_reset_rate);
-	case NGHTTP2_PING:
-		return bucket_take(&h2->pings, now_us, c->h2_pings, 1000000);
-	case NGHTTP2_SETTINGS:
-		return bucket_take(&h2->settings, now_us, c->h2_settings, 1000000);
-	default:
-		return take_other(h2, now_us);
-	}
-}
-
-static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void *ctx)
-{
-	struct h2 *h2 = ctx;
-
-	(void)ng;
-	return take_frame(h2, hd) ? 0 : give_up(h2, NGHTTP2_ENHANCE_YOUR_CALM);
-}
-
 static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
 {
 	struct h2 *h2 = ctx;
@@ -206,23 +164,24 @@ static void take_block(struct h2 *h2, struct h2_stream *x, const nghttp2_frame *
 	h2_note(x, frame->headers.cat == NGHTTP2_HCAT_REQUEST ? HEARD_HEAD : 0);
 }
 
+/* A frame that has nothing but padding is as empty as one that has not even that. */
 static int take_data(struct h2 *h2, const nghttp2_frame *frame)
 {
 	bool padding = frame->hd.length > 0 && frame->hd.length <= frame->data.padlen;
 
 	if (!padding || (frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
 		return 0;
-	return bucket_take(&h2->empty_data, *h2_env_of(h2)->now_us, h2_config(h2)->h2_empty_data, 1000000)
-		       ? 0
-		       : give_up(h2, NGHTTP2_ENHANCE_YOUR_CALM);
+	if (h2_scan_take_empty(&h2->scan, h2_config(h2), *h2_env_of(h2)->now_us))
+		return 0;
+	return give_up(h2, NGHTTP2_ENHANCE_YOUR_CALM);
 }
 
 static void take_settings(struct h2 *h2, const nghttp2_frame *frame)
 {
 	if (frame->hd.flags & NGHTTP2_FLAG_ACK)
 		h2->unacked = 0;
-	else if (h2->state == H2_START)
-		h2->state = H2_OPEN;
+	else
+		h2->greeted = true;
 }
 
 static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
@@ -232,7 +191,6 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
 
 	switch (frame->hd.type) {
 	case NGHTTP2_HEADERS:
-		h2->earned += h2->earned < 1000 ? 4 : 0;
 		x = h2_stream_of(ng, frame->hd.stream_id);
 		if (x)
 			take_block(h2, x, frame);
@@ -267,13 +225,44 @@ static int on_close(nghttp2_session *ng, int32_t id, uint32_t code, void *ctx)
 
 void h2_read_callbacks(nghttp2_session_callbacks *callbacks)
 {
-	nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
 	nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
 	nghttp2_session_callbacks_set_on_header_callback2(callbacks, on_header);
 	nghttp2_session_callbacks_set_on_invalid_header_callback2(callbacks, on_invalid_header);
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
 	nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
 	nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_close);
+}
+
+/* ---- bytes ---- */
+
+static uint32_t code_of(ssize_t error)
+{
+	switch (error) {
+	case NGHTTP2_ERR_FLOODED:
+		return NGHTTP2_ENHANCE_YOUR_CALM;
+	case NGHTTP2_ERR_BAD_CLIENT_MAGIC:
+		return NGHTTP2_PROTOCOL_ERROR;
+	default:
+		return NGHTTP2_INTERNAL_ERROR;
+	}
+}
+
+void h2_receive(struct h2 *h2, const uint8_t *data, size_t len)
+{
+	ssize_t n = 0;
+	uint32_t fault;
+
+	h2->arrived = 0;
+	len = h2_scan(&h2->scan, h2_config(h2), *h2_env_of(h2)->now_us, data, len, &fault);
+	if (len > 0)
+		n = nghttp2_session_mem_recv(h2->ng, data, len);
+	if (n < 0)
+		give_up(h2, code_of(n));
+	else if (fault)
+		give_up(h2, fault);
+	/* so that a stream that is not read does not close the window of the others: what is stored is bounded by the streams' own */
+	if (h2->arrived && nghttp2_session_consume_connection(h2->ng, h2->arrived) != 0)
+		give_up(h2, NGHTTP2_INTERNAL_ERROR);
 }
 
 /* ---- what a complete head says ---- */

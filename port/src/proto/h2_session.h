@@ -9,9 +9,9 @@
 
 #include <nghttp2/nghttp2.h>
 
-#include "base/bucket.h"
 #include "base/buf.h"
 #include "base/bufq.h"
+#include "proto/h2_scan.h"
 #include "proto/session.h"
 
 enum {
@@ -63,6 +63,7 @@ struct h2_stream {
 	uint64_t progressed; /* ms: when its body last moved to the client, or began to wait for that */
 	uint64_t since;      /* ms: beginning of the request body, less the time that it waited for credit */
 	uint64_t starved;    /* ms: since when it waits for credit; 0: it does not */
+	uint64_t dropped;    /* bytes of body that were dropped, and not reported as room */
 	uint32_t marks;      /* of it in h2->marks */
 	int32_t id;
 	uint8_t heard, acted; /* enum h2_heard */
@@ -71,7 +72,9 @@ struct h2_stream {
 	bool known;           /* the sink was told of it */
 	bool expects;         /* 100 Continue */
 	bool deferred;        /* nghttp2 waits for nghttp2_session_resume_data */
+	bool whole;           /* its head is all of the response: what the host sends after it is dropped */
 	bool finished;        /* the last frame of its response was made */
+	bool left;            /* and has left */
 	bool ours;            /* the application's failure: not counted against the client */
 	bool reset;           /* RST_STREAM was submitted */
 };
@@ -106,13 +109,14 @@ struct h2 {
 	uint64_t review;           /* ms: when a stream may have waited too long; UINT64_MAX: none waits */
 	uint64_t requests;
 	size_t arrived;            /* bytes of DATA received in this call, for the connection's window */
-	struct bucket resets, own_resets, pings, settings, empty_data, others;
-	uint32_t earned;           /* WINDOW_UPDATE and such that our DATA and the requests explain */
+	struct h2_scan scan;
+	struct bucket own_resets;
 	uint32_t fault;            /* NGHTTP2_*: why to give up, once nghttp2 has returned */
 	uint32_t open;             /* streams */
 	uint8_t state;             /* enum h2_state */
 	uint8_t closing;           /* enum session_close: how, when STOPPED and all is written */
 	bool eof;                  /* the client has closed its side */
+	bool greeted;              /* the client's SETTINGS have come */
 	bool ponged;               /* the PING of a drain has come back */
 };
 

@@ -261,7 +261,7 @@ static int on_send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t
 	if (!put(h2, head, 9) || !move(h2, &x->out, len) || !mark(x, (uint32_t)len, false))
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	x->progressed = h2->framed = h2_now(h2);
-	h2->earned += h2->earned < 1000 ? 4 : 0;
+	h2_scan_earn(&h2->scan);
 	return h2->out.len < H2_OUT_HIGH ? 0 : NGHTTP2_ERR_PAUSE;
 }
 
@@ -284,7 +284,7 @@ static void count_reset(struct h2 *h2, struct h2_stream *x, uint32_t code)
 	if (code == NGHTTP2_NO_ERROR || (x && x->ours))
 		return;
 	if (code == NGHTTP2_REFUSED_STREAM)
-		fine = bucket_take(&h2->resets, now_us, c->h2_max_resets, c->h2_max_resets * 1000000 / c->h2_reset_rate);
+		fine = h2_scan_take_reset(&h2->scan, c, now_us);
 	else
 		fine = bucket_take(&h2->own_resets, now_us, c->h2_own_resets, 10000000);
 	if (!fine && !h2->fault)

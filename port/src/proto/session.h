@@ -21,6 +21,7 @@ struct session_env {
 	uint64_t rejected;            /* requests that the port itself answered with 4xx, 5xx */
 	struct field fields[SESSION_FIELDS_MAX]; /* scratch for on_request and on_end */
 	void *spare_parse;            /* h1's: one parser kept */
+	void *h2;                     /* h2's: what its sessions share */
 };
 
 /* The session's owner (conn): what a session knows of its connection. */
@@ -58,6 +59,8 @@ struct session_ops {
 	/* Parses and delivers. Returns how many bytes were used; the rest is offered again, with what came after it, at the same
 	   place or another. The bytes may be changed. eof: nothing will come after these. */
 	size_t (*input)(struct session *s, uint8_t *data, size_t len, bool eof);
+	/* Acts on what operations asked for since, without input. NULL: there is never anything to do. */
+	void (*deliver)(struct session *s);
 	/* The peer closed its side, behind bytes that were not read yet. */
 	void (*hangup)(struct session *s);
 	/* Fills vectors with what is to be written; returns how many. */

@@ -1,10 +1,13 @@
 #include "stream/rules.h"
 
 static const char *const refused[] = {"transfer-encoding", "keep-alive", "proxy-connection", "te", "upgrade"};
+/* RFC 9110 6.5.1: framing, routing, authentication, controls, and what says how to take the content. */
 static const char *const refused_in_trailers[] = {
-	"transfer-encoding", "keep-alive", "proxy-connection",    "te",     "upgrade",       "content-length",
-	"connection",        "host",       "trailer",             "expect", "authorization", "content-encoding",
-	"content-type",      "set-cookie", "content-range",       "date",   "cache-control", "max-forwards",
+	"transfer-encoding", "content-length", "trailer",       "te",     "connection",      "keep-alive",
+	"upgrade",           "host",           "forwarded",     "via",    "authorization",   "proxy-authorization",
+	"proxy-connection",  "cookie",         "set-cookie",    "expect", "max-forwards",    "content-encoding",
+	"content-type",      "content-range",  "cache-control", "date",   "x-forwarded-for", "x-forwarded-host",
+	"x-forwarded-proto", "x-real-ip",
 };
 
 bool is_token_char(uint8_t c)

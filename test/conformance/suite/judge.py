@@ -35,6 +35,7 @@ class Client:
         self.data = b""
         self.ended = None
         self.parsed = None
+        self.deaf = False  # it does not read
         self.socket = socket.create_connection(port.address, PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
@@ -69,13 +70,15 @@ class Client:
     def whole(self):
         return sum(r.whole for r in self.responses)
 
-    def wait(self, what, reached, patience=PATIENCE):
-        """Until it is so; both sides are served meanwhile."""
+    def wait(self, what, reached, patience=PATIENCE, late=False):
+        """Until it is so, or, if late, until patience is over; both sides are served meanwhile."""
         deadline = time.monotonic() + patience
         while not reached():
             left = deadline - time.monotonic()
-            sources = [self.port.out] if self.ended or self.socket.fileno() < 0 else [self.port.out, self.socket]
+            sources = [self.port.out, self.socket] if self.hears() else [self.port.out]
             ready = select.select(sources, [], [], max(left, 0))[0]
+            if not ready and late:
+                return
             if not ready:
                 raise Wrong(f"{what}: did not happen; answers so far {[r.status for r in self.responses]}, connection {self.ended or 'open'}")
             if self.port.out in ready:
@@ -87,8 +90,25 @@ class Client:
         """Returns when the port has seen all that was sent to it, and all that it answered is here."""
         self.port.ping()
         self.wait("PONG", lambda: self.port.pongs == self.port.pings)
-        while not self.ended and self.socket.fileno() >= 0 and select.select([self.socket], [], [], 0)[0]:
+        while self.hears() and select.select([self.socket], [], [], 0)[0]:
             self.receive()
+
+    def hears(self):
+        return not (self.ended or self.deaf or self.socket.fileno() < 0)
+
+    def elapse(self, seconds):
+        """Time passes; the connection has to stay open."""
+        began = time.monotonic()
+        self.wait("time", lambda: self.ended or time.monotonic() - began >= seconds, seconds + 0.001, late=True)
+        must("connection meanwhile", "open", self.ended or "open")
+
+    def drip(self, data, seconds):
+        """Sends it again and again, with time between, until the server ends the connection."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.ended and time.monotonic() < deadline:
+            self.send(data)
+            began = time.monotonic()
+            self.wait("time", lambda: self.ended or time.monotonic() - began >= seconds, seconds + 0.001, late=True)
 
     def send(self, data):
         """All of it, or as much as the server lets in."""
@@ -146,6 +166,17 @@ def perform(case, client, cut):
         elif verb == "go":
             client.barrier()
             port.go()
+        elif verb == "held":  # so many requests are at the application, and no more
+            client.barrier()
+            must("requests at the application by now", count, len(port.exchanges))
+        elif verb == "elapse":
+            client.elapse(count / 1000)
+        elif verb == "drip":
+            client.drip(step[1].encode(), int(step[2]) / 1000)
+        elif verb == "deaf":
+            client.deaf = True
+        elif verb == "listen":
+            client.deaf = False
         elif verb == "grant":
             port.send([1, count])
         elif verb == "half-close":
@@ -196,7 +227,8 @@ def same_request(number, expected, got):
         must(f"{name}, body", expected.body, got.body)
         must(f"{name}, trailers", expected.trailers, got.trailers)
     must(f"{name}, reason of its end", expected.gone, got.gone)
-    must(f"{name}, client hung up", expected.hangup, got.hangup)
+    if expected.hangup:
+        must(f"{name}, client hung up", True, got.hangup)
 
 
 def judge_fate(case, client):
@@ -298,7 +330,10 @@ class Suite:
 
     def run(self, case, cut):
         """None, or what was wrong."""
-        port = self.port(case)
+        try:
+            port = self.port(case)
+        except PortDied as died:
+            return str(died)
         port.begin(case.host)
         client = None
         try:

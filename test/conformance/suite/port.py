@@ -135,9 +135,8 @@ class Port:
         elif kind == REQUEST:
             self.take_request(rest[0], mp.decode(rest[1])[0])
         elif rest[0] in self.by_stream:
-            exchange = self.by_stream[rest[0]]
-            self.take_event(exchange, kind, rest)
-            self.advance(exchange)
+            self.take_event(self.by_stream[rest[0]], kind, rest)
+            self.advance_all()
 
     def take_request(self, stream, head):
         script = self.scripts.pop(0) if self.scripts else DEFAULT_SCRIPT
@@ -146,7 +145,7 @@ class Port:
         self.by_stream[stream] = exchange
         if self.demand:
             self.send([DEMAND, 1])
-        self.advance(exchange)
+        self.advance_all()
 
     def take_event(self, exchange, kind, rest):
         if kind == BODY:
@@ -163,6 +162,10 @@ class Port:
 
     def go(self):
         self.let_go += 1
+        self.advance_all()
+
+    def advance_all(self):
+        """One may have waited for what happened to another."""
         for exchange in self.exchanges:
             self.advance(exchange)
 

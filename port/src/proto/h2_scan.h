@@ -1,0 +1,54 @@
+/*
+ * The heads of the frames that a client sends, looked at before nghttp2 gets them. nghttp2 counts few of them, ignores what
+ * comes for a stream that has ended, and does not look into PRIORITY; so here are the limits on floods (RFC 9113 10.5), and what
+ * section 5.1 says of streams that are closed. Pure: bytes in, verdict out.
+ */
+#ifndef SPARX_PROTO_H2_SCAN_H
+#define SPARX_PROTO_H2_SCAN_H
+
+#include "base/bucket.h"
+#include "config.h"
+
+/* The newest streams that the client opened, as bits: bit i stands for the one numbered last - 2i. */
+struct h2_past {
+	int32_t last;
+	uint64_t opened;
+	uint64_t ended; /* of these, those that the client has ended or reset */
+};
+
+struct h2_scan {
+	uint8_t head[13]; /* of the frame: 9 bytes, and 4 of a PRIORITY's payload */
+	uint8_t have;
+	uint32_t left;    /* of the payload, or of the preface */
+	uint32_t earned;  /* frames of other types that requests and our DATA explain */
+	struct h2_past past;
+	struct bucket resets, pings, settings, empty_data, others;
+};
+
+enum { H2_EARNED_EACH = 4, H2_EARNED_MAX = 1000 };
+
+/* The next byte is the first of the preface. */
+void h2_scan_init(struct h2_scan *scan);
+
+/* Returns how many bytes are fine; if that is not len, *fault says what is wrong with the next (an NGHTTP2_* code). */
+size_t h2_scan(struct h2_scan *scan, const struct config *config, uint64_t now_us, const uint8_t *data, size_t len, uint32_t *fault);
+
+/* A request, or a DATA frame of ours: a client may answer it with a few frames. */
+static inline void h2_scan_earn(struct h2_scan *scan)
+{
+	if (scan->earned < H2_EARNED_MAX)
+		scan->earned += H2_EARNED_EACH;
+}
+
+/* One of the client's resets, or one that it made us send. */
+static inline bool h2_scan_take_reset(struct h2_scan *scan, const struct config *c, uint64_t now_us)
+{
+	return bucket_take(&scan->resets, now_us, c->h2_max_resets, c->h2_max_resets * 1000000 / c->h2_reset_rate);
+}
+
+static inline bool h2_scan_take_empty(struct h2_scan *scan, const struct config *c, uint64_t now_us)
+{
+	return bucket_take(&scan->empty_data, now_us, c->h2_empty_data, 1000000);
+}
+
+#endif

@@ -1,0 +1,224 @@
+"""Limits: floods, bombs and stalls, and how a connection ends (RFC 9113 section 10.5)."""
+
+import struct
+
+import wire
+from peer import case, get, request, script
+
+CALM = "ENHANCE_YOUR_CALM"
+SLOW = script("wait gone")
+
+
+@case()
+def limit_header_bytes(t):
+    """32 KiB of names and values, and 32 for each"""
+    t.open().send(wire.headers(1, wire.encode(get()) + wire.literal("a", "b" * 15000), end=True, flags=0))
+    t.send(wire.continuation(1, wire.literal("c", "d" * 15000), False), wire.continuation(1, wire.literal("e", "f" * 5000)))
+    t.expect_goaway(CALM)
+    t.no_request()
+
+
+@case()
+def limit_header_count(t):
+    t.open().send(wire.headers(1, get(extra=[(f"x-{i}", "") for i in range(101)]), end=True))
+    t.expect_goaway(CALM)
+    t.no_request()
+
+
+@case()
+def limit_header_count_fits(t):
+    t.open().send(wire.headers(1, get(extra=[(f"x-{i}", "") for i in range(100)]), end=True))
+    t.expect_answer(1)
+
+
+@case()
+def limit_header_bomb(t):
+    """many references to one large field"""
+    block = wire.encode(get()) + wire.literal("x-large", "v" * 3900, 0x40) + b"\xbe" * 10000
+    t.open().send(wire.headers(1, block, end=True))
+    t.expect_goaway(CALM)
+    t.no_request()
+
+
+@case()
+def limit_trailer_count(t):
+    t.open().send(wire.headers(1, request("POST")), wire.headers(1, [(f"x-{i}", "") for i in range(101)], end=True))
+    t.expect_goaway(CALM)
+
+
+@case()
+def limit_continuations(t):
+    t.open().send(wire.headers(1, wire.encode(get()), end=True, flags=0), *[wire.continuation(1, b"", False)] * 9)
+    t.expect_goaway(CALM, "INTERNAL_ERROR", "PROTOCOL_ERROR")
+
+
+@case()
+def limit_pings(t):
+    t.open().send(wire.ping() * 150)
+    t.expect_goaway(CALM)
+
+
+@case()
+def limit_pings_fits(t):
+    t.open().send(wire.ping() * 90)
+    t.until(lambda: len(t.pongs) == 90, "90 answers")
+    t.expect_alive()
+
+
+@case()
+def limit_settings(t):
+    t.open().send(wire.settings() * 60)
+    t.expect_goaway(CALM)
+
+
+@case(SLOW)
+def limit_empty_data(t):
+    t.open().send(wire.headers(1, request("POST")), wire.data(1) * 150)
+    t.expect_goaway(CALM)
+
+
+@case(SLOW)
+def limit_padding_only(t):
+    """frames of nothing but padding"""
+    t.open().send(wire.headers(1, request("POST")), wire.data(1, pad=5) * 150)
+    t.expect_goaway(CALM)
+
+
+@case(SLOW)
+def limit_empty_data_closed(t):
+    """for a stream that has ended by our hand"""
+    t.open().send(wire.headers(1, get(extra=[("Bad", "1")])))
+    t.expect_reset(1, "PROTOCOL_ERROR")
+    t.send(wire.data(1) * 150)
+    t.expect_goaway(CALM)
+
+
+@case()
+def limit_window_updates(t):
+    t.open().send(wire.window(0, 1) * 1100)
+    t.expect_goaway(CALM)
+
+
+@case()
+def limit_priorities(t):
+    t.open().send(wire.priority(3, 1) * 1100)
+    t.expect_goaway(CALM)
+
+
+@case()
+def limit_unknown_frames(t):
+    t.open().send(wire.frame(0x42) * 1100)
+    t.expect_goaway(CALM)
+
+
+@case()
+def limit_resets(t):
+    """rapid reset"""
+    t.open()
+    t.send(b"".join(wire.headers(s, get(), end=True) + wire.rst(s) for s in range(1, 261, 2)))
+    t.expect_goaway(CALM)
+    t.no_request()
+
+
+@case(*[SLOW] * 200)
+def limit_resets_in_work(t):
+    """rapid reset of what has reached the host"""
+    t.open()
+    for stream in range(1, 261, 2):
+        t.send(wire.headers(stream, get(), end=True))
+        t.until(lambda: len(t.port.exchanges) * 2 > stream or t.goaway is not None or t.answers.get(stream), "request")
+        t.send(wire.rst(stream))
+    t.expect_goaway(CALM)
+
+
+@case(*[SLOW] * 30)
+def limit_own_resets(t):
+    """mistakes that make the server reset (CVE-2025-8671)"""
+    t.open()
+    for stream in range(1, 61, 2):
+        t.send(wire.headers(stream, get(), end=True), wire.window(stream, (1 << 31) - 1))
+    t.expect_goaway(CALM)
+
+
+@case()
+def limit_own_resets_malformed(t):
+    t.open().send(b"".join(wire.headers(s, get(extra=[("Bad", "1")]), end=True) for s in range(1, 61, 2)))
+    t.expect_goaway(CALM)
+
+
+@case(*[SLOW] * 3, h2_max_streams=2)
+def limit_in_work(t):
+    """a stream that was reset counts on for a while"""
+    t.open()
+    t.send(wire.headers(1, get(), end=True), wire.headers(3, get(), end=True))
+    t.wait_request(2)
+    t.send(wire.rst(1), wire.rst(3), wire.headers(5, get(), end=True))
+    t.expect_reset(5, "REFUSED_STREAM")
+    t.expect(len(t.port.exchanges) == 2, "the third reached the host")
+
+
+@case(script(("respond 200", [], bytes(1000))), write_timeout=400)
+def limit_not_reading(t):
+    """a client that sends and never reads"""
+    t.open((wire.INITIAL_WINDOW_SIZE, 1 << 30)).send(wire.window(0, 1 << 29))
+    t.reading = False
+    stream = 1
+    t.port.scripts += [script(("respond 200", [], bytes(200000)))] * 200
+    for _ in range(60):
+        t.send(wire.headers(stream, get(), end=True))
+        stream += 2
+        t.step(0.001)
+    t.until(lambda: any(e.gone for e in t.port.exchanges), "GONE")
+
+
+@case(script("wait go", ("respond 200", [], b"last")), max_requests=1)
+def end_after_max_requests(t):
+    """GOAWAY in two steps, and what is there is answered"""
+    t.open().send(wire.headers(1, get(), end=True))
+    t.until(lambda: t.last == (1 << 31) - 1, "a first GOAWAY")
+    t.until(lambda: t.last == 1, "a second GOAWAY")
+    t.expect(t.goaway == 0, "not NO_ERROR")
+    t.port.go()
+    t.expect_answer(1, body=b"last")
+    t.expect_closed()
+
+
+@case(script(("respond 200", [("connection", "close")], b"x")), script("wait go", ("respond 200", [], b"y")))
+def end_after_close(t):
+    """a request that crosses the first GOAWAY is still answered"""
+    t.open().send(wire.headers(1, get(), end=True))
+    t.expect_answer(1, body=b"x")
+    t.until(lambda: t.last == (1 << 31) - 1 or t.last == 1, "GOAWAY")
+    t.expect_closed()
+
+
+@case(SLOW)
+def end_of_file(t):
+    """a client that closes its side in the middle of a request"""
+    t.open().send(wire.headers(1, request("POST")))
+    t.wait_request(1)
+    t.sock.shutdown(1)
+    t.until(lambda: t.port.exchanges[0].gone == "closed", "GONE")
+    t.expect_closed()
+
+
+@case(script("wait hangup", ("respond 200", [], b"x")))
+def end_of_file_after_request(t):
+    """and behind it: HANGUP, and the answer still comes"""
+    t.open().send(wire.headers(1, get(), end=True))
+    t.wait_request(1)
+    t.sock.shutdown(1)
+    t.until(lambda: t.port.exchanges[0].hangup, "HANGUP")
+    t.expect_answer(1, body=b"x")
+    t.expect_closed()
+
+
+@case(SLOW)
+def end_by_reset(t):
+    """TCP reset"""
+    t.open().send(wire.headers(1, get(), end=True))
+    t.wait_request(1)
+    t.sock.setsockopt(1, 13, struct.pack("ii", 1, 0))
+    t.sock.close()
+    t.closed = True
+    t.until(lambda: t.port.exchanges[0].gone in ("reset", "closed"), "GONE")

@@ -1,0 +1,1083 @@
+/* The bridge between a host that is text and streams that are fakes. */
+#include "bridge.h"
+
+#include "host_fixture.h"
+
+enum { STREAMS = 40 };
+
+struct fake_stream {
+	struct stream s;
+	unsigned number;
+};
+
+static struct host host, *const h = &host;
+static struct bridge bridge, *const b = &bridge;
+static struct config config;
+static struct text ops;      /* what was ordered: of streams, and of the server */
+static bool out_of_memory;   /* the next operations fail */
+static bool listen_fails;
+static struct fake_stream streams[STREAMS + 1];
+static struct field fields[2];
+
+/* ---- the fakes ---- */
+
+static unsigned number_of(struct stream *s)
+{
+	return container_of(s, struct fake_stream, s)->number;
+}
+
+static void add_fields(const struct field *list, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		text_add(&ops, " ");
+		text_add_quoted(&ops, list[i].name);
+		text_add(&ops, "=");
+		text_add_quoted(&ops, list[i].value);
+	}
+	text_add(&ops, "\n");
+}
+
+static bool op_send_info(struct stream *s, unsigned status, const struct field *list, unsigned count)
+{
+	text_add(&ops, "info %u %u", number_of(s), status);
+	add_fields(list, count);
+	return !out_of_memory;
+}
+
+static bool op_send_head(struct stream *s, const struct response_head *head)
+{
+	text_add(&ops, "head %u %u length=%lld%s", number_of(s), head->status, (long long)head->length, head->close ? " close" : "");
+	add_fields(head->fields, head->field_count);
+	return !out_of_memory;
+}
+
+static bool op_send_data(struct stream *s, struct slice data)
+{
+	text_add(&ops, "data %u ", number_of(s));
+	text_add_quoted(&ops, data);
+	text_add(&ops, "\n");
+	return !out_of_memory;
+}
+
+static bool op_send_end(struct stream *s, const struct field *trailers, unsigned count)
+{
+	text_add(&ops, "end %u", number_of(s));
+	add_fields(trailers, count);
+	return !out_of_memory;
+}
+
+static void op_consume(struct stream *s)
+{
+	text_add(&ops, "consume %u %llu of %llu\n", number_of(s), (unsigned long long)s->chunks, (unsigned long long)s->chunk);
+}
+
+static void op_discard(struct stream *s)
+{
+	text_add(&ops, "discard %u\n", number_of(s));
+}
+
+static void op_reset(struct stream *s, unsigned status, unsigned retry_after)
+{
+	assert_true(s->detached); /* so that nothing more is told of it */
+	text_add(&ops, "reset %u %u", number_of(s), status);
+	text_add(&ops, retry_after ? " retry %u\n" : "\n", retry_after);
+}
+
+static const struct stream_ops stream_ops = {op_send_info, op_send_head, op_send_data, op_send_end, op_consume, op_discard, op_reset};
+
+static bool control_listen(void *ctx, struct config_fault *fault)
+{
+	(void)ctx;
+	text_add(&ops, "listen\n");
+	if (listen_fails) {
+		snprintf(fault->field, sizeof fault->field, "listeners");
+		snprintf(fault->rule, sizeof fault->rule, "is taken");
+	}
+	return !listen_fails;
+}
+
+static void control_name(void *ctx, unsigned i, struct listener_name *name)
+{
+	(void)ctx;
+	snprintf(name->address, sizeof name->address, "10.0.0.%u", i);
+	name->port = (uint16_t)(4000 + i);
+}
+
+static void control_drain(void *ctx, uint64_t deadline)
+{
+	(void)ctx;
+	text_add(&ops, "drain %llu\n", (unsigned long long)deadline);
+}
+
+static void control_stop(void *ctx, int status)
+{
+	(void)ctx;
+	text_add(&ops, "stop %d\n", status);
+}
+
+static void control_stats(void *ctx, struct control_figures *figures)
+{
+	(void)ctx;
+	*figures = (struct control_figures){.connections = 1, .idle = 2, .accepted = 3, .rejected = 4, .bytes_in = 5, .bytes_out = 6};
+}
+
+static void control_pressure(void *ctx, bool on)
+{
+	(void)ctx;
+	text_add(&ops, "pressure %s\n", on ? "on" : "off");
+}
+
+static const struct control_ops control_ops = {
+	.listen = control_listen,
+	.name = control_name,
+	.drain = control_drain,
+	.stop = control_stop,
+	.stats = control_stats,
+	.pressure = control_pressure,
+};
+
+static void to_nowhere(void *ctx, enum log_level level, const char *text)
+{
+	(void)ctx;
+	(void)level;
+	(void)text;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	out_of_memory = listen_fails = false;
+	memset(streams, 0, sizeof streams);
+	config_defaults(&config);
+	host_start(h, &bridge_link_handler, b);
+	bridge_init(b, &h->loop, &h->link, &config);
+	bridge_control(b, (struct control){&control_ops, NULL});
+	log_to(to_nowhere, NULL);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	bool nothing_left;
+
+	(void)state;
+	for (unsigned i = 1; i <= STREAMS; i++)
+		if (streams[i].s.id && !streams[i].s.detached) {
+			stream_detach(&streams[i].s);
+			b->sink.on_reset(b, &streams[i].s, END_CLOSED);
+		}
+	nothing_left = b->streams.count == 0 && b->queued == 0 && b->n.read_credit == 0 && b->n.body_queued == 0;
+	bridge_free(b);
+	log_to(NULL, NULL);
+	host_stop(h);
+	text_free(&ops);
+	assert_true(nothing_left);
+	return 0;
+}
+
+#define EXPECT_OPS(wanted) EXPECT_TEXT(&ops, wanted)
+
+static void hello_with(const char *options)
+{
+	char text[600];
+
+	snprintf(text, sizeof text, "[HELLO, 1, {'listeners': [{'address': '::1'}]%s%s}]", *options ? ", " : "", options);
+	host_says(h, text);
+	EXPECT_OPS("listen\n");
+	host_listens(h);
+	h->link.urgent = true;
+	link_flush(&h->link);
+	host_listens(h);
+	assert_memory_equal(text_str(&h->heard), "[READY, 1, ", 11);
+	text_clear(&h->heard);
+}
+
+static void hello(void)
+{
+	hello_with("");
+}
+
+static struct stream *request_with(unsigned number, struct request_head head)
+{
+	static const struct peer peer = {.address = {127, 0, 0, 1}, .address_len = 4, .port = 50000};
+	struct stream *s = &streams[number].s;
+
+	stream_init(s, &stream_ops);
+	streams[number].number = number;
+	head.peer = &peer;
+	s->born_us = h->loop.now_us;
+	if (head.body == BODY_NONE)
+		stream_request_moves(s, REQUEST_ENDED);
+	b->sink.on_request(b, s, &head);
+	return s;
+}
+
+static struct request_head plain_head(void)
+{
+	return (struct request_head){
+		.version = 11,
+		.method = SLICE_LIT("GET"),
+		.path = SLICE_LIT("/"),
+		.authority = SLICE_LIT("h"),
+		.body = BODY_NONE,
+		.fields = fields,
+	};
+}
+
+static struct stream *request(unsigned number)
+{
+	return request_with(number, plain_head());
+}
+
+static struct stream *post(unsigned number)
+{
+	struct request_head head = plain_head();
+
+	head.method = SLICE_LIT("POST");
+	head.method_index = 2;
+	head.body = LENGTH_UNKNOWN;
+	return request_with(number, head);
+}
+
+static struct stream *head_request(unsigned number)
+{
+	struct request_head head = plain_head();
+	struct stream *s;
+
+	head.method = SLICE_LIT("HEAD");
+	head.method_index = 1;
+	s = request_with(number, head);
+	s->head_method = true;
+	return s;
+}
+
+#define GET_MESSAGE(id) "[REQUEST, " id ", <[11, 0, 0, 'h', '/', nil, nil, nil, 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, 0, []]>]\n"
+#define POST_MESSAGE(id) "[REQUEST, " id ", <[11, 2, 0, 'h', '/', nil, nil, -1, 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, 0, []]>]\n"
+
+/* Demand for many, and one request, number 1. */
+static struct stream *serving(struct stream *(*kind)(unsigned number))
+{
+	struct stream *s;
+
+	hello();
+	host_says(h, "[DEMAND, 100]");
+	s = kind(1);
+	h->link.urgent = true;
+	link_flush(&h->link);
+	host_listens(h);
+	text_clear(&h->heard);
+	return s;
+}
+
+static void done(struct stream *s)
+{
+	stream_detach(s);
+	b->sink.on_done(b, s);
+}
+
+static void room(struct stream *s, uint64_t bytes)
+{
+	b->sink.on_room(b, s, bytes);
+}
+
+static void body(struct stream *s, const char *data)
+{
+	b->sink.on_body(b, s, slice_str(data));
+}
+
+/* ---- the start ---- */
+
+static void test_ready_names_what_is_in_force(void **state)
+{
+	(void)state;
+	host_says(h, "[HELLO, 1, {'listeners': [{'address': '::1'}, {'address': '::2'}], 'window': 5000, 'max_frame': 80000, 'max_link': 200000}]");
+	host_listens(h);
+	h->link.urgent = true;
+	link_flush(&h->link);
+	host_listens(h);
+	assert_non_null(strstr(text_str(&h->heard), "'listeners': [{'address': '10.0.0.0', 'port': 4000}, {'address': '10.0.0.1', 'port': 4001}]"));
+	assert_non_null(strstr(text_str(&h->heard), "'limits': {'window': 5000, 'max_frame': 80000, 'max_link': 200000, "));
+	assert_non_null(strstr(text_str(&h->heard), "'eof_timeout': 500"));
+	assert_non_null(strstr(text_str(&h->heard), "'max_frame': 80000, 'sandbox': "));
+	assert_int_equal(h->link.max_frame, 80000);
+	assert_int_equal(h->link.high, 200000);
+	text_clear(&h->heard);
+	text_clear(&ops);
+}
+
+static void test_nothing_is_sent_before_the_hello(void **state)
+{
+	(void)state;
+	EXPECT_HEARD(h, "");
+	host_writes(h, "\0\0\0\0", 4);
+	EXPECT_HEARD(h, "");
+	EXPECT_OPS("");
+}
+
+static void expect_hello_fails(const char *message, const char *error, const char *stop)
+{
+	teardown(NULL);
+	setup(NULL);
+	listen_fails = strstr(stop, "3") != NULL;
+	host_says(h, message);
+	EXPECT_HEARD(h, error);
+	EXPECT_OPS(stop);
+	host_says(h, "[PING, 1]"); /* nothing is answered any more */
+	EXPECT_HEARD(h, "");
+}
+
+static void test_a_wrong_hello_is_told_and_ends_the_port(void **state)
+{
+	(void)state;
+	expect_hello_fails("[HELLO, 2, {}]", "[ERROR, 0, nil, 'version', 'must be 1', 'exit']\n", "stop 2\n");
+	expect_hello_fails("[HELLO, 1, {}]", "[ERROR, 0, nil, 'listeners', 'must name at least one listener', 'exit']\n", "stop 2\n");
+	expect_hello_fails("[HELLO, 1, {'windo': 5}]", "[ERROR, 0, nil, 'windo', 'is unknown', 'exit']\n", "stop 2\n");
+	expect_hello_fails("[HELLO, 1, {'listeners': [{'address': '::1'}]}]", "[ERROR, 0, nil, 'listeners', 'is taken', 'exit']\n",
+			   "listen\nstop 3\n");
+	expect_hello_fails("[PING, 1]", "[ERROR, 12, nil, 'kind', 'must be HELLO first', 'exit']\n", "stop 4\n");
+	expect_hello_fails("[99]", "[ERROR, 99, nil, 'kind', 'is unknown', 'exit']\n", "stop 4\n");
+	expect_hello_fails("7", "[ERROR, nil, nil, 'message', 'must be an array that begins with its kind', 'exit']\n", "stop 4\n");
+}
+
+static void test_a_frame_that_is_too_long_ends_the_port(void **state)
+{
+	(void)state;
+	hello();
+	host_writes(h, "\xff\xff\xff\xff", 4);
+	EXPECT_HEARD(h, "[ERROR, nil, nil, 'frame', 'is longer than max_frame', 'exit']\n");
+	EXPECT_OPS("stop 4\n");
+}
+
+/* ---- demand ---- */
+
+static void test_a_request_waits_for_demand_and_spends_one(void **state)
+{
+	(void)state;
+	hello();
+	request(1);
+	EXPECT_HEARD(h, "");
+	host_says(h, "[DEMAND, 2]");
+	EXPECT_HEARD(h, GET_MESSAGE("1"));
+	assert_int_equal(b->demand, 1);
+	request(2);
+	request(3);
+	EXPECT_HEARD(h, GET_MESSAGE("2"));
+	assert_int_equal(b->queued, 1);
+	host_says(h, "[DEMAND, 1] [DEMAND, 5]");
+	EXPECT_HEARD(h, GET_MESSAGE("3"));
+	assert_int_equal(b->demand, 5);
+	EXPECT_OPS("");
+}
+
+static void test_the_head_is_told_with_all_it_has(void **state)
+{
+	const struct field list[] = {{SLICE_LIT("host"), SLICE_LIT("h:1"), 25}, {SLICE_LIT("x-own"), SLICE_LIT("\xff"), -1}};
+	struct request_head head = {
+		.version = 10,
+		.method = SLICE_LIT("PURGE"),
+		.method_index = -1,
+		.https = true,
+		.path = SLICE_LIT("/a"),
+		.query = SLICE_LIT(""),
+		.target = SLICE_LIT("https://h/a?"),
+		.body = 70000,
+		.flags = 3,
+		.fields = list,
+		.field_count = 2,
+	};
+
+	(void)state;
+	hello();
+	request_with(1, head);
+	h->loop.now_us += 12345;
+	host_says(h, "[DEMAND, 1]");
+	EXPECT_HEARD(h, "[REQUEST, 1, <[10, 'PURGE', 1, nil, '/a', '', 'https://h/a?', 70000, 3, b'\\x7f\\x00\\x00\\x01', 50000, 0, 12345, "
+			"[25, b'h:1', 'x-own', b'\\xff']]>]\n");
+}
+
+static void test_a_head_that_fits_no_frame_is_refused(void **state)
+{
+	static uint8_t large[66000];
+	struct request_head head = plain_head();
+
+	(void)state;
+	memset(large, 'x', sizeof large);
+	hello();
+	host_says(h, "[DEMAND, 1]");
+	head.path = slice_of(large, sizeof large);
+	request_with(1, head);
+	streams[1].s.id = 0;
+	EXPECT_OPS("reset 1 431\n");
+	EXPECT_HEARD(h, "");
+	head.path = slice_of(large, 60000);
+	request_with(2, head);
+	EXPECT_OPS("");
+	assert_int_equal(b->demand, 0);
+}
+
+static void test_the_queue_is_bounded_and_presses(void **state)
+{
+	(void)state;
+	hello_with("'max_queue': 4, 'retry_after': 9");
+	for (unsigned i = 1; i <= 3; i++)
+		request(i);
+	EXPECT_OPS("");
+	request(4);
+	EXPECT_OPS("pressure on\n");
+	request(5);
+	EXPECT_OPS("reset 5 503 retry 9\n");
+	assert_int_equal(b->n.shed, 1);
+	assert_int_equal(b->queued, 4);
+	host_says(h, "[DEMAND, 1]");
+	EXPECT_OPS("pressure off\n");
+	EXPECT_HEARD(h, GET_MESSAGE("1"));
+	request(6);
+	EXPECT_OPS("pressure on\n");
+	host_says(h, "[DEMAND, 9]");
+	EXPECT_OPS("pressure off\n");
+	EXPECT_HEARD(h, GET_MESSAGE("2") GET_MESSAGE("3") GET_MESSAGE("4") GET_MESSAGE("6"));
+}
+
+static void test_without_a_queue_a_request_without_demand_is_shed(void **state)
+{
+	(void)state;
+	hello_with("'max_queue': 0");
+	request(1);
+	EXPECT_OPS("reset 1 503 retry 1\n");
+	host_says(h, "[DEMAND, 1]");
+	request(2);
+	EXPECT_HEARD(h, GET_MESSAGE("2"));
+	EXPECT_OPS("");
+}
+
+static void test_a_request_that_waited_too_long_is_shed_and_not_told_of(void **state)
+{
+	(void)state;
+	hello_with("'queue_timeout': 1000, 'max_queue': 1");
+	request(1);
+	EXPECT_OPS("pressure on\n");
+	host_pass_time(h, 999);
+	EXPECT_OPS("");
+	host_pass_time(h, 1 + WHEEL_SLOT);
+	EXPECT_OPS("reset 1 503 retry 1\npressure off\n");
+	host_says(h, "[DEMAND, 1]");
+	EXPECT_HEARD(h, "");
+	assert_int_equal(b->n.shed, 1);
+}
+
+static void test_a_client_that_leaves_the_queue_is_not_told_of(void **state)
+{
+	struct stream *s;
+
+	(void)state;
+	hello_with("'max_queue': 1");
+	s = request(1);
+	EXPECT_OPS("pressure on\n");
+	stream_detach(s);
+	b->sink.on_reset(b, s, END_CLOSED);
+	EXPECT_OPS("pressure off\n");
+	host_says(h, "[DEMAND, 1]");
+	EXPECT_HEARD(h, "");
+	assert_int_equal(b->demand, 1);
+}
+
+static void test_a_hangup_in_the_queue_is_told_behind_the_request(void **state)
+{
+	struct stream *s;
+
+	(void)state;
+	hello();
+	s = request(1);
+	s->hung_up = true;
+	b->sink.on_hangup(b, s);
+	EXPECT_HEARD(h, "");
+	host_says(h, "[DEMAND, 2]");
+	EXPECT_HEARD(h, GET_MESSAGE("1") "[HANGUP, 1]\n");
+	s = request(2);
+	s->hung_up = true;
+	b->sink.on_hangup(b, s);
+	EXPECT_HEARD(h, GET_MESSAGE("2") "[HANGUP, 2]\n");
+}
+
+static void test_a_stream_that_waits_cannot_be_spoken_to(void **state)
+{
+	(void)state;
+	hello();
+	request(1);
+	host_says(h, "[RESPOND, 1, 200, [], '']");
+	EXPECT_HEARD(h, "[ERROR, 4, 1, 'stream', 'was never given out', 'ignored']\n");
+	EXPECT_OPS("");
+}
+
+/* ---- read credit ---- */
+
+static void test_read_credit_is_additive_and_spent_by_chunk(void **state)
+{
+	struct stream *s = serving(post);
+
+	(void)state;
+	host_says(h, "[READ, 1, 2, 100] [READ, 1, 1, 70000]");
+	EXPECT_OPS("consume 1 2 of 100\nconsume 1 3 of 65000\n");
+	assert_int_equal(b->n.read_credit, 3);
+	body(s, "Hello");
+	body(s, "!");
+	assert_int_equal(s->chunks, 1);
+	assert_int_equal(b->n.read_credit, 1);
+	EXPECT_HEARD(h, "[BODY, 1, b'Hello']\n[BODY, 1, b'!']\n");
+	stream_request_moves(s, REQUEST_ENDED);
+	b->sink.on_end(b, s, NULL, 0);
+	EXPECT_HEARD(h, "[BODY_END, 1, nil]\n");
+	assert_int_equal(b->n.read_credit, 0);
+	host_says(h, "[READ, 1, 1, 1]"); /* crossed with the end */
+	EXPECT_HEARD(h, "");
+	EXPECT_OPS("");
+}
+
+static void test_trailers_of_a_body_are_told(void **state)
+{
+	const struct field list[] = {{SLICE_LIT("etag"), SLICE_LIT("x"), 20}, {SLICE_LIT("x-sum"), SLICE_LIT("1"), -1}};
+	struct stream *s = serving(post);
+
+	(void)state;
+	stream_request_moves(s, REQUEST_ENDED);
+	b->sink.on_end(b, s, list, 2);
+	EXPECT_HEARD(h, "[BODY_END, 1, [20, b'x', 'x-sum', b'1']]\n");
+}
+
+static void test_a_discard_takes_the_credit_back(void **state)
+{
+	(void)state;
+	serving(post);
+	host_says(h, "[READ, 1, 5, 10] [DISCARD, 1]");
+	EXPECT_OPS("consume 1 5 of 10\ndiscard 1\n");
+	assert_int_equal(b->n.read_credit, 0);
+	EXPECT_HEARD(h, "");
+}
+
+static void test_the_largest_chunk_fits_a_frame(void **state)
+{
+	static uint8_t large[65000];
+	struct stream *s = serving(post);
+	unsigned frames;
+
+	(void)state;
+	memset(large, 'x', sizeof large);
+	host_says(h, "[READ, 1, 2, 65000]");
+	frames = h->frames;
+	b->sink.on_body(b, s, slice_of(large, sizeof large));
+	b->sink.on_body(b, s, slice_of(large, sizeof large));
+	EXPECT_HEARD(h, "[BODY, 1, b'x*65000']\n[BODY, 1, b'x*65000']\n");
+	assert_int_equal(h->frames, frames + 2);
+	text_clear(&ops);
+}
+
+/* ---- responses ---- */
+
+static void test_respond_is_head_data_and_end(void **state)
+{
+	struct stream *s = serving(request);
+
+	(void)state;
+	host_says(h, "[RESPOND, 1, 200, [16, 'text/plain', 'X-Own', b'1'], 'Hello']");
+	EXPECT_OPS("head 1 200 length=5 content-type=text/plain X-Own=1\ndata 1 Hello\nend 1\n");
+	assert_int_equal(b->n.body_queued, 5);
+	room(s, 5);
+	assert_int_equal(b->n.body_queued, 0);
+	done(s);
+	EXPECT_HEARD(h, "[DONE, 1, nil]\n");
+	assert_int_equal(b->n.responses, 1);
+}
+
+static void test_a_streamed_response(void **state)
+{
+	struct stream *s = serving(request);
+
+	(void)state;
+	host_says(h, "[INFORM, 1, 103, ['link', 'x']] [HEAD, 1, 200, ['connection', 'close'], nil] [DATA, 1, 'Hel'] [DATA, 1, '']"
+		     "[DATA, 1, 'lo'] [END, 1, ['x-sum', '1']]");
+	EXPECT_OPS("info 1 103 link=x\nhead 1 200 length=-1 close connection=close\ndata 1 Hel\ndata 1 \ndata 1 lo\nend 1 x-sum=1\n");
+	room(s, 5);
+	done(s);
+	EXPECT_HEARD(h, "[DONE, 1, nil]\n");
+}
+
+static void test_a_head_takes_its_length_from_its_fields(void **state)
+{
+	struct stream *s = serving(request);
+
+	(void)state;
+	host_says(h, "[HEAD, 1, 200, ['Content-Length', '5'], nil] [DATA, 1, 'Hello'] [END, 1, nil]");
+	EXPECT_OPS("head 1 200 length=5 Content-Length=5\ndata 1 Hello\nend 1\n");
+	EXPECT_HEARD(h, "");
+	room(s, 5);
+}
+
+static void test_a_response_without_a_body_takes_any_length_and_drops_data(void **state)
+{
+	struct stream *s = serving(head_request);
+
+	(void)state;
+	host_says(h, "[HEAD, 1, 200, ['content-length', '1000'], nil] [DATA, 1, 'Hello'] [END, 1, nil]");
+	EXPECT_OPS("head 1 200 length=1000 content-length=1000\ndata 1 Hello\nend 1\n");
+	assert_true(s->bodiless);
+	EXPECT_HEARD(h, "");
+	room(s, 5);
+	request(2);
+	host_says(h, "[RESPOND, 2, 304, ['content-length', '7'], '']");
+	EXPECT_OPS("head 2 304 length=7 content-length=7\ndata 2 \nend 2\n");
+	EXPECT_HEARD(h, GET_MESSAGE("2"));
+}
+
+static void test_window_is_spent_to_the_byte_and_granted_anew_by_room(void **state)
+{
+	struct stream *s;
+
+	(void)state;
+	hello_with("'window': 4096");
+	host_says(h, "[DEMAND, 1]");
+	s = request(1);
+	EXPECT_HEARD(h, GET_MESSAGE("1"));
+	host_says(h, "[HEAD, 1, 200, [], nil] [DATA, 1, 'x'*4000] [DATA, 1, 'x'*96]");
+	EXPECT_OPS("head 1 200 length=-1\ndata 1 x*4000\ndata 1 x*96\n");
+	EXPECT_HEARD(h, "");
+	room(s, 1023); /* small amounts are gathered */
+	EXPECT_HEARD(h, "");
+	assert_int_equal(s->window, 0);
+	room(s, 1);
+	EXPECT_HEARD(h, "[ROOM, 1, 1024]\n");
+	room(s, 2000);
+	EXPECT_HEARD(h, "[ROOM, 1, 2000]\n");
+	host_says(h, "[DATA, 1, 'x'*3024]");
+	EXPECT_OPS("data 1 x*3024\n");
+	EXPECT_HEARD(h, "");
+	host_says(h, "[DATA, 1, 'x']");
+	EXPECT_OPS("reset 1 500\n");
+	EXPECT_HEARD(h, "[ERROR, 6, 1, 'data', 'is more than the window', 'reset']\n[GONE, 1, 'error']\n");
+}
+
+static void test_respond_spends_the_window_too(void **state)
+{
+	struct stream *s;
+
+	(void)state;
+	hello_with("'window': 4096");
+	host_says(h, "[DEMAND, 2]");
+	request(1);
+	s = request(2);
+	EXPECT_HEARD(h, GET_MESSAGE("1") GET_MESSAGE("2"));
+	host_says(h, "[RESPOND, 1, 200, [], 'x'*4097]");
+	EXPECT_OPS("reset 1 500\n");
+	EXPECT_HEARD(h, "[ERROR, 4, 1, 'body', 'is more than the window', 'reset']\n[GONE, 1, 'error']\n");
+	host_says(h, "[RESPOND, 2, 200, [], 'x'*4096]");
+	EXPECT_OPS("head 2 200 length=4096\ndata 2 x*4096\nend 2\n");
+	room(s, 4096); /* nobody waits for it any more */
+	EXPECT_HEARD(h, "");
+}
+
+static void test_the_report_says_what_it_was(void **state)
+{
+	struct stream *s;
+
+	(void)state;
+	hello_with("'report': true");
+	s = request(1);
+	h->loop.now_us += 100;
+	host_says(h, "[DEMAND, 1]");
+	h->loop.now_us += 20;
+	host_says(h, "[RESPOND, 1, 404, [], 'Hello']");
+	h->loop.now_us += 3;
+	s->body_in = 7;
+	room(s, 5);
+	done(s);
+	text_clear(&ops);
+	host_listens(h);
+	EXPECT_HEARD(h, "[REQUEST, 1, <[11, 0, 0, 'h', '/', nil, nil, nil, 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, 100, []]>]\n"
+			"[DONE, 1, [404, 7, 5, 100, 20, 23]]\n");
+}
+
+static void test_a_handler_that_says_nothing_is_timed_out(void **state)
+{
+	(void)state;
+	hello_with("'handler_timeout': 1000");
+	host_says(h, "[DEMAND, 2]");
+	request(1);
+	request(2);
+	EXPECT_HEARD(h, GET_MESSAGE("1") GET_MESSAGE("2"));
+	host_says(h, "[HEAD, 2, 200, [], nil]");
+	text_clear(&ops);
+	host_pass_time(h, 999);
+	EXPECT_OPS("");
+	host_pass_time(h, 1 + WHEEL_SLOT);
+	EXPECT_OPS("reset 1 503 retry 1\n");
+	EXPECT_HEARD(h, "[GONE, 1, 'timeout']\n");
+	assert_int_equal(b->n.timeouts, 1);
+	host_pass_time(h, 100000);
+	EXPECT_OPS("");
+}
+
+static void test_time_in_the_queue_is_not_the_handlers(void **state)
+{
+	(void)state;
+	hello_with("'handler_timeout': 1000, 'queue_timeout': 60000");
+	request(1);
+	host_pass_time(h, 50000);
+	host_says(h, "[DEMAND, 1]");
+	host_pass_time(h, 999);
+	EXPECT_OPS("");
+	host_pass_time(h, 1 + WHEEL_SLOT);
+	EXPECT_OPS("reset 1 503 retry 1\n");
+	host_listens(h);
+	h->link.urgent = true;
+	link_flush(&h->link);
+	host_listens(h);
+	text_clear(&h->heard);
+}
+
+/* ---- ends ---- */
+
+static void test_each_end_is_told_once_with_its_reason(void **state)
+{
+	static const char *const reasons[] = {"closed", "reset", "timeout", "aborted", "error", "drained"};
+
+	(void)state;
+	hello();
+	host_says(h, "[DEMAND, 10]");
+	for (unsigned i = 0; i < 6; i++) {
+		char wanted[200];
+		struct stream *s = request(i + 1);
+		stream_detach(s);
+		b->sink.on_reset(b, s, (enum stream_end)i);
+		snprintf(wanted, sizeof wanted, "[REQUEST, %u, <[11, 0, 0, 'h', '/', nil, nil, nil, 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, 0, []]>]\n"
+			 "[GONE, %u, '%s']\n", i + 1, i + 1, reasons[i]);
+		EXPECT_HEARD(h, wanted);
+	}
+}
+
+static void test_messages_for_streams_that_are_over_are_dropped_and_counted(void **state)
+{
+	struct stream *s = serving(request);
+
+	(void)state;
+	stream_detach(s);
+	b->sink.on_reset(b, s, END_CLOSED);
+	EXPECT_HEARD(h, "[GONE, 1, 'closed']\n");
+	host_says(h, "[READ, 1, 1, 1] [DISCARD, 1] [RESPOND, 1, 200, [], ''] [HEAD, 1, 200, [], nil] [DATA, 1, 'x'] [END, 1, nil]"
+		     "[INFORM, 1, 103, []] [ABORT, 1, 500]");
+	EXPECT_HEARD(h, "");
+	EXPECT_OPS("");
+	assert_int_equal(b->n.dropped, 8);
+	assert_int_equal(b->n.errors, 0);
+}
+
+static void test_an_abort_is_gone_and_frees_what_it_held(void **state)
+{
+	struct stream *s = serving(post);
+
+	(void)state;
+	host_says(h, "[READ, 1, 3, 10] [HEAD, 1, 200, [], nil] [DATA, 1, 'Hello'] [ABORT, 1, 502] [DATA, 1, 'x']");
+	EXPECT_OPS("consume 1 3 of 10\nhead 1 200 length=-1\ndata 1 Hello\nreset 1 502\n");
+	EXPECT_HEARD(h, "[GONE, 1, 'aborted']\n");
+	assert_true(s->detached);
+	assert_int_equal(b->n.read_credit, 0);
+	assert_int_equal(b->n.body_queued, 0);
+	assert_int_equal(b->n.dropped, 1);
+}
+
+static void test_a_stream_that_finds_no_memory_is_cut(void **state)
+{
+	(void)state;
+	serving(request);
+	out_of_memory = true;
+	host_says(h, "[RESPOND, 1, 200, [], 'Hello'] [DATA, 1, 'x']");
+	EXPECT_OPS("head 1 200 length=5\nreset 1 0\n");
+	EXPECT_HEARD(h, "[GONE, 1, 'error']\n");
+}
+
+/* ---- wrong messages: PROTOCOL.md section 6 ---- */
+
+static void test_what_cannot_be_read_is_told_and_ignored(void **state)
+{
+	(void)state;
+	hello();
+	host_says(h, "[99, 1] [PONG, 1] [PING] [PING, 'x'] [DATA, 5, 6] [HELLO, 1, {}] 5 [PING, 7]");
+	EXPECT_HEARD(h, "[ERROR, 99, nil, 'kind', 'is unknown', 'ignored']\n"
+			"[ERROR, 74, nil, 'kind', 'is of the other direction', 'ignored']\n"
+			"[ERROR, 12, nil, 'tag', 'is missing', 'ignored']\n"
+			"[ERROR, 12, nil, 'tag', 'must be an unsigned integer', 'ignored']\n"
+			"[ERROR, 6, 5, 'data', 'must be bytes (bin or str)', 'ignored']\n"
+			"[ERROR, 0, nil, 'kind', 'comes only once', 'ignored']\n"
+			"[ERROR, nil, nil, 'message', 'must be an array that begins with its kind', 'ignored']\n"
+			"[PONG, 7]\n");
+	assert_int_equal(b->n.errors, 7);
+	EXPECT_OPS("");
+}
+
+static void test_a_payload_that_is_no_msgpack_loses_the_rest_of_its_frame(void **state)
+{
+	(void)state;
+	hello();
+	host_writes(h, "\0\0\0\x07\x92\x0c\x01\xc1\x92\x0c\x02\0\0\0\x03\x92\x0c\x03", 4 + 7 + 4 + 3);
+	EXPECT_HEARD(h, "[PONG, 1]\n[ERROR, nil, nil, 'message', 'is not msgpack, or is cut short', 'ignored']\n[PONG, 3]\n");
+}
+
+static void test_numbers_out_of_range_are_ignored(void **state)
+{
+	(void)state;
+	serving(post);
+	host_says(h, "[DEMAND, 0] [READ, 1, 0, 5] [READ, 1, 5, 0] [ABORT, 1, 399] [ABORT, 1, 600] [INFORM, 1, 99, []] [INFORM, 1, 200, []]");
+	EXPECT_HEARD(h, "[ERROR, 1, nil, 'count', 'must be 1 to 4294967295', 'ignored']\n"
+			"[ERROR, 2, 1, 'chunks', 'must be 1 to 4294967295', 'ignored']\n"
+			"[ERROR, 2, 1, 'max', 'must be 1 to 4294967295', 'ignored']\n"
+			"[ERROR, 9, 1, 'status', 'must be 400 to 599', 'ignored']\n"
+			"[ERROR, 9, 1, 'status', 'must be 400 to 599', 'ignored']\n"
+			"[ERROR, 8, 1, 'status', 'must be 100 to 199', 'ignored']\n"
+			"[ERROR, 8, 1, 'status', 'must be 100 to 199', 'ignored']\n");
+	EXPECT_OPS("");
+}
+
+static void test_streams_that_were_never_given_out_are_told(void **state)
+{
+	(void)state;
+	serving(request);
+	host_says(h, "[DATA, 2, 'x'] [ABORT, 9007199254740991, 500] [DISCARD, 0]");
+	EXPECT_HEARD(h, "[ERROR, 6, 2, 'stream', 'was never given out', 'ignored']\n"
+			"[ERROR, 9, 9007199254740991, 'stream', 'was never given out', 'ignored']\n"
+			"[ERROR, 3, nil, 'stream', 'was never given out', 'ignored']\n");
+	EXPECT_OPS("");
+	assert_int_equal(b->n.dropped, 0);
+}
+
+/* Each message ends the stream that it speaks of, once. */
+static void expect_breaks(const char *before, const char *message, unsigned kind, const char *field, const char *rule)
+{
+	char wanted[300];
+
+	teardown(NULL);
+	setup(NULL);
+	serving(request);
+	if (*before)
+		host_says(h, before);
+	text_clear(&ops);
+	host_says(h, message);
+	snprintf(wanted, sizeof wanted, "[ERROR, %u, 1, '%s', '%s', 'reset']\n[GONE, 1, 'error']\n", kind, field, rule);
+	EXPECT_HEARD(h, wanted);
+	EXPECT_OPS("reset 1 500\n");
+	host_says(h, message);
+	EXPECT_HEARD(h, "");
+	assert_int_equal(b->n.dropped, 1);
+}
+
+static void test_messages_that_the_state_does_not_allow_end_the_stream(void **state)
+{
+	static const char head[] = "[HEAD, 1, 200, [], nil]", whole[] = "[RESPOND, 1, 200, [], 'x']";
+	static const char begun[] = "the response has begun already", not_now[] = "the response has not begun, or has ended";
+
+	(void)state;
+	expect_breaks("", "[DATA, 1, 'x']", 6, "message", not_now);
+	expect_breaks("", "[END, 1, nil]", 7, "message", not_now);
+	expect_breaks(head, head, 5, "message", begun);
+	expect_breaks(head, whole, 4, "message", begun);
+	expect_breaks(head, "[INFORM, 1, 103, []]", 8, "message", begun);
+	expect_breaks(whole, whole, 4, "message", begun);
+	expect_breaks(whole, head, 5, "message", begun);
+	expect_breaks(whole, "[DATA, 1, '']", 6, "message", not_now);
+	expect_breaks(whole, "[END, 1, nil]", 7, "message", not_now);
+}
+
+static void test_responses_that_must_not_be_said_end_the_stream(void **state)
+{
+	(void)state;
+	expect_breaks("", "[RESPOND, 1, 199, [], '']", 4, "status", "must be 200 to 599");
+	expect_breaks("", "[RESPOND, 1, 600, [], '']", 4, "status", "must be 200 to 599");
+	expect_breaks("", "[HEAD, 1, 4294967496, [], nil]", 5, "status", "must be 200 to 599");
+	expect_breaks("", "[INFORM, 1, 101, []]", 8, "headers", "must have a status of 100 to 199, and not 101");
+	expect_breaks("", "[RESPOND, 1, 200, ['a'], '']", 4, "headers", "must be an array of names and values");
+	expect_breaks("", "[RESPOND, 1, 200, ['a', 1], '']", 4, "headers", "has a value that is not bytes");
+	expect_breaks("", "[RESPOND, 1, 200, [64, 'x'], '']", 4, "headers", "has a name that is neither text nor an index of the table");
+	expect_breaks("", "[RESPOND, 1, 200, ['a b', 'x'], '']", 4, "headers", "has a name that is not a token");
+	expect_breaks("", "[RESPOND, 1, 200, ['', 'x'], '']", 4, "headers", "has a name that is not a token");
+	expect_breaks("", "[RESPOND, 1, 200, ['a', 'x\r\ny: z'], '']", 4, "headers", "has a value with a control character");
+	expect_breaks("", "[RESPOND, 1, 200, [58, 'chunked'], '']", 4, "headers", "has a framing or hop-by-hop field");
+	expect_breaks("", "[RESPOND, 1, 200, ['Upgrade', 'x'], '']", 4, "headers", "has a framing or hop-by-hop field");
+	expect_breaks("", "[RESPOND, 1, 200, ['connection', 'keep-alive'], '']", 4, "headers", "has a connection field other than close");
+	expect_breaks("", "[RESPOND, 1, 200, ['content-length', '5'], 'x']", 4, "headers", "has a content-length that is not the body's");
+	expect_breaks("", "[HEAD, 1, 200, ['content-length', '5'], 6]", 5, "headers", "has a content-length that is not the body's");
+	expect_breaks("", "[HEAD, 1, 200, ['content-length', 'x'], nil]", 5, "headers", "has a content-length that is not a number");
+	expect_breaks("", "[HEAD, 1, 200, [], 9223372036854775808]", 5, "length", "is too large");
+	expect_breaks("", "[INFORM, 1, 103, ['content-length', '0']]", 8, "headers", "has a framing or hop-by-hop field");
+	expect_breaks("[HEAD, 1, 200, [], nil]", "[END, 1, ['host', 'x']]", 7, "trailers", "has a field that is not allowed in trailers");
+}
+
+static void test_data_beyond_or_short_of_the_length_ends_the_stream(void **state)
+{
+	(void)state;
+	expect_breaks("[HEAD, 1, 200, [], 3] [DATA, 1, 'ab']", "[DATA, 1, 'cd']", 6, "data", "is more than the length that was said");
+	expect_breaks("[HEAD, 1, 200, [], 3] [DATA, 1, 'ab']", "[END, 1, nil]", 7, "message",
+		      "the body is shorter than the length that was said");
+	expect_breaks("[HEAD, 1, 200, ['content-length', '3'], nil]", "[END, 1, nil]", 7, "message",
+		      "the body is shorter than the length that was said");
+}
+
+static void test_errors_beyond_what_the_link_holds_are_dropped_and_counted(void **state)
+{
+	(void)state;
+	hello_with("'max_link': 131072");
+	for (unsigned i = 0; i < 5000; i++)
+		host_says(h, "[PING, 'x']");
+	assert_true(h->link.queued <= 131072 + 65536);
+	assert_true(b->n.logs_dropped > 0);
+	assert_int_equal(b->n.errors, 5000);
+	host_says(h, "[PING, 1]"); /* answers are not talk */
+	host_listens(h);
+	for (unsigned i = 0; i < 100 && h->link.queued; i++) {
+		h->link.urgent = true;
+		h->link.out_blocked = false;
+		link_flush(&h->link);
+		host_listens(h);
+	}
+	assert_non_null(strstr(text_str(&h->heard), "[PONG, 1]"));
+	text_clear(&h->heard);
+}
+
+/* ---- the whole ---- */
+
+static void test_ping_and_stats_are_answered_with_their_tags(void **state)
+{
+	(void)state;
+	hello();
+	host_says(h, "[PING, 18446744073709551615] [STATS, 7] [DEMAND, 3]");
+	h->link.urgent = true;
+	link_flush(&h->link);
+	host_listens(h);
+	assert_memory_equal(text_str(&h->heard), "[PONG, -1]\n[FIGURES, 7, {'connections': 1, 'idle': 2, 'streams': 0, ", 60);
+	text_clear(&h->heard);
+	request(1);
+	h->link.urgent = true;
+	link_flush(&h->link);
+	host_listens(h);
+	text_clear(&h->heard);
+	host_says(h, "[STATS, 0]");
+	EXPECT_HEARD(h, "[FIGURES, 0, {'connections': 1, 'idle': 2, 'streams': 1, 'queued': 0, 'demand': 2, 'accepted': 3, 'requests': 1, "
+			"'responses': 0, 'shed': 0, 'timeouts': 0, 'rejected': 4, 'dropped': 0, 'errors': 0, 'logs_dropped': 0, 'bytes_in': 5, "
+			"'bytes_out': 6, 'link_queued': 4, 'body_queued': 0, 'read_credit': 0}]\n");
+}
+
+static void test_logs_are_messages(void **state)
+{
+	(void)state;
+	hello();
+	bridge_log(b, LOG_WARNING, "low on descriptors");
+	EXPECT_HEARD(h, "[LOG, 'warning', 'low on descriptors']\n");
+}
+
+static void test_a_drain_is_handed_on_and_drained_is_the_last_word(void **state)
+{
+	(void)state;
+	hello();
+	host_says(h, "[DRAIN, 5000] [DRAIN, 18446744073709551615] [PING, 1]");
+	EXPECT_OPS("drain 5000\ndrain 86400000\n");
+	EXPECT_HEARD(h, "[PONG, 1]\n");
+	bridge_drained(b, 3);
+	EXPECT_OPS("stop 0\n");
+	bridge_drained(b, 3);
+	host_says(h, "[PING, 1]");
+	EXPECT_HEARD(h, "[DRAINED, 3]\n");
+	EXPECT_OPS("");
+}
+
+static void test_a_signal_before_the_hello_ends_the_port(void **state)
+{
+	(void)state;
+	bridge_drain(b, 1000);
+	EXPECT_OPS("stop 0\n");
+	EXPECT_HEARD(h, "");
+}
+
+static void test_a_host_that_goes_before_the_hello_ends_the_port(void **state)
+{
+	(void)state;
+	host_closes(h);
+	EXPECT_OPS("stop 0\n");
+}
+
+static void test_when_the_host_has_gone_only_whole_answers_go_out(void **state)
+{
+	unsigned resets = 0;
+
+	(void)state;
+	hello_with("'eof_timeout': 300");
+	host_says(h, "[DEMAND, 30]");
+	for (unsigned i = 1; i <= STREAMS; i++)
+		request(i); /* ten of them wait */
+	for (unsigned i = 1; i <= 30; i += 3) {
+		char text[100];
+		snprintf(text, sizeof text, "[RESPOND, %u, 200, [], ''] [HEAD, %u, 200, [], nil]", i, i + 1);
+		host_says(h, text);
+	}
+	text_clear(&ops);
+	host_closes(h);
+	for (unsigned i = 1; i <= STREAMS; i++) {
+		assert_int_equal(streams[i].s.detached, i > 30 || i % 3 != 1);
+		resets += streams[i].s.detached;
+	}
+	assert_int_equal(resets, 30);
+	assert_int_equal(b->streams.count, 10);
+	assert_memory_equal(text_str(&ops), "drain 300\nreset ", 16);
+	text_clear(&ops);
+	host_listens(h);
+	text_clear(&h->heard);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_ready_names_what_is_in_force),
+		TEST(test_nothing_is_sent_before_the_hello),
+		TEST(test_a_wrong_hello_is_told_and_ends_the_port),
+		TEST(test_a_frame_that_is_too_long_ends_the_port),
+		TEST(test_a_request_waits_for_demand_and_spends_one),
+		TEST(test_the_head_is_told_with_all_it_has),
+		TEST(test_a_head_that_fits_no_frame_is_refused),
+		TEST(test_the_queue_is_bounded_and_presses),
+		TEST(test_without_a_queue_a_request_without_demand_is_shed),
+		TEST(test_a_request_that_waited_too_long_is_shed_and_not_told_of),
+		TEST(test_a_client_that_leaves_the_queue_is_not_told_of),
+		TEST(test_a_hangup_in_the_queue_is_told_behind_the_request),
+		TEST(test_a_stream_that_waits_cannot_be_spoken_to),
+		TEST(test_read_credit_is_additive_and_spent_by_chunk),
+		TEST(test_trailers_of_a_body_are_told),
+		TEST(test_a_discard_takes_the_credit_back),
+		TEST(test_the_largest_chunk_fits_a_frame),
+		TEST(test_respond_is_head_data_and_end),
+		TEST(test_a_streamed_response),
+		TEST(test_a_head_takes_its_length_from_its_fields),
+		TEST(test_a_response_without_a_body_takes_any_length_and_drops_data),
+		TEST(test_window_is_spent_to_the_byte_and_granted_anew_by_room),
+		TEST(test_respond_spends_the_window_too),
+		TEST(test_the_report_says_what_it_was),
+		TEST(test_a_handler_that_says_nothing_is_timed_out),
+		TEST(test_time_in_the_queue_is_not_the_handlers),
+		TEST(test_each_end_is_told_once_with_its_reason),
+		TEST(test_messages_for_streams_that_are_over_are_dropped_and_counted),
+		TEST(test_an_abort_is_gone_and_frees_what_it_held),
+		TEST(test_a_stream_that_finds_no_memory_is_cut),
+		TEST(test_what_cannot_be_read_is_told_and_ignored),
+		TEST(test_a_payload_that_is_no_msgpack_loses_the_rest_of_its_frame),
+		TEST(test_numbers_out_of_range_are_ignored),
+		TEST(test_streams_that_were_never_given_out_are_told),
+		TEST(test_messages_that_the_state_does_not_allow_end_the_stream),
+		TEST(test_responses_that_must_not_be_said_end_the_stream),
+		TEST(test_data_beyond_or_short_of_the_length_ends_the_stream),
+		TEST(test_errors_beyond_what_the_link_holds_are_dropped_and_counted),
+		TEST(test_ping_and_stats_are_answered_with_their_tags),
+		TEST(test_logs_are_messages),
+		TEST(test_a_drain_is_handed_on_and_drained_is_the_last_word),
+		TEST(test_a_signal_before_the_hello_ends_the_port),
+		TEST(test_a_host_that_goes_before_the_hello_ends_the_port),
+		TEST(test_when_the_host_has_gone_only_whole_answers_go_out),
+	};
+
+	return cmocka_run_group_tests_name("bridge", tests, NULL, NULL);
+}

@@ -1,0 +1,63 @@
+/* An HTTP/1 session between a client that is text, and a host that is text: a fake owner, a sink that writes down what it hears. */
+#ifndef SPARX_TEST_H1_FIXTURE_H
+#define SPARX_TEST_H1_FIXTURE_H
+
+#include "proto/session.h"
+#include "support.h"
+
+enum { FIXTURE_STREAMS = 64 };
+
+struct h1_fixture {
+	struct config config;
+	struct session_env env;
+	struct session_owner owner;
+	struct stream_sink sink;
+	uint64_t now, now_us;
+	struct session *session;
+	struct buf tail; /* what the session did not use */
+	bool eof;
+	bool auto_read;  /* every body is read as it comes */
+	struct stream *streams[FIXTURE_STREAMS]; /* NULL: over */
+	unsigned count;                          /* of all requests; the first is number 1 */
+	int last_body;                           /* the stream whose body was the last event: pieces are joined */
+	struct text events, wire;
+};
+
+void fixture_start(struct h1_fixture *f);
+/* Ends the session, if it is not over, and frees all. */
+void fixture_end(struct h1_fixture *f);
+
+/* The client sends this, or (NULL) closes its side. What the session leaves is offered again with what comes later. */
+void client_sends(struct h1_fixture *f, const char *text);
+void client_sends_bytes(struct h1_fixture *f, const void *bytes, size_t n);
+/* What is kept is offered again, as conn does when something was written. */
+void offer_again(struct h1_fixture *f);
+/* The socket takes all, or at most n bytes at a time, or n bytes and no more. */
+void socket_takes_all(struct h1_fixture *f);
+void socket_takes(struct h1_fixture *f, size_t n);
+
+struct session_wants wants(struct h1_fixture *f);
+/* The clock goes to the session's deadline, which is so many ms away, and the session is told. */
+void expect_deadline_at(struct h1_fixture *f, uint64_t ms, const char *file, int line);
+#define EXPECT_DEADLINE(f, ms) expect_deadline_at(f, ms, __FILE__, __LINE__)
+void pass_time(struct h1_fixture *f, uint64_t ms);
+
+/* The host, as the bridge would do it. Fields: "name: value\n" each. length: -1 for unknown. */
+void host_head(struct h1_fixture *f, unsigned id, unsigned status, const char *fields, int64_t length);
+void host_data(struct h1_fixture *f, unsigned id, const char *data);
+void host_end(struct h1_fixture *f, unsigned id, const char *trailers);
+void host_responds(struct h1_fixture *f, unsigned id, unsigned status, const char *body);
+void host_informs(struct h1_fixture *f, unsigned id, unsigned status, const char *fields);
+void host_reads(struct h1_fixture *f, unsigned id, unsigned chunks, unsigned max);
+void host_discards(struct h1_fixture *f, unsigned id);
+void host_resets(struct h1_fixture *f, unsigned id, unsigned status, unsigned retry_after);
+
+#define EXPECT_EVENTS(f, wanted) EXPECT_TEXT(&(f)->events, wanted)
+/* Takes all that is to be written, and compares. */
+#define EXPECT_WIRE(f, wanted)                                                                                                  \
+	do {                                                                                                                    \
+		socket_takes_all(f);                                                                                            \
+		EXPECT_TEXT(&(f)->wire, wanted);                                                                                \
+	} while (0)
+
+#endif

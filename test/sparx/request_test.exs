@@ -1,0 +1,63 @@
+defmodule Sparx.RequestTest do
+  use ExUnit.Case, async: true
+
+  alias Sparx.{Frame, Golden, Request}
+
+  defp golden(name) do
+    {:ok, [{:request, id, head}]} = Frame.decode_all(Golden.payload(name))
+    Request.decode(id, head, self(), nil)
+  end
+
+  test "the most common shape" do
+    request = golden("request_get")
+
+    assert %{
+             id: 1,
+             method: "GET",
+             path: "/",
+             query: nil,
+             target: nil,
+             scheme: :http,
+             authority: "localhost:4000"
+           } = request
+
+    assert %{version: :"HTTP/1.1", body: nil, waited: 0, listener: 0, flags: 0} = request
+    assert request.owner == self()
+    assert Request.peer(request) == {{127, 0, 0, 1}, 50_000}
+    assert Request.headers(request) == [{"host", "localhost:4000"}, {"user-agent", "curl/8"}, {"x-own", "1"}]
+    assert Request.header(request, "x-own") == "1"
+    assert Request.header(request, "none", "default") == "default"
+    refute Request.takes_trailers?(request) or Request.expects_continue?(request)
+  end
+
+  test "a body, a query, flags, IPv6" do
+    request = golden("request_post")
+    assert %{id: 300, method: "POST", path: "/a%20b", query: "c=d", body: 1_000_000, waited: 70_000} = request
+    assert Request.peer(request) == {{0, 0, 0, 0, 0, 0, 0, 1}, 50_000}
+    assert Request.takes_trailers?(request) and Request.expects_continue?(request)
+  end
+
+  test "HTTP/1.0, a method of its own, an absolute target, a body of unknown length, a unix socket" do
+    request = golden("request_own_method")
+
+    assert %{method: "PURGE", version: :"HTTP/1.0", authority: nil, target: "http://h/x", body: :unknown} =
+             request
+
+    assert %{listener: 1} = request
+    assert Request.peer(request) == :local
+  end
+
+  test "many fields, and values that are no UTF-8" do
+    request = golden("request_wide")
+    assert request.id == 9_007_199_254_740_991
+    headers = Request.headers(request)
+    assert length(headers) == 20
+    assert {"x-name-19", <<"value ", 0xFF, " 19">>} in headers
+  end
+
+  test "inspect shows what people look for" do
+    text = inspect(golden("request_get"))
+    assert text =~ ~s(method: "GET")
+    refute text =~ "link:"
+  end
+end
