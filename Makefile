@@ -11,7 +11,7 @@ WHAT ?=
 
 help:
 	@echo 'make run       build, and serve a page at http://localhost:4000 (PORT=5000, ARGS="examples/hello_world.exs")'
-	@echo 'make test      build, and run all tests: the C tests, the conformance corpus, the Elixir tests'
+	@echo 'make test      build, and run all tests: the C tests, then the Elixir tests and the conformance corpus'
 	@echo 'make build     build sparx_port and the Elixir code'
 	@echo 'make check     formatting, static analysis, which part includes which, compiler warnings'
 	@echo 'make format    format the C and the Elixir code, and write the tables of options in the documents'
@@ -31,7 +31,6 @@ test:
 	@mix compile
 	@failed=; \
 	$(MAKE) --no-print-directory -j$$(nproc) -C port test || failed=1; \
-	test/conformance/run || failed=1; \
 	mix test || failed=1; \
 	[ -z "$$failed" ]
 

@@ -122,22 +122,17 @@ defmodule Sparx.Frame do
   ignored, and a message of a kind that is not known is `{:unknown, kind}`, as PROTOCOL.md, section 2, asks.
   """
   @spec decode(binary) :: {:ok, message, rest :: binary} | {:error, reason}
-  # REQUEST and DONE are a request's price: one clause for each width of the stream's number.
+  # REQUEST and DONE are a request's price: a clause for each width of the stream's number and of the head's size.
   for {prefix, bits} <- [{<<0xCE>>, 32}, {<<0xCD>>, 16}, {<<0xCC>>, 8}, {<<>>, 8}, {<<0xCF>>, 64}],
       small = prefix == <<>> do
-    def decode(
-          <<0x93, 65, unquote(prefix), stream::unquote(bits), 0xC5, size::16, head::binary-size(size),
-            rest::binary>>
-        )
-        when not unquote(small) or stream < 0x80,
-        do: {:ok, {:request, stream, head}, rest}
-
-    def decode(
-          <<0x93, 65, unquote(prefix), stream::unquote(bits), 0xC4, size, head::binary-size(size),
-            rest::binary>>
-        )
-        when not unquote(small) or stream < 0x80,
-        do: {:ok, {:request, stream, head}, rest}
+    for {type, size_bits} <- [{0xC6, 32}, {0xC5, 16}, {0xC4, 8}] do
+      def decode(
+            <<0x93, 65, unquote(prefix), stream::unquote(bits), unquote(type), size::unquote(size_bits),
+              head::binary-size(size), rest::binary>>
+          )
+          when not unquote(small) or stream < 0x80,
+          do: {:ok, {:request, stream, head}, rest}
+    end
 
     def decode(<<0x93, 69, unquote(prefix), stream::unquote(bits), 0xC0, rest::binary>>)
         when not unquote(small) or stream < 0x80,

@@ -19,7 +19,7 @@ defmodule Sparx.Link do
   @type t :: %__MODULE__{
           server: pid,
           port: port | pid,
-          table: :ets.table(),
+          table: :ets.table() | nil,
           window: pos_integer,
           write_timeout: pos_integer
         }
@@ -58,6 +58,17 @@ defmodule Sparx.Link do
   catch
     :exit, {:timeout, _} -> {:error, :timeout}
     :exit, _ -> {:error, :closed}
+  end
+
+  @doc "Asks the server for the link to a port program of its; one that has ended is closed to all."
+  @spec fetch(pid, port | pid) :: t
+  def fetch(server, port) do
+    case GenServer.call(server, :link, :infinity) do
+      %{port: ^port} = link -> link
+      link -> %{link | port: port, table: nil}
+    end
+  catch
+    :exit, _has_ended -> exit(:shutdown)
   end
 
   @doc "Tells the server something about a stream."

@@ -111,12 +111,26 @@ defmodule Sparx.Request do
         owner,
         link
       )
-      when method < 0x80,
-      do:
-        build(
-          [version, method, scheme, authority, path, nil, nil, nil, flags, peer, peer_port, listener, waited],
-          %__MODULE__{id: id, owner: owner, link: link, head: headers}
-        )
+      when method < 0x80 do
+    %__MODULE__{
+      id: id,
+      method: method(method),
+      path: path,
+      query: nil,
+      target: nil,
+      scheme: scheme(scheme),
+      authority: authority,
+      version: version(version),
+      body: nil,
+      waited: waited,
+      owner: owner,
+      link: link,
+      flags: flags,
+      address: {peer, peer_port},
+      listener: listener,
+      head: headers
+    }
+  end
 
   def decode(id, <<type, rest::binary>>, owner, link) do
     {fields, headers} = take_fields(13, skip_size(type, rest))

@@ -241,6 +241,10 @@ defmodule Sparx.Response do
     end
   end
 
+  @doc false
+  # Nothing was answered by the calling process.
+  def forget, do: Process.delete(@mark)
+
   defp answered(id), do: progress(id) != :no
 
   defp mark(request, mark) do

@@ -110,6 +110,18 @@ defmodule Sparx.Server do
   @impl GenServer
   def handle_info({port, {:data, payload}}, %{port: port} = state), do: noreply(Inbox.deliver(payload, state))
 
+  # A worker that is idle again, which comes with each request: one change of the state.
+  def handle_info({:"$gen_producer", {pid, tag}, {:ask, count}}, %{waiting: %{count: 0}, held: held} = state)
+      when held < @most_held do
+    case Demand.ask(state.demand, tag, count, 0) do
+      {:ok, grant, demand} ->
+        {:noreply, %{state | demand: demand, grant: state.grant + grant, held: held + 1}, 0}
+
+      {:error, reason} ->
+        noreply(Consumers.refuse(pid, tag, reason, state))
+    end
+  end
+
   def handle_info({:"$gen_producer", {pid, tag}, message}, state),
     do: noreply(Consumers.message(message, pid, tag, state))
 
@@ -131,6 +143,9 @@ defmodule Sparx.Server do
   end
 
   def handle_call({:stream, _former_port, _id, _question}, _from, state), do: reply({:error, :closed}, state)
+
+  # The link to the port program that is up now. While there is none, requests of it are not in work either.
+  def handle_call(:link, _from, state), do: reply(state.link, state)
 
   def handle_call(:info, _from, %{port: nil} = state), do: reply(describe(state, nil), state)
 

@@ -32,6 +32,7 @@ defmodule Sparx.Worker do
       tag: tag,
       handler: handler,
       ask: {:"$gen_producer", {self(), tag}, {:ask, 1}},
+      link: nil,
       kept: Process.get()
     }
 
@@ -45,8 +46,9 @@ defmodule Sparx.Worker do
 
   defp loop(%{tag: tag} = state) do
     receive do
-      {:"$gen_consumer", {_server, ^tag}, [{id, link, head}]} ->
-        work(id, link, head, state)
+      {:"$gen_consumer", {_server, ^tag}, [{id, port, head}]} ->
+        state = linked(port, state)
+        work(id, head, state)
         clean(state)
 
       {:"$gen_consumer", {_server, ^tag}, {:cancel, _reason}} ->
@@ -60,10 +62,14 @@ defmodule Sparx.Worker do
     end
   end
 
+  # The link changes with the port program. One that has ended meanwhile leaves a request that nobody waits for.
+  defp linked(port, %{link: %{port: port}} = state), do: state
+  defp linked(port, state), do: %{state | link: Link.fetch(state.server, port)}
+
   # ── one request ────────────────────────────────────────────────────────────────────────────────────
 
-  defp work(id, link, head, state) do
-    request = Request.decode(id, head, self(), link)
+  defp work(id, head, state) do
+    request = Request.decode(id, head, self(), state.link)
 
     try do
       state.handler.(request)
@@ -106,15 +112,20 @@ defmodule Sparx.Worker do
 
   # ── between two requests ───────────────────────────────────────────────────────────────────────────
 
-  defp clean(state) do
-    :erlang.erase()
-    Enum.each(state.kept, fn {key, value} -> Process.put(key, value) end)
+  defp clean(%{kept: kept} = state) do
+    Response.forget()
+    if Process.get() != kept, do: restore(kept)
 
     case :erlang.process_info(self(), [:links, :monitors, :trap_exit]) do
       [links: [_pool], monitors: [_server], trap_exit: false] -> forget(state)
       [links: links, monitors: [_server], trap_exit: false] -> unlink(links, state)
       _what_only_the_handler_can_undo -> exit(:shutdown)
     end
+  end
+
+  defp restore(kept) do
+    :erlang.erase()
+    Enum.each(kept, fn {key, value} -> Process.put(key, value) end)
   end
 
   defp unlink(links, state) do

@@ -348,7 +348,7 @@ static void on_room(void *ctx, struct stream *s, uint64_t bytes)
 	s->room += bytes;
 	s->room_total += bytes;
 	b->n.body_queued -= bytes;
-	if (s->response == RESPONSE_ENDED || s->room < b->config->window / 4)
+	if (s->response == RESPONSE_ENDED || s->room < b->config->window / 2)
 		return;
 	at = begin(b, MSG_ROOM, 2 * MP_MAX_UINT);
 	if (!at)
@@ -739,7 +739,9 @@ static void take_abort(struct bridge *b, const struct message *m)
 {
 	struct stream *s = find(b, m);
 
-	if (s && in_range(b, m, 1, 400, 599))
+	if (!s || !in_range(b, m, 1, 400, 599))
+		return;
+	if (s->response != RESPONSE_ENDED) /* who answered whole has not failed its client */
 		end_stream(b, s, (unsigned)m->field[1].u, END_ABORTED);
 }
 

@@ -13,7 +13,7 @@
 #include "server/server.h"
 #include "version.h"
 
-enum { EXIT_USAGE = 1, EXIT_SYSTEM = 5, PIPE_SIZE = 1 << 20, MALLOC_SLACK = 1 << 20, GOODBYE_MS = 1000 };
+enum { EXIT_USAGE = 1, EXIT_SYSTEM = 5, PIPE_SIZE = 1 << 18, MALLOC_SLACK = 1 << 20, GOODBYE_MS = 1000 };
 
 struct port {
 	struct config config;

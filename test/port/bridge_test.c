@@ -13,8 +13,8 @@ struct fake_stream {
 static struct host host, *const h = &host;
 static struct bridge bridge, *const b = &bridge;
 static struct config config;
-static struct text ops;      /* what was ordered: of streams, and of the server */
-static bool out_of_memory;   /* the next operations fail */
+static struct text ops;    /* what was ordered: of streams, and of the server */
+static bool out_of_memory; /* the next operations fail */
 static bool listen_fails;
 static struct fake_stream streams[STREAMS + 1];
 static struct field fields[2];
@@ -46,7 +46,8 @@ static bool op_send_info(struct stream *s, unsigned status, const struct field *
 
 static bool op_send_head(struct stream *s, const struct response_head *head)
 {
-	text_add(&ops, "head %u %u length=%lld%s", number_of(s), head->status, (long long)head->length, head->close ? " close" : "");
+	text_add(&ops, "head %u %u length=%lld%s", number_of(s), head->status, (long long)head->length,
+		 head->close ? " close" : "");
 	add_fields(head->fields, head->field_count);
 	return !out_of_memory;
 }
@@ -83,7 +84,8 @@ static void op_reset(struct stream *s, unsigned status, unsigned retry_after)
 	text_add(&ops, retry_after ? " retry %u\n" : "\n", retry_after);
 }
 
-static const struct stream_ops stream_ops = {op_send_info, op_send_head, op_send_data, op_send_end, op_consume, op_discard, op_reset};
+static const struct stream_ops stream_ops = {op_send_info, op_send_head, op_send_data, op_send_end,
+					     op_consume,   op_discard,   op_reset};
 
 static bool control_listen(void *ctx, struct config_fault *fault)
 {
@@ -118,7 +120,8 @@ static void control_stop(void *ctx, int status)
 static void control_stats(void *ctx, struct control_figures *figures)
 {
 	(void)ctx;
-	*figures = (struct control_figures){.connections = 1, .idle = 2, .accepted = 3, .rejected = 4, .bytes_in = 5, .bytes_out = 6};
+	*figures = (struct control_figures){
+		.connections = 1, .idle = 2, .accepted = 3, .rejected = 4, .bytes_in = 5, .bytes_out = 6};
 }
 
 static void control_pressure(void *ctx, bool on)
@@ -290,12 +293,14 @@ static void body(struct stream *s, const char *data)
 static void test_ready_names_what_is_in_force(void **state)
 {
 	(void)state;
-	host_says(h, "[HELLO, 1, {'listeners': [{'address': '::1'}, {'address': '::2'}], 'window': 5000, 'max_frame': 80000, 'max_link': 200000}]");
+	host_says(h, "[HELLO, 1, {'listeners': [{'address': '::1'}, {'address': '::2'}], 'window': 5000, 'max_frame': 80000, "
+		     "'max_link': 200000}]");
 	host_listens(h);
 	h->link.urgent = true;
 	link_flush(&h->link);
 	host_listens(h);
-	assert_non_null(strstr(text_str(&h->heard), "'listeners': [{'address': '10.0.0.0', 'port': 4000}, {'address': '10.0.0.1', 'port': 4001}]"));
+	assert_non_null(strstr(text_str(&h->heard),
+			       "'listeners': [{'address': '10.0.0.0', 'port': 4000}, {'address': '10.0.0.1', 'port': 4001}]"));
 	assert_non_null(strstr(text_str(&h->heard), "'limits': {'window': 5000, 'max_frame': 80000, 'max_link': 200000, "));
 	assert_non_null(strstr(text_str(&h->heard), "'eof_timeout': 500"));
 	assert_non_null(strstr(text_str(&h->heard), "'max_frame': 80000, 'sandbox': "));
@@ -330,7 +335,8 @@ static void test_a_wrong_hello_is_told_and_ends_the_port(void **state)
 {
 	(void)state;
 	expect_hello_fails("[HELLO, 2, {}]", "[ERROR, 0, nil, 'version', 'must be 1', 'exit']\n", "stop 2\n");
-	expect_hello_fails("[HELLO, 1, {}]", "[ERROR, 0, nil, 'listeners', 'must name at least one listener', 'exit']\n", "stop 2\n");
+	expect_hello_fails("[HELLO, 1, {}]", "[ERROR, 0, nil, 'listeners', 'must name at least one listener', 'exit']\n",
+			   "stop 2\n");
 	expect_hello_fails("[HELLO, 1, {'windo': 5}]", "[ERROR, 0, nil, 'windo', 'is unknown', 'exit']\n", "stop 2\n");
 	expect_hello_fails("[HELLO, 1, {'listeners': [{'address': '::1'}]}]", "[ERROR, 0, nil, 'listeners', 'is taken', 'exit']\n",
 			   "listen\nstop 3\n");
@@ -391,8 +397,10 @@ static void test_the_head_is_told_with_all_it_has(void **state)
 	request_with(1, head);
 	h->loop.now_us += 12345;
 	host_says(h, "[DEMAND, 1]");
-	EXPECT_HEARD(h, "[REQUEST, 1, <[10, 'PURGE', 1, nil, '/a', '', 'https://h/a?', 70000, 3, b'\\x7f\\x00\\x00\\x01', 50000, 0, 12345, "
-			"[25, b'h:1', 'x-own', b'\\xff']]>]\n");
+	EXPECT_HEARD(
+		h,
+		"[REQUEST, 1, <[10, 'PURGE', 1, nil, '/a', '', 'https://h/a?', 70000, 3, b'\\x7f\\x00\\x00\\x01', 50000, 0, 12345, "
+		"[25, b'h:1', 'x-own', b'\\xff']]>]\n");
 }
 
 static void test_a_head_that_fits_no_frame_is_refused(void **state)
@@ -595,7 +603,8 @@ static void test_a_streamed_response(void **state)
 	(void)state;
 	host_says(h, "[INFORM, 1, 103, ['link', 'x']] [HEAD, 1, 200, ['connection', 'close'], nil] [DATA, 1, 'Hel'] [DATA, 1, '']"
 		     "[DATA, 1, 'lo'] [END, 1, ['x-sum', '1']]");
-	EXPECT_OPS("info 1 103 link=x\nhead 1 200 length=-1 close connection=close\ndata 1 Hel\ndata 1 \ndata 1 lo\nend 1 x-sum=1\n");
+	EXPECT_OPS(
+		"info 1 103 link=x\nhead 1 200 length=-1 close connection=close\ndata 1 Hel\ndata 1 \ndata 1 lo\nend 1 x-sum=1\n");
 	room(s, 5);
 	done(s);
 	EXPECT_HEARD(h, "[DONE, 1, nil]\n");
@@ -747,8 +756,10 @@ static void test_each_end_is_told_once_with_its_reason(void **state)
 		struct stream *s = request(i + 1);
 		stream_detach(s);
 		b->sink.on_reset(b, s, (enum stream_end)i);
-		snprintf(wanted, sizeof wanted, "[REQUEST, %u, <[11, 0, 0, 'h', '/', nil, nil, nil, 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, 0, []]>]\n"
-			 "[GONE, %u, '%s']\n", i + 1, i + 1, reasons[i]);
+		snprintf(wanted, sizeof wanted,
+			 "[REQUEST, %u, <[11, 0, 0, 'h', '/', nil, nil, nil, 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, 0, []]>]\n"
+			 "[GONE, %u, '%s']\n",
+			 i + 1, i + 1, reasons[i]);
 		EXPECT_HEARD(h, wanted);
 	}
 }
@@ -824,7 +835,8 @@ static void test_numbers_out_of_range_are_ignored(void **state)
 {
 	(void)state;
 	serving(post);
-	host_says(h, "[DEMAND, 0] [READ, 1, 0, 5] [READ, 1, 5, 0] [ABORT, 1, 399] [ABORT, 1, 600] [INFORM, 1, 99, []] [INFORM, 1, 200, []]");
+	host_says(h, "[DEMAND, 0] [READ, 1, 0, 5] [READ, 1, 5, 0] [ABORT, 1, 399] [ABORT, 1, 600] [INFORM, 1, 99, []] [INFORM, 1, "
+		     "200, []]");
 	EXPECT_HEARD(h, "[ERROR, 1, nil, 'count', 'must be 1 to 4294967295', 'ignored']\n"
 			"[ERROR, 2, 1, 'chunks', 'must be 1 to 4294967295', 'ignored']\n"
 			"[ERROR, 2, 1, 'max', 'must be 1 to 4294967295', 'ignored']\n"
@@ -893,25 +905,32 @@ static void test_responses_that_must_not_be_said_end_the_stream(void **state)
 	expect_breaks("", "[INFORM, 1, 101, []]", 8, "headers", "must have a status of 100 to 199, and not 101");
 	expect_breaks("", "[RESPOND, 1, 200, ['a'], '']", 4, "headers", "must be an array of names and values");
 	expect_breaks("", "[RESPOND, 1, 200, ['a', 1], '']", 4, "headers", "has a value that is not bytes");
-	expect_breaks("", "[RESPOND, 1, 200, [64, 'x'], '']", 4, "headers", "has a name that is neither text nor an index of the table");
+	expect_breaks("", "[RESPOND, 1, 200, [64, 'x'], '']", 4, "headers",
+		      "has a name that is neither text nor an index of the table");
 	expect_breaks("", "[RESPOND, 1, 200, ['a b', 'x'], '']", 4, "headers", "has a name that is not a token");
 	expect_breaks("", "[RESPOND, 1, 200, ['', 'x'], '']", 4, "headers", "has a name that is not a token");
 	expect_breaks("", "[RESPOND, 1, 200, ['a', 'x\r\ny: z'], '']", 4, "headers", "has a value with a control character");
 	expect_breaks("", "[RESPOND, 1, 200, [58, 'chunked'], '']", 4, "headers", "has a framing or hop-by-hop field");
 	expect_breaks("", "[RESPOND, 1, 200, ['Upgrade', 'x'], '']", 4, "headers", "has a framing or hop-by-hop field");
-	expect_breaks("", "[RESPOND, 1, 200, ['connection', 'keep-alive'], '']", 4, "headers", "has a connection field other than close");
-	expect_breaks("", "[RESPOND, 1, 200, ['content-length', '5'], 'x']", 4, "headers", "has a content-length that is not the body's");
-	expect_breaks("", "[HEAD, 1, 200, ['content-length', '5'], 6]", 5, "headers", "has a content-length that is not the body's");
-	expect_breaks("", "[HEAD, 1, 200, ['content-length', 'x'], nil]", 5, "headers", "has a content-length that is not a number");
+	expect_breaks("", "[RESPOND, 1, 200, ['connection', 'keep-alive'], '']", 4, "headers",
+		      "has a connection field other than close");
+	expect_breaks("", "[RESPOND, 1, 200, ['content-length', '5'], 'x']", 4, "headers",
+		      "has a content-length that is not the body's");
+	expect_breaks("", "[HEAD, 1, 200, ['content-length', '5'], 6]", 5, "headers",
+		      "has a content-length that is not the body's");
+	expect_breaks("", "[HEAD, 1, 200, ['content-length', 'x'], nil]", 5, "headers",
+		      "has a content-length that is not a number");
 	expect_breaks("", "[HEAD, 1, 200, [], 9223372036854775808]", 5, "length", "is too large");
 	expect_breaks("", "[INFORM, 1, 103, ['content-length', '0']]", 8, "headers", "has a framing or hop-by-hop field");
-	expect_breaks("[HEAD, 1, 200, [], nil]", "[END, 1, ['host', 'x']]", 7, "trailers", "has a field that is not allowed in trailers");
+	expect_breaks("[HEAD, 1, 200, [], nil]", "[END, 1, ['host', 'x']]", 7, "trailers",
+		      "has a field that is not allowed in trailers");
 }
 
 static void test_data_beyond_or_short_of_the_length_ends_the_stream(void **state)
 {
 	(void)state;
-	expect_breaks("[HEAD, 1, 200, [], 3] [DATA, 1, 'ab']", "[DATA, 1, 'cd']", 6, "data", "is more than the length that was said");
+	expect_breaks("[HEAD, 1, 200, [], 3] [DATA, 1, 'ab']", "[DATA, 1, 'cd']", 6, "data",
+		      "is more than the length that was said");
 	expect_breaks("[HEAD, 1, 200, [], 3] [DATA, 1, 'ab']", "[END, 1, nil]", 7, "message",
 		      "the body is shorter than the length that was said");
 	expect_breaks("[HEAD, 1, 200, ['content-length', '3'], nil]", "[END, 1, nil]", 7, "message",
@@ -957,9 +976,12 @@ static void test_ping_and_stats_are_answered_with_their_tags(void **state)
 	host_listens(h);
 	text_clear(&h->heard);
 	host_says(h, "[STATS, 0]");
-	EXPECT_HEARD(h, "[FIGURES, 0, {'connections': 1, 'idle': 2, 'streams': 1, 'queued': 0, 'demand': 2, 'accepted': 3, 'requests': 1, "
-			"'responses': 0, 'shed': 0, 'timeouts': 0, 'rejected': 4, 'dropped': 0, 'errors': 0, 'logs_dropped': 0, 'bytes_in': 5, "
-			"'bytes_out': 6, 'link_queued': 4, 'body_queued': 0, 'read_credit': 0}]\n");
+	EXPECT_HEARD(
+		h,
+		"[FIGURES, 0, {'connections': 1, 'idle': 2, 'streams': 1, 'queued': 0, 'demand': 2, 'accepted': 3, 'requests': 1, "
+		"'responses': 0, 'shed': 0, 'timeouts': 0, 'rejected': 4, 'dropped': 0, 'errors': 0, 'logs_dropped': 0, "
+		"'bytes_in': 5, "
+		"'bytes_out': 6, 'link_queued': 4, 'body_queued': 0, 'read_credit': 0}]\n");
 }
 
 static void test_logs_are_messages(void **state)

@@ -28,8 +28,11 @@ static bool accepts(const char *name, uint64_t value)
 	char text[300];
 	bool line = strcmp(name, "max_header_block") == 0, window = strcmp(name, "window") == 0;
 
-	snprintf(text, sizeof text, "{'listeners': [{'address': '::1', 'port': 0}], '%s': %llu %s %s}", name, (unsigned long long)value,
-		 line ? ", 'max_request_line': 64, 'max_header_line': 64" : window ? ", 'max_frame': 67108864" : "",
+	snprintf(text, sizeof text, "{'listeners': [{'address': '::1', 'port': 0}], '%s': %llu %s %s}", name,
+		 (unsigned long long)value,
+		 line     ? ", 'max_request_line': 64, 'max_header_line': 64"
+		 : window ? ", 'max_frame': 67108864"
+			  : "",
 		 strcmp(name, "max_frame") == 0 ? ", 'window': 4096" : "");
 	return read_options(text) == NULL;
 }
@@ -134,8 +137,9 @@ static void test_server_and_report_are_taken(void **state)
 static void test_listeners_are_taken_in_their_order(void **state)
 {
 	(void)state;
-	assert_null(read_options("{'listeners': [{'address': '::', 'port': 65535, 'backlog': 65535, 'reuse_port': true, 'ipv6_only': true},"
-				 " {'port': 1, 'address': '0.0.0.0', 'backlog': 1}]}"));
+	assert_null(read_options(
+		"{'listeners': [{'address': '::', 'port': 65535, 'backlog': 65535, 'reuse_port': true, 'ipv6_only': true},"
+		" {'port': 1, 'address': '0.0.0.0', 'backlog': 1}]}"));
 	assert_int_equal(config.listener_count, 2);
 	assert_int_equal(config.listeners[0].port, 65535);
 	assert_int_equal(config.listeners[0].backlog, 65535);

@@ -16,7 +16,7 @@ struct h1_fixture {
 	struct session *session;
 	struct buf tail; /* what the session did not use */
 	bool eof;
-	bool auto_read;  /* every body is read as it comes */
+	bool auto_read;                          /* every body is read as it comes */
 	struct stream *streams[FIXTURE_STREAMS]; /* NULL: over */
 	unsigned count;                          /* of all requests; the first is number 1 */
 	int last_body;                           /* the stream whose body was the last event: pieces are joined */
@@ -54,10 +54,10 @@ void host_resets(struct h1_fixture *f, unsigned id, unsigned status, unsigned re
 
 #define EXPECT_EVENTS(f, wanted) EXPECT_TEXT(&(f)->events, wanted)
 /* Takes all that is to be written, and compares. */
-#define EXPECT_WIRE(f, wanted)                                                                                                  \
-	do {                                                                                                                    \
-		socket_takes_all(f);                                                                                            \
-		EXPECT_TEXT(&(f)->wire, wanted);                                                                                \
+#define EXPECT_WIRE(f, wanted) \
+	do { \
+		socket_takes_all(f); \
+		EXPECT_TEXT(&(f)->wire, wanted); \
 	} while (0)
 
 #endif

@@ -140,11 +140,12 @@ static void test_invalid_lines_are_refused(void **state)
 
 static void test_authorities(void **state)
 {
-	static const char *const valid[] = {"a",      "a.b",     "127.0.0.1", "a:0",     "a:65535",    "a:",         "[::]",
-					    "[::1]:", "[::1]:8", "a_b~c-d",   "!$&'()*", "%41%5a%ff", "[::ffff:1.2.3.4]"};
-	static const char *const invalid[] = {"",    ":",     ":80",   "a:b",    "a:65536", "a:99999999999", "a b",    "a/b",  "a?b", "a#b", "a@b",
-					      "[",   "[]",    "[:]",   "[::",    "::1",     "[::1]80",       "[::1]a", "a:1:2", "%",   "%4",  "%4g",
-					      "a\"", "<a>",   "[%31::]"};
+	static const char *const valid[] = {"a",       "a.b",       "127.0.0.1",       "a:0",     "a:65535",
+					    "a:",      "[::]",      "[::1]:",          "[::1]:8", "a_b~c-d",
+					    "!$&'()*", "%41%5a%ff", "[::ffff:1.2.3.4]"};
+	static const char *const invalid[] = {
+		"",    ":",   ":80", "a:b",     "a:65536", "a:99999999999", "a b", "a/b", "a?b", "a#b", "a@b", "[",      "[]",
+		"[:]", "[::", "::1", "[::1]80", "[::1]a",  "a:1:2",         "%",   "%4",  "%4g", "a\"", "<a>", "[%31::]"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof valid / sizeof *valid; i++)

@@ -36,8 +36,8 @@ static void read_head(struct text *got, const char *bytes, size_t len, size_t cu
 		if (result == H1_BAD || (result == H1_DONE && !h1_examine(p, copy, fields, &head, &facts))) {
 			text_add(got, "%u", p->status);
 		} else if (result == H1_DONE) {
-			text_add(got, "%u at %zu body=%lld flags=%u%s%s host=", head.version, len - p->head_len, (long long)head.body,
-				 head.flags, facts.close ? " close" : "", facts.keep_alive ? " keep" : "");
+			text_add(got, "%u at %zu body=%lld flags=%u%s%s host=", head.version, len - p->head_len,
+				 (long long)head.body, head.flags, facts.close ? " close" : "", facts.keep_alive ? " keep" : "");
 			text_add_bytes(got, head.authority.at, head.authority.len);
 			for (unsigned i = 0; i < head.field_count; i++) {
 				text_add(got, "; %d ", head.fields[i].index);
@@ -100,7 +100,8 @@ static void test_heads_give_the_same_wherever_they_are_cut(void **state)
 	expect_head(HEAD_OF("Expect: 100-Continue\r\nContent-Length: 1\r\n"),
 		    "11 at 0 body=1 flags=2 host=h; 25 host=h; 21 expect=100-Continue; 14 content-length=1");
 	expect_head(HEAD_OF("Expect: 100-continue\r\n"), EMPTY "; 21 expect=100-continue"); /* nothing to wait for */
-	expect_head(HEAD_OF("Upgrade: websocket\r\nConnection: upgrade\r\n"), EMPTY "; 59 upgrade=websocket; 10 connection=upgrade");
+	expect_head(HEAD_OF("Upgrade: websocket\r\nConnection: upgrade\r\n"),
+		    EMPTY "; 59 upgrade=websocket; 10 connection=upgrade");
 	expect_head(LINE "hOsT:\r\n\r\n", "11 at 0 body=-2 flags=0 host=; 25 host=");
 	expect_head("GET http://H/ HTTP/1.1\r\nHost: h\r\n\r\n", "11 at 0 body=-2 flags=0 host=H; 25 host=h");
 	expect_head("GET / HTTP/1.0\r\n\r\n", "10 at 0 body=-2 flags=0 host=");
@@ -180,7 +181,9 @@ static void test_ambiguous_framing_is_refused_wherever_it_is_cut(void **state)
 	expect_head(HEAD_OF("Transfer-Encoding: chunked, gzip\r\n"), "400");
 	expect_head(HEAD_OF("Transfer-Encoding: \"chunked\"\r\n"), "400");
 	expect_head(HEAD_OF("Transfer-Encoding: chunked;a=b\r\n"), "400");
-	expect_head(HEAD_OF("Transfer-Encoding: \x0b" "chunked\r\n"), "400");
+	expect_head(HEAD_OF("Transfer-Encoding: \x0b"
+			    "chunked\r\n"),
+		    "400");
 	expect_head(HEAD_OF("Transfer-Encoding:\r\n"), "400");
 	expect_head("POST / HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", "400");
 	expect_head(HEAD_OF("Expect: 200-ok\r\nContent-Length: 1\r\n"), "417");
@@ -205,7 +208,8 @@ static void expect_filled(const char *before, size_t n, const char *after, const
 	for (size_t cut = 0; cut <= buf_len(&head.buf); cut += buf_len(&head.buf) - cut < 5 || cut < 5 ? 1 : 41) {
 		read_head(&got, text_str(&head), buf_len(&head.buf), cut);
 		if (strncmp(text_str(&got), wanted, strlen(wanted)) != 0) {
-			print_error("%.20s instead of %s, cut at %zu, filled with %zu: %s\n", text_str(&got), wanted, cut, n, after);
+			print_error("%.20s instead of %s, cut at %zu, filled with %zu: %s\n", text_str(&got), wanted, cut, n,
+				    after);
 			wrong++;
 			break;
 		}
@@ -229,9 +233,13 @@ static void test_limits_hold_to_the_byte(void **state)
 	expect_filled(LINE "Host: h\r\na: ", 198, "\r\n\r\n", "431");
 	expect_filled(LINE "Host: h\r\n", 197, ":\r\n\r\n", "11 at 0");
 	expect_filled(LINE "Host: h\r\n", 201, ":\r\n\r\n", "431");
-	expect_filled(LINE "Host: h\r\na: ", 150, "\r\nb: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"
-		      "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n\r\n",
-		      "431");
+	expect_filled(
+		LINE "Host: h\r\na: ", 150,
+		"\r\nb: "
+		"yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"
+		"yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"
+		"yyyy\r\n\r\n",
+		"431");
 	expect_head(HEAD_OF("a: b\r\nc: d\r\n"), EMPTY "; -1 a=b; -1 c=d");
 	expect_head(HEAD_OF("a: b\r\nc: d\r\ne: f\r\n"), "431");
 	config.max_header_block = 256;

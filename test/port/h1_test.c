@@ -21,8 +21,9 @@ static int teardown(void **state)
 #define OK_HEAD "HTTP/1.1 200 OK\r\n" DATE
 #define OK(length, body) OK_HEAD "Content-Length: " length "\r\n\r\n" body
 #define OK_CLOSE(length, body) OK_HEAD "Content-Length: " length "\r\nConnection: close\r\n\r\n" body
-#define ERROR(status, length, more, body)                                                                                       \
-	"HTTP/1.1 " status "\r\n" DATE "Content-Type: text/plain\r\n" more "Content-Length: " length "\r\nConnection: close\r\n\r\n" body
+#define ERROR(status, length, more, body) \
+	"HTTP/1.1 " status "\r\n" DATE "Content-Type: text/plain\r\n" more "Content-Length: " length \
+	"\r\nConnection: close\r\n\r\n" body
 #define BAD_REQUEST ERROR("400 Bad Request", "16", "", "400 Bad Request\n")
 #define TIMED_OUT ERROR("408 Request Timeout", "20", "", "408 Request Timeout\n")
 #define GO_ON "HTTP/1.1 100 Continue\r\n\r\n"
@@ -978,7 +979,8 @@ static void play(const char *bytes, size_t cut, struct text *events, struct text
 		for (unsigned answered = 0; answered != f->count;) {
 			answered = f->count;
 			for (unsigned id = 1; id <= f->count; id++)
-				if (f->streams[id] && f->streams[id]->request == REQUEST_ENDED && f->streams[id]->response == RESPONSE_WAITING)
+				if (f->streams[id] && f->streams[id]->request == REQUEST_ENDED &&
+				    f->streams[id]->response == RESPONSE_WAITING)
 					host_responds(f, id, 200, "ok");
 			socket_takes_all(f);
 		}
@@ -1038,8 +1040,10 @@ static void test_the_same_bytes_cut_anywhere_give_the_same_events(void **state)
 	same_wherever_cut(POST_CHUNKED("/1") "5;a=b\r\nHello\r\n1\r\n!\r\n0\r\nX-A: b\r\nX-C: d\r\n\r\n" GET("/2"));
 	same_wherever_cut(POST_CHUNKED("/1") "3\r\nabc\r\n0\r\n\r\n" POST("/2", "9") "{\n  \"a\":1" GET("/3"));
 	same_wherever_cut(GET("/1") "GET / HTTP/1.1\r\nbad header\r\n\r\n");
-	same_wherever_cut(GET("/1") "HEAD /2 HTTP/1.1\r\nHost: h\r\n\r\n" "DELETE /3 HTTP/1.1\r\nHost: h\r\n\r\n" GET("/4"));
-	same_wherever_cut("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" "GET / HTTP/1.0\r\n\r\n" GET("/never"));
+	same_wherever_cut(GET("/1") "HEAD /2 HTTP/1.1\r\nHost: h\r\n\r\n"
+				    "DELETE /3 HTTP/1.1\r\nHost: h\r\n\r\n" GET("/4"));
+	same_wherever_cut("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+			  "GET / HTTP/1.0\r\n\r\n" GET("/never"));
 	same_wherever_cut(POST_EXPECTS("/1", "3") "abc");
 	same_wherever_cut("GET / HTTP/1.1\r\nHost: h\r\na:\r\n b\r\n\r\n");
 }

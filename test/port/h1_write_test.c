@@ -76,8 +76,10 @@ static void test_fields_keep_their_order_and_those_of_the_plan_are_not_said_twic
 	};
 
 	(void)state;
-	head((struct response_head){.status = 200, .fields = fields, .field_count = 5, .has_server = true}, FRAMING_LENGTH, 3, true, false);
-	EXPECT_OUT("HTTP/1.1 200 OK\r\n" DATE "Server: mine\r\nset-cookie: a=b\r\nset-cookie: \r\nContent-Length: 3\r\nConnection: close\r\n\r\n");
+	head((struct response_head){.status = 200, .fields = fields, .field_count = 5, .has_server = true}, FRAMING_LENGTH, 3, true,
+	     false);
+	EXPECT_OUT("HTTP/1.1 200 OK\r\n" DATE
+		   "Server: mine\r\nset-cookie: a=b\r\nset-cookie: \r\nContent-Length: 3\r\nConnection: close\r\n\r\n");
 }
 
 static void test_the_longest_of_all_fits(void **state)
@@ -91,8 +93,10 @@ static void test_the_longest_of_all_fits(void **state)
 	for (unsigned i = 0; i < 256; i++)
 		fields[i] = (struct field){slice_of(big, 300), slice_of(big, sizeof big), -1};
 	head((struct response_head){.status = 511, .fields = fields, .field_count = 256}, FRAMING_LENGTH, INT64_MAX, true, false);
-	assert_int_equal(out.len, 256 * 3304 + strlen("HTTP/1.1 511 Network Authentication Required\r\n" DATE "Server: \r\n"
-						      "Content-Length: 9223372036854775807\r\nConnection: close\r\n\r\n") + SERVER_NAME_MAX - 1);
+	assert_int_equal(out.len, 256 * 3304 +
+					  strlen("HTTP/1.1 511 Network Authentication Required\r\n" DATE "Server: \r\n"
+						 "Content-Length: 9223372036854775807\r\nConnection: close\r\n\r\n") +
+					  SERVER_NAME_MAX - 1);
 }
 
 static void test_chunks(void **state)

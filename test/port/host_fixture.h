@@ -9,9 +9,9 @@ struct host {
 	struct loop loop; /* never run: its clock is moved by hand */
 	struct link link;
 	int to_port[2], from_port[2];
-	struct buf input;   /* from the port, not yet a whole frame */
-	struct text heard;  /* a line for each message */
-	unsigned frames;    /* heard */
+	struct buf input;  /* from the port, not yet a whole frame */
+	struct text heard; /* a line for each message */
+	unsigned frames;   /* heard */
 };
 
 /* Both ends do not block. */

@@ -2,6 +2,7 @@
 #include "link/link.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include "host_fixture.h"
@@ -37,6 +38,7 @@ static const struct link_handler handler = {on_message, on_fault, on_eof};
 static int setup(void **state)
 {
 	(void)state;
+	signal(SIGPIPE, SIG_IGN);
 	host_start(h, &handler, &heard);
 	return 0;
 }

@@ -266,7 +266,7 @@ static void read_hex(const char *path, struct buf *bytes)
 				c = getc(file);
 		if (hex_digit(c) < 0)
 			continue;
-		byte = (uint8_t)(high << 4 | hex_digit(c));
+		byte = (uint8_t)((high < 0 ? 0 : high) << 4 | hex_digit(c));
 		if (high >= 0)
 			buf_append(bytes, &byte, 1);
 		high = high < 0 ? hex_digit(c) : -1;
@@ -306,8 +306,7 @@ static void check_golden(const char *path, bool later)
 		struct slice again = in;
 		struct message m;
 		struct message_fault fault;
-		bool well = message_read(&in, FROM_HOST, &m, &fault) ||
-			    (in = again, message_read(&in, FROM_PORT, &m, &fault));
+		bool well = message_read(&in, FROM_HOST, &m, &fault) || (in = again, message_read(&in, FROM_PORT, &m, &fault));
 		if (well == later)
 			fail_msg("%s: message %u: %s %s", path, count, fault.field, fault.rule);
 		assert_false(fault.frame_lost);

@@ -27,7 +27,9 @@ defmodule Sparx.Server.Consumers do
   def message({:cancel, reason}, pid, tag, state),
     do: with(:error <- cancel(tag, reason, state), do: refuse(pid, tag, reason, state))
 
-  defp refuse(pid, tag, reason, state) do
+  @doc "Tells a consumer that there is no such subscription, or no more."
+  @spec refuse(pid, Demand.tag(), term, State.t()) :: State.t()
+  def refuse(pid, tag, reason, state) do
     tell_consumer(pid, tag, {:cancel, reason})
     state
   end

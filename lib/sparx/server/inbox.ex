@@ -11,9 +11,38 @@ defmodule Sparx.Server.Inbox do
 
   @doc "Takes all messages of a frame."
   @spec deliver(binary, State.t()) :: State.t()
-  def deliver(<<>>, state), do: state
+  def deliver(payload, %{telemetry: nil} = state), do: deliver(payload, state.demand, state.streams, state)
+  def deliver(payload, state), do: deliver_next(payload, state)
 
-  def deliver(payload, state) do
+  # Requests for the workers, and the ends of streams of which nothing is known here, are most of what
+  # comes. They change no more than the two structures that go round beside the state.
+  defp deliver(<<>>, demand, streams, state), do: %{state | demand: demand, streams: streams}
+
+  defp deliver(payload, demand, streams, state) do
+    with {:ok, message, rest} <- Frame.decode(payload),
+         {:ok, demand, streams} <- quickly(message, demand, streams, state) do
+      deliver(rest, demand, streams, state)
+    else
+      _ -> deliver_next(payload, %{state | demand: demand, streams: streams})
+    end
+  end
+
+  defp quickly({:request, id, head}, demand, streams, state) do
+    with {:ok, tag, %{mode: :raw, pid: pid}, demand} <- Demand.take(demand) do
+      tell_consumer(pid, tag, [{id, state.port, head}])
+      {:ok, demand, Streams.open(streams, id, pid, tag)}
+    end
+  end
+
+  defp quickly({:done, id, _report}, demand, streams, _state) do
+    with {:untouched, streams} <- Streams.close(streams, id), do: {:ok, demand, streams}
+  end
+
+  defp quickly(_message, _demand, _streams, _state), do: :no
+
+  defp deliver_next(<<>>, state), do: state
+
+  defp deliver_next(payload, state) do
     case Frame.decode(payload) do
       {:ok, message, rest} ->
         deliver(rest, message(message, state))
@@ -33,6 +62,7 @@ defmodule Sparx.Server.Inbox do
 
   defp message({:done, id, report}, state) do
     case Streams.close(state.streams, id) do
+      {:untouched, streams} -> %{state | streams: streams}
       {stream, streams} -> done(id, stream, report, %{state | streams: streams})
       :error -> state
     end
@@ -64,6 +94,7 @@ defmodule Sparx.Server.Inbox do
 
   defp message({:gone, id, reason}, state) do
     case Streams.close(state.streams, id) do
+      {:untouched, streams} -> %{state | streams: streams}
       {stream, streams} -> gone(id, stream, reason, %{state | streams: streams})
       :error -> waits_no_longer(id, state)
     end
@@ -95,15 +126,16 @@ defmodule Sparx.Server.Inbox do
 
   # ── a request begins ───────────────────────────────────────────────────────────────────────────────
 
+  # A raw event names the port program that it is of; the link to that is asked for once (Sparx.Worker).
   defp hand_out(id, head, tag, %{mode: :raw} = subscription, %{telemetry: nil} = state) do
-    tell_consumer(subscription.pid, tag, [{id, state.link, head}])
+    tell_consumer(subscription.pid, tag, [{id, state.port, head}])
     %{state | streams: Streams.open(state.streams, id, subscription.pid, tag)}
   end
 
   defp hand_out(id, head, tag, subscription, state) do
     request = Request.decode(id, head, subscription.pid, state.link)
     facts = Telemetry.request_start(state.telemetry, request)
-    event = if subscription.mode == :raw, do: {id, state.link, head}, else: request
+    event = if subscription.mode == :raw, do: {id, state.port, head}, else: request
     tell_consumer(subscription.pid, tag, [event])
     watch_claim(state, id, subscription.mode)
     %{state | streams: Streams.open(state.streams, id, subscription.pid, tag, facts)}

@@ -4,6 +4,9 @@ defmodule Sparx.Server.Streams do
 
   A stream is entered when its request is handed out and leaves when the port says DONE or GONE. Its owner
   is the process that must answer; when that dies, the server does.
+
+  Most streams end without anything having happened to them here. Until something does, a stream is kept as
+  `{owner, tag, facts}`.
   """
 
   defmodule Stream do
@@ -45,7 +48,7 @@ defmodule Sparx.Server.Streams do
           writers: [GenServer.from()],
           watchers: [{pid, Sparx.Request.t()}]
         }
-  @type t :: %__MODULE__{all: %{id => stream}, monitors: %{reference => id}}
+  @type t :: %__MODULE__{all: %{id => stream | {pid, term, term}}, monitors: %{reference => id}}
 
   @spec new() :: t
   def new, do: %__MODULE__{}
@@ -53,39 +56,48 @@ defmodule Sparx.Server.Streams do
   @doc "Enters a stream: handed to `owner`, by its subscription `tag`. `facts` are kept for telemetry."
   @spec open(t, id, pid, term, term) :: t
   def open(streams, id, owner, tag, facts \\ nil) do
-    %{streams | all: Map.put(streams.all, id, %Stream{owner: owner, tag: tag, facts: facts})}
+    %{streams | all: Map.put(streams.all, id, {owner, tag, facts})}
   end
 
   @spec fetch(t, id) :: {:ok, stream} | :error
-  def fetch(streams, id), do: Map.fetch(streams.all, id)
+  def fetch(streams, id) do
+    case streams.all do
+      %{^id => stream} -> {:ok, whole(stream)}
+      %{} -> :error
+    end
+  end
+
+  defp whole({owner, tag, facts}), do: %Stream{owner: owner, tag: tag, facts: facts}
+  defp whole(stream), do: stream
 
   @spec count(t) :: non_neg_integer
   def count(streams), do: map_size(streams.all)
 
   @doc "All streams by their numbers."
   @spec all(t) :: %{id => stream}
-  def all(streams), do: streams.all
+  def all(streams), do: Map.new(streams.all, fn {id, stream} -> {id, whole(stream)} end)
 
   @doc "Changes fields of a stream that is there."
   @spec update(t, id, keyword) :: t
   def update(streams, id, fields) do
-    %{streams | all: Map.update!(streams.all, id, &struct!(&1, fields))}
+    %{streams | all: Map.update!(streams.all, id, &struct!(whole(&1), fields))}
   end
 
-  @doc "Takes a stream out, and returns it."
-  @spec close(t, id) :: {stream, t} | :error
+  @doc """
+  Takes a stream out, and returns it: `:untouched` if nothing has happened to it and there are no facts.
+  """
+  @spec close(t, id) :: {stream | :untouched, t} | :error
   def close(%{all: all} = streams, id) do
     case all do
-      %{^id => %{monitor: nil} = stream} ->
-        {stream, %{streams | all: Map.delete(all, id)}}
-
-      %{^id => stream} ->
-        {stream,
-         %{streams | all: Map.delete(all, id), monitors: Map.delete(streams.monitors, stream.monitor)}}
-
-      %{} ->
-        :error
+      %{^id => {_owner, _tag, nil}} -> {:untouched, %{streams | all: Map.delete(all, id)}}
+      %{^id => stream} -> close(streams, id, whole(stream))
+      %{} -> :error
     end
+  end
+
+  defp close(streams, id, stream) do
+    monitors = if stream.monitor, do: Map.delete(streams.monitors, stream.monitor), else: streams.monitors
+    {stream, %{streams | all: Map.delete(streams.all, id), monitors: monitors}}
   end
 
   @doc """
@@ -95,7 +107,7 @@ defmodule Sparx.Server.Streams do
   """
   @spec own(t, id, pid, reference) :: {reference | nil, t}
   def own(streams, id, owner, monitor) do
-    stream = Map.fetch!(streams.all, id)
+    {:ok, stream} = fetch(streams, id)
     monitors = streams.monitors |> Map.delete(stream.monitor) |> Map.put(monitor, id)
     streams = update(%{streams | monitors: monitors}, id, owner: owner, tag: nil, monitor: monitor)
     {stream.monitor, streams}
@@ -108,7 +120,7 @@ defmodule Sparx.Server.Streams do
   @doc "The streams that were handed out by a subscription and not claimed by anyone since."
   @spec of_subscription(t, term) :: [id]
   def of_subscription(streams, tag) do
-    for {id, %{tag: ^tag, monitor: nil}} <- streams.all, do: id
+    for {id, stream} <- streams.all, match?(%{tag: ^tag, monitor: nil}, whole(stream)), do: id
   end
 
   # ── the request's body ─────────────────────────────────────────────────────────────────────────────

@@ -4,13 +4,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK_MIN = 480, BLOCK_MAX = 64 * 1024 };
+enum { BLOCK_MIN = 480, BLOCK_MAX = 64 * 1024, LEND_MIN = 8 * 1024 };
 
 struct bufq_block {
 	struct bufq_block *next;
 	uint32_t head, tail, cap;
+	const uint8_t *lent; /* the bytes, if they are not in data */
 	uint8_t data[];
 };
+
+static uint8_t *bytes_of(const struct bufq_block *block)
+{
+	return block->lent ? (uint8_t *)(uintptr_t)block->lent : (uint8_t *)(uintptr_t)block->data;
+}
 
 void bufq_init(struct bufq *q)
 {
@@ -32,6 +38,7 @@ void bufq_free(struct bufq *q)
 	while (q->first)
 		drop_first(q);
 	q->len = 0;
+	q->borrows = false;
 }
 
 static struct bufq_block *add_block(struct bufq *q, size_t cap)
@@ -93,13 +100,43 @@ bool bufq_append(struct bufq *q, const void *bytes, size_t n)
 	return true;
 }
 
+bool bufq_lend(struct bufq *q, const void *bytes, size_t n)
+{
+	struct bufq_block *block;
+
+	if (n < LEND_MIN || n > UINT32_MAX)
+		return bufq_append(q, bytes, n);
+	block = add_block(q, 0);
+	if (!block)
+		return false;
+	block->lent = bytes;
+	block->tail = block->cap = (uint32_t)n; /* full: nothing is appended to it */
+	q->len += n;
+	q->borrows = true;
+	return true;
+}
+
+bool bufq_own(struct bufq *q)
+{
+	struct bufq old = *q;
+	bool well = true;
+
+	if (!q->borrows)
+		return true;
+	bufq_init(q);
+	for (struct bufq_block *b = old.first; b && well; b = b->next)
+		well = bufq_append(q, bytes_of(b) + b->head, b->tail - b->head);
+	bufq_free(&old);
+	return well;
+}
+
 int bufq_iov(const struct bufq *q, struct iovec *iov, int max)
 {
 	int count = 0;
 
 	for (struct bufq_block *b = q->first; b && count < max; b = b->next)
 		if (b->tail > b->head)
-			iov[count++] = (struct iovec){b->data + b->head, b->tail - b->head};
+			iov[count++] = (struct iovec){bytes_of(b) + b->head, b->tail - b->head};
 	return count;
 }
 

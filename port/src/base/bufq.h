@@ -1,4 +1,7 @@
-/* A queue of bytes in blocks: append at the end, write from the front with writev, no byte moves twice. */
+/*
+ * A queue of bytes in blocks: append at the end, write from the front with writev, no byte moves twice. Bytes may also be
+ * lent to it: they are written from where they lie, and what was not written in time is copied (bufq_own).
+ */
 #ifndef SPARX_BASE_BUFQ_H
 #define SPARX_BASE_BUFQ_H
 
@@ -12,6 +15,7 @@ struct bufq_block;
 struct bufq {
 	struct bufq_block *first, *last;
 	size_t len;
+	bool borrows; /* some blocks may be of bytes lent */
 };
 
 void bufq_init(struct bufq *q);
@@ -20,6 +24,10 @@ void bufq_free(struct bufq *q);
 uint8_t *bufq_reserve(struct bufq *q, size_t n);
 void bufq_filled(struct bufq *q, size_t n);
 bool bufq_append(struct bufq *q, const void *bytes, size_t n);
+/* The bytes must stay where they are until bufq_own. Small amounts are copied at once. */
+bool bufq_lend(struct bufq *q, const void *bytes, size_t n);
+/* Copies what was lent and is still here. False: out of memory, the queue is not to be used any more. */
+bool bufq_own(struct bufq *q);
 /* Fills at most max vectors with the queue's front; returns how many. */
 int bufq_iov(const struct bufq *q, struct iovec *iov, int max);
 void bufq_consume(struct bufq *q, size_t n);

@@ -441,6 +441,8 @@ static bool conn_run(struct conn *c)
 	run_output(c);
 	if (c->state != CONN_OPEN)
 		return false;
+	if (c->session->ops->own)
+		c->session->ops->own(c->session);
 	w = c->session->ops->wants(c->session);
 	if (w.close != CLOSE_NOT) {
 		finish(c, w.close);

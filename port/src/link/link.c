@@ -111,9 +111,7 @@ static void read_frames(struct link *k)
 			return;
 		}
 		if (buf_len(&k->input) < FRAME_HEAD + (size_t)len) {
-			/* room for the whole of it, so that it is read in as few calls as the pipe allows */
-			if (!buf_reserve(&k->input, FRAME_HEAD + (size_t)len - buf_len(&k->input)))
-				k->in_ended = true;
+			k->frame_wanted = FRAME_HEAD + (size_t)len;
 			return;
 		}
 		k->frames_in++;
@@ -129,6 +127,24 @@ static void in_ended(struct link *k)
 	k->handler->on_eof(k->ctx);
 }
 
+/*
+ * Room for the whole of the frame that is being read; and where one is long, more will be, so that a turn has several of them
+ * to work on. This moves bytes, so it is done before reading: what was handed on in the last turn may lie there until now.
+ */
+static bool make_room(struct link *k)
+{
+	size_t have = buf_len(&k->input), wanted = k->frame_wanted;
+
+	k->frame_wanted = 0;
+	if (have == 0 && k->input.cap > LINK_STREAM_CAP)
+		buf_free(&k->input);
+	if (wanted < LINK_INPUT_CAP)
+		wanted = LINK_INPUT_CAP;
+	else if (wanted < LINK_STREAM_CAP)
+		wanted = LINK_STREAM_CAP;
+	return buf_reserve(&k->input, wanted > have ? wanted - have : 1);
+}
+
 bool link_read(struct link *k)
 {
 	ssize_t n;
@@ -136,7 +152,7 @@ bool link_read(struct link *k)
 
 	if (!k->in_ready || k->in_ended)
 		return false;
-	if (!buf_reserve(&k->input, buf_len(&k->input) ? 1 : LINK_INPUT_CAP))
+	if (!make_room(k))
 		return true;
 	room = buf_room(&k->input);
 	n = read(loop_io_fd(&k->in), k->input.data + k->input.tail, room);
@@ -151,8 +167,6 @@ bool link_read(struct link *k)
 	k->bytes_in += (uint64_t)n;
 	buf_filled(&k->input, (size_t)n);
 	read_frames(k);
-	if (buf_len(&k->input) == 0 && k->input.cap > 4 * LINK_INPUT_CAP)
-		buf_free(&k->input);
 	k->in_ready = (size_t)n == room;
 	return k->in_ready && !k->in_ended;
 }

@@ -11,6 +11,7 @@
 #include "loop.h"
 
 struct link_handler {
+	/* The message's bytes stay where they are until the next link_read. */
 	void (*on_message)(void *ctx, const struct message *m);
 	/* A message, or a frame, that cannot be used; `lost`: the framing is broken, the port must end. */
 	void (*on_fault)(void *ctx, const struct message *m, const struct message_fault *fault, bool lost);
@@ -26,7 +27,8 @@ struct link {
 	const struct link_handler *handler;
 	void *ctx;
 	struct buf input;
-	size_t max_frame; /* longest payload taken from the host */
+	size_t max_frame;    /* longest payload taken from the host */
+	size_t frame_wanted; /* the length of the frame that is not yet complete; 0: unknown */
 	bool in_ready, in_ended, out_broken, out_blocked;
 	struct list frames;       /* to be written; the last one is still open for messages */
 	struct link_frame *spare; /* one that was written, kept */
@@ -40,7 +42,8 @@ struct link {
 
 enum {
 	LINK_LAZY_MS = 5,      /* how long messages that nobody waits for may wait for company */
-	LINK_INPUT_CAP = 65536 /* the input buffer, unless a frame is longer */
+	LINK_INPUT_CAP = 65536,  /* the input buffer, */
+	LINK_STREAM_CAP = 262144 /* when long frames come */
 };
 
 void link_init(struct link *k, struct loop *loop, int in_fd, int out_fd, const struct link_handler *handler, void *ctx);

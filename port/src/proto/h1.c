@@ -55,7 +55,7 @@ struct h1_stream {
 	uint8_t framing; /* enum h1_framing */
 	bool http10, keep_alive, close, expects, takes_trailers;
 	bool connect; /* the method is CONNECT */
-	bool cut; /* the connection ends where this response stands */
+	bool cut;     /* the connection ends where this response stands */
 };
 
 static struct h1 *h1_of(const struct session *s)
@@ -605,6 +605,16 @@ static void h1_sent(struct session *s, size_t n)
 	settle(h1);
 }
 
+static void h1_own(struct session *s)
+{
+	struct h1 *h1 = h1_of(s);
+
+	for (struct list *l = h1->streams.next; l != &h1->streams; l = l->next) {
+		struct h1_stream *x = container_of(l, struct h1_stream, link);
+		x->cut = !bufq_own(&x->out) || x->cut;
+	}
+}
+
 static bool has_output(const struct h1 *h1)
 {
 	struct h1_stream *x = first_stream(h1);
@@ -691,7 +701,7 @@ static bool h1_send_data(struct stream *s, struct slice data)
 	wake(x->h1);
 	if (x->framing == FRAMING_NONE || data.len == 0)
 		return true;
-	return x->framing == FRAMING_CHUNKED ? h1_write_chunk(&x->out, data) : bufq_append(&x->out, data.at, data.len);
+	return x->framing == FRAMING_CHUNKED ? h1_write_chunk(&x->out, data) : bufq_lend(&x->out, data.at, data.len);
 }
 
 static bool h1_send_end(struct stream *s, const struct field *trailers, unsigned count)
@@ -913,6 +923,7 @@ static const struct session_ops h1_ops = {
 	.hangup = h1_hangup,
 	.output = h1_output,
 	.sent = h1_sent,
+	.own = h1_own,
 	.wants = h1_wants,
 	.tick = h1_tick,
 	.drain = h1_drain,

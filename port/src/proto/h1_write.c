@@ -211,7 +211,7 @@ bool h1_write_chunk(struct bufq *out, struct slice data)
 	uint8_t line[20], *at = put_hex(line, data.len);
 
 	at = put(at, SLICE_LIT("\r\n"));
-	return bufq_append(out, line, (size_t)(at - line)) && bufq_append(out, data.at, data.len) && bufq_append(out, "\r\n", 2);
+	return bufq_append(out, line, (size_t)(at - line)) && bufq_lend(out, data.at, data.len) && bufq_append(out, "\r\n", 2);
 }
 
 bool h1_write_last_chunk(struct bufq *out, const struct field *trailers, unsigned count)

@@ -19,6 +19,7 @@ struct h1_frame_plan {
 bool h1_write_head(struct bufq *out, const struct session_env *env, const struct response_head *head,
 		   const struct h1_frame_plan *plan);
 bool h1_write_info(struct bufq *out, unsigned status, const struct field *fields, unsigned count);
+/* The data is lent (bufq_lend). */
 bool h1_write_chunk(struct bufq *out, struct slice data);
 bool h1_write_last_chunk(struct bufq *out, const struct field *trailers, unsigned count);
 /* A whole answer of the port's own: plain text that says the status. */

@@ -128,7 +128,7 @@ static bool news(const struct h2_stream *x, enum h2_heard what)
 /* Nobody speaks of it any more. */
 static bool is_over(const struct h2_stream *x)
 {
-	return is_closed(x) && x->marks == 0 && (x->s.detached || !x->known);
+	return is_closed(x) && x->marks == 0 && (x->s.detached || !x->known) && x->held <= h2_now(x->h2);
 }
 
 static void reset_stream(struct h2_stream *x, uint32_t code)
@@ -270,7 +270,7 @@ static void take_request(struct h2_stream *x)
 		reset_stream(x, NGHTTP2_REFUSED_STREAM);
 		return;
 	}
-	status = h2_examine(x->h2, x->head, x->heard & HEARD_END, env->fields, &head);
+	status = h2_examine(x->h2, x->head, x->bare, env->fields, &head);
 	if (status)
 		refuse(x, status);
 	else
@@ -358,12 +358,26 @@ static void deliver(struct h2_stream *x)
 		body_ended(x);
 }
 
+/*
+ * Who resets its requests has not freed those who work on them: such a stream counts on for a while, so that a client cannot
+ * have more in work than h2_max_streams by taking back what it asked (CVE-2023-44487, CVE-2025-8671).
+ */
+static void hold(struct h2_stream *x)
+{
+	x->held = h2_now(x->h2) + h2_config(x->h2)->h2_reset_hold;
+	watch(x->h2, x->held);
+}
+
 static void closed(struct h2_stream *x)
 {
 	x->acted |= HEARD_CLOSE;
+	bufq_free(&x->in);
 	bufq_free(&x->out);
-	if (!x->finished)
-		stream_ends(x, (enum stream_end)x->why);
+	if (x->finished)
+		return;
+	if (x->known && !x->ours && x->s.response != RESPONSE_ENDED)
+		hold(x);
+	stream_ends(x, (enum stream_end)x->why);
 }
 
 static void tell_dropped(struct h2_stream *x)
@@ -673,6 +687,8 @@ static uint64_t stall_deadline(const struct h2_stream *x)
 
 static uint64_t stream_deadline(const struct h2_stream *x)
 {
+	if (x->held)
+		return x->held;
 	return earlier(body_deadline(x), stall_deadline(x));
 }
 
@@ -735,6 +751,9 @@ static struct session_wants h2_wants(const struct session *s)
 
 static void stream_timed_out(struct h2_stream *x)
 {
+	h2_note(x, 0);
+	if (x->held)
+		return;
 	if (h2_now(x->h2) >= body_deadline(x)) {
 		refuse_body(x, 408, END_TIMEOUT);
 		return;
@@ -825,8 +844,8 @@ static bool make_options(struct h2_env *shared, const struct config *c)
 	nghttp2_option_set_no_closed_streams(o, 1);
 	nghttp2_option_set_max_settings(o, 32);
 	nghttp2_option_set_max_outbound_ack(o, 1000);
-	nghttp2_option_set_max_continuations(o, (size_t)c->h2_max_continuations);
-	nghttp2_option_set_stream_reset_rate_limit(o, 1 << 20, 1 << 20); /* ours come first */
+	nghttp2_option_set_stream_reset_rate_limit(o, 1 << 20, 1 << 20); /* h2_scan's limits come first */
+	nghttp2_option_set_max_continuations(o, (size_t)c->h2_max_continuations + 1);
 	nghttp2_option_set_builtin_recv_extension_type(o, NGHTTP2_PRIORITY_UPDATE);
 	nghttp2_option_set_max_deflate_dynamic_table_size(o, (size_t)c->h2_deflate_table);
 	return true;
@@ -840,6 +859,7 @@ static struct h2_env *share(struct session_env *env)
 	if (!shared || env->h2)
 		return shared;
 	env->h2 = shared;
+	h2_memory_init(&shared->memory);
 	if (nghttp2_session_callbacks_new(&shared->callbacks) != 0 || !make_options(shared, env->config)) {
 		h2_env_free(env);
 		return NULL;
@@ -891,7 +911,7 @@ struct session *h2_start(struct session_owner *owner)
 	h2->since = h2_now(h2);
 	h2->review = UINT64_MAX;
 	h2_scan_init(&h2->scan);
-	if (nghttp2_session_server_new2(&h2->ng, shared->callbacks, h2, shared->option) != 0) {
+	if (h2_memory_session(&shared->memory, &h2->ng, shared->callbacks, h2, shared->option) != 0) {
 		free(h2);
 		return NULL;
 	}

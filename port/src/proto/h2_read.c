@@ -159,6 +159,7 @@ static void take_block(struct h2 *h2, struct h2_stream *x, const nghttp2_frame *
 	struct h2_head **place = frame->headers.cat == NGHTTP2_HCAT_REQUEST ? &x->head : &x->trailers;
 
 	h2_head_free(h2, *place);
+	x->bare = x->bare || (place == &x->head && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM));
 	*place = h2->block;
 	h2->block = NULL;
 	h2_note(x, frame->headers.cat == NGHTTP2_HCAT_REQUEST ? HEARD_HEAD : 0);

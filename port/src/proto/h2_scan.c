@@ -41,7 +41,7 @@ static struct frame frame_of(const struct h2_scan *scan)
 
 static void note_opened(struct h2_past *past, int32_t id)
 {
-	uint32_t by = (uint32_t)(id - past->last) / 2;
+	uint32_t by = ((uint32_t)id - (uint32_t)past->last) / 2;
 
 	past->opened = (by < 64 ? past->opened << by : 0) | 1;
 	past->ended = by < 64 ? past->ended << by : 0;
@@ -50,7 +50,7 @@ static void note_opened(struct h2_past *past, int32_t id)
 
 static uint64_t bit_of(const struct h2_past *past, int32_t id)
 {
-	uint32_t back = (uint32_t)(past->last - id) / 2;
+	uint32_t back = ((uint32_t)past->last - (uint32_t)id) / 2;
 
 	return id % 2 == 1 && id <= past->last && back < 64 ? UINT64_C(1) << back : 0;
 }
@@ -115,9 +115,11 @@ static bool take(struct h2_scan *scan, const struct config *c, uint64_t now_us, 
 
 	switch (f->type) {
 	case NGHTTP2_HEADERS:
+		scan->continuations = 0;
 		h2_scan_earn(scan);
 		return true;
 	case NGHTTP2_CONTINUATION:
+		return ++scan->continuations <= c->h2_max_continuations;
 	case NGHTTP2_GOAWAY:
 		return true;
 	case NGHTTP2_DATA:

@@ -20,6 +20,7 @@ struct h2_scan {
 	uint8_t head[13]; /* of the frame: 9 bytes, and 4 of a PRIORITY's payload */
 	uint8_t have;
 	uint32_t left;    /* of the payload, or of the preface */
+	uint32_t continuations; /* of the newest head */
 	uint32_t earned;  /* frames of other types that requests and our DATA explain */
 	struct h2_past past;
 	struct bucket resets, pings, settings, empty_data, others;

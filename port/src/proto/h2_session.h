@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/bufq.h"
+#include "proto/h2_memory.h"
 #include "proto/h2_scan.h"
 #include "proto/session.h"
 
@@ -42,6 +43,7 @@ struct h2_env {
 	struct buf cookies;                        /* joined, during one on_request */
 	nghttp2_nv nv[SESSION_FIELDS_MAX + 8];     /* a head being submitted */
 	uint8_t chunk[H2_CHUNK_MAX];               /* a chunk that lies in several pieces */
+	struct h2_memory memory;
 };
 
 /* What was recorded of a stream, and what of it was acted on. */
@@ -63,11 +65,13 @@ struct h2_stream {
 	uint64_t progressed; /* ms: when its body last moved to the client, or began to wait for that */
 	uint64_t since;      /* ms: beginning of the request body, less the time that it waited for credit */
 	uint64_t starved;    /* ms: since when it waits for credit; 0: it does not */
+	uint64_t held;       /* ms: how long it counts although the client has reset it; 0: not at all */
 	uint64_t dropped;    /* bytes of body that were dropped, and not reported as room */
 	uint32_t marks;      /* of it in h2->marks */
 	int32_t id;
 	uint8_t heard, acted; /* enum h2_heard */
 	uint8_t why;          /* enum stream_end, should it be closed before its time */
+	bool bare;            /* the request is complete with its head */
 	bool refused;         /* one too many */
 	bool known;           /* the sink was told of it */
 	bool expects;         /* 100 Continue */

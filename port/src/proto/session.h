@@ -67,6 +67,8 @@ struct session_ops {
 	int (*output)(struct session *s, struct iovec *iov, int max);
 	/* n bytes of it were written. */
 	void (*sent)(struct session *s, size_t n);
+	/* The end of the connection's share of a turn: bytes that operations lent (send_data) will not be there after it. */
+	void (*own)(struct session *s);
 	struct session_wants (*wants)(const struct session *s);
 	/* The deadline has passed. */
 	void (*tick)(struct session *s);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -165,6 +166,13 @@ static void set_peer(struct peer *peer, const union any_address *a)
 		memcpy(peer->address, &a->v6.sin6_addr, 16);
 		peer->port = ntohs(a->v6.sin6_port);
 	}
+}
+
+bool listener_waiting(const struct listener *l)
+{
+	struct pollfd p = {.fd = loop_io_fd(&l->io), .events = POLLIN};
+
+	return poll(&p, 1, 0) == 1;
 }
 
 int listener_accept(struct listener *l, struct peer *peer)

@@ -19,6 +19,8 @@ struct listener {
 bool listener_open(struct listener *l, const struct listener_config *config, char *rule, size_t size);
 void listener_close(struct listener *l, struct loop *loop);
 void listener_name(const struct listener *l, struct listener_name *name);
+/* Whether there is a connection to be accepted. */
+bool listener_waiting(const struct listener *l);
 /* The next connection's descriptor; -1 with errno if there is none. */
 int listener_accept(struct listener *l, struct peer *peer);
 

@@ -109,6 +109,8 @@ static bool accept_one(struct server *s, struct listener *l)
 	struct peer peer;
 	int fd;
 
+	if (at_limit(s) && !listener_waiting(l))
+		return false; /* nobody for whom another would have to go */
 	if (at_limit(s) && !make_room(s)) {
 		pause_accept(s);
 		return false;

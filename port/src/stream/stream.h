@@ -69,6 +69,7 @@ struct stream_ops {
 	/* False from any of these: out of memory, the session cuts the stream (on_reset follows). */
 	bool (*send_info)(struct stream *s, unsigned status, const struct field *fields, unsigned count);
 	bool (*send_head)(struct stream *s, const struct response_head *head);
+	/* The data is lent: it stays where it is until the connection has had its share of this turn. */
 	bool (*send_data)(struct stream *s, struct slice data);
 	bool (*send_end)(struct stream *s, const struct field *trailers, unsigned count);
 	/* Read credit was granted: the session may read, and give at most stream_wanted() bytes at a time. */

@@ -30,6 +30,7 @@ def start_one_write(t):
 @case()
 def start_cut_everywhere(t):
     """the same, a byte at a time"""
+    t.acks = False
     t.send_slowly(PREFACE + SETTINGS + wire.headers(1, request("POST"), end=False) + wire.data(1, b"body", end=True))
     t.expect_answer(1, body=b"body")
 
@@ -84,6 +85,7 @@ def start_settings_ack_first(t):
 @case(h2_settings_timeout=200)
 def start_no_settings(t):
     """a client that sends the preface and no more"""
+    t.acks = False
     t.send(PREFACE)
     t.expect_goaway("SETTINGS_TIMEOUT")
 

@@ -90,7 +90,7 @@ def facts(t, fields, **expected):
 @case()
 def head_of_a_get(t):
     exchange = facts(
-        t, get("/a/b?c=d&e?f"), method="GET", path="/a/b", query="c=d&e?f", version="20", scheme="0", authority="localhost", target=None
+        t, get("/a/b?c=d&e?f"), method="GET", path="/a/b", query="c=d&e?f", version="20", scheme="http", authority="localhost", target=None
     )
     t.expect(exchange.headers == [] and not exchange.has_body, f"fields {exchange.headers}")
 
@@ -98,7 +98,7 @@ def head_of_a_get(t):
 @case()
 def head_https(t):
     """behind something that ended TLS"""
-    facts(t, get(scheme="https"), scheme="1")
+    facts(t, get(scheme="https"), scheme="https")
 
 
 @case()

@@ -1,0 +1,27 @@
+/*
+ * nghttp2's memory. A session of nghttp2 keeps a buffer of 16 KiB, in which it makes a frame before it hands it out. In the
+ * versions known here nothing stays in it between two calls of nghttp2_session_mem_send, and h2_pump copies a frame out before
+ * the next call; so all sessions use the same one, and an idle connection is that much smaller.
+ */
+#ifndef SPARX_PROTO_H2_MEMORY_H
+#define SPARX_PROTO_H2_MEMORY_H
+
+#include <nghttp2/nghttp2.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { H2_FRAME_BUFFER_MIN = 16384, H2_FRAME_BUFFER_MAX = 16384 + 64 };
+
+struct h2_memory {
+	nghttp2_mem mem;
+	bool sharing; /* a session is being made, and this nghttp2 is known to allow it */
+	bool known;
+	_Alignas(16) uint8_t frame[H2_FRAME_BUFFER_MAX];
+};
+
+void h2_memory_init(struct h2_memory *m);
+/* As nghttp2_session_server_new3. */
+int h2_memory_session(struct h2_memory *m, nghttp2_session **ng, const nghttp2_session_callbacks *callbacks, void *ctx,
+		      const nghttp2_option *option);
+
+#endif

@@ -1,0 +1,263 @@
+/* The server over real sockets of this machine, its turns made by hand. */
+#include "server/server.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "support.h"
+
+enum { CLIENTS = 4 };
+
+static struct loop loop;
+static struct server server, *const s = &server;
+static struct config config;
+static struct text events;
+static int clients[CLIENTS];
+
+static void on_request(void *ctx, struct stream *stream, const struct request_head *head)
+{
+	(void)ctx;
+	(void)stream;
+	text_add(&events, "request ");
+	text_add_bytes(&events, head->path.at, head->path.len);
+	text_add(&events, "\n");
+}
+
+static void on_hangup(void *ctx, struct stream *stream)
+{
+	(void)ctx;
+	(void)stream;
+}
+
+static void on_reset(void *ctx, struct stream *stream, enum stream_end why)
+{
+	(void)ctx;
+	(void)stream;
+	text_add(&events, "reset %s\n", stream_end_name(why));
+}
+
+static const struct stream_sink sink = {.on_request = on_request, .on_hangup = on_hangup, .on_reset = on_reset};
+
+static void on_drained(void *ctx, unsigned cut)
+{
+	(void)ctx;
+	text_add(&events, "drained %u\n", cut);
+}
+
+static bool no_turn(void *ctx)
+{
+	(void)ctx;
+	return false;
+}
+
+static void start(uint64_t max_connections)
+{
+	struct config_fault fault;
+
+	config.max_connections = max_connections;
+	assert_true(server_init(s, &loop, &config, &sink));
+	s->on_drained = on_drained;
+	assert_true(server_control.listen(s, &fault));
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	config_defaults(&config);
+	config.listener_count = 1;
+	config.listeners[0] = (struct listener_config){.address = "127.0.0.1", .backlog = 16};
+	assert_true(loop_init(&loop, no_turn, NULL));
+	for (unsigned i = 0; i < CLIENTS; i++)
+		clients[i] = -1;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	server_free(s);
+	loop_free(&loop);
+	for (unsigned i = 0; i < CLIENTS; i++)
+		if (clients[i] >= 0)
+			close(clients[i]);
+	text_free(&events);
+	return 0;
+}
+
+static bool poll_for(int fd, int timeout)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	return poll(&p, 1, timeout) == 1;
+}
+
+/* A turn, with what epoll would have said of the listener. */
+static void turn(void)
+{
+	if (loop_io_fd(&s->listeners[0].io) >= 0 && loop_io_events(&s->listeners[0].io) &&
+	    poll_for(loop_io_fd(&s->listeners[0].io), 0))
+		s->listeners[0].ready = true;
+	wheel_fire(&loop.wheel, loop.now);
+	while (server_run(s))
+		;
+	server_reap(s);
+}
+
+static void connect_client(unsigned i)
+{
+	struct listener_name name;
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+
+	server_control.name(s, 0, &name);
+	assert_string_equal(name.address, "127.0.0.1");
+	to.sin_port = htons(name.port);
+	clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(clients[i], (struct sockaddr *)&to, sizeof to), 0);
+	if (loop_io_events(&s->listeners[0].io))
+		assert_true(poll_for(loop_io_fd(&s->listeners[0].io), 1000));
+	turn();
+}
+
+static void client_asks(unsigned i)
+{
+	static const char get[] = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+	struct conn *c = container_of(s->pool.all.prev, struct conn, all);
+
+	assert_int_equal(write(clients[i], get, sizeof get - 1), (ssize_t)sizeof get - 1);
+	assert_true(poll_for(loop_io_fd(&c->io), 1000));
+	ev_cb (&c->io.io)(loop.ev, &c->io.io, LOOP_READ);
+	turn();
+}
+
+static bool client_was_closed(unsigned i)
+{
+	char byte;
+
+	return poll_for(clients[i], 1000) && read(clients[i], &byte, 1) <= 0;
+}
+
+static void test_at_the_limit_the_longest_idle_connection_goes_first(void **state)
+{
+	(void)state;
+	start(2);
+	connect_client(0);
+	connect_client(1);
+	assert_int_equal(s->pool.open, 2);
+	connect_client(2);
+	assert_int_equal(s->pool.open, 2);
+	assert_true(client_was_closed(0));
+	assert_int_equal(s->accepted, 3);
+	assert_false(s->accept_paused);
+}
+
+static void test_at_the_limit_without_idle_ones_new_connections_wait(void **state)
+{
+	(void)state;
+	start(1);
+	connect_client(0);
+	client_asks(0);
+	EXPECT_TEXT(&events, "request /\n");
+	connect_client(1);
+	assert_int_equal(s->pool.open, 1);
+	assert_true(s->accept_paused);
+	assert_int_equal(loop_io_events(&s->listeners[0].io), 0); /* no spinning */
+	conn_close(container_of(s->pool.all.next, struct conn, all), true, END_RESET);
+	EXPECT_TEXT(&events, "reset reset\n");
+	loop.now += 1000;
+	turn();
+	assert_false(s->accept_paused);
+	turn();
+	assert_int_equal(s->pool.open, 1);
+	assert_int_equal(s->accepted, 2);
+}
+
+static void test_what_is_in_force_is_told(void **state)
+{
+	struct control_figures figures;
+
+	(void)state;
+	start(0);
+	assert_true(config.max_connections > 0);
+	connect_client(0);
+	server_control.stats(s, &figures);
+	assert_int_equal(figures.connections, 1);
+	assert_int_equal(figures.idle, 1);
+	assert_int_equal(figures.accepted, 1);
+	assert_int_equal(strlen(s->pool.env.date), DATE_LEN);
+}
+
+static void test_under_pressure_nothing_is_accepted(void **state)
+{
+	(void)state;
+	start(10);
+	server_control.pressure(s, true);
+	assert_int_equal(loop_io_events(&s->listeners[0].io), 0);
+	connect_client(0);
+	assert_int_equal(s->pool.open, 0);
+	server_control.pressure(s, false);
+	assert_true(poll_for(loop_io_fd(&s->listeners[0].io), 1000));
+	turn();
+	assert_int_equal(s->pool.open, 1);
+}
+
+static void test_a_drain_closes_the_idle_and_cuts_the_others_at_its_deadline(void **state)
+{
+	(void)state;
+	start(10);
+	connect_client(0);
+	connect_client(1);
+	client_asks(1);
+	server_control.drain(s, 500);
+	turn();
+	assert_true(client_was_closed(0));
+	assert_int_equal(s->pool.open, 1);
+	assert_int_equal(loop_io_fd(&s->listeners[0].io), -1);
+	EXPECT_TEXT(&events, "request /\n");
+	server_control.drain(s, 5000); /* does not put it off */
+	loop.now += 500 + WHEEL_SLOT;
+	turn();
+	assert_true(client_was_closed(1));
+	EXPECT_TEXT(&events, "reset drained\ndrained 1\n");
+}
+
+static void test_a_drain_with_nothing_open_is_over_at_once(void **state)
+{
+	(void)state;
+	start(10);
+	server_control.drain(s, 500);
+	turn();
+	EXPECT_TEXT(&events, "drained 0\n");
+}
+
+static void test_an_address_that_cannot_be_bound_is_told(void **state)
+{
+	struct config_fault fault = {{0}, {0}};
+
+	(void)state;
+	snprintf(config.listeners[0].address, sizeof config.listeners[0].address, "nowhere");
+	assert_true(server_init(s, &loop, &config, &sink));
+	assert_false(server_control.listen(s, &fault));
+	assert_string_equal(fault.field, "listeners");
+	assert_non_null(strstr(fault.rule, "not an address: nowhere"));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_at_the_limit_the_longest_idle_connection_goes_first),
+		TEST(test_at_the_limit_without_idle_ones_new_connections_wait),
+		TEST(test_what_is_in_force_is_told),
+		TEST(test_under_pressure_nothing_is_accepted),
+		TEST(test_a_drain_closes_the_idle_and_cuts_the_others_at_its_deadline),
+		TEST(test_a_drain_with_nothing_open_is_over_at_once),
+		TEST(test_an_address_that_cannot_be_bound_is_told),
+	};
+
+	return cmocka_run_group_tests_name("server", tests, NULL, NULL);
+}
