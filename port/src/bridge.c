@@ -247,7 +247,7 @@ static bool hold(struct bridge *b, struct stream *s, const struct request_head *
 
 static void send_held(struct bridge *b, struct stream *s)
 {
-	uint64_t waited = b->loop->now_us - s->born_us;
+	uint64_t waited = b->loop->now_us - s->whole_us;
 	uint8_t *at = begin(b, MSG_REQUEST, MP_MAX_UINT + MP_MAX_HEAD + s->held_len);
 
 	if (!at)
@@ -285,12 +285,14 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 {
 	struct bridge *b = ctx;
 
-	if (head_bound(h) + REQUEST_OVERHEAD > FRAME_PAYLOAD_MAX) {
-		refuse_request(s, 431, 0);
+	if (b->host_gone || head_bound(h) + REQUEST_OVERHEAD > FRAME_PAYLOAD_MAX) {
+		b->n.refused++;
+		refuse_request(s, b->host_gone ? 503 : 431, 0);
 		return;
 	}
 	s->id = ++b->last_id;
 	s->window = b->config->window;
+	s->whole_us = b->loop->now_us;
 	s->sink_data = b;
 	if (!idmap_put(&b->streams, s->id, s)) {
 		refuse_request(s, 503, 0);
@@ -773,7 +775,7 @@ static void take_stats(struct bridge *b, const struct message *m)
 	at = put_figure(at, "responses", b->n.responses);
 	at = put_figure(at, "shed", b->n.shed);
 	at = put_figure(at, "timeouts", b->n.timeouts);
-	at = put_figure(at, "rejected", f.rejected);
+	at = put_figure(at, "rejected", f.rejected + b->n.refused);
 	at = put_figure(at, "dropped", b->n.dropped);
 	at = put_figure(at, "errors", b->n.errors);
 	at = put_figure(at, "logs_dropped", b->n.logs_dropped);
@@ -870,7 +872,9 @@ static void on_fault(void *ctx, const struct message *m, const struct message_fa
 
 	if (b->state == BRIDGE_OVER)
 		return;
-	if (lost || b->state == BRIDGE_NEW)
+	if (b->state == BRIDGE_NEW && m->kind == MSG_HELLO)
+		hello_failed(b, m, fault->field, fault->rule, EXIT_CONFIG);
+	else if (lost || b->state == BRIDGE_NEW)
 		hello_failed(b, m, fault->field, fault->rule, EXIT_FRAMING);
 	else
 		send_error(b, m, fault->field, fault->rule, "ignored");
@@ -881,6 +885,7 @@ static void host_gone(struct bridge *b)
 {
 	size_t i = 0;
 
+	b->host_gone = true;
 	bridge_drain(b, b->config->eof_timeout);
 	while (b->streams.slots && i <= b->streams.mask) {
 		struct stream *s = b->streams.slots[i].value;

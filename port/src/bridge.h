@@ -26,11 +26,12 @@ struct bridge {
 	struct list queue; /* streams that wait for demand, longest first */
 	uint64_t queued;
 	bool pressed;
+	bool host_gone;
 	int exit_status; /* of the process, once the bridge has told the server to stop */
 	struct stream_sink sink;
 	struct field fields[256]; /* scratch */
 	struct {
-		uint64_t requests, responses, shed, timeouts, dropped, errors, logs_dropped;
+		uint64_t requests, responses, shed, timeouts, refused, dropped, errors, logs_dropped;
 		uint64_t body_queued, read_credit;
 	} n;
 };

@@ -38,8 +38,7 @@ void config_defaults(struct config *c)
 	snprintf(c->server, sizeof c->server, "sparx");
 }
 
-static bool fault_of(struct config_fault *fault, struct slice field, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+static bool fault_of(struct config_fault *fault, struct slice field, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 static bool fault_of(struct config_fault *fault, struct slice field, const char *format, ...)
 {

@@ -54,7 +54,8 @@ static bool take_pipes(int *in, int *out)
 	close(null);
 	fcntl(*in, F_SETPIPE_SZ, PIPE_SIZE);
 	fcntl(*out, F_SETPIPE_SZ, PIPE_SIZE);
-	return fcntl(*in, F_SETFL, fcntl(*in, F_GETFL) | O_NONBLOCK) == 0 && fcntl(*out, F_SETFL, fcntl(*out, F_GETFL) | O_NONBLOCK) == 0;
+	return fcntl(*in, F_SETFL, fcntl(*in, F_GETFL) | O_NONBLOCK) == 0 &&
+	       fcntl(*out, F_SETFL, fcntl(*out, F_GETFL) | O_NONBLOCK) == 0;
 }
 
 /* What is still for the host, before leaving: it may be slow, but not for ever. */
@@ -105,12 +106,11 @@ static int serve(void)
 
 /* ---- the command line ---- */
 
-static const char usage[] =
-	"usage: sparx_port            serve; a host speaks PROTOCOL.md on stdin and stdout\n"
-	"       sparx_port --help     this text\n"
-	"       sparx_port --version  the versions of the program and of the protocol\n"
-	"       sparx_port --protocol the table of messages\n"
-	"       sparx_port --options  the table of numeric options of HELLO\n";
+static const char usage[] = "usage: sparx_port            serve; a host speaks PROTOCOL.md on stdin and stdout\n"
+			    "       sparx_port --help     this text\n"
+			    "       sparx_port --version  the versions of the program and of the protocol\n"
+			    "       sparx_port --protocol the table of messages\n"
+			    "       sparx_port --options  the table of numeric options of HELLO\n";
 
 static int print_version(void)
 {
@@ -176,7 +176,9 @@ int main(int argc, char **argv)
 	if (argc == 2)
 		return run_option(argv[1]);
 	if (argc > 2 || isatty(0)) {
-		fprintf(stderr, "sparx_port: an HTTP server for a host program, which starts it with pipes as stdin and stdout.\n%s", usage);
+		fprintf(stderr,
+			"sparx_port: an HTTP server for a host program, which starts it with pipes as stdin and stdout.\n%s",
+			usage);
 		return EXIT_USAGE;
 	}
 	signal(SIGPIPE, SIG_IGN);

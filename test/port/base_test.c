@@ -54,7 +54,7 @@ static void test_buf_gives_back_what_was_appended_in_order(void **state)
 
 static void test_buf_moves_before_it_grows(void **state)
 {
-	uint8_t bytes[512] = {0};
+	uint8_t bytes[4096] = {0};
 	struct buf b;
 	size_t cap;
 

@@ -649,15 +649,15 @@ static void test_window_is_spent_to_the_byte_and_granted_anew_by_room(void **sta
 	host_says(h, "[HEAD, 1, 200, [], nil] [DATA, 1, 'x'*4000] [DATA, 1, 'x'*96]");
 	EXPECT_OPS("head 1 200 length=-1\ndata 1 x*4000\ndata 1 x*96\n");
 	EXPECT_HEARD(h, "");
-	room(s, 1023); /* small amounts are gathered */
+	room(s, 2047); /* less than half of the window is gathered */
 	EXPECT_HEARD(h, "");
 	assert_int_equal(s->window, 0);
 	room(s, 1);
-	EXPECT_HEARD(h, "[ROOM, 1, 1024]\n");
-	room(s, 2000);
-	EXPECT_HEARD(h, "[ROOM, 1, 2000]\n");
-	host_says(h, "[DATA, 1, 'x'*3024]");
-	EXPECT_OPS("data 1 x*3024\n");
+	EXPECT_HEARD(h, "[ROOM, 1, 2048]\n");
+	room(s, 2048);
+	EXPECT_HEARD(h, "[ROOM, 1, 2048]\n");
+	host_says(h, "[DATA, 1, 'x'*4096]");
+	EXPECT_OPS("data 1 x*4096\n");
 	EXPECT_HEARD(h, "");
 	host_says(h, "[DATA, 1, 'x']");
 	EXPECT_OPS("reset 1 500\n");

@@ -129,7 +129,7 @@ static void test_a_frame_that_announces_more_is_refused_before_it_is_read(void *
 	host_writes(h, "\x00\x10\x00", 3);
 	EXPECT_TEXT(&heard, "");
 	host_writes(h, "\x01", 1);
-	EXPECT_TEXT(&heard, "fault 255 frame is longer than max_frame lost\n");
+	EXPECT_TEXT(&heard, "fault 2147483647 frame is longer than max_frame lost\n");
 	host_says(h, "[PING, 1]"); /* nothing is read any more */
 	EXPECT_TEXT(&heard, "");
 	assert_true(h->link.input.cap <= LINK_INPUT_CAP);
@@ -139,9 +139,9 @@ static void test_a_payload_that_cannot_be_read_loses_its_rest_only(void **state)
 {
 	(void)state;
 	host_writes(h, "\0\0\0\x05\xc1\x92\x0c\x01\x01\0\0\0\x03\x92\x0c\x02", 16);
-	EXPECT_TEXT(&heard, "fault 255 message is not msgpack, or is cut short\nPING 2\n");
+	EXPECT_TEXT(&heard, "fault 2147483647 message is not msgpack, or is cut short\nPING 2\n");
 	host_writes(h, "\0\0\0\x05\x92\x0c\x01\x92\x0c\0\0\0\x03\x92\x0c\x03", 16); /* a message does not cross a frame's border */
-	EXPECT_TEXT(&heard, "PING 1\nfault 255 message is not msgpack, or is cut short\nPING 3\n");
+	EXPECT_TEXT(&heard, "PING 1\nfault 2147483647 message is not msgpack, or is cut short\nPING 3\n");
 }
 
 static void test_the_end_of_the_host_is_told_once_also_within_a_frame(void **state)

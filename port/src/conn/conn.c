@@ -384,6 +384,7 @@ static void set_idle(struct conn *c, bool idle)
 	if (!idle) {
 		not_idle(c);
 	} else if (!list_linked(&c->idle)) {
+		c->idle_since = c->pool->loop->now;
 		list_append(&c->pool->idle, &c->idle);
 		c->pool->idle_count++;
 	}

@@ -42,13 +42,14 @@ struct conn {
 	const struct transport_ops *transport;
 	void *transport_state;
 	struct session *session;
-	struct buf tail;          /* read, and not yet used by the session */
-	struct list link;         /* dirty, paused or closed */
-	struct list all, idle;    /* pool->all, pool->idle */
+	struct buf tail;       /* read, and not yet used by the session */
+	struct list link;      /* dirty, paused or closed */
+	struct list all, idle; /* pool->all, pool->idle */
 	struct wheel_node timer;
-	uint8_t state;            /* enum conn_state */
+	uint64_t idle_since; /* ms; while it is in pool->idle */
+	uint8_t state;       /* enum conn_state */
 	bool readable, writable, eof;
-	bool settled;             /* the first bytes told the protocol */
+	bool settled; /* the first bytes told the protocol */
 	bool hup_watched;
 };
 

@@ -8,7 +8,7 @@ enum message_kind {
 #define MESSAGE(name, kind, direction, format, fields) MSG_##name = kind,
 #include "frames/messages.def"
 #undef MESSAGE
-	MSG_NONE = 255,
+	MSG_NONE = 0x7fffffff,
 };
 
 enum message_direction { FROM_HOST, FROM_PORT };

@@ -6,6 +6,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/log.h"
+
 enum { FRAME_CAP = FRAME_HEAD + FRAME_PAYLOAD_MAX, WRITE_FRAMES_MAX = 16 };
 
 struct link_frame {
@@ -152,8 +154,11 @@ bool link_read(struct link *k)
 
 	if (!k->in_ready || k->in_ended)
 		return false;
-	if (!make_room(k))
-		return true;
+	if (!make_room(k)) {
+		log_line(LOG_ERROR, "out of memory: the host cannot be read");
+		in_ended(k);
+		return false;
+	}
 	room = buf_room(&k->input);
 	n = read(loop_io_fd(&k->in), k->input.data + k->input.tail, room);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR)) {

@@ -35,13 +35,13 @@ struct link {
 	size_t queued;            /* bytes in frames */
 	size_t high, low;         /* marks of link_full */
 	bool full;
-	bool urgent; /* something in frames must not wait for company */
+	bool urgent;            /* something in frames must not wait for company */
 	struct wheel_node lazy; /* when it must go anyway */
 	uint64_t bytes_in, bytes_out, frames_in, frames_out;
 };
 
 enum {
-	LINK_LAZY_MS = 5,      /* how long messages that nobody waits for may wait for company */
+	LINK_LAZY_MS = 5,        /* how long messages that nobody waits for may wait for company */
 	LINK_INPUT_CAP = 65536,  /* the input buffer, */
 	LINK_STREAM_CAP = 262144 /* when long frames come */
 };

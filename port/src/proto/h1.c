@@ -29,21 +29,21 @@ static const struct sm machine = {"h1", state_names, state_next};
 
 struct h1 {
 	struct session session;
-	struct list streams;      /* in the order of their requests, which is that of their responses */
-	struct h1_parse *parse;   /* in HEAD, BODY, SKIP */
+	struct list streams;       /* in the order of their requests, which is that of their responses */
+	struct h1_parse *parse;    /* in HEAD, BODY, SKIP */
 	struct h1_stream *reading; /* whose body is read, in BODY; in SKIP while its response goes on */
-	uint64_t since;           /* ms: the beginning of what is being read */
-	uint64_t starved;         /* ms: since when a body waits for credit; 0: it does not */
-	uint64_t progressed;      /* ms: when output last moved, or began */
-	uint64_t skipped;         /* bytes of a body that nobody waits for */
+	uint64_t since;            /* ms: the beginning of what is being read */
+	uint64_t starved;          /* ms: since when a body waits for credit; 0: it does not */
+	uint64_t progressed;       /* ms: when output last moved, or began */
+	uint64_t skipped;          /* bytes of a body that nobody waits for */
 	uint32_t requests;
-	uint16_t open;            /* streams */
-	uint8_t state;            /* enum h1_state */
-	uint8_t closing;          /* enum session_close: how, when STOPPED and all is written */
+	uint16_t open;   /* streams */
+	uint8_t state;   /* enum h1_state */
+	uint8_t closing; /* enum session_close: how, when STOPPED and all is written */
 	uint8_t empty_lines;
-	bool eof;                 /* the client has closed its side */
-	bool last;                /* no request after those that are open */
-	bool unsafe;              /* the newest request must not be overtaken by another */
+	bool eof;    /* the client has closed its side */
+	bool last;   /* no request after those that are open */
+	bool unsafe; /* the newest request must not be overtaken by another */
 };
 
 struct h1_stream {
@@ -112,8 +112,10 @@ static struct h1_parse *take_parse(struct h1 *h1)
 	struct h1_parse *p = env->spare_parse ? env->spare_parse : malloc(sizeof *p);
 
 	env->spare_parse = NULL;
-	if (p)
-		h1_parse_init(p, env->config);
+	if (!p)
+		return NULL;
+	h1_parse_init(p, env->config);
+	p->began_us = *env->now_us;
 	return p;
 }
 
@@ -192,10 +194,10 @@ static void stop(struct h1 *h1, enum session_close how)
 
 /* ---- refusing ---- */
 
-
+/* The clock of write_timeout is that of the answer which is being sent: those behind it must not wind it up. */
 static void begin_output(struct h1_stream *x)
 {
-	if (x->out.len == 0)
+	if (x->out.len == 0 && x == first_stream(x->h1))
 		x->h1->progressed = now(x->h1);
 }
 
@@ -292,6 +294,7 @@ static void dispatch(struct h1 *h1, struct request_head *head, const struct h1_f
 		stop(h1, CLOSE_CUT);
 		return;
 	}
+	x->s.born_us = h1->parse->began_us;
 	note_request(x, head, facts);
 	head->peer = &h1->session.owner->peer;
 	if (head->body == BODY_NONE) {
@@ -814,7 +817,7 @@ static uint64_t idle_deadline(const struct h1 *h1)
 
 	if (h1->open > 0)
 		return UINT64_MAX;
-	if (h1->requests == 0)
+	if (h1->requests == 0 && !env_of(h1)->paused) /* what is not read cannot be late */
 		return h1->since + c->first_byte_timeout;
 	return h1->since + (env_of(h1)->crowded ? c->busy_idle_timeout : c->idle_timeout);
 }

@@ -33,7 +33,8 @@ static bool is_digit(uint8_t c)
 /* 0, 400, 505 */
 static unsigned parse_version(struct slice text, unsigned *version)
 {
-	if (text.len != 8 || memcmp(text.at, "HTTP/", 5) != 0 || !is_digit(text.at[5]) || text.at[6] != '.' || !is_digit(text.at[7]))
+	if (text.len != 8 || memcmp(text.at, "HTTP/", 5) != 0 || !is_digit(text.at[5]) || text.at[6] != '.' ||
+	    !is_digit(text.at[7]))
 		return 400;
 	*version = (unsigned)(text.at[5] - '0') * 10 + (unsigned)(text.at[7] - '0');
 	return *version == 10 || *version == 11 ? 0 : 505;

@@ -405,7 +405,9 @@ static bool examine_line(struct h1_parse *p, uint8_t *data, struct request_head 
 	unsigned status = h1_line_parse(slice_of(data, p->line_len), &line);
 
 	if (status)
-		return refuse(p, status, status == 505 ? "the version is neither HTTP/1.0 nor HTTP/1.1" : "the request line is not valid") == 0;
+		return refuse(p, status,
+			      status == 505 ? "the version is neither HTTP/1.0 nor HTTP/1.1" : "the request line is not valid") ==
+		       0;
 	*head = (struct request_head){
 		.version = line.version,
 		.method = line.method,
@@ -475,8 +477,7 @@ static enum h1_read_result read_length_body(struct h1_parse *p, uint8_t *data, s
 /* Framing may not outweigh what it frames without end: chunk lines are short, whatever the zeros and blanks in them. */
 static bool framing_too_long(const struct h1_parse *p)
 {
-	return p->wire_bytes - p->body_bytes >
-	       64 * (p->chunks + 1) + p->config->max_chunk_extension + p->config->max_header_block;
+	return p->wire_bytes - p->body_bytes > 64 * (p->chunks + 1) + p->config->max_chunk_extension + p->config->max_header_block;
 }
 
 /* What llhttp takes in trailers and is refused: folded lines and bare LF. What is behind their empty line is not looked at. */

@@ -30,23 +30,24 @@ struct h1_parse {
 	llhttp_t parser;
 	const struct config *config;
 	const uint8_t *base; /* where the head lies during one call */
+	uint64_t began_us;   /* when its first byte was seen */
 	size_t seen;         /* bytes of the head parsed so far */
 	size_t line_len;     /* of the request line; 0 while it is not complete */
 	size_t head_len;     /* of the head; 0 while it is not complete */
 	bool in_value;       /* the last span was of a value */
 	bool value_ended;
-	unsigned count;      /* complete or begun spans */
-	unsigned status;     /* H1_BAD: the answer */
-	const char *reason;  /* and why, for people */
+	unsigned count;     /* complete or begun spans */
+	unsigned status;    /* H1_BAD: the answer */
+	const char *reason; /* and why, for people */
 
 	/* the body */
 	bool chunked;
-	int64_t left;         /* of a body with a length */
-	uint64_t body_bytes;  /* delivered */
-	uint64_t wire_bytes;  /* read, framing included; chunked only */
+	int64_t left;        /* of a body with a length */
+	uint64_t body_bytes; /* delivered */
+	uint64_t wire_bytes; /* read, framing included; chunked only */
 	uint64_t chunks, extension_bytes;
-	uint8_t *body_at;     /* where the next span of this call's body goes */
-	size_t body_len;      /* what is gathered there in this call */
+	uint8_t *body_at; /* where the next span of this call's body goes */
+	size_t body_len;  /* what is gathered there in this call */
 	bool in_trailers, complete;
 	bool after_cr, after_lf, empty_line, trailers_end; /* where a look at the trailers stands */
 	struct buf trailers;

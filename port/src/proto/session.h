@@ -13,15 +13,15 @@ enum { SESSION_FIELDS_MAX = 256, DATE_LEN = 29 };
 struct session_env {
 	const struct config *config;
 	const struct stream_sink *sink;
-	const uint64_t *now, *now_us; /* ms, µs; the loop's */
-	char date[DATE_LEN + 1];      /* RFC 9110 5.6.7, of this second */
-	bool draining;                /* responses close their connections */
-	bool crowded;                 /* idle connections are to go sooner */
-	bool paused;                  /* no new requests are to be begun */
-	uint64_t rejected;            /* requests that the port itself answered with 4xx, 5xx */
+	const uint64_t *now, *now_us;            /* ms, µs; the loop's */
+	char date[DATE_LEN + 1];                 /* RFC 9110 5.6.7, of this second */
+	bool draining;                           /* responses close their connections */
+	bool crowded;                            /* idle connections are to go sooner */
+	bool paused;                             /* no new requests are to be begun */
+	uint64_t rejected;                       /* requests that the port itself answered with 4xx, 5xx */
 	struct field fields[SESSION_FIELDS_MAX]; /* scratch for on_request and on_end */
-	void *spare_parse;            /* h1's: one parser kept */
-	void *h2;                     /* h2's: what its sessions share */
+	void *spare_parse;                       /* h1's: one parser kept */
+	void *h2;                                /* h2's: what its sessions share */
 };
 
 /* The session's owner (conn): what a session knows of its connection. */
@@ -41,11 +41,11 @@ enum session_close {
 
 /* A pure function of the session's state. */
 struct session_wants {
-	bool read;   /* input is of use now */
-	bool peek;   /* reading on a little is of use: it shows whether the peer is still there */
-	bool alert;  /* somebody would like to know when the peer leaves */
-	bool write;  /* output has something */
-	bool idle;   /* no request is in work or begun */
+	bool read;                /* input is of use now */
+	bool peek;                /* reading on a little is of use: it shows whether the peer is still there */
+	bool alert;               /* somebody would like to know when the peer leaves */
+	bool write;               /* output has something */
+	bool idle;                /* no request is in work or begun */
 	enum session_close close; /* once nothing is left to write */
 	uint64_t deadline;        /* ms; when tick is to be called; 0: never */
 };

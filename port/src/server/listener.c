@@ -18,12 +18,6 @@ union any_address {
 	struct sockaddr_un local;
 };
 
-static bool fail(char *rule, size_t size, const struct listener_config *config, const char *what)
-{
-	snprintf(rule, size, "%s %s port %u: %s", what, config->address, (unsigned)config->port, strerror(errno));
-	return false;
-}
-
 static const char *unix_path(const struct listener_config *config)
 {
 	return strncmp(config->address, "unix:", 5) == 0 ? config->address + 5 : NULL;
@@ -100,16 +94,19 @@ bool listener_open(struct listener *l, const struct listener_config *config, cha
 	int fd;
 
 	memset(l, 0, sizeof *l);
-	errno = EINVAL;
-	if (len == 0)
-		return fail(rule, size, config, "not an address:");
+	if (len == 0) {
+		snprintf(rule, size, "not an IPv4 or IPv6 address, nor unix: and a path");
+		return false;
+	}
 	fd = socket(a.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return fail(rule, size, config, "cannot open a socket for");
+	if (fd < 0) {
+		snprintf(rule, size, "%s", strerror(errno));
+		return false;
+	}
 	set_options(fd, config, a.any.sa_family);
 	remove_stale(&a);
 	if (bind(fd, &a.any, len) < 0 || listen(fd, config->backlog) < 0) {
-		fail(rule, size, config, "cannot listen on");
+		snprintf(rule, size, "%s", strerror(errno));
 		close(fd);
 		return false;
 	}

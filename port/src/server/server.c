@@ -164,12 +164,25 @@ static void end_drain(struct server *s)
 		s->on_drained(s->ctx, s->cut);
 }
 
+/* In a crowd idle connections have less time, those too that began to wait before it was one. Oldest first. */
+static void thin_out(struct server *s)
+{
+	while (!list_empty(&s->pool.idle)) {
+		struct conn *c = container_of(s->pool.idle.next, struct conn, idle);
+		if (c->idle_since + s->config->busy_idle_timeout > s->loop->now)
+			return;
+		conn_close(c, false, END_CLOSED);
+	}
+}
+
 bool server_run(struct server *s)
 {
-	bool more = false;
+	bool more = false, was_crowded = s->pool.env.crowded;
 
 	update_date(s);
 	s->pool.env.crowded = (uint64_t)s->pool.open * 10 > (uint64_t)s->max_connections * 8;
+	if (s->pool.env.crowded && !was_crowded)
+		thin_out(s);
 	for (unsigned i = 0; i < s->listener_count; i++)
 		more |= run_listener(s, &s->listeners[i]);
 	return conn_pool_run(&s->pool) || more;

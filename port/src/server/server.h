@@ -14,15 +14,15 @@ struct server {
 	struct conn_pool pool;
 	struct listener listeners[LISTENERS_MAX];
 	unsigned listener_count;
-	uint8_t state;           /* enum server_state */
-	bool accept_paused;      /* at the limit, or under pressure */
+	uint8_t state;      /* enum server_state */
+	bool accept_paused; /* at the limit, or under pressure */
 	unsigned max_connections;
-	int reserve_fd;          /* given up for a moment to turn a connection away when no descriptor is left */
+	int reserve_fd; /* given up for a moment to turn a connection away when no descriptor is left */
 	struct wheel_node drain_timer;
 	struct wheel_node accept_timer; /* when to try again after a shortage */
-	uint64_t date_second;    /* of pool.env.date */
+	uint64_t date_second;           /* of pool.env.date */
 	uint64_t accepted;
-	unsigned cut;            /* connections that the drain's deadline cut */
+	unsigned cut; /* connections that the drain's deadline cut */
 	int exit_status;
 	/* The last connection of a drain is gone, or its time is up. */
 	void (*on_drained)(void *ctx, unsigned cut);

@@ -98,26 +98,26 @@ struct stream_sink {
 
 struct stream {
 	const struct stream_ops *ops;
-	uint64_t id;       /* the sink's, 0 before it gave one */
-	uint8_t request;   /* enum request_half */
-	uint8_t response;  /* enum response_half */
-	bool detached;     /* the sink has let go: no more events */
-	bool head_method;  /* the request was HEAD */
-	bool bodiless;     /* the response carries no body; data for it is dropped */
-	bool hung_up;      /* on_hangup was told */
-	uint16_t status;   /* of the response, once there is one */
-	int64_t left;      /* of a response body with a length; LENGTH_UNKNOWN */
-	uint64_t chunks;   /* read credit: chunks, */
-	uint64_t chunk;    /* of at most so many bytes */
-	uint64_t window;   /* response bytes that the host may still send */
-	uint64_t room;     /* bytes that left, not yet granted anew */
+	uint64_t id;         /* the sink's, 0 before it gave one */
+	uint8_t request;     /* enum request_half */
+	uint8_t response;    /* enum response_half */
+	bool detached;       /* the sink has let go: no more events */
+	bool head_method;    /* the request was HEAD */
+	bool bodiless;       /* the response carries no body; data for it is dropped */
+	bool hung_up;        /* on_hangup was told */
+	uint16_t status;     /* of the response, once there is one */
+	int64_t left;        /* of a response body with a length; LENGTH_UNKNOWN */
+	uint64_t chunks;     /* read credit: chunks, */
+	uint64_t chunk;      /* of at most so many bytes */
+	uint64_t window;     /* response bytes that the host may still send */
+	uint64_t room;       /* bytes that left, not yet granted anew */
 	uint64_t room_total; /* bytes that left */
 	uint64_t body_in, body_out;
-	uint64_t born_us, sent_us, answered_us; /* first byte; REQUEST sent; first byte of the response queued */
-	struct list queue; /* the sink's: waiting for demand */
-	uint8_t *held;     /* the sink's: the encoded request that waits */
+	uint64_t born_us, whole_us, sent_us, answered_us; /* first byte; head complete; REQUEST sent; response begun */
+	struct list queue;                                /* the sink's: waiting for demand */
+	uint8_t *held;                                    /* the sink's: the encoded request that waits */
 	uint32_t held_len, held_waited;
-	void *sink_data;   /* the sink's */
+	void *sink_data;         /* the sink's */
 	struct wheel_node timer; /* the sink's */
 };
 

@@ -10,10 +10,16 @@ defmodule Sparx.Server.StreamsTest do
   test "a stream is there until it is closed", %{streams: streams} do
     assert {:ok, %{owner: owner, phase: :waiting}} = Streams.fetch(streams, 1)
     assert owner == self()
-    assert {%{tag: :tag}, streams} = Streams.close(streams, 1)
+    assert {:untouched, streams} = Streams.close(streams, 1)
     assert Streams.fetch(streams, 1) == :error
     assert Streams.close(streams, 1) == :error
     assert Streams.count(streams) == 0
+  end
+
+  test "one to which something has happened, or of which something is known, is returned", %{streams: streams} do
+    streams = streams |> Streams.update(1, phase: :streaming) |> Streams.open(2, self(), :tag, :facts)
+    assert {%{tag: :tag, phase: :streaming}, streams} = Streams.close(streams, 1)
+    assert {%{facts: :facts, phase: :waiting}, _} = Streams.close(streams, 2)
   end
 
   test "readers get the chunks in the order in which they asked", %{streams: streams} do

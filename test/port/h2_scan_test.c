@@ -1,0 +1,243 @@
+/* The heads of frames, and the buckets that count them; and which protocol first bytes speak. */
+#include "support.h"
+
+#include <nghttp2/nghttp2.h>
+
+#include "base/bucket.h"
+#include "proto/detect.h"
+#include "proto/h2_scan.h"
+
+static struct config config;
+static struct h2_scan scan;
+static struct buf bytes;
+
+static int setup(void **state)
+{
+	(void)state;
+	config_defaults(&config);
+	h2_scan_init(&scan);
+	buf_init(&bytes);
+	buf_append(&bytes, NGHTTP2_CLIENT_MAGIC, NGHTTP2_CLIENT_MAGIC_LEN);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	buf_free(&bytes);
+	return 0;
+}
+
+static void add(uint8_t type, uint8_t flags, uint32_t id, const char *payload, size_t len)
+{
+	uint8_t head[9] = {0, (uint8_t)(len >> 8), (uint8_t)len, type, flags};
+
+	for (int i = 0; i < 4; i++)
+		head[5 + i] = (uint8_t)(id >> (24 - 8 * i));
+	buf_append(&bytes, head, sizeof head);
+	buf_append(&bytes, payload, len);
+}
+
+/* The verdict, however the bytes are cut. */
+static uint32_t verdict(uint64_t now_us)
+{
+	uint32_t first = 0, fault;
+
+	for (size_t piece = 1; piece <= buf_len(&bytes); piece += piece < 30 ? 1 : 97) {
+		struct h2_scan s = scan;
+		fault = NGHTTP2_NO_ERROR;
+		for (size_t at = 0; at < buf_len(&bytes) && !fault; at += piece) {
+			size_t n = piece < buf_len(&bytes) - at ? piece : buf_len(&bytes) - at;
+			uint8_t *copy = exact_copy(buf_at(&bytes) + at, n);
+			size_t fine = h2_scan(&s, &config, now_us, copy, n, &fault);
+			assert_true(fine == n || fault);
+			free(copy);
+		}
+		if (piece == 1)
+			first = fault;
+		assert_int_equal(fault, first);
+	}
+	return first;
+}
+
+enum { END = NGHTTP2_FLAG_END_STREAM };
+
+static void test_requests_are_fine(void **state)
+{
+	(void)state;
+	add(NGHTTP2_SETTINGS, 0, 0, "", 0);
+	for (uint32_t id = 1; id < 400; id += 2) {
+		add(NGHTTP2_HEADERS, 0, id, "head", 4);
+		add(NGHTTP2_DATA, 0, id, "body", 4);
+		add(NGHTTP2_HEADERS, END, id, "trailers", 8);
+	}
+	assert_int_equal(verdict(1), NGHTTP2_NO_ERROR);
+}
+
+static void test_nothing_comes_behind_the_end(void **state)
+{
+	(void)state;
+	add(NGHTTP2_HEADERS, END, 1, "head", 4);
+	add(NGHTTP2_HEADERS, 0, 3, "head", 4);
+	add(NGHTTP2_DATA, 0, 3, "body", 4);
+	assert_int_equal(verdict(1), NGHTTP2_NO_ERROR);
+	add(NGHTTP2_DATA, 0, 1, "body", 4);
+	assert_int_equal(verdict(1), NGHTTP2_STREAM_CLOSED);
+}
+
+static void test_nor_behind_a_reset(void **state)
+{
+	(void)state;
+	add(NGHTTP2_HEADERS, 0, 1, "head", 4);
+	add(NGHTTP2_RST_STREAM, 0, 1, "code", 4);
+	add(NGHTTP2_HEADERS, 0, 1, "head", 4);
+	assert_int_equal(verdict(1), NGHTTP2_STREAM_CLOSED);
+}
+
+static void test_streams_open_in_order(void **state)
+{
+	(void)state;
+	add(NGHTTP2_HEADERS, 0, 7, "head", 4);
+	add(NGHTTP2_HEADERS, 0, 5, "head", 4);
+	assert_int_equal(verdict(1), NGHTTP2_PROTOCOL_ERROR);
+}
+
+static void test_what_was_long_ago_is_not_known(void **state)
+{
+	(void)state;
+	add(NGHTTP2_HEADERS, END, 1, "head", 4);
+	add(NGHTTP2_HEADERS, END, 201, "head", 4);
+	add(NGHTTP2_DATA, 0, 1, "late", 4);
+	assert_int_equal(verdict(1), NGHTTP2_NO_ERROR);
+	add(NGHTTP2_HEADERS, END, 0x7fffffff, "head", 4);
+	add(NGHTTP2_DATA, 0, 201, "late", 4);
+	assert_int_equal(verdict(1), NGHTTP2_NO_ERROR);
+}
+
+static void test_priority_is_looked_into(void **state)
+{
+	(void)state;
+	add(NGHTTP2_PRIORITY, 0, 5, "\0\0\0\3w", 5);
+	add(NGHTTP2_PRIORITY, 0, 5, "\0\0", 2); /* nghttp2 sees to its length */
+	assert_int_equal(verdict(1), NGHTTP2_NO_ERROR);
+	add(NGHTTP2_PRIORITY, 0, 5, "\x80\0\0\5w", 5);
+	assert_int_equal(verdict(1), NGHTTP2_PROTOCOL_ERROR);
+}
+
+static void flood(uint8_t type, uint8_t flags, unsigned fine)
+{
+	teardown(NULL);
+	setup(NULL);
+	for (unsigned i = 0; i < fine; i++)
+		add(type, flags, 0, "", 0);
+	assert_int_equal(verdict(1), NGHTTP2_NO_ERROR);
+	add(type, flags, 0, "", 0);
+	assert_int_equal(verdict(1), NGHTTP2_ENHANCE_YOUR_CALM);
+}
+
+static void test_floods(void **state)
+{
+	(void)state;
+	flood(NGHTTP2_PING, 0, 100);
+	flood(NGHTTP2_SETTINGS, 0, 50);
+	flood(NGHTTP2_DATA, 0, 100);
+	flood(NGHTTP2_RST_STREAM, 0, 100);
+	flood(NGHTTP2_CONTINUATION, 0, 8);
+	flood(NGHTTP2_WINDOW_UPDATE, 0, 1000);
+	flood(0x42, 0, 1000);
+}
+
+static void test_requests_earn_other_frames(void **state)
+{
+	(void)state;
+	config.h2_other_frames = 1;
+	for (uint32_t id = 1; id < 100; id += 2) {
+		add(NGHTTP2_HEADERS, END, id, "head", 4);
+		for (int i = 0; i < 4; i++)
+			add(NGHTTP2_WINDOW_UPDATE, 0, 0, "incr", 4);
+	}
+	assert_int_equal(verdict(1), NGHTTP2_NO_ERROR);
+	add(NGHTTP2_WINDOW_UPDATE, 0, 0, "incr", 4);
+	assert_int_equal(verdict(1), NGHTTP2_NO_ERROR);
+	add(NGHTTP2_WINDOW_UPDATE, 0, 0, "incr", 4);
+	assert_int_equal(verdict(1), NGHTTP2_ENHANCE_YOUR_CALM);
+}
+
+/* ---- buckets ---- */
+
+static unsigned taken(struct bucket *b, uint64_t now_us, uint64_t burst, uint64_t period_us)
+{
+	unsigned n = 0;
+
+	while (n < 1000 && bucket_take(b, now_us, burst, period_us))
+		n++;
+	return n;
+}
+
+static void test_a_bucket_gives_a_burst_and_fills_evenly(void **state)
+{
+	struct bucket b = {0};
+
+	(void)state;
+	assert_int_equal(taken(&b, 5000000, 10, 1000000), 10);
+	assert_int_equal(taken(&b, 5000000, 10, 1000000), 0);
+	assert_int_equal(taken(&b, 5099999, 10, 1000000), 0);
+	assert_int_equal(taken(&b, 5100000, 10, 1000000), 1);
+	assert_int_equal(taken(&b, 5500000, 10, 1000000), 4);
+	assert_int_equal(taken(&b, 99000000, 10, 1000000), 10);
+	assert_int_equal(taken(&b, 99000000, 1, 1000000), 0);
+	assert_int_equal(taken(&b, 100000000, 1, 1000000), 1);
+	assert_int_equal(taken(&b, 200000000, 0, 1000000), 0);
+}
+
+/* ---- the protocol ---- */
+
+static enum detected detect(const char *text)
+{
+	uint8_t *copy = exact_copy(text, strlen(text));
+	enum detected what = detect_protocol(copy, strlen(text));
+
+	free(copy);
+	return what;
+}
+
+static void test_the_first_bytes_tell_the_protocol(void **state)
+{
+	static const char preface[] = NGHTTP2_CLIENT_MAGIC;
+	char part[sizeof preface];
+
+	(void)state;
+	for (size_t n = 0; n < sizeof preface; n++) {
+		snprintf(part, n + 1, "%s", preface);
+		assert_int_equal(detect(part), n < NGHTTP2_CLIENT_MAGIC_LEN ? DETECT_MORE : DETECT_H2);
+	}
+	assert_int_equal(detect(NGHTTP2_CLIENT_MAGIC "more"), DETECT_H2);
+	assert_int_equal(detect("G"), DETECT_H1);
+	assert_int_equal(detect("PUT"), DETECT_H1);
+	assert_int_equal(detect("PRI * HTTP/2.0\r\n\r\nSX"), DETECT_H1);
+	assert_int_equal(detect("GET / HTTP/1.1\r\n"), DETECT_H1);
+	assert_int_equal(detect("GET / HTTX\r\n"), DETECT_NEITHER);
+	assert_int_equal(detect("GET / HTTX"), DETECT_H1);
+	assert_int_equal(detect("GET /\r\n"), DETECT_H1);
+	assert_int_equal(detect("\r\n"), DETECT_H1);
+	assert_int_equal(detect("a  \r\n"), DETECT_H1);
+}
+
+int main(void)
+{
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		CASE(test_requests_are_fine),
+		CASE(test_nothing_comes_behind_the_end),
+		CASE(test_nor_behind_a_reset),
+		CASE(test_streams_open_in_order),
+		CASE(test_what_was_long_ago_is_not_known),
+		CASE(test_priority_is_looked_into),
+		CASE(test_floods),
+		CASE(test_requests_earn_other_frames),
+		CASE(test_a_bucket_gives_a_burst_and_fills_evenly),
+		CASE(test_the_first_bytes_tell_the_protocol),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

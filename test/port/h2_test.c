@@ -1,0 +1,459 @@
+/* HTTP/2 as a session: what the client sends becomes events, what the host orders is what the client sees. */
+#include "h2_fixture.h"
+
+#include "proto/h2.h"
+
+static struct h2_fixture fixture, *const f = &fixture;
+static struct h1_fixture *const host = &fixture.h1;
+
+static int setup(void **state)
+{
+	(void)state;
+	h2_fixture_start(f, NULL);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	h2_fixture_end(f);
+	return 0;
+}
+
+/* Everything that took place, in one text. */
+#define OK(id, length, body) id " :status=200\n" id " content-length=" length "\n" id " " body "\n" id " end\n"
+
+/* ---- requests and responses ---- */
+
+static void test_requests_are_answered_in_any_order(void **state)
+{
+	(void)state;
+	assert_false(wants(host).idle); /* no SETTINGS yet */
+	talk(f);
+	assert_true(wants(host).idle && wants(host).read);
+	client_asks(f, "GET", "/a", NULL, NULL);
+	client_asks(f, "GET", "/b", NULL, NULL);
+	talk(f);
+	EXPECT_EVENTS(host, "request 1 GET /a\nrequest 2 GET /b\n");
+	assert_false(wants(host).idle);
+	host_responds(host, 2, 200, "two");
+	EXPECT_SEEN(f, OK("3", "3", "two"));
+	host_responds(host, 1, 200, "one");
+	EXPECT_SEEN(f, OK("1", "3", "one"));
+	EXPECT_EVENTS(host, "done 2\ndone 1\n");
+	assert_true(wants(host).idle);
+}
+
+static void test_a_response_is_streamed_with_trailers(void **state)
+{
+	(void)state;
+	client_asks(f, "GET", "/", NULL, NULL);
+	talk(f);
+	host_informs(host, 1, 103, "Link: </a>");
+	host_head(host, 1, 200, "X-Mixed: Case", -1);
+	EXPECT_SEEN(f, "1 :status=103\n1 link=</a>\n1 :status=200\n1 x-mixed=Case\n");
+	host_data(host, 1, "one");
+	EXPECT_SEEN(f, "1 one\n");
+	host_data(host, 1, "two");
+	host_data(host, 1, "three");
+	host_end(host, 1, "Grpc-Status: 0");
+	EXPECT_SEEN(f, "1 twothree\n1 grpc-status=0\n1 end\n");
+	EXPECT_EVENTS(host, "request 1 GET /\ndone 1\n");
+}
+
+static void test_a_body_comes_as_it_is_asked_for(void **state)
+{
+	int32_t id = client_asks(f, "POST", "/", NULL, "");
+
+	(void)state;
+	client_body(f, id, "abcdef", false);
+	talk(f);
+	EXPECT_EVENTS(host, "request 1 POST / body=-1\n");
+	host_reads(host, 1, 2, 2);
+	talk(f);
+	EXPECT_EVENTS(host, "body 1 abcd\n");
+	client_body(f, id, "gh", true);
+	talk(f);
+	EXPECT_EVENTS(host, "");
+	host_reads(host, 1, 9, 3);
+	talk(f);
+	EXPECT_EVENTS(host, "body 1 efgh\nend 1\n");
+	host_responds(host, 1, 200, "ok");
+	EXPECT_SEEN(f, OK("1", "2", "ok"));
+	EXPECT_EVENTS(host, "done 1\n");
+}
+
+static void test_pieces_are_joined_into_chunks(void **state)
+{
+	int32_t id = client_asks(f, "POST", "/", NULL, "");
+
+	(void)state;
+	for (int i = 0; i < 200; i++) {
+		client_body(f, id, "0123456789abcdef", false);
+		client_to_server(f);
+	}
+	host_reads(host, 1, 1, 3000);
+	talk(f);
+	assert_int_equal(host->streams[1]->body_in, 3000);
+	host_reads(host, 1, 1, 3000);
+	talk(f);
+	assert_int_equal(host->streams[1]->body_in, 3200);
+	text_clear(&host->events);
+	host_resets(host, 1, 0, 0);
+	EXPECT_SEEN(f, "1 reset INTERNAL_ERROR\n");
+}
+
+static void test_continue_is_sent_when_the_body_is_asked_for(void **state)
+{
+	int32_t id = client_asks(f, "POST", "/", "expect: 100-continue", "");
+
+	(void)state;
+	EXPECT_SEEN(f, "");
+	host_reads(host, 1, 9, 100);
+	EXPECT_SEEN(f, "1 :status=100\n");
+	client_body(f, id, "body", true);
+	talk(f);
+	host_responds(host, 1, 200, "ok");
+	EXPECT_SEEN(f, OK("1", "2", "ok"));
+	EXPECT_EVENTS(host, "request 1 POST / body=-1\nbody 1 body\nend 1\ndone 1\n");
+}
+
+static void test_an_early_answer_ends_the_request(void **state)
+{
+	int32_t id = client_asks(f, "POST", "/", NULL, "");
+
+	(void)state;
+	client_body(f, id, "some", false);
+	talk(f);
+	host_responds(host, 1, 200, "early");
+	EXPECT_SEEN(f, OK("1", "5", "early") "1 reset NO_ERROR\n");
+	EXPECT_EVENTS(host, "request 1 POST / body=-1\ndone 1\n");
+	assert_true(wants(host).idle);
+}
+
+static void test_what_is_not_wanted_is_dropped(void **state)
+{
+	int32_t id = client_asks(f, "POST", "/", NULL, "");
+
+	(void)state;
+	talk(f);
+	host_discards(host, 1);
+	client_body(f, id, "some", true);
+	talk(f);
+	host_responds(host, 1, 200, "ok");
+	EXPECT_SEEN(f, OK("1", "2", "ok"));
+	EXPECT_EVENTS(host, "request 1 POST / body=-1\ndone 1\n");
+}
+
+static void test_a_response_to_head_has_no_body(void **state)
+{
+	(void)state;
+	client_asks(f, "HEAD", "/", NULL, NULL);
+	talk(f);
+	host_head(host, 1, 200, NULL, -1);
+	EXPECT_SEEN(f, "1 :status=200\n1 end\n");
+	host_data(host, 1, "dropped");
+	talk(f);
+	EXPECT_EVENTS(host, "request 1 HEAD /\n"); /* the host has not ended it */
+	host_end(host, 1, NULL);
+	talk(f);
+	EXPECT_EVENTS(host, "done 1\n");
+}
+
+/* ---- ends ---- */
+
+static void test_the_host_fails_before_and_behind_the_head(void **state)
+{
+	(void)state;
+	client_asks(f, "GET", "/", NULL, NULL);
+	client_asks(f, "GET", "/", NULL, NULL);
+	talk(f);
+	host_resets(host, 1, 500, 0);
+	EXPECT_SEEN(f, "1 :status=500\n1 content-type=text/plain\n1 content-length=26\n1 500 Internal Server Error\\n\n1 end\n");
+	host_head(host, 2, 200, NULL, -1);
+	host_data(host, 2, "half");
+	talk(f);
+	text_clear(&f->seen);
+	host_resets(host, 2, 500, 0);
+	EXPECT_SEEN(f, "3 reset INTERNAL_ERROR\n");
+	assert_true(wants(host).idle);
+}
+
+static void test_the_client_takes_it_back(void **state)
+{
+	(void)state;
+	client_asks(f, "GET", "/", NULL, NULL);
+	talk(f);
+	client_resets(f, 1);
+	talk(f);
+	EXPECT_EVENTS(host, "request 1 GET /\nreset 1 reset\n");
+	assert_false(wants(host).idle); /* it counts for a while */
+	pass_time(host, 1000);
+	talk(f);
+	assert_true(wants(host).idle);
+}
+
+static void test_at_once_it_never_reaches_the_host(void **state)
+{
+	const uint8_t *bytes;
+	struct buf all = {0};
+	ssize_t n;
+
+	(void)state;
+	talk(f);
+	client_asks(f, "GET", "/", NULL, NULL);
+	while ((n = nghttp2_session_mem_send(f->client, &bytes)) > 0)
+		buf_append(&all, bytes, (size_t)n);
+	client_resets(f, 1);
+	while ((n = nghttp2_session_mem_send(f->client, &bytes)) > 0)
+		buf_append(&all, bytes, (size_t)n);
+	client_sends_bytes(host, buf_at(&all), buf_len(&all));
+	buf_free(&all);
+	EXPECT_EVENTS(host, "");
+	assert_true(wants(host).idle);
+}
+
+static void test_the_connection_is_cut(void **state)
+{
+	(void)state;
+	client_asks(f, "GET", "/", NULL, NULL);
+	client_asks(f, "POST", "/", NULL, "");
+	talk(f);
+	host_head(host, 1, 200, NULL, -1);
+	host_data(host, 1, "half");
+	text_clear(&host->events);
+	host->session->ops->close(host->session, END_RESET);
+	host->session = NULL;
+	EXPECT_EVENTS(host, "reset 1 reset\nreset 2 reset\n");
+}
+
+static void test_the_client_closes_its_side(void **state)
+{
+	(void)state;
+	client_asks(f, "GET", "/", NULL, NULL);
+	client_asks(f, "POST", "/", NULL, "");
+	talk(f);
+	text_clear(&f->seen);
+	client_sends(host, NULL);
+	EXPECT_EVENTS(host, "request 1 GET /\nrequest 2 POST / body=-1\nhangup 1\nreset 2 closed\n");
+	host_responds(host, 1, 200, "ok");
+	server_to_client(f);
+	EXPECT_TEXT(&f->seen, "3 reset CANCEL\n" OK("1", "2", "ok"));
+	assert_int_equal(wants(host).close, CLOSE_NOW);
+	text_clear(&host->events);
+}
+
+static void test_a_drain_has_two_steps(void **state)
+{
+	(void)state;
+	client_asks(f, "GET", "/a", NULL, NULL);
+	talk(f);
+	host->session->ops->drain(host->session);
+	server_to_client(f);
+	EXPECT_TEXT(&f->seen, "goaway 2147483647 NO_ERROR\n");
+	client_to_server(f);
+	server_to_client(f);
+	EXPECT_TEXT(&f->seen, "goaway 1 NO_ERROR\n");
+	assert_int_equal(wants(host).close, CLOSE_NOT);
+	host_responds(host, 1, 200, "ok");
+	EXPECT_SEEN(f, OK("1", "2", "ok"));
+	assert_int_equal(wants(host).close, CLOSE_LINGER);
+	text_clear(&host->events);
+}
+
+static void test_a_drain_does_not_wait_for_a_silent_client(void **state)
+{
+	(void)state;
+	talk(f);
+	host->session->ops->drain(host->session);
+	server_to_client(f);
+	EXPECT_TEXT(&f->seen, "goaway 2147483647 NO_ERROR\n");
+	EXPECT_DEADLINE(host, 1000);
+	server_to_client(f);
+	EXPECT_TEXT(&f->seen, "goaway 0 NO_ERROR\n");
+	assert_int_equal(wants(host).close, CLOSE_LINGER);
+}
+
+/* ---- time ---- */
+
+static void test_an_idle_connection_ends(void **state)
+{
+	(void)state;
+	talk(f);
+	EXPECT_DEADLINE(host, 60000);
+	server_to_client(f);
+	EXPECT_TEXT(&f->seen, "goaway 0 NO_ERROR\n");
+	assert_int_equal(wants(host).close, CLOSE_LINGER);
+}
+
+static void test_settings_are_to_be_acknowledged(void **state)
+{
+	(void)state;
+	client_to_server(f);
+	f->deaf = true;
+	server_to_client(f);
+	EXPECT_DEADLINE(host, 5000);
+	server_to_client(f);
+	EXPECT_TEXT(&f->seen, "goaway 0 SETTINGS_TIMEOUT\n");
+}
+
+static void test_a_body_is_to_come_on(void **state)
+{
+	int32_t id = client_asks(f, "POST", "/", NULL, "");
+
+	(void)state;
+	client_body(f, id, "x", false);
+	talk(f);
+	pass_time(host, 20000);
+	host_reads(host, 1, 9, 100); /* the time that it waited for credit does not count */
+	talk(f);
+	text_clear(&host->events);
+	pass_time(host, 5000);
+	talk(f);
+	EXPECT_EVENTS(host, "");
+	pass_time(host, 10);
+	EXPECT_EVENTS(host, "reset 1 timeout\n");
+	EXPECT_SEEN(f, "1 :status=408\n1 content-type=text/plain\n1 content-length=20\n1 408 Request Timeout\\n\n1 end\n1 reset NO_ERROR\n");
+}
+
+static void test_a_stream_without_window_ends(void **state)
+{
+	nghttp2_settings_entry none = {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 0};
+
+	(void)state;
+	nghttp2_submit_settings(f->client, NGHTTP2_FLAG_NONE, &none, 1);
+	client_asks(f, "GET", "/", NULL, NULL);
+	talk(f);
+	host_responds(host, 1, 200, "stuck");
+	EXPECT_SEEN(f, "1 :status=200\n1 content-length=5\n");
+	EXPECT_DEADLINE(host, 30000);
+	EXPECT_SEEN(f, "1 reset CANCEL\n");
+	EXPECT_EVENTS(host, "request 1 GET /\nreset 1 timeout\n");
+	assert_true(wants(host).idle);
+}
+
+static void test_a_client_that_does_not_read_is_cut(void **state)
+{
+	(void)state;
+	client_asks(f, "GET", "/", NULL, NULL);
+	talk(f);
+	host_responds(host, 1, 200, "stuck");
+	socket_takes(host, 3);
+	EXPECT_DEADLINE(host, 30000);
+	assert_int_equal(wants(host).close, CLOSE_CUT);
+	text_clear(&host->events);
+	host->session->ops->close(host->session, END_TIMEOUT);
+	host->session = NULL;
+	text_clear(&host->events);
+	text_clear(&host->wire);
+}
+
+static void test_done_waits_for_the_socket(void **state)
+{
+	(void)state;
+	client_asks(f, "GET", "/", NULL, NULL);
+	talk(f);
+	text_clear(&host->events);
+	host_responds(host, 1, 200, "0123456789");
+	for (int i = 0; i < 10; i++) {
+		socket_takes(host, 1);
+		EXPECT_EVENTS(host, "");
+	}
+	assert_int_equal(host->streams[1]->room_total, 0);
+	server_to_client(f);
+	EXPECT_EVENTS(host, "done 1\n");
+}
+
+/* ---- bytes cut anywhere ---- */
+
+static void whole_exchange(void)
+{
+	int32_t id = client_asks(f, "POST", "/a?b", "cookie: a\ncookie: b\nte: trailers", "");
+
+	host->auto_read = true;
+	client_body(f, id, "some", false);
+	client_to_server(f);
+	client_body(f, id, "more", true);
+	client_to_server(f);
+	client_asks(f, "GET", "/c", "priority: u=1", NULL);
+	client_to_server(f);
+	id = client_asks(f, "PUT", "/d", NULL, "");
+	client_to_server(f);
+	client_resets(f, id);
+	client_to_server(f);
+}
+
+static void finish_exchange(void)
+{
+	for (unsigned i = 1; i <= host->count; i++)
+		if (host->streams[i])
+			host_responds(host, i, 200, "ok");
+	server_to_client(f);
+	text_clear(&f->seen);
+}
+
+static void again(void)
+{
+	h2_fixture_end(f);
+	h2_fixture_start(f, NULL);
+	host->auto_read = true;
+}
+
+static void test_bytes_may_be_cut_anywhere(void **state)
+{
+	struct text wanted = {0};
+	struct buf bytes = {0};
+
+	(void)state;
+	whole_exchange();
+	text_add(&wanted, "%s", text_str(&host->events));
+	buf_append(&bytes, buf_at(&f->sent), buf_len(&f->sent));
+	assert_true(buf_len(&bytes) > 100);
+	finish_exchange();
+	for (size_t cut = 1; cut < buf_len(&bytes); cut++) {
+		again();
+		client_sends_bytes(host, buf_at(&bytes), cut);
+		client_sends_bytes(host, buf_at(&bytes) + cut, buf_len(&bytes) - cut);
+		if (strstr(text_str(&host->events), "request 3")) /* unless its end came with its beginning */
+			EXPECT_TEXT(&host->events, text_str(&wanted));
+		finish_exchange();
+	}
+	again();
+	for (size_t at = 0; at < buf_len(&bytes); at++)
+		client_sends_bytes(host, buf_at(&bytes) + at, 1);
+	EXPECT_TEXT(&host->events, text_str(&wanted));
+	finish_exchange();
+	text_free(&wanted);
+	buf_free(&bytes);
+}
+
+int main(void)
+{
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		CASE(test_requests_are_answered_in_any_order),
+		CASE(test_a_response_is_streamed_with_trailers),
+		CASE(test_a_body_comes_as_it_is_asked_for),
+		CASE(test_pieces_are_joined_into_chunks),
+		CASE(test_continue_is_sent_when_the_body_is_asked_for),
+		CASE(test_an_early_answer_ends_the_request),
+		CASE(test_what_is_not_wanted_is_dropped),
+		CASE(test_a_response_to_head_has_no_body),
+		CASE(test_the_host_fails_before_and_behind_the_head),
+		CASE(test_the_client_takes_it_back),
+		CASE(test_at_once_it_never_reaches_the_host),
+		CASE(test_the_connection_is_cut),
+		CASE(test_the_client_closes_its_side),
+		CASE(test_a_drain_has_two_steps),
+		CASE(test_a_drain_does_not_wait_for_a_silent_client),
+		CASE(test_an_idle_connection_ends),
+		CASE(test_settings_are_to_be_acknowledged),
+		CASE(test_a_body_is_to_come_on),
+		CASE(test_a_stream_without_window_ends),
+		CASE(test_a_client_that_does_not_read_is_cut),
+		CASE(test_done_waits_for_the_socket),
+		CASE(test_bytes_may_be_cut_anywhere),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
