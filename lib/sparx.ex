@@ -114,6 +114,19 @@ defmodule Sparx do
     answer
   end
 
+  @doc """
+  Replaces the port programs of a server in good order, one after the other, such as after a new one was installed.
+
+  Each one stops accepting, answers what it has in flight, and is followed by a new one, which listens on the same
+  address; what is in flight after `timeout` ms is cut. With `ports: 2` or more the others serve meanwhile, and
+  a client finds an unused connection closed at the worst (RFC 9112, section 9.3.1); with one there is a moment
+  in which nobody listens. Consumers, workers and their demand stay.
+  """
+  @spec restart(server, timeout :: non_neg_integer) :: :ok | {:error, {:cut, pos_integer}}
+  def restart(server, timeout \\ 30_000) do
+    server |> producers() |> Enum.map(&Server.restart(&1, timeout)) |> Enum.reduce(:ok, &worse/2)
+  end
+
   defp drain_all(producers, timeout) do
     producers
     |> Enum.map(&Task.async(fn -> drain_one(&1, timeout) end))

@@ -13,6 +13,7 @@ defmodule Sparx.Config do
   | `:name` | none | what the server is registered as: as for `GenServer` |
   | `:server` | `"sparx"` | the Server header of every response; `nil` for none |
   | `:telemetry` | none | `fun.(event, measurements, metadata)`, called for each event; see `Sparx.Telemetry` |
+  | `:telemetry_interval` | `10_000` | ms between two reports of what the port counts by itself, where somebody listens; `:infinity` for none |
   | `:claim_timeout` | `:infinity` | ms in which a request that was handed to a consumer must be claimed, answered or read, else its client gets a 500; see `Sparx.Request.claim/1` |
   | `:executable` | found | path of `sparx_port`; else the application's `config :sparx, executable: path`, else that of the library |
 
@@ -37,6 +38,7 @@ defmodule Sparx.Config do
     :name,
     :server,
     :telemetry,
+    :telemetry_interval,
     :claim_timeout,
     :executable,
     :opener
@@ -50,6 +52,7 @@ defmodule Sparx.Config do
             name: nil,
             server: "sparx",
             telemetry: nil,
+            telemetry_interval: 10_000,
             claim_timeout: :infinity,
             executable: nil,
             opener: nil,
@@ -73,6 +76,7 @@ defmodule Sparx.Config do
           name: GenServer.name() | nil,
           server: binary | nil,
           telemetry: Sparx.Telemetry.listener() | nil,
+          telemetry_interval: timeout,
           claim_timeout: timeout,
           executable: binary | nil,
           opener: (t -> port | pid) | nil,
@@ -154,11 +158,12 @@ defmodule Sparx.Config do
   defp put!({:telemetry, fun}, config) when is_function(fun, 3), do: %{config | telemetry: fun}
   defp put!({:telemetry, value}, _), do: bad!(:telemetry, value, "a function of three arguments")
 
-  defp put!({:claim_timeout, ms}, config) when ms == :infinity or (is_integer(ms) and ms > 0),
-    do: %{config | claim_timeout: ms}
+  defp put!({key, ms}, config)
+       when key in [:claim_timeout, :telemetry_interval] and (ms == :infinity or (is_integer(ms) and ms > 0)),
+       do: Map.replace!(config, key, ms)
 
-  defp put!({:claim_timeout, value}, _),
-    do: bad!(:claim_timeout, value, "a positive integer of milliseconds, or :infinity")
+  defp put!({key, value}, _) when key in [:claim_timeout, :telemetry_interval],
+    do: bad!(key, value, "a positive integer of milliseconds, or :infinity")
 
   defp put!({:executable, nil}, config), do: config
   defp put!({:executable, path}, config) when is_binary(path), do: %{config | executable: path}

@@ -97,6 +97,11 @@ defmodule Sparx.Frame do
   def inform(stream, status, headers),
     do: [<<0x94, 8>>, Term.int(stream), Term.int(status), Headers.encode(headers)]
 
+  @doc "PUSH: promises the client the answer to a GET of `target` (HTTP/2)."
+  @spec push(stream, binary, Headers.t()) :: iodata
+  def push(stream, target, headers),
+    do: [<<0x94, 16>>, Term.int(stream), Term.encode(target), Headers.encode(headers)]
+
   @doc "ABORT: the handler failed; the client gets `status`, or a cut connection."
   @spec abort(stream, 400..599) :: iodata
   def abort(stream, status), do: [<<0x93, 9>>, Term.int(stream), Term.int(status)]

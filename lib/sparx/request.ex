@@ -48,7 +48,7 @@ defmodule Sparx.Request do
       end
   """
 
-  alias Sparx.{Frame, Headers, Link}
+  alias Sparx.{Frame, Headers, Link, Response}
   alias Sparx.Frame.Term
 
   @derive {Inspect, except: [:link, :head, :address]}
@@ -94,6 +94,8 @@ defmodule Sparx.Request do
   @timeout 30_000
   @body_limit 8_000_000
   @takes_trailers 1
+  @takes_push 16
+  @pushed 32
   @expects_continue 2
 
   # ── decoding ───────────────────────────────────────────────────────────────────────────────────────
@@ -215,6 +217,16 @@ defmodule Sparx.Request do
   @doc "Whether the client waits for `100 Continue`, which the first read sends (RFC 9110, section 10.1.1)."
   @spec expects_continue?(t) :: boolean
   def expects_continue?(request), do: Bitwise.band(request.flags, @expects_continue) != 0
+
+  @doc """
+  Whether the client takes pushes (HTTP/2, `Sparx.Response.push/3`). No browser does any more.
+  """
+  @spec takes_push?(t) :: boolean
+  def takes_push?(request), do: Bitwise.band(request.flags, @takes_push) != 0
+
+  @doc "Whether it is a push: nobody sent it, `Sparx.Response.push/3` made it."
+  @spec pushed?(t) :: boolean
+  def pushed?(request), do: Bitwise.band(request.flags, @pushed) != 0
 
   # ── the body ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -387,11 +399,13 @@ defmodule Sparx.Request do
 
   It comes when the client has closed its side, or the connection is lost, also while nothing is read or
   written; not when the answer has gone out whole. A client that only waits with its own side closed (RFC 9112, section 9.6)
-  looks the same, and would still get an answer.
+  looks the same, and would still get an answer; when it is certain that it has gone, an answer is `{:error, :closed}`.
   """
   @spec notify_closed(t) :: :ok
-  def notify_closed(request),
-    do: Link.tell(request.link, request.id, {:notify_closed, self(), request})
+  def notify_closed(request) do
+    Response.watch(request)
+    Link.tell(request.link, request.id, {:notify_closed, self(), request})
+  end
 
   @doc """
   Makes the calling process the owner of the request: it answers, and if it dies the client is told.

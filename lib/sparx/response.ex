@@ -40,8 +40,8 @@ defmodule Sparx.Response do
 
   @type result :: :ok | {:error, :closed | :timeout | :already_sent | :not_started}
 
-  # In the owner's process dictionary: the stream that it answered last, or {:streaming, stream}. So a
-  # worker knows without asking that its handler has answered.
+  # In the process dictionary: how far the answer to a request is, and to which (a stream has its number for the life
+  # of its port program). So a worker knows without asking that its handler has answered.
   @mark :"$sparx_answer"
 
   @file_chunk 65_536
@@ -76,11 +76,16 @@ defmodule Sparx.Response do
     message = Frame.respond(id, response.status, Enum.reverse(response.headers), response.body)
 
     cond do
-      request.owner != self() -> Link.ask(request.link, id, {:respond, IO.iodata_to_binary(message)})
-      answered(id) -> {:error, :already_sent}
-      true -> request |> mark(id) |> Map.fetch!(:link) |> Link.write(message)
+      request.owner != self() -> by_server(message, request)
+      answered(request) -> {:error, :already_sent}
+      progress(request) == :watched -> with :ok <- by_server(message, request), do: mark(request, :yes) && :ok
+      true -> request |> mark(:yes) |> Map.fetch!(:link) |> Link.write(message)
     end
   end
+
+  # The server knows whether the client is still there.
+  defp by_server(message, request),
+    do: Link.ask(request.link, request.id, {:respond, IO.iodata_to_binary(message)})
 
   # More than the window: with its length, by as much as there is room for.
   defp send_large(response, request, size) do
@@ -101,14 +106,14 @@ defmodule Sparx.Response do
   def send_status(_request, status), do: bad_status!(status, "200 to 599")
 
   defp start(request, status, headers, length) do
-    if answered(request.id),
+    if answered(request),
       do: {:error, :already_sent},
       else: open(request, status, headers, length)
   end
 
   defp open(%{id: id} = request, status, headers, length) do
     with :ok <- Link.open(request.link, id, status, headers, length) do
-      mark(request, {:streaming, id})
+      mark(request, :streaming)
       :ok
     end
   end
@@ -140,7 +145,7 @@ defmodule Sparx.Response do
 
   defp do_finish(request, trailers) do
     with :ok <- begun(request, Link.finish(request.link, request.id, trailers)) do
-      mark(request, request.id)
+      mark(request, :yes)
       :ok
     end
   end
@@ -153,18 +158,40 @@ defmodule Sparx.Response do
   @spec inform(Request.t(), 100..199, Enumerable.t()) :: result
   def inform(request, status, headers) when status in 102..199 do
     message = Frame.inform(request.id, status, Headers.fields!(headers))
-    if answered(request.id), do: {:error, :already_sent}, else: Link.write(request.link, message)
+    if answered(request), do: {:error, :already_sent}, else: Link.write(request.link, message)
   end
 
   def inform(_request, status, _headers), do: bad_status!(status, "102 to 199")
 
-  @doc "Server push, which HTTP/1 does not have."
-  @spec push(Request.t(), binary, Enumerable.t()) :: {:error, :not_supported}
-  def push(%Request{}, path, _headers) when is_binary(path), do: {:error, :not_supported}
+  @doc """
+  Server push (RFC 9113, section 8.4): promises the client the answer to a GET of `path` with these headers.
+
+  The promised request comes to a worker like any other (`Sparx.Request.pushed?/1`), and its handler answers it.
+  Call it before sending what refers to `path`. On HTTP/1, and for a client that disabled pushes, it is
+  `{:error, :not_supported}`. All browsers have dropped push: `inform(request, 103, [{"link", "</app.css>; rel=preload; as=style"}])`
+  (103 Early Hints) is what they take instead.
+  """
+  @spec push(Request.t(), binary, Enumerable.t()) :: result | {:error, :not_supported}
+  def push(%Request{} = request, path, headers \\ []) do
+    cond do
+      not String.match?(path, ~r{\A/[\x21-\x7E]*\z}) or String.contains?(path, "#") ->
+        raise ArgumentError,
+              "a path to push begins with a slash and is visible ASCII without #, got: #{inspect(path)}"
+
+      not Request.takes_push?(request) ->
+        {:error, :not_supported}
+
+      progress(request) == :yes ->
+        {:error, :already_sent}
+
+      true ->
+        Link.write(request.link, Frame.push(request.id, path, Headers.fields!(headers)))
+    end
+  end
 
   # The server does not know of a whole answer that went past it.
   defp begun(request, {:error, :not_started}),
-    do: {:error, if(answered(request.id), do: :already_sent, else: :not_started)}
+    do: {:error, if(answered(request), do: :already_sent, else: :not_started)}
 
   defp begun(_request, result), do: result
 
@@ -232,11 +259,11 @@ defmodule Sparx.Response do
   # ── what was answered ──────────────────────────────────────────────────────────────────────────────
 
   @doc false
-  # What the calling process has done about a stream: :no, :streaming, or :yes.
-  def progress(id) do
+  # What the calling process has done about a request: :no, :watched (it wants to know when the client goes), :streaming,
+  # or :yes.
+  def progress(%{id: id, link: %{port: port}}) do
     case Process.get(@mark) do
-      ^id -> :yes
-      {:streaming, ^id} -> :streaming
+      {progress, ^id, ^port} -> progress
       _other -> :no
     end
   end
@@ -245,10 +272,14 @@ defmodule Sparx.Response do
   # Nothing was answered by the calling process.
   def forget, do: Process.delete(@mark)
 
-  defp answered(id), do: progress(id) != :no
+  @doc false
+  # The calling process wants to know when the client goes, so also when it answers.
+  def watch(request), do: if(progress(request) == :no, do: mark(request, :watched))
 
-  defp mark(request, mark) do
-    Process.put(@mark, mark)
+  defp answered(request), do: progress(request) in [:streaming, :yes]
+
+  defp mark(request, progress) do
+    Process.put(@mark, {progress, request.id, request.link.port})
     request
   end
 

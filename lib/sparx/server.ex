@@ -60,6 +60,10 @@ defmodule Sparx.Server do
   @spec drain(GenServer.server(), non_neg_integer) :: :ok | {:error, {:cut, pos_integer}}
   def drain(server, timeout), do: GenServer.call(server, {:drain, timeout}, timeout + 15_000)
 
+  @doc "Has the port program replaced when what it has in flight has ended, at the latest after `timeout` ms."
+  @spec restart(GenServer.server(), non_neg_integer) :: :ok | {:error, {:cut, pos_integer}}
+  def restart(server, timeout), do: GenServer.call(server, {:restart, timeout}, timeout + 15_000)
+
   # ── the start ──────────────────────────────────────────────────────────────────────────────────────
 
   @impl GenServer
@@ -69,7 +73,7 @@ defmodule Sparx.Server do
     state = %State{config: config, telemetry: listener, on_ready: on_ready}
 
     case Startup.run(config, listener != nil) do
-      {:ok, port, ready} -> {:ok, opened(state, port, ready)}
+      {:ok, port, ready} -> {:ok, state |> opened(port, ready) |> next_stats()}
       {:error, error} -> {:stop, {:shutdown, error}}
     end
   end
@@ -79,8 +83,18 @@ defmodule Sparx.Server do
     {grant, demand} = Demand.renew(state.demand)
     link = link(config, port, ready)
     state.on_ready && state.on_ready.(config.listeners)
+    Enum.each(state.restarters, &GenServer.reply(&1, cut(state)))
+    state = %{state | config: config, port: port, ready: ready, link: link, demand: demand, grant: grant}
+    announce(%{state | figures: %{}, restarters: [], cut: nil})
+  end
 
-    announce(%{state | config: config, port: port, ready: ready, link: link, demand: demand, grant: grant})
+  # What the port program counts by itself is asked for now and then, where somebody listens.
+  defp next_stats(%{telemetry: nil} = state), do: state
+  defp next_stats(%{config: %{telemetry_interval: :infinity}} = state), do: state
+
+  defp next_stats(state) do
+    Process.send_after(self(), :stats, state.config.telemetry_interval)
+    state
   end
 
   defp announce(state) do
@@ -132,6 +146,8 @@ defmodule Sparx.Server do
   def handle_info(:overdue, state), do: noreply(Inbox.overdue(state))
   def handle_info({:unclaimed, port, id}, %{port: port} = state), do: noreply(Inbox.unclaimed(id, state))
   def handle_info(:reopen, %{port: nil} = state), do: reopen(state)
+  def handle_info(:stats, %{port: nil} = state), do: noreply(next_stats(state))
+  def handle_info(:stats, state), do: state |> next_stats() |> ask_figures(:stats) |> noreply()
   def handle_info(_message, state), do: noreply(state)
 
   @impl GenServer
@@ -149,16 +165,18 @@ defmodule Sparx.Server do
 
   def handle_call(:info, _from, %{port: nil} = state), do: reply(describe(state, nil), state)
 
-  def handle_call(:info, from, %{next_tag: tag} = state) do
-    state = %{state | calls: Map.put(state.calls, tag, from), next_tag: tag + 1}
-    noreply(write(state, Frame.stats(tag)))
-  end
+  def handle_call(:info, from, state), do: state |> ask_figures(from) |> noreply()
 
   def handle_call({:drain, _timeout}, from, %{port: nil} = state),
     do: drained(%{state | drainers: [from | state.drainers]})
 
   def handle_call({:drain, timeout}, from, state),
     do: noreply(start_drain(%{state | drainers: [from | state.drainers]}, timeout))
+
+  def handle_call({:restart, _timeout}, _from, %{port: nil} = state), do: reply(:ok, state)
+
+  def handle_call({:restart, timeout}, from, state),
+    do: noreply(write(%{state | restarters: [from | state.restarters]}, Frame.drain(timeout)))
 
   # What a producer of GenStage answers besides.
   def handle_call(:"$demand", _from, state),
@@ -179,6 +197,9 @@ defmodule Sparx.Server do
   def handle_cast({:"$demand", mode}, state), do: noreply(%{state | forward: mode == :forward})
   def handle_cast(_message, state), do: noreply(state)
 
+  defp ask_figures(%{next_tag: tag} = state, who),
+    do: write(%{state | calls: Map.put(state.calls, tag, who), next_tag: tag + 1}, Frame.stats(tag))
+
   # With something to write, the next turn comes at the latest when the mailbox is empty.
   defp noreply(%{out: [], grant: 0} = state), do: {:noreply, state}
   defp noreply(%{held: held} = state) when held >= @most_held, do: {:noreply, flush(state)}
@@ -194,11 +215,15 @@ defmodule Sparx.Server do
   defp port_down(status, state) do
     lived = System.convert_time_unit(System.monotonic_time() - state.started, :native, :millisecond)
     Telemetry.emit(state.telemetry, [:port, :stop], %{uptime: lived}, %{server: self(), reason: status})
-    after_port(%{phase: state.phase, cut: state.cut, lived: lived, status: status}, without_port(state))
+    told = state.cut != nil or state.restarters != []
+    after_port(%{phase: state.phase, told: told, lived: lived, status: status}, without_port(state))
   end
 
   defp without_port(state) do
-    Enum.each(state.calls, fn {_tag, from} -> GenServer.reply(from, describe(%{state | port: nil}, nil)) end)
+    for {_tag, from} <- state.calls,
+        from != :stats,
+        do: GenServer.reply(from, describe(%{state | port: nil}, nil))
+
     state = Inbox.lose_all(state)
     :ets.delete(state.link.table)
     Startup.close(state.port)
@@ -207,9 +232,9 @@ defmodule Sparx.Server do
 
   defp after_port(%{phase: :draining}, state), do: drained(state)
 
-  defp after_port(%{cut: cut}, state) when cut != nil do
+  defp after_port(%{told: true}, state) do
     Logger.info("sparx_port was told to stop, and is started again")
-    reopen(%{state | cut: nil, restarts: state.restarts + 1})
+    reopen(%{state | restarts: state.restarts + 1})
   end
 
   defp after_port(%{lived: lived, status: status}, state) do
@@ -247,10 +272,12 @@ defmodule Sparx.Server do
   defp start_drain(state, timeout), do: write(%{state | phase: :draining}, Frame.drain(timeout))
 
   defp drained(state) do
-    answer = if state.cut in [nil, 0], do: :ok, else: {:error, {:cut, state.cut}}
-    Enum.each(state.drainers, &GenServer.reply(&1, answer))
+    Enum.each(state.drainers ++ state.restarters, &GenServer.reply(&1, cut(state)))
     {:stop, {:shutdown, :drained}, cancel_all(%{state | drainers: []}, {:shutdown, :drained})}
   end
+
+  defp cut(%{cut: none}) when none in [nil, 0], do: :ok
+  defp cut(%{cut: cut}), do: {:error, {:cut, cut}}
 
   @impl GenServer
   def terminate(_reason, %{port: nil}), do: :ok

@@ -1,6 +1,6 @@
 defmodule Sparx.Telemetry do
   @moduledoc """
-  Events about requests and port programs.
+  Events about requests, connections, the queue and port programs.
 
   They go to the function given as the option `:telemetry`, called with `(event, measurements, metadata)` in the
   server's process, so it must be quick; and to `:telemetry`, where that library is loaded. Where there is
@@ -9,15 +9,27 @@ defmodule Sparx.Telemetry do
   | event | measurements | metadata |
   | --- | --- | --- |
   | `[:sparx, :request, :start]` | `monotonic_time`, `system_time`, `waited` | `server`, `request` |
-  | `[:sparx, :request, :stop]` | `duration`, `req_body_bytes`, `resp_body_bytes`, `req_head_duration`, `time_to_first_byte`, `time_to_last_byte` | `server`, `request`, `status` |
-  | `[:sparx, :request, :exception]` | `duration` | `server`, `request`, `reason`: why the response did not go out whole, such as `"closed"` |
+  | `[:sparx, :request, :stop]` | `duration`, `waited`, `req_body_bytes`, `resp_body_bytes`, `req_head_duration`, `time_to_first_byte`, `time_to_last_byte` | `server`, `request`, `status` |
+  | `[:sparx, :request, :exception]` | `duration`, `waited` | `server`, `request`, `reason`: why the response did not go out whole, such as `"closed"` or `"aborted"`; if the handler failed, `kind`, `exception` and `stacktrace` |
   | `[:sparx, :queue, :wait]` | `length` | `server`: a request found no demand, since a consumer had left |
   | `[:sparx, :queue, :shed]` | `length` | `server`: such a request was answered with 503 |
   | `[:sparx, :port, :start]` | `monotonic_time` | `server`, `os_pid`, `listeners` |
   | `[:sparx, :port, :stop]` | `uptime` | `server`, `reason` |
 
-  Times are in native units (`System.convert_time_unit/3`), `waited` and all durations too. What only the port
-  knows (bytes, the times of the stop event) is measured there, with µs as its unit.
+  And every `:telemetry_interval` ms (an option; 10,000) what the port program counts by itself, since these
+  things happen without waking the VM:
+
+  | event | measurements | |
+  | --- | --- | --- |
+  | `[:sparx, :connection, :stats]` | `open`, `idle` | at this moment |
+  | | `accepted` | since the event before |
+  | `[:sparx, :queue, :stats]` | `length`, `demand` | heads that wait for demand, demand that waits for heads, at this moment |
+  | | `shed`, `timeouts` | answered with 503, for want of demand or of an answer, since the event before |
+  | `[:sparx, :port, :stats]` | `streams`, `link_queued`, `body_queued` | at this moment |
+  | | `requests`, `responses`, `rejected`, `bytes_in`, `bytes_out`, `errors` | since the event before |
+
+  Their metadata have `server`. Times are in native units (`System.convert_time_unit/3`), `waited` and all durations
+  too. What only the port knows (bytes, the times of the stop event) is measured there, with µs as its unit.
   """
 
   @typedoc "What the option `:telemetry` takes."
@@ -72,6 +84,7 @@ defmodule Sparx.Telemetry do
   def request_stop(listener, {start, request}, [status, body_in, body_out, head, first, last | _]) do
     measurements = %{
       duration: System.monotonic_time() - start,
+      waited: native(request.waited),
       req_body_bytes: body_in,
       resp_body_bytes: body_out,
       req_head_duration: native(head),
@@ -85,11 +98,42 @@ defmodule Sparx.Telemetry do
   def request_stop(_listener, _facts, _report), do: :ok
 
   @doc false
-  def request_exception(_listener, nil, _reason), do: :ok
+  # `crash`: what the handler failed with, if it did.
+  def request_exception(_listener, nil, _reason, _crash), do: :ok
 
-  def request_exception(listener, {start, request}, reason) do
-    duration = System.monotonic_time() - start
-    emit(listener, [:request, :exception], %{duration: duration}, Map.put(metadata(request), :reason, reason))
+  def request_exception(listener, {start, request}, reason, crash) do
+    measurements = %{duration: System.monotonic_time() - start, waited: native(request.waited)}
+    metadata = request |> metadata() |> Map.put(:reason, reason) |> Map.merge(crash(crash))
+    emit(listener, [:request, :exception], measurements, metadata)
+  end
+
+  defp crash(nil), do: %{}
+
+  defp crash({kind, reason, stacktrace}),
+    do: %{kind: kind, exception: Exception.normalize(kind, reason, stacktrace), stacktrace: stacktrace}
+
+  @stats [
+    connection: [now: [open: :connections, idle: :idle], since: [accepted: :accepted]],
+    queue: [now: [length: :queued, demand: :demand], since: [shed: :shed, timeouts: :timeouts]],
+    port: [
+      now: [streams: :streams, link_queued: :link_queued, body_queued: :body_queued],
+      since: for(name <- ~w(requests responses rejected bytes_in bytes_out errors)a, do: {name, name})
+    ]
+  ]
+
+  @doc false
+  # A port program's figures, and what they were the last time.
+  def stats(listener, figures, former, server) do
+    for {what, [now: now, since: since]} <- @stats do
+      present = for {name, figure} <- now, do: {name, Map.get(figures, figure, 0)}
+
+      grown =
+        for {name, figure} <- since, do: {name, Map.get(figures, figure, 0) - Map.get(former, figure, 0)}
+
+      emit(listener, [what, :stats], Map.new(present ++ grown), %{server: server})
+    end
+
+    :ok
   end
 
   defp metadata(request), do: %{server: request.link.server, request: request}

@@ -76,14 +76,14 @@ defmodule Sparx.Worker do
     catch
       kind, reason -> crashed(kind, reason, __STACKTRACE__, request)
     else
-      _ -> returned(Response.progress(id), request)
+      _ -> returned(Response.progress(request), request)
     end
   end
 
   defp returned(:yes, _request), do: :ok
 
   defp returned(_unknown, request) do
-    case Link.ask(request.link, request.id, {:returned, self()}) do
+    case Link.ask(request.link, request.id, {:returned, self(), nil}) do
       {:error, :unanswered} ->
         Logger.error("#{line(request)}: the handler returned without an answer; the client got a 500")
 
@@ -102,7 +102,8 @@ defmodule Sparx.Worker do
       crash_reason: crash_reason(kind, reason, stacktrace)
     )
 
-    if Response.progress(request.id) != :yes, do: Link.ask(request.link, request.id, {:returned, self()})
+    if Response.progress(request) != :yes,
+      do: Link.ask(request.link, request.id, {:returned, self(), {kind, reason, stacktrace}})
   end
 
   defp crash_reason(:throw, value, stacktrace), do: {{:nocatch, value}, stacktrace}

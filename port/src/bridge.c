@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/sm.h"
+#include "bridge_in.h"
 #include "frames/fields.h"
 #include "frames/mp.h"
 #include "stream/rules.h"
@@ -25,7 +26,7 @@ static const struct sm machine = {"bridge", state_names, state_next};
 /* ---- messages out ---- */
 
 /* The beginning of a message of this kind, with room for `body` bytes after it. NULL: no memory; the message is lost. */
-static uint8_t *begin(struct bridge *b, enum message_kind kind, size_t body)
+uint8_t *bridge_begin(struct bridge *b, enum message_kind kind, size_t body)
 {
 	uint8_t *at = link_reserve(b->link, 2 + body);
 
@@ -44,7 +45,7 @@ static bool no_room_for_talk(struct bridge *b)
 	return true;
 }
 
-static void send_error(struct bridge *b, const struct message *m, const char *field, const char *rule, const char *consequence)
+void bridge_send_error(struct bridge *b, const struct message *m, const char *field, const char *rule, const char *consequence)
 {
 	bool has_stream = m->def && m->def->format[0] == 's' && m->field[0].u > 0;
 	uint8_t *at;
@@ -52,7 +53,7 @@ static void send_error(struct bridge *b, const struct message *m, const char *fi
 	b->n.errors++;
 	if (no_room_for_talk(b))
 		return;
-	at = begin(b, MSG_ERROR, 2 * MP_MAX_UINT + 3 * MP_MAX_HEAD + strlen(field) + strlen(rule) + strlen(consequence));
+	at = bridge_begin(b, MSG_ERROR, 2 * MP_MAX_UINT + 3 * MP_MAX_HEAD + strlen(field) + strlen(rule) + strlen(consequence));
 	if (!at)
 		return;
 	at = m->kind == MSG_NONE ? mp_nil(at) : mp_uint(at, m->kind);
@@ -67,7 +68,7 @@ void bridge_log(void *ctx, enum log_level level, const char *text)
 {
 	struct bridge *b = ctx;
 	struct slice name = slice_str(log_level_name(level));
-	uint8_t *at = no_room_for_talk(b) ? NULL : begin(b, MSG_LOG, 2 * MP_MAX_HEAD + name.len + strlen(text));
+	uint8_t *at = no_room_for_talk(b) ? NULL : bridge_begin(b, MSG_LOG, 2 * MP_MAX_HEAD + name.len + strlen(text));
 
 	if (!at)
 		return;
@@ -79,7 +80,7 @@ void bridge_log(void *ctx, enum log_level level, const char *text)
 static void send_gone(struct bridge *b, uint64_t id, enum stream_end why)
 {
 	struct slice reason = slice_str(stream_end_name(why));
-	uint8_t *at = begin(b, MSG_GONE, MP_MAX_UINT + MP_MAX_HEAD + reason.len);
+	uint8_t *at = bridge_begin(b, MSG_GONE, MP_MAX_UINT + MP_MAX_HEAD + reason.len);
 
 	if (!at)
 		return;
@@ -90,7 +91,7 @@ static void send_gone(struct bridge *b, uint64_t id, enum stream_end why)
 
 static void send_number(struct bridge *b, enum message_kind kind, uint64_t number)
 {
-	uint8_t *at = begin(b, kind, MP_MAX_UINT);
+	uint8_t *at = bridge_begin(b, kind, MP_MAX_UINT);
 
 	if (at)
 		link_commit(b->link, mp_uint(at, number));
@@ -110,6 +111,7 @@ static void forget(struct bridge *b, struct stream *s)
 	}
 	free(s->held);
 	s->held = NULL;
+	upgrade_forget(s);
 }
 
 static void set_pressure(struct bridge *b)
@@ -123,28 +125,31 @@ static void set_pressure(struct bridge *b)
 }
 
 /* The host broke a rule, failed, or was too slow: answers with status if nothing was sent, else cuts. */
-static void end_stream(struct bridge *b, struct stream *s, unsigned status, enum stream_end why)
+void bridge_end_stream(struct bridge *b, struct stream *s, unsigned status, enum stream_end why)
 {
 	uint64_t id = s->id;
-	bool known = !s->held;
+	bool known = !s->held, said = upgrade_says_goodbye(s, why);
 
 	forget(b, s);
 	stream_detach(s);
-	s->ops->reset(s, status, status == 503 ? (unsigned)b->config->retry_after : 0);
+	if (said)
+		s->ops->send_end(s, NULL, 0);
+	else
+		s->ops->reset(s, status, status == 503 ? (unsigned)b->config->retry_after : 0);
 	if (known)
 		send_gone(b, id, why);
 }
 
-static void break_rule(struct bridge *b, struct stream *s, const struct message *m, const char *field, const char *rule)
+void bridge_break_rule(struct bridge *b, struct stream *s, const struct message *m, const char *field, const char *rule)
 {
-	send_error(b, m, field, rule, "reset");
-	end_stream(b, s, 500, END_ERROR);
+	bridge_send_error(b, m, field, rule, "reset");
+	bridge_end_stream(b, s, 500, END_ERROR);
 }
 
-static void no_memory(struct bridge *b, struct stream *s)
+void bridge_no_memory(struct bridge *b, struct stream *s)
 {
 	log_line(LOG_ERROR, "out of memory: a stream is cut");
-	end_stream(b, s, 0, END_ERROR);
+	bridge_end_stream(b, s, 0, END_ERROR);
 }
 
 /* ---- events: requests ---- */
@@ -155,7 +160,7 @@ static void on_queue_timeout(struct wheel_node *node)
 	struct bridge *b = s->sink_data;
 
 	b->n.shed++;
-	end_stream(b, s, 503, END_TIMEOUT);
+	bridge_end_stream(b, s, 503, END_TIMEOUT);
 	set_pressure(b);
 }
 
@@ -165,7 +170,7 @@ static void on_handler_timeout(struct wheel_node *node)
 	struct bridge *b = s->sink_data;
 
 	b->n.timeouts++;
-	end_stream(b, s, 503, END_TIMEOUT);
+	bridge_end_stream(b, s, 503, END_TIMEOUT);
 }
 
 static size_t head_bound(const struct request_head *h)
@@ -180,7 +185,7 @@ static uint8_t *put_text_or_nil(uint8_t *at, struct slice text)
 }
 
 /* REQUEST's head, PROTOCOL.md section 5. *waited is where the time in the queue is to be put. */
-static uint8_t *put_head(uint8_t *at, const struct request_head *h, uint8_t **waited)
+static uint8_t *put_head(uint8_t *at, const struct stream *s, const struct request_head *h, uint8_t **waited)
 {
 	at = mp_array(at, 14);
 	at = mp_uint(at, h->version);
@@ -191,7 +196,7 @@ static uint8_t *put_head(uint8_t *at, const struct request_head *h, uint8_t **wa
 	at = put_text_or_nil(at, h->query);
 	at = put_text_or_nil(at, h->target);
 	at = h->body == BODY_NONE ? mp_nil(at) : mp_int(at, h->body);
-	at = mp_uint(at, h->flags);
+	at = mp_uint(at, h->flags | upgrade_flags(s));
 	at = mp_bin(at, slice_of(h->peer->address, h->peer->address_len));
 	at = mp_uint(at, h->peer->port);
 	at = mp_uint(at, h->peer->listener);
@@ -213,15 +218,15 @@ static void watch_handler(struct bridge *b, struct stream *s)
 static void send_request(struct bridge *b, struct stream *s, const struct request_head *h)
 {
 	size_t bound = head_bound(h);
-	uint8_t *at = begin(b, MSG_REQUEST, MP_MAX_UINT + MP_MAX_HEAD + bound), *start, *waited;
+	uint8_t *at = bridge_begin(b, MSG_REQUEST, MP_MAX_UINT + MP_MAX_HEAD + bound), *start, *waited;
 
 	if (!at) {
-		no_memory(b, s);
+		bridge_no_memory(b, s);
 		return;
 	}
 	at = mp_uint(at, s->id);
 	start = mp_bin32_head(at, 0);
-	at = put_head(start, h, &waited);
+	at = put_head(start, s, h, &waited);
 	mp_bin32_head(start - MP_MAX_HEAD, (uint32_t)(at - start));
 	link_commit(b->link, at);
 	watch_handler(b, s);
@@ -234,7 +239,7 @@ static bool hold(struct bridge *b, struct stream *s, const struct request_head *
 
 	if (!start)
 		return false;
-	s->held_len = (uint32_t)(put_head(start, h, &waited) - start);
+	s->held_len = (uint32_t)(put_head(start, s, h, &waited) - start);
 	s->held_waited = (uint32_t)(waited - start);
 	fit = realloc(start, s->held_len);
 	s->held = fit ? fit : start;
@@ -248,7 +253,7 @@ static bool hold(struct bridge *b, struct stream *s, const struct request_head *
 static void send_held(struct bridge *b, struct stream *s)
 {
 	uint64_t waited = b->loop->now_us - s->whole_us;
-	uint8_t *at = begin(b, MSG_REQUEST, MP_MAX_UINT + MP_MAX_HEAD + s->held_len);
+	uint8_t *at = bridge_begin(b, MSG_REQUEST, MP_MAX_UINT + MP_MAX_HEAD + s->held_len);
 
 	if (!at)
 		return;
@@ -294,7 +299,9 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 	s->window = b->config->window;
 	s->whole_us = b->loop->now_us;
 	s->sink_data = b;
+	upgrade_note(s, h);
 	if (!idmap_put(&b->streams, s->id, s)) {
+		upgrade_forget(s);
 		refuse_request(s, 503, 0);
 		return;
 	}
@@ -313,11 +320,11 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 static void on_body(void *ctx, struct stream *s, struct slice data)
 {
 	struct bridge *b = ctx;
-	uint8_t *at = begin(b, MSG_BODY, MP_MAX_UINT + MP_MAX_HEAD + data.len);
+	uint8_t *at = bridge_begin(b, MSG_BODY, MP_MAX_UINT + MP_MAX_HEAD + data.len);
 
 	assert(s->chunks > 0 && data.len <= CHUNK_MAX);
 	if (!at) {
-		no_memory(b, s);
+		bridge_no_memory(b, s);
 		return;
 	}
 	s->chunks--;
@@ -326,13 +333,33 @@ static void on_body(void *ctx, struct stream *s, struct slice data)
 	link_commit(b->link, mp_bin(at, data));
 }
 
+/* Of a tunnel: as much as there is credit for. */
+static size_t on_bytes(void *ctx, struct stream *s, struct slice bytes)
+{
+	size_t used = 0;
+
+	if (s->ws)
+		return upgrade_bytes(ctx, s, bytes);
+	while (used < bytes.len && !s->detached && s->chunks > 0) {
+		size_t n = bytes.len - used < s->chunk ? bytes.len - used : (size_t)s->chunk;
+		on_body(ctx, s, slice_of(bytes.at + used, n));
+		used += n;
+	}
+	return used;
+}
+
 static void on_end(void *ctx, struct stream *s, const struct field *trailers, unsigned count)
 {
 	struct bridge *b = ctx;
-	uint8_t *at = begin(b, MSG_BODY_END, MP_MAX_UINT + fields_bound(trailers, count));
+	uint8_t *at;
 
+	if (s->ws) {
+		bridge_end_stream(b, s, 0, END_CLOSED); /* without a Close frame */
+		return;
+	}
+	at = bridge_begin(b, MSG_BODY_END, MP_MAX_UINT + fields_bound(trailers, count));
 	if (!at) {
-		no_memory(b, s);
+		bridge_no_memory(b, s);
 		return;
 	}
 	b->n.read_credit -= s->chunks;
@@ -347,12 +374,14 @@ static void on_room(void *ctx, struct stream *s, uint64_t bytes)
 	struct bridge *b = ctx;
 	uint8_t *at;
 
+	if (s->ws)
+		bytes = ws_sent(s->ws, bytes);
 	s->room += bytes;
 	s->room_total += bytes;
 	b->n.body_queued -= bytes;
 	if (s->response == RESPONSE_ENDED || s->room < b->config->window / 2)
 		return;
-	at = begin(b, MSG_ROOM, 2 * MP_MAX_UINT);
+	at = bridge_begin(b, MSG_ROOM, 2 * MP_MAX_UINT);
 	if (!at)
 		return;
 	at = mp_uint(at, s->id);
@@ -383,7 +412,7 @@ static uint8_t *put_report(struct bridge *b, uint8_t *at, const struct stream *s
 static void on_done(void *ctx, struct stream *s)
 {
 	struct bridge *b = ctx;
-	uint8_t *at = begin(b, MSG_DONE, 8 * MP_MAX_UINT);
+	uint8_t *at = bridge_begin(b, MSG_DONE, 8 * MP_MAX_UINT);
 
 	b->n.responses++;
 	if (at) {
@@ -447,7 +476,7 @@ static uint8_t *put_listeners(struct bridge *b, uint8_t *at)
 
 static void send_ready(struct bridge *b)
 {
-	uint8_t *at = begin(b, MSG_READY, 4096 + LISTENERS_MAX * (ADDRESS_MAX + 32));
+	uint8_t *at = bridge_begin(b, MSG_READY, 4096 + LISTENERS_MAX * (ADDRESS_MAX + 32));
 
 	if (!at)
 		return;
@@ -458,9 +487,12 @@ static void send_ready(struct bridge *b)
 	at = mp_str(at, SLICE_LIT("pid"));
 	at = mp_uint(at, (uint64_t)getpid());
 	at = mp_str(at, SLICE_LIT("features"));
-	at = mp_array(at, 2);
+	at = mp_array(at, 5);
 	at = mp_str(at, SLICE_LIT("http/1.1"));
 	at = mp_str(at, SLICE_LIT("http/2"));
+	at = mp_str(at, SLICE_LIT("push"));
+	at = mp_str(at, SLICE_LIT("upgrade"));
+	at = mp_str(at, SLICE_LIT("websocket"));
 	at = mp_str(at, SLICE_LIT("listeners"));
 	at = put_listeners(b, at);
 	at = mp_str(at, SLICE_LIT("limits"));
@@ -474,7 +506,7 @@ static void send_ready(struct bridge *b)
 
 static void hello_failed(struct bridge *b, const struct message *m, const char *field, const char *rule, int status)
 {
-	send_error(b, m, field, rule, "exit");
+	bridge_send_error(b, m, field, rule, "exit");
 	over(b, status);
 }
 
@@ -502,7 +534,7 @@ static void take_hello(struct bridge *b, const struct message *m)
 /* ---- messages in: streams ---- */
 
 /* The live stream that a message speaks of; NULL if it has ended, or there never was one (which is told). */
-static struct stream *find(struct bridge *b, const struct message *m)
+struct stream *bridge_find(struct bridge *b, const struct message *m)
 {
 	uint64_t id = m->field[0].u;
 	struct stream *s = idmap_get(&b->streams, id);
@@ -510,7 +542,7 @@ static struct stream *find(struct bridge *b, const struct message *m)
 	if (s && !s->held)
 		return s;
 	if (s || id == 0 || id > b->last_id)
-		send_error(b, m, "stream", "was never given out", "ignored");
+		bridge_send_error(b, m, "stream", "was never given out", "ignored");
 	else
 		b->n.dropped++;
 	return NULL;
@@ -524,7 +556,7 @@ static bool in_range(struct bridge *b, const struct message *m, unsigned i, uint
 		return true;
 	message_field_name(m->def, i, field, sizeof field);
 	snprintf(rule, sizeof rule, "must be %llu to %llu", (unsigned long long)min, (unsigned long long)max);
-	send_error(b, m, field, rule, "ignored");
+	bridge_send_error(b, m, field, rule, "ignored");
 	return false;
 }
 
@@ -538,7 +570,7 @@ static void take_demand(struct bridge *b, const struct message *m)
 
 static void take_read(struct bridge *b, const struct message *m)
 {
-	struct stream *s = find(b, m);
+	struct stream *s = bridge_find(b, m);
 
 	if (!s || !in_range(b, m, 1, 1, UINT32_MAX) || !in_range(b, m, 2, 1, UINT32_MAX))
 		return;
@@ -552,9 +584,9 @@ static void take_read(struct bridge *b, const struct message *m)
 
 static void take_discard(struct bridge *b, const struct message *m)
 {
-	struct stream *s = find(b, m);
+	struct stream *s = bridge_find(b, m);
 
-	if (!s || s->request != REQUEST_OPEN)
+	if (!s || s->request != REQUEST_OPEN || s->upgraded)
 		return;
 	stream_request_moves(s, REQUEST_SKIPPED);
 	b->n.read_credit -= s->chunks;
@@ -562,7 +594,7 @@ static void take_discard(struct bridge *b, const struct message *m)
 	s->ops->discard(s);
 }
 
-static bool read_fields(struct bridge *b, struct stream *s, const struct message *m, unsigned i, unsigned *count)
+bool bridge_read_fields(struct bridge *b, struct stream *s, const struct message *m, unsigned i, unsigned *count)
 {
 	const char *rule;
 	char field[32];
@@ -571,18 +603,18 @@ static bool read_fields(struct bridge *b, struct stream *s, const struct message
 	if (m->field[i].nil || fields_decode(m->field[i].bytes, b->fields, sizeof b->fields / sizeof *b->fields, count, &rule))
 		return true;
 	message_field_name(m->def, i, field, sizeof field);
-	break_rule(b, s, m, field, rule);
+	bridge_break_rule(b, s, m, field, rule);
 	return false;
 }
 
 /* The application's mistake: the host's developer is told in the log too. */
-static void refuse_response(struct bridge *b, struct stream *s, const struct message *m, const char *field, const char *rule)
+void bridge_refuse(struct bridge *b, struct stream *s, const struct message *m, const char *field, const char *rule)
 {
 	log_line(LOG_ERROR, "response refused: %s %s", field, rule);
-	break_rule(b, s, m, field, rule);
+	bridge_break_rule(b, s, m, field, rule);
 }
 
-static void first_answer(struct bridge *b, struct stream *s, unsigned status)
+void bridge_first_answer(struct bridge *b, struct stream *s, unsigned status)
 {
 	wheel_cancel(&b->loop->wheel, &s->timer);
 	s->answered_us = b->loop->now_us;
@@ -596,27 +628,27 @@ static bool start_response(struct bridge *b, struct stream *s, const struct mess
 	const char *rule;
 
 	if (s->response != RESPONSE_WAITING) {
-		break_rule(b, s, m, "message", "the response has begun already");
+		bridge_break_rule(b, s, m, "message", "the response has begun already");
 		return false;
 	}
 	if (m->field[1].u < 200 || m->field[1].u > 599) {
-		refuse_response(b, s, m, "status", "must be 200 to 599");
+		bridge_refuse(b, s, m, "status", "must be 200 to 599");
 		return false;
 	}
-	if (!read_fields(b, s, m, 2, &head.field_count))
+	if (!bridge_read_fields(b, s, m, 2, &head.field_count))
 		return false;
 	s->bodiless = never_has_body(head.status, s->head_method);
 	rule = response_check(&head, s->bodiless);
 	if (rule) {
-		refuse_response(b, s, m, "headers", rule);
+		bridge_refuse(b, s, m, "headers", rule);
 		return false;
 	}
 	s->left = head.length;
-	first_answer(b, s, head.status);
+	bridge_first_answer(b, s, head.status);
 	stream_response_moves(s, RESPONSE_STREAMING);
 	if (s->ops->send_head(s, &head))
 		return true;
-	no_memory(b, s);
+	bridge_no_memory(b, s);
 	return false;
 }
 
@@ -626,11 +658,11 @@ static bool spend_window(struct bridge *b, struct stream *s, const struct messag
 
 	message_field_name(m->def, i, field, sizeof field);
 	if (m->field[i].bytes.len > s->window) {
-		break_rule(b, s, m, field, "is more than the window");
+		bridge_break_rule(b, s, m, field, "is more than the window");
 		return false;
 	}
 	if (!s->bodiless && s->left != LENGTH_UNKNOWN && m->field[i].bytes.len > (uint64_t)s->left) {
-		refuse_response(b, s, m, field, "is more than the length that was said");
+		bridge_refuse(b, s, m, field, "is more than the length that was said");
 		return false;
 	}
 	return true;
@@ -645,7 +677,7 @@ static bool send_body(struct bridge *b, struct stream *s, struct slice data)
 		s->left -= (int64_t)data.len;
 	if (s->ops->send_data(s, data))
 		return true;
-	no_memory(b, s);
+	bridge_no_memory(b, s);
 	return false;
 }
 
@@ -653,12 +685,12 @@ static void finish_response(struct bridge *b, struct stream *s, unsigned trailer
 {
 	stream_response_moves(s, RESPONSE_ENDED);
 	if (!s->ops->send_end(s, b->fields, trailers))
-		no_memory(b, s);
+		bridge_no_memory(b, s);
 }
 
 static void take_respond(struct bridge *b, const struct message *m)
 {
-	struct stream *s = find(b, m);
+	struct stream *s = bridge_find(b, m);
 	size_t len = m->field[3].bytes.len;
 	int64_t length;
 
@@ -667,7 +699,7 @@ static void take_respond(struct bridge *b, const struct message *m)
 	/* without a body to send, only the host's content-length can tell its size */
 	length = never_has_body((unsigned)m->field[1].u, s->head_method) && len == 0 ? LENGTH_UNKNOWN : (int64_t)len;
 	if (s->response == RESPONSE_WAITING && len > s->window) {
-		break_rule(b, s, m, "body", "is more than the window");
+		bridge_break_rule(b, s, m, "body", "is more than the window");
 		return;
 	}
 	if (!start_response(b, s, m, length))
@@ -678,12 +710,12 @@ static void take_respond(struct bridge *b, const struct message *m)
 
 static void take_head(struct bridge *b, const struct message *m)
 {
-	struct stream *s = find(b, m);
+	struct stream *s = bridge_find(b, m);
 
 	if (!s)
 		return;
 	if (!m->field[3].nil && m->field[3].u > INT64_MAX) {
-		refuse_response(b, s, m, "length", "is too large");
+		bridge_refuse(b, s, m, "length", "is too large");
 		return;
 	}
 	start_response(b, s, m, m->field[3].nil ? LENGTH_UNKNOWN : (int64_t)m->field[3].u);
@@ -691,60 +723,91 @@ static void take_head(struct bridge *b, const struct message *m)
 
 static void take_data(struct bridge *b, const struct message *m)
 {
-	struct stream *s = find(b, m);
+	struct stream *s = bridge_find(b, m);
 
 	if (!s)
 		return;
 	if (s->response != RESPONSE_STREAMING)
-		break_rule(b, s, m, "message", "the response has not begun, or has ended");
+		bridge_break_rule(b, s, m, "message", "the response has not begun, or has ended");
+	else if (s->ws)
+		bridge_break_rule(b, s, m, "message", "the stream is a WebSocket");
 	else if (spend_window(b, s, m, 1))
 		send_body(b, s, m->field[1].bytes);
 }
 
 static void take_end(struct bridge *b, const struct message *m)
 {
-	struct stream *s = find(b, m);
+	struct stream *s = bridge_find(b, m);
 	const char *rule;
 	unsigned count;
 
-	if (!s || !read_fields(b, s, m, 1, &count))
+	if (!s || !bridge_read_fields(b, s, m, 1, &count))
 		return;
 	rule = trailers_check(b->fields, count);
 	if (s->response != RESPONSE_STREAMING)
-		break_rule(b, s, m, "message", "the response has not begun, or has ended");
+		bridge_break_rule(b, s, m, "message", "the response has not begun, or has ended");
+	else if (s->ws)
+		bridge_break_rule(b, s, m, "message", "the stream is a WebSocket");
 	else if (!s->bodiless && s->left > 0)
-		refuse_response(b, s, m, "message", "the body is shorter than the length that was said");
+		bridge_refuse(b, s, m, "message", "the body is shorter than the length that was said");
 	else if (rule)
-		refuse_response(b, s, m, "trailers", rule);
+		bridge_refuse(b, s, m, "trailers", rule);
 	else
 		finish_response(b, s, count);
 }
 
 static void take_inform(struct bridge *b, const struct message *m)
 {
-	struct stream *s = find(b, m);
+	struct stream *s = bridge_find(b, m);
 	unsigned status = (unsigned)m->field[1].u, count;
 	const char *rule;
 
-	if (!s || !in_range(b, m, 1, 100, 199) || !read_fields(b, s, m, 2, &count))
+	if (!s || !in_range(b, m, 1, 100, 199) || !bridge_read_fields(b, s, m, 2, &count))
 		return;
 	rule = info_check(status, b->fields, count);
 	if (s->response != RESPONSE_WAITING)
-		break_rule(b, s, m, "message", "the response has begun already");
+		bridge_break_rule(b, s, m, "message", "the response has begun already");
 	else if (rule)
-		refuse_response(b, s, m, "headers", rule);
+		bridge_refuse(b, s, m, "headers", rule);
 	else if (!s->ops->send_info(s, status, b->fields, count))
-		no_memory(b, s);
+		bridge_no_memory(b, s);
+}
+
+/* Visible ASCII that begins with a slash, without a fragment. */
+static bool is_path(struct slice target)
+{
+	for (size_t i = 0; i < target.len; i++)
+		if (target.at[i] <= 0x20 || target.at[i] >= 0x7f || target.at[i] == '#')
+			return false;
+	return target.len > 0 && target.at[0] == '/';
+}
+
+/* Only a client can say whether it takes pushes, and may have changed its mind: one that comes in vain is no mistake. */
+static void take_push(struct bridge *b, const struct message *m)
+{
+	struct stream *s = bridge_find(b, m);
+	const char *rule;
+	unsigned count;
+
+	if (!s || !bridge_read_fields(b, s, m, 2, &count))
+		return;
+	rule = info_check(103, b->fields, count);
+	if (!is_path(m->field[1].bytes))
+		bridge_refuse(b, s, m, "target", "must be a path, and a query if there is one");
+	else if (rule)
+		bridge_refuse(b, s, m, "headers", rule);
+	else if (s->response != RESPONSE_ENDED && s->ops->push && !s->ops->push(s, m->field[1].bytes, b->fields, count))
+		bridge_no_memory(b, s);
 }
 
 static void take_abort(struct bridge *b, const struct message *m)
 {
-	struct stream *s = find(b, m);
+	struct stream *s = bridge_find(b, m);
 
 	if (!s || !in_range(b, m, 1, 400, 599))
 		return;
 	if (s->response != RESPONSE_ENDED) /* who answered whole has not failed its client */
-		end_stream(b, s, (unsigned)m->field[1].u, END_ABORTED);
+		bridge_end_stream(b, s, (unsigned)m->field[1].u, END_ABORTED);
 }
 
 /* ---- messages in: the whole ---- */
@@ -757,16 +820,17 @@ static uint8_t *put_figure(uint8_t *at, const char *name, uint64_t value)
 
 static void take_stats(struct bridge *b, const struct message *m)
 {
-	uint8_t *at = begin(b, MSG_FIGURES, 1024);
+	uint8_t *at = bridge_begin(b, MSG_FIGURES, 1024);
 	struct control_figures f;
 
 	if (!at)
 		return;
 	b->control.ops->stats(b->control.ctx, &f);
 	at = mp_uint(at, m->field[0].u);
-	at = mp_map(at, 19);
+	at = mp_map(at, 20);
 	at = put_figure(at, "connections", f.connections);
 	at = put_figure(at, "idle", f.idle);
+	at = put_figure(at, "lingering", f.lingering);
 	at = put_figure(at, "streams", b->streams.count);
 	at = put_figure(at, "queued", b->queued);
 	at = put_figure(at, "demand", b->demand);
@@ -797,6 +861,7 @@ void bridge_drain(struct bridge *b, uint64_t deadline)
 	}
 	if (b->state == BRIDGE_SERVING)
 		sm_move(&machine, &b->state, BRIDGE_DRAINING);
+	upgrade_drain(b);
 	b->control.ops->drain(b->control.ctx, deadline);
 }
 
@@ -848,8 +913,20 @@ static void on_message(void *ctx, const struct message *m)
 	case MSG_INFORM:
 		take_inform(b, m);
 		break;
+	case MSG_PUSH:
+		take_push(b, m);
+		break;
 	case MSG_ABORT:
 		take_abort(b, m);
+		break;
+	case MSG_UPGRADE:
+		upgrade_take(b, m);
+		break;
+	case MSG_SEND:
+		upgrade_take_send(b, m);
+		break;
+	case MSG_CLOSE:
+		upgrade_take_close(b, m);
 		break;
 	case MSG_DRAIN:
 		bridge_drain(b, m->field[0].u < 86400000 ? m->field[0].u : 86400000);
@@ -861,7 +938,7 @@ static void on_message(void *ctx, const struct message *m)
 		send_number(b, MSG_PONG, m->field[0].u);
 		break;
 	default: /* HELLO: the kinds of the other direction do not come here */
-		send_error(b, m, "kind", "comes only once", "ignored");
+		bridge_send_error(b, m, "kind", "comes only once", "ignored");
 		break;
 	}
 }
@@ -877,7 +954,7 @@ static void on_fault(void *ctx, const struct message *m, const struct message_fa
 	else if (lost || b->state == BRIDGE_NEW)
 		hello_failed(b, m, fault->field, fault->rule, EXIT_FRAMING);
 	else
-		send_error(b, m, fault->field, fault->rule, "ignored");
+		bridge_send_error(b, m, fault->field, fault->rule, "ignored");
 }
 
 /* What was answered whole may go out; all others are told that nobody is there to answer. */
@@ -890,7 +967,7 @@ static void host_gone(struct bridge *b)
 	while (b->streams.slots && i <= b->streams.mask) {
 		struct stream *s = b->streams.slots[i].value;
 		if (s && s->response != RESPONSE_ENDED)
-			end_stream(b, s, 503, END_CLOSED); /* its slot is filled by the next one, or free */
+			bridge_end_stream(b, s, 503, END_CLOSED); /* its slot is filled by the next one, or free */
 		else
 			i++;
 	}
@@ -920,12 +997,14 @@ void bridge_init(struct bridge *b, struct loop *loop, struct link *link, struct 
 	b->loop = loop;
 	b->link = link;
 	b->config = config;
+	b->ws.now = &loop->now;
 	idmap_init(&b->streams);
 	list_init(&b->queue);
 	b->sink = (struct stream_sink){
 		.ctx = b,
 		.on_request = on_request,
 		.on_body = on_body,
+		.on_bytes = on_bytes,
 		.on_end = on_end,
 		.on_room = on_room,
 		.on_hangup = on_hangup,
@@ -942,4 +1021,5 @@ void bridge_control(struct bridge *b, struct control control)
 void bridge_free(struct bridge *b)
 {
 	idmap_free(&b->streams);
+	ws_env_free(&b->ws);
 }

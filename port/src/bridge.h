@@ -11,6 +11,7 @@
 #include "control.h"
 #include "link/link.h"
 #include "stream/stream.h"
+#include "ws/ws.h"
 
 enum bridge_state { BRIDGE_NEW, BRIDGE_SERVING, BRIDGE_DRAINING, BRIDGE_OVER };
 
@@ -30,6 +31,7 @@ struct bridge {
 	int exit_status; /* of the process, once the bridge has told the server to stop */
 	struct stream_sink sink;
 	struct field fields[256]; /* scratch */
+	struct ws_env ws;
 	struct {
 		uint64_t requests, responses, shed, timeouts, refused, dropped, errors, logs_dropped;
 		uint64_t body_queued, read_credit;

@@ -5,7 +5,7 @@
 #include "config.h"
 
 struct control_figures {
-	uint64_t connections, idle, accepted, rejected, bytes_in, bytes_out;
+	uint64_t connections, idle, lingering, accepted, rejected, bytes_in, bytes_out;
 };
 
 struct listener_name {

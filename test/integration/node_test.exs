@@ -2,34 +2,10 @@ defmodule Sparx.Integration.NodeTest do
   @moduledoc "A consumer on another node of Erlang: the same functions, through the node that has the port."
   use ExUnit.Case, async: false
 
-  alias Sparx.{Client, Remote}
+  alias Sparx.{Client, Peers, Remote}
 
-  setup_all do
-    System.cmd("epmd", ["-daemon"])
-
-    case Node.start(:"sparx-test@127.0.0.1", :longnames) do
-      {:ok, _pid} ->
-        on_exit(fn -> Node.stop() end)
-        :ok
-
-      {:error, reason} ->
-        IO.puts("no distribution on this machine, its tests do nothing: #{inspect(reason)}")
-        :ok
-    end
-  end
-
-  setup do
-    if Node.alive?(), do: Map.new(start_peer()), else: %{node: nil}
-  end
-
-  defp start_peer do
-    arguments = ['-setcookie', Atom.to_charlist(Node.get_cookie())]
-    options = %{name: :peer.random_name(), host: '127.0.0.1', longnames: true, args: arguments}
-    {:ok, peer, node} = :peer.start_link(options)
-    :ok = :erpc.call(node, :code, :add_paths, [:code.get_path()])
-    {:ok, _} = :erpc.call(node, Application, :ensure_all_started, [:sparx])
-    [peer: peer, node: node]
-  end
+  setup_all do: Peers.start_node()
+  setup do: Peers.peer() || %{node: nil}
 
   defp serve(node) do
     server = start_supervised!({Sparx, host: "127.0.0.1", port: 0, window: 65_536})

@@ -169,5 +169,31 @@ defmodule Sparx.Integration.ServerTest do
 
       assert first <= last
     end
+
+    test "has what a handler failed with" do
+      test = self()
+      listener = fn event, measurements, metadata -> send(test, {event, measurements, metadata}) end
+      options = [host: "127.0.0.1", port: 0, workers: 1, telemetry: listener]
+      server = start_supervised!({Sparx, [handler: fn _ -> raise ArgumentError, "oops" end] ++ options})
+      assert %{status: 500} = Client.get(server, "/")
+
+      assert_receive {[:sparx, :request, :exception], %{duration: _, waited: _},
+                      %{reason: "aborted", kind: :error, exception: %ArgumentError{}, stacktrace: [_ | _]}}
+    end
+
+    test "has what happens without the VM" do
+      test = self()
+      listener = fn event, measurements, _ -> send(test, {event, measurements}) end
+      options = [telemetry: listener, telemetry_interval: 20, max_queue: 0]
+      server = start_supervised!({Sparx, [host: "127.0.0.1", port: 0] ++ options})
+      assert %{status: 503} = Client.get(server, "/")
+      counted([:sparx, :queue, :stats], :shed)
+      assert_receive {[:sparx, :connection, :stats], %{open: _, idle: _}}
+    end
+
+    defp counted(event, name) do
+      assert_receive {^event, measurements}, 5_000
+      if measurements[name] != 1, do: counted(event, name)
+    end
   end
 end

@@ -94,6 +94,35 @@ defmodule Mix.Tasks.Sparx.RunTest do
       assert stop(task, os_pid) == 0
     end
 
+    test "what is in work at SIGTERM, to its end", %{folder: folder} do
+      path =
+        file(folder, "slow.exs", """
+        defmodule RunTest.Slow do
+          use Sparx.Handler
+          def handle(request) do
+            :ok = Sparx.Response.inform(request, 103, [])
+            {:ok, body} = Sparx.Request.read_body(request)
+            Sparx.Response.new(200) |> Sparx.Response.body(body) |> Sparx.Response.send(request)
+          end
+        end
+        """)
+
+      {task, os_pid, port} = start([path, "--port", "0", "--host", "127.0.0.1"])
+      idle = Client.connect(port)
+      Client.send(idle, Client.head("GET", "/"))
+      assert %{status: 103} = Client.answer(idle)
+      assert %{status: 200} = Client.answer(idle)
+
+      busy = Client.connect(port)
+      Client.send(busy, [Client.head("PUT", "/", [{"content-length", 8}]), "half"])
+      assert %{status: 103} = Client.answer(busy)
+      System.cmd("kill", ["-TERM", "#{os_pid}"])
+      assert Client.closed(idle) == :ok
+      Client.send(busy, "more")
+      assert %{status: 200, body: "halfmore", headers: %{"connection" => "close"}} = Client.answer(busy)
+      assert_receive {^task, {:exit_status, 0}}, 20_000
+    end
+
     test "one of several modules of a file, from several ports", %{folder: folder} do
       handler = fn name, text ->
         """

@@ -52,6 +52,13 @@ static bool op_send_head(struct stream *s, const struct response_head *head)
 	return !out_of_memory;
 }
 
+static bool op_upgrade(struct stream *s, struct slice protocol, const struct field *list, unsigned count)
+{
+	text_add(&ops, "upgrade %u %.*s", number_of(s), (int)protocol.len, (const char *)protocol.at);
+	add_fields(list, count);
+	return !out_of_memory;
+}
+
 static bool op_send_data(struct stream *s, struct slice data)
 {
 	text_add(&ops, "data %u ", number_of(s));
@@ -84,8 +91,14 @@ static void op_reset(struct stream *s, unsigned status, unsigned retry_after)
 	text_add(&ops, retry_after ? " retry %u\n" : "\n", retry_after);
 }
 
-static const struct stream_ops stream_ops = {op_send_info, op_send_head, op_send_data, op_send_end,
-					     op_consume,   op_discard,   op_reset};
+static const struct stream_ops stream_ops = {.send_info = op_send_info,
+					     .send_head = op_send_head,
+					     .upgrade = op_upgrade,
+					     .send_data = op_send_data,
+					     .send_end = op_send_end,
+					     .consume = op_consume,
+					     .discard = op_discard,
+					     .reset = op_reset};
 
 static bool control_listen(void *ctx, struct config_fault *fault)
 {
@@ -121,7 +134,7 @@ static void control_stats(void *ctx, struct control_figures *figures)
 {
 	(void)ctx;
 	*figures = (struct control_figures){
-		.connections = 1, .idle = 2, .accepted = 3, .rejected = 4, .bytes_in = 5, .bytes_out = 6};
+		.connections = 9, .idle = 2, .lingering = 1, .accepted = 3, .rejected = 4, .bytes_in = 5, .bytes_out = 6};
 }
 
 static void control_pressure(void *ctx, bool on)
@@ -968,7 +981,7 @@ static void test_ping_and_stats_are_answered_with_their_tags(void **state)
 	h->link.urgent = true;
 	link_flush(&h->link);
 	host_listens(h);
-	assert_memory_equal(text_str(&h->heard), "[PONG, -1]\n[FIGURES, 7, {'connections': 1, 'idle': 2, 'streams': 0, ", 60);
+	assert_memory_equal(text_str(&h->heard), "[PONG, -1]\n[FIGURES, 7, {'connections': 9, 'idle': 2, 'lingering': 1, ", 62);
 	text_clear(&h->heard);
 	request(1);
 	h->link.urgent = true;
@@ -978,8 +991,9 @@ static void test_ping_and_stats_are_answered_with_their_tags(void **state)
 	host_says(h, "[STATS, 0]");
 	EXPECT_HEARD(
 		h,
-		"[FIGURES, 0, {'connections': 1, 'idle': 2, 'streams': 1, 'queued': 0, 'demand': 2, 'accepted': 3, 'requests': 1, "
-		"'responses': 0, 'shed': 0, 'timeouts': 0, 'rejected': 4, 'dropped': 0, 'errors': 0, 'logs_dropped': 0, "
+		"[FIGURES, 0, {'connections': 9, 'idle': 2, 'lingering': 1, 'streams': 1, 'queued': 0, 'demand': 2, 'accepted': 3, "
+		"'requests': 1, 'responses': 0, 'shed': 0, 'timeouts': 0, 'rejected': 4, 'dropped': 0, 'errors': 0, "
+		"'logs_dropped': 0, "
 		"'bytes_in': 5, "
 		"'bytes_out': 6, 'link_queued': 4, 'body_queued': 0, 'read_credit': 0}]\n");
 }

@@ -171,7 +171,13 @@ static void on_reset(void *ctx, struct stream *s, enum stream_end why)
 	text_add(&events, "reset %s\n", stream_end_name(why));
 }
 
-static const struct stream_sink sink = {NULL, on_request, on_body, on_end, on_room, on_hangup, on_done, on_reset};
+static const struct stream_sink sink = {.on_request = on_request,
+					.on_body = on_body,
+					.on_end = on_end,
+					.on_room = on_room,
+					.on_hangup = on_hangup,
+					.on_done = on_done,
+					.on_reset = on_reset};
 
 /* ---- the loop, by hand ---- */
 
@@ -244,6 +250,7 @@ static int teardown(void **state)
 	text_free(&events);
 	assert_int_equal(pool.open, 0);
 	assert_int_equal(pool.idle_count, 0);
+	assert_int_equal(pool.linger_count, 0);
 	return 0;
 }
 
@@ -462,6 +469,7 @@ static void test_an_error_answer_lingers_until_the_peer_closes(void **state)
 	assert_non_null(strstr(text_str(&peer.outbox), "HTTP/1.1 400 "));
 	assert_true(peer.shut);
 	assert_null(peer.closed);
+	assert_int_equal(pool.linger_count, 1);
 	peer_sends("what is sent now is read and dropped");
 	assert_int_equal(peer.taken, buf_len(&peer.inbox.buf));
 	peer.then = IO_EOF;

@@ -64,6 +64,16 @@ static void on_body(void *ctx, struct stream *s, struct slice data)
 	f->last_body = (int)id;
 }
 
+/* Of a tunnel: a chunk at a time. */
+static size_t on_bytes(void *ctx, struct stream *s, struct slice bytes)
+{
+	size_t n = bytes.len < stream_wanted(s) ? bytes.len : (size_t)stream_wanted(s);
+
+	assert_true(s->upgraded);
+	on_body(ctx, s, slice_of(bytes.at, n));
+	return n;
+}
+
 static void on_end(void *ctx, struct stream *s, const struct field *trailers, unsigned count)
 {
 	struct h1_fixture *f = ctx;
@@ -121,7 +131,15 @@ void fixture_start(struct h1_fixture *f)
 	memset(f, 0, sizeof *f);
 	config_defaults(&f->config);
 	f->config.server[0] = 0;
-	f->sink = (struct stream_sink){f, on_request, on_body, on_end, on_room, on_hangup, on_done, on_reset};
+	f->sink = (struct stream_sink){.ctx = f,
+					.on_request = on_request,
+					.on_body = on_body,
+					.on_bytes = on_bytes,
+					.on_end = on_end,
+					.on_room = on_room,
+					.on_hangup = on_hangup,
+					.on_done = on_done,
+					.on_reset = on_reset};
 	f->now = 1000000;
 	f->now_us = f->now * 1000;
 	f->env.config = &f->config;

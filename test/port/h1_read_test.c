@@ -101,13 +101,13 @@ static void test_heads_give_the_same_wherever_they_are_cut(void **state)
 		    "11 at 0 body=1 flags=2 host=h; 25 host=h; 21 expect=100-Continue; 14 content-length=1");
 	expect_head(HEAD_OF("Expect: 100-continue\r\n"), EMPTY "; 21 expect=100-continue"); /* nothing to wait for */
 	expect_head(HEAD_OF("Upgrade: websocket\r\nConnection: upgrade\r\n"),
-		    EMPTY "; 59 upgrade=websocket; 10 connection=upgrade");
+		    "11 at 0 body=-2 flags=4 host=h; 25 host=h; 59 upgrade=websocket; 10 connection=upgrade");
 	expect_head(LINE "hOsT:\r\n\r\n", "11 at 0 body=-2 flags=0 host=; 25 host=");
 	expect_head("GET http://H/ HTTP/1.1\r\nHost: h\r\n\r\n", "11 at 0 body=-2 flags=0 host=H; 25 host=h");
 	expect_head("GET / HTTP/1.0\r\n\r\n", "10 at 0 body=-2 flags=0 host=");
 	expect_head("POST / HTTP/1.0\r\nExpect: 100-continue\r\nTE: trailers\r\nContent-Length: 3\r\n\r\n",
 		    "10 at 0 body=3 flags=0 host=; 21 expect=100-continue; 56 te=trailers; 14 content-length=3");
-	expect_head("CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n", "11 at 0 body=-2 flags=0 host=h:1; 25 host=h:1");
+	expect_head("CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n", "11 at 0 body=-2 flags=4 host=h:1; 25 host=h:1");
 	expect_head(LINE "Host: h\r\n", "more");
 	expect_head(LINE "Host: h\r\n\r", "more");
 	expect_head("GET / HTTP", "more");

@@ -136,7 +136,8 @@ static ssize_t read_body(nghttp2_session *ng, int32_t id, uint8_t *at, size_t le
 
 int32_t client_asks(struct h2_fixture *f, const char *method, const char *path, const char *fields, const char *body)
 {
-	nghttp2_nv nv[FIELDS_MAX] = {pair(":method", method), pair(":scheme", "http"), pair(":path", path), pair(":authority", "h")};
+	nghttp2_nv nv[FIELDS_MAX] = {pair(":method", method), pair(":scheme", "http"), pair(":path", path),
+				     pair(":authority", "h")};
 	size_t count = PATH_FIELDS + split(fields, nv + PATH_FIELDS);
 	struct body *b = &bodies[nghttp2_session_get_next_stream_id(f->client)];
 	nghttp2_data_provider provider = {{.ptr = b}, read_body};

@@ -31,10 +31,10 @@ void talk(struct h2_fixture *f);
 void client_to_server(struct h2_fixture *f);
 void server_to_client(struct h2_fixture *f);
 
-#define EXPECT_SEEN(f, wanted)                                                                                                  \
-	do {                                                                                                                    \
-		talk(f);                                                                                                        \
-		EXPECT_TEXT(&(f)->seen, wanted);                                                                                \
+#define EXPECT_SEEN(f, wanted) \
+	do { \
+		talk(f); \
+		EXPECT_TEXT(&(f)->seen, wanted); \
 	} while (0)
 
 #endif

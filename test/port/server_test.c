@@ -5,12 +5,13 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "support.h"
 
-enum { CLIENTS = 4 };
+enum { CLIENTS = 5 };
 
 static struct loop loop;
 static struct server server, *const s = &server;
@@ -115,7 +116,8 @@ static void connect_client(unsigned i)
 	server_control.name(s, 0, &name);
 	assert_string_equal(name.address, "127.0.0.1");
 	to.sin_port = htons(name.port);
-	clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (clients[i] < 0)
+		clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(connect(clients[i], (struct sockaddr *)&to, sizeof to), 0);
 	if (loop_io_events(&s->listeners[0].io))
 		assert_true(poll_for(loop_io_fd(&s->listeners[0].io), 1000));
@@ -175,6 +177,85 @@ static void test_at_the_limit_without_idle_ones_new_connections_wait(void **stat
 	assert_int_equal(s->accepted, 2);
 }
 
+/* Until the limit is lifted, this process gets no further descriptor. */
+static void no_descriptors_left(struct rlimit *before)
+{
+	struct rlimit none;
+	int highest = dup(0);
+
+	assert_true(highest >= 0);
+	close(highest); /* the lowest that is free: all below are in use */
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, before), 0);
+	none = (struct rlimit){(rlim_t)highest, before->rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_int_equal(dup(0), -1);
+	assert_int_equal(errno, EMFILE);
+}
+
+static void test_without_descriptors_an_idle_connection_goes_first(void **state)
+{
+	struct rlimit before;
+
+	(void)state;
+	start(0);
+	connect_client(0);
+	connect_client(1);
+	clients[2] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	no_descriptors_left(&before);
+	connect_client(2);
+	assert_true(client_was_closed(0));
+	turn();
+	setrlimit(RLIMIT_NOFILE, &before);
+	assert_int_equal(s->accepted, 3);
+	assert_int_equal(s->pool.open, 2); /* one has gone for one that came */
+	assert_false(s->accept_paused);
+}
+
+static void test_without_descriptors_or_idle_connections_a_client_is_turned_away(void **state)
+{
+	struct rlimit before;
+
+	(void)state;
+	start(0);
+	connect_client(0);
+	client_asks(0);
+	EXPECT_TEXT(&events, "request /\n");
+	clients[1] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	no_descriptors_left(&before);
+	connect_client(1);
+	assert_true(client_was_closed(1)); /* rather than left in a queue that makes the loop spin */
+	assert_true(s->accept_paused);
+	assert_int_equal(loop_io_events(&s->listeners[0].io), 0);
+	assert_true(s->reserve_fd >= 0); /* for the next one */
+	setrlimit(RLIMIT_NOFILE, &before);
+	assert_int_equal(s->pool.open, 1);
+	loop.now += 1000;
+	turn();
+	connect_client(2);
+	assert_int_equal(s->pool.open, 2);
+	conn_close(container_of(s->pool.all.next, struct conn, all), true, END_RESET);
+	EXPECT_TEXT(&events, "reset reset\n");
+}
+
+static void test_in_a_crowd_idle_connections_have_less_time(void **state)
+{
+	(void)state;
+	config.idle_timeout = config.first_byte_timeout = 60000;
+	config.busy_idle_timeout = 5000;
+	start(5);
+	connect_client(0);
+	loop.now += 5000;
+	connect_client(1);
+	connect_client(2);
+	connect_client(3);
+	turn();
+	assert_int_equal(s->pool.open, 4); /* 80 %: not yet a crowd */
+	connect_client(4);
+	turn();
+	assert_true(client_was_closed(0));
+	assert_int_equal(s->pool.open, 4); /* the others have not been idle for so long */
+}
+
 static void test_what_is_in_force_is_told(void **state)
 {
 	struct control_figures figures;
@@ -186,6 +267,7 @@ static void test_what_is_in_force_is_told(void **state)
 	server_control.stats(s, &figures);
 	assert_int_equal(figures.connections, 1);
 	assert_int_equal(figures.idle, 1);
+	assert_int_equal(figures.lingering, 0);
 	assert_int_equal(figures.accepted, 1);
 	assert_int_equal(strlen(s->pool.env.date), DATE_LEN);
 }
@@ -242,7 +324,7 @@ static void test_an_address_that_cannot_be_bound_is_told(void **state)
 	assert_true(server_init(s, &loop, &config, &sink));
 	assert_false(server_control.listen(s, &fault));
 	assert_string_equal(fault.field, "listeners");
-	assert_non_null(strstr(fault.rule, "not an address: nowhere"));
+	assert_non_null(strstr(fault.rule, "not an IPv4 or IPv6 address"));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -252,6 +334,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_at_the_limit_the_longest_idle_connection_goes_first),
 		TEST(test_at_the_limit_without_idle_ones_new_connections_wait),
+		TEST(test_without_descriptors_an_idle_connection_goes_first),
+		TEST(test_without_descriptors_or_idle_connections_a_client_is_turned_away),
+		TEST(test_in_a_crowd_idle_connections_have_less_time),
 		TEST(test_what_is_in_force_is_told),
 		TEST(test_under_pressure_nothing_is_accepted),
 		TEST(test_a_drain_closes_the_idle_and_cuts_the_others_at_its_deadline),

@@ -645,6 +645,20 @@ defmodule Sparx.ServerTest do
       assert Request.trailers(request) == @closed
     end
 
+    test "is followed by one whose streams have the same numbers" do
+      %{server: server, port: port, tag: tag, request: request} = start_with_request()
+      assert Response.send(Response.new(200), request) == :ok
+      assert_receive {:host, ^port, [4, 1, 200, [], ""]}
+      ask(server, tag, 1)
+      FakePort.die(port, 137)
+      assert_receive {:opened, next, _}
+      assert_receive {:host, ^next, [1, 1]}
+      FakePort.say(next, [FakePort.request(1)])
+      assert_receive {:"$gen_consumer", {^server, ^tag}, [again]}
+      assert Response.send(Response.new(201), again) == :ok
+      assert_receive {:host, ^next, [4, 1, 201, [], ""]}
+    end
+
     test "again and again right after its start makes the server give up" do
       Process.flag(:trap_exit, true)
       {:ok, agent} = Agent.start_link(fn -> 0 end)
@@ -719,6 +733,30 @@ defmodule Sparx.ServerTest do
     end
   end
 
+  describe "a restart" do
+    test "drains the port program, and another one takes its place and all the demand" do
+      %{server: server, port: port} = start(drain: :by_hand)
+      ask(server, subscribe(server), 3)
+      assert_receive {:host, ^port, [1, 3]}
+      restart = Task.async(fn -> Sparx.restart(server, 1000) end)
+      assert_receive {:host, ^port, [10, 1000]}
+      FakePort.say(port, [[75, 2]])
+      FakePort.die(port, 0)
+      assert_receive {:opened, next, _}
+      assert_receive {:host, ^next, [1, 3]}
+      assert Task.await(restart) == {:error, {:cut, 2}}
+      assert [%{restarts: 1, phase: :running, subscriptions: 1}] = sync(server, next).ports
+    end
+
+    test "of one that dies meanwhile has happened too" do
+      %{server: server, port: port} = start(drain: :by_hand)
+      restart = Task.async(fn -> Sparx.restart(server, 1000) end)
+      assert_receive {:host, ^port, [10, 1000]}
+      FakePort.die(port, 137)
+      assert Task.await(restart) == :ok
+    end
+  end
+
   describe "telemetry" do
     defp listening do
       test = self()
@@ -746,6 +784,28 @@ defmodule Sparx.ServerTest do
       assert_receive {[:sparx, :request, :exception], %{duration: _}, %{reason: "reset"}}
       FakePort.die(port, 137)
       assert_receive {[:sparx, :port, :stop], %{uptime: _}, %{reason: 137}}
+    end
+
+    test "of what the port program counts, again and again" do
+      %{port: port, server: server} = start([telemetry_interval: 1] ++ listening())
+
+      for {shed, grown} <- [{5, 5}, {7, 2}] do
+        assert_receive {:host, ^port, [11, tag]}
+        figures = %{"connections" => 3, "idle" => 2, "accepted" => 9, "queued" => 4, "shed" => shed}
+        FakePort.say(port, [[73, tag, figures]])
+        assert_receive {[:sparx, :queue, :stats], %{length: 4, demand: 0, shed: ^grown}, %{server: ^server}}
+      end
+
+      assert_receive {[:sparx, :connection, :stats], %{open: 3, idle: 2, accepted: 9}, %{server: ^server}}
+      assert_receive {[:sparx, :connection, :stats], %{accepted: 0}, _}
+      assert_receive {[:sparx, :port, :stats], %{requests: 0, bytes_in: 0}, _}
+
+      # Another program counts from nothing.
+      FakePort.die(port, 137)
+      assert_receive {:opened, next, _}
+      assert_receive {:host, ^next, [11, tag]}
+      FakePort.say(next, [[73, tag, %{"shed" => 1}]])
+      assert_receive {[:sparx, :queue, :stats], %{shed: 1}, _}
     end
 
     test "HELLO asks for reports only where somebody listens" do

@@ -5,7 +5,7 @@ defmodule Sparx.Client do
 
   @timeout 5_000
 
-  @doc "Connects to a server that `Sparx.start_link/1` started, or to a port of this machine."
+  @doc "Connects to a server that `Sparx.start_link/1` started, to a port of this machine, or to `unix:PATH`."
   def connect(server, options \\ []) do
     {host, port} = target(server)
 
@@ -16,6 +16,7 @@ defmodule Sparx.Client do
   end
 
   defp target(port) when is_integer(port), do: {{127, 0, 0, 1}, port}
+  defp target("unix:" <> path), do: {{:local, path}, 0}
 
   defp target(server) do
     %{address: address, port: port} = Sparx.info(server)

@@ -54,11 +54,11 @@ defmodule Sparx.Server.Exchange do
 
   defp ask({:own, pid}, id, _stream, _from, state), do: {:reply, :ok, own(state, id, pid)}
 
-  # A handler has ended without an answer that it would have known of itself.
-  defp ask({:returned, pid}, id, stream, _from, state) do
+  # A handler has ended without an answer that it would have known of itself, and has failed if there is a crash.
+  defp ask({:returned, pid, crash}, id, stream, _from, state) do
     case left_behind(stream, id, pid, state) do
       :nothing -> {:reply, :ok, state}
-      what -> {:reply, {:error, what}, abort(state, id, 500)}
+      what -> {:reply, {:error, what}, state |> abort(id, 500) |> update_stream(id, crash: crash)}
     end
   end
 

@@ -113,14 +113,25 @@ defmodule Sparx.Server.Inbox do
 
   defp message({:figures, tag, figures}, state) do
     {from, calls} = Map.pop(state.calls, tag)
-    from && GenServer.reply(from, describe(state, Notes.figures(figures)))
-    %{state | calls: calls}
+    figures(from, Notes.figures(figures), %{state | calls: calls})
   end
 
   defp message({:drained, cut}, state), do: %{state | cut: cut}
 
   defp message(other, state) do
     Notes.log(other)
+    state
+  end
+
+  defp figures(nil, _figures, state), do: state
+
+  defp figures(:stats, figures, state) do
+    Telemetry.stats(state.telemetry, figures, state.figures, self())
+    %{state | figures: figures}
+  end
+
+  defp figures(from, figures, state) do
+    GenServer.reply(from, describe(state, figures))
     state
   end
 
@@ -166,7 +177,7 @@ defmodule Sparx.Server.Inbox do
   defp gone(id, stream, reason, state) do
     release(id, stream, {:error, if(reason == "timeout", do: :timeout, else: :closed)}, state)
     tell_watchers(stream)
-    Telemetry.request_exception(state.telemetry, stream.facts, reason)
+    Telemetry.request_exception(state.telemetry, stream.facts, reason, stream.crash)
     state
   end
 

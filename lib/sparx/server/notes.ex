@@ -19,8 +19,8 @@ defmodule Sparx.Server.Notes do
 
   def log(_message), do: :ok
 
-  @figures ~w(connections idle streams queued demand accepted requests responses shed rejected dropped errors
-              logs_dropped bytes_in bytes_out link_queued body_queued read_credit)
+  @figures ~w(connections idle lingering streams queued demand accepted requests responses shed timeouts rejected dropped
+              errors logs_dropped bytes_in bytes_out link_queued body_queued read_credit)
   @known Map.new(@figures, &{&1, String.to_atom(&1)})
 
   @doc "The port's figures, with atoms for the names that are known here."

@@ -25,8 +25,10 @@ defmodule Sparx.Server.State do
     grant: 0,
     forward: true,
     calls: %{},
+    figures: %{},
     next_tag: 1,
     drainers: [],
+    restarters: [],
     cut: nil,
     restarts: 0,
     failures: 0

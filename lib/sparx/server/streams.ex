@@ -14,7 +14,7 @@ defmodule Sparx.Server.Streams do
     # phase: how far the answer is, as far as the server knows: an owner's whole answer passes it by.
     # body: :open, {:ended, trailers} or :skipped.  readers: those who wait for a chunk, in order.
     # spare: chunks asked of the port that nobody waits for any more.  chunks: such that have come.
-    # writers: those who wait for room.  watchers: {pid, request} to be told when the client goes.
+    # writers: those who wait for room.  crash: what the handler failed with.  watchers: {pid, request} to be told when the client goes.
     defstruct [
       :owner,
       :tag,
@@ -27,6 +27,7 @@ defmodule Sparx.Server.Streams do
       spare: 0,
       chunks: [],
       writers: [],
+      crash: nil,
       watchers: []
     ]
   end
@@ -46,6 +47,7 @@ defmodule Sparx.Server.Streams do
           spare: non_neg_integer,
           chunks: [binary],
           writers: [GenServer.from()],
+          crash: {:error | :exit | :throw, term, Exception.stacktrace()} | nil,
           watchers: [{pid, Sparx.Request.t()}]
         }
   @type t :: %__MODULE__{all: %{id => stream | {pid, term, term}}, monitors: %{reference => id}}

@@ -181,6 +181,8 @@ void conn_close(struct conn *c, bool abort, enum stream_end why)
 {
 	if (c->state == CONN_CLOSED)
 		return;
+	if (c->state == CONN_LINGER)
+		c->pool->linger_count--;
 	sm_move(&machine, &c->state, CONN_CLOSED);
 	end_session(c, why);
 	wheel_cancel(&c->pool->loop->wheel, &c->timer);
@@ -205,6 +207,7 @@ void conn_drain(struct conn *c)
 static void linger(struct conn *c)
 {
 	sm_move(&machine, &c->state, CONN_LINGER);
+	c->pool->linger_count++;
 	c->transport->shutdown(loop_io_fd(&c->io), c->transport_state);
 	watch_hup(c, false);
 	end_session(c, END_CLOSED);

@@ -24,7 +24,7 @@ struct conn_pool {
 	struct list closed; /* to be freed at the end of the turn */
 	bool read_paused;   /* sockets are not to be read */
 	unsigned open;
-	unsigned idle_count;
+	unsigned idle_count, linger_count;
 	uint64_t bytes_in, bytes_out;
 	uint8_t *scratch; /* CONN_READ_SIZE bytes to read into */
 };

@@ -13,16 +13,18 @@
  *
  *   IDLE ──first byte──> HEAD ──head complete──> BODY ──last byte──> IDLE
  *                          └──no body──> IDLE      └──not wanted──> SKIP ──last byte──> IDLE
+ *   IDLE ──upgrade──> TUNNEL
  *   any ──error, close, end of file──> STOPPED
  */
-enum h1_state { H1_IDLE, H1_HEAD, H1_BODY, H1_SKIP, H1_STOPPED };
+enum h1_state { H1_IDLE, H1_HEAD, H1_BODY, H1_SKIP, H1_TUNNEL, H1_STOPPED };
 
-static const char *const state_names[] = {"idle", "head", "body", "skip", "stopped"};
+static const char *const state_names[] = {"idle", "head", "body", "skip", "tunnel", "stopped"};
 static const uint32_t state_next[] = {
-	[H1_IDLE] = SM_BIT(H1_HEAD) | SM_BIT(H1_STOPPED),
+	[H1_IDLE] = SM_BIT(H1_HEAD) | SM_BIT(H1_TUNNEL) | SM_BIT(H1_STOPPED),
 	[H1_HEAD] = SM_BIT(H1_IDLE) | SM_BIT(H1_BODY) | SM_BIT(H1_STOPPED),
 	[H1_BODY] = SM_BIT(H1_IDLE) | SM_BIT(H1_SKIP) | SM_BIT(H1_STOPPED),
 	[H1_SKIP] = SM_BIT(H1_IDLE) | SM_BIT(H1_STOPPED),
+	[H1_TUNNEL] = SM_BIT(H1_STOPPED),
 	[H1_STOPPED] = SM_BIT(H1_STOPPED),
 };
 static const struct sm machine = {"h1", state_names, state_next};
@@ -31,7 +33,7 @@ struct h1 {
 	struct session session;
 	struct list streams;       /* in the order of their requests, which is that of their responses */
 	struct h1_parse *parse;    /* in HEAD, BODY, SKIP */
-	struct h1_stream *reading; /* whose body is read, in BODY; in SKIP while its response goes on */
+	struct h1_stream *reading; /* whose body is read, in BODY and TUNNEL; in SKIP while its response goes on */
 	uint64_t since;            /* ms: the beginning of what is being read */
 	uint64_t starved;          /* ms: since when a body waits for credit; 0: it does not */
 	uint64_t progressed;       /* ms: when output last moved, or began */
@@ -44,6 +46,7 @@ struct h1 {
 	bool eof;    /* the client has closed its side */
 	bool last;   /* no request after those that are open */
 	bool unsafe; /* the newest request must not be overtaken by another */
+	bool holds;  /* the newest request may be upgraded: what follows it may not be HTTP */
 };
 
 struct h1_stream {
@@ -54,6 +57,7 @@ struct h1_stream {
 	uint64_t unsent; /* body bytes in out that were not reported as room */
 	uint8_t framing; /* enum h1_framing */
 	bool http10, keep_alive, close, expects, takes_trailers;
+	bool connects; /* the method is CONNECT */
 	bool connect; /* the method is CONNECT */
 	bool cut;     /* the connection ends where this response stands */
 };
@@ -164,6 +168,7 @@ static void stream_free(struct h1_stream *x)
 
 	if (h1->reading == x)
 		h1->reading = NULL;
+	h1->holds = false;
 	list_remove(&x->link);
 	h1->open--;
 	bufq_free(&x->out);
@@ -251,7 +256,7 @@ static bool may_begin(const struct h1 *h1)
 {
 	const struct session_env *env = env_of(h1);
 
-	return !h1->last && !env->paused && !env->draining && h1->open < config_of(h1)->max_pipeline;
+	return !h1->last && !h1->holds && !env->paused && !env->draining && h1->open < config_of(h1)->max_pipeline;
 }
 
 static bool is_safe(const struct request_head *head)
@@ -259,7 +264,7 @@ static bool is_safe(const struct request_head *head)
 	enum { GET = 0, HEAD = 1, OPTIONS = 6, TRACE = 7 };
 	int m = head->method_index;
 
-	return (m == GET || m == HEAD || m == OPTIONS || m == TRACE) && head->body == BODY_NONE;
+	return (m == GET || m == HEAD || m == OPTIONS || m == TRACE) && head->body == BODY_NONE && !(head->flags & REQUEST_MAY_UPGRADE);
 }
 
 /* Only safe requests may be worked on beside others (RFC 9112 9.3.2). */
@@ -281,6 +286,8 @@ static void note_request(struct h1_stream *x, const struct request_head *head, c
 	x->expects = head->flags & REQUEST_EXPECTS_CONTINUE;
 	x->takes_trailers = head->flags & REQUEST_TAKES_TRAILERS;
 	x->s.head_method = slice_eq(head->method, SLICE_LIT("HEAD"));
+	x->connects = slice_eq(head->method, SLICE_LIT("CONNECT"));
+	h1->holds = head->flags & REQUEST_MAY_UPGRADE;
 	x->connect = slice_eq(head->method, SLICE_LIT("CONNECT"));
 	h1->last = h1->last || x->close;
 }
@@ -425,6 +432,19 @@ static bool step_skip(struct h1 *h1, uint8_t *data, size_t len, size_t *used)
 	return h1->state != H1_STOPPED && *used > 0;
 }
 
+static bool step_tunnel(struct h1 *h1, const uint8_t *data, size_t len, size_t *used)
+{
+	const struct stream_sink *sink = sink_of(h1);
+	struct stream *s = &h1->reading->s;
+
+	*used = 0;
+	if (len == 0 || !stream_reads(s))
+		return false;
+	*used = sink->on_bytes(sink->ctx, s, slice_of(data, len));
+	s->body_in += *used;
+	return h1->state == H1_TUNNEL && *used > 0;
+}
+
 static bool step(struct h1 *h1, uint8_t *data, size_t len, size_t *used)
 {
 	*used = 0;
@@ -437,6 +457,8 @@ static bool step(struct h1 *h1, uint8_t *data, size_t len, size_t *used)
 		return step_body(h1, data, len, used);
 	case H1_SKIP:
 		return step_skip(h1, data, len, used);
+	case H1_TUNNEL:
+		return step_tunnel(h1, data, len, used);
 	case H1_STOPPED:
 		break;
 	}
@@ -466,9 +488,25 @@ static bool input_waits(const struct h1 *h1, size_t left)
 		return h1->parse->head_len > 0;
 	case H1_BODY:
 		return left > 0 && stream_wanted(&h1->reading->s) == 0;
+	case H1_TUNNEL:
+		return left > 0 && h1->reading->s.response == RESPONSE_STREAMING && !stream_reads(&h1->reading->s);
 	default:
 		return false;
 	}
+}
+
+/* The other direction goes on. */
+static void tunnel_ended(struct h1 *h1)
+{
+	const struct stream_sink *sink = sink_of(h1);
+	struct stream *s = &h1->reading->s;
+	bool heard = !s->detached && s->request == REQUEST_OPEN && s->response == RESPONSE_STREAMING;
+
+	stop(h1, CLOSE_NOW);
+	if (!heard)
+		return;
+	stream_request_moves(s, REQUEST_ENDED);
+	sink->on_end(sink->ctx, s, NULL, 0);
 }
 
 static void saw_eof(struct h1 *h1, size_t left)
@@ -476,10 +514,14 @@ static void saw_eof(struct h1 *h1, size_t left)
 	bool waits = input_waits(h1, left);
 
 	h1->eof = true;
-	if (h1->state != H1_BODY || waits)
+	if (waits || (h1->state != H1_BODY && h1->state != H1_TUNNEL))
 		tell_hangup(h1);
 	if (h1->state == H1_STOPPED || waits)
 		return;
+	if (h1->state == H1_TUNNEL) {
+		tunnel_ended(h1);
+		return;
+	}
 	if (h1->state == H1_BODY) {
 		stream_ends(h1->reading, END_CLOSED);
 		h1->reading->cut = true;
@@ -695,6 +737,26 @@ static bool h1_send_head(struct stream *s, const struct response_head *head)
 	return h1_write_head(&x->out, env_of(h1), head, &plan);
 }
 
+static bool h1_upgrade(struct stream *s, struct slice protocol, const struct field *fields, unsigned count)
+{
+	struct h1_stream *x = stream_of(s);
+	struct h1 *h1 = x->h1;
+
+	begin_output(x);
+	x->framing = FRAMING_CLOSE;
+	x->close = true;
+	h1->last = true;
+	wake(h1);
+	if (h1->state != H1_IDLE) {
+		x->cut = true; /* the client has closed its side already */
+		return true;
+	}
+	moves(h1, H1_TUNNEL);
+	h1->reading = x;
+	stream_request_moves(s, REQUEST_OPEN);
+	return h1_write_upgrade(&x->out, x->connects ? (struct slice){0} : protocol, fields, count);
+}
+
 static bool h1_send_data(struct stream *s, struct slice data)
 {
 	struct h1_stream *x = stream_of(s);
@@ -775,6 +837,7 @@ static void h1_reset(struct stream *s, unsigned status, unsigned retry_after)
 static const struct stream_ops h1_stream_ops = {
 	.send_info = h1_send_info,
 	.send_head = h1_send_head,
+	.upgrade = h1_upgrade,
 	.send_data = h1_send_data,
 	.send_end = h1_send_end,
 	.consume = h1_consume,
@@ -795,6 +858,8 @@ static bool wants_read(const struct h1 *h1)
 		return stream_wanted(&h1->reading->s) > 0;
 	case H1_SKIP:
 		return true;
+	case H1_TUNNEL:
+		return stream_reads(&h1->reading->s);
 	case H1_STOPPED:
 		break;
 	}
@@ -835,6 +900,7 @@ static uint64_t read_deadline(const struct h1 *h1)
 		if (h1->reading) /* a client that waits for 100 Continue sends nothing, and that is not its fault */
 			return h1->reading->expects ? UINT64_MAX : body_deadline(h1);
 		return h1->since + config_of(h1)->skip_timeout;
+	case H1_TUNNEL:
 	case H1_STOPPED:
 		break;
 	}
@@ -885,6 +951,7 @@ static void read_timed_out(struct h1 *h1)
 		else
 			stop(h1, CLOSE_LINGER);
 		break;
+	case H1_TUNNEL:
 	case H1_STOPPED:
 		break;
 	}

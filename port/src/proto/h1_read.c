@@ -321,6 +321,7 @@ static void examine_connection(struct slice value, struct h1_facts *facts)
 	while (next_element(&value, &element)) {
 		facts->close |= slice_eq_nocase(element, SLICE_LIT("close"));
 		facts->keep_alive |= slice_eq_nocase(element, SLICE_LIT("keep-alive"));
+		facts->upgrade |= slice_eq_nocase(element, SLICE_LIT("upgrade"));
 	}
 }
 
@@ -390,6 +391,9 @@ static bool examine_field(struct h1_parse *p, const struct field *f, struct requ
 	case NAME_CONNECTION:
 		examine_connection(f->value, facts);
 		return true;
+	case NAME_UPGRADE:
+		facts->upgrade_field = true;
+		return true;
 	case NAME_TE:
 		if (head->version >= 11 && says_trailers(f->value))
 			head->flags |= REQUEST_TAKES_TRAILERS;
@@ -441,6 +445,15 @@ static bool settle_body(struct h1_parse *p, struct request_head *head)
 	return true;
 }
 
+/* An Upgrade that Connection does not name, or with a body, or on HTTP/1.0, is not one (RFC 9110 7.8). */
+static void examine_upgrade(struct request_head *head, const struct h1_facts *facts)
+{
+	bool asked = (facts->upgrade && facts->upgrade_field) || slice_eq(head->method, SLICE_LIT("CONNECT"));
+
+	if (asked && head->version >= 11 && head->body == BODY_NONE)
+		head->flags |= REQUEST_MAY_UPGRADE;
+}
+
 bool h1_examine(struct h1_parse *p, uint8_t *data, struct field *fields, struct request_head *head, struct h1_facts *facts)
 {
 	*facts = (struct h1_facts){0};
@@ -458,7 +471,10 @@ bool h1_examine(struct h1_parse *p, uint8_t *data, struct field *fields, struct 
 	head->field_count = p->count;
 	if (head->version >= 11 && !facts->host)
 		return refuse(p, 400, "no Host field") == 0;
-	return settle_body(p, head);
+	if (!settle_body(p, head))
+		return false;
+	examine_upgrade(head, facts);
+	return true;
 }
 
 /* ---- bodies ---- */

@@ -59,6 +59,7 @@ struct h1_parse {
 struct h1_facts {
 	bool close, keep_alive; /* Connection says so */
 	bool host;              /* a Host field was there */
+	bool upgrade, upgrade_field; /* Connection says upgrade; there is an Upgrade field */
 };
 
 void h1_parse_init(struct h1_parse *p, const struct config *config);

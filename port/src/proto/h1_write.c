@@ -9,6 +9,7 @@ static const struct {
 	const char *reason;
 } reasons[] = {
 	{100, "Continue"},
+	{101, "Switching Protocols"},
 	{102, "Processing"},
 	{103, "Early Hints"},
 	{200, "OK"},
@@ -206,6 +207,23 @@ bool h1_write_info(struct bufq *out, unsigned status, const struct field *fields
 	return true;
 }
 
+bool h1_write_upgrade(struct bufq *out, struct slice protocol, const struct field *fields, unsigned count)
+{
+	uint8_t *start = bufq_reserve(out, bound_of(fields, count) + protocol.len), *at = start;
+
+	if (!at)
+		return false;
+	at = put_status(at, protocol.at ? 101 : 200);
+	if (protocol.at) {
+		at = put_field(at, SLICE_LIT("Upgrade"), protocol);
+		at = put_field(at, SLICE_LIT("Connection"), SLICE_LIT("Upgrade"));
+	}
+	at = put_fields(at, fields, count);
+	at = put(at, SLICE_LIT("\r\n"));
+	bufq_filled(out, (size_t)(at - start));
+	return true;
+}
+
 bool h1_write_chunk(struct bufq *out, struct slice data)
 {
 	uint8_t line[20], *at = put_hex(line, data.len);
@@ -229,15 +247,25 @@ bool h1_write_last_chunk(struct bufq *out, const struct field *trailers, unsigne
 
 bool h1_write_error(struct bufq *out, const struct session_env *env, const struct h1_error *error)
 {
+	/* RFC 9110 15.5.22, RFC 6455 4.4: the one protocol and version that there is */
+	static const struct field wanted[] = {
+		{SLICE_LIT("Upgrade"), SLICE_LIT("websocket"), NAME_UNKNOWN},
+		{SLICE_LIT("Connection"), SLICE_LIT("Upgrade"), NAME_UNKNOWN},
+		{SLICE_LIT("Sec-WebSocket-Version"), SLICE_LIT("13"), NAME_UNKNOWN},
+	};
 	char body[96], seconds[16];
 	int len = snprintf(body, sizeof body, "%u %s\n", error->status, h1_reason(error->status));
 	int digits = snprintf(seconds, sizeof seconds, "%u", error->retry_after);
-	struct field fields[] = {
-		{SLICE_LIT("Content-Type"), SLICE_LIT("text/plain"), NAME_UNKNOWN},
-		{SLICE_LIT("Retry-After"), slice_of(seconds, (size_t)digits), NAME_UNKNOWN},
-	};
-	struct response_head head = {.status = error->status, .fields = fields, .field_count = error->retry_after ? 2 : 1};
+	struct field fields[4] = {{SLICE_LIT("Content-Type"), SLICE_LIT("text/plain"), NAME_UNKNOWN}};
+	struct response_head head = {.status = error->status, .fields = fields, .field_count = 1};
 	struct h1_frame_plan plan = {FRAMING_LENGTH, len, error->close, error->keep};
 
+	if (error->retry_after)
+		fields[head.field_count++] =
+			(struct field){SLICE_LIT("Retry-After"), slice_of(seconds, (size_t)digits), NAME_UNKNOWN};
+	if (error->status == 426) {
+		memcpy(fields + head.field_count, wanted, sizeof wanted);
+		head.field_count += sizeof wanted / sizeof *wanted;
+	}
 	return h1_write_head(out, env, &head, &plan) && (error->no_body || bufq_append(out, body, (size_t)len));
 }

@@ -19,6 +19,8 @@ struct h1_frame_plan {
 bool h1_write_head(struct bufq *out, const struct session_env *env, const struct response_head *head,
 		   const struct h1_frame_plan *plan);
 bool h1_write_info(struct bufq *out, unsigned status, const struct field *fields, unsigned count);
+/* protocol: absent for CONNECT, which is answered with 200. */
+bool h1_write_upgrade(struct bufq *out, struct slice protocol, const struct field *fields, unsigned count);
 /* The data is lent (bufq_lend). */
 bool h1_write_chunk(struct bufq *out, struct slice data);
 bool h1_write_last_chunk(struct bufq *out, const struct field *trailers, unsigned count);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/sm.h"
+#include "proto/h2_push.h"
 #include "proto/h2_read.h"
 #include "proto/h2_session.h"
 #include "proto/h2_write.h"
@@ -87,6 +88,9 @@ static void stream_free(struct h2_stream *x)
 		h2->since = h2_now(h2);
 	h2_head_free(h2, x->head);
 	h2_head_free(h2, x->trailers);
+	h2_push_free(x);
+	if (x->authority)
+		nghttp2_rcbuf_decref(x->authority);
 	free(x->last);
 	bufq_free(&x->in);
 	bufq_free(&x->out);
@@ -256,6 +260,17 @@ static void dispatch(struct h2_stream *x, struct request_head *head)
 	sink->on_request(sink->ctx, &x->s, head);
 }
 
+/* What a push needs to know, where there may be one. */
+static void note_push(struct h2_stream *x, struct request_head *head)
+{
+	if (nghttp2_session_get_remote_settings(x->h2->ng, NGHTTP2_SETTINGS_ENABLE_PUSH) != 1)
+		return;
+	x->https = head->https;
+	x->authority = h2_authority_of(x->head);
+	if (x->authority)
+		head->flags |= REQUEST_TAKES_PUSH;
+}
+
 static void take_request(struct h2_stream *x)
 {
 	struct session_env *env = h2_env_of(x->h2);
@@ -263,18 +278,24 @@ static void take_request(struct h2_stream *x)
 	unsigned status;
 
 	x->acted |= HEARD_HEAD;
-	if (is_closed(x))
-		return;
-	if (x->refused) {
+	if (is_closed(x) || x->refused) {
 		stream_detach(&x->s);
 		reset_stream(x, NGHTTP2_REFUSED_STREAM);
 		return;
 	}
-	status = h2_examine(x->h2, x->head, x->bare, env->fields, &head);
-	if (status)
-		refuse(x, status);
-	else
+	if (x->promise) {
+		h2_push_head(x, env->fields, &head);
 		dispatch(x, &head);
+		h2_push_free(x);
+		return;
+	}
+	status = h2_examine(x->h2, x->head, x->bare, env->fields, &head);
+	if (status) {
+		refuse(x, status);
+	} else {
+		note_push(x, &head);
+		dispatch(x, &head);
+	}
 	h2_head_free(x->h2, x->head);
 	x->head = NULL;
 }
@@ -598,6 +619,12 @@ static bool h2_send_end(struct stream *s, const struct field *trailers, unsigned
 	return h2_write_more(x);
 }
 
+static bool h2_send_push(struct stream *s, struct slice target, const struct field *fields, unsigned count)
+{
+	wake(stream_of(s)->h2);
+	return h2_push(stream_of(s), target, fields, count);
+}
+
 static void h2_consume(struct stream *s)
 {
 	struct h2_stream *x = stream_of(s);
@@ -644,6 +671,7 @@ static const struct stream_ops h2_stream_ops = {
 	.send_head = h2_send_head,
 	.send_data = h2_send_data,
 	.send_end = h2_send_end,
+	.push = h2_send_push,
 	.consume = h2_consume,
 	.discard = h2_discard,
 	.reset = h2_reset,
@@ -710,7 +738,9 @@ static uint64_t greeting_deadline(const struct h2 *h2)
 
 static uint64_t block_deadline(const struct h2 *h2)
 {
-	return h2->block && h2->state != H2_STOPPED ? h2->block_since + h2_config(h2)->header_timeout : UINT64_MAX;
+	uint64_t since = h2_scan_head_since(&h2->scan);
+
+	return since && h2->state != H2_STOPPED ? since / 1000 + h2_config(h2)->header_timeout : UINT64_MAX;
 }
 
 static uint64_t idle_deadline(const struct h2 *h2)

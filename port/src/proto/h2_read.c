@@ -82,7 +82,6 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, voi
 
 	h2_head_free(h2, h2->block);
 	h2->block = take_head(h2);
-	h2->block_since = h2_now(h2);
 	if (!h2->block)
 		return give_up(h2, NGHTTP2_INTERNAL_ERROR);
 	if (frame->headers.cat != NGHTTP2_HCAT_REQUEST)
@@ -404,6 +403,17 @@ unsigned h2_examine(struct h2 *h2, const struct h2_head *block, bool ended, stru
 	if (!is_token(head->method) || !settle_authority(&e) || !settle_target(&e))
 		return 400;
 	return settle_body(h2, &e, ended);
+}
+
+nghttp2_rcbuf *h2_authority_of(const struct h2_head *block)
+{
+	for (unsigned i = 0; i < block->count; i++) {
+		if (!slice_eq(text_of(block->pairs[i].name), SLICE_LIT(":authority")))
+			continue;
+		nghttp2_rcbuf_incref(block->pairs[i].value);
+		return block->pairs[i].value;
+	}
+	return NULL;
 }
 
 bool h2_trailers_of(const struct h2_head *block, struct field *fields, unsigned *count)

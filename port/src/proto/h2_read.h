@@ -17,6 +17,8 @@ void h2_receive(struct h2 *h2, const uint8_t *data, size_t len);
  * cookies, which are good until the next call. Returns 0, or the status to refuse it with: 400 if it is malformed.
  */
 unsigned h2_examine(struct h2 *h2, const struct h2_head *block, bool ended, struct field *fields, struct request_head *head);
+/* The :authority of a head, referenced; NULL if it has none. */
+nghttp2_rcbuf *h2_authority_of(const struct h2_head *block);
 /* The same for trailers. False: one is refused. */
 bool h2_trailers_of(const struct h2_head *block, struct field *fields, unsigned *count);
 

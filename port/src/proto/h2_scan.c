@@ -149,6 +149,13 @@ static uint32_t judge(struct h2_scan *scan, const struct config *c, uint64_t now
 	struct frame f = frame_of(scan);
 	uint32_t fault = check(&scan->past, &f);
 
+	if (f.type == NGHTTP2_HEADERS)
+		scan->head_since = now_us;
+	if (f.type == NGHTTP2_HEADERS || f.type == NGHTTP2_CONTINUATION)
+		scan->head_ends = f.flags & NGHTTP2_FLAG_END_HEADERS;
+	else
+		scan->head_since = 0;
+
 	scan->left = f.length - (scan->have - (uint32_t)HEAD_LEN);
 	scan->have = 0;
 	if (!fault && !take(scan, c, now_us, &f))

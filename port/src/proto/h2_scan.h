@@ -19,9 +19,11 @@ struct h2_past {
 struct h2_scan {
 	uint8_t head[13]; /* of the frame: 9 bytes, and 4 of a PRIORITY's payload */
 	uint8_t have;
-	uint32_t left;    /* of the payload, or of the preface */
+	uint32_t left;          /* of the payload, or of the preface */
 	uint32_t continuations; /* of the newest head */
-	uint32_t earned;  /* frames of other types that requests and our DATA explain */
+	uint32_t earned;        /* frames of other types that requests and our DATA explain */
+	uint64_t head_since;    /* µs: since when a head is being received; 0: none is */
+	bool head_ends;         /* the frame that is being received is the last of it */
 	struct h2_past past;
 	struct bucket resets, pings, settings, empty_data, others;
 };
@@ -32,7 +34,14 @@ enum { H2_EARNED_EACH = 4, H2_EARNED_MAX = 1000 };
 void h2_scan_init(struct h2_scan *scan);
 
 /* Returns how many bytes are fine; if that is not len, *fault says what is wrong with the next (an NGHTTP2_* code). */
-size_t h2_scan(struct h2_scan *scan, const struct config *config, uint64_t now_us, const uint8_t *data, size_t len, uint32_t *fault);
+size_t h2_scan(struct h2_scan *scan, const struct config *config, uint64_t now_us, const uint8_t *data, size_t len,
+	       uint32_t *fault);
+
+/* Since when a head has been coming, in µs; 0: none is under way. */
+static inline uint64_t h2_scan_head_since(const struct h2_scan *scan)
+{
+	return scan->head_ends && scan->left == 0 ? 0 : scan->head_since;
+}
 
 /* A request, or a DATA frame of ours: a client may answer it with a few frames. */
 static inline void h2_scan_earn(struct h2_scan *scan)

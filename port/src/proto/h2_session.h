@@ -16,9 +16,10 @@
 #include "proto/session.h"
 
 enum {
-	H2_PSEUDO_MAX = 6,                                /* pseudo-header fields of one head, at most */
+	H2_PSEUDO_MAX = 6, /* pseudo-header fields of one head, at most */
 	H2_PAIRS_MAX = SESSION_FIELDS_MAX + H2_PSEUDO_MAX,
-	H2_OUT_HIGH = 64 * 1024, /* bytes in front of the socket, beyond which no more frames are made: order is nghttp2's till then */
+	H2_OUT_HIGH = 64 *
+		      1024, /* bytes in front of the socket, beyond which no more frames are made: order is nghttp2's till then */
 	H2_MARKS_HIGH = 1024,
 	H2_QUEUE_HIGH = 512, /* frames waiting for a peer that does not read, beyond which it is not read either */
 	H2_CHUNK_MAX = 65000,
@@ -40,47 +41,50 @@ struct h2_env {
 	nghttp2_option *option;
 	struct h2_head *spare;
 	unsigned spares;
-	struct buf cookies;                        /* joined, during one on_request */
-	nghttp2_nv nv[SESSION_FIELDS_MAX + 8];     /* a head being submitted */
-	uint8_t chunk[H2_CHUNK_MAX];               /* a chunk that lies in several pieces */
+	struct buf cookies;                    /* joined, during one on_request */
+	nghttp2_nv nv[SESSION_FIELDS_MAX + 8]; /* a head being submitted */
+	uint8_t chunk[H2_CHUNK_MAX];           /* a chunk that lies in several pieces */
 	struct h2_memory memory;
 };
 
 /* What was recorded of a stream, and what of it was acted on. */
 enum h2_heard {
 	HEARD_HEAD = 1,
-	HEARD_END = 2,    /* the client's side is complete */
-	HEARD_CLOSE = 4,  /* nghttp2 has closed it, or never opened it */
+	HEARD_END = 2,   /* the client's side is complete */
+	HEARD_CLOSE = 4, /* nghttp2 has closed it, or never opened it */
 };
 
 struct h2_stream {
 	struct stream s;
 	struct h2 *h2;
-	struct list link; /* h2->streams */
-	struct list todo; /* h2->todo */
+	struct list link;                /* h2->streams */
+	struct list todo;                /* h2->todo */
 	struct h2_head *head, *trailers; /* came in, and not handed on yet */
 	struct h2_trailers *last;        /* the response's, to be sent */
-	struct bufq in;   /* body that came, and was not delivered; the stream's window bounds it */
-	struct bufq out;  /* body of the response, not yet in frames */
-	uint64_t progressed; /* ms: when its body last moved to the client, or began to wait for that */
-	uint64_t since;      /* ms: beginning of the request body, less the time that it waited for credit */
-	uint64_t starved;    /* ms: since when it waits for credit; 0: it does not */
-	uint64_t held;       /* ms: how long it counts although the client has reset it; 0: not at all */
-	uint64_t dropped;    /* bytes of body that were dropped, and not reported as room */
-	uint32_t marks;      /* of it in h2->marks */
+	struct h2_promise *promise;      /* a pushed request, not handed on yet */
+	nghttp2_rcbuf *authority;        /* of a request that may push */
+	struct bufq in;                  /* body that came, and was not delivered; the stream's window bounds it */
+	struct bufq out;                 /* body of the response, not yet in frames */
+	uint64_t progressed;             /* ms: when its body last moved to the client, or began to wait for that */
+	uint64_t since;                  /* ms: beginning of the request body, less the time that it waited for credit */
+	uint64_t starved;                /* ms: since when it waits for credit; 0: it does not */
+	uint64_t held;                   /* ms: how long it counts although the client has reset it; 0: not at all */
+	uint64_t dropped;                /* bytes of body that were dropped, and not reported as room */
+	uint32_t marks;                  /* of it in h2->marks */
 	int32_t id;
 	uint8_t heard, acted; /* enum h2_heard */
 	uint8_t why;          /* enum stream_end, should it be closed before its time */
-	bool bare;            /* the request is complete with its head */
-	bool refused;         /* one too many */
-	bool known;           /* the sink was told of it */
-	bool expects;         /* 100 Continue */
-	bool deferred;        /* nghttp2 waits for nghttp2_session_resume_data */
-	bool whole;           /* its head is all of the response: what the host sends after it is dropped */
-	bool finished;        /* the last frame of its response was made */
-	bool left;            /* and has left */
-	bool ours;            /* the application's failure: not counted against the client */
-	bool reset;           /* RST_STREAM was submitted */
+	bool https;
+	bool bare;     /* the request is complete with its head */
+	bool refused;  /* one too many */
+	bool known;    /* the sink was told of it */
+	bool expects;  /* 100 Continue */
+	bool deferred; /* nghttp2 waits for nghttp2_session_resume_data */
+	bool whole;    /* its head is all of the response: what the host sends after it is dropped */
+	bool finished; /* the last frame of its response was made */
+	bool left;     /* and has left */
+	bool ours;     /* the application's failure: not counted against the client */
+	bool reset;    /* RST_STREAM was submitted */
 };
 
 /* Where in the output something of a stream ends. */
@@ -101,27 +105,26 @@ struct h2 {
 	struct session session;
 	nghttp2_session *ng;
 	struct list streams, todo;
-	struct bufq out;           /* frames, in front of the socket */
-	struct buf marks;          /* struct h2_mark, in the order of out */
-	uint64_t queued, sent;     /* bytes that went into out, and left it, ever */
-	struct h2_head *block;     /* the header block being received */
-	uint64_t block_since;      /* ms */
-	uint64_t since;            /* ms: the beginning of this state, or of being idle */
-	uint64_t unacked;          /* ms: since when our SETTINGS wait for their acknowledgement; 0: they do not */
-	uint64_t progressed;       /* ms: when output last moved, or began */
-	uint64_t framed;           /* ms: when a DATA frame was last made */
-	uint64_t review;           /* ms: when a stream may have waited too long; UINT64_MAX: none waits */
+	struct bufq out;       /* frames, in front of the socket */
+	struct buf marks;      /* struct h2_mark, in the order of out */
+	uint64_t queued, sent; /* bytes that went into out, and left it, ever */
+	struct h2_head *block; /* the header block being received */
+	uint64_t since;        /* ms: the beginning of this state, or of being idle */
+	uint64_t unacked;      /* ms: since when our SETTINGS wait for their acknowledgement; 0: they do not */
+	uint64_t progressed;   /* ms: when output last moved, or began */
+	uint64_t framed;       /* ms: when a DATA frame was last made */
+	uint64_t review;       /* ms: when a stream may have waited too long; UINT64_MAX: none waits */
 	uint64_t requests;
-	size_t arrived;            /* bytes of DATA received in this call, for the connection's window */
+	size_t arrived; /* bytes of DATA received in this call, for the connection's window */
 	struct h2_scan scan;
 	struct bucket own_resets;
-	uint32_t fault;            /* NGHTTP2_*: why to give up, once nghttp2 has returned */
-	uint32_t open;             /* streams */
-	uint8_t state;             /* enum h2_state */
-	uint8_t closing;           /* enum session_close: how, when STOPPED and all is written */
-	bool eof;                  /* the client has closed its side */
-	bool greeted;              /* the client's SETTINGS have come */
-	bool ponged;               /* the PING of a drain has come back */
+	uint32_t fault;  /* NGHTTP2_*: why to give up, once nghttp2 has returned */
+	uint32_t open;   /* streams */
+	uint8_t state;   /* enum h2_state */
+	uint8_t closing; /* enum session_close: how, when STOPPED and all is written */
+	bool eof;        /* the client has closed its side */
+	bool greeted;    /* the client's SETTINGS have come */
+	bool ponged;     /* the PING of a drain has come back */
 };
 
 static inline struct session_env *h2_env_of(const struct h2 *h2)

@@ -98,7 +98,8 @@ bool h2_write_head(struct h2_stream *x, const struct response_head *head, bool w
 				NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE);
 	n = put_fields(nv, n, head->fields, head->field_count);
 	if (length != LENGTH_UNKNOWN)
-		nv[n++] = nv_of(SLICE_LIT("content-length"), number(size, sizeof size, (uint64_t)length), NGHTTP2_NV_FLAG_NO_COPY_NAME);
+		nv[n++] = nv_of(SLICE_LIT("content-length"), number(size, sizeof size, (uint64_t)length),
+				NGHTTP2_NV_FLAG_NO_COPY_NAME);
 	return took(x, nghttp2_submit_response(x->h2->ng, x->id, nv, n, whole ? NULL : &provider));
 }
 
@@ -302,6 +303,11 @@ static int on_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
 		if (x && !x->ours && !x->finished)
 			x->why = END_ERROR;
 		return 0;
+	case NGHTTP2_PUSH_PROMISE:
+		x = h2_stream_of(ng, frame->push_promise.promised_stream_id);
+		if (x)
+			h2_note(x, HEARD_HEAD);
+		return 0;
 	case NGHTTP2_HEADERS:
 	case NGHTTP2_DATA:
 		return x && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) ? made_last(h2, x) : 0;
@@ -310,12 +316,23 @@ static int on_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
 	}
 }
 
+/* A promise that came too late: nghttp2 may not even have made its stream. */
+static void forget_promise(struct h2 *h2, int32_t id)
+{
+	for (struct list *l = h2->streams.next; l != &h2->streams; l = l->next) {
+		struct h2_stream *x = container_of(l, struct h2_stream, link);
+		if (x->id == id)
+			h2_note(x, HEARD_CLOSE);
+	}
+}
+
 /* A head of ours that nghttp2 would not send (it is too long): the stream cannot go on. */
 static int on_not_sent(nghttp2_session *ng, const nghttp2_frame *frame, int why, void *ctx)
 {
 	struct h2_stream *x = h2_stream_of(ng, frame->hd.stream_id);
 
-	(void)ctx;
+	if (frame->hd.type == NGHTTP2_PUSH_PROMISE)
+		forget_promise(ctx, frame->push_promise.promised_stream_id);
 	if (!x || frame->hd.type != NGHTTP2_HEADERS || why == NGHTTP2_ERR_STREAM_CLOSED || why == NGHTTP2_ERR_STREAM_CLOSING)
 		return 0;
 	x->ours = true;

@@ -103,6 +103,11 @@ static void turn_away(struct server *s, struct listener *l)
 	pause_accept(s);
 }
 
+static bool is_shortage(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
 /* True if there may be more. */
 static bool accept_one(struct server *s, struct listener *l)
 {
@@ -121,9 +126,11 @@ static bool accept_one(struct server *s, struct listener *l)
 		conn_open(&s->pool, fd, &transport_tcp, &peer);
 		return true;
 	}
-	if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+	if (!is_shortage(errno))
+		return errno == ECONNABORTED || errno == EINTR;
+	if (listener_waiting(l)) /* the kernel says so also when there is nobody to accept */
 		turn_away(s, l);
-	return errno == ECONNABORTED || errno == EINTR;
+	return false;
 }
 
 static bool run_listener(struct server *s, struct listener *l)
@@ -281,6 +288,7 @@ static void control_stats(void *ctx, struct control_figures *figures)
 	*figures = (struct control_figures){
 		.connections = s->pool.open,
 		.idle = s->pool.idle_count,
+		.lingering = s->pool.linger_count,
 		.accepted = s->accepted,
 		.rejected = s->pool.env.rejected,
 		.bytes_in = s->pool.bytes_in,

@@ -108,10 +108,8 @@ const char *response_check(struct response_head *head, bool any_length)
 	return NULL;
 }
 
-const char *info_check(unsigned status, const struct field *fields, unsigned count)
+const char *upgrade_check(const struct field *fields, unsigned count)
 {
-	if (status < 100 || status > 199 || status == 101)
-		return "must have a status of 100 to 199, and not 101";
 	for (unsigned i = 0; i < count; i++) {
 		const char *rule = check_field(&fields[i]);
 		if (rule)
@@ -122,6 +120,13 @@ const char *info_check(unsigned status, const struct field *fields, unsigned cou
 			return "has a framing or hop-by-hop field";
 	}
 	return NULL;
+}
+
+const char *info_check(unsigned status, const struct field *fields, unsigned count)
+{
+	if (status < 100 || status > 199 || status == 101)
+		return "must have a status of 100 to 199, and not 101";
+	return upgrade_check(fields, count);
 }
 
 const char *trailers_check(const struct field *fields, unsigned count)

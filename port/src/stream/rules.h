@@ -21,6 +21,8 @@ bool parse_length(struct slice text, int64_t *length);
 const char *response_check(struct response_head *head, bool any_length);
 /* The same for 1xx. */
 const char *info_check(unsigned status, const struct field *fields, unsigned count);
+/* The same for the answer to an upgrade. */
+const char *upgrade_check(const struct field *fields, unsigned count);
 /* The same for trailers: no framing, routing or hop-by-hop field (RFC 9110 6.5.1). */
 const char *trailers_check(const struct field *fields, unsigned count);
 

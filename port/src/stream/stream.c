@@ -5,7 +5,7 @@
 static const char *const request_names[] = {"open", "ended", "skipped"};
 static const uint32_t request_next[] = {
 	[REQUEST_OPEN] = SM_BIT(REQUEST_ENDED) | SM_BIT(REQUEST_SKIPPED),
-	[REQUEST_ENDED] = 0,
+	[REQUEST_ENDED] = SM_BIT(REQUEST_OPEN), /* an upgrade */
 	[REQUEST_SKIPPED] = 0,
 };
 static const struct sm request_machine = {"request", request_names, request_next};

@@ -2,8 +2,8 @@
  * The waist: one exchange, a request and its response, without a word about its protocol. Sessions (h1, h2) make streams and
  * report events on them to a sink (the bridge, ws); the sink orders operations. Neither includes the other.
  *
- *   session ──events──> sink      stream_sink: on_request, on_body, on_end, on_room, on_hangup, on_done, on_reset
- *   session <──operations── sink  stream_ops: send_info, send_head, send_data, send_end, consume, discard, reset
+ *   session ──events──> sink      stream_sink: on_request, on_body, on_bytes, on_end, on_room, on_hangup, on_done, on_reset
+ *   session <──operations── sink  stream_ops: send_info, send_head, upgrade, send_data, send_end, push, consume, discard, reset
  *
  * An operation never calls an event on the same stack: it records, and wakes its connection. An event may call operations.
  * The session owns the stream's memory; on_done and on_reset are the last that a sink hears of it, and are told exactly once,
@@ -21,13 +21,24 @@
  *
  *   request   OPEN ──last byte──> ENDED          OPEN ──discard──> SKIPPED
  *   response  WAITING ──head──> STREAMING ──end──> ENDED
+ *
+ * An upgrade turns the stream into bytes both ways, without framing: the request half is OPEN anew, the response half STREAMING.
  */
 enum request_half { REQUEST_OPEN, REQUEST_ENDED, REQUEST_SKIPPED };
 enum response_half { RESPONSE_WAITING, RESPONSE_STREAMING, RESPONSE_ENDED };
 
+enum { SEND_COPIED = 4096 };
+
 enum { BODY_NONE = -2, LENGTH_UNKNOWN = -1 };
 
-enum request_flag { REQUEST_TAKES_TRAILERS = 1, REQUEST_EXPECTS_CONTINUE = 2 };
+enum request_flag {
+	REQUEST_TAKES_TRAILERS = 1,
+	REQUEST_EXPECTS_CONTINUE = 2,
+	REQUEST_MAY_UPGRADE = 4, /* the client asks for another protocol, or for a tunnel (CONNECT) */
+	REQUEST_TAKES_PUSH = 16, /* the client takes answers to requests that it did not send */
+	REQUEST_PUSHED = 32,     /* such a request */
+	REQUEST_WEBSOCKET = 8,   /* namely for a WebSocket, as RFC 6455 or RFC 8441 say; the sink finds out */
+};
 
 /* Why a stream ended without a whole response (GONE). */
 enum stream_end { END_CLOSED, END_RESET, END_TIMEOUT, END_ABORTED, END_ERROR, END_DRAINED };
@@ -69,9 +80,15 @@ struct stream_ops {
 	/* False from any of these: out of memory, the session cuts the stream (on_reset follows). */
 	bool (*send_info)(struct stream *s, unsigned status, const struct field *fields, unsigned count);
 	bool (*send_head)(struct stream *s, const struct response_head *head);
-	/* The data is lent: it stays where it is until the connection has had its share of this turn. */
+	/* Only after REQUEST_MAY_UPGRADE, instead of send_head. protocol: its name; absent for CONNECT. */
+	bool (*upgrade)(struct stream *s, struct slice protocol, const struct field *fields, unsigned count);
+	/* The data is lent: it stays where it is until the connection has had its share of this turn. SEND_COPIED bytes or less are
+	   copied at once, and need not stay. */
 	bool (*send_data)(struct stream *s, struct slice data);
 	bool (*send_end)(struct stream *s, const struct field *trailers, unsigned count);
+	/* Only after REQUEST_TAKES_PUSH: promises the client the answer to a GET of this target with these fields, which then comes
+	   as a request (on_request). Where that is not possible any more nothing happens. */
+	bool (*push)(struct stream *s, struct slice target, const struct field *fields, unsigned count);
 	/* Read credit was granted: the session may read, and give at most stream_wanted() bytes at a time. */
 	void (*consume)(struct stream *s);
 	/* The rest of the request body is not wanted. */
@@ -86,6 +103,8 @@ struct stream_sink {
 	void (*on_request)(void *ctx, struct stream *s, const struct request_head *head);
 	/* At most stream_wanted() bytes; spends one chunk of credit. */
 	void (*on_body)(void *ctx, struct stream *s, struct slice data);
+	/* Of an upgraded stream instead of on_body: returns how many were used. The rest is offered again, with what came after it. */
+	size_t (*on_bytes)(void *ctx, struct stream *s, struct slice bytes);
 	void (*on_end)(void *ctx, struct stream *s, const struct field *trailers, unsigned count);
 	/* So many bytes of the response body have left for the kernel. */
 	void (*on_room)(void *ctx, struct stream *s, uint64_t bytes);
@@ -105,6 +124,8 @@ struct stream {
 	bool head_method;    /* the request was HEAD */
 	bool bodiless;       /* the response carries no body; data for it is dropped */
 	bool hung_up;        /* on_hangup was told */
+	bool upgraded;       /* bytes both ways */
+	bool thirsty;        /* upgraded, and reads without credit: what comes is not for the host */
 	uint16_t status;     /* of the response, once there is one */
 	int64_t left;        /* of a response body with a length; LENGTH_UNKNOWN */
 	uint64_t chunks;     /* read credit: chunks, */
@@ -118,6 +139,8 @@ struct stream {
 	uint8_t *held;                                    /* the sink's: the encoded request that waits */
 	uint32_t held_len, held_waited;
 	void *sink_data;         /* the sink's */
+	struct ws_handshake *handshake; /* the sink's: what the request asks for, until it is answered */
+	struct ws *ws;           /* the sink's: the WebSocket that the stream has become */
 	struct wheel_node timer; /* the sink's */
 };
 
@@ -130,6 +153,12 @@ void stream_response_moves(struct stream *s, enum response_half to);
 static inline uint64_t stream_wanted(const struct stream *s)
 {
 	return s->request == REQUEST_OPEN && s->chunks > 0 ? s->chunk : 0;
+}
+
+/* Whether bytes of an upgraded stream are to be read. */
+static inline bool stream_reads(const struct stream *s)
+{
+	return !s->detached && s->response == RESPONSE_STREAMING && (stream_wanted(s) > 0 || s->thirsty);
 }
 
 /* No events from now on. */

@@ -139,7 +139,7 @@ def head_cookies_joined(t):
 
 @case()
 def head_te_trailers(t):
-    facts(t, get(extra=[("te", "trailers")]), flags="1")
+    facts(t, get(extra=[("te", "trailers")]), flags="17")
 
 
 @case()
@@ -195,6 +195,22 @@ def continuation_alone(t):
 def continuation_never(t):
     """a head that never ends"""
     t.open().send(wire.headers(1, wire.encode(get())[:20], end=True, flags=0))
+    t.expect_goaway("ENHANCE_YOUR_CALM")
+
+
+@case(header_timeout=200)
+def continuation_ended_in_time(t):
+    """a head that was refused has ended all the same"""
+    t.open().send(wire.headers(1, get(extra=[("Bad", "1")]), end=True))
+    t.expect_reset(1, "PROTOCOL_ERROR")
+    t.quiet(0.4)
+    t.expect_alive()
+
+
+@case(header_timeout=200)
+def head_inside_a_frame(t):
+    """one that stops in the middle of its frame"""
+    t.open().send(wire.headers(1, get(), end=True)[:-5])
     t.expect_goaway("ENHANCE_YOUR_CALM")
 
 

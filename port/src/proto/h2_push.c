@@ -1,0 +1,130 @@
+#include "proto/h2_push.h"
+
+#include <stdlib.h>
+
+enum { METHOD_GET = 0 };
+
+struct h2_promise {
+	struct slice authority, target;
+	unsigned count;
+	struct field fields[];
+};
+
+static struct slice authority_of(const struct h2_stream *x)
+{
+	nghttp2_vec vec = nghttp2_rcbuf_get_buf(x->authority);
+
+	return slice_of(vec.base, vec.len);
+}
+
+bool h2_push_allowed(const struct h2_stream *x)
+{
+	const struct h2 *h2 = x->h2;
+
+	return x->authority && x->id % 2 == 1 && h2->state == H2_OPEN && !x->finished && !(x->heard & HEARD_CLOSE) &&
+	       h2->open < h2_config(h2)->h2_max_streams &&
+	       nghttp2_session_get_remote_settings(h2->ng, NGHTTP2_SETTINGS_ENABLE_PUSH) == 1;
+}
+
+/* ---- what was promised, in one piece of memory ---- */
+
+static struct slice keep(uint8_t **at, struct slice text, bool lower)
+{
+	struct slice kept = slice_of(*at, text.len);
+
+	for (size_t i = 0; i < text.len; i++)
+		(*at)[i] = lower && text.at[i] >= 'A' && text.at[i] <= 'Z' ? text.at[i] | 0x20 : text.at[i];
+	*at += text.len;
+	return kept;
+}
+
+static struct h2_promise *promise_new(struct slice authority, struct slice target, const struct field *fields, unsigned count)
+{
+	size_t bytes = authority.len + target.len;
+	struct h2_promise *p;
+	uint8_t *at;
+
+	for (unsigned i = 0; i < count; i++)
+		bytes += fields[i].name.len + fields[i].value.len;
+	p = malloc(sizeof *p + count * sizeof p->fields[0] + bytes);
+	if (!p)
+		return NULL;
+	at = (uint8_t *)&p->fields[count];
+	p->count = count;
+	p->authority = keep(&at, authority, false);
+	p->target = keep(&at, target, false);
+	for (unsigned i = 0; i < count; i++)
+		p->fields[i] = (struct field){keep(&at, fields[i].name, true), keep(&at, fields[i].value, false), fields[i].index};
+	return p;
+}
+
+void h2_push_free(struct h2_stream *x)
+{
+	free(x->promise);
+	x->promise = NULL;
+}
+
+void h2_push_head(const struct h2_stream *x, struct field *fields, struct request_head *head)
+{
+	const struct h2_promise *p = x->promise;
+	const uint8_t *mark = memchr(p->target.at, '?', p->target.len);
+
+	memcpy(fields, p->fields, p->count * sizeof *fields);
+	*head = (struct request_head){
+		.version = 20,
+		.method = SLICE_LIT("GET"),
+		.method_index = METHOD_GET,
+		.https = x->https,
+		.authority = p->authority,
+		.path = slice_of(p->target.at, mark ? (size_t)(mark - p->target.at) : p->target.len),
+		.body = BODY_NONE,
+		.flags = REQUEST_PUSHED,
+		.fields = fields,
+		.field_count = p->count,
+	};
+	if (mark)
+		head->query = slice_of(mark + 1, p->target.len - head->path.len - 1);
+}
+
+/* ---- the promise ---- */
+
+static nghttp2_nv nv_of(struct slice name, struct slice value)
+{
+	return (nghttp2_nv){(uint8_t *)(uintptr_t)name.at, (uint8_t *)(uintptr_t)value.at, name.len, value.len,
+			    NGHTTP2_NV_FLAG_NONE};
+}
+
+static int32_t submit(const struct h2_stream *parent, struct h2_stream *x)
+{
+	const struct h2_promise *p = x->promise;
+	nghttp2_nv *nv = h2_shared(x->h2)->nv;
+	size_t n = 0;
+
+	nv[n++] = nv_of(SLICE_LIT(":method"), SLICE_LIT("GET"));
+	nv[n++] = nv_of(SLICE_LIT(":scheme"), parent->https ? SLICE_LIT("https") : SLICE_LIT("http"));
+	nv[n++] = nv_of(SLICE_LIT(":path"), p->target);
+	nv[n++] = nv_of(SLICE_LIT(":authority"), p->authority);
+	for (unsigned i = 0; i < p->count; i++)
+		nv[n++] = nv_of(p->fields[i].name, p->fields[i].value);
+	return nghttp2_submit_push_promise(x->h2->ng, NGHTTP2_FLAG_NONE, parent->id, nv, n, x);
+}
+
+bool h2_push(struct h2_stream *parent, struct slice target, const struct field *fields, unsigned count)
+{
+	struct h2_stream *x;
+
+	if (!h2_push_allowed(parent))
+		return true;
+	x = h2_stream_new(parent->h2, 0);
+	if (!x)
+		return false;
+	x->https = parent->https;
+	x->heard = HEARD_END;
+	x->promise = promise_new(authority_of(parent), target, fields, count);
+	if (x->promise)
+		x->id = submit(parent, x);
+	if (x->promise && x->id > 0)
+		return true;
+	h2_note(x, HEARD_CLOSE); /* it never was: to be freed */
+	return x->promise && x->id != NGHTTP2_ERR_NOMEM;
+}

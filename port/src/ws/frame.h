@@ -1,0 +1,68 @@
+/*
+ * Frame headers (RFC 6455 5.2), looked at before wslay sees them and before anything is allocated: wslay enforces some of
+ * this without sending a Close, and bounds neither the size of a message nor the number of its fragments.
+ */
+#ifndef SPARX_WS_FRAME_H
+#define SPARX_WS_FRAME_H
+
+#include "base/slice.h"
+
+enum ws_type { WS_CONTINUATION = 0, WS_TEXT = 1, WS_BINARY = 2, WS_CLOSE = 8, WS_PING = 9, WS_PONG = 10 };
+
+enum { WS_CONTROL_MAX = 125, WS_HEADER_MAX = 14 };
+
+/* Close codes (RFC 6455 7.4.1) that the port itself uses. */
+enum ws_code {
+	WS_NORMAL = 1000,
+	WS_GOING_AWAY = 1001,
+	WS_PROTOCOL_ERROR = 1002,
+	WS_NO_CODE = 1005,
+	WS_BAD_DATA = 1007,
+	WS_TOO_BIG = 1009,
+	WS_INTERNAL_ERROR = 1011,
+};
+
+struct ws_header {
+	bool fin, compressed;
+	uint8_t type; /* enum ws_type */
+	uint8_t size; /* of the header itself */
+	uint64_t len; /* of the payload */
+};
+
+/* Why the connection is failed. */
+struct ws_fault {
+	unsigned code; /* 0: there is none */
+	const char *rule;
+};
+
+/* What is allowed, and the message that is coming in. */
+struct ws_guard {
+	uint64_t max_message;
+	uint32_t max_fragments;
+	bool may_compress; /* permessage-deflate was agreed: RSV1 may be set */
+	bool compressed;   /* the message begun is */
+	uint8_t type;      /* of the message begun; WS_CONTINUATION: none is */
+	uint32_t fragments;
+	uint64_t size; /* of its payload so far, as it came */
+};
+
+enum ws_look { WS_LOOK_MORE, WS_LOOK_FRAME, WS_LOOK_FAULT };
+
+/* Looks at the header that bytes begin with; says a fault as early as it shows. Changes nothing. */
+enum ws_look ws_guard_look(const struct ws_guard *g, struct slice bytes, struct ws_header *h, struct ws_fault *fault);
+/* A data frame with this header begins. */
+void ws_guard_begin(struct ws_guard *g, const struct ws_header *h);
+/* The message is complete. */
+void ws_guard_end(struct ws_guard *g);
+
+static inline bool ws_is_control(unsigned type)
+{
+	return type & 8;
+}
+
+/* Whether a Close frame may carry this code: RFC 6455 7.4, and 1012 to 1014 of IANA's registry. */
+bool ws_code_valid(unsigned code);
+/* What a client's Close frame says; false: *fault says how to answer it. */
+bool ws_read_close(struct slice payload, unsigned *code, struct slice *reason, struct ws_fault *fault);
+
+#endif

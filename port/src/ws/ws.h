@@ -1,0 +1,119 @@
+/*
+ * A WebSocket (RFC 6455) on the bytes of an upgraded stream, whatever protocol that came with. It sits between the session
+ * and the bridge: the bridge gives it the bytes that come, and asks for what is in them; what it sends goes to the stream.
+ *
+ *   OPEN ──host's CLOSE, idle──> CLOSING ──client's Close──> OVER
+ *     └──client's Close (answered), fault (answered)──────────^
+ *
+ * Between messages it owns no buffer, no wslay context and, without context takeover, no zlib state.
+ */
+#ifndef SPARX_WS_WS_H
+#define SPARX_WS_WS_H
+
+#include "base/buf.h"
+#include "stream/stream.h"
+#include "ws/codec.h"
+#include "ws/deflate.h"
+#include "ws/frame.h"
+#include "ws/utf8.h"
+
+/* What all sockets share: one of each thing that is needed only while a frame or a message is in work. */
+struct ws_env {
+	const uint64_t *now; /* ms; the loop's */
+	struct ws_codec *codec;
+	struct inflater *inflater;
+	struct deflater *deflater;
+	struct buf deflated; /* of the piece being sent */
+};
+
+struct ws_config {
+#define WS_OPTION(name, value, min, max) uint64_t name;
+#include "ws/options.def"
+#undef WS_OPTION
+	struct deflate_want compress;
+};
+
+enum ws_state { WS_OPEN, WS_CLOSING, WS_OVER };
+
+struct ws {
+	struct stream *s;
+	struct ws_env *env;
+	struct ws_guard guard;
+	struct ws_codec *codec; /* while a data frame is read that did not come at once */
+	struct buf message;     /* the one that is coming in */
+	struct buf pong;        /* the answer to the newest ping, while an older one has not left */
+	struct inflater *inflater;
+	struct deflater *deflater;
+	struct deflate_params *deflate; /* NULL: no compression was agreed */
+	uint64_t frame_left;            /* bytes of the frame being read */
+	uint64_t wire_total;            /* bytes given to the stream, ever */
+	uint64_t wire_gone;             /* of these, left for the kernel */
+	uint64_t unsent;                /* bytes of messages that were not reported as room */
+	uint64_t pong_end;              /* wire_gone when the last pong will have left */
+	uint64_t heard, active;         /* ms: when bytes last came; when a message last came or went */
+	uint64_t pinged;                /* ms: since when a ping of ours is unanswered; 0: none is */
+	uint64_t closing;               /* ms: since when */
+	uint32_t idle_timeout, ping_interval, close_timeout;
+	uint32_t max_ratio;
+	uint32_t ping_count;
+	struct utf8 in_text, out_text;
+	uint8_t state;   /* enum ws_state */
+	uint8_t sending; /* enum ws_type of the message that is being sent in pieces; WS_CONTINUATION: none */
+	bool frame_fin;  /* of the frame being read */
+	bool said_close; /* a Close frame was sent */
+	bool deflating;  /* the message being sent */
+	uint8_t level, mem_level;
+};
+
+void ws_config_defaults(struct ws_config *c);
+/* The names of the numeric options, and where they are; NULL behind the last. */
+struct ws_option_def {
+	const char *name;
+	uint64_t min, max;
+	size_t offset; /* in struct ws_config */
+};
+const struct ws_option_def *ws_option_at(unsigned position);
+
+void ws_env_free(struct ws_env *env);
+
+/* agreed: NULL without compression. NULL: out of memory. */
+struct ws *ws_new(struct ws_env *env, struct stream *s, const struct ws_config *c, const struct deflate_params *agreed);
+void ws_free(struct ws *w);
+
+enum ws_event_kind {
+	WS_NOTHING, /* more bytes are needed */
+	WS_MESSAGE, /* type and data: a whole message, a ping (which was answered), or a pong */
+	WS_CLOSED,  /* the client's Close: code and data, its reason. It was answered, and the stream can end */
+	WS_FAILED,  /* the client broke a rule, which code and data say. It was told, and the stream can end */
+	WS_NO_MEMORY,
+};
+
+/* data: good until the next call for any socket. */
+struct ws_event {
+	enum ws_event_kind kind;
+	unsigned type, code;
+	struct slice data;
+};
+
+/* Takes bytes until something is to be told; *used says how many. The bytes that are left are offered again, with more. */
+struct ws_event ws_next(struct ws *w, struct slice bytes, size_t *used);
+
+/* What came of an order. WS_REFUSED: *rule says why, and nothing was done. */
+enum ws_result { WS_OK, WS_REFUSED, WS_OUT_OF_MEMORY };
+
+/* A message or, with more, a piece of it; a ping or a pong. After a Close it is dropped. */
+enum ws_result ws_send(struct ws *w, unsigned type, struct slice data, bool more, const char **rule);
+/* Begins the closing handshake. code 0: none. */
+enum ws_result ws_close(struct ws *w, unsigned code, struct slice reason, const char **rule);
+/* Says why this is the end, to a client that is not waited for. */
+void ws_fail(struct ws *w, unsigned code, const char *reason);
+
+/* n bytes have left for the kernel; returns how many bytes of messages that frees. */
+uint64_t ws_sent(struct ws *w, uint64_t n);
+
+/* When to call ws_tick, in ms; 0: never. */
+uint64_t ws_deadline(const struct ws *w);
+/* False: the client does not answer. reading: bytes of it would have been seen. */
+bool ws_tick(struct ws *w, bool reading);
+
+#endif

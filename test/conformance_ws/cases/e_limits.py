@@ -1,0 +1,126 @@
+"""Limits, and what a socket may cost (max_message, max_fragments, one queued pong, idle_timeout, ping_interval)."""
+
+import struct
+
+import wire
+from peer import DONE, GONE, READ, SEND, case
+from wire import BINARY, CONTINUATION, PING, PONG, TEXT, frame, fragments
+
+
+def says(t, *messages):
+    t.port.send(*([kind, t.port.stream, *rest] for kind, *rest in messages))
+
+
+def too_big(data):
+    def run(t):
+        t.open().send(data)
+        t.fails_with(1009)
+
+    return run
+
+
+# the announced length alone is refused: nothing is allocated, and nothing is waited for
+for size in (1048577, 1 << 24, 1 << 30, (1 << 31) - 1, 1 << 32, (1 << 63) - 1):
+    case(f"limits_announced_{size}")(too_big(wire.header(BINARY, size, width=8)))
+case("limits_announced_behind_a_fragment")(
+    too_big(frame(BINARY, b"x", fin=False) + wire.header(CONTINUATION, 1048576, width=8))
+)
+case("limits_announced_text", max_message=10)(too_big(wire.header(TEXT, 11)))
+case("limits_sum_of_fragments", max_message=100)(too_big(fragments(TEXT, *["x" * 40] * 3)))
+case("limits_1025_fragments")(too_big(fragments(BINARY, *[b"x"] * 1025)))
+case("limits_fragments_that_never_end")(too_big(frame(BINARY, fin=False) + frame(CONTINUATION, fin=False) * 1024))
+case("limits_few_fragments", max_fragments=2)(too_big(fragments(BINARY, b"a", b"b", b"c")))
+
+
+def fits(data, whole):
+    def run(t):
+        t.open().send(data)
+        t.expect_message(BINARY, whole)
+        t.closes()
+
+    return run
+
+
+case("limits_1024_fragments")(fits(fragments(BINARY, *[b"x"] * 1024), b"x" * 1024))
+case("limits_exactly_max_message", max_message=1000)(fits(frame(BINARY, bytes(1000)), bytes(1000)))
+case("limits_exactly_max_message_in_fragments", max_message=9)(fits(fragments(BINARY, *[b"abc"] * 3), b"abc" * 3))
+case("limits_count_begins_anew", max_fragments=2, max_message=4)(
+    lambda t: [t.open(), t.send(fragments(BINARY, b"ab", b"cd") * 5), [t.expect_message(BINARY, b"abcd") for _ in range(5)], t.closes()]
+)
+
+
+def sizes(opcode, size):
+    def run(t):
+        data = b"*" * size
+        t.open().send(frame(opcode, data))
+        t.port.case = None  # the host keeps it: the window is smaller than it
+        t.wait(lambda: t.port.heard, "the message at the host")
+        t.expect(t.port.heard == [(77, opcode, data)], "another message")
+        t.send(wire.close(1000))
+        says(t, (READ, 1, 1))
+        t.expect_close(1000)
+
+    return run
+
+
+for size in (65536, 262144, 1048576):
+    case(f"limits_text_{size}")(sizes(TEXT, size))
+    case(f"limits_binary_{size}")(sizes(BINARY, size))
+case("limits_binary_4194304", max_message=1 << 22)(sizes(BINARY, 1 << 22))
+
+
+@case()
+def limits_one_queued_pong(t):
+    """a client that sends pings and does not read: one pong is queued, and the newest ping's follows it"""
+    t.open()
+    t.reads = False
+    says(t, (SEND, BINARY, bytes(200000), 0))
+    t.send(*(frame(PING, f"{i}") for i in range(5000)))
+    t.hears(77, PING, b"4999")
+    t.reads = True
+    t.expect_message(BINARY, bytes(200000))
+    got = [t.message()[:2] for _ in range(2)]
+    while got[-1] != (PONG, b"4999"):
+        got.append(t.message()[:2])
+    t.closes()
+
+
+@case(idle_timeout=60, ping_interval=0)
+def limits_idle(t):
+    t.open().send(frame(TEXT, "x"))
+    t.expect_message(TEXT, "x")
+    t.expect(t.frame()[:2] == (wire.CLOSE, struct.pack(">H", 1001) + b"idle"), "not Close 1001")
+    t.send(wire.close(1001))
+    t.expect_eof()
+    t.hears_end(DONE)
+
+
+@case(ping_interval=60)
+def limits_half_open(t):
+    """a client that does not answer a ping is given up"""
+    t.open()
+    t.expect(t.frame()[0] == PING, "no ping")
+    t.expect_eof()
+    t.hears_end(GONE, "timeout")
+
+
+@case(ping_interval=60)
+def limits_answered_pings(t):
+    """one that answers is not; the host does not hear of it"""
+    t.open()
+    for _ in range(3):
+        opcode, payload, _, _ = t.frame()
+        t.expect(opcode == PING, "no ping")
+        t.send(frame(PONG, payload))
+    t.expect(not t.port.heard, f"the host heard {t.port.heard}")
+    t.closes()
+
+
+@case(host="nothing", ping_interval=60)
+def limits_no_ping_without_credit(t):
+    """a socket that is not read cannot be heard"""
+    t.open().send(frame(TEXT, "waits"))
+    t.port.send([READ, t.port.stream, 1, 1])
+    t.hears(77, TEXT, b"waits")
+    t.sync()
+    t.expect(not t.input, "a ping")

@@ -1,0 +1,168 @@
+"""Credits: nothing is read that was not asked for, and a slow client slows the host down. Rules for the host."""
+
+import wire
+from peer import DATA, END, GONE, READ, ROOM, SEND, case
+from wire import BINARY, PING, PONG, TEXT, frame, fragments
+
+
+def says(t, *messages):
+    t.port.send(*([kind, t.port.stream, *rest] for kind, *rest in messages))
+
+
+def messages(t):
+    return [event[1:] for event in t.port.heard if event[0] == 77]
+
+
+@case(host="nothing")
+def flow_nothing_without_credit(t):
+    t.open().send(*(frame(TEXT, str(i)) for i in range(10)))
+    t.sync()
+    t.sync()
+    t.expect(not t.port.heard, f"{t.port.heard}")
+    for count in (1, 2, 4):
+        before = len(messages(t))
+        says(t, (READ, count, 1))
+        t.wait(lambda: len(messages(t)) == before + count, f"{count} messages")
+        t.sync()
+        t.expect(len(messages(t)) == before + count, "more than was asked for")
+    t.expect(messages(t) == [(TEXT, str(i).encode()) for i in range(7)], f"{messages(t)}")
+
+
+@case(host="nothing")
+def flow_pings_cost_credit(t):
+    t.open().send(frame(PING, "a"), frame(TEXT, "b"))
+    says(t, (READ, 1, 1))
+    t.expect_message(PONG, "a")
+    t.sync()
+    t.expect(messages(t) == [(PING, b"a")], f"{messages(t)}")
+    says(t, (READ, 1, 1))
+    t.wait(lambda: len(messages(t)) == 2, "the message")
+
+
+@case(host="nothing")
+def flow_pushes_back(t):
+    """the client's bytes stay in the kernels"""
+    t.open()
+    t.socket.setblocking(False)
+    sent, data = 0, frame(BINARY, bytes(60000))
+    try:
+        while sent < 1 << 28:
+            sent += t.socket.send(data[sent % len(data) :])
+    except BlockingIOError:
+        pass
+    t.expect(sent < 1 << 28, "the port reads without credit")
+    t.sync()
+    t.expect(not t.port.heard, "the host heard something")
+    says(t, (READ, 3, 1))
+    t.wait(lambda: len(messages(t)) == 3, "three messages")
+    t.expect(all(m == (BINARY, bytes(60000)) for m in messages(t)), "another message")
+
+
+@case()
+def flow_window(t):
+    """ROOM comes back to the byte, whatever the framing"""
+    t.open()
+    says(t, (SEND, BINARY, bytes(131072), 131072), (SEND, BINARY, bytes(131072), 0))
+    t.expect_message(BINARY, bytes(262144))
+    t.wait(lambda: sum(e[1] for e in t.port.heard if e[0] == ROOM) >= 131072, "ROOM")
+    t.closes()
+
+
+@case()
+def flow_slow_client(t):
+    t.open()
+    t.reads = False
+    sent = 262144
+    says(t, *[(SEND, BINARY, bytes(65536), 0)] * 4)
+    while sent < 1 << 23:
+        room = sum(e[1] for e in t.port.heard if e[0] == ROOM)
+        if sent - room > 262144 - 65536:
+            t.reads = True
+            t.wait(lambda: sent - sum(e[1] for e in t.port.heard if e[0] == ROOM) <= 262144 - 65536, "room")
+            t.reads = False
+        says(t, (SEND, BINARY, bytes(65536), 0))
+        sent += 65536
+    t.reads = True
+    for _ in range(sent // 65536):
+        t.expect_message(BINARY, bytes(65536))
+    t.closes()
+
+
+@case(compress={})
+def flow_window_of_what_is_deflated(t):
+    t.open("Sec-WebSocket-Extensions: permessage-deflate")
+    z = wire.Deflate(15, 12, False, False)
+    for _ in range(20):
+        says(t, (SEND, BINARY, bytes(65536), 0))
+        t.expect(z.unpack(t.message()[1]) == bytes(65536), "another message")
+    t.wait(lambda: sum(e[1] for e in t.port.heard if e[0] == ROOM) >= 20 * 65536 - 131072, "ROOM")
+    t.closes()
+
+
+@case()
+def flow_pieces_of_the_host(t):
+    t.open()
+    says(t, (SEND, TEXT, b"\xce", 3), (SEND, PING, b"between", 0), (SEND, TEXT, b"\xba", 1), (SEND, TEXT, b"!", 0))
+    frames = [t.frame() for _ in range(4)]
+    wanted = [(TEXT, b"\xce", False, 0), (PING, b"between", True, 0), (0, b"\xba", False, 0), (0, b"!", True, 0)]
+    t.expect(frames == wanted, f"{frames}")
+    t.closes()
+
+
+@case()
+def flow_empty_messages_of_the_host(t):
+    t.open()
+    says(t, (SEND, TEXT, b"", 0), (SEND, BINARY, b"", 0), (SEND, PING, b"", 0), (SEND, PONG, b"", 0))
+    for opcode in (TEXT, BINARY, PING, PONG):
+        t.expect_message(opcode, b"")
+    t.closes()
+
+
+def host_breaks(what, *messages):
+    def run(t):
+        says(t.open(), *messages)
+        opcode, payload = 0, b""
+        while opcode != wire.CLOSE:
+            opcode, payload, _, _ = t.frame()
+        t.expect(payload == b"\x03\xf3", f"Close {payload!r}")
+        t.expect_eof()
+        t.hears_end(GONE, "error")
+        t.expect(t.port.errors == [what], f"{t.port.errors}")
+        t.port.errors.clear()
+
+    return run
+
+
+BREAKS = {
+    "window": ("data is more than the window", (SEND, BINARY, bytes(200000), 0), (SEND, BINARY, bytes(100000), 0)),
+    "text": ("data is text that is not UTF-8", (SEND, TEXT, b"\xff", 0)),
+    "text_cut_short": ("data is text that is not UTF-8", (SEND, TEXT, b"\xce", 0)),
+    "type": ("data must be 1, 2, 9 or 10", (SEND, 8, b"", 0)),
+    "another_type": ("data must be that of the message begun", (SEND, TEXT, b"a", 1), (SEND, BINARY, b"b", 0)),
+    "long_ping": ("data is more than a control frame holds: 125 bytes", (SEND, PING, bytes(126), 0)),
+    "data": ("message the stream is a WebSocket", (DATA, b"x")),
+    "end": ("message the stream is a WebSocket", (END, None)),
+    "close_code": ("code must be 0, 1000 to 1003, 1007 to 1014, or 3000 to 4999", (15, 1006, b"")),
+    "close_reason": ("code has a reason without a code, or of more than 123 bytes", (15, 1000, b"r" * 124)),
+    "second_upgrade": ("message the response has begun already", (13, "websocket", [], {})),
+    "respond": ("message the response has begun already", (4, 200, [], b"")),
+}
+for name, (what, *messages_of_host) in BREAKS.items():
+    case(f"flow_host_breaks_{name}")(host_breaks(what, *messages_of_host))
+
+
+@case()
+def flow_reset_by_the_client(t):
+    t.open().send(frame(TEXT, "x"))
+    t.expect_message(TEXT, "x")
+    t.reset()
+    t.hears_end(GONE)
+
+
+@case(host="nothing")
+def flow_reset_without_credit(t):
+    """the host hears of it though the socket is not read"""
+    t.open().send(frame(TEXT, "x"))
+    t.sync()
+    t.reset()
+    t.hears_end(GONE, "reset")

@@ -1,0 +1,196 @@
+defmodule Sparx.Integration.ProxyTest do
+  @moduledoc "Behind nginx and HAProxy, which keep their connections to Sparx open. Neither is needed: what is not there is not tested."
+  use ExUnit.Case, async: true
+
+  alias Sparx.{Client, Request, Response}
+
+  @clients 8
+  @requests 10_000
+
+  # Upstream connections end after so many requests, so that many begin and end while requests are on their way.
+  @of_one_connection 250
+
+  @nginx """
+  daemon off;
+  master_process off;
+  pid nginx.pid;
+  error_log stderr error;
+  events { worker_connections 256; }
+  http {
+    access_log off;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    keepalive_requests 100000;
+    upstream sparx {
+      server 127.0.0.1:<%= port %>;
+      keepalive 16;
+    }
+    server {
+      listen unix:<%= socket %>;
+      location / {
+        proxy_pass http://sparx;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_request_buffering <%= buffering %>;
+      }
+    }
+  }
+  """
+
+  @haproxy """
+  global
+    maxconn 256
+  defaults
+    mode http
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+    http-reuse always
+  frontend clients
+    bind unix@<%= socket %>
+    default_backend sparx
+  backend sparx
+    server one 127.0.0.1:<%= port %>
+  """
+
+  defp handle(%{path: "/echo"} = request),
+    do: Response.stream(request, 200, [], Request.body_stream(request))
+
+  # Answers at once, whatever of the body there is.
+  defp handle(%{path: "/early"} = request), do: text(request, "early", 403)
+  defp handle(request), do: text(request, request.path)
+
+  defp text(request, text, status \\ 200),
+    do: Response.new(status) |> Response.body(text) |> Response.send(request)
+
+  for {what, program, config, settings} <- [
+        {"nginx", "nginx", @nginx, buffering: "on"},
+        {"nginx, which passes bodies on as they come", "nginx", @nginx, buffering: "off"},
+        {"HAProxy", "haproxy", @haproxy, []}
+      ] do
+    executable = System.find_executable(program) || System.find_executable("/usr/sbin/#{program}")
+    unless executable, do: IO.puts("#{program} is not installed: the test behind it is skipped")
+
+    @tag timeout: 120_000
+    unless executable, do: @tag(skip: "#{program} is not installed")
+
+    test "behind #{what}: no request is lost" do
+      options = [
+        host: "127.0.0.1",
+        port: 0,
+        workers: 16,
+        handler: &handle/1,
+        max_requests: @of_one_connection
+      ]
+
+      server = start_supervised!({Sparx, options})
+      settings = [port: Sparx.info(server).port] ++ unquote(settings)
+      socket = start_proxy(unquote(program), unquote(executable), unquote(config), settings)
+
+      1..@clients
+      |> Enum.map(fn seed -> Task.async(fn -> send_all(socket, seed, div(@requests, @clients)) end) end)
+      |> Task.await_many(100_000)
+
+      [%{figures: figures}] = Sparx.info(server).ports
+      assert figures.requests == @requests
+      assert figures.errors == 0 and figures.rejected == 0
+      # Connections were used again and again.
+      assert figures.accepted < 10 * @requests / @of_one_connection
+    end
+  end
+
+  # ── the proxy ──────────────────────────────────────────────────────────────────────────────────────
+
+  # It ends with the shell, and that with its input: when this test ends, however it does.
+  @keeper ~S"""
+  "$@" &
+  pid=$!
+  cat >/dev/null
+  kill $pid
+  wait $pid
+  """
+
+  defp start_proxy(program, executable, config, settings) do
+    # The path of a socket must be short.
+    folder = Path.join(System.tmp_dir!(), "sparx-proxy-#{System.unique_integer([:positive])}-#{System.pid()}")
+    File.mkdir_p!(folder)
+    on_exit(fn -> File.rm_rf!(folder) end)
+    socket = Path.join(folder, "socket")
+    file = Path.join(folder, "config")
+    File.write!(file, EEx.eval_string(config, [socket: socket] ++ settings))
+
+    options = [:binary, :stderr_to_stdout, :exit_status, cd: folder]
+    arguments = ["-c", @keeper, "sh", executable | arguments(program, folder, file)]
+    proxy = Port.open({:spawn_executable, "/bin/sh"}, [{:args, arguments} | options])
+    wait_for(socket, proxy, 500)
+    socket
+  end
+
+  defp arguments("nginx", folder, file), do: ["-p", folder, "-c", file, "-e", "stderr"]
+  defp arguments("haproxy", _folder, file), do: ["-q", "-db", "-f", file]
+
+  defp wait_for(socket, proxy, tries) do
+    case :gen_tcp.connect({:local, socket}, 0, []) do
+      {:ok, connection} ->
+        :gen_tcp.close(connection)
+
+      {:error, _} when tries > 0 ->
+        receive do
+          {^proxy, {:exit_status, _}} -> flunk("the proxy has ended")
+        after
+          20 -> wait_for(socket, proxy, tries - 1)
+        end
+    end
+  end
+
+  # ── its client ─────────────────────────────────────────────────────────────────────────────────────
+
+  defp send_all(socket, seed, count) do
+    connection = Client.connect("unix:" <> socket)
+    Enum.each(1..count, fn n -> ask(kind(seed + n), connection, n) end)
+    Client.close(connection)
+  end
+
+  defp kind(n) when rem(n, 100) == 0, do: :large
+  defp kind(n), do: Enum.at([:get, :post, :get, :chunked, :head, :early], rem(n, 6))
+
+  defp ask(:get, connection, n) do
+    Client.send(connection, Client.head("GET", "/#{n}"))
+    path = "/#{n}"
+    assert %{status: 200, body: ^path} = Client.answer(connection)
+  end
+
+  defp ask(:head, connection, _n) do
+    Client.send(connection, Client.head("HEAD", "/head"))
+    assert %{status: 200, headers: %{"content-length" => "5"}} = Client.answer(connection, "HEAD")
+  end
+
+  defp ask(:post, connection, n), do: echoed(connection, :binary.copy("body", n))
+  defp ask(:large, connection, n), do: echoed(connection, :binary.copy("large", 40_000 + n))
+
+  defp ask(:chunked, connection, n) do
+    part = :binary.copy("x", n)
+    size = Integer.to_string(n, 16)
+
+    Client.send(connection, [
+      Client.head("POST", "/echo", [{"transfer-encoding", "chunked"}]),
+      [size, "\r\n", part, "\r\n", size, "\r\n", part, "\r\n0\r\n\r\n"]
+    ])
+
+    body = part <> part
+    assert %{status: 200, body: ^body} = Client.answer(connection)
+  end
+
+  defp ask(:early, connection, n) do
+    Client.send(connection, [Client.head("POST", "/early", [{"content-length", n}]), :binary.copy("e", n)])
+    assert %{status: 403, body: "early"} = Client.answer(connection)
+  end
+
+  defp echoed(connection, body) do
+    Client.send(connection, [Client.head("POST", "/echo", [{"content-length", byte_size(body)}]), body])
+    assert %{status: 200, body: ^body} = Client.answer(connection)
+  end
+end

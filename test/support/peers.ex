@@ -1,0 +1,35 @@
+defmodule Sparx.Peers do
+  @moduledoc """
+  Other nodes of Erlang on this machine, for tests that are not `async`.
+
+  Where there can be no distribution, `start_node/0` says why and `peer/0` returns nil.
+  """
+
+  import ExUnit.Callbacks
+
+  @doc "For `setup_all`: makes this VM a node, until the module's tests have ended."
+  def start_node do
+    System.cmd("epmd", ["-daemon"])
+
+    case Node.start(:"sparx-test-#{System.pid()}@127.0.0.1", :longnames) do
+      {:ok, _pid} -> on_exit(&Node.stop/0)
+      {:error, reason} -> IO.puts("no distribution on this machine, its tests do nothing: #{inspect(reason)}")
+    end
+
+    :ok
+  end
+
+  @doc "Starts another node that has the same code and runs Sparx: `%{peer: pid, node: name}`, or nil."
+  def peer do
+    if Node.alive?(), do: start_peer()
+  end
+
+  defp start_peer do
+    arguments = ['-setcookie', Atom.to_charlist(Node.get_cookie())]
+    options = %{name: :peer.random_name(), host: '127.0.0.1', longnames: true, args: arguments}
+    {:ok, peer, node} = :peer.start_link(options)
+    :ok = :erpc.call(node, :code, :add_paths, [:code.get_path()])
+    {:ok, _} = :erpc.call(node, Application, :ensure_all_started, [:sparx])
+    %{peer: peer, node: node}
+  end
+end
