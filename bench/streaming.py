@@ -21,22 +21,23 @@ def timed(server, size, transfer):
 
 
 def table(title, results):
-    base = {name: report.median(results[name], "mib_per_s") for name in results}
+    """results: {(server, framing): [figures, ...]}"""
+    base = {key: report.median(results[key], "mib_per_s") for key in results}
     rows = []
-    for name in results:
-        figures = report.medians(results[name])
-        worst = max(result["growth"] for result in results[name])
-        errors = sum(result["errors"] for result in results[name])
+    for name, framing in sorted(results, key=lambda key: key[1]):
+        rounds = results[name, framing]
+        figures = report.medians(rounds)
+        errors = sum(result["errors"] for result in rounds)
         cpu = ", ".join(f"{key[4:]} {value:.2f}" for key, value in figures.items() if key.startswith("cpu_"))
         rows.append(
             [
-                name,
+                f"{name}, {framing}",
                 report.count(figures["mib_per_s"]) + (f" ({errors} not whole)" if errors else ""),
-                report.ratio(figures["mib_per_s"], base.get("cowboy")),
+                report.ratio(figures["mib_per_s"], base.get(("cowboy", framing))),
                 report.mebibytes(figures["growth"]),
-                report.mebibytes(worst),
+                report.mebibytes(max(result["growth"] for result in rounds)),
                 cpu,
             ]
         )
     columns = ["server", "MiB/s", "of Cowboy", "memory growth", "worst", "CPU s/GiB"]
-    return report.Table(title, columns, rows, results)
+    return report.Table(title, columns, rows, {f"{name}, {framing}": rounds for (name, framing), rounds in results.items()})

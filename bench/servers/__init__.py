@@ -134,6 +134,32 @@ class Sparx(Server):
         return ["elixir", "-pa", beams, HERE / "sparx.exs", str(self.port)]
 
 
+class Consumers(Sparx):
+    """Sparx as a producer, with other consumers than its pool."""
+
+    def command(self):
+        beams = REPO / "_build/prod/lib/sparx/ebin"
+        return ["elixir", "-pa", beams, HERE / "consumers.exs", str(self.port), self.name]
+
+
+class Bare(Consumers):
+    name = "bare"
+
+
+class Protocol(Consumers):
+    name = "protocol"
+
+
+class GenStage(Consumers):
+    name = "gen_stage"
+
+
+def gen_stage():
+    """Whether the library is there, which is no dependency."""
+    folders = os.environ.get("ERL_LIBS", "").split(":")
+    return any(list(pathlib.Path(folder).glob("gen_stage*/ebin")) for folder in folders if folder)
+
+
 class Nginx(Server):
     name = "nginx"
     roles = {"nginx": "nginx"}
@@ -160,8 +186,9 @@ class Cowboy(Server):
         return ["elixir", *paths, HERE / "cowboy.exs", str(self.port)]
 
 
-CLASSES = [Sparx, Nginx, Cowboy]
-NAMES = [kind.name for kind in CLASSES]
+PEERS = [Sparx, Nginx, Cowboy]
+NAMES = [kind.name for kind in PEERS]
+CLASSES = PEERS + [Bare, Protocol, GenStage]
 
 
 class Group:

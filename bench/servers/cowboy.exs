@@ -11,7 +11,12 @@ defmodule Bench.Cowboy do
   end
 
   defp handle("/download/" <> bytes, request) do
-    request = :cowboy_req.stream_reply(200, %{"content-type" => "application/octet-stream"}, request)
+    fields = %{"content-type" => "application/octet-stream"}
+
+    fields =
+      if :cowboy_req.qs(request) == "length", do: Map.put(fields, "content-length", bytes), else: fields
+
+    request = :cowboy_req.stream_reply(200, fields, request)
 
     for _ <- 1..div(String.to_integer(bytes), byte_size(@block)),
         do: :cowboy_req.stream_body(@block, :nofin, request)

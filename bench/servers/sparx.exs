@@ -15,14 +15,18 @@ defmodule Bench.Sparx do
   def handle(%{path: "/download/" <> bytes} = request) do
     :ok = Response.send_status(request, 200)
     :ok = Response.send_header(request, "content-type", "application/octet-stream")
-
-    for _ <- 1..div(String.to_integer(bytes), byte_size(@block)),
-        do: :ok = Response.write_chunk(request, @block)
-
-    Response.finish(request)
+    if request.query == "length", do: :ok = Response.send_header(request, "content-length", bytes)
+    blocks(request, div(String.to_integer(bytes), byte_size(@block)))
   end
 
   def handle(request), do: reply(request, "Hello, world!\n")
+
+  # A client may leave before the end: not a failure of the handler.
+  defp blocks(request, 0), do: Response.finish(request)
+
+  defp blocks(request, left) do
+    with :ok <- Response.write_chunk(request, @block), do: blocks(request, left - 1)
+  end
 
   defp reply(request, body) do
     Response.new(200)

@@ -21,6 +21,10 @@ defmodule Sparx.Worker do
   def start_link(server, handler),
     do: :proc_lib.spawn_opt(__MODULE__, :init, [self(), server, handler], [:link, min_heap_size: @heap])
 
+  @doc "Has a worker end, when it has ended what it has in work or is about to get."
+  @spec leave(pid) :: term
+  def leave(worker), do: send(worker, :"$sparx_leave")
+
   @doc false
   def init(pool, server, handler) do
     tag = Process.monitor(server)
@@ -57,10 +61,18 @@ defmodule Sparx.Worker do
       {:DOWN, ^tag, :process, _server, _reason} ->
         exit(:shutdown)
 
+      :"$sparx_leave" ->
+        cancel(state)
+        loop(state)
+
       _left_behind ->
         loop(state)
     end
   end
+
+  # What the server sends before it confirms this is still worked on.
+  defp cancel(%{tag: tag, server: server}),
+    do: send(server, {:"$gen_producer", {self(), tag}, {:cancel, :shutdown}})
 
   # The link changes with the port program. One that has ended meanwhile leaves a request that nobody waits for.
   defp linked(port, %{link: %{port: port}} = state), do: state
@@ -139,6 +151,7 @@ defmodule Sparx.Worker do
     receive do
       {:"$gen_consumer", {_server, ^tag}, {:cancel, _reason}} -> exit(:shutdown)
       {:DOWN, ^tag, :process, _server, _reason} -> exit(:shutdown)
+      :"$sparx_leave" -> cancel(state) && forget(state)
       _left_behind -> forget(state)
     after
       0 -> ask(state)

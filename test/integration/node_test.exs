@@ -37,6 +37,76 @@ defmodule Sparx.Integration.NodeTest do
     end
   end
 
+  describe "workers on another node" do
+    defp serve_workers(node) do
+      server = start_supervised!({Sparx, host: "127.0.0.1", port: 0, window: 65_536, ports: 2, name: :front})
+      options = [server: {:front, node()}, handler: Remote, workers: 5]
+      remote = Node.spawn(node, Remote, :work, [self(), options])
+      wait_until(server, 5)
+      %{server: server, remote: remote}
+    end
+
+    defp wait_until(server, subscriptions) do
+      if subscriptions(server) != subscriptions, do: wait_until(server, subscriptions)
+    end
+
+    defp subscriptions(server) do
+      Enum.sum(Enum.map(Sparx.info(server).ports, & &1.subscriptions))
+    catch
+      :exit, _is_just_being_started -> :none
+    end
+
+    test "serve, as those of its own do", %{node: node} do
+      if node do
+        %{server: server} = serve_workers(node)
+        name = Atom.to_string(node)
+        for _ <- 1..20, do: assert(%{status: 200, body: ^name} = Client.get(server, "/node"))
+        body = :crypto.strong_rand_bytes(300_000)
+        assert %{status: 200, body: ^body} = Client.request(server, "POST", "/echo", [], body)
+        assert %{status: 200, body: large} = Client.get(server, "/large")
+        assert byte_size(large) == 1_000_000
+      end
+    end
+
+    test "end what they have in work before they leave", %{node: node} do
+      if node do
+        %{server: server, remote: remote} = serve_workers(node)
+        socket = Client.connect(server)
+        Client.send(socket, [Client.head("PUT", "/upload", [{"content-length", 8}]), "half"])
+        assert %{status: 103} = Client.answer(socket)
+        send(remote, :stop)
+        wait_until(server, 1)
+        refute_received {:stopped, ^remote}
+        Client.send(socket, "more")
+        assert %{status: 200, body: "halfmore"} = Client.answer(socket)
+        assert_receive {:stopped, ^remote}, 5_000
+      end
+    end
+
+    test "come again when their server does, and other nodes take over from a lost one", context do
+      if node = context.node do
+        %{server: server} = serve_workers(node)
+        for producer <- Sparx.producers(server), do: Process.exit(producer, :kill)
+        wait_until(server, 0)
+        wait_until(server, 5)
+        assert %{status: 200} = Client.get(server, "/node")
+
+        other = Peers.peer()
+
+        Node.spawn(other.node, Remote, :work, [
+          self(),
+          [server: {:front, node()}, handler: Remote, workers: 5]
+        ])
+
+        wait_until(server, 10)
+        :peer.stop(context.peer)
+        wait_until(server, 5)
+        name = Atom.to_string(other.node)
+        for _ <- 1..10, do: assert(%{status: 200, body: ^name} = Client.get(server, "/node"))
+      end
+    end
+  end
+
   defp wait_for_stream(server) do
     case Sparx.info(server).ports do
       [%{streams: 1}] -> :ok

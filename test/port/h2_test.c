@@ -160,6 +160,47 @@ static void test_a_response_to_head_has_no_body(void **state)
 	EXPECT_EVENTS(host, "done 1\n");
 }
 
+static bool host_pushes(unsigned id, const char *target)
+{
+	struct field accept = {SLICE_LIT("Accept"), SLICE_LIT("text/css"), 0};
+	struct stream *s = host->streams[id];
+
+	return s->ops->push(s, slice_str(target), &accept, 1);
+}
+
+static void test_a_push_is_a_request_of_its_own(void **state)
+{
+	(void)state;
+	client_asks(f, "GET", "/page", NULL, NULL);
+	talk(f);
+	assert_true(host_pushes(1, "/a.css?v=1"));
+	EXPECT_EVENTS(host, "request 1 GET /page\n"); /* an operation makes no event */
+	EXPECT_SEEN(f, "1 :method=GET\n1 :scheme=http\n1 :path=/a.css?v=1\n1 :authority=h\n1 accept=text/css\n");
+	EXPECT_EVENTS(host, "request 2 GET /a.css\n");
+	host_responds(host, 2, 200, "style");
+	EXPECT_SEEN(f, OK("2", "5", "style"));
+	assert_true(host_pushes(1, "/never")); /* overtaken by what ends the stream that promises it */
+	host_resets(host, 1, 0, 0);
+	EXPECT_SEEN(f, "1 reset INTERNAL_ERROR\n");
+	EXPECT_EVENTS(host, "done 2\n");
+	assert_true(wants(host).idle);
+}
+
+static void test_a_push_that_cannot_be_is_nothing(void **state)
+{
+	nghttp2_settings_entry none = {NGHTTP2_SETTINGS_ENABLE_PUSH, 0};
+
+	(void)state;
+	client_asks(f, "GET", "/page", NULL, NULL);
+	talk(f);
+	nghttp2_submit_settings(f->client, NGHTTP2_FLAG_NONE, &none, 1);
+	talk(f);
+	assert_true(host_pushes(1, "/a.css"));
+	host_responds(host, 1, 200, "page");
+	EXPECT_SEEN(f, OK("1", "4", "page"));
+	EXPECT_EVENTS(host, "request 1 GET /page\ndone 1\n");
+}
+
 /* ---- ends ---- */
 
 static void test_the_host_fails_before_and_behind_the_head(void **state)
@@ -285,7 +326,8 @@ static void test_an_idle_connection_ends(void **state)
 {
 	(void)state;
 	talk(f);
-	EXPECT_DEADLINE(host, 60000);
+	EXPECT_DEADLINE(host, 1000); /* memory is given back */
+	EXPECT_DEADLINE(host, 59000);
 	server_to_client(f);
 	EXPECT_TEXT(&f->seen, "goaway 0 NO_ERROR\n");
 	assert_int_equal(wants(host).close, CLOSE_LINGER);
@@ -297,7 +339,8 @@ static void test_settings_are_to_be_acknowledged(void **state)
 	client_to_server(f);
 	f->deaf = true;
 	server_to_client(f);
-	EXPECT_DEADLINE(host, 5000);
+	EXPECT_DEADLINE(host, 1000); /* memory is given back */
+	EXPECT_DEADLINE(host, 4000);
 	server_to_client(f);
 	EXPECT_TEXT(&f->seen, "goaway 0 SETTINGS_TIMEOUT\n");
 }
@@ -445,6 +488,8 @@ int main(void)
 		CASE(test_an_early_answer_ends_the_request),
 		CASE(test_what_is_not_wanted_is_dropped),
 		CASE(test_a_response_to_head_has_no_body),
+		CASE(test_a_push_is_a_request_of_its_own),
+		CASE(test_a_push_that_cannot_be_is_nothing),
 		CASE(test_the_host_fails_before_and_behind_the_head),
 		CASE(test_the_client_takes_it_back),
 		CASE(test_at_once_it_never_reaches_the_host),

@@ -104,7 +104,8 @@ defmodule Sparx.FrameTest do
           log: {:log, "warning", "no descriptors left"},
           error: {:error, 4, 9, "status", "200 to 599", "reset"},
           error_frame: {:error, nil, nil, "frame", "at most max_frame", "exit"},
-          figures: {:figures, 7, %{"connections" => 2, "idle" => 1, "bytes_in" => 5_000_000_000}},
+          figures:
+            {:figures, 7, %{"connections" => 3, "idle" => 1, "lingering" => 1, "bytes_in" => 5_000_000_000}},
           pong: {:pong, 4_294_967_295},
           drained: {:drained, 0},
           hangup: {:hangup, 5}

@@ -3,16 +3,17 @@
 #include "proto/h1.h"
 #include "proto/h2.h"
 
-static bool names_no_protocol(const uint8_t *line, size_t len)
+static bool is_no_request(const uint8_t *line, size_t len)
 {
-	const uint8_t *end = memchr(line, '\r', len), *second, *third;
+	const uint8_t *end = memchr(line, '\r', len), *at = end ? memchr(line, ' ', (size_t)(end - line)) : NULL;
+	unsigned words = 1;
 
-	if (!end || !(second = memchr(line, ' ', (size_t)(end - line))))
-		return false;
-	second++;
-	third = memchr(second, ' ', (size_t)(end - second));
-	return third && third + 1 < end && third > second && !memchr(third, '/', (size_t)(end - third)) &&
-	       !memchr(third + 1, ' ', (size_t)(end - third - 1));
+	for (; at && at < end; at++) {
+		if (*at == '/' || *at == ':' || *at == '*')
+			return false;
+		words += *at == ' ';
+	}
+	return words == 3;
 }
 
 enum detected detect_protocol(const uint8_t *bytes, size_t len)
@@ -21,7 +22,7 @@ enum detected detect_protocol(const uint8_t *bytes, size_t len)
 	size_t n = len < preface.len ? len : preface.len;
 
 	if (n && memcmp(bytes, preface.at, n) != 0)
-		return names_no_protocol(bytes, len) ? DETECT_NEITHER : DETECT_H1;
+		return is_no_request(bytes, len) ? DETECT_NEITHER : DETECT_H1;
 	return n == preface.len ? DETECT_H2 : DETECT_MORE;
 }
 

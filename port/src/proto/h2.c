@@ -9,7 +9,10 @@
 #include "proto/h2_session.h"
 #include "proto/h2_write.h"
 
-enum { NOTICE_MS = 1000 }; /* between the two GOAWAYs, if the client does not answer the PING */
+enum {
+	NOTICE_MS = 1000, /* between the two GOAWAYs, if the client does not answer the PING */
+	TRIM_MS = 1000,   /* without a request, before memory is given back */
+};
 
 static const char *const state_names[] = {"start", "open", "notice", "last", "stopped"};
 static const uint32_t state_next[] = {
@@ -73,6 +76,7 @@ struct h2_stream *h2_stream_new(struct h2 *h2, int32_t id)
 	list_init(&x->todo);
 	list_append(&h2->streams, &x->link);
 	h2->open++;
+	h2->trimmed = false;
 	return x;
 }
 
@@ -754,11 +758,23 @@ static uint64_t idle_deadline(const struct h2 *h2)
 	return h2->since + (h2_env_of(h2)->crowded ? c->busy_idle_timeout : c->idle_timeout);
 }
 
+static uint64_t trim_deadline(const struct h2 *h2)
+{
+	return h2->state == H2_OPEN && h2->open == 0 && !h2->trimmed && h2->table ? h2->since + TRIM_MS : UINT64_MAX;
+}
+
+static void trim(struct h2 *h2)
+{
+	h2->trimmed = true;
+	page_trim(h2->table);
+}
+
 static uint64_t deadline_of(const struct h2 *h2)
 {
 	uint64_t first = earlier(write_deadline(h2), greeting_deadline(h2));
 
 	first = earlier(first, earlier(block_deadline(h2), idle_deadline(h2)));
+	first = earlier(first, trim_deadline(h2));
 	return h2->state == H2_STOPPED ? first : earlier(first, h2->review);
 }
 
@@ -822,6 +838,8 @@ static void h2_tick(struct session *s)
 		finish_drain(h2);
 	else if (now >= idle_deadline(h2))
 		give_up(h2, NGHTTP2_NO_ERROR, END_TIMEOUT);
+	else if (now >= trim_deadline(h2))
+		trim(h2);
 	else if (now >= h2->review && h2->state != H2_STOPPED)
 		review(h2);
 }
@@ -906,6 +924,7 @@ void h2_env_free(struct session_env *env)
 	if (!shared)
 		return;
 	h2_heads_free(shared);
+	h2_memory_free(&shared->memory);
 	buf_free(&shared->cookies);
 	nghttp2_session_callbacks_del(shared->callbacks);
 	nghttp2_option_del(shared->option);
@@ -941,7 +960,7 @@ struct session *h2_start(struct session_owner *owner)
 	h2->since = h2_now(h2);
 	h2->review = UINT64_MAX;
 	h2_scan_init(&h2->scan);
-	if (h2_memory_session(&shared->memory, &h2->ng, shared->callbacks, h2, shared->option) != 0) {
+	if (h2_memory_session(&shared->memory, &h2->ng, &h2->table, shared->callbacks, h2, shared->option) != 0) {
 		free(h2);
 		return NULL;
 	}

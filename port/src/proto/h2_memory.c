@@ -21,14 +21,22 @@ static void release(void *at, void *ctx)
 {
 	struct h2_memory *m = ctx;
 
-	if (at != m->frame)
+	if (pages_own(&m->pages, at))
+		pages_give(&m->pages, at);
+	else if (at != m->frame)
 		free(at);
 }
 
+/* Of all that nghttp2 wants, only its tables of streams have this size, and they are wanted while a session is made. */
 static void *allocate_zeroed(size_t count, size_t size, void *ctx)
 {
-	(void)ctx;
-	return calloc(count, size);
+	struct h2_memory *m = ctx;
+
+	if (m->making && !m->table && count < PAGE_BYTES && size < PAGE_BYTES && count * size == PAGE_BYTES)
+		m->table = pages_take(&m->pages);
+	else
+		return calloc(count, size);
+	return m->table ? m->table : calloc(count, size);
 }
 
 static void *resize(void *at, size_t n, void *ctx)
@@ -52,16 +60,25 @@ void h2_memory_init(struct h2_memory *m)
 
 	m->mem = (nghttp2_mem){m, allocate, release, allocate_zeroed, resize};
 	m->known = version >= VERSION_FIRST && version <= VERSION_LAST;
-	m->sharing = false;
+	m->sharing = m->making = false;
+	pages_init(&m->pages);
 }
 
-int h2_memory_session(struct h2_memory *m, nghttp2_session **ng, const nghttp2_session_callbacks *callbacks, void *ctx,
-		      const nghttp2_option *option)
+void h2_memory_free(struct h2_memory *m)
+{
+	pages_free(&m->pages);
+}
+
+int h2_memory_session(struct h2_memory *m, nghttp2_session **ng, void **table, const nghttp2_session_callbacks *callbacks,
+		      void *ctx, const nghttp2_option *option)
 {
 	int result;
 
 	m->sharing = m->known;
+	m->making = true;
+	m->table = NULL;
 	result = nghttp2_session_server_new3(ng, callbacks, ctx, option, &m->mem);
-	m->sharing = false;
+	*table = result == 0 ? m->table : NULL;
+	m->sharing = m->making = false;
 	return result;
 }

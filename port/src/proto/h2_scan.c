@@ -155,7 +155,6 @@ static uint32_t judge(struct h2_scan *scan, const struct config *c, uint64_t now
 		scan->head_ends = f.flags & NGHTTP2_FLAG_END_HEADERS;
 	else
 		scan->head_since = 0;
-
 	scan->left = f.length - (scan->have - (uint32_t)HEAD_LEN);
 	scan->have = 0;
 	if (!fault && !take(scan, c, now_us, &f))

@@ -104,6 +104,7 @@ enum h2_state { H2_START, H2_OPEN, H2_NOTICE, H2_LAST, H2_STOPPED };
 struct h2 {
 	struct session session;
 	nghttp2_session *ng;
+	void *table; /* nghttp2's, of streams; NULL if it is not known */
 	struct list streams, todo;
 	struct bufq out;       /* frames, in front of the socket */
 	struct buf marks;      /* struct h2_mark, in the order of out */
@@ -123,6 +124,7 @@ struct h2 {
 	uint8_t state;   /* enum h2_state */
 	uint8_t closing; /* enum session_close: how, when STOPPED and all is written */
 	bool eof;        /* the client has closed its side */
+	bool trimmed;    /* memory of an idle session was given back */
 	bool greeted;    /* the client's SETTINGS have come */
 	bool ponged;     /* the PING of a drain has come back */
 };

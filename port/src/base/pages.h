@@ -1,0 +1,28 @@
+/*
+ * Zeroed pages, each of which can be given back to the system while it is empty: a page of nothing but zeros reads the same
+ * without its memory.
+ */
+#ifndef SPARX_BASE_PAGES_H
+#define SPARX_BASE_PAGES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { PAGE_BYTES = 4096 };
+
+struct pages {
+	void **slabs, **idle; /* slabs that were mapped; pages that nobody has */
+	size_t slab_count, idle_count, idle_room;
+};
+
+void pages_init(struct pages *p);
+void pages_free(struct pages *p);
+/* PAGE_BYTES zeros. NULL: out of memory, or the system's pages are larger. */
+void *pages_take(struct pages *p);
+/* Whether it is one of these. */
+bool pages_own(const struct pages *p, const void *at);
+void pages_give(struct pages *p, void *page);
+/* Gives the page's memory back, if it is all zeros; it stays its owner's. */
+void page_trim(void *page);
+
+#endif
