@@ -34,6 +34,8 @@ defmodule Sparx.Frame do
           | {:pong, tag :: non_neg_integer}
           | {:drained, cut :: non_neg_integer}
           | {:hangup, stream}
+          | {:recv, stream, type :: non_neg_integer, binary, left :: non_neg_integer}
+          | {:closed, stream, code :: non_neg_integer, reason :: binary}
           | {:unknown, kind :: term}
 
   @typedoc "Why a payload could not be decoded any further."
@@ -118,6 +120,27 @@ defmodule Sparx.Frame do
   @spec ping(non_neg_integer) :: iodata
   def ping(tag), do: [<<0x92, 12>>, Term.int(tag)]
 
+  @doc "UPGRADE: the stream becomes a WebSocket, or a tunnel of bytes."
+  @spec upgrade(stream, binary, Headers.t(), map) :: iodata
+  def upgrade(stream, protocol, headers, options),
+    do: [
+      <<0x95, 13>>,
+      Term.int(stream),
+      Term.encode(protocol),
+      Headers.encode(headers),
+      Term.encode(options)
+    ]
+
+  @doc "SEND: a message of a WebSocket, or a piece of one of which `left` bytes are to come."
+  @spec send_message(stream, non_neg_integer, iodata, non_neg_integer, non_neg_integer) :: iodata
+  def send_message(stream, type, data, size, left),
+    do: [<<0x95, 14, Term.int(stream)::binary, type>>, Term.bin_header(size), data | Term.int(left)]
+
+  @doc "CLOSE: begins the closing handshake of a WebSocket."
+  @spec close(stream, non_neg_integer, binary) :: iodata
+  def close(stream, code, reason),
+    do: [<<0x94, 15>>, Term.int(stream), Term.int(code), Term.bin_header(byte_size(reason)), reason]
+
   # ── from the port ──────────────────────────────────────────────────────────────────────────────────
 
   @doc """
@@ -142,6 +165,13 @@ defmodule Sparx.Frame do
     def decode(<<0x93, 69, unquote(prefix), stream::unquote(bits), 0xC0, rest::binary>>)
         when not unquote(small) or stream < 0x80,
         do: {:ok, {:done, stream, nil}, rest}
+
+    def decode(
+          <<0x95, 77, unquote(prefix), stream::unquote(bits), type, 0xC4, size, data::binary-size(size), 0,
+            rest::binary>>
+        )
+        when not unquote(small) or stream < 0x80,
+        do: {:ok, {:recv, stream, type, data, 0}, rest}
   end
 
   def decode(payload) do
@@ -171,7 +201,9 @@ defmodule Sparx.Frame do
   defp message(74, [tag | _]), do: {:pong, tag}
   defp message(75, [cut | _]), do: {:drained, cut}
   defp message(76, [stream | _]), do: {:hangup, stream}
-  defp message(kind, _fields) when kind in 64..76, do: {:error, {:malformed, kind}}
+  defp message(77, [stream, type, data, left | _]), do: {:recv, stream, type, data, left}
+  defp message(78, [stream, code, reason | _]), do: {:closed, stream, code, reason}
+  defp message(kind, _fields) when kind in 64..78, do: {:error, {:malformed, kind}}
   defp message(kind, _fields), do: {:unknown, kind}
 
   @doc "All messages of a payload, and why it ended if not with its last byte."

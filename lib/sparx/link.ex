@@ -28,7 +28,8 @@ defmodule Sparx.Link do
 
   @call_timeout 60_000
 
-  defguardp is_local(link) when node(link.port) == node()
+  @doc "Whether a link is that of a server of this node."
+  defguard is_local(link) when node(link.port) == node()
 
   @doc "Writes messages to the port."
   @spec write(t, iodata) :: :ok | error
@@ -203,8 +204,8 @@ defmodule Sparx.Link do
     ArgumentError -> {:error, :closed}
   end
 
-  # The first bytes of iodata and the rest, without joining what is large.
-  defp split(data, at), do: data |> :erlang.iolist_to_iovec() |> split(at, [])
+  @doc "The first bytes of iodata and the rest, without joining what is large."
+  def split(data, at), do: data |> :erlang.iolist_to_iovec() |> split(at, [])
 
   defp split(rest, 0, taken), do: {Enum.reverse(taken), rest}
 

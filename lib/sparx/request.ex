@@ -94,6 +94,7 @@ defmodule Sparx.Request do
   @timeout 30_000
   @body_limit 8_000_000
   @takes_trailers 1
+  @upgradable 4
   @takes_push 16
   @pushed 32
   @expects_continue 2
@@ -391,6 +392,60 @@ defmodule Sparx.Request do
   @spec trailers(t) :: {:ok, Headers.t()} | {:error, :not_read | :closed}
   def trailers(%{body: none}) when none in [nil, 0], do: {:ok, []}
   def trailers(request), do: Link.ask(request.link, request.id, :trailers)
+
+  # ── other protocols ────────────────────────────────────────────────────────────────────────────────
+
+  @doc """
+  Whether the client asks to speak another protocol on this connection (RFC 9110, section 7.8), or for a tunnel
+  (CONNECT).
+  """
+  @spec upgradable?(t) :: boolean
+  def upgradable?(request), do: Bitwise.band(request.flags, @upgradable) != 0
+
+  @doc """
+  The protocols that the client would speak instead of HTTP, in the order of its wishes; empty for CONNECT.
+  """
+  @spec protocols(t) :: [binary]
+  def protocols(request) do
+    for value <- Headers.get_all(headers(request), "upgrade"),
+        name <- String.split(value, ","),
+        name = String.trim(name),
+        name != "",
+        do: name
+  end
+
+  @doc ~S"""
+  Leaves HTTP: the connection carries bytes both ways, those of `protocol`, until it ends.
+
+  `protocol` is one of `protocols/1`, or nil in answer to CONNECT. The client gets 101, or 200 for CONNECT, with
+  `:headers` besides. What it returns is the request to go on with: its bytes are read like a body
+  (`read_chunk/2`, `body_stream/2`; not to ask is backpressure), and what `Sparx.Response.write_chunk/2` writes
+  goes out as it is. `Sparx.Response.finish/1` closes; so does the end of the handler.
+
+      def handle(%{path: "/lines"} = request) do
+        {:ok, tunnel} = Sparx.Request.upgrade(request, "lines")
+        for bytes <- Sparx.Request.body_stream(tunnel), do: :ok = Sparx.Response.write_chunk(tunnel, String.upcase(bytes))
+        Sparx.Response.finish(tunnel)
+      end
+
+  The calling process is the owner from then on. `{:error, :not_requested}`: the client did not ask for it; nothing was sent.
+  For WebSockets there is `Sparx.WebSocket`.
+  """
+  @spec upgrade(t, binary | nil, headers: Enumerable.t()) ::
+          {:ok, t} | {:error, :not_requested | :already_sent | :closed | :timeout}
+  def upgrade(request, protocol, options \\ []) do
+    fields = Headers.fields!(Keyword.get(options, :headers, []))
+    message = Frame.upgrade(request.id, protocol || "", fields, %{})
+
+    with :ok <- asked_for(request, protocol),
+         :ok <- Sparx.Response.take_over(request, message, :tunnel),
+         do: {:ok, %{request | body: :unknown, owner: self()}}
+  end
+
+  defp asked_for(request, protocol) do
+    asked = if protocol, do: protocol in protocols(request), else: request.method == "CONNECT"
+    if asked and upgradable?(request), do: :ok, else: {:error, :not_requested}
+  end
 
   # ── whose it is ────────────────────────────────────────────────────────────────────────────────────
 

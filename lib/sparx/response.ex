@@ -269,6 +269,25 @@ defmodule Sparx.Response do
   end
 
   @doc false
+  # The answer is that another protocol is spoken, by the calling process, which the server is told with the message for the port.
+  def take_over(request, message, kind) do
+    if answered(request),
+      do: {:error, :already_sent},
+      else: upgrade(request, {:upgrade, self(), IO.iodata_to_binary(message), kind})
+  end
+
+  defp upgrade(request, question) do
+    with :ok <- Link.ask(request.link, request.id, question) do
+      mark(request, :streaming)
+      :ok
+    end
+  end
+
+  @doc false
+  # Another process goes on with it.
+  def handed_over(request), do: mark(request, :yes)
+
+  @doc false
   # Nothing was answered by the calling process.
   def forget, do: Process.delete(@mark)
 

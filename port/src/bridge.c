@@ -235,14 +235,15 @@ static void send_request(struct bridge *b, struct stream *s, const struct reques
 /* Keeps the head, encoded, until there is demand. */
 static bool hold(struct bridge *b, struct stream *s, const struct request_head *h)
 {
-	uint8_t *start = malloc(head_bound(h)), *waited, *fit;
+	uint8_t *start = malloc(head_bound(h)), *waited;
 
 	if (!start)
 		return false;
 	s->held_len = (uint32_t)(put_head(start, s, h, &waited) - start);
 	s->held_waited = (uint32_t)(waited - start);
-	fit = realloc(start, s->held_len);
-	s->held = fit ? fit : start;
+	s->held = realloc(start, s->held_len);
+	if (!s->held)
+		s->held = start;
 	list_append(&b->queue, &s->queue);
 	b->queued++;
 	s->timer.fire = on_queue_timeout;

@@ -132,14 +132,14 @@ void fixture_start(struct h1_fixture *f)
 	config_defaults(&f->config);
 	f->config.server[0] = 0;
 	f->sink = (struct stream_sink){.ctx = f,
-					.on_request = on_request,
-					.on_body = on_body,
-					.on_bytes = on_bytes,
-					.on_end = on_end,
-					.on_room = on_room,
-					.on_hangup = on_hangup,
-					.on_done = on_done,
-					.on_reset = on_reset};
+				       .on_request = on_request,
+				       .on_body = on_body,
+				       .on_bytes = on_bytes,
+				       .on_end = on_end,
+				       .on_room = on_room,
+				       .on_hangup = on_hangup,
+				       .on_done = on_done,
+				       .on_reset = on_reset};
 	f->now = 1000000;
 	f->now_us = f->now * 1000;
 	f->env.config = &f->config;

@@ -30,6 +30,17 @@ defmodule Sparx.FrameTest do
           drain: quote(do: Frame.drain(30_000)),
           stats_ask: quote(do: Frame.stats(7)),
           ping: quote(do: Frame.ping(4_294_967_295)),
+          upgrade_websocket:
+            quote do
+              Frame.upgrade(5, "websocket", [{"sec-websocket-protocol", "chat"}], %{
+                compress: %{level: 6, server_no_context_takeover: false},
+                max_message: 65_536
+              })
+            end,
+          upgrade_tunnel: quote(do: Frame.upgrade(6, "", [], %{})),
+          send_text: quote(do: Frame.send_message(5, 1, ["hel", "lo"], 5, 0)),
+          send_piece: quote(do: Frame.send_message(70_000, 2, String.duplicate("b", 300), 300, 65_536)),
+          close: quote(do: Frame.close(5, 1000, "bye")),
           host_several:
             quote do
               [
@@ -108,7 +119,11 @@ defmodule Sparx.FrameTest do
             {:figures, 7, %{"connections" => 3, "idle" => 1, "lingering" => 1, "bytes_in" => 5_000_000_000}},
           pong: {:pong, 4_294_967_295},
           drained: {:drained, 0},
-          hangup: {:hangup, 5}
+          hangup: {:hangup, 5},
+          recv_text: {:recv, 5, 1, "hi", 0},
+          recv_piece: {:recv, 300, 2, <<0, 1, 2, 3>>, 1_000_000},
+          recv_ping: {:recv, 65_536, 9, "", 0},
+          closed: {:closed, 5, 1001, ""}
         ] do
       test "#{name}" do
         assert Frame.decode_all(Golden.payload(unquote(to_string(name)))) ==

@@ -67,7 +67,8 @@ defmodule Sparx.Client do
     end
   end
 
-  defp head_of(socket) do
+  @doc "Reads the head of an answer: `{:ok, status, headers}`."
+  def head_of(socket) do
     :ok = :inet.setopts(socket, packet: :http_bin)
 
     with {:ok, {:http_response, {1, 1}, status, _}} <- :gen_tcp.recv(socket, 0, @timeout),

@@ -4,6 +4,7 @@ defmodule Sparx.Server.Exchange do
   # among it: that goes to the port directly.
 
   alias Sparx.{Frame, Link}
+  alias Sparx.WebSocket.Socket
   alias Sparx.Server.{Inbox, State, Streams}
 
   import Sparx.Server.State
@@ -25,6 +26,34 @@ defmodule Sparx.Server.Exchange do
     {:reply, :ok, if(pid == stream.owner, do: state, else: own(state, id, pid))}
   end
 
+  # The row of a tunnel is that of a streamed response whose head is out; that of a WebSocket is Sparx.WebSocket.Link's.
+  defp ask({:upgrade, pid, message, kind}, id, %{phase: :waiting} = stream, _from, state) do
+    :ets.insert(state.link.table, upgraded_row(kind, id, state.link.window))
+    state = state |> write(message) |> flush()
+    state = update_stream(state, id, phase: :streaming, socket: if(kind == :socket, do: :open))
+    {:reply, :ok, if(pid == stream.owner, do: state, else: own(state, id, pid))}
+  end
+
+  defp ask({:upgrade, _pid, _message, _kind}, _id, _stream, _from, state),
+    do: {:reply, {:error, :already_sent}, state}
+
+  defp ask({:deliver_to, pid}, id, %{socket: :open}, _from, state),
+    do: {:reply, :ok, own(%{state | streams: Streams.deliver_to(state.streams, id, pid)}, id, pid)}
+
+  defp ask({:socket_room, size}, id, %{socket: :open} = stream, from, state) do
+    if Socket.fits?(state.link.table, id, size),
+      do: {:reply, :ok, state},
+      else: {:noreply, update_stream(state, id, writers: [from | stream.writers])}
+  end
+
+  defp ask(:await_close, id, %{socket: socket} = stream, from, state) when socket != nil,
+    do: {:noreply, update_stream(state, id, closers: [from | stream.closers])}
+
+  defp ask({question, _argument}, _id, _stream, _from, state) when question in [:deliver_to, :socket_room],
+    do: {:reply, {:error, :closed}, state}
+
+  defp ask(:await_close, _id, _stream, _from, state), do: {:reply, {:error, :closed}, state}
+
   defp ask({:open, _pid, _head}, _id, _stream, _from, state), do: {:reply, {:error, :already_sent}, state}
 
   defp ask({:respond, message}, id, %{phase: :waiting}, _from, state),
@@ -37,6 +66,9 @@ defmodule Sparx.Server.Exchange do
       do: {:reply, :ok, state},
       else: {:noreply, update_stream(state, id, writers: [from | stream.writers])}
   end
+
+  defp ask({:socket_table, operation, argument}, id, _stream, _from, state),
+    do: {:reply, Socket.at_table!(state.link.table, id, operation, argument), state}
 
   defp ask({:at_table, operation, argument}, id, _stream, _from, state),
     do: {:reply, Link.at_table!(state.link.table, id, operation, argument), state}
@@ -57,18 +89,25 @@ defmodule Sparx.Server.Exchange do
   # A handler has ended without an answer that it would have known of itself, and has failed if there is a crash.
   defp ask({:returned, pid, crash}, id, stream, _from, state) do
     case left_behind(stream, id, pid, state) do
+      :open_socket when crash == nil -> {:reply, :ok, write(state, Frame.close(id, 1000, ""))}
+      :open_socket -> {:reply, :ok, abort(state, id, 500)}
       :nothing -> {:reply, :ok, state}
       what -> {:reply, {:error, what}, state |> abort(id, 500) |> update_stream(id, crash: crash)}
     end
   end
 
   defp left_behind(%{owner: owner}, _id, pid, _state) when owner != pid, do: :nothing
+  defp left_behind(%{socket: :open}, _id, _pid, _state), do: :open_socket
+  defp left_behind(%{socket: :closed}, _id, _pid, _state), do: :nothing
   defp left_behind(%{phase: :waiting}, _id, _pid, _state), do: :unanswered
   defp left_behind(%{phase: :answered}, _id, _pid, _state), do: :nothing
 
   defp left_behind(%{phase: :streaming}, id, _pid, state) do
     if :ets.lookup_element(state.link.table, id, 3) == :finished, do: :nothing, else: :unfinished
   end
+
+  defp upgraded_row(:socket, id, window), do: Socket.row(id, window)
+  defp upgraded_row(:tunnel, id, window), do: {id, window, :body, nil, [], nil}
 
   @doc "Takes what was told about a stream."
   @spec tell(term, Frame.stream(), State.t()) :: State.t()
@@ -90,6 +129,9 @@ defmodule Sparx.Server.Exchange do
       :error -> too_late(message, state)
     end
   end
+
+  # A large message has gone out whole: others may send.
+  defp tell(:unlocked, id, stream, state), do: Inbox.room(id, stream, 0, state)
 
   defp tell(:discard, id, %{body: :open} = stream, state) do
     Inbox.tell_readers(stream.readers, {:error, :closed})

@@ -3,7 +3,7 @@ defmodule Sparx.Server.Inbox do
   # What the port program says, and the requests that wait since the demand they came for was taken back.
 
   alias Sparx.{Config, Frame, Request, Telemetry}
-  alias Sparx.Server.{Demand, Notes, State, Streams, Waiting}
+  alias Sparx.Server.{Demand, Notes, Sockets, State, Streams, Waiting}
 
   require Logger
 
@@ -36,6 +36,17 @@ defmodule Sparx.Server.Inbox do
 
   defp quickly({:done, id, _report}, demand, streams, _state) do
     with {:untouched, streams} <- Streams.close(streams, id), do: {:ok, demand, streams}
+  end
+
+  defp quickly({:recv, id, type, data, 0}, demand, streams, %{partial: []}) do
+    case streams.sockets do
+      %{^id => pid} ->
+        Sockets.give(pid, type, data)
+        {:ok, demand, streams}
+
+      %{} ->
+        :no
+    end
   end
 
   defp quickly(_message, _demand, _streams, _state), do: :no
@@ -91,6 +102,9 @@ defmodule Sparx.Server.Inbox do
       _ -> state
     end
   end
+
+  defp message({:recv, id, type, data, left}, state), do: Sockets.recv(id, type, data, left, state)
+  defp message({:closed, id, code, reason}, state), do: Sockets.closed(id, code, reason, state)
 
   defp message({:gone, id, reason}, state) do
     case Streams.close(state.streams, id) do
@@ -191,6 +205,7 @@ defmodule Sparx.Server.Inbox do
   # Nobody goes on waiting for something on a stream that has ended.
   defp release(id, stream, answer, state) do
     if stream.phase == :streaming, do: :ets.delete(state.link.table, id)
+    if stream.socket, do: Sockets.ended(stream, answer)
     stream.monitor && Process.demonitor(stream.monitor, [:flush])
     tell_readers(stream.readers, answer)
     Enum.each(stream.writers, &GenServer.reply(&1, answer))
@@ -204,7 +219,9 @@ defmodule Sparx.Server.Inbox do
     for {pid, request} <- stream.watchers, do: send(pid, {:sparx, :closed, request})
   end
 
-  defp room(id, stream, bytes, state) do
+  @doc "There is more room for those who send on a stream."
+  @spec room(Frame.stream(), Streams.stream(), non_neg_integer, State.t()) :: State.t()
+  def room(id, stream, bytes, state) do
     :ets.update_counter(state.link.table, id, {2, bytes})
     Enum.each(stream.writers, &GenServer.reply(&1, :ok))
     if stream.writers == [], do: state, else: update_stream(state, id, writers: [])

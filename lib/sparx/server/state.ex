@@ -20,6 +20,7 @@ defmodule Sparx.Server.State do
     demand: Demand.new(),
     streams: Streams.new(),
     waiting: Waiting.new(),
+    partial: [],
     out: [],
     held: 0,
     grant: 0,

@@ -14,6 +14,7 @@ defmodule Sparx.Server.Streams do
     # phase: how far the answer is, as far as the server knows: an owner's whole answer passes it by.
     # body: :open, {:ended, trailers} or :skipped.  readers: those who wait for a chunk, in order.
     # spare: chunks asked of the port that nobody waits for any more.  chunks: such that have come.
+    # socket: nil, :open, or :closed when the closing handshake is over.  receiver: the process of it.  closers: those who wait for a socket's end.
     # writers: those who wait for room.  crash: what the handler failed with.  watchers: {pid, request} to be told when the client goes.
     defstruct [
       :owner,
@@ -28,11 +29,15 @@ defmodule Sparx.Server.Streams do
       chunks: [],
       writers: [],
       crash: nil,
-      watchers: []
+      watchers: [],
+      socket: nil,
+      receiver: nil,
+      closers: []
     ]
   end
 
-  defstruct all: %{}, monitors: %{}
+  # sockets: the processes that get the messages of their WebSockets without asking for each.
+  defstruct all: %{}, monitors: %{}, sockets: %{}
 
   @type id :: Sparx.Frame.stream()
   @type stream :: %Stream{
@@ -48,9 +53,16 @@ defmodule Sparx.Server.Streams do
           chunks: [binary],
           writers: [GenServer.from()],
           crash: {:error | :exit | :throw, term, Exception.stacktrace()} | nil,
-          watchers: [{pid, Sparx.Request.t()}]
+          watchers: [{pid, Sparx.Request.t()}],
+          socket: nil | :open | :closed,
+          receiver: pid | nil,
+          closers: [GenServer.from()]
         }
-  @type t :: %__MODULE__{all: %{id => stream | {pid, term, term}}, monitors: %{reference => id}}
+  @type t :: %__MODULE__{
+          all: %{id => stream | {pid, term, term}},
+          monitors: %{reference => id},
+          sockets: %{id => pid}
+        }
 
   @spec new() :: t
   def new, do: %__MODULE__{}
@@ -99,7 +111,8 @@ defmodule Sparx.Server.Streams do
 
   defp close(streams, id, stream) do
     monitors = if stream.monitor, do: Map.delete(streams.monitors, stream.monitor), else: streams.monitors
-    {stream, %{streams | all: Map.delete(streams.all, id), monitors: monitors}}
+    sockets = if stream.socket, do: Map.delete(streams.sockets, id), else: streams.sockets
+    {stream, %{streams | all: Map.delete(streams.all, id), monitors: monitors, sockets: sockets}}
   end
 
   @doc """
@@ -123,6 +136,12 @@ defmodule Sparx.Server.Streams do
   @spec of_subscription(t, term) :: [id]
   def of_subscription(streams, tag) do
     for {id, stream} <- streams.all, match?(%{tag: ^tag, monitor: nil}, whole(stream)), do: id
+  end
+
+  @doc "Has the messages of a WebSocket sent to a process as they come."
+  @spec deliver_to(t, id, pid) :: t
+  def deliver_to(streams, id, pid) do
+    update(%{streams | sockets: Map.put(streams.sockets, id, pid)}, id, receiver: pid)
   end
 
   # ── the request's body ─────────────────────────────────────────────────────────────────────────────

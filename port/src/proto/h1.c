@@ -58,8 +58,8 @@ struct h1_stream {
 	uint8_t framing; /* enum h1_framing */
 	bool http10, keep_alive, close, expects, takes_trailers;
 	bool connects; /* the method is CONNECT */
-	bool connect; /* the method is CONNECT */
-	bool cut;     /* the connection ends where this response stands */
+	bool connect;  /* the method is CONNECT */
+	bool cut;      /* the connection ends where this response stands */
 };
 
 static struct h1 *h1_of(const struct session *s)
@@ -264,7 +264,8 @@ static bool is_safe(const struct request_head *head)
 	enum { GET = 0, HEAD = 1, OPTIONS = 6, TRACE = 7 };
 	int m = head->method_index;
 
-	return (m == GET || m == HEAD || m == OPTIONS || m == TRACE) && head->body == BODY_NONE && !(head->flags & REQUEST_MAY_UPGRADE);
+	return (m == GET || m == HEAD || m == OPTIONS || m == TRACE) && head->body == BODY_NONE &&
+	       !(head->flags & REQUEST_MAY_UPGRADE);
 }
 
 /* Only safe requests may be worked on beside others (RFC 9112 9.3.2). */

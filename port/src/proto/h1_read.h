@@ -57,8 +57,8 @@ struct h1_parse {
 
 /* Facts of a complete head, beyond the request_head. */
 struct h1_facts {
-	bool close, keep_alive; /* Connection says so */
-	bool host;              /* a Host field was there */
+	bool close, keep_alive;      /* Connection says so */
+	bool host;                   /* a Host field was there */
 	bool upgrade, upgrade_field; /* Connection says upgrade; there is an Upgrade field */
 };
 

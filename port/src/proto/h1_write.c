@@ -261,8 +261,8 @@ bool h1_write_error(struct bufq *out, const struct session_env *env, const struc
 	struct h1_frame_plan plan = {FRAMING_LENGTH, len, error->close, error->keep};
 
 	if (error->retry_after)
-		fields[head.field_count++] =
-			(struct field){SLICE_LIT("Retry-After"), slice_of(seconds, (size_t)digits), NAME_UNKNOWN};
+		fields[head.field_count++] = (struct field){SLICE_LIT("Retry-After"), slice_of(seconds, (size_t)digits),
+							    NAME_UNKNOWN};
 	if (error->status == 426) {
 		memcpy(fields + head.field_count, wanted, sizeof wanted);
 		head.field_count += sizeof wanted / sizeof *wanted;

@@ -138,10 +138,10 @@ struct stream {
 	struct list queue;                                /* the sink's: waiting for demand */
 	uint8_t *held;                                    /* the sink's: the encoded request that waits */
 	uint32_t held_len, held_waited;
-	void *sink_data;         /* the sink's */
+	void *sink_data;                /* the sink's */
 	struct ws_handshake *handshake; /* the sink's: what the request asks for, until it is answered */
-	struct ws *ws;           /* the sink's: the WebSocket that the stream has become */
-	struct wheel_node timer; /* the sink's */
+	struct ws *ws;                  /* the sink's: the WebSocket that the stream has become */
+	struct wheel_node timer;        /* the sink's */
 };
 
 void stream_init(struct stream *s, const struct stream_ops *ops);

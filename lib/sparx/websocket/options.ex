@@ -1,0 +1,73 @@
+defmodule Sparx.WebSocket.Options do
+  @moduledoc false
+  # What `Sparx.WebSocket.accept/2` was given: checked, and `port` as the port program wants it (PROTOCOL.md, section 7.1).
+
+  alias Sparx.Headers
+
+  defstruct origin: :same_origin, protocols: [], headers: [], port: %{}
+
+  @ranges %{
+    max_message: 1..1_073_741_824,
+    max_fragments: 1..16_777_216,
+    idle_timeout: 0..86_400_000,
+    ping_interval: 0..86_400_000,
+    close_timeout: 1..3_600_000
+  }
+  @compress %{window_bits: 9..15, level: 1..9, mem_level: 1..9, max_ratio: 1..1032}
+
+  @type t :: %__MODULE__{
+          origin: :same_origin | :any | [binary],
+          protocols: [binary],
+          headers: Headers.t(),
+          port: map
+        }
+
+  @spec new!(keyword) :: t
+  def new!(options), do: Enum.reduce(options, %__MODULE__{}, &put/2)
+
+  defp put({:origin, policy}, options) when policy in [:same_origin, :any], do: %{options | origin: policy}
+
+  defp put({:origin, origins}, options) when is_list(origins) do
+    Enum.all?(origins, &(is_binary(&1) and &1 =~ "://")) || bad!(:origin, origins, "scheme://host origins")
+    %{options | origin: origins}
+  end
+
+  defp put({:origin, other}, _options), do: bad!(:origin, other, ":same_origin, :any or a list of origins")
+
+  defp put({:protocols, protocols}, options) when is_list(protocols), do: %{options | protocols: protocols}
+  defp put({:protocols, other}, _options), do: bad!(:protocols, other, "a list of names")
+  defp put({:headers, headers}, options), do: %{options | headers: Headers.fields!(headers)}
+  defp put({:compress, off}, options) when off in [nil, false], do: options
+  defp put({:compress, true}, options), do: to_port(options, :compress, %{})
+
+  defp put({:compress, parameters}, options) when is_list(parameters),
+    do: to_port(options, :compress, parameters |> Enum.map(&parameter/1) |> Enum.reduce(%{}, &Map.merge/2))
+
+  defp put({name, value}, options) when is_map_key(@ranges, name),
+    do: to_port(options, name, in_range!(name, value, @ranges[name]))
+
+  defp put({name, _value}, _options),
+    do: raise(ArgumentError, "unknown option #{inspect(name)} of a WebSocket")
+
+  defp to_port(options, name, value), do: %{options | port: Map.put(options.port, name, value)}
+
+  defp parameter({:context_takeover, takeover}) when is_boolean(takeover),
+    do: %{server_no_context_takeover: not takeover, client_no_context_takeover: not takeover}
+
+  defp parameter({:window_bits, bits}) do
+    in_range!(:window_bits, bits, @compress.window_bits)
+    %{server_max_window_bits: bits, client_max_window_bits: bits}
+  end
+
+  defp parameter({name, value}) when is_map_key(@compress, name),
+    do: %{name => in_range!(name, value, @compress[name])}
+
+  defp parameter({name, value}), do: bad!(:compress, [{name, value}], "a list of known parameters")
+
+  defp in_range!(name, value, first..last) do
+    if is_integer(value) and value in first..last, do: value, else: bad!(name, value, "#{first} to #{last}")
+  end
+
+  defp bad!(name, value, wanted),
+    do: raise(ArgumentError, "option #{inspect(name)} must be #{wanted}, got: #{inspect(value)}")
+end

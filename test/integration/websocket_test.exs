@@ -1,0 +1,553 @@
+defmodule Sparx.Integration.WebSocketTest do
+  @moduledoc "A real port program, real clients: WebSockets."
+  use ExUnit.Case, async: true
+
+  import ExUnit.CaptureLog
+
+  alias Sparx.{Client, Request, Response, WebSocket, WsClient}
+
+  defp serve(handler, options \\ []),
+    do: start_supervised!({Sparx, [host: "127.0.0.1", port: 0, workers: 4, handler: handler] ++ options})
+
+  # Tells the test of all that is called, with the process that calls.
+  defmodule Told do
+    use Sparx.WebSocket.Handler
+
+    @impl true
+    def init(socket, test) do
+      send(test, {:init, self(), socket})
+      {:ok, test}
+    end
+
+    @impl true
+    def handle_frame({:text, "fail"}, _test), do: raise("as the test wants it")
+    def handle_frame({:text, "bye"}, test), do: {:close, 4000, "so long", test}
+    def handle_frame({:text, "wrong"}, _test), do: :wrong
+    def handle_frame({:text, "twice"} = frame, test), do: {:push, [frame, frame], test}
+
+    def handle_frame(frame, test) do
+      send(test, {:frame, frame})
+      {:push, frame, test}
+    end
+
+    @impl true
+    def handle_control(frame, test) do
+      send(test, {:control, frame})
+      {:ok, test}
+    end
+
+    @impl true
+    def handle_info({:say, text}, test), do: {:push, {:text, text}, test}
+    def handle_info(_other, test), do: {:ok, test}
+
+    @impl true
+    def terminate(reason, test), do: send(test, {:terminate, reason})
+  end
+
+  defp serve_told(options \\ []) do
+    test = self()
+    serve(fn request -> {:ok, _pid} = WebSocket.serve(request, Told, test, options) end)
+  end
+
+  describe "a socket that its owner holds" do
+    test "echoes what is asked for, and ends with the client's close" do
+      test = self()
+
+      server =
+        serve(fn request ->
+          {:ok, socket} = WebSocket.accept(request)
+
+          frames =
+            socket
+            |> WebSocket.stream()
+            |> Enum.map(fn frame ->
+              if elem(frame, 0) in [:text, :binary], do: :ok = WebSocket.send_frame(socket, frame)
+              frame
+            end)
+
+          send(test, {:frames, frames})
+        end)
+
+      client = WsClient.open(server, "/")
+      WsClient.send(client, [{:text, "one"}, {:binary, <<0, 255>>}])
+      assert WsClient.recv(client) == {:text, "one"}
+      assert WsClient.recv(client) == {:binary, <<0, 255>>}
+      WsClient.send(client, [{:ping, "p"}, {:pong, "q"}])
+      assert WsClient.recv(client) == {:pong, "p"}
+      WsClient.send(client, {:close, 1000, "done"})
+      assert WsClient.recv(client) == {:close, 1000, ""}
+      assert WsClient.recv(client) == :closed
+
+      assert_receive {:frames, frames}
+      assert frames == [text: "one", binary: <<0, 255>>, ping: "p", pong: "q"] ++ [{:close, 1000, "done"}]
+    end
+
+    test "is asked for frames by reference, in order, and with a timeout" do
+      test = self()
+
+      server =
+        serve(fn request ->
+          {:ok, socket} = WebSocket.accept(request)
+          assert WebSocket.next_frame(socket, 0) == {:error, :timeout}
+          refs = for _ <- 1..3, do: WebSocket.receive_frame(socket)
+          :ok = WebSocket.send_frame(socket, {:text, "ready"})
+          send(test, {:answers, for(ref <- refs, do: WebSocket.await_frame(socket, ref))})
+          assert {:ok, {:close, 1001, ""}} = WebSocket.next_frame(socket)
+          send(test, {:after_close, WebSocket.next_frame(socket), WebSocket.send_frame(socket, {:text, "x"})})
+        end)
+
+      client = WsClient.open(server, "/")
+      assert WsClient.recv(client) == {:text, "ready"}
+      WsClient.send(client, text: "1", text: "2", text: "3")
+      assert_receive {:answers, [ok: {:text, "1"}, ok: {:text, "2"}, ok: {:text, "3"}]}
+      WsClient.send(client, {:close, 1001, ""})
+      assert_receive {:after_close, {:error, :closed}, {:error, :closed}}
+    end
+
+    test "without demand nothing is read: TCP pushes back" do
+      test = self()
+
+      server =
+        serve(fn request ->
+          {:ok, socket} = WebSocket.accept(request)
+          receive do: (:go -> :ok)
+          send(test, {:got, for(_ <- 1..3, do: WebSocket.next_frame(socket))})
+        end)
+
+      client = WsClient.open(server, "/")
+      chunk = :binary.copy("x", 60_000)
+      :ok = :inet.setopts(client, send_timeout: 200)
+      sent = Enum.find_index(1..5_000, fn _ -> try_send(client, {:binary, chunk}) != :ok end)
+      assert is_integer(sent), "300 MB were read that nobody asked for"
+      for {_, pid, _, _} <- children(server), do: send(pid, :go)
+      assert_receive {:got, [ok: {:binary, ^chunk}, ok: {:binary, ^chunk}, ok: {:binary, ^chunk}]}
+    end
+
+    test "is closed by close/3, which waits for the client" do
+      test = self()
+
+      server =
+        serve(fn request ->
+          {:ok, socket} = WebSocket.accept(request, close_timeout: 50)
+          send(test, {:closed, WebSocket.close(socket, 4001, "over")})
+        end)
+
+      client = WsClient.open(server, "/")
+      assert WsClient.recv(client) == {:close, 4001, "over"}
+      WsClient.send(client, {:close, 4001, ""})
+      assert_receive {:closed, :ok}
+
+      silent = WsClient.open(server, "/")
+      assert WsClient.recv(silent) == {:close, 4001, "over"}
+      assert_receive {:closed, {:error, :timeout}}
+    end
+
+    test "is closed when the handler returns, and with 1011 when it fails or is killed" do
+      server =
+        serve(fn request ->
+          {:ok, socket} = WebSocket.accept(request)
+          {:ok, {:text, what}} = WebSocket.next_frame(socket)
+
+          case what do
+            "return" -> :ok
+            "raise" -> raise "as the test wants it"
+            "kill" -> Process.exit(self(), :kill)
+          end
+        end)
+
+      capture_log(fn ->
+        for {what, code} <- [{"return", 1000}, {"raise", 1011}, {"kill", 1011}] do
+          client = WsClient.open(server, "/")
+          WsClient.send(client, {:text, what})
+          assert {:close, ^code, _reason} = WsClient.recv(client)
+        end
+      end)
+    end
+
+    test "tells of a client that leaves without a close frame" do
+      test = self()
+
+      server =
+        serve(fn request ->
+          {:ok, socket} = WebSocket.accept(request)
+          send(test, {:frame, WebSocket.next_frame(socket)})
+          send(test, {:close, WebSocket.close(socket)})
+        end)
+
+      server |> WsClient.open("/") |> Client.close()
+      assert_receive {:frame, {:error, :closed}}
+      assert_receive {:close, {:error, :closed}}
+    end
+  end
+
+  describe "sending" do
+    test "messages of any size go out whole, from several processes at once" do
+      sizes = [0, 1, 125, 126, 65_535, 65_536, 131_072, 131_073, 262_144, 262_145, 1_000_000]
+
+      server =
+        serve(fn request ->
+          {:ok, socket} = WebSocket.accept(request)
+
+          1..4
+          |> Enum.map(fn i ->
+            Task.async(fn ->
+              for size <- sizes, do: :ok = WebSocket.send_frame(socket, {:binary, :binary.copy(<<i>>, size)})
+            end)
+          end)
+          |> Task.await_many()
+
+          WebSocket.close(socket)
+        end)
+
+      client = WsClient.open(server, "/")
+      messages = fn -> WsClient.recv(client) end |> Stream.repeatedly() |> Enum.take(4 * length(sizes))
+
+      by_sender =
+        Enum.group_by(messages, fn {:binary, data} -> data |> :binary.bin_to_list() |> Enum.uniq() end)
+
+      for i <- 1..4 do
+        assert Enum.map(by_sender[[i]], fn {:binary, data} -> byte_size(data) end) == sizes -- [0]
+      end
+
+      assert length(by_sender[[]]) == 4
+      assert {:close, 1000, ""} = WsClient.recv(client)
+    end
+
+    test "waits for a client that does not read, and gives up at last" do
+      test = self()
+
+      server =
+        serve(
+          fn request ->
+            {:ok, socket} = WebSocket.accept(request)
+            data = :binary.copy("x", 100_000)
+            sent = Enum.find(1..10_000, fn _ -> WebSocket.send_frame(socket, {:binary, data}) != :ok end)
+            send(test, {:gave_up_after, sent, WebSocket.send_frame(socket, {:binary, data})})
+          end,
+          write_timeout: 200
+        )
+
+      _client = WsClient.open(server, "/")
+      assert_receive {:gave_up_after, sent, {:error, reason}} when is_integer(sent), 5_000
+      assert reason in [:timeout, :closed]
+    end
+
+    test "what is no frame raises" do
+      test = self()
+
+      server =
+        serve(fn request ->
+          {:ok, socket} = WebSocket.accept(request)
+
+          for frame <- [{:ping, :binary.copy("x", 126)}, {:close, 1000, ""}, :text] do
+            assert_raise ArgumentError, fn -> WebSocket.send_frame(socket, frame) end
+          end
+
+          for {code, reason} <- [{1005, ""}, {999, ""}, {nil, "why"}, {1000, :binary.copy("x", 124)}] do
+            assert_raise ArgumentError, fn -> WebSocket.close(socket, code, reason) end
+          end
+
+          send(test, :raised)
+        end)
+
+      WsClient.open(server, "/")
+      assert_receive :raised
+    end
+  end
+
+  describe "a process for each socket" do
+    test "answers, pushes, hears of pings, and is told the end" do
+      server = serve_told()
+      client = WsClient.open(server, "/")
+      assert_receive {:init, pid, %WebSocket{}}
+      WsClient.send(client, {:ping, "p"})
+      assert WsClient.recv(client) == {:pong, "p"}
+      WsClient.send(client, text: "hello", text: "twice")
+      assert WsClient.recv(client) == {:text, "hello"}
+      assert WsClient.recv(client) == {:text, "twice"}
+      assert WsClient.recv(client) == {:text, "twice"}
+      assert_receive {:frame, {:text, "hello"}}
+      assert_receive {:control, {:ping, "p"}}
+      send(pid, {:say, "pushed"})
+      assert WsClient.recv(client) == {:text, "pushed"}
+      monitor = Process.monitor(pid)
+      WsClient.send(client, {:close, 1000, "done"})
+      assert_receive {:terminate, {:close, 1000, "done"}}
+      assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}
+      assert WsClient.recv(client) == {:close, 1000, ""}
+    end
+
+    test "any process may send" do
+      server = serve_told()
+      client = WsClient.open(server, "/")
+      assert_receive {:init, _pid, socket}
+      assert :ok = WebSocket.send_frame(socket, [{:text, "a"}, {:binary, "b"}])
+      assert WsClient.recv(client) == {:text, "a"}
+      assert WsClient.recv(client) == {:binary, "b"}
+    end
+
+    test "leaves the worker free" do
+      server = serve_told()
+      clients = for _ <- 1..20, do: WsClient.open(server, "/")
+
+      for client <- clients do
+        WsClient.send(client, {:text, "all at once"})
+        assert WsClient.recv(client) == {:text, "all at once"}
+      end
+    end
+
+    test "hibernates, and wakes" do
+      server = serve_told(hibernate_after: 0)
+      client = WsClient.open(server, "/")
+      assert_receive {:init, pid, _socket}
+
+      wait_until(fn ->
+        Process.info(pid, :current_function) == {:current_function, {:erlang, :hibernate, 3}}
+      end)
+
+      WsClient.send(client, {:text, "awake"})
+      assert WsClient.recv(client) == {:text, "awake"}
+
+      wait_until(fn ->
+        Process.info(pid, :current_function) == {:current_function, {:erlang, :hibernate, 3}}
+      end)
+    end
+
+    test "closes, fails, and returns nonsense" do
+      server = serve_told()
+
+      log =
+        capture_log(fn ->
+          for {what, code, reason} <- [
+                {"bye", 4000, "so long"},
+                {"fail", 1011, ""},
+                {"wrong", 1011, ""}
+              ] do
+            client = WsClient.open(server, "/")
+            WsClient.send(client, {:text, what})
+            assert WsClient.recv(client) == {:close, code, reason}
+            if code == 4000, do: WsClient.send(client, {:close, 4000, ""})
+            assert_receive {:terminate, _reason}
+          end
+        end)
+
+      assert log =~ "as the test wants it"
+      assert log =~ "handle_frame returned :wrong"
+    end
+
+    test "that is killed closes with 1011; a client that leaves ends it" do
+      server = serve_told()
+      client = WsClient.open(server, "/")
+      assert_receive {:init, pid, _socket}
+      Process.exit(pid, :kill)
+      assert WsClient.recv(client) == {:close, 1011, ""}
+
+      client = WsClient.open(server, "/")
+      assert_receive {:init, pid, _socket}
+      monitor = Process.monitor(pid)
+      Client.close(client)
+      assert_receive {:terminate, :closed}
+      assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}
+    end
+
+    test "a drain asks all clients to leave" do
+      server = serve_told()
+      client = WsClient.open(server, "/")
+      assert_receive {:init, _pid, _socket}
+      drain = Task.async(fn -> Sparx.drain(server, 5_000) end)
+      assert WsClient.recv(client) == {:close, 1001, ""}
+      WsClient.send(client, {:close, 1001, ""})
+      assert WsClient.recv(client) == :closed
+      Client.close(client)
+      assert Task.await(drain) == :ok
+    end
+
+    test "a port program that dies takes its sockets along" do
+      server = serve_told()
+      WsClient.open(server, "/")
+      assert_receive {:init, pid, socket}
+      monitor = Process.monitor(pid)
+      %{ports: [%{os_pid: os_pid}]} = Sparx.info(server)
+
+      capture_log(fn ->
+        System.cmd("kill", ["-9", "#{os_pid}"])
+        assert_receive {:terminate, :closed}, 5_000
+        assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}
+        assert WebSocket.send_frame(socket, {:text, "x"}) == {:error, :closed}
+        assert %{phase: :running} = hd(Sparx.info(server).ports)
+      end)
+    end
+
+    test "compressed, when both want it" do
+      server = serve_told(compress: true)
+      offer = [{"sec-websocket-extensions", "permessage-deflate"}]
+      {client, headers} = WsClient.open_with_headers(server, "/", offer)
+      assert headers["sec-websocket-extensions"] =~ ~r/\Apermessage-deflate; server_no_context_takeover/
+      WsClient.send(client, {:text, "plain from here"})
+      assert_receive {:frame, {:text, "plain from here"}}
+    end
+
+    test "limits" do
+      server = serve_told(max_message: 10)
+      client = WsClient.open(server, "/")
+      WsClient.send(client, {:text, "more than ten"})
+      assert {:close, 1009, _} = WsClient.recv(client)
+      assert_receive {:terminate, {:close, 1009, _}}
+    end
+  end
+
+  describe "who may connect" do
+    test "pages of the same origin, and clients that are no browsers" do
+      server = serve_told()
+
+      for origin <- ["http://localhost", "http://localhost:80", "HTTP://LOCALHOST", "https://localhost"] do
+        assert is_port(WsClient.open(server, "/", [{"origin", origin}])), origin
+      end
+
+      for origin <- [
+            "http://localhost.example",
+            "http://localhost:81",
+            "null",
+            "file://",
+            "http://",
+            "localhost"
+          ] do
+        assert {403, _} = WsClient.open(server, "/", [{"origin", origin}]), origin
+      end
+    end
+
+    test "those of a list, or any" do
+      server = serve_told(origin: ["https://example.com"])
+      assert is_port(WsClient.open(server, "/", [{"origin", "https://Example.com"}]))
+      assert {403, _} = WsClient.open(server, "/", [{"origin", "http://localhost"}])
+    end
+
+    test "any page, if that is wanted" do
+      server = serve_told(origin: :any)
+      assert is_port(WsClient.open(server, "/", [{"origin", "null"}]))
+    end
+
+    test "subprotocols and headers" do
+      server = serve_told(protocols: ["v2", "v1"], headers: [{"set-cookie", "a=b"}])
+      {_client, headers} = WsClient.open_with_headers(server, "/", [{"sec-websocket-protocol", "v1, v2"}])
+      assert %{"sec-websocket-protocol" => "v2", "set-cookie" => "a=b"} = headers
+      assert_receive {:init, _pid, %{protocol: "v2"}}
+      {_client, headers} = WsClient.open_with_headers(server, "/", [{"sec-websocket-protocol", "v3"}])
+      refute Map.has_key?(headers, "sec-websocket-protocol")
+    end
+
+    test "what is no handshake gets 426, or 400, and the handler may answer otherwise" do
+      test = self()
+
+      server =
+        serve(fn
+          %{path: "/page"} = request -> Response.new(200) |> Response.body("a page") |> Response.send(request)
+          request -> send(test, {:accept, WebSocket.accept(request)})
+        end)
+
+      assert %{status: 200, body: "a page"} = Client.get(server, "/page")
+      assert %{status: 426, headers: headers} = Client.get(server, "/")
+      assert %{"upgrade" => "websocket", "sec-websocket-version" => "13"} = headers
+      assert_receive {:accept, {:error, :not_websocket}}
+
+      old = [{"upgrade", "websocket"}, {"connection", "upgrade"}, {"sec-websocket-version", "8"}]
+      assert %{status: 426} = Client.get(server, "/", old)
+      keyless = [{"upgrade", "websocket"}, {"connection", "upgrade"}, {"sec-websocket-version", "13"}]
+      assert %{status: 400} = Client.get(server, "/", keyless)
+    end
+
+    test "an option that is wrong raises" do
+      for option <- [
+            max_message: 0,
+            ping_interval: -1,
+            origin: "http://a",
+            compress: [level: 10],
+            compress: [zip: 1],
+            max_mesage: 1
+          ] do
+        assert_raise ArgumentError, fn -> WebSocket.Options.new!([option]) end
+      end
+    end
+  end
+
+  describe "other protocols" do
+    test "a line protocol" do
+      server =
+        serve(fn request ->
+          assert Request.protocols(request) == ["other", "lines"]
+          assert {:error, :not_requested} = Request.upgrade(request, "smtp")
+          {:ok, tunnel} = Request.upgrade(request, "lines", headers: [{"x-hello", "there"}])
+
+          for bytes <- Request.body_stream(tunnel),
+              do: :ok = Response.write_chunk(tunnel, String.upcase(bytes))
+
+          Response.write_chunk(tunnel, "BYE\n")
+          Response.finish(tunnel)
+        end)
+
+      socket = Client.connect(server)
+      upgrade = [{"upgrade", "other, lines"}, {"connection", "upgrade"}]
+      Client.send(socket, [Client.head("GET", "/", upgrade), "early\n"])
+      assert {:ok, 101, %{"upgrade" => "lines", "x-hello" => "there"}} = Client.head_of(socket)
+      assert {:ok, "EARLY\n"} = :gen_tcp.recv(socket, 6, 5_000)
+      Client.send(socket, "late\n")
+      assert {:ok, "LATE\n"} = :gen_tcp.recv(socket, 5, 5_000)
+      :gen_tcp.shutdown(socket, :write)
+      assert {:ok, "BYE\n"} = :gen_tcp.recv(socket, 4, 5_000)
+      assert {:error, :closed} = :gen_tcp.recv(socket, 0, 5_000)
+    end
+
+    test "CONNECT" do
+      server =
+        serve(fn request ->
+          {:ok, tunnel} = Request.upgrade(request, nil)
+          [first] = tunnel |> Request.body_stream() |> Enum.take(1)
+          Response.write_chunk(tunnel, [first, first])
+          Response.finish(tunnel)
+        end)
+
+      socket = Client.connect(server)
+      Client.send(socket, "CONNECT example.com:443 HTTP/1.1\r\nhost: example.com:443\r\n\r\n")
+      assert {:ok, 200, headers} = Client.head_of(socket)
+      refute Map.has_key?(headers, "content-length")
+      Client.send(socket, "ab")
+      assert {:ok, "abab"} = :gen_tcp.recv(socket, 4, 5_000)
+      assert {:error, :closed} = :gen_tcp.recv(socket, 0, 5_000)
+    end
+
+    test "a request that asks for nothing" do
+      server =
+        serve(fn request ->
+          assert Request.upgradable?(request) == false
+          assert {:error, :not_requested} = Request.upgrade(request, "lines")
+          Response.new(204) |> Response.send(request)
+        end)
+
+      assert %{status: 204} = Client.get(server, "/", [{"upgrade", "lines"}])
+    end
+  end
+
+  # ── helpers ────────────────────────────────────────────────────────────────────────────────────────
+
+  defp try_send(client, frame) do
+    WsClient.send(client, frame)
+  rescue
+    MatchError -> :full
+  end
+
+  # The workers of a pool, wherever it hangs in the tree.
+  defp children(_server) do
+    for pid <- Process.list(),
+        {:dictionary, dictionary} <- [Process.info(pid, :dictionary)],
+        match?({Sparx.Worker, _, _}, dictionary[:"$initial_call"]),
+        do: {nil, pid, nil, nil}
+  end
+
+  defp wait_until(condition, left \\ 500) do
+    cond do
+      condition.() -> :ok
+      left == 0 -> flunk("did not happen")
+      true -> receive(do: (:never -> :ok), after: (10 -> wait_until(condition, left - 1)))
+    end
+  end
+end
