@@ -85,7 +85,9 @@ defmodule Sparx do
       `limits` (by name, as in force), `phase` (`:running`, `:draining` or `:restarting`), `restarts`; of the consumers
       `subscriptions`, `demand` (asked for and not yet given), `surplus` (demand that was taken back when the
       port had it already), `streams` (requests in work), `waiting` (for demand, since it was taken back); and
-      `figures`: those of PROTOCOL.md, section 8, such as `connections`, `queued` or `shed`, or nil while it is restarting
+      `figures`: those of PROTOCOL.md, section 8, or nil while it is restarting: `connections` (`idle` and `lingering` of
+      them, the others at work), `streams`, `queued`, `shed`, …; and what is held for each credit: `body_queued` (bytes for
+      clients), `read_credit` (chunks asked for), `link_queued` (bytes for this VM)
   """
   @spec info(server) :: %{
           address: binary,

@@ -35,17 +35,8 @@ defmodule Sparx.Request do
   A request belongs to its `owner`: the worker that runs the handler, or the consumer that it was sent to.
   When the owner dies, the client gets a 500, or a cut connection if the answer has begun. Any process may
   read and answer; the first one to begin a streamed answer (`Sparx.Response.send_status/2`) becomes the
-  owner. `claim/1` and `hand_over/2` say it outright. A child of a `ConsumerSupervisor` claims what it was started with:
-
-      defmodule MyApp.Exchange do
-        use Task, restart: :temporary
-        def start_link(request), do: Task.start_link(__MODULE__, :run, [request])
-
-        def run(request) do
-          {:ok, request} = Sparx.Request.claim(request)
-          Sparx.Response.new(200) |> Sparx.Response.body("hello") |> Sparx.Response.send(request)
-        end
-      end
+  owner. `claim/1` and `hand_over/2` say it outright. A child of a `ConsumerSupervisor` claims what it was started with,
+  see `claim/1`.
   """
 
   alias Sparx.{Frame, Headers, Link, Response}
@@ -346,6 +337,14 @@ defmodule Sparx.Request do
     * `:limit`: bytes that it may have (default #{@body_limit}); beyond it `{:error, :too_large}`, for which 413
       is the answer. A length that is known to be too large is not read at all
     * `:timeout`: ms to wait for each chunk (default #{@timeout})
+
+  What is left of a body that was too large is skipped behind the answer, or the connection is closed:
+
+      case Sparx.Request.read_body(request, limit: 65_536) do
+        {:ok, body} -> store(body, request)
+        {:error, :too_large} -> Sparx.Response.new(413) |> Sparx.Response.send(request)
+        {:error, _closed_or_timeout} -> :ok
+      end
   """
   @spec read_body(t, limit: non_neg_integer, timeout: timeout) ::
           {:ok, binary} | {:error, :too_large | :timeout | :closed}
@@ -465,7 +464,49 @@ defmodule Sparx.Request do
   @doc """
   Makes the calling process the owner of the request: it answers, and if it dies the client is told.
 
-  Returns the request with its new owner.
+  Returns the request with its new owner; `{:error, :closed}` if the client has gone already.
+
+  This is for consumers that pass a request on to a process of its own, such as a `ConsumerSupervisor` of
+  GenStage, which starts a child for each request, and at most `max_demand` of them at a time:
+
+      defmodule MyApp.Exchanges do
+        use ConsumerSupervisor
+
+        def start_link(server), do: ConsumerSupervisor.start_link(__MODULE__, server)
+
+        def init(server) do
+          # Temporary, since a request is not to be worked on twice. The request is added to the arguments.
+          child = %{id: MyApp.Exchange, start: {MyApp.Exchange, :start_link, []}, restart: :temporary}
+          # With min_demand: 0 each child that ends lets in one request more. The server's drain is no failure.
+          subscription = {server, max_demand: 100, min_demand: 0, cancel: :transient}
+          ConsumerSupervisor.init([child], strategy: :one_for_one, subscribe_to: [subscription])
+        end
+      end
+
+      defmodule MyApp.Exchange do
+        def start_link(request), do: Task.start_link(__MODULE__, :run, [request])
+
+        def run(request) do
+          {:ok, request} = Sparx.Request.claim(request)
+          Sparx.Response.new(200) |> Sparx.Response.body("hello") |> Sparx.Response.send(request)
+        end
+      end
+
+      defmodule MyApp.Application do
+        use Application
+
+        def start(_type, _arguments) do
+          children = [
+            {Sparx, port: 4000, name: MyApp.Server, claim_timeout: 1_000},
+            {MyApp.Exchanges, MyApp.Server}
+          ]
+
+          Supervisor.start_link(children, strategy: :rest_for_one)
+        end
+      end
+
+  A supervisor does not say that a child could not be started, and its request would wait for ever. The option
+  `:claim_timeout` of the server sees to that: a request that nobody has claimed, answered or read by then gets a 500.
   """
   @spec claim(t) :: {:ok, t} | {:error, :closed}
   def claim(request), do: hand_over(request, self())

@@ -152,7 +152,7 @@ defmodule Sparx.WebSocket do
   `{:ok, pid}`, and besides:
 
     * `:prefetch` (4): messages that may be on their way to the process
-    * `:hibernate_after` (1,000): ms without a message, after which the process gives its memory back
+    * `:hibernate_after` (100): ms without a message, after which the process gives its memory back
   """
   @spec serve(Request.t(), module, term, keyword) :: {:ok, pid} | {:error, atom}
   def serve(request, module, argument, options \\ []) do

@@ -243,6 +243,19 @@ if Code.ensure_loaded?(GenStage) do
       end
     end
 
+    test "the example of Sparx.Request.claim/1" do
+      {:docs_v1, _, _, _, _, _, functions} = Code.fetch_docs(Sparx.Request)
+      {_, _, _, %{"en" => text}, _} = List.keyfind(functions, {:function, :claim, 1}, 0)
+      code = for line <- String.split(text, "\n"), String.starts_with?(line, "    "), do: line
+      free = code |> Enum.join("\n") |> String.replace("port: 4000", "port: 0")
+      modules = for {module, _} <- Code.compile_string(free), do: module
+      {:ok, supervisor} = apply(MyApp.Application, :start, [:normal, []])
+      for _ <- 1..10, do: assert(%{status: 200, body: "hello"} = Client.get(MyApp.Server, "/"))
+      assert [%{subscriptions: 1}] = Sparx.info(MyApp.Server).ports
+      Supervisor.stop(supervisor)
+      for module <- modules, do: :code.delete(module)
+    end
+
     describe "GenStage.stream" do
       defp ok(request), do: :ok = Response.new(200) |> Response.send(request)
 

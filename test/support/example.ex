@@ -5,13 +5,13 @@ defmodule Sparx.Example do
 
   @folder Path.expand("../../examples", __DIR__)
 
-  @doc "For `setup`: the context gets `:port`."
+  @doc "For `setup`: the context gets `:port` and `:server`."
   def serve(file) do
     [handler] = for {module, _} <- compile(file), function_exported?(module, :handle, 1), do: module
     {:ok, server} = Sparx.start_link(host: "127.0.0.1", port: 0, handler: handler, workers: 4)
     on_exit(fn -> stop(server) end)
     %{port: port} = Sparx.info(server)
-    %{port: port}
+    %{port: port, server: server}
   end
 
   # A file is compiled once; after that its modules are known.

@@ -1,0 +1,342 @@
+#!/usr/bin/env node
+// A host for sparx_port: it starts the program, and answers the requests that come over the pipe (PROTOCOL.md).
+//
+//     node host.js [--port 4000] [--host 127.0.0.1]
+//
+// It needs nothing but the program: SPARX_PORT names it, else it is that of this repository, else the one in PATH.
+'use strict';
+
+const { createHash } = require('node:crypto');
+const { spawn } = require('node:child_process');
+const { existsSync } = require('node:fs');
+const path = require('node:path');
+const { parseArgs } = require('node:util');
+const { encode, Decoder } = require('./msgpack.js');
+
+// Kinds of messages: sections 4 and 5 of PROTOCOL.md.
+const [HELLO, DEMAND, READ, RESPOND, HEAD, DATA, END, ABORT, DRAIN] = [0, 1, 2, 4, 5, 6, 7, 9, 10];
+const [UPGRADE, SEND, CLOSE] = [13, 14, 15];
+const [READY, REQUEST, BODY, BODY_END, ROOM, DONE, GONE, LOG, ERROR] = [64, 65, 66, 67, 68, 69, 70, 71, 72];
+const [DRAINED, HANGUP, RECV, CLOSED] = [75, 76, 77, 78];
+
+const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH'];
+const NAMES = `accept accept-charset accept-encoding accept-language accept-ranges access-control-allow-origin age allow
+authorization cache-control connection content-disposition content-encoding content-language content-length content-range
+content-type cookie date dnt etag expect expires forwarded from host if-match if-modified-since if-none-match if-range
+if-unmodified-since keep-alive last-modified link location origin pragma priority range referer retry-after sec-ch-ua
+sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site www-authenticate sec-fetch-user
+sec-websocket-accept sec-websocket-extensions sec-websocket-key sec-websocket-protocol sec-websocket-version server
+set-cookie te trailer transfer-encoding upgrade upgrade-insecure-requests user-agent vary x-forwarded-for`.split(/\s+/);
+
+const CHUNK = 65000; // bytes: of a body that is read, of one DATA
+const AHEAD = 2; // chunks of a request body that may be on their way
+const FRAME = 262144; // bytes of messages, beyond which another frame is begun
+const [TEXT, BINARY] = [1, 2];
+const EMPTY = Buffer.alloc(0);
+
+// The exchange has ended: the client left, or a limit was passed. A handler need not catch it.
+class Gone extends Error {}
+
+// One exchange (a stream). All that waits here waits for credit, or for the client.
+class Request {
+  constructor(host, stream, head) {
+    Object.assign(this, { host, stream, room: host.window });
+    const [version, method, scheme, authority, path, query, , body, flags, peer, peerPort, listener, , fields] = head;
+    Object.assign(this, { version, authority, path, query, flags, peer, peerPort, listener, fields });
+    this.method = typeof method === 'number' ? METHODS[method] : method;
+    this.scheme = ['http', 'https'][scheme];
+    this.chunks = [];
+    this.granted = 0;
+    this.bodyEnded = body === null;
+    this.answered = this.released = false;
+    this.socket = null; // a WebSocket, once accepted
+    this.over = null; // why the stream has ended
+    this.waiting = [];
+  }
+
+  // Pairs of a name (lower case) and a value (Buffer).
+  get headers() {
+    const pairs = [];
+    for (let i = 0; i < this.fields.length; i += 2)
+      pairs.push([typeof this.fields[i] === 'number' ? NAMES[this.fields[i]] : this.fields[i], this.fields[i + 1]]);
+    return pairs;
+  }
+
+  // For the next message about this stream.
+  async wait() {
+    if (this.over) throw new Gone(this.over);
+    await new Promise((resolve) => this.waiting.push(resolve));
+  }
+
+  // The next chunk of the request body; null when it has ended. The client is read no faster than this is called.
+  async read() {
+    while (!this.chunks.length && !this.bodyEnded) {
+      if (this.granted < AHEAD && !this.over) {
+        this.host.send(READ, this.stream, AHEAD - this.granted, CHUNK);
+        this.granted = AHEAD;
+      }
+      await this.wait();
+    }
+    if (!this.chunks.length) return null;
+    this.granted--;
+    return this.chunks.shift();
+  }
+
+  // A whole response. What is larger than the window goes as a stream.
+  async respond(status, headers = [], body = '') {
+    const bytes = Buffer.from(body);
+    if (bytes.length > this.room) {
+      this.start(status, headers, bytes.length);
+      await this.write(bytes);
+      return this.finish();
+    }
+    this.answered = true;
+    this.room -= bytes.length;
+    this.host.send(RESPOND, this.stream, status, headers.flat(), bytes);
+  }
+
+  start(status, headers = [], length = null) {
+    this.host.send(HEAD, this.stream, status, headers.flat(), length);
+  }
+
+  // A part of a streamed response: goes on when all of it is in the window, so as fast as the client reads.
+  async write(data) {
+    for (let at = 0; at < data.length; ) {
+      const n = await this.takeRoom(data.length - at);
+      this.host.send(DATA, this.stream, data.subarray(at, (at += n)));
+    }
+  }
+
+  async takeRoom(most) {
+    while (this.room === 0 || this.over) await this.wait();
+    const n = Math.min(this.room, most, CHUNK);
+    this.room -= n;
+    return n;
+  }
+
+  finish(trailers = null) {
+    this.answered = true;
+    this.host.send(END, this.stream, trailers && trailers.flat());
+  }
+
+  // Makes it a WebSocket: the handler goes on with that, and no longer counts as one of those at work.
+  accept(headers = [], options = {}) {
+    this.answered = true;
+    this.socket = new WebSocket(this);
+    this.host.send(UPGRADE, this.stream, 'websocket', headers.flat(), options);
+    this.host.release(this);
+    return this.socket;
+  }
+
+  // A message of the port about this stream.
+  heard(kind, fields) {
+    if (kind === BODY) this.chunks.push(fields[0]);
+    else if (kind === BODY_END) this.bodyEnded = true;
+    else if (kind === ROOM) this.room += fields[0];
+    else if (kind === DONE) this.over = 'done';
+    else if (kind === GONE) this.over = fields[0];
+    else if (this.socket) this.socket.heard(kind, fields);
+    for (const resolve of this.waiting.splice(0)) resolve();
+  }
+}
+
+class WebSocket {
+  constructor(request) {
+    Object.assign(this, { request, messages: [], pieces: [], asked: false });
+    this.closed = null; // [code, reason], once it is
+  }
+
+  // The next message, [TEXT or BINARY, Buffer], or null at the end. Until it is called nothing is read.
+  async receive() {
+    while (!this.messages.length) {
+      if (this.closed || this.request.over) return null;
+      if (!this.asked) this.request.host.send(READ, this.request.stream, 1, CHUNK);
+      this.asked = true;
+      await this.request.wait();
+    }
+    return this.messages.shift();
+  }
+
+  async send(type, data) {
+    let at = 0;
+    do {
+      const n = data.length ? await this.request.takeRoom(data.length - at) : 0;
+      this.request.host.send(SEND, this.request.stream, type, data.subarray(at, (at += n)), data.length - at);
+    } while (at < data.length);
+  }
+
+  close(code = 1000, reason = '') {
+    this.request.host.send(CLOSE, this.request.stream, code, Buffer.from(reason));
+  }
+
+  heard(kind, [first, second, left]) {
+    if (kind === CLOSED) this.closed = [first, second.toString()];
+    if (kind !== RECV) return;
+    this.pieces.push(second);
+    if (left > 0) return;
+    if (first === TEXT || first === BINARY) this.messages.push([first, Buffer.concat(this.pieces)]); // pings are answered
+    this.pieces = [];
+    this.asked = false;
+  }
+}
+
+// The program, and what it is told. `handler` is an async function of a Request; `workers` of them run at a time.
+class Host {
+  constructor(handler, { workers = 256, onReady = () => {}, ...options }) {
+    Object.assign(this, { handler, workers, onReady, options });
+    Object.assign(this, { requests: new Map(), outbox: [], input: EMPTY, window: 0, drained: false });
+  }
+
+  // Serves until it was drained; false if it ended otherwise.
+  run() {
+    this.process = spawn(program(), [], { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.process.stdout.on('data', (data) => this.received(data));
+    this.process.stdout.on('end', () => this.process.stdin.end());
+    this.process.stdin.on('error', () => {}); // the program has gone: its end is told below
+    this.send(HELLO, 1, this.options);
+    return new Promise((resolve) => {
+      this.process.on('error', (error) => (console.error(`sparx_port: ${error.message}`), resolve(false)));
+      this.process.on('close', (status) => {
+        for (const request of this.requests.values()) request.heard(GONE, ['closed']);
+        if (!this.drained) console.error(`sparx_port ended, status ${status}`);
+        resolve(this.drained);
+      });
+    });
+  }
+
+  // No new connections; the end comes when the last answer has left, or at the deadline (ms).
+  drain(deadline = 30000) {
+    this.send(DRAIN, deadline);
+  }
+
+  // What is sent in one turn of the loop leaves in one frame.
+  send(...message) {
+    if (!this.outbox.length) setImmediate(() => this.flush());
+    this.outbox.push(encode(message));
+  }
+
+  flush() {
+    let [payload, size] = [[], 0];
+    const write = () => {
+      const head = Buffer.alloc(4);
+      head.writeUInt32BE(size);
+      // Without a limit of our own: windows bound what can be waiting here.
+      this.process.stdin.write(Buffer.concat([head, ...payload]));
+      [payload, size] = [[], 0];
+    };
+    for (const message of this.outbox.splice(0)) {
+      if (size && size + message.length > FRAME) write();
+      payload.push(message);
+      size += message.length;
+    }
+    write();
+  }
+
+  received(data) {
+    this.input = this.input.length ? Buffer.concat([this.input, data]) : data;
+    while (this.input.length >= 4) {
+      const end = 4 + this.input.readUInt32BE(0);
+      if (this.input.length < end) return;
+      const messages = new Decoder(this.input.subarray(4, end));
+      this.input = this.input.subarray(end);
+      while (!messages.done) this.heard(...messages.next());
+    }
+  }
+
+  // What one must not know is ignored: other kinds, and fields beyond those read here.
+  heard(kind, ...fields) {
+    if (kind === REQUEST) {
+      const request = new Request(this, fields[0], new Decoder(fields[1]).next());
+      this.requests.set(request.stream, request);
+      this.work(request);
+    } else if (kind === READY) {
+      this.window = fields[1].limits.window;
+      this.send(DEMAND, this.workers);
+      this.onReady(fields[1]);
+    } else if (kind === LOG) console.error(`sparx_port: ${fields[0]}: ${fields[1]}`);
+    else if (kind === ERROR) console.error(`sparx_port: wrong message ${fields[0]}: ${fields.slice(2, 5).join(': ')}`);
+    else if (kind === DRAINED) this.drained = true;
+    else if ([BODY, BODY_END, ROOM, DONE, GONE, HANGUP, RECV, CLOSED].includes(kind)) {
+      const request = this.requests.get(fields[0]);
+      if (kind === DONE || kind === GONE) this.requests.delete(fields[0]);
+      if (request) request.heard(kind, fields.slice(1));
+    }
+  }
+
+  async work(request) {
+    try {
+      await this.handler(request);
+      if (!request.answered) throw new Error(`${request.method} ${request.path} was not answered`);
+    } catch (error) {
+      if (!(error instanceof Gone)) {
+        console.error(error);
+        this.send(ABORT, request.stream, 500);
+      }
+    }
+    this.release(request);
+  }
+
+  // The worker is free: demand for another request. Once for each.
+  release(request) {
+    if (!request.released) this.send(DEMAND, 1);
+    request.released = true;
+  }
+}
+
+function program() {
+  const ours = path.resolve(__dirname, '../../priv/sparx_port');
+  return process.env.SPARX_PORT || (existsSync(ours) ? ours : 'sparx_port');
+}
+
+// ---- the application: handlers and their routes
+
+const PLAIN = [['content-type', 'text/plain']];
+
+const hello = (request) => request.respond(200, PLAIN, 'Hello, world!\n');
+
+async function upload(request) {
+  const hash = createHash('sha256');
+  let size = 0;
+  for (let chunk; (chunk = await request.read()); size += chunk.length) hash.update(chunk);
+  await request.respond(200, PLAIN, `${size} bytes, sha256 ${hash.digest('hex')}\n`);
+}
+
+async function download(request) {
+  let left = Number(new URLSearchParams(request.query ?? '').get('bytes') ?? 10000000);
+  request.start(200, [['content-type', 'application/octet-stream']], left);
+  for (; left > 0; left -= CHUNK) await request.write(Buffer.alloc(Math.min(left, CHUNK), '.'));
+  request.finish();
+}
+
+async function echo(request) {
+  if (!(request.flags & 8)) return request.respond(426, PLAIN, 'This is a WebSocket.\n');
+  const socket = request.accept();
+  for (let message; (message = await socket.receive()); ) await socket.send(...message);
+}
+
+const ROUTES = { 'GET /': hello, 'PUT /upload': upload, 'GET /download': download, 'GET /echo': echo };
+
+async function route(request) {
+  const handler = ROUTES[`${request.method} ${request.path}`];
+  await (handler ? handler(request) : request.respond(404, PLAIN, 'Not found.\n'));
+}
+
+// Until Ctrl-C or SIGTERM; a second one cuts what is left.
+async function main() {
+  const { values } = parseArgs({ options: { port: { type: 'string', default: '4000' }, host: { type: 'string', default: '127.0.0.1' } } });
+  const host = new Host(route, {
+    listeners: [{ address: values.host, port: Number(values.port) }],
+    onReady: ({ listeners: [{ address, port }] }) => console.log(`http://${address}:${port}`),
+  });
+  let deadline = 30000;
+  for (const signal of ['SIGINT', 'SIGTERM'])
+    process.on(signal, () => {
+      host.drain(deadline);
+      deadline = 0;
+    });
+  process.exitCode = (await host.run()) ? 0 : 1;
+}
+
+if (require.main === module) main();
+
+module.exports = { Host, Gone, TEXT, BINARY };

@@ -1,0 +1,387 @@
+#!/usr/bin/env python3
+"""A host for sparx_port: it starts the program, and answers the requests that come over the pipe (PROTOCOL.md).
+
+    python3 host.py [--port 4000] [--host 127.0.0.1]
+
+It needs python3-msgpack and the program: SPARX_PORT names it, else it is that of this repository, else the one in PATH.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import os
+import pathlib
+import shutil
+import signal
+import struct
+import sys
+import traceback
+import urllib.parse
+
+import msgpack
+
+# Kinds of messages: sections 4 and 5 of PROTOCOL.md.
+HELLO, DEMAND, READ, DISCARD, RESPOND, HEAD, DATA, END, INFORM, ABORT, DRAIN = range(11)
+UPGRADE, SEND, CLOSE = 13, 14, 15
+READY, REQUEST, BODY, BODY_END, ROOM, DONE, GONE, LOG, ERROR = range(64, 73)
+DRAINED, HANGUP, RECV, CLOSED = 75, 76, 77, 78
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
+NAMES = """accept accept-charset accept-encoding accept-language accept-ranges access-control-allow-origin age allow
+authorization cache-control connection content-disposition content-encoding content-language content-length content-range
+content-type cookie date dnt etag expect expires forwarded from host if-match if-modified-since if-none-match if-range
+if-unmodified-since keep-alive last-modified link location origin pragma priority range referer retry-after sec-ch-ua
+sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site www-authenticate sec-fetch-user
+sec-websocket-accept sec-websocket-extensions sec-websocket-key sec-websocket-protocol sec-websocket-version server
+set-cookie te trailer transfer-encoding upgrade upgrade-insecure-requests user-agent vary x-forwarded-for""".split()
+
+CHUNK = 65000  # bytes: of a body that is read, of one DATA
+AHEAD = 2  # chunks of a request body that may be on their way
+FRAME = 262144  # bytes of messages, beyond which another frame is begun
+TEXT, BINARY = 1, 2
+
+
+class Gone(Exception):
+    """The exchange has ended: the client left, or a limit was passed. A handler need not catch it."""
+
+
+class Request:
+    """One exchange (a stream). All that waits here waits for credit, or for the client."""
+
+    def __init__(self, host, stream, head):
+        self.host, self.stream = host, stream
+        version, method, scheme, self.authority, self.path, self.query, _target, body, self.flags = head[:9]
+        self.version, self.scheme = version, ("http", "https")[scheme]
+        self.method = METHODS[method] if isinstance(method, int) else method
+        self.peer, self.peer_port, self.listener, self.flat = head[9], head[10], head[11], head[13]
+        self.room = host.window  # bytes that may be sent
+        self.chunks, self.granted, self.body_ended = [], 0, body is None
+        self.answered = self.released = False
+        self.socket = None  # a WebSocket, once accepted
+        self.over = None  # why the stream has ended
+        self.news = asyncio.Event()
+
+    @property
+    def headers(self):
+        """Pairs of a name (str, lower case) and a value (bytes)."""
+        return [(NAMES[n] if isinstance(n, int) else n, v) for n, v in zip(self.flat[::2], self.flat[1::2])]
+
+    async def wait(self):
+        """For the next message about this stream."""
+        if self.over:
+            raise Gone(self.over)
+        self.news.clear()
+        await self.news.wait()
+
+    async def read(self):
+        """The next chunk of the request body; b"" when it has ended. The client is read no faster than this is called."""
+        while not self.chunks and not self.body_ended:
+            if self.granted < AHEAD and not self.over:
+                self.host.send(READ, self.stream, AHEAD - self.granted, CHUNK)
+                self.granted = AHEAD
+            await self.wait()
+        if not self.chunks:
+            return b""
+        self.granted -= 1
+        return self.chunks.pop(0)
+
+    async def respond(self, status, headers=(), body=b""):
+        """A whole response. What is larger than the window goes as a stream."""
+        if len(body) > self.room:
+            self.start(status, headers, len(body))
+            await self.write(body)
+            return self.finish()
+        self.answered = True
+        self.room -= len(body)
+        self.host.send(RESPOND, self.stream, status, flat(headers), body)
+
+    def start(self, status, headers=(), length=None):
+        self.host.send(HEAD, self.stream, status, flat(headers), length)
+
+    async def write(self, data):
+        """A part of a streamed response: returns when all of it is in the window, so as fast as the client reads."""
+        rest = memoryview(data)
+        while rest:
+            n = await self.take_room(len(rest))
+            self.host.send(DATA, self.stream, bytes(rest[:n]))
+            rest = rest[n:]
+
+    async def take_room(self, most):
+        while self.room == 0 or self.over:
+            await self.wait()
+        n = min(self.room, most, CHUNK)
+        self.room -= n
+        return n
+
+    def finish(self, trailers=None):
+        self.answered = True
+        self.host.send(END, self.stream, trailers and flat(trailers))
+
+    def accept(self, headers=(), **options):
+        """Makes it a WebSocket: the handler goes on with that, and no longer counts as one of those at work."""
+        self.answered = True
+        self.socket = WebSocket(self)
+        self.host.send(UPGRADE, self.stream, "websocket", flat(headers), options)
+        self.host.release(self)
+        return self.socket
+
+    def heard(self, kind, fields):
+        """A message of the port about this stream."""
+        if kind == BODY:
+            self.chunks.append(fields[0])
+        elif kind == BODY_END:
+            self.body_ended = True
+        elif kind == ROOM:
+            self.room += fields[0]
+        elif kind == DONE:
+            self.over = "done"
+        elif kind == GONE:
+            self.over = fields[0]
+        elif self.socket:
+            self.socket.heard(kind, fields)
+        self.news.set()
+
+
+class WebSocket:
+    def __init__(self, request):
+        self.request = request
+        self.messages, self.pieces, self.asked = [], [], False
+        self.closed = None  # (code, reason), once it is
+
+    async def receive(self):
+        """The next message, (TEXT or BINARY, bytes), or None at the end. Until it is called nothing is read."""
+        while not self.messages:
+            if self.closed or self.request.over:
+                return None
+            if not self.asked:
+                self.request.host.send(READ, self.request.stream, 1, CHUNK)
+                self.asked = True
+            await self.request.wait()
+        return self.messages.pop(0)
+
+    async def send(self, kind, data):
+        rest = memoryview(data)
+        while True:
+            n = await self.request.take_room(len(rest)) if rest else 0
+            self.request.host.send(SEND, self.request.stream, kind, bytes(rest[:n]), len(rest) - n)
+            rest = rest[n:]
+            if not rest:
+                return
+
+    def close(self, code=1000, reason=""):
+        self.request.host.send(CLOSE, self.request.stream, code, reason.encode())
+
+    def heard(self, kind, fields):
+        if kind == RECV:
+            type_, data, left = fields[:3]
+            self.pieces.append(data)
+            if left == 0:
+                message, self.pieces, self.asked = b"".join(self.pieces), [], False
+                if type_ in (TEXT, BINARY):  # the port has answered pings
+                    self.messages.append((type_, message))
+        elif kind == CLOSED:
+            self.closed = (fields[0], fields[1].decode(errors="replace"))
+
+
+def flat(headers):
+    return [part for pair in headers for part in pair]
+
+
+class Host(asyncio.SubprocessProtocol):
+    """The program, and what it is told. `handler` is a coroutine function of a Request; `workers` of them run at a time."""
+
+    def __init__(self, handler, workers=256, on_ready=None, **options):
+        self.handler, self.workers, self.on_ready, self.options = handler, workers, on_ready, options
+        self.requests, self.tasks, self.outbox = {}, set(), []
+        self.input, self.unpacker = bytearray(), msgpack.Unpacker(raw=False, strict_map_key=False)
+        self.ready, self.window, self.drained = None, 0, False
+
+    async def run(self):
+        """Serves until it was drained; false if it ended otherwise."""
+        self.loop = asyncio.get_running_loop()
+        self.ended = self.loop.create_future()
+        self.process, _ = await self.loop.subprocess_exec(lambda: self, program(), stderr=None)
+        self.send(HELLO, 1, self.options)
+        status = await self.ended
+        for request in self.requests.values():
+            request.heard(GONE, ["closed"])
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=5)
+        if not self.drained:
+            print(f"sparx_port ended, status {status}", file=sys.stderr)
+        return self.drained
+
+    def drain(self, deadline=30000):
+        """No new connections; the end comes when the last answer has left, or at the deadline (ms)."""
+        self.send(DRAIN, deadline)
+
+    # What is sent in one turn of the loop leaves in one frame.
+
+    def send(self, *message):
+        if not self.outbox:
+            self.loop.call_soon(self.flush)
+        self.outbox.append(msgpack.packb(message))
+
+    def flush(self):
+        frames, payload, size = [], [], 0
+        for message in self.outbox:
+            if size + len(message) > FRAME and payload:
+                frames += struct.pack(">I", size), *payload
+                payload, size = [], 0
+            payload.append(message)
+            size += len(message)
+        frames += struct.pack(">I", size), *payload
+        self.outbox = []
+        # Without a limit of our own: windows bound what can be waiting here.
+        self.process.get_pipe_transport(0).write(b"".join(frames))
+
+    def pipe_data_received(self, fd, data):
+        self.input += data
+        at = 0
+        while len(self.input) - at >= 4:
+            size = int.from_bytes(self.input[at : at + 4], "big")
+            if len(self.input) - at - 4 < size:
+                break
+            self.unpacker.feed(self.input[at + 4 : at + 4 + size])
+            at += 4 + size
+            for kind, *fields in self.unpacker:
+                self.heard(kind, fields)
+        del self.input[:at]
+
+    def pipe_connection_lost(self, fd, exc):
+        if fd == 1:
+            self.process.get_pipe_transport(0).close()
+
+    def process_exited(self):
+        if not self.ended.done():
+            self.ended.set_result(self.process.get_returncode())
+
+    # What one must not know is ignored: other kinds, and fields beyond those read here.
+
+    def heard(self, kind, fields):
+        if kind == REQUEST:
+            request = Request(self, fields[0], msgpack.unpackb(fields[1], raw=False))
+            self.requests[request.stream] = request
+            task = self.loop.create_task(self.work(request))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        elif kind == READY:
+            self.ready, self.window = fields[1], fields[1]["limits"]["window"]
+            self.send(DEMAND, self.workers)
+            if self.on_ready:
+                self.on_ready(self.ready)
+        elif kind == LOG:
+            print(f"sparx_port: {fields[0]}: {fields[1]}", file=sys.stderr)
+        elif kind == ERROR:
+            print(f"sparx_port: wrong message {fields[0]}: {fields[2]}: {fields[3]} ({fields[4]})", file=sys.stderr)
+        elif kind == DRAINED:
+            self.drained = True
+        elif kind in (BODY, BODY_END, ROOM, DONE, GONE, HANGUP, RECV, CLOSED):
+            if request := self.requests.get(fields[0]):
+                request.heard(kind, fields[1:])
+                if kind in (DONE, GONE):
+                    del self.requests[fields[0]]
+
+    async def work(self, request):
+        try:
+            await self.handler(request)
+            if not request.answered:
+                raise RuntimeError(f"{request.method} {request.path} was not answered")
+        except Gone:
+            pass
+        except Exception:
+            traceback.print_exc()
+            self.send(ABORT, request.stream, 500)
+        finally:
+            self.release(request)
+
+    def release(self, request):
+        """The worker is free: demand for another request. Once for each."""
+        if not request.released:
+            request.released = True
+            self.send(DEMAND, 1)
+
+
+def program():
+    ours = pathlib.Path(__file__).resolve().parents[2] / "priv/sparx_port"
+    path = os.environ.get("SPARX_PORT") or (str(ours) if ours.exists() else shutil.which("sparx_port"))
+    return path or sys.exit("There is no sparx_port: build it (make build), or name it in SPARX_PORT.")
+
+
+def serve(handler, port, address="127.0.0.1"):
+    """Runs a host until Ctrl-C or SIGTERM; a second one cuts what is left. Returns the exit status."""
+
+    def say(ready):
+        listener = ready["listeners"][0]
+        print(f"http://{listener['address']}:{listener['port']}", flush=True)
+
+    async def main():
+        host = Host(handler, on_ready=say, listeners=[{"address": address, "port": port}])
+        stop_on_signals(host)
+        return 0 if await host.run() else 1
+
+    return asyncio.run(main())
+
+
+def stop_on_signals(host):
+    calls = iter((30000,))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, lambda: host.drain(next(calls, 0)))
+
+
+def options():
+    parser = argparse.ArgumentParser(description="A host for sparx_port")
+    parser.add_argument("--port", type=int, default=4000, help="0 takes a free one")
+    parser.add_argument("--host", default="127.0.0.1")
+    return parser
+
+
+# ---- the application: handlers and their routes
+
+PLAIN = [("content-type", b"text/plain")]
+
+
+async def hello(request):
+    await request.respond(200, PLAIN, b"Hello, world!\n")
+
+
+async def upload(request):
+    size, digest = 0, hashlib.sha256()
+    while chunk := await request.read():
+        size += len(chunk)
+        digest.update(chunk)
+    await request.respond(200, PLAIN, f"{size} bytes, sha256 {digest.hexdigest()}\n".encode())
+
+
+async def download(request):
+    left = int(urllib.parse.parse_qs(request.query or "").get("bytes", ["10000000"])[0])
+    request.start(200, [("content-type", b"application/octet-stream")], left)
+    while left:
+        piece = b"." * min(left, CHUNK)
+        await request.write(piece)
+        left -= len(piece)
+    request.finish()
+
+
+async def echo(request):
+    if not request.flags & 8:
+        return await request.respond(426, PLAIN, b"This is a WebSocket.\n")
+    socket = request.accept()
+    while message := await socket.receive():
+        await socket.send(*message)
+
+
+ROUTES = {("GET", "/"): hello, ("PUT", "/upload"): upload, ("GET", "/download"): download, ("GET", "/echo"): echo}
+
+
+async def route(request):
+    handler = ROUTES.get((request.method, request.path))
+    if handler:
+        await handler(request)
+    else:
+        await request.respond(404, PLAIN, b"Not found.\n")
+
+
+if __name__ == "__main__":
+    given = options().parse_args()
+    sys.exit(serve(route, given.port, given.host))

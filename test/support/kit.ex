@@ -1,0 +1,41 @@
+defmodule Sparx.Kit do
+  @moduledoc "The conformance kit for hosts (test/host_kit), as a program in the place of sparx_port."
+
+  import ExUnit.Assertions
+
+  @kit Path.expand("../host_kit/kit", __DIR__)
+
+  @doc "A Python 3, or nil."
+  def python,
+    do: Enum.find(["/usr/bin/python3", System.find_executable("python3")], &(&1 && File.exists?(&1)))
+
+  @doc "Writes a program that starts the kit with these variables: its path, and that of the report."
+  def program(folder, environment) do
+    folder = Path.expand(folder)
+    {program, report} = {Path.join(folder, "port"), Path.join(folder, "report")}
+    variables = for {name, value} <- [{:SPARX_KIT_REPORT, report} | environment], do: "#{name}='#{value}' "
+    File.write!(program, "#!/bin/sh\n#{variables}exec '#{python()}' '#{@kit}'\n")
+    File.chmod!(program, 0o755)
+    {program, report}
+  end
+
+  @doc "Waits until a scenario has been played, or one has failed."
+  def wait(report, scenario, patience \\ 400) do
+    text = with {:error, _} <- File.read(report), do: {:ok, ""}
+    text = elem(text, 1)
+
+    unless text =~ ~r/^(ok #{scenario}|broken .*)$/m do
+      assert patience > 0, "the kit has come no farther than:\n#{text}"
+      Process.sleep(50)
+      wait(report, scenario, patience - 1)
+    end
+  end
+
+  @doc "All scenarios went well, to the end."
+  def assert_ok(report) do
+    wait(report, "end")
+    text = File.read!(report)
+    refute text =~ "broken", text
+    assert text =~ "ok websocket_gone\nok end\n"
+  end
+end
