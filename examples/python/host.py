@@ -94,6 +94,7 @@ class Request:
         self.answered = True
         self.room -= len(body)
         self.host.send(RESPOND, self.stream, status, flat(headers), body)
+        self.news.set()
 
     def start(self, status, headers=(), length=None):
         self.host.send(HEAD, self.stream, status, flat(headers), length)
@@ -116,6 +117,7 @@ class Request:
     def finish(self, trailers=None):
         self.answered = True
         self.host.send(END, self.stream, trailers and flat(trailers))
+        self.news.set()
 
     def accept(self, headers=(), **options):
         """Makes it a WebSocket: the handler goes on with that, and no longer counts as one of those at work."""
@@ -309,11 +311,7 @@ def program():
 
 
 def serve(handler, port, address="127.0.0.1"):
-    """Runs a host until Ctrl-C or SIGTERM; a second one cuts what is left. Returns the exit status."""
-
-    def say(ready):
-        listener = ready["listeners"][0]
-        print(f"http://{listener['address']}:{listener['port']}", flush=True)
+    """Runs a host until Ctrl-C or SIGTERM. Returns the exit status."""
 
     async def main():
         host = Host(handler, on_ready=say, listeners=[{"address": address, "port": port}])
@@ -323,7 +321,13 @@ def serve(handler, port, address="127.0.0.1"):
     return asyncio.run(main())
 
 
+def say(ready):
+    for listener in ready["listeners"]:
+        print(f"http://{listener['address']}:{listener['port']}", flush=True)
+
+
 def stop_on_signals(host):
+    """The first drains, a second one cuts what is left."""
     calls = iter((30000,))
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, lambda: host.drain(next(calls, 0)))

@@ -53,7 +53,7 @@ defmodule Sparx.WebSocket do
     * `:compress`: true for permessage-deflate (RFC 7692) with clients that offer it, or a list of its parameters:
       `:context_takeover` (false: each message is compressed by itself, and a socket keeps no memory for it. true: smaller
       messages, and 38 KB for sending and up to 39 KB for receiving of each socket), `:window_bits` (12), `:level` (6),
-      `:mem_level` (5), `:max_ratio` (100: how many times larger than what came a message over 64 KiB may be)
+      `:mem_level` (5), `:max_ratio` (100: how many times larger than what came a message over 1 MiB may be)
     * `:max_message` (1 MiB): bytes of a message; a larger one closes the socket with 1009
     * `:max_fragments` (1,024): frames of a message
     * `:ping_interval` (30,000 ms, 0 for none): after so long a silence the client is pinged, and given up after another one

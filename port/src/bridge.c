@@ -114,14 +114,28 @@ static void forget(struct bridge *b, struct stream *s)
 	upgrade_forget(s);
 }
 
-static void set_pressure(struct bridge *b)
+static void on_relief(struct wheel_node *node)
 {
-	bool press = b->pressed ? b->queued * 4 > b->config->max_queue * 3 : b->queued >= b->config->max_queue && b->queued > 0;
+	struct bridge *b = container_of(node, struct bridge, relief);
 
-	if (press == b->pressed)
+	b->pressed = false;
+	b->control.ops->pressure(b->control.ctx, false);
+}
+
+/* A request is turned away. That is cheap; but so many in a second are not, and then nothing more is read in it. */
+static void count_shed(struct bridge *b)
+{
+	uint64_t second = b->loop->now / 1000;
+
+	b->n.shed++;
+	if (second != b->shed_second)
+		b->shed_count = 0;
+	b->shed_second = second;
+	if (++b->shed_count < b->config->max_shed || b->pressed)
 		return;
-	b->pressed = press;
-	b->control.ops->pressure(b->control.ctx, press);
+	b->pressed = true;
+	b->control.ops->pressure(b->control.ctx, true);
+	wheel_set(&b->loop->wheel, &b->relief, (second + 1) * 1000);
 }
 
 /* The host broke a rule, failed, or was too slow: answers with status if nothing was sent, else cuts. */
@@ -161,7 +175,6 @@ static void on_queue_timeout(struct wheel_node *node)
 
 	b->n.shed++;
 	bridge_end_stream(b, s, 503, END_TIMEOUT);
-	set_pressure(b);
 }
 
 static void on_handler_timeout(struct wheel_node *node)
@@ -278,7 +291,6 @@ static void send_queued(struct bridge *b)
 		if (s->held)
 			break;
 	}
-	set_pressure(b);
 }
 
 static void refuse_request(struct stream *s, unsigned status, unsigned retry_after)
@@ -309,11 +321,10 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 	if (b->demand > 0 && list_empty(&b->queue)) {
 		send_request(b, s, h);
 	} else if (b->queued >= b->config->max_queue || !hold(b, s, h)) {
-		b->n.shed++;
+		count_shed(b);
 		forget(b, s);
 		refuse_request(s, 503, (unsigned)b->config->retry_after);
 	}
-	set_pressure(b);
 }
 
 /* ---- events: bodies and ends ---- */
@@ -432,7 +443,6 @@ static void on_reset(void *ctx, struct stream *s, enum stream_end why)
 	forget(b, s);
 	if (known)
 		send_gone(b, id, why);
-	set_pressure(b);
 }
 
 /* ---- messages in: the hello ---- */
@@ -1001,6 +1011,7 @@ void bridge_init(struct bridge *b, struct loop *loop, struct link *link, struct 
 	b->ws.now = &loop->now;
 	idmap_init(&b->streams);
 	list_init(&b->queue);
+	wheel_node_init(&b->relief, on_relief);
 	b->sink = (struct stream_sink){
 		.ctx = b,
 		.on_request = on_request,
@@ -1021,6 +1032,7 @@ void bridge_control(struct bridge *b, struct control control)
 
 void bridge_free(struct bridge *b)
 {
+	wheel_cancel(&b->loop->wheel, &b->relief);
 	idmap_free(&b->streams);
 	ws_env_free(&b->ws);
 }

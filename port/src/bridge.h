@@ -26,6 +26,8 @@ struct bridge {
 	uint64_t demand;
 	struct list queue; /* streams that wait for demand, longest first */
 	uint64_t queued;
+	uint64_t shed_second, shed_count; /* turned away in this second */
+	struct wheel_node relief;         /* when it is over */
 	bool pressed;
 	bool host_gone;
 	int exit_status; /* of the process, once the bridge has told the server to stop */

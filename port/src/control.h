@@ -23,7 +23,7 @@ struct control_ops {
 	/* Ends now. */
 	void (*stop)(void *ctx, int status);
 	void (*stats)(void *ctx, struct control_figures *figures);
-	/* The queue of requests is full, or has room again: whether new ones are to be begun. */
+	/* More is asked than can even be turned away, or that is over: whether new requests are to be begun. */
 	void (*pressure)(void *ctx, bool on);
 };
 

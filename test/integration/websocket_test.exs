@@ -128,7 +128,8 @@ defmodule Sparx.Integration.WebSocketTest do
 
       server =
         serve(fn request ->
-          {:ok, socket} = WebSocket.accept(request, close_timeout: 50)
+          timeout = if request.path == "/silent", do: 50, else: 5_000
+          {:ok, socket} = WebSocket.accept(request, close_timeout: timeout)
           send(test, {:closed, WebSocket.close(socket, 4001, "over")})
         end)
 
@@ -137,7 +138,7 @@ defmodule Sparx.Integration.WebSocketTest do
       WsClient.send(client, {:close, 4001, ""})
       assert_receive {:closed, :ok}
 
-      silent = WsClient.open(server, "/")
+      silent = WsClient.open(server, "/silent")
       assert WsClient.recv(silent) == {:close, 4001, "over"}
       assert_receive {:closed, {:error, :timeout}}
     end

@@ -436,27 +436,43 @@ static void test_a_head_that_fits_no_frame_is_refused(void **state)
 	assert_int_equal(b->demand, 0);
 }
 
-static void test_the_queue_is_bounded_and_presses(void **state)
+static void test_the_queue_is_bounded_and_sheds_at_once(void **state)
 {
 	(void)state;
 	hello_with("'max_queue': 4, 'retry_after': 9");
-	for (unsigned i = 1; i <= 3; i++)
+	for (unsigned i = 1; i <= 4; i++)
 		request(i);
 	EXPECT_OPS("");
-	request(4);
-	EXPECT_OPS("pressure on\n");
 	request(5);
 	EXPECT_OPS("reset 5 503 retry 9\n");
 	assert_int_equal(b->n.shed, 1);
 	assert_int_equal(b->queued, 4);
 	host_says(h, "[DEMAND, 1]");
-	EXPECT_OPS("pressure off\n");
 	EXPECT_HEARD(h, GET_MESSAGE("1"));
 	request(6);
-	EXPECT_OPS("pressure on\n");
 	host_says(h, "[DEMAND, 9]");
-	EXPECT_OPS("pressure off\n");
+	EXPECT_OPS("");
 	EXPECT_HEARD(h, GET_MESSAGE("2") GET_MESSAGE("3") GET_MESSAGE("4") GET_MESSAGE("6"));
+}
+
+static void test_too_many_to_shed_press_until_the_second_is_over(void **state)
+{
+	(void)state;
+	hello_with("'max_queue': 0, 'max_shed': 2");
+	host_pass_time(h, 1000 - h->loop.now % 1000);
+	request(1);
+	EXPECT_OPS("reset 1 503 retry 1\n");
+	request(2);
+	EXPECT_OPS("pressure on\nreset 2 503 retry 1\n");
+	request(3); /* was read before */
+	EXPECT_OPS("reset 3 503 retry 1\n");
+	host_pass_time(h, 900);
+	EXPECT_OPS("");
+	host_pass_time(h, 100 + WHEEL_SLOT);
+	EXPECT_OPS("pressure off\n");
+	request(4);
+	EXPECT_OPS("reset 4 503 retry 1\n");
+	assert_int_equal(b->n.shed, 4);
 }
 
 static void test_without_a_queue_a_request_without_demand_is_shed(void **state)
@@ -476,11 +492,10 @@ static void test_a_request_that_waited_too_long_is_shed_and_not_told_of(void **s
 	(void)state;
 	hello_with("'queue_timeout': 1000, 'max_queue': 1");
 	request(1);
-	EXPECT_OPS("pressure on\n");
 	host_pass_time(h, 999);
 	EXPECT_OPS("");
 	host_pass_time(h, 1 + WHEEL_SLOT);
-	EXPECT_OPS("reset 1 503 retry 1\npressure off\n");
+	EXPECT_OPS("reset 1 503 retry 1\n");
 	host_says(h, "[DEMAND, 1]");
 	EXPECT_HEARD(h, "");
 	assert_int_equal(b->n.shed, 1);
@@ -493,10 +508,9 @@ static void test_a_client_that_leaves_the_queue_is_not_told_of(void **state)
 	(void)state;
 	hello_with("'max_queue': 1");
 	s = request(1);
-	EXPECT_OPS("pressure on\n");
 	stream_detach(s);
 	b->sink.on_reset(b, s, END_CLOSED);
-	EXPECT_OPS("pressure off\n");
+	EXPECT_OPS("");
 	host_says(h, "[DEMAND, 1]");
 	EXPECT_HEARD(h, "");
 	assert_int_equal(b->demand, 1);
@@ -1076,7 +1090,8 @@ int main(void)
 		TEST(test_a_request_waits_for_demand_and_spends_one),
 		TEST(test_the_head_is_told_with_all_it_has),
 		TEST(test_a_head_that_fits_no_frame_is_refused),
-		TEST(test_the_queue_is_bounded_and_presses),
+		TEST(test_the_queue_is_bounded_and_sheds_at_once),
+		TEST(test_too_many_to_shed_press_until_the_second_is_over),
 		TEST(test_without_a_queue_a_request_without_demand_is_shed),
 		TEST(test_a_request_that_waited_too_long_is_shed_and_not_told_of),
 		TEST(test_a_client_that_leaves_the_queue_is_not_told_of),

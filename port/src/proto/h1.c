@@ -252,11 +252,14 @@ static void refuse_body(struct h1 *h1, unsigned status, enum stream_end why)
 
 /* ---- reading ---- */
 
+enum { DRAIN_GRACE = 250 }; /* ms in which a connection that was not served yet may still send its request, in a drain */
+
 static bool may_begin(const struct h1 *h1)
 {
 	const struct session_env *env = env_of(h1);
 
-	return !h1->last && !h1->holds && !env->paused && !env->draining && h1->open < config_of(h1)->max_pipeline;
+	return !h1->last && !h1->holds && !env->paused && (!env->draining || h1->requests == 0) &&
+	       h1->open < config_of(h1)->max_pipeline;
 }
 
 static bool is_safe(const struct request_head *head)
@@ -283,7 +286,7 @@ static void note_request(struct h1_stream *x, const struct request_head *head, c
 	h1->unsafe = !is_safe(head);
 	x->http10 = head->version == 10;
 	x->keep_alive = x->http10 && facts->keep_alive;
-	x->close = facts->close || (x->http10 && !facts->keep_alive) || (most && h1->requests >= most);
+	x->close = env_of(h1)->draining || facts->close || (x->http10 && !facts->keep_alive) || (most && h1->requests >= most);
 	x->expects = head->flags & REQUEST_EXPECTS_CONTINUE;
 	x->takes_trailers = head->flags & REQUEST_TAKES_TRAILERS;
 	x->s.head_method = slice_eq(head->method, SLICE_LIT("HEAD"));
@@ -884,7 +887,7 @@ static uint64_t idle_deadline(const struct h1 *h1)
 	if (h1->open > 0)
 		return UINT64_MAX;
 	if (h1->requests == 0 && !env_of(h1)->paused) /* what is not read cannot be late */
-		return h1->since + c->first_byte_timeout;
+		return h1->since + (env_of(h1)->draining ? DRAIN_GRACE : c->first_byte_timeout);
 	return h1->since + (env_of(h1)->crowded ? c->busy_idle_timeout : c->idle_timeout);
 }
 
@@ -975,6 +978,9 @@ static void h1_drain(struct session *s)
 {
 	struct h1 *h1 = h1_of(s);
 
+	/* A client may not ask again when a connection that has not served it yet is closed (RFC 9112 9.3.1). */
+	if (h1->state == H1_IDLE && h1->requests == 0)
+		return;
 	h1->last = true;
 	if (h1->state == H1_IDLE && h1->open == 0)
 		stop(h1, CLOSE_NOW);

@@ -249,6 +249,14 @@ static void on_drain_timer(struct wheel_node *node)
 	cut_all(container_of(node, struct server, drain_timer));
 }
 
+/* The kernel has accepted these already: closing the listener would reset them. */
+static void accept_rest(struct server *s)
+{
+	for (unsigned i = 0; i < s->listener_count; i++)
+		for (unsigned n = 0; n < 4096 && accept_one(s, &s->listeners[i]); n++)
+			;
+}
+
 static void control_drain(void *ctx, uint64_t deadline)
 {
 	struct server *s = ctx;
@@ -259,6 +267,7 @@ static void control_drain(void *ctx, uint64_t deadline)
 		return;
 	if (s->state != SERVER_DRAINING)
 		sm_move(&machine, &s->state, SERVER_DRAINING);
+	accept_rest(s);
 	close_listeners(s);
 	s->pool.env.draining = true;
 	if (!wheel_pending(&s->drain_timer) || at < s->drain_timer.deadline)

@@ -27,7 +27,7 @@ struct deflate_want {
 	bool server_no_takeover, client_no_takeover;
 	uint8_t server_bits, client_bits; /* 9 to 15 */
 	uint8_t level, mem_level;         /* zlib's, 1 to 9 */
-	uint32_t max_ratio;               /* a message may become so many times longer, once it is longer than 64 KiB */
+	uint32_t max_ratio;               /* a message may become so many times longer, once it is longer than 1 MiB */
 };
 
 /* Reads a Sec-WebSocket-Extensions field, and appends the offers of permessage-deflate that are valid. */

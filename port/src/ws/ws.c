@@ -4,7 +4,7 @@
 
 #include "base/sm.h"
 
-enum { PING_LEN = 4, CODE_LEN = 2, RATIO_FLOOR = 65536 };
+enum { PING_LEN = 4, CODE_LEN = 2, RATIO_FLOOR = 1024 * 1024 };
 
 static const char *const state_names[] = {"open", "closing", "over"};
 static const uint32_t state_next[] = {

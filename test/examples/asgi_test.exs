@@ -1,0 +1,93 @@
+defmodule Sparx.Examples.AsgiTest do
+  # The ASGI bridge of examples/python with its demo application, which knows nothing of Sparx.
+  use ExUnit.Case, async: true
+
+  alias Sparx.{Client, Host, Kit, WsClient}
+
+  @moduletag timeout: 120_000
+  @moduletag skip: Host.skip(:python)
+  @arguments ["asgi.py", "demo_asgi:app", "--port", "0"]
+
+  setup context do
+    if context[:kit], do: :ok, else: {:ok, host: start([])}
+  end
+
+  defp start(environment) do
+    folder = Path.expand("../../examples/python", __DIR__)
+
+    Host.start(:python, [Path.join(folder, "asgi.py") | tl(@arguments)], [
+      {"PYTHONPATH", folder} | environment
+    ])
+  end
+
+  test "the http scope says what the client sent", %{host: host} do
+    answer = Client.get(host.port, "/a%62out?q=%20x", [{"x-own", "1"}])
+    assert {answer.status, answer.headers["content-type"]} == {200, "application/json"}
+    assert answer.body =~ ~s("method": "GET", "http_version": "1.1", "scheme": "http", "path": "/about")
+    assert answer.body =~ ~s("server": ["127.0.0.1", #{host.port}])
+    assert answer.body =~ ~s("query": "q=%20x", "started": true)
+    assert answer.body =~ ~s(["host", "localhost"], ["x-own", "1"])
+  end
+
+  test "streams both ways", %{host: host} do
+    assert Client.get(host.port, "/clock").body == "tick 0\ntick 1\ntick 2\ntick 3\ntick 4\n"
+
+    assert Client.request(host.port, "PUT", "/upload", [], String.duplicate("x", 3_000_000)).body ==
+             "3000000 bytes\n"
+
+    assert byte_size(Client.get(host.port, "/download?bytes=3000001").body) == 3_000_001
+    assert %{trailers: %{"x-sum" => "26"}} = Client.get(host.port, "/trailers", [{"te", "trailers"}])
+  end
+
+  test "HEAD has the length of GET", %{host: host} do
+    length = Client.get(host.port, "/").headers["content-length"]
+    assert %{body: "", headers: %{"content-length" => ^length}} = Client.request(host.port, "HEAD", "/")
+  end
+
+  test "an application that raises is a 500", %{host: host} do
+    assert Client.get(host.port, "/fault").status == 500
+    assert Client.get(host.port, "/").status == 200
+  end
+
+  test "websockets are accepted with a subprotocol, echoed, closed by either side, or refused", %{host: host} do
+    {socket, headers} =
+      WsClient.open_with_headers(host.port, "/echo", [{"sec-websocket-protocol", "one, two"}])
+
+    assert headers["sec-websocket-protocol"] == "one"
+
+    for frame <- [{:text, "häh?"}, {:binary, :crypto.strong_rand_bytes(300_000)}] do
+      WsClient.send(socket, frame)
+      assert WsClient.recv(socket) == frame
+    end
+
+    WsClient.send(socket, {:text, "bye"})
+    assert WsClient.recv(socket) == {:close, 3000, "as you say"}
+    assert {403, _} = WsClient.open(host.port, "/elsewhere")
+  end
+
+  test "clients that leave are told to the application; Ctrl-C runs its shutdown", %{host: host} do
+    upload = Client.connect(host.port, linger: {true, 0})
+    Client.send(upload, [Client.head("PUT", "/upload", [{"content-length", 10}]), "hello"])
+    socket = WsClient.open(host.port, "/echo")
+    WsClient.send(socket, {:close, 1000, ""})
+    Process.sleep(100)
+    Client.close(upload)
+    Process.sleep(100)
+    Host.interrupt(host)
+    assert {0, text} = Host.ended(host)
+    assert text =~ "closed 1000"
+    assert text =~ "the client has left"
+    assert text =~ "shutdown"
+  end
+
+  @tag :kit
+  @tag :tmp_dir
+  test "the bridge passes the kit for hosts", %{tmp_dir: folder} do
+    {kit, report} = Kit.program(folder, SPARX_KIT_END: "wait")
+    host = start([{"SPARX_PORT", kit}])
+    Kit.wait(report, "websocket_gone")
+    Host.interrupt(host)
+    assert {0, _} = Host.ended(host)
+    Kit.assert_ok(report)
+  end
+end
