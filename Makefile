@@ -14,9 +14,9 @@ help:
 	@echo 'make test      build, and run all tests: the C tests, then the Elixir tests and the conformance corpus'
 	@echo 'make build     build sparx_port and the Elixir code'
 	@echo 'make check     formatting, static analysis, which part includes which, compiler warnings'
-	@echo 'make format    format the C and the Elixir code, and write the tables of options in the documents'
+	@echo 'make format    format the C and the Elixir code, and write the tables of options and the frames in the documents'
 	@echo 'make bench     measure beside nginx and Cowboy (WHAT=hello for one workload; WHAT=list names them)'
-	@echo 'make install   copy sparx_port to PREFIX/bin (PREFIX=/usr/local)'
+	@echo 'make install   copy sparx_port and its man page to PREFIX (PREFIX=/usr/local)'
 	@echo 'make setup     only install the packages that `make test` needs'
 	@echo 'make clean     remove what was built'
 	@echo
@@ -46,11 +46,13 @@ check:
 	@mix format --check-formatted
 	@mix compile --warnings-as-errors
 	@scripts/options_table --check
+	@scripts/frames_table --check
 
 format:
 	@$(MAKE) --no-print-directory -C port format
 	@mix format
 	@scripts/options_table
+	@scripts/frames_table
 
 bench:
 	@scripts/setup bench

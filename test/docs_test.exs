@@ -12,6 +12,23 @@ defmodule Sparx.DocsTest do
     assert {output, status} == {"", 0}
   end
 
+  test "the frames in PROTOCOL.md are those of test/fixtures/frames" do
+    {output, status} =
+      System.cmd(Path.join(@repo, "scripts/frames_table"), ["--check"], stderr_to_stdout: true)
+
+    assert {output, status} == {"", 0}
+  end
+
+  test "PROTOCOL.md has the messages and the names that the program was built with" do
+    {table, 0} = System.cmd(Path.join(@repo, "priv/sparx_port"), ["--protocol"])
+    protocol = read("PROTOCOL.md")
+
+    for [_, kind, name, fields] <- Regex.scan(~r/^\| (\d+) \| ([A-Z_]+) \| \w+ \|(.*) \|$/m, table) do
+      assert [_, row] = Regex.run(~r/^\| #{kind} \| #{name} \| ([^|]*) \|/m, protocol), "#{kind} #{name}"
+      assert row =~ ~r/#{fields |> String.split() |> Enum.map_join(".*", &Regex.escape/1)}/, "#{name}: #{fields}"
+    end
+  end
+
   test "README.md says the defaults of Sparx.Config" do
     config = Sparx.Config.new!([])
     readme = read("README.md")

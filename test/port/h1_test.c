@@ -864,7 +864,32 @@ static void drain(void)
 static void test_a_drain_closes_an_idle_connection_at_once(void **state)
 {
 	(void)state;
+	client_sends(f, GET("/1"));
+	host_responds(f, 1, 200, "");
+	EXPECT_WIRE(f, OK("0", ""));
 	drain();
+	assert_int_equal(wants(f).close, CLOSE_NOW);
+}
+
+/* its client could not tell whether its first request was worked on: RFC 9112 9.3.1 */
+static void test_a_drain_serves_a_new_connection_once(void **state)
+{
+	(void)state;
+	drain();
+	assert_int_equal(wants(f).close, CLOSE_NOT);
+	client_sends(f, GET("/1"));
+	host_responds(f, 1, 200, "");
+	EXPECT_WIRE(f, OK_CLOSE("0", ""));
+	assert_int_equal(wants(f).close, CLOSE_LINGER);
+}
+
+static void test_a_drain_waits_a_moment_only_for_a_new_connection(void **state)
+{
+	(void)state;
+	drain();
+	pass_time(f, 249);
+	assert_int_equal(wants(f).close, CLOSE_NOT);
+	pass_time(f, 1);
 	assert_int_equal(wants(f).close, CLOSE_NOW);
 }
 
@@ -1117,6 +1142,8 @@ int main(void)
 		TEST(test_a_reset_behind_the_whole_response_lets_it_out),
 		TEST(test_a_reset_with_status_0_cuts_without_an_answer),
 		TEST(test_a_drain_closes_an_idle_connection_at_once),
+		TEST(test_a_drain_serves_a_new_connection_once),
+		TEST(test_a_drain_waits_a_moment_only_for_a_new_connection),
 		TEST(test_a_drain_lets_what_is_in_work_finish_and_says_close),
 		TEST(test_a_drain_behind_a_response_head_closes_when_the_response_is_out),
 		TEST(test_a_drain_closes_when_the_rest_of_a_body_is_skipped),
