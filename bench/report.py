@@ -8,6 +8,7 @@ class Table:
 
     def __init__(self, title, columns, rows, raw, note=""):
         self.title, self.columns, self.rows, self.raw, self.note = title, columns, rows, raw, note
+        self.workload = ""
 
     def markdown(self):
         lines = [f"### {self.title}", ""]
@@ -84,4 +85,4 @@ def markdown(machine, tables):
 
 
 def data(machine, tables):
-    return {"machine": machine, "tables": [{"title": table.title, "raw": table.raw} for table in tables]}
+    return {"machine": machine, "tables": [{"workload": table.workload, "title": table.title, "raw": table.raw} for table in tables]}

@@ -12,6 +12,7 @@ import pathlib
 import sys
 
 import machine
+import plot
 import report
 import servers
 
@@ -29,7 +30,7 @@ class Bench:
 
     def start(self, *names):
         """Starts these servers, or those of them that were asked for; a context manager that stops them."""
-        return servers.Group([name for name in names or servers.NAMES if name in self.peers])
+        return servers.Group([name for name in names or servers.NAMES if name in self.peers or name not in servers.NAMES])
 
     def say(self, text):
         print(f"  {text}", file=sys.stderr, flush=True)
@@ -56,8 +57,9 @@ def load(name):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", help="workloads (all of them when none is named), or `list`")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4, help="of each measurement of a rate")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2, help="of each measurement of a rate")
+    parser.add_argument("--svg", action="store_true", help="also draw latency against load (of the workload open_loop)")
     parser.add_argument("--peers", help="only these servers, e.g. nginx,cowboy")
     return parser.parse_args()
 
@@ -67,11 +69,14 @@ def main():
     names = workload_names()
     if options.what == ["list"]:
         for name in names:
-            print(f"{name:12} {load(name).__doc__.splitlines()[0]}")
+            print(f"{name:14} {load(name).__doc__.splitlines()[0]}")
         return 0
     unknown = [name for name in options.what if name not in names]
     if unknown:
         sys.exit(f"bench: there is no workload {unknown[0]} (there are {', '.join(names)})")
+
+    if options.svg and "open_loop" not in (options.what or names):
+        sys.exit("bench: --svg draws the workload open_loop, which is not among these")
 
     machine.raise_descriptor_limit()
     bench = Bench(options)
@@ -79,6 +84,7 @@ def main():
     for name in options.what or names:
         print(f"{name}: {load(name).__doc__.splitlines()[0]}", file=sys.stderr, flush=True)
         tables.append(load(name).measure(bench))
+        tables[-1].workload = name
 
     RESULTS.mkdir(exist_ok=True)
     text = report.markdown(machine.describe(), tables)
@@ -86,6 +92,9 @@ def main():
     (RESULTS / "latest.json").write_text(json.dumps(report.data(machine.describe(), tables), indent=1) + "\n")
     print(text)
     print("Also in bench/_results/latest.md and latest.json.", file=sys.stderr)
+    if options.svg:
+        plot.draw(RESULTS / "latest.json", RESULTS / "latency.svg")
+        print("The plot is bench/_results/latency.svg.", file=sys.stderr)
     return 0
 
 

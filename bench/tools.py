@@ -4,8 +4,12 @@ import json
 import pathlib
 import re
 import subprocess
+import tempfile
 
-WRK_SCRIPT = pathlib.Path(__file__).resolve().parent / "wrk.lua"
+import servers
+
+HERE = pathlib.Path(__file__).resolve().parent
+WRK_SCRIPT = HERE / "wrk.lua"
 
 
 def run(*words, timeout=600):
@@ -24,9 +28,15 @@ def wrk(url, connections, seconds, script=WRK_SCRIPT, headers=()):
     return json.loads(re.search(r"^result (.*)$", output, re.M)[1])
 
 
-def ab(url, connections, requests):
+def wrk_pipelined(url, connections, seconds):
+    """16 requests in a write; returns rate, requests, errors."""
+    figures = wrk(url, connections, seconds, HERE / "pipelined.lua")
+    return {key: figures[key] for key in ("rate", "requests", "errors")}
+
+
+def ab(url, connections, seconds):
     """ApacheBench with keep-alive (HTTP/1.0); returns rate, p50, p99 (ms), requests, errors."""
-    output = run("ab", "-q", "-k", "-c", connections, "-n", requests, url)
+    output = run("ab", "-q", "-k", "-c", connections, "-t", max(1, round(seconds)), "-n", 5_000_000, url)
 
     def number(pattern):
         found = re.search(pattern, output)
@@ -41,12 +51,40 @@ def ab(url, connections, requests):
     }
 
 
-def h2load(url, connections, requests, *more):
-    """h2load over HTTP/1.1 (`--h1`) unless told otherwise; returns rate, requests, errors."""
-    output = run("h2load", "-t1", f"-c{connections}", f"-n{requests}", *(more or ("--h1",)), url)
-    counts = re.search(r"requests: (\d+) total, \d+ started, \d+ done, (\d+) succeeded", output)
+def h2load(url, connections, seconds, *more):
+    """h2load for some seconds; returns rate, p50, p99, p999 (ms), requests, errors. Times are from the log of each request."""
+    with tempfile.NamedTemporaryFile(prefix="sparx-bench-") as log:
+        output = run("h2load", "-t1", f"-c{connections}", f"-D{max(1, round(seconds))}", f"--log-file={log.name}", *more, url)
+        rows = [line.split(b"\t") for line in log.read().splitlines()]
+    times = sorted(int(row[2]) for row in rows if row[1] == b"200")
+    failed = int(re.search(r"(\d+) failed", output)[1])
+    if not times:
+        raise SystemExit(f"bench: no request of h2load was answered: {output[-400:]}")
     return {
-        "rate": float(re.search(r"finished in [^,]+, ([\d.]+) req/s", output)[1]),
-        "requests": int(counts[1]),
-        "errors": int(counts[1]) - int(counts[2]),
+        "rate": len(times) / max(1, round(seconds)),
+        "p50": percentile(times, 0.5),
+        "p99": percentile(times, 0.99),
+        "p999": percentile(times, 0.999),
+        "requests": len(times),
+        "errors": max(failed, len(rows) - len(times)),
     }
+
+
+def percentile(times, share):
+    """Of sorted times in µs, in ms."""
+    return times[int((len(times) - 1) * share)] / 1000
+
+
+def websocket(port, connections, seconds):
+    """Echoes over WebSockets; returns rate, p50, p99, p999 (ms), requests (messages), errors."""
+    return own_client("websocket", port, connections, seconds)
+
+
+def paced(port, connections, rate, seconds):
+    """Requests that fall due by the clock (rate 0: without a pause); returns rate, p50, p99, p999 (ms), requests, errors."""
+    return own_client("paced", port, connections, rate, seconds)
+
+
+def own_client(name, *words):
+    client = servers.compiled(HERE / "clients" / f"{name}.c")
+    return json.loads(re.search(r"^result (.*)$", run(client, *words), re.M)[1])

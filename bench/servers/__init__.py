@@ -44,6 +44,15 @@ def download(package):
         raise SystemExit(f"bench: the package {package} cannot be fetched; try apt-get update")
 
 
+def compiled(source):
+    """The program of one C file, compiled into the cache when it is not there or older."""
+    program = CACHE / source.stem
+    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        CACHE.mkdir(exist_ok=True)
+        subprocess.run(["cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-o", program, source, "-lm"], check=True)
+    return program
+
+
 class Server:
     """A server in processes of its own. `roles` names those whose CPU time is told apart: {role: command name}."""
 
@@ -51,7 +60,7 @@ class Server:
     roles = {}
 
     def __init__(self):
-        self.port = free_port()
+        self.port = self.h2_port = free_port()
         self.folder = tempfile.TemporaryDirectory(prefix="sparx-bench-")
         self.log = open(pathlib.Path(self.folder.name) / "log", "w+")
         self.process = subprocess.Popen(
@@ -88,6 +97,9 @@ class Server:
 
     def url(self, path="/"):
         return f"http://127.0.0.1:{self.port}{path}"
+
+    def h2_url(self, path="/"):
+        return f"http://127.0.0.1:{self.h2_port}{path}"
 
     def pids(self):
         return [self.process.pid] + machine.descendants(self.process.pid)
@@ -166,11 +178,22 @@ class Nginx(Server):
 
     def command(self):
         binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin") or unpacked("nginx", "usr/sbin/nginx")[0]
+        self.h2_port = free_port()
+        self._files()
         config = (HERE / "nginx.conf").read_text()
-        config = config.replace("@FOLDER@", self.folder.name).replace("@PORT@", str(self.port)).replace("@BODY@", BODY.strip())
+        words = {"FOLDER": self.folder.name, "PORT": self.port, "H2_PORT": self.h2_port, "BODY": BODY.strip()}
+        for word, value in words.items():
+            config = config.replace(f"@{word}@", str(value))
         file = pathlib.Path(self.folder.name) / "nginx.conf"
         file.write_text(config)
         return [binary, "-p", self.folder.name, "-c", file, "-e", pathlib.Path(self.folder.name) / "error.log"]
+
+    def _files(self):
+        folder = pathlib.Path(self.folder.name)
+        folder.chmod(0o755)  # the worker may be another user
+        (folder / "kilobytes").mkdir()
+        for size in (10, 100):
+            (folder / "kilobytes" / str(size)).write_text("0123456789abcdef" * 64 * size)
 
 
 class Cowboy(Server):
@@ -186,9 +209,63 @@ class Cowboy(Server):
         return ["elixir", *paths, HERE / "cowboy.exs", str(self.port)]
 
 
+class PortAlone(Server):
+    """The port under a small host in C, which answers all that came in one frame with one frame."""
+
+    name = "port_alone"
+    roles = {"host": "batch_host", "port": "sparx_port"}
+
+    def command(self):
+        return [compiled(HERE / "batch_host.c"), REPO / "_build/prod/lib/sparx/priv/sparx_port", str(self.port)]
+
+
+class PythonHost(Server):
+    """sparx_port with the host of examples/python."""
+
+    name = "python host"
+    roles = {"host": "python3", "port": "sparx_port"}
+    program = ["/usr/bin/python3", REPO / "examples/python/host.py"]
+
+    def command(self):
+        return [*self.program, "--port", str(self.port)]
+
+
+class PythonAsgi(PythonHost):
+    name = "python asgi"
+    program = ["/usr/bin/python3", REPO / "examples/python/asgi.py", "hosts_asgi:app"]
+
+    def environment(self):
+        return {"PYTHONPATH": str(HERE)}
+
+
+class PythonHttp(Server):
+    """The standard library's: no other is installed with what Sparx needs."""
+
+    name = "python http.server"
+    roles = {"server": "python3"}
+
+    def command(self):
+        return ["/usr/bin/python3", HERE / "hosts.py", str(self.port)]
+
+
+class NodeHost(PythonHost):
+    name = "node host"
+    roles = {"host": "node", "port": "sparx_port"}
+    program = ["node", REPO / "examples/node/host.js"]
+
+
+class NodeHttp(Server):
+    name = "node http"
+    roles = {"server": "node"}
+
+    def command(self):
+        return ["node", HERE / "hosts.js", str(self.port)]
+
+
+HOSTS = [PythonHost, PythonAsgi, PythonHttp, NodeHost, NodeHttp]
 PEERS = [Sparx, Nginx, Cowboy]
 NAMES = [kind.name for kind in PEERS]
-CLASSES = PEERS + [Bare, Protocol, GenStage]
+CLASSES = PEERS + [Bare, Protocol, GenStage, PortAlone] + HOSTS
 
 
 class Group:

@@ -1,5 +1,23 @@
 # Cowboy with the same routes as sparx.exs, and without limits that would end a connection during a measurement.
+Code.require_file("answers.exs", __DIR__)
+
+defmodule Bench.Cowboy.Echo do
+  # Cowboy does not ping, and compresses only when it is told to. Hibernation costs time and saves memory: its processes
+  # stay awake where the rate is measured, and hibernate where memory is (?hibernate).
+  def init(request, _state) do
+    options = %{idle_timeout: :infinity, max_frame_size: 1_048_576}
+    {:cowboy_websocket, request, :cowboy_req.qs(request) == "hibernate", options}
+  end
+
+  def websocket_handle({type, _data} = frame, true) when type in [:text, :binary], do: {[frame], true, :hibernate}
+  def websocket_handle({type, _data} = frame, false) when type in [:text, :binary], do: {[frame], false}
+  def websocket_handle(_control, state), do: {[], state}
+  def websocket_info(_message, state), do: {[], state}
+end
+
 defmodule Bench.Cowboy do
+  alias Bench.Answers
+
   @text "text/plain; charset=utf-8"
   @block :binary.copy(<<0>>, 64 * 1024)
 
@@ -25,7 +43,28 @@ defmodule Bench.Cowboy do
     request
   end
 
-  defp handle(_path, request), do: reply(request, "Hello, world!\n")
+  defp handle("/echo", request) do
+    {:ok, body, request} = :cowboy_req.read_body(request)
+    reply(request, body)
+  end
+
+  defp handle("/kilobytes/" <> size, request), do: reply(request, Answers.kilobytes(size))
+
+  defp handle("/json/" <> id, request),
+    do: :cowboy_req.reply(200, %{"content-type" => "application/json"}, Answers.document(id), request)
+
+  defp handle("/language", request) do
+    fields = %{
+      "content-type" => @text,
+      "cache-control" => "private, max-age=60",
+      "vary" => "accept-language",
+      "x-language" => :cowboy_req.header("accept-language", request, "")
+    }
+
+    :cowboy_req.reply(200, fields, Answers.hello(), request)
+  end
+
+  defp handle(_path, request), do: reply(request, Answers.hello())
 
   defp reply(request, body), do: :cowboy_req.reply(200, %{"content-type" => @text}, body, request)
 
@@ -39,7 +78,7 @@ end
 
 [port] = System.argv()
 {:ok, _} = Application.ensure_all_started(:cowboy)
-dispatch = :cowboy_router.compile([{:_, [{:_, Bench.Cowboy, []}]}])
+dispatch = :cowboy_router.compile([{:_, [{"/websocket", Bench.Cowboy.Echo, []}, {:_, Bench.Cowboy, []}]}])
 
 transport = %{
   max_connections: :infinity,
@@ -47,11 +86,17 @@ transport = %{
   socket_opts: [ip: {127, 0, 0, 1}, port: String.to_integer(port), backlog: 4096, buffer: 65_536]
 }
 
+# HTTP/2, which clients speak with prior knowledge on the same port: the limits of rates would end connections of h2load.
+unlimited = {1_000_000_000, 1000}
+
 protocol = %{
   env: %{dispatch: dispatch},
   max_keepalive: :infinity,
   request_timeout: :infinity,
-  idle_timeout: :infinity
+  idle_timeout: :infinity,
+  inactivity_timeout: :infinity,
+  max_received_frame_rate: unlimited,
+  max_reset_stream_rate: unlimited
 }
 
 {:ok, _} = :cowboy.start_clear(:bench, transport, protocol)

@@ -1,7 +1,16 @@
-# Sparx with the same routes as cowboy.exs.
+# Sparx with the same routes as cowboy.exs, and the options that it has by itself; but nobody is pinged, nor by Cowboy.
+Code.require_file("answers.exs", __DIR__)
+
+defmodule Bench.Sparx.Echo do
+  use Sparx.WebSocket.Handler
+
+  def handle_frame(frame, state), do: {:push, frame, state}
+end
+
 defmodule Bench.Sparx do
   use Sparx.Handler
 
+  alias Bench.Answers
   alias Sparx.{Request, Response}
 
   @text "text/plain; charset=utf-8"
@@ -19,7 +28,34 @@ defmodule Bench.Sparx do
     blocks(request, div(String.to_integer(bytes), byte_size(@block)))
   end
 
-  def handle(request), do: reply(request, "Hello, world!\n")
+  def handle(%{path: "/echo"} = request) do
+    {:ok, body} = Request.read_body(request)
+    reply(request, body)
+  end
+
+  def handle(%{path: "/kilobytes/" <> size} = request), do: reply(request, Answers.kilobytes(size))
+
+  def handle(%{path: "/json/" <> id} = request) do
+    Response.new(200)
+    |> Response.header("content-type", "application/json")
+    |> Response.body(Answers.document(id))
+    |> Response.send(request)
+  end
+
+  def handle(%{path: "/language"} = request) do
+    Response.new(200)
+    |> Response.header("content-type", @text)
+    |> Response.header("cache-control", "private, max-age=60")
+    |> Response.header("vary", "accept-language")
+    |> Response.header("x-language", Request.header(request, "accept-language", ""))
+    |> Response.body(Answers.hello())
+    |> Response.send(request)
+  end
+
+  def handle(%{path: "/websocket"} = request),
+    do: Sparx.WebSocket.serve(request, Bench.Sparx.Echo, nil, ping_interval: 0)
+
+  def handle(request), do: reply(request, Answers.hello())
 
   # A client may leave before the end: not a failure of the handler.
   defp blocks(request, 0), do: Response.finish(request)

@@ -8,8 +8,8 @@ CONNECTIONS = 64
 
 def measure(bench):
     generators = {
-        "ab -k": lambda server: tools.ab(server.url(), CONNECTIONS, 100_000),
-        "h2load --h1": lambda server: tools.h2load(server.url(), CONNECTIONS, 200_000),
+        "ab -k": lambda server: tools.ab(server.url(), CONNECTIONS, bench.seconds),
+        "h2load --h1": lambda server: tools.h2load(server.url(), CONNECTIONS, bench.seconds, "--h1"),
     }
     rows, raw = [], {}
     with bench.start() as group:

@@ -11,7 +11,7 @@ const { spawn } = require('node:child_process');
 const { existsSync } = require('node:fs');
 const path = require('node:path');
 const { parseArgs } = require('node:util');
-const { encode, Decoder } = require('./msgpack.js');
+const { Encoder, Decoder } = require('./msgpack.js');
 
 // Kinds of messages: sections 4 and 5 of PROTOCOL.md.
 const [HELLO, DEMAND, READ, RESPOND, HEAD, DATA, END, ABORT, DRAIN] = [0, 1, 2, 4, 5, 6, 7, 9, 10];
@@ -30,7 +30,7 @@ set-cookie te trailer transfer-encoding upgrade upgrade-insecure-requests user-a
 
 const CHUNK = 65000; // bytes: of a body that is read, of one DATA
 const AHEAD = 2; // chunks of a request body that may be on their way
-const FRAME = 262144; // bytes of messages, beyond which another frame is begun
+const FRAME = 32768; // bytes of messages, beyond which a frame is sent: so with the largest RESPOND it is below max_frame
 const [TEXT, BINARY] = [1, 2];
 const EMPTY = Buffer.alloc(0);
 
@@ -184,7 +184,7 @@ class WebSocket {
 class Host {
   constructor(handler, { workers = 256, onReady = () => {}, ...options }) {
     Object.assign(this, { handler, workers, onReady, options });
-    Object.assign(this, { requests: new Map(), outbox: [], input: EMPTY, window: 0, drained: false });
+    Object.assign(this, { requests: new Map(), outbox: new Encoder(), input: EMPTY, window: 0, drained: false });
   }
 
   // Serves until it was drained; false if it ended otherwise.
@@ -211,25 +211,19 @@ class Host {
 
   // What is sent in one turn of the loop leaves in one frame.
   send(...message) {
-    if (!this.outbox.length) setImmediate(() => this.flush());
-    this.outbox.push(encode(message));
+    if (this.outbox.at === 0) {
+      this.outbox.room(4); // for the length
+      setImmediate(() => this.flush());
+    }
+    this.outbox.put(message);
+    if (this.outbox.at > FRAME) this.flush();
   }
 
   flush() {
-    let [payload, size] = [[], 0];
-    const write = () => {
-      const head = Buffer.alloc(4);
-      head.writeUInt32BE(size);
-      // Without a limit of our own: windows bound what can be waiting here.
-      this.process.stdin.write(Buffer.concat([head, ...payload]));
-      [payload, size] = [[], 0];
-    };
-    for (const message of this.outbox.splice(0)) {
-      if (size && size + message.length > FRAME) write();
-      payload.push(message);
-      size += message.length;
-    }
-    write();
+    if (this.outbox.at === 0) return;
+    const frame = this.outbox.take();
+    frame.writeUInt32BE(frame.length - 4);
+    this.process.stdin.write(frame); // no limit of our own: windows bound what can be waiting here
   }
 
   received(data) {

@@ -3,44 +3,79 @@
 
 // ---- encoding
 
-function encode(value) {
-  const parts = [];
-  put(parts, value);
-  return Buffer.concat(parts);
-}
-
-function put(parts, value) {
-  if (value === null || value === undefined) parts.push(Buffer.of(0xc0));
-  else if (typeof value === 'boolean') parts.push(Buffer.of(value ? 0xc3 : 0xc2));
-  else if (typeof value === 'number') parts.push(integer(value));
-  else if (typeof value === 'string') {
-    const text = Buffer.from(value);
-    parts.push(text.length < 32 ? Buffer.of(0xa0 | text.length) : length(text.length, 0xd9, 0xda, 0xdb), text);
-  } else if (value instanceof Uint8Array) parts.push(length(value.length, 0xc4, 0xc5, 0xc6), value);
-  else if (Array.isArray(value)) {
-    parts.push(value.length < 16 ? Buffer.of(0x90 | value.length) : length(value.length, null, 0xdc, 0xdd));
-    for (const item of value) put(parts, item);
-  } else {
-    const pairs = Object.entries(value);
-    parts.push(pairs.length < 16 ? Buffer.of(0x80 | pairs.length) : length(pairs.length, null, 0xde, 0xdf));
-    for (const [key, item] of pairs) put(parts, key), put(parts, item);
+class Encoder {
+  constructor() {
+    this.bytes = Buffer.allocUnsafe(65536);
+    this.at = 0;
   }
-}
 
-function integer(n) {
-  if (!Number.isSafeInteger(n)) throw new RangeError(`not an integer: ${n}`);
-  if (n >= -32 && n < 128) return Buffer.of(n & 0xff);
-  if (n >= 0 && n < 2 ** 32) return length(n, 0xcc, 0xcd, 0xce);
-  const wide = Buffer.alloc(9, n < 0 ? 0xd3 : 0xcf);
-  wide.writeBigInt64BE(BigInt(n), 1);
-  return wide;
-}
+  // The bytes of all values since the last time.
+  take() {
+    const taken = Buffer.from(this.bytes.subarray(0, this.at));
+    this.at = 0;
+    return taken;
+  }
 
-// A number in 8, 16 or 32 bits behind the byte that says which.
-function length(n, kind8, kind16, kind32) {
-  if (kind8 !== null && n < 2 ** 8) return Buffer.of(kind8, n);
-  if (n < 2 ** 16) return Buffer.of(kind16, n >> 8, n & 0xff);
-  return Buffer.of(kind32, n >>> 24, (n >> 16) & 0xff, (n >> 8) & 0xff, n & 0xff);
+  put(value) {
+    if (value === null || value === undefined) this.byte(0xc0);
+    else if (typeof value === 'boolean') this.byte(value ? 0xc3 : 0xc2);
+    else if (typeof value === 'number') this.integer(value);
+    else if (typeof value === 'string') this.text(value);
+    else if (value instanceof Uint8Array) this.length(value.length, null, 0, 0xc4, 0xc5, 0xc6).copy(value);
+    else if (Array.isArray(value)) {
+      this.length(value.length, 0x90, 16, null, 0xdc, 0xdd);
+      for (const item of value) this.put(item);
+    } else {
+      const pairs = Object.entries(value);
+      this.length(pairs.length, 0x80, 16, null, 0xde, 0xdf);
+      for (const [key, item] of pairs) this.text(key), this.put(item);
+    }
+  }
+
+  integer(n) {
+    if (!Number.isSafeInteger(n)) throw new RangeError(`not an integer: ${n}`);
+    if (n >= 0 && n < 2 ** 32) return this.length(n, 0, 128, 0xcc, 0xcd, 0xce);
+    if (n < 0 && n >= -32) return this.byte(n & 0xff);
+    this.byte(n < 0 ? 0xd3 : 0xcf);
+    const at = this.room(8);
+    this.bytes.writeBigInt64BE(BigInt(n), at);
+  }
+
+  text(value) {
+    const size = Buffer.byteLength(value);
+    this.length(size, 0xa0, 32, 0xd9, 0xda, 0xdb);
+    const at = this.room(size);
+    this.bytes.write(value, at);
+  }
+
+  copy(value) {
+    const at = this.room(value.length);
+    this.bytes.set(value, at);
+  }
+
+  // A number: in the byte that says what it is, if it is below `most`; else behind one, in 8, 16 or 32 bits.
+  length(n, short, most, kind8, kind16, kind32) {
+    if (n < most) this.byte(short | n);
+    else if (n < 2 ** 8 && kind8 !== null) this.byte(kind8), this.byte(n);
+    else if (n < 2 ** 16) this.byte(kind16), this.byte(n >> 8), this.byte(n);
+    else this.byte(kind32), this.byte(n >>> 24), this.byte(n >> 16), this.byte(n >> 8), this.byte(n);
+    return this;
+  }
+
+  byte(n) {
+    const at = this.room(1);
+    this.bytes[at] = n;
+  }
+
+  // Where the next `size` bytes go.
+  room(size) {
+    if (this.at + size > this.bytes.length) {
+      const larger = Buffer.allocUnsafe(2 * (this.at + size));
+      this.bytes.copy(larger, 0, 0, this.at);
+      this.bytes = larger;
+    }
+    return (this.at += size) - size;
+  }
 }
 
 // ---- decoding
@@ -105,4 +140,4 @@ class Decoder {
   }
 }
 
-module.exports = { encode, Decoder };
+module.exports = { Encoder, Decoder };

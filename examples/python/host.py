@@ -195,7 +195,8 @@ class Host(asyncio.SubprocessProtocol):
     def __init__(self, handler, workers=256, on_ready=None, **options):
         self.handler, self.workers, self.on_ready, self.options = handler, workers, on_ready, options
         self.requests, self.tasks, self.outbox = {}, set(), []
-        self.input, self.unpacker = bytearray(), msgpack.Unpacker(raw=False, strict_map_key=False)
+        self.packer, self.unpacker = msgpack.Packer(), msgpack.Unpacker(raw=False, strict_map_key=False)
+        self.input = bytearray()
         self.ready, self.window, self.drained = None, 0, False
 
     async def run(self):
@@ -222,7 +223,7 @@ class Host(asyncio.SubprocessProtocol):
     def send(self, *message):
         if not self.outbox:
             self.loop.call_soon(self.flush)
-        self.outbox.append(msgpack.packb(message))
+        self.outbox.append(self.packer.pack(message))
 
     def flush(self):
         frames, payload, size = [], [], 0

@@ -36,6 +36,10 @@ defmodule Sparx.Frame do
           | {:hangup, stream}
           | {:recv, stream, type :: non_neg_integer, binary, left :: non_neg_integer}
           | {:closed, stream, code :: non_neg_integer, reason :: binary}
+          | {:opened, connection :: pos_integer, peer :: {binary, :inet.port_number()},
+             listener :: non_neg_integer}
+          | {:ended, connection :: pos_integer, reason :: binary, bytes_in :: non_neg_integer,
+             bytes_out :: non_neg_integer, microseconds :: non_neg_integer}
           | {:unknown, kind :: term}
 
   @typedoc "Why a payload could not be decoded any further."
@@ -203,7 +207,12 @@ defmodule Sparx.Frame do
   defp message(76, [stream | _]), do: {:hangup, stream}
   defp message(77, [stream, type, data, left | _]), do: {:recv, stream, type, data, left}
   defp message(78, [stream, code, reason | _]), do: {:closed, stream, code, reason}
-  defp message(kind, _fields) when kind in 64..78, do: {:error, {:malformed, kind}}
+  defp message(79, [connection, peer, port, listener | _]), do: {:opened, connection, {peer, port}, listener}
+
+  defp message(80, [connection, reason, bytes_in, bytes_out, time | _]),
+    do: {:ended, connection, reason, bytes_in, bytes_out, time}
+
+  defp message(kind, _fields) when kind in 64..80, do: {:error, {:malformed, kind}}
   defp message(kind, _fields), do: {:unknown, kind}
 
   @doc "All messages of a payload, and why it ended if not with its last byte."

@@ -195,12 +195,16 @@ defmodule Sparx.Request do
 
   @doc "The client's address and port; `:local` for a client of a unix socket."
   @spec peer(t) :: {:inet.ip_address(), :inet.port_number()} | :local
-  def peer(%{address: {<<a, b, c, d>>, port}}), do: {{a, b, c, d}, port}
+  def peer(request), do: address(request.address)
 
-  def peer(%{address: {<<a::16, b::16, c::16, d::16, e::16, f::16, g::16, h::16>>, port}}),
+  @doc false
+  # An address as the port tells it: octets and a port.
+  def address({<<a, b, c, d>>, port}), do: {{a, b, c, d}, port}
+
+  def address({<<a::16, b::16, c::16, d::16, e::16, f::16, g::16, h::16>>, port}),
     do: {{a, b, c, d, e, f, g, h}, port}
 
-  def peer(_request), do: :local
+  def address(_none), do: :local
 
   @doc "Whether the client said that it takes trailers (`TE: trailers`, RFC 9110, section 10.1.4)."
   @spec takes_trailers?(t) :: boolean
@@ -299,7 +303,7 @@ defmodule Sparx.Request do
   The body as a stream of chunks.
 
     * `:timeout`: ms to wait for each chunk (default #{@timeout})
-    * `:prefetch`: chunks asked for ahead (default 2), so that the client is read while one is worked on; 1
+    * `:prefetch`: chunks asked for ahead (default 4), so that the client is read while one is worked on; 1
       asks for a chunk when it is wanted
     * `:chunk_size`: bytes of a chunk at most (default #{@chunk})
 
@@ -317,7 +321,7 @@ defmodule Sparx.Request do
   end
 
   defp first_reads(request, options) do
-    ahead = Keyword.get(options, :prefetch, 2)
+    ahead = Keyword.get(options, :prefetch, 4)
     :queue.from_list(for _ <- 1..ahead, do: read_chunk(request, max: options[:chunk_size]))
   end
 

@@ -11,6 +11,8 @@ defmodule Sparx.Telemetry do
   | `[:sparx, :request, :start]` | `monotonic_time`, `system_time`, `waited` | `server`, `request` |
   | `[:sparx, :request, :stop]` | `duration`, `waited`, `req_body_bytes`, `resp_body_bytes`, `req_head_duration`, `time_to_first_byte`, `time_to_last_byte` | `server`, `request`, `status` |
   | `[:sparx, :request, :exception]` | `duration`, `waited` | `server`, `request`, `reason`: why the response did not go out whole, such as `"closed"` or `"aborted"`; if the handler failed, `kind`, `exception` and `stacktrace` |
+  | `[:sparx, :connection, :start]` | `monotonic_time` | `server`, `connection`: its number, `peer`: as of `Sparx.Request.peer/1`, `listener`: its index |
+  | `[:sparx, :connection, :stop]` | `duration`, `bytes_in`, `bytes_out` | `server`, `connection`, `reason`: `"closed"`, `"reset"`, `"timeout"`, `"drained"` |
   | `[:sparx, :queue, :wait]` | `length` | `server`: a request found no demand, since a consumer had left |
   | `[:sparx, :queue, :shed]` | `length` | `server`: such a request was answered with 503 |
   | `[:sparx, :port, :start]` | `monotonic_time` | `server`, `os_pid`, `listeners` |
@@ -111,6 +113,23 @@ defmodule Sparx.Telemetry do
 
   defp crash({kind, reason, stacktrace}),
     do: %{kind: kind, exception: Exception.normalize(kind, reason, stacktrace), stacktrace: stacktrace}
+
+  @doc false
+  def connection_start(listener, connection, peer, index) do
+    metadata = %{server: self(), connection: connection, peer: Sparx.Request.address(peer), listener: index}
+    emit(listener, [:connection, :start], %{monotonic_time: System.monotonic_time()}, metadata)
+  end
+
+  @doc false
+  def connection_stop(listener, connection, reason, {bytes_in, bytes_out, time}) do
+    measurements = %{duration: native(time), bytes_in: bytes_in, bytes_out: bytes_out}
+
+    emit(listener, [:connection, :stop], measurements, %{
+      server: self(),
+      connection: connection,
+      reason: reason
+    })
+  end
 
   @stats [
     connection: [now: [open: :connections, idle: :idle], since: [accepted: :accepted]],

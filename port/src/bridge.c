@@ -445,6 +445,49 @@ static void on_reset(void *ctx, struct stream *s, enum stream_end why)
 		send_gone(b, id, why);
 }
 
+/* ---- connections ---- */
+
+static bool watch_wanted(void *ctx)
+{
+	struct bridge *b = ctx;
+
+	return b->config->report;
+}
+
+static void on_opened(void *ctx, uint64_t connection, const struct peer *peer)
+{
+	struct bridge *b = ctx;
+	uint8_t *at = no_room_for_talk(b) ? NULL
+					  : bridge_begin(b, MSG_OPENED, 3 * MP_MAX_UINT + MP_MAX_HEAD + sizeof peer->address);
+
+	if (!at)
+		return;
+	at = mp_uint(at, connection);
+	at = mp_bin(at, slice_of(peer->address, peer->address_len));
+	at = mp_uint(at, peer->port);
+	link_commit_lazy(b->link, mp_uint(at, peer->listener));
+}
+
+static void on_ended(void *ctx, uint64_t connection, enum stream_end why, uint64_t bytes_in, uint64_t bytes_out, uint64_t time)
+{
+	struct bridge *b = ctx;
+	struct slice reason = slice_str(stream_end_name(why));
+	uint8_t *at = no_room_for_talk(b) ? NULL : bridge_begin(b, MSG_ENDED, 4 * MP_MAX_UINT + MP_MAX_HEAD + reason.len);
+
+	if (!at)
+		return;
+	at = mp_uint(at, connection);
+	at = mp_str(at, reason);
+	at = mp_uint(at, bytes_in);
+	at = mp_uint(at, bytes_out);
+	link_commit_lazy(b->link, mp_uint(at, time));
+}
+
+struct connection_watch bridge_watch(struct bridge *b)
+{
+	return (struct connection_watch){b, watch_wanted, on_opened, on_ended};
+}
+
 /* ---- messages in: the hello ---- */
 
 static void over(struct bridge *b, int status)

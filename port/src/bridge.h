@@ -50,6 +50,8 @@ extern const struct link_handler bridge_link_handler;
 void bridge_drain(struct bridge *b, uint64_t deadline);
 /* The server has nothing left. */
 void bridge_drained(void *ctx, unsigned cut);
+/* Tells of connections, if the host asked for reports. */
+struct connection_watch bridge_watch(struct bridge *b);
 /* A line for the host; what does not fit the link is dropped. */
 void bridge_log(void *ctx, enum log_level level, const char *text);
 

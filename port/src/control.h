@@ -3,6 +3,7 @@
 #define SPARX_CONTROL_H
 
 #include "config.h"
+#include "stream/stream.h"
 
 struct control_figures {
 	uint64_t connections, idle, lingering, accepted, rejected, bytes_in, bytes_out;
@@ -25,6 +26,15 @@ struct control_ops {
 	void (*stats)(void *ctx, struct control_figures *figures);
 	/* More is asked than can even be turned away, or that is over: whether new requests are to be begun. */
 	void (*pressure)(void *ctx, bool on);
+};
+
+/* Who wants to hear of connections. */
+struct connection_watch {
+	void *ctx;
+	bool (*wanted)(void *ctx);
+	void (*opened)(void *ctx, uint64_t connection, const struct peer *peer);
+	/* The time is in µs. */
+	void (*ended)(void *ctx, uint64_t connection, enum stream_end why, uint64_t bytes_in, uint64_t bytes_out, uint64_t time);
 };
 
 struct control {

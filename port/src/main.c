@@ -90,6 +90,7 @@ static int serve(void)
 	}
 	p->server.on_drained = bridge_drained;
 	p->server.ctx = &p->bridge;
+	p->server.pool.watch = bridge_watch(&p->bridge);
 	bridge_control(&p->bridge, (struct control){&server_control, &p->server});
 	log_to(bridge_log, &p->bridge);
 	loop_run(&p->loop);

@@ -170,6 +170,28 @@ defmodule Sparx.Integration.ServerTest do
       assert first <= last
     end
 
+    test "has a connection's beginning and end" do
+      test = self()
+      listener = fn event, measurements, metadata -> send(test, {event, measurements, metadata}) end
+      options = [host: "127.0.0.1", port: 0, handler: &ok(&1, "Hello"), workers: 1, telemetry: listener]
+      server = start_supervised!({Sparx, options})
+      socket = Client.connect(server)
+      {:ok, {_address, port}} = :inet.sockname(socket)
+
+      assert_receive {[:sparx, :connection, :start], %{monotonic_time: _},
+                      %{connection: id, peer: {{127, 0, 0, 1}, ^port}, listener: 0, server: pid}}
+
+      Client.send(socket, "GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+      assert %{status: 200} = Client.answer(socket)
+      refute_received {[:sparx, :connection, :stop], _, _}
+      Client.close(socket)
+
+      assert_receive {[:sparx, :connection, :stop], %{duration: duration, bytes_in: 27, bytes_out: out},
+                      %{connection: ^id, server: ^pid, reason: "closed"}}
+
+      assert duration > 0 and out > 50
+    end
+
     test "has what a handler failed with" do
       test = self()
       listener = fn event, measurements, metadata -> send(test, {event, measurements, metadata}) end

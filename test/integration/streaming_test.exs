@@ -52,7 +52,7 @@ defmodule Sparx.Integration.StreamingTest do
 
   describe "a request body" do
     test "has as many chunks on their way as are prefetched" do
-      for {options, ahead} <- [{[], 2}, {[prefetch: 1], 1}, {[prefetch: 5], 5}] do
+      for {options, ahead} <- [{[], 4}, {[prefetch: 1], 1}, {[prefetch: 5], 5}] do
         handler = fn request ->
           bytes = Enum.reduce(Request.body_stream(request, options), 0, &(byte_size(&1) + &2))
           text(request, "#{bytes}")
@@ -305,13 +305,13 @@ defmodule Sparx.Integration.StreamingTest do
       # The client sends and does not read: all stands still.
       figures = standstill(server)
       assert figures.body_queued <= window
-      assert figures.read_credit <= 2
+      assert figures.read_credit <= 4
       assert figures.streams == 1
 
       # The client reads again: all goes on, and no more is held.
       read(socket, 50_000_000)
       assert figures(server).body_queued <= window
-      assert figures(server).read_credit <= 2
+      assert figures(server).read_credit <= 4
       assert :erlang.memory(:binary) - before.vm < 8_000_000
       assert resident(server) - before.port < 8_000_000
       send(sender.pid, :stop)

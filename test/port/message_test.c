@@ -77,6 +77,8 @@ static void test_each_kind_decodes(void **state)
 		{"[HANGUP, 9]", FROM_PORT, 76},
 		{"[RECV, 1, 1, b'abc', 65000]", FROM_PORT, 77},
 		{"[CLOSED, 1, 1005, b'']", FROM_PORT, 78},
+		{"[OPENED, 1, b'abcd', 4000, 0]", FROM_PORT, 79},
+		{"[ENDED, 1, 'closed', 1, 2, 3]", FROM_PORT, 80},
 	};
 
 	(void)state;

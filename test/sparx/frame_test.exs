@@ -123,7 +123,9 @@ defmodule Sparx.FrameTest do
           recv_text: {:recv, 5, 1, "hi", 0},
           recv_piece: {:recv, 300, 2, <<0, 1, 2, 3>>, 1_000_000},
           recv_ping: {:recv, 65_536, 9, "", 0},
-          closed: {:closed, 5, 1001, ""}
+          closed: {:closed, 5, 1001, ""},
+          opened: {:opened, 3, {<<127, 0, 0, 1>>, 50_000}, 0},
+          ended: {:ended, 3, "closed", 500, 70_000, 2_000_000}
         ] do
       test "#{name}" do
         assert Frame.decode_all(Golden.payload(unquote(to_string(name)))) ==

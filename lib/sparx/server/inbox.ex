@@ -114,6 +114,16 @@ defmodule Sparx.Server.Inbox do
     end
   end
 
+  defp message({:opened, connection, peer, listener}, state) do
+    Telemetry.connection_start(state.telemetry, connection, peer, listener)
+    state
+  end
+
+  defp message({:ended, connection, reason, bytes_in, bytes_out, time}, state) do
+    Telemetry.connection_stop(state.telemetry, connection, reason, {bytes_in, bytes_out, time})
+    state
+  end
+
   defp message({:hangup, id}, state) do
     case Streams.fetch(state.streams, id) do
       {:ok, stream} ->

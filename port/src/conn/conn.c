@@ -120,6 +120,34 @@ void conn_pool_reap(struct conn_pool *pool)
 		free(container_of(l, struct conn, link));
 }
 
+/* ---- who watches ---- */
+
+static void begin_record(struct conn *c)
+{
+	struct conn_pool *pool = c->pool;
+
+	if (!pool->watch.wanted || !pool->watch.wanted(pool->watch.ctx))
+		return;
+	c->record = calloc(1, sizeof *c->record);
+	if (!c->record)
+		return;
+	c->record->id = ++pool->last_id;
+	c->record->opened_us = pool->loop->now_us;
+	pool->watch.opened(pool->watch.ctx, c->record->id, &c->owner.peer);
+}
+
+static void end_record(struct conn *c, enum stream_end why)
+{
+	const struct connection_watch *w = &c->pool->watch;
+	struct conn_record *r = c->record;
+
+	if (!r)
+		return;
+	w->ended(w->ctx, r->id, why, r->bytes_in, r->bytes_out, c->pool->loop->now_us - r->opened_us);
+	free(r);
+	c->record = NULL;
+}
+
 /* ---- beginning and end ---- */
 
 struct conn *conn_open(struct conn_pool *pool, int fd, const struct transport_ops *transport, const struct peer *peer)
@@ -141,6 +169,7 @@ struct conn *conn_open(struct conn_pool *pool, int fd, const struct transport_op
 	wheel_node_init(&c->timer, on_timer);
 	c->session = detect_start(&c->owner);
 	pool->open++;
+	begin_record(c);
 	if (!c->session) {
 		conn_close(c, true, END_RESET);
 		return NULL;
@@ -185,6 +214,7 @@ void conn_close(struct conn *c, bool abort, enum stream_end why)
 		c->pool->linger_count--;
 	sm_move(&machine, &c->state, CONN_CLOSED);
 	end_session(c, why);
+	end_record(c, why);
 	wheel_cancel(&c->pool->loop->wheel, &c->timer);
 	loop_io_watch(c->pool->loop, &c->io, 0);
 	watch_hup(c, false);
@@ -281,6 +311,8 @@ static struct io_result read_some(struct conn *c, uint8_t **bytes, size_t *room)
 static void took(struct conn *c, uint8_t *bytes, size_t n)
 {
 	c->pool->bytes_in += n;
+	if (c->record)
+		c->record->bytes_in += n;
 	if (bytes == c->pool->scratch) {
 		offer(c, bytes, n);
 		return;
@@ -363,6 +395,8 @@ static bool write_once(struct conn *c)
 	r = c->transport->writev(loop_io_fd(&c->io), c->transport_state, iov, count);
 	if (r.status == IO_OK) {
 		c->pool->bytes_out += r.n;
+		if (c->record)
+			c->record->bytes_out += r.n;
 		c->session->ops->sent(c->session, r.n);
 		c->writable = r.n == offered;
 		return true;

@@ -6,6 +6,7 @@
 #define SPARX_CONN_CONN_H
 
 #include "base/buf.h"
+#include "control.h"
 #include "loop.h"
 #include "proto/session.h"
 #include "transport/transport.h"
@@ -26,6 +27,8 @@ struct conn_pool {
 	unsigned open;
 	unsigned idle_count, linger_count;
 	uint64_t bytes_in, bytes_out;
+	struct connection_watch watch; /* wanted is NULL: nobody */
+	uint64_t last_id;
 	uint8_t *scratch; /* CONN_READ_SIZE bytes to read into */
 };
 
@@ -35,6 +38,11 @@ struct conn_pool {
  */
 enum conn_state { CONN_OPEN, CONN_LINGER, CONN_CLOSED };
 
+/* Of a connection that somebody watches. */
+struct conn_record {
+	uint64_t id, opened_us, bytes_in, bytes_out;
+};
+
 struct conn {
 	struct session_owner owner;
 	struct loop_io io;
@@ -42,6 +50,7 @@ struct conn {
 	const struct transport_ops *transport;
 	void *transport_state;
 	struct session *session;
+	struct conn_record *record; /* NULL: nobody watches */
 	struct buf tail;       /* read, and not yet used by the session */
 	struct list link;      /* dirty, paused or closed */
 	struct list all, idle; /* pool->all, pool->idle */

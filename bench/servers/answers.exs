@@ -1,0 +1,27 @@
+# What the handlers of sparx.exs and cowboy.exs have in common: the same bytes made in the same way.
+defmodule Bench.Answers do
+  @ten :binary.copy("0123456789abcdef", 640)
+  @hundred :binary.copy("0123456789abcdef", 6400)
+
+  def hello, do: "Hello, world!\n"
+
+  @doc "A body of this many kilobytes (of 1,024)."
+  def kilobytes("10"), do: @ten
+  def kilobytes("100"), do: @hundred
+
+  @doc "A small document about an id, encoded for each request. The OTP of the benchmark brings no encoder."
+  def document(id), do: json([{"id", String.to_integer(id)}, {"name", "Ada Lovelace"}, {"tags", ["first", "second"]}, {"active", true}])
+
+  defp json([{_, _} | _] = object),
+    do: [?{, object |> Enum.map(fn {key, value} -> [json(key), ?:, json(value)] end) |> Enum.intersperse(?,), ?}]
+
+  defp json(list) when is_list(list), do: [?[, list |> Enum.map(&json/1) |> Enum.intersperse(?,), ?]]
+  defp json(text) when is_binary(text), do: [?", escape(text, text), ?"]
+  defp json(number) when is_integer(number), do: Integer.to_string(number)
+  defp json(true), do: "true"
+
+  # A text without anything to escape is taken as it is.
+  defp escape(<<byte, rest::binary>>, text) when byte >= 32 and byte not in [?", ?\\], do: escape(rest, text)
+  defp escape("", text), do: text
+  defp escape(_, text), do: for(<<byte <- text>>, do: if(byte < 32 or byte in [?", ?\\], do: :io_lib.format("\\u~4.16.0b", [byte]), else: byte))
+end

@@ -1,0 +1,14 @@
+"""The short answer to 1,000 connections that all ask without a pause."""
+
+import rates
+import tools
+
+CONNECTIONS = 1000
+
+
+def measure(bench):
+    return rates.table(bench, f"Hello, world to {CONNECTIONS:,} busy connections (wrk, one thread)", {"": generate})
+
+
+def generate(server, seconds):
+    return tools.wrk(server.url(), CONNECTIONS, seconds)

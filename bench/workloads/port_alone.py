@@ -1,0 +1,15 @@
+"""The port under a small host in C that answers in batches, beside nginx: what the pipe and the sockets cost without a VM."""
+
+import rates
+import tools
+
+CONNECTIONS = 64
+
+
+def measure(bench):
+    cases = {
+        "one by one": lambda server, seconds: tools.wrk(server.url(), CONNECTIONS, seconds),
+        "16 per write": lambda server, seconds: tools.wrk_pipelined(server.url(), CONNECTIONS, seconds),
+    }
+    title = f"The port alone, under a host in C ({CONNECTIONS} connections)"
+    return rates.table(bench, title, cases, ("port_alone", "nginx"))
