@@ -25,7 +25,9 @@ defmodule Sparx.DocsTest do
 
     for [_, kind, name, fields] <- Regex.scan(~r/^\| (\d+) \| ([A-Z_]+) \| \w+ \|(.*) \|$/m, table) do
       assert [_, row] = Regex.run(~r/^\| #{kind} \| #{name} \| ([^|]*) \|/m, protocol), "#{kind} #{name}"
-      assert row =~ ~r/#{fields |> String.split() |> Enum.map_join(".*", &Regex.escape/1)}/, "#{name}: #{fields}"
+
+      assert row =~ ~r/#{fields |> String.split() |> Enum.map_join(".*", &Regex.escape/1)}/,
+             "#{name}: #{fields}"
     end
   end
 

@@ -10,10 +10,21 @@ defmodule Bench.Answers do
   def kilobytes("100"), do: @hundred
 
   @doc "A small document about an id, encoded for each request. The OTP of the benchmark brings no encoder."
-  def document(id), do: json([{"id", String.to_integer(id)}, {"name", "Ada Lovelace"}, {"tags", ["first", "second"]}, {"active", true}])
+  def document(id),
+    do:
+      json([
+        {"id", String.to_integer(id)},
+        {"name", "Ada Lovelace"},
+        {"tags", ["first", "second"]},
+        {"active", true}
+      ])
 
   defp json([{_, _} | _] = object),
-    do: [?{, object |> Enum.map(fn {key, value} -> [json(key), ?:, json(value)] end) |> Enum.intersperse(?,), ?}]
+    do: [
+      ?{,
+      object |> Enum.map(fn {key, value} -> [json(key), ?:, json(value)] end) |> Enum.intersperse(?,),
+      ?}
+    ]
 
   defp json(list) when is_list(list), do: [?[, list |> Enum.map(&json/1) |> Enum.intersperse(?,), ?]]
   defp json(text) when is_binary(text), do: [?", escape(text, text), ?"]
@@ -23,5 +34,10 @@ defmodule Bench.Answers do
   # A text without anything to escape is taken as it is.
   defp escape(<<byte, rest::binary>>, text) when byte >= 32 and byte not in [?", ?\\], do: escape(rest, text)
   defp escape("", text), do: text
-  defp escape(_, text), do: for(<<byte <- text>>, do: if(byte < 32 or byte in [?", ?\\], do: :io_lib.format("\\u~4.16.0b", [byte]), else: byte))
+
+  defp escape(_, text),
+    do:
+      for(<<byte <- text>>,
+        do: if(byte < 32 or byte in [?", ?\\], do: :io_lib.format("\\u~4.16.0b", [byte]), else: byte)
+      )
 end

@@ -9,7 +9,9 @@ defmodule Bench.Cowboy.Echo do
     {:cowboy_websocket, request, :cowboy_req.qs(request) == "hibernate", options}
   end
 
-  def websocket_handle({type, _data} = frame, true) when type in [:text, :binary], do: {[frame], true, :hibernate}
+  def websocket_handle({type, _data} = frame, true) when type in [:text, :binary],
+    do: {[frame], true, :hibernate}
+
   def websocket_handle({type, _data} = frame, false) when type in [:text, :binary], do: {[frame], false}
   def websocket_handle(_control, state), do: {[], state}
   def websocket_info(_message, state), do: {[], state}

@@ -196,9 +196,9 @@ class Host {
     this.send(HELLO, 1, this.options);
     return new Promise((resolve) => {
       this.process.on('error', (error) => (console.error(`sparx_port: ${error.message}`), resolve(false)));
-      this.process.on('close', (status) => {
+      this.process.on('close', (status, signal) => {
         for (const request of this.requests.values()) request.heard(GONE, ['closed']);
-        if (!this.drained) console.error(`sparx_port ended, status ${status}`);
+        if (!this.drained) console.error(`sparx_port ended, ${signal ?? `status ${status}`}`);
         resolve(this.drained);
       });
     });

@@ -82,6 +82,10 @@ defmodule Sparx.Request do
         }
 
   @chunk 65_536
+  # What the port gives at once at most.
+  @most 65_000
+  # Chunks asked for ahead: chosen by measurement, see the README.
+  @prefetch 4
   @timeout 30_000
   @body_limit 8_000_000
   @takes_trailers 1
@@ -303,7 +307,7 @@ defmodule Sparx.Request do
   The body as a stream of chunks.
 
     * `:timeout`: ms to wait for each chunk (default #{@timeout})
-    * `:prefetch`: chunks asked for ahead (default 4), so that the client is read while one is worked on; 1
+    * `:prefetch`: chunks asked for ahead (default #{@prefetch}), so that the client is read while one is worked on; 1
       asks for a chunk when it is wanted
     * `:chunk_size`: bytes of a chunk at most (default #{@chunk})
 
@@ -314,26 +318,40 @@ defmodule Sparx.Request do
     timeout = Keyword.get(options, :timeout, @timeout)
 
     Stream.resource(
-      fn -> first_reads(request, options) end,
-      fn reads -> next_chunk(reads, request, timeout, options) end,
-      fn reads -> cancel_chunks(request, :queue.to_list(reads)) end
+      fn -> ask_ahead({:queue.new(), 0, request.body}, request, options) end,
+      fn state -> next_chunk(state, request, timeout, options) end,
+      fn {reads, _count, _left} -> cancel_chunks(request, :queue.to_list(reads)) end
     )
   end
 
-  defp first_reads(request, options) do
-    ahead = Keyword.get(options, :prefetch, 4)
-    :queue.from_list(for _ <- 1..ahead, do: read_chunk(request, max: options[:chunk_size]))
+  # `reads` are the questions on their way, `count` of them; `left` is what of the body has not come yet, if
+  # its length is known: then no more is asked for than there can be.
+  defp ask_ahead({reads, count, left} = state, request, options) do
+    size = Keyword.get(options, :chunk_size, @chunk)
+
+    if count < Keyword.get(options, :prefetch, @prefetch) and more?(left, count * min(size, @most)),
+      do: ask_ahead({:queue.in(read_chunk(request, max: size), reads), count + 1, left}, request, options),
+      else: state
   end
 
-  defp next_chunk(reads, request, timeout, options) do
+  defp more?(:unknown, _asked), do: true
+  defp more?(nil, asked), do: asked == 0
+  defp more?(left, asked), do: asked < left
+
+  defp next_chunk({_reads, 0, _left} = state, _request, _timeout, _options), do: {:halt, state}
+
+  defp next_chunk({reads, count, left}, request, timeout, options) do
     {{:value, ref}, reads} = :queue.out(reads)
 
     case await_chunk(request, ref, timeout) do
-      {:ok, chunk} -> {[chunk], :queue.in(read_chunk(request, max: options[:chunk_size]), reads)}
-      :eof -> {:halt, reads}
+      {:ok, chunk} -> {[chunk], ask_ahead({reads, count - 1, less(left, chunk)}, request, options)}
+      :eof -> {:halt, {reads, count - 1, left}}
       {:error, reason} -> raise Sparx.BodyError, reason: reason
     end
   end
+
+  defp less(:unknown, _chunk), do: :unknown
+  defp less(left, chunk), do: max(left - byte_size(chunk), 0)
 
   @doc """
   Reads the whole body.

@@ -52,7 +52,15 @@ defmodule Sparx.Integration.StreamingTest do
 
   describe "a request body" do
     test "has as many chunks on their way as are prefetched" do
-      for {options, ahead} <- [{[], 4}, {[prefetch: 1], 1}, {[prefetch: 5], 5}] do
+      # of a body that is known to be short no more is asked for than there can be
+      for {options, size, ahead} <- [
+            {[], 400_000, 4},
+            {[prefetch: 1], 400_000, 1},
+            {[prefetch: 5], 400_000, 5},
+            {[], 3, 1},
+            {[], 65_001, 2},
+            {[chunk_size: 10], 30, 3}
+          ] do
         handler = fn request ->
           bytes = Enum.reduce(Request.body_stream(request, options), 0, &(byte_size(&1) + &2))
           text(request, "#{bytes}")
@@ -60,10 +68,10 @@ defmodule Sparx.Integration.StreamingTest do
 
         server = start_supervised!({Sparx, host: "127.0.0.1", port: 0, workers: 1, handler: handler})
         socket = Client.connect(server)
-        Client.send(socket, Client.head("PUT", "/", [{"content-length", 3}]))
+        Client.send(socket, Client.head("PUT", "/", [{"content-length", size}]))
         until(server, &(&1.figures.read_credit == ahead))
-        Client.send(socket, "abc")
-        assert %{body: "3"} = Client.answer(socket)
+        Client.send(socket, String.duplicate("x", size))
+        assert Client.answer(socket).body == "#{size}"
         assert %{read_credit: 0} = figures(server)
         stop_supervised!(Sparx)
       end
