@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bridge.h"
@@ -58,12 +59,21 @@ static bool take_pipes(int *in, int *out)
 	       fcntl(*out, F_SETFL, fcntl(*out, F_GETFL) | O_NONBLOCK) == 0;
 }
 
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
 /* What is still for the host, before leaving: it may be slow, but not for ever. */
 static void say_goodbye(struct link *link)
 {
 	struct pollfd out = {.fd = loop_io_fd(&link->out), .events = POLLOUT};
+	uint64_t deadline = now_ms() + GOODBYE_MS;
 
-	for (int i = 0; i < 10 && link->queued > 0 && !link->out_broken; i++) {
+	while (link->queued > 0 && !link->out_broken && now_ms() < deadline) {
 		link->urgent = true;
 		link->out_blocked = false;
 		link_flush(link);

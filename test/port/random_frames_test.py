@@ -24,6 +24,13 @@ SEED = int(os.environ.get("SPARX_RANDOM_SEED", time.time_ns()))
 
 FORMATS = ["um", "u", "suu", "s", "sufb", "sufU", "sb", "sF", "suf", "su", None, "u", "u", "stfm", "subu", "sub", "stf"]
 NUMBERS = [0, 1, 2, 5, 8, 9, 10, 100, 103, 200, 204, 304, 404, 599, 1000, 65000, 262144, 1 << 32, (1 << 53) + 1, (1 << 64) - 1]
+OPENINGS = [
+    lambda stream: [13, stream, "websocket", [], {}],
+    lambda stream: [13, stream, "websocket", [], {"compress": {}, "max_message": 3}],
+    lambda stream: [13, stream, "", [], {}],
+    lambda stream: [5, stream, 200, [], None],
+    lambda stream: [8, stream, 103, []],
+]
 CLIENTS = [
     b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 3,
     b"PUT /f HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\nExpect: 100-continue\r\n\r\n" + b"x" * 4000,
@@ -99,6 +106,8 @@ class RandomFrames(unittest.TestCase):
             clients[-1].sendall(rng.choice(CLIENTS))
         time.sleep(0.005)  # so that there are requests to talk about
         try:
+            for stream in range(1, 9):  # some begin well
+                send(mp.encode(rng.choice(OPENINGS)(stream)) + mp.encode([2, stream, 2, 65000]))
             for _ in range(rng.randint(10, 200)):
                 send(b"".join(payload(rng) for _ in range(rng.randint(0, 4))))
             if rng.random() < 0.2:
