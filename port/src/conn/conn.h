@@ -51,9 +51,9 @@ struct conn {
 	void *transport_state;
 	struct session *session;
 	struct conn_record *record; /* NULL: nobody watches */
-	struct buf tail;       /* read, and not yet used by the session */
-	struct list link;      /* dirty, paused or closed */
-	struct list all, idle; /* pool->all, pool->idle */
+	struct buf tail;            /* read, and not yet used by the session */
+	struct list link;           /* dirty, paused or closed */
+	struct list all, idle;      /* pool->all, pool->idle */
 	struct wheel_node timer;
 	uint64_t idle_since; /* ms; while it is in pool->idle */
 	uint8_t state;       /* enum conn_state */
