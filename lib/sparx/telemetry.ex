@@ -25,7 +25,7 @@ defmodule Sparx.Telemetry do
   | --- | --- | --- |
   | `[:sparx, :connection, :stats]` | `open`, `idle` | at this moment |
   | | `accepted` | since the event before |
-  | `[:sparx, :queue, :stats]` | `length`, `demand` | heads that wait for demand, demand that waits for heads, at this moment |
+  | `[:sparx, :queue, :stats]` | `length`, `demand`, `wait` | heads that wait for demand, demand that waits for heads, and the µs for which the first head has waited, at this moment |
   | | `shed`, `timeouts` | answered with 503, for want of demand or of an answer, since the event before |
   | `[:sparx, :port, :stats]` | `streams`, `link_queued`, `body_queued` | at this moment |
   | | `requests`, `responses`, `rejected`, `bytes_in`, `bytes_out`, `errors` | since the event before |
@@ -133,7 +133,10 @@ defmodule Sparx.Telemetry do
 
   @stats [
     connection: [now: [open: :connections, idle: :idle], since: [accepted: :accepted]],
-    queue: [now: [length: :queued, demand: :demand], since: [shed: :shed, timeouts: :timeouts]],
+    queue: [
+      now: [length: :queued, demand: :demand, wait: :queue_wait],
+      since: [shed: :shed, timeouts: :timeouts]
+    ],
     port: [
       now: [streams: :streams, link_queued: :link_queued, body_queued: :body_queued],
       since: for(name <- ~w(requests responses rejected bytes_in bytes_out errors)a, do: {name, name})

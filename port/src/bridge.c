@@ -872,6 +872,14 @@ static uint8_t *put_figure(uint8_t *at, const char *name, uint64_t value)
 	return mp_uint(at, value);
 }
 
+/* µs for which the first of the queue has waited. */
+static uint64_t longest_wait(const struct bridge *b)
+{
+	if (list_empty(&b->queue))
+		return 0;
+	return b->loop->now_us - container_of(b->queue.next, struct stream, queue)->whole_us;
+}
+
 static void take_stats(struct bridge *b, const struct message *m)
 {
 	uint8_t *at = bridge_begin(b, MSG_FIGURES, 1024);
@@ -881,12 +889,13 @@ static void take_stats(struct bridge *b, const struct message *m)
 		return;
 	b->control.ops->stats(b->control.ctx, &f);
 	at = mp_uint(at, m->field[0].u);
-	at = mp_map(at, 20);
+	at = mp_map(at, 21);
 	at = put_figure(at, "connections", f.connections);
 	at = put_figure(at, "idle", f.idle);
 	at = put_figure(at, "lingering", f.lingering);
 	at = put_figure(at, "streams", b->streams.count);
 	at = put_figure(at, "queued", b->queued);
+	at = put_figure(at, "queue_wait", longest_wait(b));
 	at = put_figure(at, "demand", b->demand);
 	at = put_figure(at, "accepted", f.accepted);
 	at = put_figure(at, "requests", b->n.requests);

@@ -475,6 +475,26 @@ static void test_too_many_to_shed_press_until_the_second_is_over(void **state)
 	assert_int_equal(b->n.shed, 4);
 }
 
+static void test_stats_tell_how_long_the_first_of_the_queue_has_waited(void **state)
+{
+	(void)state;
+	hello();
+	request(1);
+	host_pass_time(h, 70);
+	request(2);
+	host_pass_time(h, 30);
+	host_says(h, "[STATS, 0]");
+	link_flush(&h->link);
+	host_listens(h);
+	assert_non_null(strstr(text_str(&h->heard), "'queued': 2, 'queue_wait': 100000, "));
+	text_clear(&h->heard);
+	host_says(h, "[DEMAND, 1] [STATS, 0]");
+	link_flush(&h->link);
+	host_listens(h);
+	assert_non_null(strstr(text_str(&h->heard), "'queued': 1, 'queue_wait': 30000, "));
+	text_clear(&h->heard);
+}
+
 static void test_without_a_queue_a_request_without_demand_is_shed(void **state)
 {
 	(void)state;
@@ -1003,13 +1023,12 @@ static void test_ping_and_stats_are_answered_with_their_tags(void **state)
 	host_listens(h);
 	text_clear(&h->heard);
 	host_says(h, "[STATS, 0]");
-	EXPECT_HEARD(
-		h,
-		"[FIGURES, 0, {'connections': 9, 'idle': 2, 'lingering': 1, 'streams': 1, 'queued': 0, 'demand': 2, 'accepted': 3, "
-		"'requests': 1, 'responses': 0, 'shed': 0, 'timeouts': 0, 'rejected': 4, 'dropped': 0, 'errors': 0, "
-		"'logs_dropped': 0, "
-		"'bytes_in': 5, "
-		"'bytes_out': 6, 'link_queued': 4, 'body_queued': 0, 'read_credit': 0}]\n");
+	EXPECT_HEARD(h, "[FIGURES, 0, {'connections': 9, 'idle': 2, 'lingering': 1, 'streams': 1, 'queued': 0, 'queue_wait': 0, "
+			"'demand': 2, 'accepted': 3, "
+			"'requests': 1, 'responses': 0, 'shed': 0, 'timeouts': 0, 'rejected': 4, 'dropped': 0, 'errors': 0, "
+			"'logs_dropped': 0, "
+			"'bytes_in': 5, "
+			"'bytes_out': 6, 'link_queued': 4, 'body_queued': 0, 'read_credit': 0}]\n");
 }
 
 static void test_logs_are_messages(void **state)
@@ -1122,6 +1141,7 @@ int main(void)
 		TEST(test_responses_that_must_not_be_said_end_the_stream),
 		TEST(test_data_beyond_or_short_of_the_length_ends_the_stream),
 		TEST(test_errors_beyond_what_the_link_holds_are_dropped_and_counted),
+		TEST(test_stats_tell_how_long_the_first_of_the_queue_has_waited),
 		TEST(test_ping_and_stats_are_answered_with_their_tags),
 		TEST(test_logs_are_messages),
 		TEST(test_a_drain_is_handed_on_and_drained_is_the_last_word),

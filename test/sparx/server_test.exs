@@ -790,9 +790,20 @@ defmodule Sparx.ServerTest do
 
       for {shed, grown} <- [{5, 5}, {7, 2}] do
         assert_receive {:host, ^port, [11, tag]}
-        figures = %{"connections" => 3, "idle" => 2, "accepted" => 9, "queued" => 4, "shed" => shed}
+
+        figures = %{
+          "connections" => 3,
+          "idle" => 2,
+          "accepted" => 9,
+          "queued" => 4,
+          "queue_wait" => 70,
+          "shed" => shed
+        }
+
         FakePort.say(port, [[73, tag, figures]])
-        assert_receive {[:sparx, :queue, :stats], %{length: 4, demand: 0, shed: ^grown}, %{server: ^server}}
+
+        assert_receive {[:sparx, :queue, :stats], %{length: 4, demand: 0, wait: 70, shed: ^grown},
+                        %{server: ^server}}
       end
 
       assert_receive {[:sparx, :connection, :stats], %{open: 3, idle: 2, accepted: 9}, %{server: ^server}}

@@ -19,7 +19,7 @@ defmodule Sparx.Server.Notes do
 
   def log(_message), do: :ok
 
-  @figures ~w(connections idle lingering streams queued demand accepted requests responses shed timeouts rejected dropped
+  @figures ~w(connections idle lingering streams queued queue_wait demand accepted requests responses shed timeouts rejected dropped
               errors logs_dropped bytes_in bytes_out link_queued body_queued read_credit)
   @known Map.new(@figures, &{&1, String.to_atom(&1)})
 
