@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "proto/h2_stream.h"
+
 enum { METHOD_GET = 0 };
 
 struct h2_promise {

@@ -4,6 +4,7 @@
 
 #include "frames/names.h"
 #include "proto/h1_line.h"
+#include "proto/h2_stream.h"
 #include "stream/rules.h"
 
 /* ---- header blocks ---- */

@@ -1,5 +1,6 @@
 /*
- * What the parts of an HTTP/2 session share: h2.c (acts), h2_read.c (what nghttp2 received), h2_write.c (what it is to send).
+ * What the parts of an HTTP/2 session share: h2.c (its table of functions), h2_life.c (states, drain, deadlines), h2_read.c (what
+ * nghttp2 received), h2_act.c (what comes of it), h2_stream.c (one stream, and its operations), h2_write.c (what is to be sent).
  *
  * nghttp2's callbacks record: in the stream's `heard`, in its queues, in the session's `fault`. A stream that something was
  * recorded of is in `todo`; it is acted on when nghttp2 has returned.
@@ -149,6 +150,28 @@ static inline uint64_t h2_now(const struct h2 *h2)
 	return *h2_env_of(h2)->now;
 }
 
+static inline const struct stream_sink *h2_sink(const struct h2 *h2)
+{
+	return h2_env_of(h2)->sink;
+}
+
+static inline void h2_wake(struct h2 *h2)
+{
+	h2->session.owner->wake(h2->session.owner);
+}
+
+/* A stream may have waited too long at that time. */
+static inline void h2_watch(struct h2 *h2, uint64_t when)
+{
+	if (when < h2->review)
+		h2->review = when;
+}
+
+static inline bool h2_is_closed(const struct h2_stream *x)
+{
+	return x->heard & HEARD_CLOSE;
+}
+
 static inline struct h2_stream *h2_stream_of(nghttp2_session *ng, int32_t id)
 {
 	return nghttp2_session_get_stream_user_data(ng, id);
@@ -161,8 +184,5 @@ static inline void h2_note(struct h2_stream *x, unsigned heard)
 	list_remove(&x->todo);
 	list_append(&x->h2->todo, &x->todo);
 }
-
-/* h2.c: a stream for the request that begins. NULL: out of memory. */
-struct h2_stream *h2_stream_new(struct h2 *h2, int32_t id);
 
 #endif

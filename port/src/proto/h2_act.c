@@ -1,0 +1,249 @@
+#include "proto/h2_act.h"
+
+#include "proto/h2_life.h"
+#include "proto/h2_push.h"
+#include "proto/h2_read.h"
+#include "proto/h2_stream.h"
+
+static void stream_done(struct h2_stream *x)
+{
+	const struct stream_sink *sink = h2_sink(x->h2);
+
+	if (x->s.detached)
+		return;
+	stream_detach(&x->s);
+	sink->on_done(sink->ctx, &x->s);
+}
+
+/* Recorded, and not yet acted on. */
+static bool news(const struct h2_stream *x, enum h2_heard what)
+{
+	return x->heard & ~x->acted & what;
+}
+
+/* Nobody speaks of it any more. */
+static bool is_over(const struct h2_stream *x)
+{
+	return h2_is_closed(x) && x->marks == 0 && (x->s.detached || !x->known) && x->held <= h2_now(x->h2);
+}
+
+/* ---- a request ---- */
+
+static void dispatch(struct h2_stream *x, struct request_head *head)
+{
+	const struct stream_sink *sink = h2_sink(x->h2);
+	struct h2 *h2 = x->h2;
+	uint64_t most = h2_config(h2)->max_requests;
+
+	h2->requests++;
+	x->known = true;
+	x->expects = head->flags & REQUEST_EXPECTS_CONTINUE;
+	x->s.head_method = slice_eq(head->method, SLICE_LIT("HEAD"));
+	x->since = x->starved = h2_now(h2);
+	head->peer = &h2->session.owner->peer;
+	if (head->body == BODY_NONE)
+		stream_request_moves(&x->s, REQUEST_ENDED);
+	if (most && h2->requests >= most)
+		h2_begin_drain(h2);
+	sink->on_request(sink->ctx, &x->s, head);
+}
+
+/* What a push needs to know, where there may be one. */
+static void note_push(struct h2_stream *x, struct request_head *head)
+{
+	if (nghttp2_session_get_remote_settings(x->h2->ng, NGHTTP2_SETTINGS_ENABLE_PUSH) != 1)
+		return;
+	x->https = head->https;
+	x->authority = h2_authority_of(x->head);
+	if (x->authority)
+		head->flags |= REQUEST_TAKES_PUSH;
+}
+
+static void take_request(struct h2_stream *x)
+{
+	struct session_env *env = h2_env_of(x->h2);
+	struct request_head head;
+	unsigned status;
+
+	x->acted |= HEARD_HEAD;
+	if (h2_is_closed(x) || x->refused) {
+		stream_detach(&x->s);
+		h2_stream_reset(x, NGHTTP2_REFUSED_STREAM);
+		return;
+	}
+	if (x->promise) {
+		h2_push_head(x, env->fields, &head);
+		dispatch(x, &head);
+		h2_push_free(x);
+		return;
+	}
+	status = h2_examine(x->h2, x->head, x->bare, env->fields, &head);
+	if (status) {
+		h2_stream_refuse(x, status);
+	} else {
+		note_push(x, &head);
+		dispatch(x, &head);
+	}
+	h2_head_free(x->h2, x->head);
+	x->head = NULL;
+}
+
+/* ---- its body ---- */
+
+/* The application has taken so many bytes: only now may the client send as many more. */
+static void consume(struct h2_stream *x, size_t n)
+{
+	bufq_consume(&x->in, n);
+	if (!(x->heard & (HEARD_END | HEARD_CLOSE)) && nghttp2_session_consume_stream(x->h2->ng, x->id, n) != 0)
+		x->h2->fault = NGHTTP2_INTERNAL_ERROR;
+}
+
+/* At most n bytes of the body, in one piece. */
+static struct slice front(struct h2_stream *x, uint64_t n)
+{
+	uint8_t *chunk = h2_shared(x->h2)->chunk;
+	struct iovec iov[32];
+	int count = bufq_iov(&x->in, iov, 32);
+	size_t len = 0;
+
+	if (iov[0].iov_len >= n || count == 1)
+		return slice_of(iov[0].iov_base, iov[0].iov_len < n ? iov[0].iov_len : (size_t)n);
+	n = n < H2_CHUNK_MAX ? n : H2_CHUNK_MAX;
+	for (int i = 0; i < count && len < n; i++) {
+		size_t part = iov[i].iov_len < n - len ? iov[i].iov_len : (size_t)n - len;
+		memcpy(chunk + len, iov[i].iov_base, part);
+		len += part;
+	}
+	return slice_of(chunk, len);
+}
+
+static bool deliver_one(struct h2_stream *x)
+{
+	const struct stream_sink *sink = h2_sink(x->h2);
+	uint64_t wanted = stream_wanted(&x->s), most = h2_config(x->h2)->max_body;
+	struct slice piece;
+
+	if (x->s.detached || x->s.request != REQUEST_OPEN) {
+		consume(x, x->in.len); /* nobody wants it */
+		return false;
+	}
+	if (wanted == 0)
+		return false;
+	piece = front(x, wanted);
+	x->s.body_in += piece.len;
+	if (most && x->s.body_in > most) {
+		h2_stream_refuse_body(x, 413, END_ERROR);
+		return true;
+	}
+	sink->on_body(sink->ctx, &x->s, piece);
+	consume(x, piece.len);
+	if (stream_wanted(&x->s) == 0)
+		x->starved = h2_now(x->h2);
+	return true;
+}
+
+static void body_ended(struct h2_stream *x)
+{
+	const struct stream_sink *sink = h2_sink(x->h2);
+	struct field *fields = h2_env_of(x->h2)->fields;
+	unsigned count;
+
+	x->acted |= HEARD_END;
+	if (x->s.detached || x->s.request != REQUEST_OPEN)
+		return;
+	if (!h2_trailers_of(x->trailers, fields, &count)) {
+		h2_stream_refuse_body(x, 400, END_ERROR);
+		return;
+	}
+	stream_request_moves(&x->s, REQUEST_ENDED);
+	sink->on_end(sink->ctx, &x->s, fields, count);
+	h2_head_free(x->h2, x->trailers);
+	x->trailers = NULL;
+}
+
+static void deliver(struct h2_stream *x)
+{
+	while (x->in.len > 0 && deliver_one(x))
+		;
+	if (x->in.len == 0 && news(x, HEARD_END))
+		body_ended(x);
+}
+
+/* ---- its end ---- */
+
+/*
+ * Who resets its requests has not freed those who work on them: such a stream counts on for a while, so that a client cannot
+ * have more in work than h2_max_streams by taking back what it asked (CVE-2023-44487, CVE-2025-8671).
+ */
+static void hold(struct h2_stream *x)
+{
+	x->held = h2_now(x->h2) + h2_config(x->h2)->h2_reset_hold;
+	h2_watch(x->h2, x->held);
+}
+
+static void closed(struct h2_stream *x)
+{
+	x->acted |= HEARD_CLOSE;
+	bufq_free(&x->in);
+	bufq_free(&x->out);
+	if (x->finished)
+		return;
+	if (x->known && !x->ours && x->s.response != RESPONSE_ENDED)
+		hold(x);
+	h2_stream_ends(x, (enum stream_end)x->why);
+}
+
+static void tell_dropped(struct h2_stream *x)
+{
+	const struct stream_sink *sink = h2_sink(x->h2);
+	uint64_t dropped = x->dropped;
+
+	x->dropped = 0;
+	if (dropped && !x->s.detached)
+		sink->on_room(sink->ctx, &x->s, dropped);
+}
+
+static void act(struct h2_stream *x)
+{
+	if (news(x, HEARD_HEAD))
+		take_request(x);
+	if (x->acted & HEARD_HEAD)
+		deliver(x);
+	if (news(x, HEARD_CLOSE))
+		closed(x);
+	tell_dropped(x);
+	/* the answer is complete, and the rest of the request of no use: RFC 9113 8.1 */
+	if (x->finished && x->s.response == RESPONSE_ENDED && !(x->heard & HEARD_END))
+		h2_stream_reset(x, NGHTTP2_NO_ERROR);
+	if (x->left && x->s.response == RESPONSE_ENDED)
+		stream_done(x);
+	if (is_over(x))
+		h2_stream_free(x);
+}
+
+void h2_act_all(struct h2 *h2)
+{
+	struct list *l;
+
+	while ((l = list_pop(&h2->todo)))
+		act(container_of(l, struct h2_stream, todo));
+	h2_look_around(h2);
+}
+
+void h2_tell_hangup(struct h2 *h2)
+{
+	const struct stream_sink *sink = h2_sink(h2);
+
+	for (struct list *l = h2->streams.next; l != &h2->streams; l = l->next) {
+		struct h2_stream *x = container_of(l, struct h2_stream, link);
+		if (!x->known || x->s.detached || x->s.hung_up)
+			continue;
+		if (!(x->heard & HEARD_END)) {
+			h2_stream_ends(x, END_CLOSED);
+			h2_stream_cut(x, NGHTTP2_CANCEL);
+			continue;
+		}
+		x->s.hung_up = true;
+		sink->on_hangup(sink->ctx, &x->s);
+	}
+}

@@ -1,0 +1,22 @@
+/* One stream of HTTP/2: its beginning and its end, and what the application does with it (stream_ops). */
+#ifndef SPARX_PROTO_H2_STREAM_H
+#define SPARX_PROTO_H2_STREAM_H
+
+#include "proto/h2_session.h"
+
+/* For the request that begins. NULL: out of memory. */
+struct h2_stream *h2_stream_new(struct h2 *h2, int32_t id);
+void h2_stream_free(struct h2_stream *x);
+
+/* Tells the sink that this is the end, if it still listens. */
+void h2_stream_ends(struct h2_stream *x, enum stream_end why);
+/* RST_STREAM, if it is still open. */
+void h2_stream_reset(struct h2_stream *x, uint32_t code);
+/* The application failed, or the client was too slow: its fault or not, it is no mistake in the protocol. */
+void h2_stream_cut(struct h2_stream *x, uint32_t code);
+/* A head that cannot be taken. */
+void h2_stream_refuse(struct h2_stream *x, unsigned status);
+/* The body of a request is malformed, too long or too slow. */
+void h2_stream_refuse_body(struct h2_stream *x, unsigned status, enum stream_end why);
+
+#endif
