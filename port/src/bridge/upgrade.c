@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "bridge_in.h"
+#include "bridge/parts.h"
 #include "frames/fields.h"
 #include "frames/mp.h"
 #include "frames/names.h"
@@ -12,7 +12,7 @@
 
 enum { PIECE_MAX = 65000, ANSWER_FIELDS = 2, PROTOCOL_MAX = 128 };
 
-void upgrade_note(struct stream *s, const struct request_head *head)
+void bridge_upgrade_note(struct stream *s, const struct request_head *head)
 {
 	if (!(head->flags & REQUEST_MAY_UPGRADE))
 		return;
@@ -21,12 +21,12 @@ void upgrade_note(struct stream *s, const struct request_head *head)
 		ws_handshake_read(s->handshake, head);
 }
 
-unsigned upgrade_flags(const struct stream *s)
+unsigned bridge_upgrade_flags(const struct stream *s)
 {
 	return s->handshake && s->handshake->valid ? REQUEST_WEBSOCKET : 0;
 }
 
-void upgrade_forget(struct stream *s)
+void bridge_upgrade_forget(struct stream *s)
 {
 	free(s->handshake);
 	ws_free(s->ws);
@@ -275,7 +275,7 @@ static const char *check_upgrade(const struct stream *s, const struct message *m
 	return m->field[1].bytes.len && !is_protocol(m->field[1].bytes) ? "the protocol is not a token" : NULL;
 }
 
-void upgrade_take(struct bridge *b, const struct message *m)
+void bridge_take_upgrade(struct bridge *b, const struct message *m)
 {
 	struct stream *s = bridge_find(b, m);
 	const char *rule = s ? check_upgrade(s, m) : NULL;
@@ -323,7 +323,7 @@ static struct stream *find_ws(struct bridge *b, const struct message *m)
 	return s;
 }
 
-void upgrade_take_send(struct bridge *b, const struct message *m)
+void bridge_take_send(struct bridge *b, const struct message *m)
 {
 	struct stream *s = find_ws(b, m);
 	struct slice data = m->field[2].bytes;
@@ -350,7 +350,7 @@ void upgrade_take_send(struct bridge *b, const struct message *m)
 	}
 }
 
-void upgrade_take_close(struct bridge *b, const struct message *m)
+void bridge_take_close(struct bridge *b, const struct message *m)
 {
 	struct stream *s = find_ws(b, m);
 	const char *rule = NULL;
@@ -448,7 +448,7 @@ static void take_event(struct bridge *b, struct stream *s, const struct ws_event
 	}
 }
 
-size_t upgrade_bytes(struct bridge *b, struct stream *s, struct slice bytes)
+size_t bridge_upgrade_bytes(struct bridge *b, struct stream *s, struct slice bytes)
 {
 	size_t used = 0, n;
 
@@ -464,7 +464,7 @@ size_t upgrade_bytes(struct bridge *b, struct stream *s, struct slice bytes)
 
 /* ---- ends ---- */
 
-bool upgrade_says_goodbye(struct stream *s, enum stream_end why)
+bool bridge_upgrade_says_goodbye(struct stream *s, enum stream_end why)
 {
 	if (!s->ws || why == END_TIMEOUT)
 		return false;
@@ -476,7 +476,7 @@ bool upgrade_says_goodbye(struct stream *s, enum stream_end why)
 	return s->response == RESPONSE_ENDED;
 }
 
-void upgrade_drain(struct bridge *b)
+void bridge_upgrade_drain(struct bridge *b)
 {
 	for (size_t i = 0; b->streams.slots && i <= b->streams.mask; i++) {
 		struct stream *s = b->streams.slots[i].value;

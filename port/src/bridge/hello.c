@@ -1,0 +1,94 @@
+/* The bridge's beginning: the host's HELLO is its configuration, READY the answer. */
+#include <unistd.h>
+
+#include "bridge/parts.h"
+#include "frames/mp.h"
+#include "version.h"
+
+static uint8_t *put_limits(struct bridge *b, uint8_t *at)
+{
+	const struct option_def *def;
+	uint32_t count = 0;
+
+	while (option_at(count))
+		count++;
+	at = mp_map(at, count);
+	for (unsigned i = 0; (def = option_at(i)); i++) {
+		at = mp_str(at, slice_str(def->name));
+		at = mp_uint(at, option_value(b->config, def));
+	}
+	return at;
+}
+
+static uint8_t *put_listeners(struct bridge *b, uint8_t *at)
+{
+	struct listener_name name;
+
+	at = mp_array(at, b->config->listener_count);
+	for (unsigned i = 0; i < b->config->listener_count; i++) {
+		b->control.ops->name(b->control.ctx, i, &name);
+		at = mp_map(at, 2);
+		at = mp_str(at, SLICE_LIT("address"));
+		at = mp_str(at, slice_str(name.address));
+		at = mp_str(at, SLICE_LIT("port"));
+		at = mp_uint(at, name.port);
+	}
+	return at;
+}
+
+static void send_ready(struct bridge *b)
+{
+	uint8_t *at = bridge_begin(b, MSG_READY, 4096 + LISTENERS_MAX * (ADDRESS_MAX + 32));
+
+	if (!at)
+		return;
+	at = mp_uint(at, SPARX_PROTOCOL_VERSION);
+	at = mp_map(at, 7);
+	at = mp_str(at, SLICE_LIT("version"));
+	at = mp_str(at, SLICE_LIT(SPARX_VERSION));
+	at = mp_str(at, SLICE_LIT("pid"));
+	at = mp_uint(at, (uint64_t)getpid());
+	at = mp_str(at, SLICE_LIT("features"));
+	at = mp_array(at, 5);
+	at = mp_str(at, SLICE_LIT("http/1.1"));
+	at = mp_str(at, SLICE_LIT("http/2"));
+	at = mp_str(at, SLICE_LIT("push"));
+	at = mp_str(at, SLICE_LIT("upgrade"));
+	at = mp_str(at, SLICE_LIT("websocket"));
+	at = mp_str(at, SLICE_LIT("listeners"));
+	at = put_listeners(b, at);
+	at = mp_str(at, SLICE_LIT("limits"));
+	at = put_limits(b, at);
+	at = mp_str(at, SLICE_LIT("max_frame"));
+	at = mp_uint(at, b->config->max_frame);
+	at = mp_str(at, SLICE_LIT("sandbox"));
+	at = mp_str(at, SLICE_LIT("off"));
+	link_commit(b->link, at);
+}
+
+void bridge_hello_failed(struct bridge *b, const struct message *m, const char *field, const char *rule, int status)
+{
+	bridge_send_error(b, m, field, rule, "exit");
+	bridge_over(b, status);
+}
+
+void bridge_take_hello(struct bridge *b, const struct message *m)
+{
+	struct config_fault fault;
+
+	if (m->field[0].u != SPARX_PROTOCOL_VERSION) {
+		bridge_hello_failed(b, m, "version", "must be 1", EXIT_CONFIG);
+		return;
+	}
+	if (!config_read(b->config, m->field[1].bytes, &fault)) {
+		bridge_hello_failed(b, m, fault.field, fault.rule, EXIT_CONFIG);
+		return;
+	}
+	if (!b->control.ops->listen(b->control.ctx, &fault)) {
+		bridge_hello_failed(b, m, fault.field, fault.rule, EXIT_LISTEN);
+		return;
+	}
+	link_limits(b->link, (size_t)b->config->max_frame, (size_t)b->config->max_link);
+	bridge_moves(b, BRIDGE_SERVING);
+	send_ready(b);
+}
