@@ -1,20 +1,15 @@
 """One case: a client of ours, the port, and a host that echoes."""
 
-import os
 import select
 import socket
 import struct
-import subprocess
 import time
 
+import mp
 import wire
-from suite import mp
-from suite.port import PortDied, field_names  # noqa: F401
+from program import *  # noqa: F403: the kinds, for the cases too
+from program import ERROR, REQUEST, PortDied, Program
 
-HELLO, DEMAND, READ, DATA, END, ABORT, DRAIN, STATS = 0, 1, 2, 6, 7, 9, 10, 11
-RESPOND, UPGRADE, SEND, CLOSE = 4, 13, 14, 15
-READY, REQUEST, BODY, BODY_END, ROOM, DONE, GONE, LOG, ERROR, FIGURES = range(64, 74)
-HANGUP, RECV, CLOSED = 76, 77, 78
 PATIENCE = 8.0  # s: how long a case waits for what must come
 
 CASES = []
@@ -39,59 +34,30 @@ def case(name=None, host="echo", **options):
     return add
 
 
-class Port:
+class Port(Program):
     """The program, and a host for it."""
 
     def __init__(self, path, hello=None):
-        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-        self.out = self.process.stdout.fileno()
-        self.input, self.ready, self.figures = b"", None, None
         self.begin(None)
-        self.send([HELLO, 1, {"listeners": [{"address": "127.0.0.1", "port": 0}], **(hello or {})}])
-        while self.ready is None:
-            self.pump()
+        super().__init__(path, hello)
         self.send([DEMAND, 1 << 20])
-        self.address = ("127.0.0.1", self.ready["listeners"][0]["port"])
 
     def begin(self, case, upgrade="websocket"):
         self.case, self.upgrade = case, upgrade
         self.heard, self.errors = [], []
         self.stream, self.head, self.partial = None, None, b""
 
-    def stop(self):
-        self.process.stdin.close()
-        self.process.stdout.close()
-        return self.process.wait(10)
+    def note(self, kind, rest):
+        """Of an ERROR the cases name the field and the rule."""
+        if kind != ERROR:
+            return super().note(kind, rest)
+        self.errors.append(f"{rest[2]} {rest[3]}")
+        return True
 
-    def send(self, *messages):
-        payload = b"".join(map(mp.encode, messages))
-        self.process.stdin.write(struct.pack(">I", len(payload)) + payload)
-
-    def pump(self):
-        data = os.read(self.out, 1 << 20)
-        if not data:
-            raise PortDied(f"the port has ended: status {self.process.wait(2)}")
-        self.input += data
-        while len(self.input) >= 4:
-            size = struct.unpack_from(">I", self.input)[0]
-            if len(self.input) < 4 + size:
-                return
-            payload, self.input, at = self.input[4 : 4 + size], self.input[4 + size :], 0
-            while at < len(payload):
-                message, at = mp.decode(payload, at)
-                self.take(message)
-
-    def take(self, message):
-        kind, *rest = message
-        if kind == READY:
-            self.ready = rest[1]
-        elif kind == REQUEST:
+    def take(self, kind, rest):
+        if kind == REQUEST:
             self.take_request(rest[0], mp.decode(rest[1])[0])
-        elif kind == ERROR:
-            self.errors.append(f"{rest[2]} {rest[3]}")
-        elif kind == FIGURES:
-            self.figures = rest[1]
-        elif kind != LOG and rest[0] == self.stream:
+        elif rest[0] == self.stream:
             self.take_event(kind, rest[1:])
 
     def take_request(self, stream, head):

@@ -7,17 +7,15 @@ import pty
 import re
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import unittest
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPO / "test/conformance"))
-from suite import mp  # noqa: E402
+sys.path.insert(0, str(REPO / "test/support/python"))
+from program import DRAIN, DRAINED, ERROR, HELLO, READY, frame, split  # noqa: E402
 
 PORT = os.environ.get("SPARX_PORT") or str(REPO / "priv/sparx_port")
-HELLO, DRAIN, READY, ERROR, DRAINED = 0, 10, 64, 72, 75
 LISTEN = {"listeners": [{"address": "127.0.0.1", "port": 0}]}
 
 
@@ -26,19 +24,9 @@ def run(*arguments, data=b"", **options):
     return done.returncode, done.stdout, done.stderr.decode()
 
 
-def frame(*messages):
-    payload = b"".join(map(mp.encode, messages))
-    return struct.pack(">I", len(payload)) + payload
-
-
 def messages(data):
-    heard = []
-    while data:
-        size = struct.unpack_from(">I", data)[0]
-        payload, data, at = data[4 : 4 + size], data[4 + size :], 0
-        while at < len(payload):
-            message, at = mp.decode(payload, at)
-            heard.append(message)
+    heard, rest = split(data)
+    assert not rest, f"half a frame at the end: {rest!r}"
     return heard
 
 

@@ -11,12 +11,11 @@ import threading
 import unittest
 
 TEST = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(TEST / "conformance"))
+sys.path[:0] = [str(TEST / "conformance"), str(TEST / "support" / "python")]
 
 from suite import port as suite  # noqa: E402
 
 PROGRAM = os.environ.get("SPARX_PORT") or str(TEST.parent / "priv" / "sparx_port")
-NAMES = suite.field_names((TEST.parent / "PROTOCOL.md").read_text())
 SIZE = 64 * 2**20
 BLOCK = bytes(65536)
 
@@ -39,7 +38,7 @@ class Host(suite.Port):
 
 class SlowHost(unittest.TestCase):
     def setUp(self):
-        self.host = Host(PROGRAM, {"max_link": 131072}, 10, NAMES)
+        self.host = Host(PROGRAM, {"max_link": 131072}, 10)
         self.addCleanup(self.host.stop)
 
     def connect(self, text):

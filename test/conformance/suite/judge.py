@@ -308,15 +308,14 @@ def same_diagnostics(name, expected, got):
 class Suite:
     """Ports by their options: one serves all cases that want the same."""
 
-    def __init__(self, path, names):
+    def __init__(self, path):
         self.path = path
-        self.names = names
         self.ports = {}
 
     def port(self, case):
         key = (tuple(sorted(case.options.items())), case.demand)
         if key not in self.ports:
-            self.ports[key] = Port(self.path, case.options, case.demand, self.names)
+            self.ports[key] = Port(self.path, case.options, case.demand)
         return self.ports[key]
 
     def stop(self):

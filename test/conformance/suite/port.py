@@ -1,30 +1,14 @@
 """The port program, and the host that answers what it asks, as a case's script says (PROTOCOL.md)."""
 
-import os
-import struct
-import subprocess
-
-from . import mp
+import mp
+from program import (
+    ABORT, BODY, BODY_END, DATA, DEMAND, DISCARD, DONE, END, GONE, HANGUP, HEAD, INFORM, PING, PONG, READ, REQUEST, RESPOND,
+    PortDied, Program, field_names,
+)  # fmt: skip
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 
-HELLO, DEMAND, READ, DISCARD, RESPOND, HEAD, DATA, END, INFORM, ABORT, DRAIN, STATS, PING = range(13)
-READY, REQUEST, BODY, BODY_END, ROOM, DONE, GONE, LOG, ERROR, FIGURES, PONG, DRAINED, HANGUP = range(64, 77)
-NAMES = {value: name for name, value in list(globals().items()) if name.isupper() and isinstance(value, int)}
-
 DEFAULT_SCRIPT = [("read", [], [], b""), ("wait", ["end"], [], b""), ("echo", [], [], b"")]
-
-
-class PortDied(Exception):
-    pass
-
-
-def field_names(protocol):
-    """The table of PROTOCOL.md section 1.2."""
-    import re
-
-    table = protocol.split("<!-- names:begin -->")[1].split("<!-- names:end -->")[0]
-    return {int(i): name for i, name in re.findall(r"\|\s*(\d+)\s*\|\s*([a-z0-9-]+)", table)}
 
 
 def _pairs(flat, names):
@@ -58,24 +42,17 @@ class Exchange:
         self.script = list(script)
 
 
-class Port:
-    def __init__(self, path, options, demand, names):
-        self.names = names
-        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-        self.out = self.process.stdout.fileno()
-        self.input = b""
-        self.pongs = 0
-        self.pings = 0
-        self.ready = None
+class Port(Program):
+    names = field_names()
+
+    def __init__(self, path, options, demand):
+        self.pongs = self.pings = 0
+        self.demand = 0
         self.begin([])
-        hello = {"listeners": [{"address": "127.0.0.1", "port": 0}], **options}
-        self.send([HELLO, 1, hello])
-        while self.ready is None:
-            self.pump()
+        super().__init__(path, options)
         if demand:
             self.send([DEMAND, demand])
         self.demand = demand
-        self.address = ("127.0.0.1", self.ready["listeners"][0]["port"])
 
     def begin(self, scripts):
         """A new case."""
@@ -86,52 +63,13 @@ class Port:
         self.logs = []
         self.let_go = 0
 
-    def stop(self):
-        self.process.stdin.close()
-        self.process.stdout.close()
-        try:
-            self.process.wait(2)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-    def send(self, *messages):
-        payload = b"".join(map(mp.encode, messages))
-        try:
-            self.process.stdin.write(struct.pack(">I", len(payload)) + payload)
-        except BrokenPipeError:
-            raise PortDied(f"the port has ended: {self.process.wait(2)}") from None
-
     def ping(self):
         self.pings += 1
         self.send([PING, self.pings])
 
-    def pump(self):
-        """Reads once, and answers."""
-        data = os.read(self.out, 1 << 20)
-        if not data:
-            raise PortDied(f"the port has ended: status {self.process.wait(2)}, errors {self.errors}")
-        self.input += data
-        while len(self.input) >= 4:
-            length = struct.unpack_from(">I", self.input)[0]
-            if len(self.input) < 4 + length:
-                return
-            payload, self.input = self.input[4 : 4 + length], self.input[4 + length :]
-            at = 0
-            while at < len(payload):
-                message, at = mp.decode(payload, at)
-                self.take(message)
-
-    def take(self, message):
-        kind, *rest = message
-        if kind == READY:
-            self.ready = rest[1]
-        elif kind == PONG:
+    def take(self, kind, rest):
+        if kind == PONG:
             self.pongs = rest[0]
-        elif kind == ERROR:
-            self.errors.append(f"{NAMES.get(rest[0], rest[0])} {rest[2]} {rest[3]} {rest[4]}")
-        elif kind == LOG:
-            self.logs.append((rest[0], rest[1]))
         elif kind == REQUEST:
             self.take_request(rest[0], mp.decode(rest[1])[0])
         elif rest[0] in self.by_stream:
@@ -219,3 +157,6 @@ class Port:
             self.send([ABORT, stream, int(words[0])])
         elif verb not in ("wait", "nothing"):
             raise ValueError(f"the host cannot {verb}")
+
+
+__all__ = ["DEFAULT_SCRIPT", "METHODS", "Exchange", "Port", "PortDied"]
