@@ -1,0 +1,162 @@
+/*
+ * What the parts of an HTTP/1 session share: h1.c (its life, operations), h1_input.c (reads), h1_output.c (writes, and ends what
+ * is written), h1_times.c (what it waits for, and what happens when that is over).
+ */
+#ifndef SPARX_PROTO_H1_SESSION_H
+#define SPARX_PROTO_H1_SESSION_H
+
+#include "base/bufq.h"
+#include "base/sm.h"
+#include "proto/h1_read.h"
+#include "proto/h1_write.h"
+#include "proto/session.h"
+
+/*
+ * What is being read:
+ *
+ *   IDLE ──first byte──> HEAD ──head complete──> BODY ──last byte──> IDLE
+ *                          └──no body──> IDLE      └──not wanted──> SKIP ──last byte──> IDLE
+ *   IDLE ──upgrade──> TUNNEL
+ *   any ──error, close, end of file──> STOPPED
+ */
+enum h1_state { H1_IDLE, H1_HEAD, H1_BODY, H1_SKIP, H1_TUNNEL, H1_STOPPED };
+
+struct h1 {
+	struct session session;
+	struct list streams;       /* in the order of their requests, which is that of their responses */
+	struct h1_parse *parse;    /* in HEAD, BODY, SKIP */
+	struct h1_stream *reading; /* whose body is read, in BODY and TUNNEL; in SKIP while its response goes on */
+	uint64_t since;            /* ms: the beginning of what is being read */
+	uint64_t starved;          /* ms: since when a body waits for credit; 0: it does not */
+	uint64_t progressed;       /* ms: when output last moved, or began */
+	uint64_t skipped;          /* bytes of a body that nobody waits for */
+	uint32_t requests;
+	uint16_t open;   /* streams */
+	uint8_t state;   /* enum h1_state */
+	uint8_t closing; /* enum session_close: how, when STOPPED and all is written */
+	uint8_t empty_lines;
+	bool eof;    /* the client has closed its side */
+	bool last;   /* no request after those that are open */
+	bool unsafe; /* the newest request must not be overtaken by another */
+	bool holds;  /* the newest request may be upgraded: what follows it may not be HTTP */
+};
+
+struct h1_stream {
+	struct stream s;
+	struct h1 *h1;
+	struct list link;
+	struct bufq out;
+	uint64_t unsent; /* body bytes in out that were not reported as room */
+	uint8_t framing; /* enum h1_framing */
+	bool http10, keep_alive, close, expects, takes_trailers;
+	bool connects; /* the method is CONNECT */
+	bool connect;  /* the method is CONNECT */
+	bool cut;      /* the connection ends where this response stands */
+};
+
+extern const struct sm h1_machine;
+
+static inline struct h1 *h1_of(const struct session *s)
+{
+	return container_of(s, struct h1, session);
+}
+
+static inline struct h1_stream *h1_stream_of(struct stream *s)
+{
+	return container_of(s, struct h1_stream, s);
+}
+
+static inline struct h1_stream *h1_first(const struct h1 *h1)
+{
+	return list_empty(&h1->streams) ? NULL : container_of(h1->streams.next, struct h1_stream, link);
+}
+
+static inline struct session_env *h1_env_of(const struct h1 *h1)
+{
+	return h1->session.owner->env;
+}
+
+static inline const struct config *h1_config(const struct h1 *h1)
+{
+	return h1_env_of(h1)->config;
+}
+
+static inline const struct stream_sink *h1_sink(const struct h1 *h1)
+{
+	return h1_env_of(h1)->sink;
+}
+
+static inline uint64_t h1_now(const struct h1 *h1)
+{
+	return *h1_env_of(h1)->now;
+}
+
+static inline void h1_wake(struct h1 *h1)
+{
+	h1->session.owner->wake(h1->session.owner);
+}
+
+static inline void h1_moves(struct h1 *h1, enum h1_state to)
+{
+	sm_move(&h1_machine, &h1->state, (uint8_t)to);
+	h1->since = h1_now(h1);
+}
+
+static inline bool h1_may_begin(const struct h1 *h1)
+{
+	const struct session_env *env = h1_env_of(h1);
+
+	return !h1->last && !h1->holds && !env->paused && (!env->draining || h1->requests == 0) &&
+	       h1->open < h1_config(h1)->max_pipeline;
+}
+
+/* The clock of write_timeout is that of the answer which is being sent: those behind it must not wind it up. */
+static inline void h1_begin_output(struct h1_stream *x)
+{
+	if (x->out.len == 0 && x == h1_first(x->h1))
+		x->h1->progressed = h1_now(x->h1);
+}
+
+static inline bool h1_has_output(const struct h1 *h1)
+{
+	struct h1_stream *x = h1_first(h1);
+
+	return x && (x->out.len > 0 || x->cut || x->s.response == RESPONSE_ENDED || x->unsent > 0);
+}
+
+/* ---- h1.c ---- */
+
+struct h1_stream *h1_stream_new(struct h1 *h1);
+void h1_stream_free(struct h1_stream *x);
+/* Tells the sink that this is the end, if it still listens. */
+void h1_stream_ends(struct h1_stream *x, enum stream_end why);
+/* All streams that are open end so. */
+void h1_end_streams(struct h1 *h1, enum stream_end why);
+/* Nothing is read any more. */
+void h1_stop(struct h1 *h1, enum session_close how);
+
+/* ---- h1_input.c ---- */
+
+size_t h1_input(struct session *s, uint8_t *data, size_t len, bool eof);
+void h1_hangup(struct session *s);
+void h1_give_parse(struct h1 *h1);
+/* A head that cannot be taken: its answer stands in line as a stream that nobody else knows. */
+void h1_refuse(struct h1 *h1, const uint8_t *head);
+/* The body of the request being read is malformed, too long or too slow. */
+void h1_refuse_body(struct h1 *h1, unsigned status, enum stream_end why);
+
+/* ---- h1_output.c ---- */
+
+int h1_output(struct session *s, struct iovec *iov, int max);
+void h1_sent(struct session *s, size_t n);
+void h1_own(struct session *s);
+/* The whole response is an answer of ours. */
+void h1_answer(struct h1_stream *x, const struct h1_error *error);
+
+/* ---- h1_times.c ---- */
+
+struct session_wants h1_wants(const struct session *s);
+void h1_tick(struct session *s);
+void h1_drain(struct session *s);
+
+#endif
