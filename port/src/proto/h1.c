@@ -107,7 +107,7 @@ static bool must_close_for_body(const struct h1_stream *x)
 /* Behind such a response nothing is framed, and nothing that the client sends is a request (RFC 9110 9.3.6). */
 static bool opens_tunnel(const struct h1_stream *x, const struct response_head *head)
 {
-	return x->connect && head->status < 300;
+	return x->connects && head->status < 300;
 }
 
 static enum h1_framing framing_of(const struct h1_stream *x, const struct response_head *head)

@@ -98,7 +98,6 @@ static void note_request(struct h1_stream *x, const struct request_head *head, c
 	x->s.head_method = slice_eq(head->method, SLICE_LIT("HEAD"));
 	x->connects = slice_eq(head->method, SLICE_LIT("CONNECT"));
 	h1->holds = head->flags & REQUEST_MAY_UPGRADE;
-	x->connect = slice_eq(head->method, SLICE_LIT("CONNECT"));
 	h1->last = h1->last || x->close;
 }
 

@@ -50,7 +50,6 @@ struct h1_stream {
 	uint8_t framing; /* enum h1_framing */
 	bool http10, keep_alive, close, expects, takes_trailers;
 	bool connects; /* the method is CONNECT */
-	bool connect;  /* the method is CONNECT */
 	bool cut;      /* the connection ends where this response stands */
 };
 
