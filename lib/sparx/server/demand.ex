@@ -2,9 +2,13 @@ defmodule Sparx.Server.Demand do
   @moduledoc """
   Who asked for how many requests: the producer's side of the GenStage accounting, as a pure structure.
 
-  Subscriptions are known by their tag, any term. Requests are given in the order in which the demand came,
-  one at a time: who has demand left goes to the end of the line. So the first to ask is the first to be
-  served, and nobody who asked for a thousand keeps the others waiting.
+  Subscriptions are known by their tag, any term. Consumers are given requests in the order in which their
+  demand came, one at a time: who has demand left goes to the end of the line. So the first to ask is the
+  first to be served, and nobody who asked for a thousand keeps the others waiting.
+
+  Workers of a pool (mode `:raw`) ask for one at a time and are all alike. Of them the last to become idle is
+  the first to work: its memory is still in the processor's caches, and workers that are not needed stay
+  asleep. Where there are both, workers and the line take turns.
 
   Demand is passed on to the port, and what was passed on cannot be taken back. When a subscription ends, its
   demand becomes `surplus`, which later asks use up before more is passed on. At any time
@@ -19,7 +23,10 @@ defmodule Sparx.Server.Demand do
     defstruct [:pid, :monitor, :mode]
   end
 
-  defstruct subscriptions: %{}, monitors: %{}, line: :queue.new(), surplus: 0
+  defstruct subscriptions: %{}, monitors: %{}, idle: [], line: :queue.new(), turn: :idle, surplus: 0
+
+  @typedoc "So many requests asked for at once."
+  @type place :: {tag, subscription, pos_integer}
 
   @typedoc "What a consumer calls its subscription."
   @type tag :: term
@@ -30,7 +37,9 @@ defmodule Sparx.Server.Demand do
   @type t :: %__MODULE__{
           subscriptions: %{tag => subscription},
           monitors: %{reference => tag},
-          line: :queue.queue({tag, subscription, pos_integer}),
+          idle: [place],
+          line: :queue.queue(place),
+          turn: :idle | :line,
           surplus: non_neg_integer
         }
 
@@ -71,27 +80,33 @@ defmodule Sparx.Server.Demand do
     end
   end
 
-  # Each ask has a place of its own in the line: nothing but the line changes for a request.
+  # Each ask has a place of its own: nothing else changes for a request.
   defp add(demand, tag, subscription, count, unpaid) do
     reused = min(unpaid, demand.surplus)
-    line = :queue.in({tag, subscription, count}, demand.line)
-    {:ok, unpaid - reused, %{demand | line: line, surplus: demand.surplus - reused}}
+    demand = if reused == 0, do: demand, else: %{demand | surplus: demand.surplus - reused}
+    {:ok, unpaid - reused, place(demand, {tag, subscription, count})}
   end
 
-  @doc "Takes the next of the line, for one request."
+  defp place(demand, {_tag, %{mode: :raw}, _count} = place), do: %{demand | idle: [place | demand.idle]}
+  defp place(demand, place), do: %{demand | line: :queue.in(place, demand.line)}
+
+  @doc "Takes the next who is to work, for one request."
   @spec take(t) :: {:ok, tag, subscription, t} | :none
-  def take(demand) do
-    case :queue.out(demand.line) do
-      {{:value, {tag, subscription, 1}}, line} ->
-        {:ok, tag, subscription, %{demand | line: line}}
-
-      {{:value, {tag, subscription, count}}, line} ->
-        {:ok, tag, subscription, %{demand | line: :queue.in({tag, subscription, count - 1}, line)}}
-
-      {:empty, _line} ->
-        :none
-    end
+  def take(%{idle: [place | idle], turn: :idle} = demand) do
+    turn = if :queue.is_empty(demand.line), do: :idle, else: :line
+    taken(place, %{demand | idle: idle, turn: turn})
   end
+
+  def take(demand), do: take_in_line(:queue.out(demand.line), demand)
+
+  defp taken({tag, subscription, 1}, demand), do: {:ok, tag, subscription, demand}
+
+  defp taken({tag, subscription, count}, demand),
+    do: {:ok, tag, subscription, place(demand, {tag, subscription, count - 1})}
+
+  defp take_in_line({{:value, place}, line}, demand), do: taken(place, %{demand | line: line, turn: :idle})
+  defp take_in_line({:empty, _line}, %{idle: []}), do: :none
+  defp take_in_line({:empty, _line}, demand), do: take(%{demand | turn: :idle})
 
   @doc """
   Notes that a request came for which there was no one in the line: it was paid for by surplus.
@@ -112,14 +127,16 @@ defmodule Sparx.Server.Demand do
   end
 
   defp without(demand, tag, subscription, rest) do
-    {gone, left} = demand.line |> :queue.to_list() |> Enum.split_with(&match?({^tag, _, _}, &1))
+    {idle_gone, idle} = Enum.split_with(demand.idle, &match?({^tag, _, _}, &1))
+    {line_gone, line} = demand.line |> :queue.to_list() |> Enum.split_with(&match?({^tag, _, _}, &1))
 
     %{
       demand
       | subscriptions: rest,
         monitors: Map.delete(demand.monitors, subscription.monitor),
-        line: :queue.from_list(left),
-        surplus: demand.surplus + sum(gone)
+        idle: idle,
+        line: :queue.from_list(line),
+        surplus: demand.surplus + sum(idle_gone) + sum(line_gone)
     }
   end
 
@@ -129,7 +146,7 @@ defmodule Sparx.Server.Demand do
 
   @doc "What all subscriptions have asked for together and have not got."
   @spec total(t) :: non_neg_integer
-  def total(demand), do: demand.line |> :queue.to_list() |> sum()
+  def total(demand), do: sum(demand.idle) + (demand.line |> :queue.to_list() |> sum())
 
   defp sum(places), do: Enum.reduce(places, 0, fn {_tag, _subscription, count}, sum -> sum + count end)
 

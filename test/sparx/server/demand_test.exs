@@ -3,7 +3,7 @@ defmodule Sparx.Server.DemandTest do
 
   alias Sparx.Server.Demand
 
-  defp subscribe(demand, tag), do: Demand.subscribe(demand, tag, self(), make_ref(), :request)
+  defp subscribe(demand, tag, mode \\ :request), do: Demand.subscribe(demand, tag, self(), make_ref(), mode)
   defp with_tags(tags), do: Enum.reduce(tags, Demand.new(), &subscribe(&2, &1))
 
   defp ask!(demand, tag, count, waiting \\ 0) do
@@ -38,6 +38,25 @@ defmodule Sparx.Server.DemandTest do
     {_, demand} = ask!(demand, :c, 2)
     {_, demand} = ask!(demand, :b, 1)
     assert take_all(demand) == [:b, :a, :c, :b, :b, :c, :b]
+  end
+
+  test "of the pool's workers, the last to become idle is the first to work" do
+    demand = Enum.reduce([:a, :b, :c], Demand.new(), &subscribe(&2, &1, :raw))
+    {_, demand} = ask!(demand, :a, 1)
+    {_, demand} = ask!(demand, :c, 1)
+    {_, demand} = ask!(demand, :b, 1)
+    assert {:ok, :b, %{mode: :raw}, demand} = Demand.take(demand)
+    {_, demand} = ask!(demand, :b, 1)
+    assert take_all(demand) == [:b, :c, :a]
+  end
+
+  test "workers and the line take turns" do
+    demand = Enum.reduce([:w1, :w2, :w3], with_tags([:x, :y]), &subscribe(&2, &1, :raw))
+    {_, demand} = ask!(demand, :x, 2)
+    demand = Enum.reduce([:w1, :w2, :w3], demand, &elem(ask!(&2, &1, 1), 1))
+    {_, demand} = ask!(demand, :y, 1)
+    assert Demand.total(demand) == 6
+    assert take_all(demand) == [:w3, :x, :w2, :y, :w1, :x]
   end
 
   test "a tag is any term" do
@@ -99,7 +118,7 @@ defmodule Sparx.Server.DemandTest do
 
   defp step(n, tag, demand, credit, waiting) when n <= 6 do
     {:ok, _, demand} = Demand.cancel(demand, tag)
-    {subscribe(demand, tag), credit, waiting}
+    {subscribe(demand, tag, Enum.random([:raw, :request])), credit, waiting}
   end
 
   defp step(_n, _tag, demand, 0, waiting), do: {demand, 0, waiting}
