@@ -296,7 +296,9 @@ async function upload(request) {
 }
 
 async function download(request) {
-  let left = Number(new URLSearchParams(request.query ?? '').get('bytes') ?? 10000000);
+  const text = new URLSearchParams(request.query ?? '').get('bytes') ?? '10000000';
+  if (!/^[0-9]{1,15}$/.test(text)) return request.respond(400, PLAIN, 'bytes is a number.\n');
+  let left = Number(text);
   request.start(200, [['content-type', 'application/octet-stream']], left);
   for (; left > 0; left -= CHUNK) await request.write(Buffer.alloc(Math.min(left, CHUNK), '.'));
   request.finish();

@@ -79,7 +79,10 @@ async def upload(scope, receive, send):
 
 async def download(scope, receive, send):
     """As many bytes as the query says: send waits while the client is slow."""
-    left = int(scope["query_string"].removeprefix(b"bytes=") or 10_000_000)
+    text = scope["query_string"].removeprefix(b"bytes=") or b"10000000"
+    if not text.isdigit() or len(text) > 15:
+        return await whole(send, b"bytes is a number\n", status=400)
+    left = int(text)
     headers = [(b"content-type", b"application/octet-stream"), (b"content-length", b"%d" % left)]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     while left > 65536:

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 import signal
 import struct
@@ -359,7 +360,10 @@ async def upload(request):
 
 
 async def download(request):
-    left = int(urllib.parse.parse_qs(request.query or "").get("bytes", ["10000000"])[0])
+    text = urllib.parse.parse_qs(request.query or "", keep_blank_values=True).get("bytes", ["10000000"])[0]
+    if not re.fullmatch("[0-9]{1,15}", text):
+        return await request.respond(400, PLAIN, b"bytes is a number.\n")
+    left = int(text)
     request.start(200, [("content-type", b"application/octet-stream")], left)
     while left:
         piece = b"." * min(left, CHUNK)

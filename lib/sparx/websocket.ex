@@ -151,7 +151,8 @@ defmodule Sparx.WebSocket do
   Its `init/2` is called with the socket and `argument`. The calling process is free. Returns and options are those of `accept/2`, but
   `{:ok, pid}`, and besides:
 
-    * `:prefetch` (4): messages that may be on their way to the process
+    * `:prefetch` (4): messages that may be on their way to the process. With 1 a message is read when the one before was
+      worked off, so that its answer goes out even if what the client sends behind it ends the socket
     * `:hibernate_after` (100): ms without a message, after which the process gives its memory back
   """
   @spec serve(Request.t(), module, term, keyword) :: {:ok, pid} | {:error, atom}

@@ -36,6 +36,7 @@ defmodule Sparx.Examples.AsgiTest do
              "3000000 bytes\n"
 
     assert byte_size(Client.get(host.port, "/download?bytes=3000001").body) == 3_000_001
+    assert Client.get(host.port, "/download?bytes=-1").status == 400
     assert %{trailers: %{"x-sum" => "26"}} = Client.get(host.port, "/trailers", [{"te", "trailers"}])
   end
 

@@ -65,6 +65,13 @@ defmodule Sparx.Examples.HostsTest do
         assert received(socket, 80_000_000) == :ok
       end
 
+      test "a number that is none is the client's fault", %{host: host} do
+        for query <- ["bytes=x", "bytes=", "bytes=-1", "bytes=1e3", "bytes=" <> String.duplicate("9", 400)],
+            do: assert({query, Client.get(host.port, "/download?" <> query).status} == {query, 400})
+
+        assert Client.get(host.port, "/download?bytes=0").body == ""
+      end
+
       test "lives on when a client leaves in the middle", %{host: host} do
         for head <- [
               Client.head("GET", "/download?bytes=80000000"),

@@ -4,7 +4,7 @@
 
 #include "base/sm.h"
 
-enum { PING_LEN = 4, CODE_LEN = 2, RATIO_FLOOR = 1024 * 1024 };
+enum { PING_LEN = 4, CODE_LEN = 2, PONGS_AT_ONCE = 16, RATIO_FLOOR = 1024 * 1024 };
 
 static const char *const state_names[] = {"open", "closing", "over"};
 static const uint32_t state_next[] = {
@@ -287,18 +287,21 @@ void ws_fail(struct ws *w, unsigned code, const char *reason)
 	send_close(w, code, slice_str(reason));
 }
 
-/* Between two pongs that have left, only the newest ping is answered (RFC 6455 5.5.3). */
+/* When so many pongs have not left, only the newest ping is answered (RFC 6455 5.5.3), once they have. */
 static bool send_pong(struct ws *w, struct slice payload)
 {
 	if (w->said_close)
 		return true;
-	if (w->wire_gone < w->pong_end) {
+	if (w->wire_gone >= w->pong_end)
+		w->pongs = 0;
+	if (w->pongs == PONGS_AT_ONCE) {
 		buf_consume(&w->pong, buf_len(&w->pong));
 		return payload.len ? buf_append(&w->pong, payload.at, payload.len) : buf_reserve(&w->pong, 1);
 	}
 	if (!send_control(w, WS_PONG, payload))
 		return false;
 	w->pong_end = w->wire_total;
+	w->pongs++;
 	return true;
 }
 

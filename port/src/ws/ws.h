@@ -41,7 +41,7 @@ struct ws {
 	struct ws_guard guard;
 	struct ws_codec *codec; /* while a data frame is read that did not come at once */
 	struct buf message;     /* the one that is coming in */
-	struct buf pong;        /* the answer to the newest ping, while an older one has not left */
+	struct buf pong;        /* the answer to the newest ping, while the pongs before it have not left */
 	struct inflater *inflater;
 	struct deflater *deflater;
 	struct deflate_params *deflate; /* NULL: no compression was agreed */
@@ -63,6 +63,7 @@ struct ws {
 	bool said_close; /* a Close frame was sent */
 	bool deflating;  /* the message being sent */
 	uint8_t level, mem_level;
+	uint8_t pongs; /* sent since all had left */
 };
 
 void ws_config_defaults(struct ws_config *c);
