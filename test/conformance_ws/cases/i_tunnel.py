@@ -130,5 +130,6 @@ def tunnel_send(t):
     tunnel(t, *FIELDS)
     says(t, (14, 1, b"x", 0))
     t.expect_eof()
+    t.sync()
     t.expect(t.port.errors == ["message the stream is not a WebSocket"], f"{t.port.errors}")
     t.port.errors.clear()
