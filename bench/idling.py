@@ -13,7 +13,7 @@ class Connection:
     """A connection to a server; `ask()` is one exchange on it, False when it failed."""
 
     def __init__(self, server):
-        self.socket = socket.create_connection(("127.0.0.1", self.port(server)), timeout=10)
+        self.socket = socket.create_connection((server.host, self.port(server)), timeout=30)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.data = b""
         self.begin()

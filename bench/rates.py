@@ -1,6 +1,7 @@
 """What the workloads have in common that measure a rate."""
 
 import report
+import servers
 
 
 def table(bench, title, cases, peers=("sparx", "nginx", "cowboy"), note=""):
@@ -17,3 +18,19 @@ def table(bench, title, cases, peers=("sparx", "nginx", "cowboy"), note=""):
             rows += [report.rate_row(f"{name}, {label}" if label else name, name, results, base) for name in results]
             raw[label or "all"] = results
     return report.Table(title, report.RATE_COLUMNS, rows, raw, note)
+
+
+def beside(bench, title, names, generate, note=""):
+    """Servers beside the first of them, instead of beside nginx and Cowboy."""
+    with servers.Group(names) as group:
+        for server in group:
+            generate(server, 1)
+        results = bench.take_turns(group, lambda server: server.with_cpu(lambda: generate(server, bench.seconds)))
+    base = {name: report.median(results[name], "rate") for name in results}
+    rows = [_of_first(report.rate_row(name, name, results, {}), report.ratio(base[name], base[names[0]])) for name in names]
+    return report.Table(title, _of_first(report.RATE_COLUMNS, f"of {names[0]}"), rows, results, note)
+
+
+def _of_first(row, cell):
+    """A row with its share of the first one's rate, in the place of those of nginx and Cowboy."""
+    return [row[0], row[1], cell, *row[4:]]

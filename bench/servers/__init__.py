@@ -58,6 +58,7 @@ class Server:
 
     name = ""
     roles = {}
+    host = "127.0.0.1"
 
     def __init__(self):
         self.port = self.h2_port = free_port()
@@ -144,6 +145,37 @@ class Sparx(Server):
     def command(self):
         beams = REPO / "_build/prod/lib/sparx/ebin"
         return ["elixir", "-pa", beams, HERE / "sparx.exs", str(self.port)]
+
+
+class SixPorts(Sparx):
+    """Six port programs, as many as 100,000 connections take where a process may hold 20,000 descriptors."""
+
+    name = "sparx, 6 ports"
+
+    def command(self):
+        return [*super().command(), "6"]
+
+
+class TwoPorts(Sparx):
+    name = "2 ports"
+
+    def command(self):
+        return [*super().command(), "2"]
+
+
+class Flagged(Sparx):
+    """Sparx in a VM with other flags than its own."""
+
+    def environment(self):
+        return {"ELIXIR_ERL_OPTIONS": self.name}
+
+
+class NoBusyWait(Flagged):
+    name = "+sbwt none"
+
+
+class OneScheduler(Flagged):
+    name = "+S 1:1"
 
 
 class Consumers(Sparx):
@@ -265,7 +297,7 @@ class NodeHttp(Server):
 HOSTS = [PythonHost, PythonAsgi, PythonHttp, NodeHost, NodeHttp]
 PEERS = [Sparx, Nginx, Cowboy]
 NAMES = [kind.name for kind in PEERS]
-CLASSES = PEERS + [Bare, Protocol, GenStage, PortAlone] + HOSTS
+CLASSES = PEERS + [SixPorts, TwoPorts, NoBusyWait, OneScheduler, Bare, Protocol, GenStage, PortAlone] + HOSTS
 
 
 class Group:

@@ -72,7 +72,15 @@ defmodule Bench.Sparx do
   end
 end
 
-[port] = System.argv()
+# sparx.exs PORT [PORTS]: with several port programs, it is to hold connections for long, on all addresses.
+[port | ports] = System.argv()
+
+options =
+  case ports do
+    [] -> [host: "127.0.0.1"]
+    [n] -> [ports: String.to_integer(n), host: "0.0.0.0", idle_timeout: 600_000, busy_idle_timeout: 600_000]
+  end
+
 {:ok, _} = Application.ensure_all_started(:sparx)
-{:ok, _} = Sparx.start_link(host: "127.0.0.1", port: String.to_integer(port), handler: Bench.Sparx)
+{:ok, _} = Sparx.start_link([port: String.to_integer(port), handler: Bench.Sparx] ++ options)
 Process.sleep(:infinity)
