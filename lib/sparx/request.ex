@@ -419,6 +419,8 @@ defmodule Sparx.Request do
   @doc """
   Whether the client asks to speak another protocol on this connection (RFC 9110, section 7.8), or for a tunnel
   (CONNECT).
+
+  The extended CONNECT of HTTP/2 (RFC 8441), which says the same of a single stream, is seen as a GET with an `upgrade` field.
   """
   @spec upgradable?(t) :: boolean
   def upgradable?(request), do: Bitwise.band(request.flags, @upgradable) != 0
@@ -438,8 +440,8 @@ defmodule Sparx.Request do
   @doc ~S"""
   Leaves HTTP: the connection carries bytes both ways, those of `protocol`, until it ends.
 
-  `protocol` is one of `protocols/1`, or nil in answer to CONNECT. The client gets 101, or 200 for CONNECT, with
-  `:headers` besides. What it returns is the request to go on with: its bytes are read like a body
+  `protocol` is one of `protocols/1`, or nil in answer to CONNECT. The client gets 101, or 200 for CONNECT and over
+  HTTP/2, with `:headers` besides. What it returns is the request to go on with: its bytes are read like a body
   (`read_chunk/2`, `body_stream/2`; not to ask is backpressure), and what `Sparx.Response.write_chunk/2` writes
   goes out as it is. `Sparx.Response.finish/1` closes; so does the end of the handler.
 

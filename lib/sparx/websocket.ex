@@ -1,6 +1,6 @@
 defmodule Sparx.WebSocket do
   @moduledoc ~S"""
-  WebSockets (RFC 6455).
+  WebSockets (RFC 6455), over HTTP/1.1 and, by extended CONNECT (RFC 8441), over HTTP/2.
 
   A handler looks at a request and accepts it as a WebSocket, or answers it as any other. For the usual case, a
   process of its own for each socket, there is a behaviour:
@@ -33,7 +33,7 @@ defmodule Sparx.WebSocket do
   ## Receiving on demand
 
   A frame comes when it was asked for. As long as nothing is asked for nothing is read from the client, and TCP
-  pushes back. The data are parts of what came over the pipe: keep a `:binary.copy/1` of small ones that live long.
+  pushes back; over HTTP/2 the stream's window does. The data are parts of what came over the pipe: keep a `:binary.copy/1` of small ones that live long.
 
   ## Sending
 
@@ -49,7 +49,7 @@ defmodule Sparx.WebSocket do
       send no Origin are no browsers, and may connect
     * `:protocols`: subprotocols that the server speaks, best first; the first one that the client offers is in
       `socket.protocol`
-    * `:headers`: fields of the 101, such as cookies
+    * `:headers`: fields of the answer, such as cookies
     * `:compress`: true for permessage-deflate (RFC 7692) with clients that offer it, or a list of its parameters:
       `:context_takeover` (false: each message is compressed by itself, and a socket keeps no memory for it. true: smaller
       messages, and 38 KB for sending and up to 39 KB for receiving of each socket), `:window_bits` (12), `:level` (6),

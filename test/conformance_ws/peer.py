@@ -20,15 +20,17 @@ class Wrong(Exception):
 
 
 class Case:
-    def __init__(self, name, run, options, host):
-        self.name, self.run, self.options, self.host = name, run, options, host
+    def __init__(self, name, run, options, host, http):
+        self.name, self.run, self.options, self.host, self.http = name, run, options, host, http
 
 
-def case(name=None, host="echo", **options):
-    """A test. host: echo, or nothing (it upgrades, and leaves the rest to the case); options: those of UPGRADE."""
+def case(name=None, host="echo", http=(1, 2), **options):
+    """A test. host: echo, nothing (it upgrades, and leaves the rest to the case), or silent (it does not even
+    that); http: the versions that it is for;
+    options: those of UPGRADE."""
 
     def add(run):
-        CASES.append(Case(name or run.__name__, run, options, host))
+        CASES.append(Case(name or run.__name__, run, options, host, http))
         return run
 
     return add
@@ -64,6 +66,8 @@ class Port(Program):
         self.stream, self.head = stream, head
         if self.case is None:
             return self.send([ABORT, stream, 400])
+        if self.case.host == "silent":
+            return
         self.send([UPGRADE, stream, self.upgrade, [], self.case.options])
         if self.case.host == "echo":
             self.send([READ, stream, 1, 65000])
@@ -90,7 +94,9 @@ class Port(Program):
 
 
 class Peer:
-    """The client."""
+    """The client, over HTTP/1.1. http2.py has the other one."""
+
+    SWITCHED, ACCEPT = 101, wire.ACCEPT  # the status that opens a WebSocket, and the proof
 
     def __init__(self, port, case):
         self.port, self.case = port, case
@@ -119,8 +125,11 @@ class Peer:
                 data = self.socket.recv(1 << 18)
             except ConnectionResetError:
                 data = b""
-            self.input += data
-            self.eof = not data
+            self.receive(data)
+
+    def receive(self, data):
+        self.input += data
+        self.eof = not data
 
     def wait(self, done, what):
         until = time.monotonic() + PATIENCE
@@ -135,8 +144,25 @@ class Peer:
 
     # ---- what the client does
 
+    def ends(self):
+        """Its own side."""
+        self.socket.shutdown(1)
+
+    def stuff(self, data, most):
+        """Sends it again and again, as long as it goes without waiting; how many bytes that were."""
+        self.socket.setblocking(False)
+        sent = 0
+        try:
+            while sent < most:
+                sent += self.socket.send(data[sent % len(data) :])
+        except BlockingIOError:
+            pass
+        return sent
+
     def send(self, *data):
-        data = b"".join(data)
+        self.transmit(b"".join(data))
+
+    def transmit(self, data):
         self.socket.setblocking(False)
         until = time.monotonic() + PATIENCE
         while data:
@@ -183,8 +209,8 @@ class Peer:
     def open(self, *more):
         self.send(self.request(*self.upgrade_fields(*more)))
         status, fields = self.answer()
-        self.expect(status == 101, f"{status} instead of 101")
-        self.expect(fields.get("sec-websocket-accept") == wire.ACCEPT, "a wrong accept value")
+        self.expect(status == self.SWITCHED, f"{status} instead of {self.SWITCHED}")
+        self.expect(fields.get("sec-websocket-accept") == self.ACCEPT, "a wrong accept value")
         self.fields = fields
         return self
 

@@ -298,6 +298,15 @@ void host_head(struct h1_fixture *f, unsigned id, unsigned status, const char *f
 	assert_true(s->ops->send_head(s, &head));
 }
 
+void host_upgrades(struct h1_fixture *f, unsigned id, const char *protocol)
+{
+	struct stream *s = stream_at(f, id);
+
+	s->upgraded = true;
+	stream_response_moves(s, RESPONSE_STREAMING);
+	assert_true(s->ops->upgrade(s, slice_str(protocol), NULL, 0));
+}
+
 void host_data(struct h1_fixture *f, unsigned id, const char *data)
 {
 	struct stream *s = stream_at(f, id);

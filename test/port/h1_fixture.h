@@ -47,6 +47,8 @@ void host_head(struct h1_fixture *f, unsigned id, unsigned status, const char *f
 void host_data(struct h1_fixture *f, unsigned id, const char *data);
 void host_end(struct h1_fixture *f, unsigned id, const char *trailers);
 void host_responds(struct h1_fixture *f, unsigned id, unsigned status, const char *body);
+/* As UPGRADE for a tunnel. */
+void host_upgrades(struct h1_fixture *f, unsigned id, const char *protocol);
 void host_informs(struct h1_fixture *f, unsigned id, unsigned status, const char *fields);
 void host_reads(struct h1_fixture *f, unsigned id, unsigned chunks, unsigned max);
 void host_discards(struct h1_fixture *f, unsigned id);

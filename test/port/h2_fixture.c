@@ -149,6 +149,16 @@ int32_t client_asks(struct h2_fixture *f, const char *method, const char *path, 
 	return nghttp2_submit_request(f->client, NULL, nv, count, body ? &provider : NULL, NULL);
 }
 
+int32_t client_connects(struct h2_fixture *f, const char *protocol, const char *path)
+{
+	nghttp2_nv nv[] = {pair(":method", "CONNECT"), pair(":authority", "h:1"), pair(":protocol", protocol ? protocol : ""),
+			   pair(":scheme", "http"), pair(":path", path ? path : "")};
+	struct body *b = &bodies[nghttp2_session_get_next_stream_id(f->client)];
+	nghttp2_data_provider provider = {{.ptr = b}, read_body};
+
+	return nghttp2_submit_request(f->client, NULL, nv, protocol ? 5 : 2, &provider, NULL);
+}
+
 void client_body(struct h2_fixture *f, int32_t id, const char *data, bool end)
 {
 	snprintf(bodies[id].text, sizeof bodies[id].text, "%s", data);

@@ -20,6 +20,8 @@ void h2_fixture_end(struct h2_fixture *f);
 
 /* A request; fields: "name: value\n" each. body: NULL for none; "" for one that is not there yet. Returns the stream. */
 int32_t client_asks(struct h2_fixture *f, const char *method, const char *path, const char *fields, const char *body);
+/* CONNECT, to h:1; extended, if protocol is not NULL. Its bytes go with client_body. */
+int32_t client_connects(struct h2_fixture *f, const char *protocol, const char *path);
 /* More of such a body, and its end, with trailers or NULL. */
 void client_body(struct h2_fixture *f, int32_t id, const char *data, bool end);
 void client_trailers(struct h2_fixture *f, int32_t id, const char *fields);

@@ -413,6 +413,90 @@ static void test_done_waits_for_the_socket(void **state)
 	EXPECT_EVENTS(host, "done 1\n");
 }
 
+/* ---- upgrades ---- */
+
+static void test_a_stream_becomes_bytes_both_ways(void **state)
+{
+	int32_t id = client_connects(f, "lines", "/x");
+
+	(void)state;
+	client_body(f, id, "early", false);
+	talk(f);
+	EXPECT_EVENTS(host, "request 1 GET /x\n");
+	host_upgrades(host, 1, "lines");
+	talk(f);
+	EXPECT_EVENTS(host, ""); /* no credit */
+	host_reads(host, 1, 1, 3);
+	host_data(host, 1, "down");
+	EXPECT_SEEN(f, "1 :status=200\n1 down\n");
+	EXPECT_EVENTS(host, "body 1 ear\n");
+	host_reads(host, 1, 9, 100);
+	client_body(f, id, "late", false);
+	talk(f);
+	EXPECT_EVENTS(host, "body 1 lylate\n");
+	client_body(f, id, "", true);
+	talk(f);
+	EXPECT_EVENTS(host, "end 1\n");
+	host_end(host, 1, NULL);
+	EXPECT_SEEN(f, "1 end\n");
+	EXPECT_EVENTS(host, "done 1\n");
+	assert_true(wants(host).idle);
+}
+
+static void test_connect_is_a_tunnel(void **state)
+{
+	int32_t id = client_connects(f, NULL, NULL);
+
+	(void)state;
+	client_body(f, id, "hello", true);
+	talk(f);
+	EXPECT_EVENTS(host, "request 1 CONNECT \nhangup 1\n");
+	host_upgrades(host, 1, "");
+	host_reads(host, 1, 9, 100);
+	talk(f);
+	EXPECT_EVENTS(host, "body 1 hello\nend 1\n");
+	host_resets(host, 1, 0, 0);
+	EXPECT_SEEN(f, "1 :status=200\n1 reset CANCEL\n");
+}
+
+static void test_a_connect_may_be_refused(void **state)
+{
+	int32_t id = client_connects(f, NULL, NULL);
+
+	(void)state;
+	client_body(f, id, "early", false);
+	talk(f);
+	host_responds(host, 1, 403, "no");
+	EXPECT_SEEN(f, "1 :status=403\n1 content-length=2\n1 no\n1 end\n1 reset NO_ERROR\n");
+	EXPECT_EVENTS(host, "request 1 CONNECT \ndone 1\n");
+	assert_true(wants(host).idle);
+}
+
+/* A tunnel may be silent, and one that is not read holds up nobody. */
+static void test_a_tunnel_has_no_rate(void **state)
+{
+	int32_t id = client_connects(f, "lines", "/x");
+
+	(void)state;
+	client_connects(f, "lines", "/y");
+	talk(f);
+	host_upgrades(host, 1, "lines");
+	host_upgrades(host, 2, "lines");
+	for (int i = 0; i < 20; i++) {
+		client_body(f, id, "0123456789", false);
+		talk(f);
+	}
+	host_reads(host, 2, 9, 100);
+	client_body(f, id + 2, "read", false);
+	talk(f);
+	EXPECT_EVENTS(host, "request 1 GET /x\nrequest 2 GET /y\nbody 2 read\n");
+	pass_time(host, 3600000);
+	text_clear(&f->seen);
+	host_data(host, 2, "still here");
+	EXPECT_SEEN(f, "3 still here\n");
+	EXPECT_EVENTS(host, "");
+}
+
 /* ---- bytes cut anywhere ---- */
 
 static void whole_exchange(void)
@@ -429,6 +513,9 @@ static void whole_exchange(void)
 	id = client_asks(f, "PUT", "/d", NULL, "");
 	client_to_server(f);
 	client_resets(f, id);
+	client_to_server(f);
+	id = client_connects(f, "lines", "/e");
+	client_body(f, id, "tunnel", true);
 	client_to_server(f);
 }
 
@@ -463,7 +550,7 @@ static void test_bytes_may_be_cut_anywhere(void **state)
 		again();
 		client_sends_bytes(host, buf_at(&bytes), cut);
 		client_sends_bytes(host, buf_at(&bytes) + cut, buf_len(&bytes) - cut);
-		if (strstr(text_str(&host->events), "request 3")) /* unless its end came with its beginning */
+		if (strstr(text_str(&host->events), "PUT /d")) /* unless its end came with its beginning */
 			EXPECT_TEXT(&host->events, text_str(&wanted));
 		finish_exchange();
 	}
@@ -503,6 +590,10 @@ int main(void)
 		CASE(test_a_stream_without_window_ends),
 		CASE(test_a_client_that_does_not_read_is_cut),
 		CASE(test_done_waits_for_the_socket),
+		CASE(test_a_stream_becomes_bytes_both_ways),
+		CASE(test_connect_is_a_tunnel),
+		CASE(test_a_connect_may_be_refused),
+		CASE(test_a_tunnel_has_no_rate),
 		CASE(test_bytes_may_be_cut_anywhere),
 	};
 

@@ -187,7 +187,7 @@ static void test_handshakes_over_http_1(void **state)
 		{400, {"upgrade: websocket", "connection: upgrade", VERSION, "sec-websocket-key: "}},
 		{400, {"upgrade: websocket", "connection: upgrade", VERSION, "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ="}},
 		{400, {"upgrade: websocket", "connection: upgrade", VERSION, "sec-websocket-key: dGhlIHNhbXBsZSBub25j=Q=="}},
-		{400, {":protocol: websocket", VERSION, KEY}},
+		{400, {"upgrade: websocket", VERSION, KEY}},
 		{426, {"upgrade: websocket", "connection: upgrade", KEY}},
 		{426, {"upgrade: websocket", "connection: upgrade", "sec-websocket-version: 8", KEY}},
 		{400, {"upgrade: websocket", "connection: upgrade", VERSION, VERSION, KEY}},
@@ -207,16 +207,17 @@ static void test_handshakes_over_http_1(void **state)
 
 static void test_handshakes_over_http_2(void **state)
 {
-	static const char *const lines[] = {":protocol: websocket", VERSION, NULL};
-	static const char *const old[] = {":protocol: websocket", "sec-websocket-version: 8", NULL};
-	static const char *const other[] = {":protocol: connect-udp", VERSION, NULL};
+	static const char *const lines[] = {"upgrade: websocket", VERSION, NULL};
+	static const char *const old[] = {"upgrade: websocket", "sec-websocket-version: 8", NULL};
+	static const char *const other[] = {"upgrade: connect-udp", VERSION, NULL};
 	struct ws_handshake h;
 
 	(void)state;
-	assert_int_equal(handshake(&h, 20, 5, lines), 0); /* RFC 8441 section 5: no key */
+	assert_int_equal(handshake(&h, 20, 0, lines), 0); /* RFC 8441 section 5: no key, no connection field */
 	assert_false(h.has_key);
-	assert_int_equal(handshake(&h, 20, 5, old), 426);
-	assert_int_equal(handshake(&h, 20, 5, other), 400);
+	assert_int_equal(handshake(&h, 20, 0, old), 426);
+	assert_int_equal(handshake(&h, 20, 0, other), 400);
+	assert_int_equal(handshake(&h, 20, 5, lines), 400); /* a plain CONNECT */
 }
 
 /* ---- frame headers ---- */

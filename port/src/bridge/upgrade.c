@@ -10,7 +10,7 @@
 #include "ws/handshake.h"
 #include "ws/ws.h"
 
-enum { PIECE_MAX = 65000, ANSWER_FIELDS = 2, PROTOCOL_MAX = 128 };
+enum { PIECE_MAX = 65000, ANSWER_FIELDS = 2 };
 
 void bridge_upgrade_note(struct stream *s, const struct request_head *head)
 {
@@ -172,16 +172,6 @@ static bool read_options(struct options *o, struct slice raw)
 
 /* ---- UPGRADE ---- */
 
-/* RFC 9110 7.8: a token, and perhaps a version behind a slash. */
-static bool is_protocol(struct slice name)
-{
-	const uint8_t *slash = name.len ? memchr(name.at, '/', name.len) : NULL;
-	size_t len = slash ? (size_t)(slash - name.at) : name.len;
-
-	return name.len <= PROTOCOL_MAX && is_token(slice_of(name.at, len)) &&
-	       (!slash || is_token(slice_of(slash + 1, name.len - len - 1)));
-}
-
 static bool is_of_the_handshake(const struct field *f)
 {
 	return slice_eq_nocase(f->name, SLICE_LIT("sec-websocket-accept")) ||
@@ -200,7 +190,7 @@ static const char *check_fields(const struct field *fields, unsigned count, bool
 
 static bool start(struct bridge *b, struct stream *s, const struct message *m, unsigned count)
 {
-	bridge_first_answer(b, s, 101);
+	bridge_first_answer(b, s, m->field[1].bytes.len ? 101 : 200);
 	s->upgraded = true;
 	stream_response_moves(s, RESPONSE_STREAMING);
 	if (s->ops->upgrade(s, m->field[1].bytes, b->fields, count))

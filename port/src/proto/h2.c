@@ -219,10 +219,12 @@ static bool greet(struct h2 *h2)
 		{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, (uint32_t)c->h2_stream_window},
 		{NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, (uint32_t)c->max_header_block},
 		{NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
+		{NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1},
 	};
+	size_t count = sizeof settings / sizeof *settings - (c->h2_extended_connect ? 0 : 1);
 
 	h2->unacked = h2_now(h2);
-	return nghttp2_submit_settings(h2->ng, NGHTTP2_FLAG_NONE, settings, sizeof settings / sizeof *settings) == 0 &&
+	return nghttp2_submit_settings(h2->ng, NGHTTP2_FLAG_NONE, settings, count) == 0 &&
 	       nghttp2_session_set_local_window_size(h2->ng, NGHTTP2_FLAG_NONE, 0, (int32_t)c->h2_connection_window) == 0;
 }
 

@@ -38,6 +38,7 @@ static void dispatch(struct h2_stream *x, struct request_head *head)
 	h2->requests++;
 	x->known = true;
 	x->expects = head->flags & REQUEST_EXPECTS_CONTINUE;
+	x->holds = head->flags & REQUEST_MAY_UPGRADE;
 	x->s.head_method = slice_eq(head->method, SLICE_LIT("HEAD"));
 	x->since = x->starved = h2_now(h2);
 	head->peer = &h2->session.owner->peer;
@@ -93,6 +94,8 @@ static void take_request(struct h2_stream *x)
 /* The application has taken so many bytes: only now may the client send as many more. */
 static void consume(struct h2_stream *x, size_t n)
 {
+	if (n == 0)
+		return;
 	bufq_consume(&x->in, n);
 	if (!(x->heard & (HEARD_END | HEARD_CLOSE)) && nghttp2_session_consume_stream(x->h2->ng, x->id, n) != 0)
 		x->h2->fault = NGHTTP2_INTERNAL_ERROR;
@@ -151,7 +154,7 @@ static void body_ended(struct h2_stream *x)
 	x->acted |= HEARD_END;
 	if (x->s.detached || x->s.request != REQUEST_OPEN)
 		return;
-	if (!h2_trailers_of(x->trailers, fields, &count)) {
+	if ((x->s.upgraded && x->trailers) || !h2_trailers_of(x->trailers, fields, &count)) {
 		h2_stream_refuse_body(x, 400, END_ERROR);
 		return;
 	}
@@ -161,8 +164,47 @@ static void body_ended(struct h2_stream *x)
 	x->trailers = NULL;
 }
 
+/* Nothing more will come, but what is there has to wait, so that its reader cannot know of the end. */
+static void tell_left(struct h2_stream *x)
+{
+	const struct stream_sink *sink = h2_sink(x->h2);
+
+	if (x->s.hung_up || x->s.detached)
+		return;
+	x->s.hung_up = true;
+	sink->on_hangup(sink->ctx, &x->s);
+}
+
+/* Bytes of an upgraded stream: those that are not used are offered again, with what comes after them. */
+static void deliver_bytes(struct h2_stream *x)
+{
+	const struct stream_sink *sink = h2_sink(x->h2);
+	size_t used = 1;
+
+	while (used > 0 && x->in.len > 0 && stream_reads(&x->s)) {
+		used = sink->on_bytes(sink->ctx, &x->s, front(x, H2_CHUNK_MAX));
+		x->s.body_in += used;
+		consume(x, used);
+	}
+	if (x->s.detached || x->s.response == RESPONSE_ENDED)
+		consume(x, x->in.len);
+	else if (news(x, HEARD_END) && (x->in.len == 0 || stream_reads(&x->s)))
+		body_ended(x);
+	else if (news(x, HEARD_END))
+		tell_left(x);
+}
+
 static void deliver(struct h2_stream *x)
 {
+	if (x->holds && x->s.response == RESPONSE_WAITING && !x->s.detached) {
+		if (news(x, HEARD_END))
+			tell_left(x);
+		return;
+	}
+	if (x->s.upgraded) {
+		deliver_bytes(x);
+		return;
+	}
 	while (x->in.len > 0 && deliver_one(x))
 		;
 	if (x->in.len == 0 && news(x, HEARD_END))

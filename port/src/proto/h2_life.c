@@ -101,7 +101,7 @@ static uint64_t body_deadline(const struct h2_stream *x)
 {
 	const struct config *c = h2_config(x->h2);
 
-	if (c->body_rate == 0 || !x->known || (x->heard & (HEARD_END | HEARD_CLOSE)) || x->finished || x->h2->eof)
+	if (c->body_rate == 0 || !x->known || x->holds || (x->heard & (HEARD_END | HEARD_CLOSE)) || x->finished || x->h2->eof)
 		return UINT64_MAX;
 	if (x->in.len > 0 || (x->s.request == REQUEST_OPEN && stream_wanted(&x->s) == 0))
 		return UINT64_MAX;

@@ -268,7 +268,7 @@ void h2_receive(struct h2 *h2, const uint8_t *data, size_t len)
 
 /* ---- what a complete head says ---- */
 
-enum { METHOD_CONNECT = 5, METHOD_OPTIONS = 6 };
+enum { METHOD_GET = 0, METHOD_CONNECT = 5, METHOD_OPTIONS = 6 };
 
 /* What a head is gathered in, beyond the request_head. */
 struct examined {
@@ -276,7 +276,7 @@ struct examined {
 	struct field *fields;
 	struct field *cookie; /* the first; others are joined to it: RFC 9113 8.2.3 */
 	struct slice scheme, host;
-	struct slice path;
+	struct slice path, protocol;
 	int64_t length;
 };
 
@@ -290,6 +290,8 @@ static void take_pseudo(struct examined *e, struct slice name, struct slice valu
 		e->scheme = value;
 	else if (slice_eq(name, SLICE_LIT(":authority")))
 		e->head->authority = value;
+	else if (slice_eq(name, SLICE_LIT(":protocol")))
+		e->protocol = value;
 }
 
 /* False: out of memory. */
@@ -303,6 +305,14 @@ static bool join_cookie(struct h2_env *shared, struct examined *e, struct slice 
 		return false;
 	e->cookie->value = slice_of(buf_at(joined), buf_len(joined));
 	return true;
+}
+
+static unsigned add_field(struct examined *e, struct field f)
+{
+	if (e->head->field_count == SESSION_FIELDS_MAX)
+		return 431;
+	e->fields[e->head->field_count++] = f;
+	return 0;
 }
 
 static unsigned take_field(struct h2_env *shared, struct examined *e, struct field f)
@@ -331,8 +341,7 @@ static unsigned take_field(struct h2_env *shared, struct examined *e, struct fie
 	default:
 		break;
 	}
-	e->fields[e->head->field_count++] = f;
-	return 0;
+	return add_field(e, f);
 }
 
 /* RFC 9113 8.3.1: what stands for the authority is one, has no userinfo, and is not contradicted. */
@@ -347,12 +356,28 @@ static bool settle_authority(struct examined *e)
 	return head->authority.at && h1_authority_valid(head->authority);
 }
 
+/* What a GET with an upgrade field is in HTTP/1, is an extended CONNECT here (RFC 8441): the application sees the former. */
+static bool settle_method(struct examined *e)
+{
+	struct request_head *head = e->head;
+
+	head->method_index = h1_method_find(head->method);
+	if (head->method_index != METHOD_CONNECT)
+		return !e->protocol.at;
+	head->flags |= REQUEST_MAY_UPGRADE;
+	if (!e->protocol.at)
+		return e->length == LENGTH_UNKNOWN;
+	head->method = SLICE_LIT("GET");
+	head->method_index = METHOD_GET;
+	return e->length == LENGTH_UNKNOWN && is_protocol(e->protocol) &&
+	       add_field(e, (struct field){SLICE_LIT("upgrade"), e->protocol, NAME_UPGRADE}) == 0;
+}
+
 static bool settle_target(struct examined *e)
 {
 	struct request_head *head = e->head;
 	const uint8_t *mark;
 
-	head->method_index = h1_method_find(head->method);
 	if (head->method_index == METHOD_CONNECT) {
 		head->path = SLICE_LIT("");
 		head->target = head->authority;
@@ -377,8 +402,9 @@ static bool settle_target(struct examined *e)
 static unsigned settle_body(struct h2 *h2, struct examined *e, bool ended)
 {
 	uint64_t most = h2_config(h2)->max_body;
+	bool none = ended || e->length == 0 || (e->head->flags & REQUEST_MAY_UPGRADE);
 
-	e->head->body = ended || e->length == 0 ? BODY_NONE : e->length;
+	e->head->body = none ? BODY_NONE : e->length;
 	if (e->head->body == BODY_NONE)
 		e->head->flags &= ~(unsigned)REQUEST_EXPECTS_CONTINUE;
 	return most && e->head->body > 0 && (uint64_t)e->head->body > most ? 413 : 0;
@@ -401,7 +427,7 @@ unsigned h2_examine(struct h2 *h2, const struct h2_head *block, bool ended, stru
 		if (status)
 			return status;
 	}
-	if (!is_token(head->method) || !settle_authority(&e) || !settle_target(&e))
+	if (!is_token(head->method) || !settle_method(&e) || !settle_authority(&e) || !settle_target(&e))
 		return 400;
 	return settle_body(h2, &e, ended);
 }

@@ -84,6 +84,7 @@ struct h2_stream {
 	bool whole;    /* its head is all of the response: what the host sends after it is dropped */
 	bool finished; /* the last frame of its response was made */
 	bool left;     /* and has left */
+	bool holds;    /* it may be upgraded: what comes before the answer is kept */
 	bool ours;     /* the application's failure: not counted against the client */
 	bool reset;    /* RST_STREAM was submitted */
 };

@@ -149,6 +149,18 @@ static bool h2_send_head(struct stream *s, const struct response_head *head)
 	return h2_is_closed(x) || h2_write_head(x, head, x->whole);
 }
 
+static bool h2_upgrade(struct stream *s, struct slice protocol, const struct field *fields, unsigned count)
+{
+	struct h2_stream *x = stream_of(s);
+
+	(void)protocol; /* there is no field that would say it */
+	begin_output(x);
+	s->status = 200;
+	stream_request_moves(s, REQUEST_OPEN);
+	h2_note(x, 0); /* what came before the answer */
+	return h2_is_closed(x) || h2_write_upgrade(x, fields, count);
+}
+
 static bool h2_send_data(struct stream *s, struct slice data)
 {
 	struct h2_stream *x = stream_of(s);
@@ -224,12 +236,13 @@ static void h2_reset(struct stream *s, unsigned status, unsigned retry_after)
 	if (s->response == RESPONSE_WAITING && status)
 		answer(x, status, retry_after);
 	else if (!x->finished)
-		h2_stream_cut(x, NGHTTP2_INTERNAL_ERROR);
+		h2_stream_cut(x, s->upgraded ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
 }
 
 static const struct stream_ops h2_stream_ops = {
 	.send_info = h2_send_info,
 	.send_head = h2_send_head,
+	.upgrade = h2_upgrade,
 	.send_data = h2_send_data,
 	.send_end = h2_send_end,
 	.push = h2_send_push,

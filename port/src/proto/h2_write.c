@@ -51,10 +51,10 @@ static nghttp2_nv nv_of_status(char text[4], unsigned status)
 	return nv_of(SLICE_LIT(":status"), number(text, 4, status), NGHTTP2_NV_FLAG_NO_COPY_NAME);
 }
 
-/* Of a response without a body: HEAD and 304 may say the length of what was not sent, 205 says 0, 204 nothing. */
-static int64_t length_to_say(const struct response_head *head)
+/* Of a response without a body: HEAD and 304 may say the length of what was not sent, 205 says 0, 204 and tunnels nothing. */
+static int64_t length_to_say(const struct h2_stream *x, const struct response_head *head)
 {
-	if (head->status == 204)
+	if (head->status == 204 || (x->holds && head->status < 300))
 		return LENGTH_UNKNOWN;
 	return head->status == 205 ? 0 : head->length;
 }
@@ -86,7 +86,7 @@ bool h2_write_head(struct h2_stream *x, const struct response_head *head, bool w
 	struct session_env *env = h2_env_of(x->h2);
 	nghttp2_data_provider provider = {{.ptr = x}, pull};
 	nghttp2_nv *nv = h2_shared(x->h2)->nv;
-	int64_t length = length_to_say(head);
+	int64_t length = length_to_say(x, head);
 	char digits[4], size[24];
 	size_t n = 0;
 
@@ -101,6 +101,18 @@ bool h2_write_head(struct h2_stream *x, const struct response_head *head, bool w
 		nv[n++] = nv_of(SLICE_LIT("content-length"), number(size, sizeof size, (uint64_t)length),
 				NGHTTP2_NV_FLAG_NO_COPY_NAME);
 	return took(x, nghttp2_submit_response(x->h2->ng, x->id, nv, n, whole ? NULL : &provider));
+}
+
+bool h2_write_upgrade(struct h2_stream *x, const struct field *fields, unsigned count)
+{
+	nghttp2_data_provider provider = {{.ptr = x}, pull};
+	nghttp2_nv *nv = h2_shared(x->h2)->nv;
+	char digits[4];
+	size_t n = 0;
+
+	nv[n++] = nv_of_status(digits, 200);
+	n = put_fields(nv, n, fields, count);
+	return took(x, nghttp2_submit_response(x->h2->ng, x->id, nv, n, &provider));
 }
 
 bool h2_write_error(struct h2_stream *x, unsigned status, unsigned retry_after)

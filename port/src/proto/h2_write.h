@@ -10,6 +10,8 @@ void h2_write_callbacks(nghttp2_session_callbacks *callbacks);
 bool h2_write_info(struct h2_stream *x, unsigned status, const struct field *fields, unsigned count);
 /* A head; no body follows it if `whole`. */
 bool h2_write_head(struct h2_stream *x, const struct response_head *head, bool whole);
+/* The head by which the stream becomes bytes both ways. */
+bool h2_write_upgrade(struct h2_stream *x, const struct field *fields, unsigned count);
 /* More of the body, or its end, is there to be pulled. */
 bool h2_write_more(struct h2_stream *x);
 /* Kept until the body has gone. */

@@ -33,6 +33,17 @@ bool is_field_value(struct slice value)
 	return true;
 }
 
+enum { PROTOCOL_MAX = 128 };
+
+bool is_protocol(struct slice name)
+{
+	const uint8_t *slash = name.len ? memchr(name.at, '/', name.len) : NULL;
+	size_t len = slash ? (size_t)(slash - name.at) : name.len;
+
+	return name.len <= PROTOCOL_MAX && is_token(slice_of(name.at, len)) &&
+	       (!slash || is_token(slice_of(slash + 1, name.len - len - 1)));
+}
+
 bool parse_length(struct slice text, int64_t *length)
 {
 	int64_t n = 0;

@@ -10,6 +10,9 @@ bool is_token(struct slice text);
 /* RFC 9110 5.5: no control octets but the tab. */
 bool is_field_value(struct slice value);
 
+/* A protocol to upgrade to, RFC 9110 7.8: a token, and perhaps a version behind a slash. */
+bool is_protocol(struct slice name);
+
 /* A decimal number without sign that fits; false otherwise. */
 bool parse_length(struct slice text, int64_t *length);
 

@@ -41,7 +41,7 @@ static bool has_token(struct slice list, struct slice token)
 /* What the fields say; each of them may come only once, but for lists. */
 struct seen {
 	bool upgrade, connection;
-	unsigned versions, keys, protocols;
+	unsigned versions, keys;
 	bool version_13, key_valid;
 };
 
@@ -53,8 +53,6 @@ static void read_field(struct ws_handshake *h, struct seen *seen, const struct f
 		seen->upgrade |= has_token(f->value, SLICE_LIT("websocket"));
 	} else if (slice_eq(f->name, SLICE_LIT("connection"))) {
 		seen->connection |= has_token(f->value, SLICE_LIT("upgrade"));
-	} else if (slice_eq(f->name, SLICE_LIT(":protocol"))) {
-		seen->protocols += slice_eq_nocase(f->value, SLICE_LIT("websocket"));
 	} else if (slice_eq(f->name, SLICE_LIT("sec-websocket-version"))) {
 		seen->versions++;
 		seen->version_13 = slice_eq(f->value, SLICE_LIT("13"));
@@ -71,9 +69,8 @@ static void read_field(struct ws_handshake *h, struct seen *seen, const struct f
 
 static unsigned refusal(const struct seen *seen, const struct request_head *head)
 {
-	bool asked = head->version >= 20 ? seen->protocols == 1
-					 : head->version == 11 && head->method_index == METHOD_GET && head->body == BODY_NONE &&
-						   seen->upgrade && seen->connection;
+	bool asked = head->version >= 11 && head->method_index == METHOD_GET && head->body == BODY_NONE && seen->upgrade &&
+		     (seen->connection || head->version >= 20);
 
 	if (!asked || seen->versions > 1)
 		return 400;

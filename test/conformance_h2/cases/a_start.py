@@ -16,8 +16,18 @@ def start_plain(t):
     t.expect(t.settings[wire.MAX_CONCURRENT_STREAMS] == 100, "not 100 streams")
     t.expect(t.settings[wire.INITIAL_WINDOW_SIZE] == 65536, "not a window of 64 KiB")
     t.expect(t.settings[wire.NO_RFC7540_PRIORITIES] == 1, "RFC 7540 priorities")
-    t.expect(wire.ENABLE_CONNECT_PROTOCOL not in t.settings, "extended CONNECT is advertised")
+    t.expect(t.settings[wire.ENABLE_CONNECT_PROTOCOL] == 1, "extended CONNECT is not offered")
     t.expect(t.credit.get(0) == (1 << 20) - 65535, "not a connection window of 1 MiB")
+
+
+@case(h2_extended_connect=0)
+def start_without_extended_connect(t):
+    """it can be turned off, and is malformed then"""
+    t.open()
+    t.expect(wire.ENABLE_CONNECT_PROTOCOL not in t.settings, "extended CONNECT is offered")
+    t.send(wire.headers(1, request("CONNECT") + [(":protocol", "websocket")]))
+    t.expect_reset(1, "PROTOCOL_ERROR")
+    t.no_request()
 
 
 @case()

@@ -46,7 +46,7 @@ def framing_many_in_one_write(t):
 def framing_behind_the_request(t):
     """before the 101: it is not read as HTTP"""
     t.send(t.request(*t.upgrade_fields()), frame(TEXT, "GET / HTTP/1.1\r\n\r\n"))
-    t.expect(t.answer()[0] == 101, "not 101")
+    t.expect(t.answer()[0] == t.SWITCHED, "not upgraded")
     t.expect_message(TEXT, "GET / HTTP/1.1\r\n\r\n")
     t.closes()
 

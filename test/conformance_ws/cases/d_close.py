@@ -125,7 +125,7 @@ case("close_by_host_without_code")(host_closes(0, b"", b""))
 @case(host="nothing")
 def close_by_host_without_credit(t):
     """what the client has sent is dropped until its Close comes"""
-    t.open().send(*[frame(BINARY, bytes(1000))] * 100)
+    t.open().send(*[frame(BINARY, bytes(1000))] * 60)
     says(t, (CLOSE, 1000, b""))
     t.expect(t.frame()[0] == wire.CLOSE, "no Close")
     t.send(frame(TEXT, "\xff" * 10), frame(PING, b"x"), wire.close(1000))

@@ -44,10 +44,10 @@ TAKEN = {
     "absolute_target": (U, C, V, K),
 }
 for name, fields in TAKEN.items():
-    case(f"handshake_{name}")(taken(*fields, **({"path": "http://a/x?y"} if name == "absolute_target" else {})))
+    case(f"handshake_{name}", http=(1,))(taken(*fields, **({"path": "http://a/x?y"} if name == "absolute_target" else {})))
 
 
-@case()
+@case(http=(1,))
 def handshake_bytewise(t):
     for byte in t.request(U, C, V, K):
         t.send(bytes([byte]))
@@ -99,21 +99,21 @@ REFUSED = {
     "another_protocol": (400, "Upgrade: websockets", C, V, K),
 }
 for name, (status, *fields) in REFUSED.items():
-    case(f"handshake_refused_{name}")(refused(status, *fields))
-case("handshake_refused_post")(refused(400, U, C, V, K, method="POST"))
-case("handshake_refused_head")(refused(400, U, C, V, K, method="HEAD"))
-case("handshake_refused_connection_without_upgrade")(refused(500, U, "Connection: keep-alive", V, K, asks=False))
-case("handshake_refused_no_connection")(refused(500, U, V, K, asks=False))
-case("handshake_refused_no_upgrade")(refused(500, C, V, K, asks=False))
-case("handshake_refused_http_1_0")(refused(500, U, C, V, K, asks=False, version="1.0"))
+    case(f"handshake_refused_{name}", http=(1,))(refused(status, *fields))
+case("handshake_refused_post", http=(1,))(refused(400, U, C, V, K, method="POST"))
+case("handshake_refused_head", http=(1,))(refused(400, U, C, V, K, method="HEAD"))
+case("handshake_refused_connection_without_upgrade", http=(1,))(refused(500, U, "Connection: keep-alive", V, K, asks=False))
+case("handshake_refused_no_connection", http=(1,))(refused(500, U, V, K, asks=False))
+case("handshake_refused_no_upgrade", http=(1,))(refused(500, C, V, K, asks=False))
+case("handshake_refused_http_1_0", http=(1,))(refused(500, U, C, V, K, asks=False, version="1.0"))
 
 
-@case()
+@case(http=(1,))
 def handshake_refused_with_a_body(t):
     refused(500, U, C, V, K, "Content-Length: 5", asks=False)(t)
 
 
-@case()
+@case(http=(1,))
 def handshake_of_one_who_pipelines(t):
     """what stands behind the request is not read as HTTP before it is answered; then it is"""
     t.port.case, t.port.take_request = None, lambda stream, head: heads.append((stream, head))
@@ -133,7 +133,7 @@ def handshake_of_one_who_pipelines(t):
         del t.port.take_request
 
 
-@case()
+@case(http=(1,))
 def handshake_behind_another_request(t):
     heads = []
     t.port.take_request = lambda stream, head: heads.append((stream, head))
@@ -154,7 +154,7 @@ def handshake_behind_another_request(t):
     t.expect_close(1000)
 
 
-@case()
+@case(http=(1,))
 def handshake_with_fields_of_the_host(t):
     t.port.case, t.port.take_request = None, lambda stream, head: t.port.send(
         [13, stream, "websocket", ["sec-websocket-protocol", b"chat.v2", "set-cookie", b"a=b"], {}]
@@ -193,4 +193,4 @@ HOST = {
     "compress_out_of_range": ([], {"compress": {"server_max_window_bits": 8}}, "server_max_window_bits must be 9 to 15"),
 }
 for name, (fields, options, what) in HOST.items():
-    case(f"handshake_host_breaks_{name}")(host_breaks(fields, options, what))
+    case(f"handshake_host_breaks_{name}", http=(1,))(host_breaks(fields, options, what))

@@ -22,8 +22,10 @@ def tunnel(t, *more, protocol="lines/1", behind=b"", **request):
 @case(host="nothing")
 def tunnel_upgrade(t):
     status, fields = tunnel(t, *FIELDS)
-    t.expect((status, fields["upgrade"], fields["connection"]) == (101, "lines/1", "Upgrade"), f"{status} {fields}")
-    t.expect(t.port.head[8] == 4, f"flags {t.port.head[8]}")
+    t.expect(status == t.SWITCHED, f"{status}")
+    if status == 101:
+        t.expect((fields["upgrade"], fields["connection"]) == ("lines/1", "Upgrade"), f"{fields}")
+    t.expect(t.port.head[8] & 12 == 4, f"flags {t.port.head[8]}")
     says(t, (READ, 10, 65000), (DATA, b"from the host\n"))
     t.send(b"from the client\n")
     t.wait(lambda: t.input == b"from the host\n", "the host's line")
@@ -70,7 +72,7 @@ def tunnel_client_ends(t):
     """its half; the host goes on"""
     tunnel(t, *FIELDS, behind=b"last")
     says(t, (READ, 10, 65000))
-    t.socket.shutdown(1)
+    t.ends()
     t.wait(lambda: (BODY_END, None) in t.port.heard, "BODY_END")
     t.expect(body(t) == b"last", f"{body(t)}")
     says(t, (DATA, b"answer"), (END, None))
@@ -114,7 +116,7 @@ def host_breaks(what, status, *fields, protocol="lines/1", **request):
 
 
 case("tunnel_not_asked_for", host="nothing")(host_breaks("message the request does not ask for an upgrade", 500))
-case("tunnel_with_a_body", host="nothing")(
+case("tunnel_with_a_body", host="nothing", http=(1,))(
     host_breaks("message the request does not ask for an upgrade", 500, *FIELDS, "Content-Length: 1")
 )
 case("tunnel_protocol_not_a_token", host="nothing")(
