@@ -38,8 +38,10 @@ defmodule Sparx.WsClient do
     ]
   end
 
-  def send(socket, frames) when is_list(frames), do: Client.send(socket, Enum.map(frames, &frame/1))
-  def send(socket, frame), do: Client.send(socket, frame(frame))
+  def send(socket, frames), do: Client.send(socket, encode(frames))
+
+  @doc "Messages as a client's frames."
+  def encode(frames), do: frames |> List.wrap() |> Enum.map(&frame/1) |> IO.iodata_to_binary()
 
   defp frame({:close, code, reason}), do: frame(8, <<code::16, reason::binary>>)
   defp frame({type, data}), do: frame(@types[type], data)
