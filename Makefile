@@ -6,7 +6,7 @@ PORT ?= 4000
 ARGS ?=
 WHAT ?=
 
-.PHONY: help run test build setup check format bench clean install
+.PHONY: help run test build setup check format bench fuzz clean install
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo 'make check     formatting, static analysis, which part includes which, compiler warnings'
 	@echo 'make format    format the C and the Elixir code, and write the tables of options and the frames in the documents'
 	@echo 'make bench     measure beside nginx and Cowboy (WHAT=hello for one workload; WHAT=list names them)'
+	@echo 'make fuzz      fuzz the C program (TARGET=h1, TIME=seconds; port/README.md names the targets)'
 	@echo 'make install   copy sparx_port and its man page to PREFIX (PREFIX=/usr/local)'
 	@echo 'make setup     only install the packages that `make test` needs'
 	@echo 'make clean     remove what was built'
@@ -58,6 +59,9 @@ bench:
 	@scripts/setup bench
 	@MIX_ENV=prod mix compile
 	@/usr/bin/python3 bench/run.py $(WHAT)
+
+fuzz:
+	@$(MAKE) --no-print-directory -C port fuzz
 
 install:
 	@$(MAKE) --no-print-directory -C port install

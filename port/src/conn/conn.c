@@ -337,7 +337,7 @@ static bool read_once(struct conn *c)
 		break;
 	case IO_EOF:
 		c->eof = true;
-		offer(c, buf_at(&c->tail), buf_len(&c->tail));
+		offer(c, buf_len(&c->tail) ? buf_at(&c->tail) : c->pool->scratch, buf_len(&c->tail));
 		break;
 	case IO_ERROR:
 		conn_close(c, true, END_RESET);

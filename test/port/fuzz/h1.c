@@ -1,0 +1,58 @@
+/*
+ * HTTP/1: what one client sends, once as a whole, and once in small pieces to a port whose answers leave in small pieces.
+ * Both times the host must hear the same, and the client be answered the same.
+ *
+ * The first byte says how the host answers, the second where the cuts are; the rest is for the socket.
+ */
+#include "parts/answering.h"
+#include "parts/record.h"
+#include "parts/target.h"
+
+static struct answering a;
+
+static void run(struct record *record, enum answering_way way, struct slice bytes, uint32_t cuts)
+{
+	struct rig_client *k;
+
+	answering_start(&a, way);
+	k = rig_connect(&a.rig);
+	answering_client(&a, k, bytes, cuts);
+	k->eof = true;
+	answering_turn(&a);
+	record_take(record, &a);
+	answering_stop(&a);
+}
+
+/* Whether a client is told to go on depends on what has come. */
+static void drop_continue(struct buf *wire)
+{
+	static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+	uint8_t *at;
+
+	while (buf_len(wire) && (at = memmem(buf_at(wire), buf_len(wire), text, sizeof text - 1))) {
+		memmove(at, at + sizeof text - 1, (size_t)(wire->data + wire->tail - at) - (sizeof text - 1));
+		wire->tail -= sizeof text - 1;
+	}
+}
+
+/* Not HTTP/2, nor a line that is no request at all, which is not answered if it comes at once. */
+static bool is_http1(const struct buf *wire)
+{
+	return buf_len(wire) && *buf_at(wire) == 'H';
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static struct record whole, pieces;
+	struct input in = {data, size};
+	enum answering_way way = input_byte(&in) % (ANSWER_UPGRADE + 1);
+	uint32_t cuts = input_byte(&in) + 1u;
+	struct slice bytes = input_bytes(&in, SIZE_MAX);
+
+	run(&whole, way, bytes, 0);
+	run(&pieces, way, bytes, cuts);
+	drop_continue(&whole.wire);
+	drop_continue(&pieces.wire);
+	record_compare(&whole, &pieces, is_http1(&whole.wire));
+	return 0;
+}

@@ -1,0 +1,250 @@
+#include "answering.h"
+
+#include "frames/mp.h"
+
+enum { ROUNDS_MAX = 1000, SMALL = 3, MAY_UPGRADE = REQUEST_MAY_UPGRADE, HEAD_METHOD = 1, HEAD_BODY = 7, HEAD_FLAGS = 8 };
+
+static void say(struct answering *a, const uint8_t *from, const uint8_t *to)
+{
+	MUST(buf_append(&a->orders, from, (size_t)(to - from)));
+}
+
+static uint8_t *begin(uint8_t *at, enum message_kind kind, uint64_t id)
+{
+	at = mp_array(at, (uint32_t)strlen(message_def(kind)->format) + 1);
+	at = mp_uint(at, kind);
+	return mp_uint(at, id);
+}
+
+static uint8_t *put_head(uint8_t *at, enum message_kind kind, uint64_t id)
+{
+	at = begin(at, kind, id);
+	at = mp_uint(at, 200);
+	at = mp_array(at, 2);
+	at = mp_str(at, SLICE_LIT("date")); /* or the wall clock would be in the answer */
+	return mp_str(at, SLICE_LIT("x"));
+}
+
+static void grant(struct answering *a, uint64_t id, uint64_t max)
+{
+	uint8_t bytes[64], *at = begin(bytes, MSG_READ, id);
+
+	at = mp_uint(at, 1);
+	say(a, bytes, mp_uint(at, max));
+}
+
+static void send_bytes(struct answering *a, enum message_kind kind, uint64_t id, struct slice data)
+{
+	static uint8_t bytes[FRAME_PAYLOAD_MAX + 64];
+
+	say(a, bytes, mp_bin(begin(bytes, kind, id), data));
+}
+
+static void send_message(struct answering *a, uint64_t id, uint64_t type, struct slice data, uint64_t left)
+{
+	static uint8_t bytes[FRAME_PAYLOAD_MAX + 64];
+	uint8_t *at = mp_uint(begin(bytes, MSG_SEND, id), type);
+
+	say(a, bytes, mp_uint(mp_bin(at, data), left));
+}
+
+static void discard(struct answering *a, uint64_t id)
+{
+	uint8_t bytes[16];
+
+	say(a, bytes, begin(bytes, MSG_DISCARD, id));
+}
+
+static void end(struct answering *a, uint64_t id, bool trailers)
+{
+	uint8_t bytes[64], *at = begin(bytes, MSG_END, id);
+
+	if (!trailers) {
+		say(a, bytes, mp_nil(at));
+		return;
+	}
+	at = mp_array(at, 2);
+	at = mp_str(at, SLICE_LIT("x-t"));
+	say(a, bytes, mp_str(at, SLICE_LIT("1")));
+}
+
+static void answer(struct answering *a, uint64_t id)
+{
+	uint8_t bytes[128];
+
+	if (a->way != ANSWER_STREAM) {
+		say(a, bytes, mp_bin(put_head(bytes, MSG_RESPOND, id), SLICE_LIT("hello")));
+		return;
+	}
+	say(a, bytes, mp_nil(put_head(bytes, MSG_HEAD, id)));
+	send_bytes(a, MSG_DATA, id, SLICE_LIT("hel"));
+	send_bytes(a, MSG_DATA, id, SLICE_LIT("lo"));
+	end(a, id, true);
+}
+
+static uint8_t *put_options(const struct answering *a, uint8_t *at)
+{
+	at = mp_map(at, a->compress ? 2 : 1);
+	at = mp_str(at, SLICE_LIT("max_message"));
+	at = mp_uint(at, a->max_message ? a->max_message : 1 << 16);
+	if (!a->compress)
+		return at;
+	at = mp_str(at, SLICE_LIT("compress"));
+	at = mp_map(at, 1);
+	at = mp_str(at, SLICE_LIT("max_ratio"));
+	return mp_uint(at, 100);
+}
+
+static void upgrade(struct answering *a, uint64_t id)
+{
+	uint8_t bytes[128], *at = begin(bytes, MSG_UPGRADE, id);
+	bool socket = a->way == ANSWER_SOCKET;
+
+	at = mp_str(at, socket ? SLICE_LIT("websocket") : SLICE_LIT(""));
+	at = mp_array(at, 0);
+	say(a, bytes, socket ? put_options(a, at) : mp_map(at, 0));
+	grant(a, id, 65000);
+	if (!socket && id < ANSWERING_STREAMS)
+		a->tunnels |= UINT64_C(1) << id;
+}
+
+/* Element number i of REQUEST's head. */
+static struct mp_value element(struct slice head, unsigned i)
+{
+	struct mp_value v;
+
+	MUST(mp_read(&head, &v) && v.type == MP_ARRAY && i < v.u);
+	for (; i > 0; i--)
+		MUST(mp_skip(&head, NULL));
+	MUST(mp_read(&head, &v));
+	return v;
+}
+
+static void on_request(struct answering *a, uint64_t id, struct slice head)
+{
+	bool body = element(head, HEAD_BODY).type != MP_NIL;
+
+	if (a->way >= ANSWER_UPGRADE && (element(head, HEAD_FLAGS).u & MAY_UPGRADE)) {
+		upgrade(a, id);
+		return;
+	}
+	if (body && a->way == ANSWER_DISCARD)
+		discard(a, id);
+	if (body && a->way != ANSWER_DISCARD && a->way != ANSWER_AT_ONCE)
+		grant(a, id, a->way == ANSWER_STREAM ? SMALL : 65000);
+	else
+		answer(a, id);
+}
+
+static bool is_tunnel(const struct answering *a, uint64_t id)
+{
+	return id < ANSWERING_STREAMS && (a->tunnels >> id & 1);
+}
+
+static void on_body(struct answering *a, uint64_t id, struct slice data)
+{
+	MUST(data.len > 0 && (a->way != ANSWER_STREAM || data.len <= SMALL));
+	if (is_tunnel(a, id))
+		send_bytes(a, MSG_DATA, id, data);
+	grant(a, id, a->way == ANSWER_STREAM ? SMALL : 65000);
+}
+
+static void note(struct buf *to, const void *bytes, size_t n)
+{
+	if (n)
+		MUST(buf_append(to, bytes, n));
+}
+
+static void note_message(struct answering *a, uint64_t id, const struct message *m)
+{
+	uint8_t kind = (uint8_t)m->kind;
+	struct buf *to = m->kind == MSG_BODY ? &a->bodies[id] : &a->heard[id];
+
+	if (m->kind != MSG_BODY)
+		note(to, &kind, 1);
+	for (unsigned i = 1; m->def->format[i]; i++) {
+		if (m->def->format[i] == 'u')
+			note(to, &m->field[i].u, sizeof m->field[i].u);
+		else if (!m->field[i].nil && m->kind != MSG_CLOSED) /* of two faults either may be the reason */
+			note(to, m->field[i].bytes.at, m->field[i].bytes.len);
+	}
+	if (m->kind == MSG_GONE)
+		a->gone |= UINT64_C(1) << id;
+}
+
+static void on_message(struct rig *r, const struct message *m)
+{
+	struct answering *a = (struct answering *)(void *)r;
+	uint64_t id = m->field[0].u;
+
+	MUST(m->kind != MSG_ERROR); /* this host breaks no rule */
+	if (m->def->format[0] != 's')
+		return;
+	if (id < ANSWERING_STREAMS && m->kind != MSG_ROOM)
+		note_message(a, id, m);
+	if (m->kind == MSG_REQUEST)
+		on_request(a, id, m->field[1].bytes);
+	else if (m->kind == MSG_BODY)
+		on_body(a, id, m->field[1].bytes);
+	else if (m->kind == MSG_BODY_END && is_tunnel(a, id))
+		end(a, id, false);
+	else if (m->kind == MSG_BODY_END && a->way != ANSWER_AT_ONCE)
+		answer(a, id);
+	else if (m->kind == MSG_RECV)
+		send_message(a, id, m->field[1].u, m->field[2].bytes, m->field[3].u);
+	if (m->kind == MSG_RECV && m->field[3].u == 0)
+		grant(a, id, 65000);
+}
+
+void answering_start(struct answering *a, enum answering_way way)
+{
+	memset(a, 0, sizeof *a);
+	rig_start(&a->rig);
+	a->way = way;
+	a->rig.on_message = on_message;
+	rig_hello(&a->rig, 0, (struct slice){0}, 1 << 20);
+}
+
+void answering_stop(struct answering *a)
+{
+	a->rig.on_message = NULL;
+	rig_stop(&a->rig);
+	buf_free(&a->orders);
+	for (unsigned i = 0; i < ANSWERING_STREAMS; i++)
+		buf_free(&a->heard[i]), buf_free(&a->bodies[i]);
+}
+
+void answering_turn(struct answering *a)
+{
+	struct buf orders;
+
+	rig_turn(&a->rig);
+	for (unsigned i = 0; i < ROUNDS_MAX && buf_len(&a->orders); i++) {
+		orders = a->orders;
+		a->orders = (struct buf){0};
+		rig_frame(&a->rig, buf_at(&orders), buf_len(&orders));
+		buf_free(&orders);
+	}
+}
+
+static uint32_t next_random(uint32_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 17;
+	*state ^= *state << 5;
+	return *state;
+}
+
+void answering_client(struct answering *a, struct rig_client *k, struct slice bytes, uint32_t cuts)
+{
+	while (bytes.len) {
+		size_t n = cuts ? next_random(&cuts) % (1u << next_random(&cuts) % 8) + 1 : bytes.len;
+		n = n < bytes.len ? n : bytes.len;
+		rig_client(k, bytes.at, n);
+		bytes = slice_of(bytes.at + n, bytes.len - n);
+		k->room = cuts ? next_random(&cuts) % 100 : SIZE_MAX;
+		answering_turn(a);
+	}
+	k->room = SIZE_MAX;
+	answering_turn(a);
+}

@@ -1,0 +1,39 @@
+/* A host that answers each request in one of a few ways, and writes down what it heard, stream by stream. */
+#ifndef SPARX_FUZZ_ANSWERING_H
+#define SPARX_FUZZ_ANSWERING_H
+
+#include "rig.h"
+
+enum { ANSWERING_STREAMS = 64, ANSWERING_WAYS = 6 };
+
+/* What it does with a request. */
+enum answering_way {
+	ANSWER_READ,    /* reads the body, then answers */
+	ANSWER_AT_ONCE, /* answers, and never reads */
+	ANSWER_STREAM,  /* reads in small chunks, and answers in pieces, with trailers */
+	ANSWER_DISCARD, /* does not want the body */
+	ANSWER_UPGRADE, /* takes any upgrade as a tunnel, and sends back what it gets */
+	ANSWER_SOCKET,  /* takes a WebSocket, and sends back what it gets */
+};
+
+struct answering {
+	struct rig rig; /* first */
+	enum answering_way way;
+	bool compress;
+	uint32_t max_message;
+	uint64_t tunnels;  /* a bit for each stream that is one */
+	struct buf orders; /* not yet sent */
+	/* Of each stream: bytes of the body, and all else that was said. */
+	struct buf bodies[ANSWERING_STREAMS], heard[ANSWERING_STREAMS];
+	uint64_t gone; /* a bit for each stream that ended so */
+};
+
+/* With HELLO said. */
+void answering_start(struct answering *a, enum answering_way way);
+void answering_stop(struct answering *a);
+/* Turns until nobody has more to say. */
+void answering_turn(struct answering *a);
+/* A client sends this, as a whole, or (cuts: not 0, and where) in small pieces, while its socket takes small pieces too. */
+void answering_client(struct answering *a, struct rig_client *k, struct slice bytes, uint32_t cuts);
+
+#endif

@@ -1,0 +1,415 @@
+#include "rig.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "frames/mp.h"
+
+enum { FIRST_FD = 500, TURNS_MAX = 64, START_MS = 1000, STREAM_LIVE = 1, STREAM_OVER = 2 };
+
+static struct loop loop; /* one for all inputs: it is never run */
+
+void rig_must(bool holds, const char *what, const char *file, int line)
+{
+	if (holds)
+		return;
+	fprintf(stderr, "%s:%d: does not hold: %s\n", file, line, what);
+	abort();
+}
+
+/* ---- the clients' transport ---- */
+
+static struct io_result client_read(int fd, void *state, void *bytes, size_t n)
+{
+	struct rig_client *k = state;
+
+	(void)fd;
+	if (k->reset)
+		return (struct io_result){.status = IO_ERROR, .error = ECONNRESET};
+	if (buf_len(&k->inbox) == 0)
+		return (struct io_result){.status = k->eof ? IO_EOF : IO_AGAIN};
+	n = n < buf_len(&k->inbox) ? n : buf_len(&k->inbox);
+	n = n < k->read_most ? n : k->read_most;
+	memcpy(bytes, buf_at(&k->inbox), n);
+	buf_consume(&k->inbox, n);
+	return (struct io_result){.status = IO_OK, .n = n};
+}
+
+static void take(struct rig_client *k, const void *bytes, size_t n)
+{
+	k->got += n;
+	if (buf_len(&k->outbox) + n <= RIG_KEPT)
+		buf_append(&k->outbox, bytes, n);
+}
+
+static struct io_result client_writev(int fd, void *state, const struct iovec *iov, int count)
+{
+	struct rig_client *k = state;
+	size_t n = 0;
+
+	(void)fd;
+	if (k->reset)
+		return (struct io_result){.status = IO_ERROR, .error = EPIPE};
+	if (k->room == 0)
+		return (struct io_result){.status = IO_AGAIN};
+	for (int i = 0; i < count && n < k->room; i++) {
+		size_t part = iov[i].iov_len < k->room - n ? iov[i].iov_len : k->room - n;
+		MUST(iov[i].iov_len > 0);
+		take(k, iov[i].iov_base, part);
+		n += part;
+	}
+	k->room -= n;
+	return (struct io_result){.status = IO_OK, .n = n};
+}
+
+static void client_shutdown(int fd, void *state)
+{
+	(void)fd;
+	((struct rig_client *)state)->shut = true;
+}
+
+static void client_close(int fd, void *state, bool abort)
+{
+	struct rig_client *k = state;
+
+	(void)fd;
+	(void)abort;
+	MUST(k->c);
+	k->c = NULL;
+}
+
+static int client_wants(const void *state)
+{
+	(void)state;
+	return 0;
+}
+
+static bool client_pending(const void *state)
+{
+	(void)state;
+	return false;
+}
+
+static const struct transport_ops transport = {
+	.scheme = "http",
+	.read = client_read,
+	.writev = client_writev,
+	.shutdown = client_shutdown,
+	.close = client_close,
+	.wants = client_wants,
+	.pending = client_pending,
+};
+
+struct rig_client *rig_connect(struct rig *r)
+{
+	struct server *s = &r->server;
+	struct rig_client *k = &r->clients[r->client_count];
+	static const struct peer peer = {.address = {127, 0, 0, 1}, .address_len = 4, .port = 4711};
+
+	if (r->client_count == RIG_CLIENTS || s->state != SERVER_SERVING || s->accept_paused || s->pool.env.paused)
+		return NULL;
+	*k = (struct rig_client){.read_most = SIZE_MAX, .room = SIZE_MAX};
+	k->c = conn_open(&s->pool, FIRST_FD + (int)r->client_count++, &transport, &peer);
+	MUST(k->c);
+	k->c->transport_state = k;
+	return k;
+}
+
+void rig_client(struct rig_client *client, const void *bytes, size_t n)
+{
+	if (client->c && n)
+		MUST(buf_append(&client->inbox, bytes, n));
+}
+
+/* ---- the host ---- */
+
+/* What may be said of a stream, and when. */
+static void judge(struct rig *r, const struct message *m)
+{
+	uint64_t id = m->field[0].u;
+
+	if (m->def->format[0] != 's' || id >= RIG_STREAMS)
+		return;
+	if (m->kind == MSG_REQUEST) {
+		MUST(r->streams[id] == 0);
+		r->streams[id] = STREAM_LIVE;
+	}
+	MUST(r->streams[id] == STREAM_LIVE);
+	if (m->kind == MSG_DONE || m->kind == MSG_GONE)
+		r->streams[id] = STREAM_OVER;
+}
+
+static void hear_frame(struct rig *r, struct slice payload)
+{
+	struct message_fault fault;
+	struct message m;
+
+	MUST(payload.len > 0 && payload.len <= FRAME_PAYLOAD_MAX);
+	while (payload.len) {
+		MUST(message_read(&payload, FROM_PORT, &m, &fault));
+		judge(r, &m);
+		if (r->on_message)
+			r->on_message(r, &m);
+	}
+}
+
+static void hear(struct rig *r)
+{
+	static uint8_t bytes[1 << 16];
+	ssize_t n;
+
+	while ((n = read(r->from_port[0], bytes, sizeof bytes)) > 0)
+		MUST(buf_append(&r->heard, bytes, (size_t)n));
+	while (buf_len(&r->heard) >= FRAME_HEAD) {
+		const uint8_t *at = buf_at(&r->heard);
+		size_t len = (size_t)at[0] << 24 | (size_t)at[1] << 16 | (size_t)at[2] << 8 | at[3];
+		uint8_t *frame;
+		if (buf_len(&r->heard) < FRAME_HEAD + len)
+			return;
+		frame = malloc(len ? len : 1); /* of its own: who is told may make the port say more */
+		MUST(frame);
+		memcpy(frame, at + FRAME_HEAD, len);
+		buf_consume(&r->heard, FRAME_HEAD + len);
+		hear_frame(r, slice_of(frame, len));
+		free(frame);
+	}
+}
+
+/* ---- turns ---- */
+
+/* What libev would tell. */
+static void poll_clients(struct rig *r)
+{
+	for (unsigned i = 0; i < r->client_count; i++) {
+		struct rig_client *k = &r->clients[i];
+		int events = k->c ? loop_io_events(&k->c->io) : 0, ready = 0;
+		if ((events & LOOP_READ) && (buf_len(&k->inbox) || k->eof || k->reset))
+			ready |= LOOP_READ;
+		if ((events & LOOP_WRITE) && (k->room || k->reset))
+			ready |= LOOP_WRITE;
+		if (ready)
+			((loop_ready_fn *)k->c->io.io.data)(&k->c->io, ready);
+		else if (k->c && k->c->hup_watched && (k->reset || (k->eof && !k->told))) {
+			k->told = true;
+			loop.on_hup(&k->c->io, k->reset);
+		}
+	}
+}
+
+static bool turn_once(struct rig *r)
+{
+	bool more;
+
+	r->link.in_ready = true;
+	if (!r->deaf)
+		r->link.out_blocked = false;
+	poll_clients(r);
+	more = link_read(&r->link);
+	wheel_fire(&loop.wheel, loop.now);
+	more |= server_run(&r->server);
+	link_flush(&r->link);
+	conn_pool_pause(&r->server.pool, link_full(&r->link));
+	server_reap(&r->server);
+	if (!r->deaf)
+		hear(r);
+	return more || (r->link.out_blocked && !r->deaf);
+}
+
+/* The bridge's sums are those of its streams. */
+static void judge_sums(const struct bridge *b)
+{
+	uint64_t chunks = 0, unsent = 0, held = 0;
+
+	for (size_t i = 0; b->streams.slots && i <= b->streams.mask; i++) {
+		const struct stream *s = b->streams.slots[i].value;
+		if (!s)
+			continue;
+		chunks += s->chunks;
+		unsent += s->body_out - s->room_total;
+		held += s->held != NULL;
+		MUST(s->room_total <= s->body_out);
+	}
+	MUST(b->n.read_credit == chunks && b->n.body_queued == unsent && b->queued == held);
+}
+
+void rig_turn(struct rig *r)
+{
+	for (unsigned i = 0; i < TURNS_MAX && r->server.state != SERVER_STOPPED; i++) {
+		bool more = turn_once(r);
+		judge_sums(&r->bridge);
+		if (!more)
+			return;
+	}
+}
+
+void rig_pass_time(struct rig *r, uint64_t ms)
+{
+	loop.now += ms;
+	loop.now_us += ms * 1000;
+	loop.unix_sec = loop.now / 1000;
+	rig_turn(r);
+}
+
+void rig_host(struct rig *r, const void *bytes, size_t n)
+{
+	const uint8_t *at = bytes;
+
+	while (n > 0 && r->server.state != SERVER_STOPPED && !r->link.in_ended) {
+		ssize_t written = write(r->to_port[1], at, n);
+		MUST(written > 0 || errno == EAGAIN);
+		if (written > 0) {
+			at += written;
+			n -= (size_t)written;
+		}
+		rig_turn(r);
+	}
+}
+
+void rig_frame(struct rig *r, const void *payload, size_t n)
+{
+	struct buf frame = {0};
+	uint8_t head[FRAME_HEAD] = {(uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n};
+
+	MUST(buf_append(&frame, head, sizeof head) && buf_append(&frame, payload, n));
+	rig_host(r, buf_at(&frame), buf_len(&frame));
+	buf_free(&frame);
+}
+
+void rig_hello(struct rig *r, unsigned options, struct slice more, uint32_t demand)
+{
+	uint8_t bytes[512], *at = bytes;
+
+	MUST(more.len < 256);
+	at = mp_array(at, 3);
+	at = mp_uint(at, MSG_HELLO);
+	at = mp_uint(at, 1);
+	at = mp_map(at, options + 1);
+	at = mp_str(at, SLICE_LIT("listeners"));
+	at = mp_array(at, 1);
+	at = mp_map(at, 1);
+	at = mp_str(at, SLICE_LIT("address"));
+	at = mp_str(at, SLICE_LIT("127.0.0.1"));
+	if (more.len)
+		memcpy(at, more.at, more.len);
+	at += more.len;
+	if (demand) {
+		at = mp_array(at, 2);
+		at = mp_uint(at, MSG_DEMAND);
+		at = mp_uint(at, demand);
+	}
+	rig_frame(r, bytes, (size_t)(at - bytes));
+}
+
+/* ---- orders: no socket is opened ---- */
+
+static bool listen_nowhere(void *ctx, struct config_fault *fault)
+{
+	struct server *s = ctx;
+
+	(void)fault;
+	s->max_connections = RIG_CLIENTS;
+	s->config->max_connections = RIG_CLIENTS;
+	s->state = SERVER_SERVING;
+	return true;
+}
+
+static void name_nothing(void *ctx, unsigned i, struct listener_name *name)
+{
+	(void)ctx;
+	(void)i;
+	*name = (struct listener_name){.address = "127.0.0.1", .port = 1};
+}
+
+/* ---- beginning and end ---- */
+
+static bool no_turn(void *ctx)
+{
+	(void)ctx;
+	return false;
+}
+
+static void set_clock(void)
+{
+	static bool started;
+
+	if (!started) {
+		MUST(loop_init(&loop, no_turn, NULL));
+		for (unsigned i = 0; i < 2; i++)
+			ev_signal_stop(loop.ev, &loop.signals[i]);
+		started = true;
+	}
+	loop.now = START_MS;
+	loop.now_us = START_MS * 1000;
+	loop.unix_sec = 1;
+	wheel_init(&loop.wheel, loop.now);
+}
+
+void rig_start(struct rig *r)
+{
+	static struct control_ops control;
+
+	memset(r, 0, sizeof *r);
+	set_clock();
+	control = server_control;
+	control.listen = listen_nowhere;
+	control.name = name_nothing;
+	MUST(pipe2(r->to_port, O_NONBLOCK | O_CLOEXEC) == 0 && pipe2(r->from_port, O_NONBLOCK | O_CLOEXEC) == 0);
+	config_defaults(&r->config);
+	link_init(&r->link, &loop, r->to_port[0], r->from_port[1], &bridge_link_handler, &r->bridge);
+	bridge_init(&r->bridge, &loop, &r->link, &r->config);
+	MUST(server_init(&r->server, &loop, &r->config, &r->bridge.sink));
+	r->server.on_drained = bridge_drained;
+	r->server.ctx = &r->bridge;
+	r->server.pool.watch = bridge_watch(&r->bridge);
+	bridge_control(&r->bridge, (struct control){&control, &r->server});
+	log_to(bridge_log, &r->bridge);
+}
+
+/* Nothing of a stream or a connection may be left behind. */
+static void judge_end(const struct rig *r)
+{
+	const struct bridge *b = &r->bridge;
+	const struct conn_pool *pool = &r->server.pool;
+
+	MUST(b->streams.count == 0);
+	MUST(b->queued == 0 && list_empty(&b->queue));
+	MUST(b->n.body_queued == 0);
+	MUST(b->n.read_credit == 0);
+	MUST(pool->open == 0 && pool->idle_count == 0 && pool->linger_count == 0);
+	for (unsigned i = 0; i < r->client_count; i++)
+		MUST(!r->clients[i].c);
+}
+
+static void leave(struct rig *r)
+{
+	enum { STEPS = 100, STEP_MS = 1000 };
+
+	r->deaf = false;
+	close(r->to_port[1]);
+	rig_turn(r);
+	for (unsigned i = 0; i < STEPS && r->server.state != SERVER_STOPPED; i++)
+		rig_pass_time(r, STEP_MS);
+	MUST(r->server.state == SERVER_STOPPED);
+}
+
+void rig_stop(struct rig *r)
+{
+	leave(r);
+	log_to(NULL, NULL);
+	server_free(&r->server);
+	judge_end(r);
+	bridge_free(&r->bridge);
+	link_free(&r->link);
+	MUST(loop.wheel.count == 0);
+	for (unsigned i = 0; i < r->client_count; i++) {
+		buf_free(&r->clients[i].inbox);
+		buf_free(&r->clients[i].outbox);
+	}
+	buf_free(&r->heard);
+	close(r->to_port[0]);
+	close(r->from_port[0]);
+	close(r->from_port[1]);
+}

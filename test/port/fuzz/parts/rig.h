@@ -1,0 +1,63 @@
+/*
+ * The whole port but its main loop and its sockets, for fuzzing: a host that is bytes, clients that are bytes, a clock that is
+ * moved by hand. The same input always does the same. What the port tells the host is judged as it comes, and what must hold
+ * at the end is judged then; what is wrong aborts.
+ */
+#ifndef SPARX_FUZZ_RIG_H
+#define SPARX_FUZZ_RIG_H
+
+#include "bridge.h"
+#include "server/server.h"
+
+enum { RIG_CLIENTS = 8, RIG_STREAMS = 4096, RIG_KEPT = 1 << 18 };
+
+struct rig_client {
+	struct conn *c; /* NULL: the port has closed it, or it never came */
+	struct buf inbox, outbox;
+	uint64_t got;     /* bytes, also those that outbox did not keep */
+	size_t read_most; /* bytes that one read gives */
+	size_t room;      /* bytes that its socket takes */
+	bool eof, reset;  /* what comes behind the inbox */
+	bool told;        /* of the end, by on_hup */
+	bool shut;        /* the port has closed its side */
+};
+
+struct rig {
+	struct config config;
+	struct link link;
+	struct bridge bridge;
+	struct server server;
+	struct rig_client clients[RIG_CLIENTS];
+	unsigned client_count;
+	int to_port[2], from_port[2];
+	struct buf heard; /* from the port, not yet a whole frame */
+	bool deaf;        /* the host does not read */
+	uint8_t streams[RIG_STREAMS];
+	/* Each message that the port says, if somebody wants to know. */
+	void (*on_message)(struct rig *r, const struct message *m);
+	void *ctx;
+};
+
+#define MUST(condition) rig_must(condition, #condition, __FILE__, __LINE__)
+void rig_must(bool holds, const char *what, const char *file, int line);
+
+void rig_start(struct rig *r);
+/* The host leaves, time passes; then everything must be as it was. */
+void rig_stop(struct rig *r);
+
+/* Bytes of the host, and what they bring about. */
+void rig_host(struct rig *r, const void *bytes, size_t n);
+/* One frame with this payload. */
+void rig_frame(struct rig *r, const void *payload, size_t n);
+/* A HELLO that is right, with room for `options` more pairs that follow in `more`; and a DEMAND. */
+void rig_hello(struct rig *r, unsigned options, struct slice more, uint32_t demand);
+
+/* A new client; NULL: the port does not accept now. */
+struct rig_client *rig_connect(struct rig *r);
+void rig_client(struct rig_client *client, const void *bytes, size_t n);
+
+/* One turn of the loop, and those that need no event after it. */
+void rig_turn(struct rig *r);
+void rig_pass_time(struct rig *r, uint64_t ms);
+
+#endif
