@@ -18,7 +18,7 @@ defmodule Sparx.WebSocket.Process do
   @spec start(WebSocket.t(), module, term, keyword) :: pid
   def start(socket, module, argument, options) do
     options = Keyword.merge(@defaults, options)
-    :proc_lib.spawn(__MODULE__, :init, [socket, module, argument, options])
+    :erlang.spawn(__MODULE__, :init, [socket, module, argument, options])
   end
 
   @doc false
@@ -39,7 +39,7 @@ defmodule Sparx.WebSocket.Process do
     receive do
       message -> handle(message, process)
     after
-      timeout -> :proc_lib.hibernate(__MODULE__, :wake, [process])
+      timeout -> :erlang.hibernate(__MODULE__, :wake, [process])
     end
   end
 
