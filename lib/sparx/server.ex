@@ -5,7 +5,7 @@ defmodule Sparx.Server do
   It speaks the producer's side of the GenStage message protocol, so consumers of that library, on this node
   or another, subscribe to it as to any producer and get `Sparx.Request` structs as events. Demand is passed
   on to the port: no request comes that nobody asked for. Of consumers, who asked first is served first; of the
-  pool's workers, who became idle last.
+  workers of this node, who became idle last.
 
   The process lives on when its port program dies: who has a request in work is told
   `{:error, :closed}`, and the program is started again at once on the same address. Only one that dies again

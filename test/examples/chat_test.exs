@@ -94,6 +94,9 @@ defmodule Sparx.Examples.ChatTest do
     _not_up_yet in [MatchError, FunctionClauseError] -> again(port)
   end
 
+  # Its children write on for a moment, also into folders that are being removed.
+  defp remove(folder), do: with({:error, :eexist, _file} <- File.rm_rf(folder), do: remove(folder))
+
   # It shows the page until the test has ended. Its profile is in a folder of its own.
   defp open(chromium, url) do
     profile = Path.join(System.tmp_dir!(), "sparx-chat-#{System.unique_integer([:positive])}-#{System.pid()}")
@@ -111,7 +114,7 @@ defmodule Sparx.Examples.ChatTest do
         stderr_to_stdout: true
       )
 
-      File.rm_rf!(profile)
+      remove(profile)
     end)
   end
 end

@@ -6,9 +6,10 @@ defmodule Sparx.Server.Demand do
   demand came, one at a time: who has demand left goes to the end of the line. So the first to ask is the
   first to be served, and nobody who asked for a thousand keeps the others waiting.
 
-  Workers of a pool (mode `:raw`) ask for one at a time and are all alike. Of them the last to become idle is
-  the first to work: its memory is still in the processor's caches, and workers that are not needed stay
-  asleep. Where there are both, workers and the line take turns.
+  Workers of this node's pool (mode `:raw`) ask for one at a time and are all alike. Of them the last to become
+  idle is the first to work: its memory is still in the processor's caches, and workers that are not needed
+  stay asleep. Workers of other nodes stand in line, so that the load is spread. Where there are both, the idle
+  workers here and the line take turns.
 
   Demand is passed on to the port, and what was passed on cannot be taken back. When a subscription ends, its
   demand becomes `surplus`, which later asks use up before more is passed on. At any time
@@ -87,7 +88,9 @@ defmodule Sparx.Server.Demand do
     {:ok, unpaid - reused, place(demand, {tag, subscription, count})}
   end
 
-  defp place(demand, {_tag, %{mode: :raw}, _count} = place), do: %{demand | idle: [place | demand.idle]}
+  defp place(demand, {_tag, %{mode: :raw, pid: pid}, _count} = place) when node(pid) == node(),
+    do: %{demand | idle: [place | demand.idle]}
+
   defp place(demand, place), do: %{demand | line: :queue.in(place, demand.line)}
 
   @doc "Takes the next who is to work, for one request."

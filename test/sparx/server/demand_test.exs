@@ -59,6 +59,14 @@ defmodule Sparx.Server.DemandTest do
     assert take_all(demand) == [:w3, :x, :w2, :y, :w1, :x]
   end
 
+  test "workers of other nodes stand in line" do
+    far = :erlang.binary_to_term(<<131, 88, 119, 5, "a@far", 1::32, 0::32, 1::32>>)
+    assert node(far) == :a@far
+    demand = Enum.reduce([:a, :b], Demand.new(), &Demand.subscribe(&2, &1, far, make_ref(), :raw))
+    demand = Enum.reduce([:a, :b, :a], demand, &elem(ask!(&2, &1, 1), 1))
+    assert take_all(demand) == [:a, :b, :a]
+  end
+
   test "a tag is any term" do
     tag = {make_ref(), make_ref()}
     {1, demand} = ask!(with_tags([tag]), tag, 1)
