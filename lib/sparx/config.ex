@@ -15,6 +15,8 @@ defmodule Sparx.Config do
   | `:telemetry` | none | `fun.(event, measurements, metadata)`, called for each event; see `Sparx.Telemetry` |
   | `:telemetry_interval` | `10_000` | ms between two reports of what the port counts by itself, where somebody listens; `:infinity` for none |
   | `:claim_timeout` | `:infinity` | ms in which a request that was handed to a consumer must be claimed, answered or read, else its client gets a 500; see `Sparx.Request.claim/1` |
+  | `:sandbox` | `:best_effort` | how the port program shuts itself in when it has bound its addresses (SECURITY.md): `:best_effort` goes without what the kernel lacks, and logs it; `:strict` does not start then; `:off` for debuggers |
+  | `:user` | none | the user that the port program becomes when it has bound its addresses, if the VM runs as root |
   | `:executable` | found | path of `sparx_port`; else the application's `config :sparx, executable: path`, else that of the library |
 
   All limits and timeouts of the port program are options too, by the same names. A request that arrives
@@ -40,6 +42,8 @@ defmodule Sparx.Config do
     :telemetry,
     :telemetry_interval,
     :claim_timeout,
+    :sandbox,
+    :user,
     :executable,
     :opener
   ]
@@ -54,6 +58,8 @@ defmodule Sparx.Config do
             telemetry: nil,
             telemetry_interval: 10_000,
             claim_timeout: :infinity,
+            sandbox: :best_effort,
+            user: nil,
             executable: nil,
             opener: nil,
             limits: %{}
@@ -78,6 +84,8 @@ defmodule Sparx.Config do
           telemetry: Sparx.Telemetry.listener() | nil,
           telemetry_interval: timeout,
           claim_timeout: timeout,
+          sandbox: :best_effort | :strict | :off,
+          user: binary | nil,
           executable: binary | nil,
           opener: (t -> port | pid) | nil,
           limits: %{optional(atom) => non_neg_integer}
@@ -113,7 +121,9 @@ defmodule Sparx.Config do
     Map.merge(config.limits, %{
       listeners: Enum.map(config.listeners, &share(&1, config.ports)),
       server: config.server,
-      report: report
+      report: report,
+      sandbox: Atom.to_string(config.sandbox),
+      user: config.user
     })
   end
 
@@ -164,6 +174,18 @@ defmodule Sparx.Config do
 
   defp put!({key, value}, _) when key in [:claim_timeout, :telemetry_interval],
     do: bad!(key, value, "a positive integer of milliseconds, or :infinity")
+
+  defp put!({:sandbox, mode}, config) when mode in [:best_effort, :strict, :off],
+    do: %{config | sandbox: mode}
+
+  defp put!({:sandbox, value}, _), do: bad!(:sandbox, value, ":strict, :best_effort or :off")
+
+  defp put!({:user, nil}, config), do: config
+
+  defp put!({:user, name}, config) when is_binary(name) and byte_size(name) in 1..63,
+    do: %{config | user: name}
+
+  defp put!({:user, value}, _), do: bad!(:user, value, "the name of a user, or nil")
 
   defp put!({:executable, nil}, config), do: config
   defp put!({:executable, path}, config) when is_binary(path), do: %{config | executable: path}

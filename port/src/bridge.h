@@ -10,6 +10,7 @@
 #include "config.h"
 #include "control.h"
 #include "link/link.h"
+#include "sandbox/sandbox.h"
 #include "stream/stream.h"
 #include "ws/ws.h"
 
@@ -20,6 +21,9 @@ struct bridge {
 	struct link *link;
 	struct config *config; /* filled from the hello */
 	struct control control;
+	/* Shuts the process in when the listeners are bound. NULL, in tests: it stays as it is. */
+	bool (*shut_in)(struct sandbox *s, const struct config *config, struct config_fault *fault);
+	struct sandbox sandbox;
 	uint8_t state; /* enum bridge_state */
 	struct idmap streams;
 	uint64_t last_id;

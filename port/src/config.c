@@ -71,6 +71,11 @@ static bool copy_text(char *to, size_t size, const struct mp_value *v)
 	return true;
 }
 
+const char *listener_path(const struct listener_config *l)
+{
+	return strncmp(l->address, "unix:", 5) == 0 ? l->address + 5 : NULL;
+}
+
 static bool read_flag(bool *flag, struct slice key, const struct mp_value *v, struct config_fault *fault)
 {
 	if (v->type != MP_BOOL)
@@ -147,6 +152,35 @@ static bool read_server(struct config *c, struct slice key, const struct mp_valu
 	       fault_of(fault, key, "must be nil, or text of at most %d visible characters", SERVER_NAME_MAX - 1);
 }
 
+static const char *const sandbox_modes[] = {
+	[SANDBOX_BEST_EFFORT] = "best_effort",
+	[SANDBOX_STRICT] = "strict",
+	[SANDBOX_OFF] = "off",
+};
+
+const char *sandbox_mode_name(enum sandbox_mode mode)
+{
+	return sandbox_modes[mode];
+}
+
+static bool read_sandbox(struct config *c, struct slice key, const struct mp_value *v, struct config_fault *fault)
+{
+	if (v->type == MP_STR)
+		for (c->sandbox = 0; c->sandbox < sizeof sandbox_modes / sizeof *sandbox_modes; c->sandbox++)
+			if (slice_eq(slice_str(sandbox_modes[c->sandbox]), v->bytes))
+				return true;
+	return fault_of(fault, key, "must be strict, best_effort or off");
+}
+
+static bool read_user(struct config *c, struct slice key, const struct mp_value *v, struct config_fault *fault)
+{
+	c->user[0] = 0;
+	if (v->type == MP_NIL)
+		return true;
+	return (copy_text(c->user, sizeof c->user, v) && c->user[0]) ||
+	       fault_of(fault, key, "must be nil, or a name of at most %d bytes", USER_NAME_MAX - 1);
+}
+
 static bool read_option(struct config *c, struct slice key, struct slice raw, struct config_fault *fault)
 {
 	const struct option_def *def = find(key);
@@ -160,6 +194,10 @@ static bool read_option(struct config *c, struct slice key, struct slice raw, st
 		return read_server(c, key, &v, fault);
 	if (slice_eq(key, SLICE_LIT("report")))
 		return read_flag(&c->report, key, &v, fault);
+	if (slice_eq(key, SLICE_LIT("sandbox")))
+		return read_sandbox(c, key, &v, fault);
+	if (slice_eq(key, SLICE_LIT("user")))
+		return read_user(c, key, &v, fault);
 	if (!def)
 		return fault_of(fault, key, "is unknown");
 	if (v.type != MP_UINT || v.u < def->min || v.u > def->max)

@@ -4,7 +4,8 @@
 
 #include "base/slice.h"
 
-enum { LISTENERS_MAX = 64, SERVER_NAME_MAX = 128, ADDRESS_MAX = 128 };
+enum { LISTENERS_MAX = 64, SERVER_NAME_MAX = 128, ADDRESS_MAX = 128, USER_NAME_MAX = 64 };
+enum sandbox_mode { SANDBOX_BEST_EFFORT, SANDBOX_STRICT, SANDBOX_OFF };
 
 struct listener_config {
 	char address[ADDRESS_MAX]; /* IPv4, IPv6, or "unix:" and a path */
@@ -21,6 +22,8 @@ struct config {
 	unsigned listener_count;
 	char server[SERVER_NAME_MAX]; /* empty: no Server field */
 	bool report;
+	uint8_t sandbox;          /* enum sandbox_mode */
+	char user[USER_NAME_MAX]; /* to become, if this one is root; empty: none */
 };
 
 struct config_fault {
@@ -37,6 +40,10 @@ struct option_def {
 /* Walks the numeric options; NULL behind the last. */
 const struct option_def *option_at(unsigned position);
 uint64_t option_value(const struct config *c, const struct option_def *def);
+
+/* The path of a unix socket; NULL: it is none. */
+const char *listener_path(const struct listener_config *l);
+const char *sandbox_mode_name(enum sandbox_mode mode);
 
 void config_defaults(struct config *c);
 /* Reads HELLO's options (a msgpack map). False: *fault names the option and the rule; c is then not to be used. */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "bridge.h"
+#include "sandbox/sandbox.h"
 #include "server/server.h"
 #include "version.h"
 
@@ -102,6 +103,7 @@ static int serve(void)
 	p->server.ctx = &p->bridge;
 	p->server.pool.watch = bridge_watch(&p->bridge);
 	bridge_control(&p->bridge, (struct control){&server_control, &p->server});
+	p->bridge.shut_in = sandbox_enter;
 	log_to(bridge_log, &p->bridge);
 	loop_run(&p->loop);
 	log_to(NULL, NULL);

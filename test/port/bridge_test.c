@@ -323,6 +323,43 @@ static void test_ready_names_what_is_in_force(void **state)
 	text_clear(&ops);
 }
 
+static bool shut_in(struct sandbox *sandbox, const struct config *wanted, struct config_fault *why)
+{
+	text_add(&ops, "shut in\n");
+	*sandbox = (struct sandbox){.mode = wanted->sandbox, .in_force = 1 << SANDBOX_NO_NEW_PRIVS | 1 << SANDBOX_SECCOMP};
+	sandbox->missing = 1 << SANDBOX_LANDLOCK;
+	snprintf(sandbox->why[SANDBOX_LANDLOCK], sizeof sandbox->why[0], "no Landlock");
+	snprintf(why->field, sizeof why->field, "sandbox");
+	snprintf(why->rule, sizeof why->rule, "landlock: no Landlock");
+	return wanted->sandbox != SANDBOX_STRICT;
+}
+
+static void test_the_process_is_shut_in_between_listening_and_ready(void **state)
+{
+	(void)state;
+	b->shut_in = shut_in;
+	log_to(bridge_log, b);
+	host_says(h, "[HELLO, 1, {'listeners': [{'address': '::1'}]}]");
+	h->link.urgent = true;
+	link_flush(&h->link);
+	host_listens(h);
+	log_to(NULL, NULL);
+	EXPECT_OPS("listen\nshut in\n");
+	assert_non_null(strstr(text_str(&h->heard), "'sandbox': {'mode': 'best_effort', 'parts': ['no_new_privs', 'seccomp'], "
+						    "'missing': {'landlock': 'no Landlock'}, 'landlock_abi': 0}}]\n"
+						    "[LOG, 'warning', 'the sandbox goes without landlock: no Landlock']\n"));
+	text_clear(&h->heard);
+}
+
+static void test_a_sandbox_that_is_not_had_as_asked_ends_the_port(void **state)
+{
+	(void)state;
+	b->shut_in = shut_in;
+	host_says(h, "[HELLO, 1, {'listeners': [{'address': '::1'}], 'sandbox': 'strict'}]");
+	EXPECT_HEARD(h, "[ERROR, 0, nil, 'sandbox', 'landlock: no Landlock', 'exit']\n");
+	EXPECT_OPS("listen\nshut in\nstop 6\n");
+}
+
 static void test_nothing_is_sent_before_the_hello(void **state)
 {
 	(void)state;
@@ -1104,6 +1141,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_ready_names_what_is_in_force),
 		TEST(test_nothing_is_sent_before_the_hello),
+		TEST(test_the_process_is_shut_in_between_listening_and_ready),
+		TEST(test_a_sandbox_that_is_not_had_as_asked_ends_the_port),
 		TEST(test_a_wrong_hello_is_told_and_ends_the_port),
 		TEST(test_a_frame_that_is_too_long_ends_the_port),
 		TEST(test_a_request_waits_for_demand_and_spends_one),

@@ -134,6 +134,27 @@ static void test_server_and_report_are_taken(void **state)
 	assert_false(config.report);
 }
 
+static void test_the_sandbox_and_the_user_are_taken(void **state)
+{
+	(void)state;
+	assert_null(read_options("{'listeners': [{'address': '::1'}]}"));
+	assert_int_equal(config.sandbox, SANDBOX_BEST_EFFORT);
+	assert_string_equal(config.user, "");
+	assert_null(read_options("{'listeners': [{'address': '::1'}], 'sandbox': 'strict', 'user': 'www-data'}"));
+	assert_int_equal(config.sandbox, SANDBOX_STRICT);
+	assert_string_equal(config.user, "www-data");
+	assert_null(read_options("{'listeners': [{'address': '::1'}], 'sandbox': 'off', 'user': nil}"));
+	assert_int_equal(config.sandbox, SANDBOX_OFF);
+	assert_string_equal(config.user, "");
+	assert_null(read_options("{'listeners': [{'address': '::1'}], 'sandbox': 'best_effort'}"));
+	assert_string_equal(sandbox_mode_name((enum sandbox_mode)config.sandbox), "best_effort");
+	expect_refused("'sandbox': 'stric'", "sandbox: must be strict, best_effort or off");
+	expect_refused("'sandbox': true", "sandbox: must be strict, best_effort or off");
+	expect_refused("'user': ''", "user: must be nil, or a name of at most 63 bytes");
+	expect_refused("'user': 0", "user: must be nil, or a name of at most 63 bytes");
+	expect_refused("'user': 'x'*64", "user: must be nil, or a name of at most 63 bytes");
+}
+
 static void test_listeners_are_taken_in_their_order(void **state)
 {
 	(void)state;
@@ -220,6 +241,7 @@ int main(void)
 		cmocka_unit_test(test_wrong_options_are_named),
 		cmocka_unit_test(test_options_that_are_no_map_are_refused),
 		cmocka_unit_test(test_server_and_report_are_taken),
+		cmocka_unit_test(test_the_sandbox_and_the_user_are_taken),
 		cmocka_unit_test(test_listeners_are_taken_in_their_order),
 		cmocka_unit_test(test_wrong_listeners_are_named),
 		cmocka_unit_test(test_an_address_with_a_nul_is_refused),

@@ -16,6 +16,7 @@ defmodule Sparx.ConfigTest do
     config = Config.new!([])
     assert config.listeners == [%{address: "0.0.0.0", port: 4000}]
     assert %{handler: nil, ports: 1, server: "sparx", limits: limits, claim_timeout: :infinity} = config
+    assert %{sandbox: :best_effort, user: nil} = config
     assert limits == %{}
     assert Config.limit(config, :window) == 262_144
   end
@@ -69,6 +70,9 @@ defmodule Sparx.ConfigTest do
     assert message(workers: 0) =~ "option :workers: 0"
     assert message(ports: 0) =~ "option :ports: 0"
     assert message(server: 1) =~ "option :server: 1"
+    assert message(sandbox: true) =~ "option :sandbox: true, expected :strict, :best_effort or :off"
+    assert message(user: "") =~ "option :user: \"\", expected the name of a user"
+    assert message(user: :www) =~ "option :user: :www"
     assert message(telemetry: fn -> :ok end) =~ "option :telemetry"
     assert message(claim_timeout: 0) =~ "option :claim_timeout: 0"
     assert message(name: "x") =~ "option :name: \"x\""
@@ -97,6 +101,13 @@ defmodule Sparx.ConfigTest do
     assert %{listeners: [%{reuse_port: true, port: 1}], server: nil, report: true, max_queue: 7} = hello
     assert %{listeners: [listener]} = Config.hello(Config.new!(port: 1), false)
     refute Map.has_key?(listener, :reuse_port)
+  end
+
+  test "HELLO says how far the port program is to shut itself in" do
+    assert %{sandbox: "best_effort", user: nil} = Config.hello(Config.new!([]), false)
+
+    assert %{sandbox: "strict", user: "www-data"} =
+             Config.hello(Config.new!(sandbox: :strict, user: "www-data"), false)
   end
 
   test "every option of the port program is known, with the defaults of PROTOCOL.md" do

@@ -102,7 +102,12 @@ defmodule Sparx.FrameTest do
                "listeners" => [%{"address" => "127.0.0.1", "port" => 4000}],
                "limits" => %{"window" => 262_144},
                "max_frame" => 1_048_576,
-               "sandbox" => "none"
+               "sandbox" => %{
+                 "mode" => "best_effort",
+                 "parts" => ["no_new_privs", "seccomp"],
+                 "missing" => %{"landlock" => "Function not implemented"},
+                 "landlock_abi" => 0
+               }
              }},
           body: {:body, 2, <<0, 1, 2, 3>>},
           body_wide: {:body, 65_535, :binary.list_to_bin(Enum.to_list(0..255))},

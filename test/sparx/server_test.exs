@@ -66,6 +66,18 @@ defmodule Sparx.ServerTest do
       assert {:error, %StartError{reason: :option, field: "window"}} = Sparx.start_link(options)
     end
 
+    test "a part of the sandbox that the kernel lacks" do
+      Process.flag(:trap_exit, true)
+      error = [72, 0, nil, "sandbox", "landlock: Function not implemented", "exit"]
+      options = FakePort.answering_options(error, 6)
+
+      assert {:error, %StartError{reason: :sandbox, field: "sandbox", message: message}} =
+               Sparx.start_link([sandbox: :strict] ++ options)
+
+      assert message ==
+               "sparx_port cannot be shut in as strictly as asked: landlock: Function not implemented"
+    end
+
     test "another version" do
       Process.flag(:trap_exit, true)
       options = FakePort.answering_options([64, 9, %{}], 0)

@@ -16,7 +16,7 @@ defmodule Sparx.FakePort do
     "listeners" => [%{"address" => "127.0.0.1", "port" => 1234}],
     "limits" => %{"window" => 1000},
     "max_frame" => 1_048_576,
-    "sandbox" => "none"
+    "sandbox" => %{"mode" => "off", "parts" => [], "missing" => %{}, "landlock_abi" => 0}
   }
 
   @doc """

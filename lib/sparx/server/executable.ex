@@ -49,9 +49,12 @@ defmodule Sparx.Server.Executable do
   def explain(4), do: "lost the framing (status 4)"
   def explain(5), do: "ran out of memory or met a fault of the system (status 5)"
 
+  def explain(6), do: "could not enter its sandbox (status 6)"
+
   def explain(@sigsys),
     do:
-      "was killed by its own seccomp filter (status 159, SIGSYS): it made a system call that it never should"
+      "was killed by its own seccomp filter (status 159, SIGSYS): it made a system call that it never should, " <>
+        "which is a bug or an attack (see SECURITY.md)"
 
   def explain(@sigkill), do: "was killed (status 137, SIGKILL)"
   def explain(status) when is_integer(status) and status > 128, do: "died of signal #{status - 128}"

@@ -61,10 +61,15 @@ defmodule Sparx.Server.Startup do
   defp refused(3, port, field, rule, config),
     do: failed(port, :address, "cannot listen on #{addresses(config)}: #{rule}", field)
 
+  defp refused(6, port, field, rule, config), do: failed(port, :sandbox, confined(field, rule, config), field)
+
   defp refused(_status, port, "version", rule, _config), do: failed(port, :protocol, not_spoken(rule))
 
   defp refused(_status, port, field, rule, _config),
     do: failed(port, :option, "sparx_port refused the option #{field}: #{rule}", field)
+
+  defp confined("user", rule, config), do: "sparx_port cannot run as the user #{config.user}: #{rule}"
+  defp confined(_field, rule, _config), do: "sparx_port cannot be shut in as strictly as asked: #{rule}"
 
   defp addresses(config), do: Enum.map_join(config.listeners, ", ", &Config.address/1)
 

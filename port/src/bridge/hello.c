@@ -36,9 +36,36 @@ static uint8_t *put_listeners(struct bridge *b, uint8_t *at)
 	return at;
 }
 
+static uint8_t *put_parts(uint8_t *at, const struct sandbox *s)
+{
+	at = mp_str(at, SLICE_LIT("parts"));
+	at = mp_array(at, (uint32_t)__builtin_popcount(s->in_force));
+	for (enum sandbox_part part = 0; part < SANDBOX_PARTS; part++)
+		if (sandbox_has(s->in_force, part))
+			at = mp_str(at, slice_str(sandbox_part_name(part)));
+	at = mp_str(at, SLICE_LIT("missing"));
+	at = mp_map(at, (uint32_t)__builtin_popcount(s->missing));
+	for (enum sandbox_part part = 0; part < SANDBOX_PARTS; part++)
+		if (sandbox_has(s->missing, part)) {
+			at = mp_str(at, slice_str(sandbox_part_name(part)));
+			at = mp_str(at, slice_str(s->why[part]));
+		}
+	return at;
+}
+
+static uint8_t *put_sandbox(uint8_t *at, const struct sandbox *s)
+{
+	at = mp_map(at, 4);
+	at = mp_str(at, SLICE_LIT("mode"));
+	at = mp_str(at, slice_str(sandbox_mode_name((enum sandbox_mode)s->mode)));
+	at = put_parts(at, s);
+	at = mp_str(at, SLICE_LIT("landlock_abi"));
+	return mp_uint(at, s->landlock_abi);
+}
+
 static void send_ready(struct bridge *b)
 {
-	uint8_t *at = bridge_begin(b, MSG_READY, 4096 + LISTENERS_MAX * (ADDRESS_MAX + 32));
+	uint8_t *at = bridge_begin(b, MSG_READY, 8192 + LISTENERS_MAX * (ADDRESS_MAX + 32));
 
 	if (!at)
 		return;
@@ -62,8 +89,15 @@ static void send_ready(struct bridge *b)
 	at = mp_str(at, SLICE_LIT("max_frame"));
 	at = mp_uint(at, b->config->max_frame);
 	at = mp_str(at, SLICE_LIT("sandbox"));
-	at = mp_str(at, SLICE_LIT("off"));
+	at = put_sandbox(at, &b->sandbox);
 	link_commit(b->link, at);
+}
+
+static void tell_missing(const struct sandbox *s)
+{
+	for (enum sandbox_part part = 0; part < SANDBOX_PARTS; part++)
+		if (sandbox_has(s->missing, part))
+			log_line(LOG_WARNING, "the sandbox goes without %s: %s", sandbox_part_name(part), s->why[part]);
 }
 
 void bridge_hello_failed(struct bridge *b, const struct message *m, const char *field, const char *rule, int status)
@@ -88,7 +122,12 @@ void bridge_take_hello(struct bridge *b, const struct message *m)
 		bridge_hello_failed(b, m, fault.field, fault.rule, EXIT_LISTEN);
 		return;
 	}
+	if (b->shut_in && !b->shut_in(&b->sandbox, b->config, &fault)) {
+		bridge_hello_failed(b, m, fault.field, fault.rule, EXIT_SANDBOX);
+		return;
+	}
 	link_limits(b->link, (size_t)b->config->max_frame, (size_t)b->config->max_link);
 	bridge_moves(b, BRIDGE_SERVING);
 	send_ready(b);
+	tell_missing(&b->sandbox);
 }

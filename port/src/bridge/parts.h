@@ -7,8 +7,8 @@
 
 #include "bridge.h"
 
-enum { BRIDGE_CHUNK_MAX = 65000 };                           /* bytes of a body in one message */
-enum { EXIT_CONFIG = 2, EXIT_LISTEN = 3, EXIT_FRAMING = 4 }; /* of the process */
+enum { BRIDGE_CHUNK_MAX = 65000 };                                             /* bytes of a body in one message */
+enum { EXIT_CONFIG = 2, EXIT_LISTEN = 3, EXIT_FRAMING = 4, EXIT_SANDBOX = 6 }; /* of the process */
 
 /* ---- bridge.c ---- */
 

@@ -18,15 +18,10 @@ union any_address {
 	struct sockaddr_un local;
 };
 
-static const char *unix_path(const struct listener_config *config)
-{
-	return strncmp(config->address, "unix:", 5) == 0 ? config->address + 5 : NULL;
-}
-
 /* The length of the address; 0 if the text is none. */
 static socklen_t parse_address(const struct listener_config *config, union any_address *a)
 {
-	const char *path = unix_path(config);
+	const char *path = listener_path(config);
 
 	memset(a, 0, sizeof *a);
 	if (path) {

@@ -1,8 +1,8 @@
 #include "server/server.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -86,6 +86,12 @@ static bool make_room(struct server *s)
 	return true;
 }
 
+/* It stands for nothing; the sandbox lets no file be opened. */
+static int spare_descriptor(void)
+{
+	return eventfd(0, EFD_CLOEXEC);
+}
+
 /* No descriptor is left: the reserved one is used to take a connection from the queue and close it. */
 static void turn_away(struct server *s, struct listener *l)
 {
@@ -99,7 +105,7 @@ static void turn_away(struct server *s, struct listener *l)
 	fd = listener_accept(l, &peer);
 	if (fd >= 0)
 		close(fd);
-	s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	s->reserve_fd = spare_descriptor();
 	pause_accept(s);
 }
 
@@ -329,7 +335,7 @@ bool server_init(struct server *s, struct loop *loop, struct config *config, con
 	s->config = config;
 	wheel_node_init(&s->drain_timer, on_drain_timer);
 	wheel_node_init(&s->accept_timer, on_accept_timer);
-	s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	s->reserve_fd = spare_descriptor();
 	return conn_pool_init(&s->pool, loop, config, sink);
 }
 

@@ -48,8 +48,8 @@ def split(data):
 
 
 class Program:
-    def __init__(self, path=PATH, options=None):
-        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    def __init__(self, path=PATH, options=None, **how):
+        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, **how)
         self.out = self.process.stdout.fileno()
         self.input, self.ready, self.figures = b"", None, None
         self.errors, self.logs = [], []

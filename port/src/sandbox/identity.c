@@ -1,0 +1,36 @@
+/* Who the process is, and what it may because of that. */
+#include <errno.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "sandbox/parts.h"
+
+enum { CAPABILITIES_MAX = 64 };
+
+void capabilities_bound(void)
+{
+	for (unsigned long c = 0; c < CAPABILITIES_MAX; c++)
+		if (prctl(PR_CAPBSET_DROP, c, 0, 0, 0) != 0)
+			return; /* past the last, or not root's to drop */
+}
+
+int capabilities_clear(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); /* goes with the others anyway */
+	return syscall(SYS_capset, &head, none) == 0 ? 0 : errno;
+}
+
+/* For good: neither the saved nor the file system's ids are left behind. */
+int user_become(const struct passwd *user)
+{
+	if (setgroups(0, NULL) != 0 || setresgid(user->pw_gid, user->pw_gid, user->pw_gid) != 0 ||
+	    setresuid(user->pw_uid, user->pw_uid, user->pw_uid) != 0)
+		return errno;
+	return 0;
+}

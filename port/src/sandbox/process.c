@@ -1,0 +1,46 @@
+/* What the process denies itself by its own attributes. */
+#include <errno.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sandbox/parts.h"
+
+int no_new_privs_set(void)
+{
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? 0 : errno;
+}
+
+int dumpable_clear(void)
+{
+	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 ? 0 : errno;
+}
+
+static int lower(int resource)
+{
+	static const struct rlimit none = {0, 0};
+
+	return setrlimit(resource, &none) == 0 ? 0 : errno;
+}
+
+/* What is printed to it is all that the process ever writes to a file. */
+static bool stderr_is_a_file(void)
+{
+	struct stat st;
+
+	return fstat(STDERR_FILENO, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+int rlimits_lower(void)
+{
+	int error = lower(RLIMIT_CORE);
+
+	if (error == 0)
+		error = lower(RLIMIT_NPROC);
+	if (error == 0)
+		error = lower(RLIMIT_MEMLOCK);
+	if (error == 0 && !stderr_is_a_file())
+		error = lower(RLIMIT_FSIZE);
+	return error;
+}
