@@ -15,7 +15,7 @@ const { Encoder, Decoder } = require('./msgpack.js');
 
 // Kinds of messages: sections 4 and 5 of PROTOCOL.md.
 const [HELLO, DEMAND, READ, RESPOND, HEAD, DATA, END, ABORT, DRAIN] = [0, 1, 2, 4, 5, 6, 7, 9, 10];
-const [UPGRADE, SEND, CLOSE] = [13, 14, 15];
+const [UPGRADE, SEND, CLOSE, RELEASE] = [13, 14, 15, 17];
 const [READY, REQUEST, BODY, BODY_END, ROOM, DONE, GONE, LOG, ERROR] = [64, 65, 66, 67, 68, 69, 70, 71, 72];
 const [DRAINED, HANGUP, RECV, CLOSED] = [75, 76, 77, 78];
 
@@ -48,7 +48,7 @@ class Request {
     this.chunks = [];
     this.granted = 0;
     this.bodyEnded = body === null;
-    this.answered = this.released = false;
+    this.answered = this.released = this.left = false; // left: the handler has ended
     this.socket = null; // a WebSocket, once accepted
     this.over = null; // why the stream has ended
     this.waiting = [];
@@ -254,6 +254,7 @@ class Host {
       const request = this.requests.get(fields[0]);
       if (kind === DONE || kind === GONE) this.requests.delete(fields[0]);
       if (request) request.heard(kind, fields.slice(1));
+      if (request && kind === GONE && request.left) this.send(RELEASE, request.stream);
     }
   }
 
@@ -267,7 +268,10 @@ class Host {
         this.send(ABORT, request.stream, 500);
       }
     }
+    request.left = true;
     this.release(request);
+    // Over HTTP/2 the client's stream counts until then.
+    if (request.over && request.over !== 'done') this.send(RELEASE, request.stream);
   }
 
   // The worker is free: demand for another request. Once for each.

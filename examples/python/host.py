@@ -23,7 +23,7 @@ import msgpack
 
 # Kinds of messages: sections 4 and 5 of PROTOCOL.md.
 HELLO, DEMAND, READ, DISCARD, RESPOND, HEAD, DATA, END, INFORM, ABORT, DRAIN = range(11)
-UPGRADE, SEND, CLOSE = 13, 14, 15
+UPGRADE, SEND, CLOSE, RELEASE = 13, 14, 15, 17
 READY, REQUEST, BODY, BODY_END, ROOM, DONE, GONE, LOG, ERROR = range(64, 73)
 DRAINED, HANGUP, RECV, CLOSED = 75, 76, 77, 78
 
@@ -57,7 +57,7 @@ class Request:
         self.peer, self.peer_port, self.listener, self.flat = head[9], head[10], head[11], head[13]
         self.room = host.window  # bytes that may be sent
         self.chunks, self.granted, self.body_ended = [], 0, body is None
-        self.answered = self.released = False
+        self.answered = self.released = self.left = False  # left: the handler has ended
         self.socket = None  # a WebSocket, once accepted
         self.over = None  # why the stream has ended
         self.news = asyncio.Event()
@@ -285,6 +285,8 @@ class Host(asyncio.SubprocessProtocol):
                 request.heard(kind, fields[1:])
                 if kind in (DONE, GONE):
                     del self.requests[fields[0]]
+                if kind == GONE and request.left:
+                    self.send(RELEASE, request.stream)
 
     async def work(self, request):
         try:
@@ -297,7 +299,10 @@ class Host(asyncio.SubprocessProtocol):
             traceback.print_exc()
             self.send(ABORT, request.stream, 500)
         finally:
+            request.left = True
             self.release(request)
+            if request.over and request.over != "done":
+                self.send(RELEASE, request.stream)  # over HTTP/2 the client's stream counts until then
 
     def release(self, request):
         """The worker is free: demand for another request. Once for each."""

@@ -108,6 +108,10 @@ defmodule Sparx.Frame do
   def push(stream, target, headers),
     do: [<<0x94, 16>>, Term.int(stream), Term.encode(target), Headers.encode(headers)]
 
+  @doc "RELEASE: nobody works any more on a stream that is gone."
+  @spec release(stream) :: iodata
+  def release(stream), do: [<<0x92, 17>>, Term.int(stream)]
+
   @doc "ABORT: the handler failed; the client gets `status`, or a cut connection."
   @spec abort(stream, 400..599) :: iodata
   def abort(stream, status), do: [<<0x93, 9>>, Term.int(stream), Term.int(status)]

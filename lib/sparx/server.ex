@@ -126,8 +126,11 @@ defmodule Sparx.Server do
   def handle_info({port, {:data, payload}}, %{port: port} = state), do: noreply(Inbox.deliver(payload, state))
 
   # A worker that is idle again, which comes with each request: one change of the state.
-  def handle_info({:"$gen_producer", {pid, tag}, {:ask, count}}, %{waiting: %{count: 0}, held: held} = state)
-      when held < @most_held do
+  def handle_info(
+        {:"$gen_producer", {pid, tag}, {:ask, count}},
+        %{waiting: %{count: 0}, held: held, owed: %{subscriptions: owed}} = state
+      )
+      when held < @most_held and owed == %{} do
     case Demand.ask(state.demand, tag, count, 0) do
       {:ok, grant, demand} ->
         {:noreply, %{state | demand: demand, grant: state.grant + grant, held: held + 1}, 0}

@@ -264,6 +264,9 @@ static void on_message(void *ctx, const struct message *m)
 	case MSG_ABORT:
 		bridge_take_abort(b, m);
 		break;
+	case MSG_RELEASE:
+		bridge_take_release(b, m);
+		break;
 	case MSG_UPGRADE:
 		bridge_take_upgrade(b, m);
 		break;
@@ -344,6 +347,7 @@ void bridge_init(struct bridge *b, struct loop *loop, struct link *link, struct 
 	b->config = config;
 	b->ws.now = &loop->now;
 	idmap_init(&b->streams);
+	idmap_init(&b->owed);
 	list_init(&b->queue);
 	bridge_events_init(b);
 }
@@ -357,5 +361,6 @@ void bridge_free(struct bridge *b)
 {
 	wheel_cancel(&b->loop->wheel, &b->relief);
 	idmap_free(&b->streams);
+	idmap_free(&b->owed);
 	ws_env_free(&b->ws);
 }

@@ -26,6 +26,7 @@ struct bridge {
 	struct sandbox sandbox;
 	uint8_t state; /* enum bridge_state */
 	struct idmap streams;
+	struct idmap owed; /* streams that have ended, but for the host's work on them */
 	uint64_t last_id;
 	uint64_t demand;
 	struct list queue; /* streams that wait for demand, longest first */

@@ -42,6 +42,8 @@ ANSWERS = {
     "reads_once": [[READ, 1, 1, 65000]],
     "left": [SOCKET, [SEND, 1, 1, b"ab", 2], [SEND, 1, 1, b"c", 0]],
     "close": [SOCKET, [CLOSE, 1, 1005, b""]],
+    "release": [[17, 1]],
+    "no_release": [[READ, 1, 1, 65000]],
     "long_ping": [SOCKET, [SEND, 1, 9, b"x" * 126, 0]],
 }
 

@@ -103,7 +103,9 @@ defmodule Sparx.HostKitTest do
           {"reads_once", "upload", "a host asks until BODY_END"},
           {"left", "websocket", "`left` counts down"},
           {"close", "websocket", "1005 is no code that may be sent"},
-          {"long_ping", "websocket", "at most 125 bytes"}
+          {"long_ping", "websocket", "at most 125 bytes"},
+          {"release", "get", "which is not GONE"},
+          {"no_release", "gone_upload", "RELEASE follows a GONE"}
         ] do
       @tag :tmp_dir
       test fault, %{tmp_dir: folder} do

@@ -7,6 +7,7 @@ defmodule Sparx.Integration.Http2Test do
   alias Sparx.{Client, H2Client, Request, Response, WebSocket, WsClient}
 
   @websocket [{"sec-websocket-version", "13"}]
+  @refused 7
   @cancel 8
 
   defp serve(handler, options \\ []),
@@ -291,6 +292,98 @@ defmodule Sparx.Integration.Http2Test do
 
       {_client, stream} = client |> H2Client.trailers(id, [{"x-sum", "210"}]) |> H2Client.finish(id)
       assert %{ended: true, reset: nil, blocks: 2} = stream
+    end
+  end
+
+  describe "a request that its client takes back" do
+    # One stream may be in work. The handler tells who it is, and ends when it is told to.
+    defp serve_one(options \\ []) do
+      test = self()
+
+      handler = fn
+        %{path: "/busy"} = request ->
+          send(test, {:busy, self()})
+          if receive(do: (what -> what)) == :answer, do: answer_in_vain(request)
+
+        request ->
+          respond(request, 200, "free")
+      end
+
+      serve(handler, [h2_max_streams: 1] ++ options)
+    end
+
+    defp answer_in_vain(request) do
+      :ok = respond(request, 200, "in vain")
+      receive do: (:go_on -> :ok)
+    end
+
+    defp take_back(server) do
+      {client, id} = server |> H2Client.open() |> H2Client.request("GET", "/busy")
+      assert_receive {:busy, worker}
+      client = client |> H2Client.reset(id) |> H2Client.sync()
+      {client, id} = H2Client.request(client, "GET", "/")
+      {client, stream} = H2Client.finish(client, id)
+      assert stream.reset == @refused
+      {client, worker}
+    end
+
+    # Refused until the port has heard that nobody is at work.
+    defp free(client) do
+      {client, id} = H2Client.request(client, "GET", "/")
+      {client, stream} = H2Client.finish(client, id)
+
+      if stream.reset == @refused do
+        Process.sleep(10)
+        free(client)
+      else
+        assert stream.data == "free"
+      end
+    end
+
+    test "counts until its worker is done" do
+      {client, worker} = take_back(serve_one())
+      send(worker, :go_on)
+      free(client)
+    end
+
+    test "or has died" do
+      capture_log(fn ->
+        {client, worker} = take_back(serve_one())
+        Process.exit(worker, :kill)
+        free(client)
+      end)
+    end
+
+    test "or the process that it was handed to is done" do
+      test = self()
+
+      handler = fn
+        %{path: "/busy"} = request ->
+          task = spawn(fn -> receive do: (:go_on -> :ok) end)
+          {:ok, _request} = Request.hand_over(request, task)
+          send(test, {:busy, task})
+
+        request ->
+          respond(request, 200, "free")
+      end
+
+      {client, task} = take_back(serve(handler, h2_max_streams: 1, workers: 2))
+      # The worker has gone on, and that says nothing of the request.
+      {client, id} = H2Client.request(client, "GET", "/")
+      {client, %{reset: @refused}} = H2Client.finish(client, id)
+      send(task, :go_on)
+      free(client)
+    end
+
+    test "or its answer has come all the same" do
+      {client, worker} = take_back(serve_one())
+      send(worker, :answer)
+      free(client)
+    end
+
+    test "or its time is over" do
+      {client, _worker} = take_back(serve_one(h2_reset_hold: 200))
+      free(client)
     end
   end
 

@@ -2,7 +2,7 @@ defmodule Sparx.Integration.NodeTest do
   @moduledoc "A consumer on another node of Erlang: the same functions, through the node that has the port."
   use ExUnit.Case, async: false
 
-  alias Sparx.{Client, Peers, Remote}
+  alias Sparx.{Client, H2Client, Peers, Remote}
 
   setup_all do: Peers.start_node()
   setup do: Peers.peer() || %{node: nil}
@@ -38,8 +38,9 @@ defmodule Sparx.Integration.NodeTest do
   end
 
   describe "workers on another node" do
-    defp serve_workers(node) do
-      server = start_supervised!({Sparx, host: "127.0.0.1", port: 0, window: 65_536, ports: 2, name: :front})
+    defp serve_workers(node, more \\ []) do
+      own = [host: "127.0.0.1", port: 0, window: 65_536, ports: 2, name: :front]
+      server = start_supervised!({Sparx, own ++ more})
       options = [server: {:front, node()}, handler: Remote, workers: 5]
       remote = Node.spawn(node, Remote, :work, [self(), options])
       wait_until(server, 5)
@@ -80,6 +81,33 @@ defmodule Sparx.Integration.NodeTest do
         Client.send(socket, "more")
         assert %{status: 200, body: "halfmore"} = Client.answer(socket)
         assert_receive {:stopped, ^remote}, 5_000
+      end
+    end
+
+    test "hold the place of a request that its client took back, until they are done", %{node: node} do
+      if node do
+        %{server: server} = serve_workers(node, h2_max_streams: 1)
+        {client, id} = server |> H2Client.open() |> H2Client.request("GET", "/hold")
+        holder = holder(node)
+        client = client |> H2Client.reset(id) |> H2Client.sync()
+        assert {client, :refused} = ask(client)
+        send(holder, :go_on)
+        assert_served(client, Atom.to_string(node))
+      end
+    end
+
+    defp holder(node), do: :erpc.call(node, Process, :whereis, [:holder]) || holder(node)
+
+    defp ask(client) do
+      {client, id} = H2Client.request(client, "GET", "/node")
+      {client, stream} = H2Client.finish(client, id)
+      {client, if(stream.reset == 7, do: :refused, else: stream.data)}
+    end
+
+    defp assert_served(client, name) do
+      case ask(client) do
+        {_client, ^name} -> :ok
+        {client, :refused} -> Process.sleep(10) && assert_served(client, name)
       end
     end
 

@@ -91,6 +91,13 @@ static void op_reset(struct stream *s, unsigned status, unsigned retry_after)
 	text_add(&ops, retry_after ? " retry %u\n" : "\n", retry_after);
 }
 
+static void op_release(struct stream *s)
+{
+	assert_true(s->owed);
+	s->owed = false;
+	text_add(&ops, "release %u\n", number_of(s));
+}
+
 static const struct stream_ops stream_ops = {.send_info = op_send_info,
 					     .send_head = op_send_head,
 					     .upgrade = op_upgrade,
@@ -98,7 +105,8 @@ static const struct stream_ops stream_ops = {.send_info = op_send_info,
 					     .send_end = op_send_end,
 					     .consume = op_consume,
 					     .discard = op_discard,
-					     .reset = op_reset};
+					     .reset = op_reset,
+					     .release = op_release};
 
 static bool control_listen(void *ctx, struct config_fault *fault)
 {
@@ -864,6 +872,82 @@ static void test_messages_for_streams_that_are_over_are_dropped_and_counted(void
 	assert_int_equal(b->n.errors, 0);
 }
 
+/* A stream that has ended, and whose session waits until the host is done with it. */
+static struct stream *owed(void)
+{
+	struct stream *s = serving(request);
+
+	s->owed = true;
+	stream_detach(s);
+	b->sink.on_reset(b, s, END_RESET);
+	EXPECT_HEARD(h, "[GONE, 1, 'reset']\n");
+	EXPECT_OPS("");
+	return s;
+}
+
+static void test_what_is_owed_is_released_once(void **state)
+{
+	(void)state;
+	owed();
+	host_says(h, "[RELEASE, 1] [RELEASE, 1]");
+	EXPECT_OPS("release 1\n");
+	EXPECT_HEARD(h, "");
+	assert_int_equal(b->owed.count, 0);
+}
+
+static void test_a_last_word_releases_too(void **state)
+{
+	static const char *const words[] = {"[RESPOND, 1, 200, [], '']", "[END, 1, nil]", "[ABORT, 1, 500]"};
+
+	for (unsigned i = 0; i < 3; i++) {
+		owed();
+		host_says(h, "[READ, 1, 1, 1] [DATA, 1, 'x'] [HEAD, 1, 200, [], nil]");
+		EXPECT_OPS("");
+		host_says(h, words[i]);
+		EXPECT_OPS("release 1\n");
+		EXPECT_HEARD(h, "");
+		teardown(state);
+		setup(state);
+	}
+}
+
+static void test_what_lapsed_is_not_released(void **state)
+{
+	struct stream *s = owed();
+
+	(void)state;
+	b->sink.on_lapse(b, s);
+	s->owed = false;
+	host_says(h, "[RELEASE, 1]");
+	EXPECT_OPS("");
+	EXPECT_HEARD(h, "");
+}
+
+static void test_the_queue_owes_nothing(void **state)
+{
+	struct stream *s;
+
+	(void)state;
+	hello();
+	s = request(1);
+	s->owed = true;
+	stream_detach(s);
+	b->sink.on_reset(b, s, END_RESET);
+	EXPECT_OPS("release 1\n"); /* the host never heard of it */
+	EXPECT_HEARD(h, "");
+}
+
+static void test_only_what_is_gone_is_released(void **state)
+{
+	(void)state;
+	serving(request);
+	host_says(h, "[RELEASE, 1] [RELEASE, 2] [RELEASE, 0]");
+	EXPECT_HEARD(h, "[ERROR, 17, 1, 'stream', 'has not ended', 'ignored']\n"
+			"[ERROR, 17, 2, 'stream', 'was never given out', 'ignored']\n"
+			"[ERROR, 17, nil, 'stream', 'was never given out', 'ignored']\n");
+	EXPECT_OPS("");
+}
+
 static void test_an_abort_is_gone_and_frees_what_it_held(void **state)
 {
 	struct stream *s = serving(post);
@@ -1170,6 +1254,11 @@ int main(void)
 		TEST(test_time_in_the_queue_is_not_the_handlers),
 		TEST(test_each_end_is_told_once_with_its_reason),
 		TEST(test_messages_for_streams_that_are_over_are_dropped_and_counted),
+		TEST(test_what_is_owed_is_released_once),
+		TEST(test_a_last_word_releases_too),
+		TEST(test_what_lapsed_is_not_released),
+		TEST(test_the_queue_owes_nothing),
+		TEST(test_only_what_is_gone_is_released),
 		TEST(test_an_abort_is_gone_and_frees_what_it_held),
 		TEST(test_a_stream_that_finds_no_memory_is_cut),
 		TEST(test_what_cannot_be_read_is_told_and_ignored),

@@ -117,6 +117,17 @@ static void on_reset(void *ctx, struct stream *s, enum stream_end why)
 	add_event(f, "reset", number_of(f, s));
 	text_add(&f->events, " %s\n", stream_end_name(why));
 	f->streams[s->id] = NULL;
+	f->owed[s->id] = s->owed ? s : NULL;
+}
+
+static void on_lapse(void *ctx, struct stream *s)
+{
+	struct h1_fixture *f = ctx;
+
+	assert_true(s->owed && f->owed[s->id] == s);
+	add_event(f, "lapse", (unsigned)s->id);
+	text_add(&f->events, "\n");
+	f->owed[s->id] = NULL;
 }
 
 /* ---- the session ---- */
@@ -139,6 +150,7 @@ void fixture_start(struct h1_fixture *f)
 				       .on_room = on_room,
 				       .on_hangup = on_hangup,
 				       .on_done = on_done,
+				       .on_lapse = on_lapse,
 				       .on_reset = on_reset};
 	f->now = 1000000;
 	f->now_us = f->now * 1000;
@@ -305,6 +317,15 @@ void host_upgrades(struct h1_fixture *f, unsigned id, const char *protocol)
 	s->upgraded = true;
 	stream_response_moves(s, RESPONSE_STREAMING);
 	assert_true(s->ops->upgrade(s, slice_str(protocol), NULL, 0));
+}
+
+void host_releases(struct h1_fixture *f, unsigned id)
+{
+	struct stream *s = f->owed[id];
+
+	assert_non_null(s);
+	f->owed[id] = NULL;
+	s->ops->release(s);
 }
 
 void host_data(struct h1_fixture *f, unsigned id, const char *data)

@@ -18,6 +18,7 @@ struct h1_fixture {
 	bool eof;
 	bool auto_read;                          /* every body is read as it comes */
 	struct stream *streams[FIXTURE_STREAMS]; /* NULL: over */
+	struct stream *owed[FIXTURE_STREAMS];    /* over, and to be released */
 	unsigned count;                          /* of all requests; the first is number 1 */
 	int last_body;                           /* the stream whose body was the last event: pieces are joined */
 	struct text events, wire;
@@ -47,6 +48,7 @@ void host_head(struct h1_fixture *f, unsigned id, unsigned status, const char *f
 void host_data(struct h1_fixture *f, unsigned id, const char *data);
 void host_end(struct h1_fixture *f, unsigned id, const char *trailers);
 void host_responds(struct h1_fixture *f, unsigned id, unsigned status, const char *body);
+void host_releases(struct h1_fixture *f, unsigned id);
 /* As UPGRADE for a tunnel. */
 void host_upgrades(struct h1_fixture *f, unsigned id, const char *protocol);
 void host_informs(struct h1_fixture *f, unsigned id, unsigned status, const char *fields);

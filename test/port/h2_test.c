@@ -228,8 +228,90 @@ static void test_the_client_takes_it_back(void **state)
 	client_resets(f, 1);
 	talk(f);
 	EXPECT_EVENTS(host, "request 1 GET /\nreset 1 reset\n");
-	assert_false(wants(host).idle); /* it counts for a while */
-	pass_time(host, 1000);
+	assert_false(wants(host).idle); /* the host is at work for it */
+	host_releases(host, 1);
+	talk(f);
+	EXPECT_EVENTS(host, "");
+	assert_true(wants(host).idle);
+}
+
+static void few_streams(struct config *config)
+{
+	config->h2_max_streams = 2;
+}
+
+static void test_what_was_taken_back_counts_until_it_is_released(void **state)
+{
+	(void)state;
+	h2_fixture_end(f);
+	h2_fixture_start(f, few_streams);
+	client_asks(f, "GET", "/a", NULL, NULL);
+	client_asks(f, "GET", "/b", NULL, NULL);
+	talk(f);
+	client_resets(f, 1);
+	client_resets(f, 3);
+	client_asks(f, "GET", "/c", NULL, NULL);
+	EXPECT_SEEN(f, "5 reset REFUSED_STREAM\n");
+	host_releases(host, 2);
+	talk(f);
+	client_asks(f, "GET", "/d", NULL, NULL);
+	client_asks(f, "GET", "/e", NULL, NULL);
+	EXPECT_SEEN(f, "9 reset REFUSED_STREAM\n");
+	EXPECT_EVENTS(host, "request 1 GET /a\nrequest 2 GET /b\nreset 1 reset\nreset 2 reset\nrequest 3 GET /d\n");
+	host_responds(host, 3, 200, "d");
+	EXPECT_SEEN(f, OK("7", "1", "d"));
+	EXPECT_EVENTS(host, "done 3\n");
+}
+
+/* A host that forgets a stream does not lock its client out for ever. */
+static void test_what_is_not_released_lapses(void **state)
+{
+	(void)state;
+	client_asks(f, "GET", "/a", NULL, NULL);
+	client_asks(f, "GET", "/b", NULL, NULL);
+	talk(f);
+	client_resets(f, 1);
+	talk(f);
+	EXPECT_EVENTS(host, "request 1 GET /a\nrequest 2 GET /b\nreset 1 reset\n");
+	pass_time(host, 60000);
+	talk(f);
+	EXPECT_EVENTS(host, "lapse 1\n");
+	client_resets(f, 3);
+	talk(f);
+	EXPECT_EVENTS(host, "reset 2 reset\n");
+	client_sends(host, NULL);
+	host->session->ops->close(host->session, END_CLOSED);
+	host->session = NULL;
+	EXPECT_EVENTS(host, "lapse 2\n");
+}
+
+/* The server's own reset, for a mistake of the client's, frees nobody either (CVE-2025-8671). */
+static void test_a_broken_body_counts_until_it_is_released(void **state)
+{
+	int32_t id = client_asks(f, "POST", "/", "content-length: 2", "");
+
+	(void)state;
+	talk(f);
+	client_body(f, id, "some", false);
+	EXPECT_SEEN(f, "1 reset PROTOCOL_ERROR\n");
+	EXPECT_EVENTS(host, "request 1 POST / body=2\nreset 1 error\n");
+	assert_false(wants(host).idle);
+	host_releases(host, 1);
+	talk(f);
+	assert_true(wants(host).idle);
+}
+
+/* Nobody is at work for what was answered whole. */
+static void test_what_was_answered_is_not_owed(void **state)
+{
+	(void)state;
+	client_asks(f, "GET", "/", NULL, NULL);
+	client_to_server(f);
+	host_responds(host, 1, 200, "ok");
+	client_resets(f, 1);
+	client_to_server(f);
+	EXPECT_EVENTS(host, "request 1 GET /\nreset 1 reset\n");
+	assert_null(host->owed[1]);
 	talk(f);
 	assert_true(wants(host).idle);
 }
@@ -579,6 +661,10 @@ int main(void)
 		CASE(test_a_push_that_cannot_be_is_nothing),
 		CASE(test_the_host_fails_before_and_behind_the_head),
 		CASE(test_the_client_takes_it_back),
+		CASE(test_what_was_taken_back_counts_until_it_is_released),
+		CASE(test_what_is_not_released_lapses),
+		CASE(test_a_broken_body_counts_until_it_is_released),
+		CASE(test_what_was_answered_is_not_owed),
 		CASE(test_at_once_it_never_reaches_the_host),
 		CASE(test_the_connection_is_cut),
 		CASE(test_the_client_closes_its_side),

@@ -2,14 +2,14 @@ defmodule Sparx.Server.Consumers do
   @moduledoc false
   # The producer's side of the GenStage message protocol: what consumers send, and their deaths.
 
-  alias Sparx.Server.{Demand, Inbox, State, Streams}
+  alias Sparx.Server.{Demand, Inbox, Owed, State, Streams}
 
   import Sparx.Server.State
 
   @spec message(term, pid, Demand.tag(), State.t()) :: State.t()
   def message({:ask, count}, pid, tag, state) do
     case Demand.ask(state.demand, tag, count, state.waiting.count) do
-      {:ok, grant, demand} -> Inbox.serve_waiting(%{state | demand: demand, grant: state.grant + grant})
+      {:ok, grant, demand} -> asked(tag, count, %{state | demand: demand, grant: state.grant + grant})
       {:error, reason} -> refuse(pid, tag, reason, state)
     end
   end
@@ -27,6 +27,11 @@ defmodule Sparx.Server.Consumers do
   def message({:cancel, reason}, pid, tag, state),
     do: with(:error <- cancel(tag, reason, state), do: refuse(pid, tag, reason, state))
 
+  defp asked(tag, count, state) do
+    {freed, owed} = Owed.asked(state.owed, tag, count)
+    %{state | owed: owed} |> release_all(freed) |> Inbox.serve_waiting()
+  end
+
   @doc "Tells a consumer that there is no such subscription, or no more."
   @spec refuse(pid, Demand.tag(), term, State.t()) :: State.t()
   def refuse(pid, tag, reason, state) do
@@ -43,9 +48,12 @@ defmodule Sparx.Server.Consumers do
       Process.demonitor(subscription.monitor, [:flush])
       tell_consumer(subscription.pid, tag, {:cancel, reason})
 
+      {gone, owed} = Owed.taken(state.owed, tag)
+      owed = Enum.reduce(gone, owed, &Owed.until_down(&2, &1, Process.monitor(subscription.pid)))
+
       state.streams
       |> Streams.of_subscription(tag)
-      |> Enum.reduce(%{state | demand: demand}, &own(&2, &1, subscription.pid))
+      |> Enum.reduce(%{state | demand: demand, owed: owed}, &own(&2, &1, subscription.pid))
     end
   end
 
@@ -54,6 +62,7 @@ defmodule Sparx.Server.Consumers do
   def down(monitor, state) do
     with :error <- consumer_down(Demand.watched_by(state.demand, monitor), state),
          :error <- owner_down(Streams.watched_by(state.streams, monitor), state),
+         :error <- freed_by_death(Owed.down(state.owed, monitor), state),
          do: state
   end
 
@@ -61,12 +70,17 @@ defmodule Sparx.Server.Consumers do
 
   defp consumer_down({:ok, tag}, state) do
     {:ok, _subscription, demand} = Demand.cancel(state.demand, tag)
+    {freed, owed} = Owed.taken(state.owed, tag)
 
     state.streams
     |> Streams.of_subscription(tag)
-    |> Enum.reduce(%{state | demand: demand}, &abort(&2, &1, 500))
+    |> Enum.reduce(%{state | demand: demand, owed: owed}, &abort(&2, &1, 500))
+    |> release_all(freed)
   end
 
   defp owner_down(:error, _state), do: :error
   defp owner_down({:ok, id}, state), do: abort(state, id, 500)
+
+  defp freed_by_death(:error, _state), do: :error
+  defp freed_by_death({:ok, id, owed}, state), do: release_all(%{state | owed: owed}, [id])
 end

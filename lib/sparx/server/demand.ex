@@ -63,6 +63,14 @@ defmodule Sparx.Server.Demand do
   @spec known?(t, tag) :: boolean
   def known?(demand, tag), do: is_map_key(demand.subscriptions, tag)
 
+  @doc "The tag of a subscription of this process."
+  @spec of_process(t, pid) :: {:ok, tag} | :error
+  def of_process(demand, pid) do
+    Enum.find_value(demand.subscriptions, :error, fn {tag, subscription} ->
+      if subscription.pid == pid, do: {:ok, tag}
+    end)
+  end
+
   @doc "The tag of the subscription that this monitor watches."
   @spec watched_by(t, reference) :: {:ok, tag} | :error
   def watched_by(demand, monitor), do: Map.fetch(demand.monitors, monitor)

@@ -3,7 +3,7 @@ defmodule Sparx.Server.Inbox do
   # What the port program says, and the requests that wait since the demand they came for was taken back.
 
   alias Sparx.{Config, Frame, Request, Telemetry}
-  alias Sparx.Server.{Demand, Notes, Sockets, State, Streams, Waiting}
+  alias Sparx.Server.{Demand, Notes, Owed, Sockets, State, Streams, Waiting}
 
   require Logger
 
@@ -107,9 +107,11 @@ defmodule Sparx.Server.Inbox do
   defp message({:closed, id, code, reason}, state), do: Sockets.closed(id, code, reason, state)
 
   defp message({:gone, id, reason}, state) do
-    case Streams.close(state.streams, id) do
-      {:untouched, streams} -> %{state | streams: streams}
-      {stream, streams} -> gone(id, stream, reason, %{state | streams: streams})
+    with {:ok, stream} <- Streams.fetch(state.streams, id),
+         {_stream, streams} <- Streams.close(state.streams, id) do
+      state = gone(id, stream, reason, %{state | streams: streams})
+      if reason == "aborted", do: state, else: owe(id, stream, state)
+    else
       :error -> waits_no_longer(id, state)
     end
   end
@@ -205,11 +207,24 @@ defmodule Sparx.Server.Inbox do
     state
   end
 
+  # The port is told when nobody is at work for it any more.
+  defp owe(_id, %{phase: :answered}, state), do: state
+
+  defp owe(id, %{tag: nil, owner: owner}, state) do
+    case Demand.of_process(state.demand, owner) do
+      {:ok, tag} -> %{state | owed: Owed.until_asked(state.owed, id, tag)}
+      :error -> %{state | owed: Owed.until_down(state.owed, id, Process.monitor(owner))}
+    end
+  end
+
+  defp owe(id, %{tag: tag}, state), do: %{state | owed: Owed.until_asked(state.owed, id, tag)}
+
   @doc "The port program has died, and with it all streams."
   @spec lose_all(State.t()) :: State.t()
   def lose_all(state) do
     for {id, stream} <- Streams.all(state.streams), do: gone(id, stream, "closed", state)
-    %{state | streams: Streams.new(), waiting: Waiting.new()}
+    for {monitor, _id} <- state.owed.monitors, do: Process.demonitor(monitor, [:flush])
+    %{state | streams: Streams.new(), waiting: Waiting.new(), owed: Owed.new()}
   end
 
   # Nobody goes on waiting for something on a stream that has ended.
@@ -302,7 +317,7 @@ defmodule Sparx.Server.Inbox do
 
   defp waits_no_longer(id, state) do
     case Waiting.delete(state.waiting, id) do
-      {:ok, waiting} -> %{state | waiting: waiting}
+      {:ok, waiting} -> release_all(%{state | waiting: waiting}, [id])
       :error -> state
     end
   end

@@ -6,7 +6,7 @@ defmodule Sparx.Server.State do
   # mailbox is empty, so that the demand of a burst is one message. See Sparx.Server.
 
   alias Sparx.{Frame, Link}
-  alias Sparx.Server.{Demand, Streams, Waiting}
+  alias Sparx.Server.{Demand, Owed, Streams, Waiting}
 
   defstruct [
     :config,
@@ -20,6 +20,7 @@ defmodule Sparx.Server.State do
     demand: Demand.new(),
     streams: Streams.new(),
     waiting: Waiting.new(),
+    owed: Owed.new(),
     partial: [],
     out: [],
     held: 0,
@@ -59,6 +60,10 @@ defmodule Sparx.Server.State do
   @doc "Ends a stream that went wrong. The port decides what its client gets: no more, if it has got its answer."
   @spec abort(t, Frame.stream(), 400..599) :: t
   def abort(state, id, status), do: write(state, Frame.abort(id, status))
+
+  @doc "Tells the port that nobody works any more on these streams, which are gone."
+  @spec release_all(t, [Frame.stream()]) :: t
+  def release_all(state, ids), do: Enum.reduce(ids, state, &write(&2, Frame.release(&1)))
 
   @spec update_stream(t, Frame.stream(), keyword) :: t
   def update_stream(state, id, fields), do: %{state | streams: Streams.update(state.streams, id, fields)}

@@ -311,6 +311,15 @@ static void on_reset(void *ctx, struct stream *s, enum stream_end why)
 	bridge_forget(b, s);
 	if (known)
 		bridge_send_gone(b, id, why);
+	if (s->owed && !(known && idmap_put(&b->owed, id, s)))
+		s->ops->release(s);
+}
+
+static void on_lapse(void *ctx, struct stream *s)
+{
+	struct bridge *b = ctx;
+
+	idmap_del(&b->owed, s->id);
 }
 
 /* ---- connections ---- */
@@ -370,5 +379,6 @@ void bridge_events_init(struct bridge *b)
 		.on_hangup = on_hangup,
 		.on_done = on_done,
 		.on_reset = on_reset,
+		.on_lapse = on_lapse,
 	};
 }

@@ -59,6 +59,7 @@ void bridge_take_end(struct bridge *b, const struct message *m);
 void bridge_take_inform(struct bridge *b, const struct message *m);
 void bridge_take_push(struct bridge *b, const struct message *m);
 void bridge_take_abort(struct bridge *b, const struct message *m);
+void bridge_take_release(struct bridge *b, const struct message *m);
 
 /* ---- bridge/upgrade.c ---- */
 

@@ -7,6 +7,21 @@
 
 /* ---- what all of them need ---- */
 
+/* The host is done with a stream that has ended. */
+static void release(struct bridge *b, uint64_t id)
+{
+	struct stream *s = idmap_del(&b->owed, id);
+
+	if (s)
+		s->ops->release(s);
+}
+
+/* Who says one of these is done, though it has not heard yet that it was in vain. */
+static bool is_last_word(uint32_t kind)
+{
+	return kind == MSG_RESPOND || kind == MSG_END || kind == MSG_ABORT;
+}
+
 /* The live stream that a message speaks of; NULL if it has ended, or there never was one (which is told). */
 struct stream *bridge_find(struct bridge *b, const struct message *m)
 {
@@ -19,6 +34,8 @@ struct stream *bridge_find(struct bridge *b, const struct message *m)
 		bridge_send_error(b, m, "stream", "was never given out", "ignored");
 	else
 		b->n.dropped++;
+	if (!s && is_last_word(m->kind))
+		release(b, id);
 	return NULL;
 }
 
@@ -286,4 +303,17 @@ void bridge_take_abort(struct bridge *b, const struct message *m)
 		return;
 	if (s->response != RESPONSE_ENDED) /* who answered whole has not failed its client */
 		bridge_end_stream(b, s, (unsigned)m->field[1].u, END_ABORTED);
+}
+
+/* Said of every stream that was told to be gone: what does not wait for it needs it not. */
+void bridge_take_release(struct bridge *b, const struct message *m)
+{
+	uint64_t id = m->field[0].u;
+
+	if (id == 0 || id > b->last_id)
+		bridge_send_error(b, m, "stream", "was never given out", "ignored");
+	else if (idmap_get(&b->streams, id))
+		bridge_send_error(b, m, "stream", "has not ended", "ignored");
+	else
+		release(b, id);
 }

@@ -213,16 +213,6 @@ static void deliver(struct h2_stream *x)
 
 /* ---- its end ---- */
 
-/*
- * Who resets its requests has not freed those who work on them: such a stream counts on for a while, so that a client cannot
- * have more in work than h2_max_streams by taking back what it asked (CVE-2023-44487, CVE-2025-8671).
- */
-static void hold(struct h2_stream *x)
-{
-	x->held = h2_now(x->h2) + h2_config(x->h2)->h2_reset_hold;
-	h2_watch(x->h2, x->held);
-}
-
 static void closed(struct h2_stream *x)
 {
 	x->acted |= HEARD_CLOSE;
@@ -230,9 +220,7 @@ static void closed(struct h2_stream *x)
 	bufq_free(&x->out);
 	if (x->finished)
 		return;
-	if (x->known && !x->ours && x->s.response != RESPONSE_ENDED)
-		hold(x);
-	h2_stream_ends(x, (enum stream_end)x->why);
+	h2_stream_lost(x, (enum stream_end)x->why);
 }
 
 static void tell_dropped(struct h2_stream *x)

@@ -127,8 +127,8 @@ static uint64_t stall_deadline(const struct h2_stream *x)
 
 static uint64_t stream_deadline(const struct h2_stream *x)
 {
-	if (x->held)
-		return x->held;
+	if (h2_is_closed(x))
+		return x->held ? x->held : UINT64_MAX;
 	return earlier(body_deadline(x), stall_deadline(x));
 }
 
@@ -191,13 +191,13 @@ uint64_t h2_deadline(const struct h2 *h2)
 static void stream_timed_out(struct h2_stream *x)
 {
 	h2_note(x, 0);
-	if (x->held)
+	if (h2_is_closed(x))
 		return;
 	if (h2_now(x->h2) >= body_deadline(x)) {
 		h2_stream_refuse_body(x, 408, END_TIMEOUT);
 		return;
 	}
-	h2_stream_ends(x, END_TIMEOUT);
+	h2_stream_lost(x, END_TIMEOUT);
 	h2_stream_cut(x, NGHTTP2_CANCEL);
 }
 

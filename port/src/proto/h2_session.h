@@ -69,7 +69,7 @@ struct h2_stream {
 	uint64_t progressed;             /* ms: when its body last moved to the client, or began to wait for that */
 	uint64_t since;                  /* ms: beginning of the request body, less the time that it waited for credit */
 	uint64_t starved;                /* ms: since when it waits for credit; 0: it does not */
-	uint64_t held;                   /* ms: how long it counts although the client has reset it; 0: not at all */
+	uint64_t held;                   /* ms: till when it counts at most, if it is owed; 0: it is not */
 	uint64_t dropped;                /* bytes of body that were dropped, and not reported as room */
 	uint32_t marks;                  /* of it in h2->marks */
 	int32_t id;

@@ -41,6 +41,8 @@ void h2_stream_free(struct h2_stream *x)
 	struct h2 *h2 = x->h2;
 
 	assert(x->marks == 0);
+	if (x->s.owed)
+		h2_sink(h2)->on_lapse(h2_sink(h2)->ctx, &x->s);
 	list_remove(&x->link);
 	list_remove(&x->todo);
 	h2->open--;
@@ -65,6 +67,22 @@ void h2_stream_ends(struct h2_stream *x, enum stream_end why)
 	stream_detach(&x->s);
 	if (listens)
 		sink->on_reset(sink->ctx, &x->s, why);
+}
+
+/*
+ * Who resets its requests has not freed those who work on them: so a client cannot have more in work than h2_max_streams by
+ * taking back what it asked (CVE-2023-44487, CVE-2025-8671).
+ */
+void h2_stream_lost(struct h2_stream *x, enum stream_end why)
+{
+	uint64_t most = h2_config(x->h2)->h2_reset_hold;
+
+	if (x->known && !x->s.detached && x->s.response != RESPONSE_ENDED && most) {
+		x->s.owed = true;
+		x->held = h2_now(x->h2) + most;
+		h2_watch(x->h2, x->held);
+	}
+	h2_stream_ends(x, why);
 }
 
 void h2_stream_reset(struct h2_stream *x, uint32_t code)
@@ -109,7 +127,7 @@ void h2_stream_refuse(struct h2_stream *x, unsigned status)
 void h2_stream_refuse_body(struct h2_stream *x, unsigned status, enum stream_end why)
 {
 	h2_env_of(x->h2)->rejected++;
-	h2_stream_ends(x, why);
+	h2_stream_lost(x, why);
 	if (status == 400)
 		h2_stream_reset(x, NGHTTP2_PROTOCOL_ERROR);
 	else if (x->s.response == RESPONSE_WAITING)
@@ -239,6 +257,16 @@ static void h2_reset(struct stream *s, unsigned status, unsigned retry_after)
 		h2_stream_cut(x, s->upgraded ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
 }
 
+static void h2_release(struct stream *s)
+{
+	struct h2_stream *x = stream_of(s);
+
+	s->owed = false;
+	x->held = 0;
+	h2_note(x, 0);
+	h2_wake(x->h2);
+}
+
 static const struct stream_ops h2_stream_ops = {
 	.send_info = h2_send_info,
 	.send_head = h2_send_head,
@@ -249,4 +277,5 @@ static const struct stream_ops h2_stream_ops = {
 	.consume = h2_consume,
 	.discard = h2_discard,
 	.reset = h2_reset,
+	.release = h2_release,
 };

@@ -10,6 +10,8 @@ void h2_stream_free(struct h2_stream *x);
 
 /* Tells the sink that this is the end, if it still listens. */
 void h2_stream_ends(struct h2_stream *x, enum stream_end why);
+/* The same, when the client ended it, or its silence: it counts on until the sink releases it. */
+void h2_stream_lost(struct h2_stream *x, enum stream_end why);
 /* RST_STREAM, if it is still open. */
 void h2_stream_reset(struct h2_stream *x, uint32_t code);
 /* The application failed, or the client was too slow: its fault or not, it is no mistake in the protocol. */

@@ -2,12 +2,13 @@
  * The waist: one exchange, a request and its response, without a word about its protocol. Sessions (h1, h2) make streams and
  * report events on them to a sink (the bridge, ws); the sink orders operations. Neither includes the other.
  *
- *   session ──events──> sink      stream_sink: on_request, on_body, on_bytes, on_end, on_room, on_hangup, on_done, on_reset
- *   session <──operations── sink  stream_ops: send_info, send_head, upgrade, send_data, send_end, push, consume, discard, reset
+ *   session ──events──> sink      stream_sink: on_request, on_body, on_bytes, on_end, on_room, on_hangup, on_done, on_reset, on_lapse
+ *   session <──operations── sink  stream_ops: send_info, send_head, upgrade, send_data, send_end, push, consume, discard, reset, release
  *
  * An operation never calls an event on the same stack: it records, and wakes its connection. An event may call operations.
  * The session owns the stream's memory; on_done and on_reset are the last that a sink hears of it, and are told exactly once,
- * unless the sink let go of it before (stream_detach).
+ * unless the sink let go of it before (stream_detach). A stream that is `owed` when on_reset is told is kept until the sink says
+ * release, since somebody may still be at work for it; or until on_lapse.
  */
 #ifndef SPARX_STREAM_STREAM_H
 #define SPARX_STREAM_STREAM_H
@@ -95,6 +96,8 @@ struct stream_ops {
 	void (*discard)(struct stream *s);
 	/* If nothing of the response was sent and status is not 0: answers with it; else cuts. Then the stream is over. */
 	void (*reset)(struct stream *s, unsigned status, unsigned retry_after);
+	/* Of a stream that is owed, once: nobody is at work for it any more. */
+	void (*release)(struct stream *s);
 };
 
 /* The sink of events. `ctx` is the sink's own. */
@@ -113,6 +116,8 @@ struct stream_sink {
 	/* The whole response has left for the kernel. */
 	void (*on_done)(void *ctx, struct stream *s);
 	void (*on_reset)(void *ctx, struct stream *s, enum stream_end why);
+	/* A stream that is owed is kept no longer: its connection has ended, or it was not released in time. */
+	void (*on_lapse)(void *ctx, struct stream *s);
 };
 
 struct stream {
@@ -125,6 +130,7 @@ struct stream {
 	bool bodiless;       /* the response carries no body; data for it is dropped */
 	bool hung_up;        /* on_hangup was told */
 	bool upgraded;       /* bytes both ways */
+	bool owed;           /* it has ended, and counts until it is released */
 	bool thirsty;        /* upgraded, and reads without credit: what comes is not for the host */
 	uint16_t status;     /* of the response, once there is one */
 	int64_t left;        /* of a response body with a length; LENGTH_UNKNOWN */

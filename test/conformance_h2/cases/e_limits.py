@@ -146,20 +146,54 @@ def limit_own_resets_malformed(t):
     t.expect_goaway(CALM)
 
 
-@case(*[SLOW] * 2, h2_max_streams=2, h2_reset_hold=300)
-def limit_in_work(t):
-    """a stream that was reset counts on for a while"""
+def resets_two(t):
+    """Two streams are in work, and all that may be; the client takes them back."""
     t.open()
     t.send(wire.headers(1, get(), end=True), wire.headers(3, get(), end=True))
     t.wait_request(2)
     t.send(wire.rst(1), wire.rst(3))
     t.expect_alive()
-    t.send(wire.headers(5, get(), end=True))
-    t.expect_reset(5, "REFUSED_STREAM")
-    t.expect(len(t.port.exchanges) == 2, "the third reached the host")
+    refused(t, 5)
+
+
+def refused(t, stream):
+    t.send(wire.headers(stream, get(), end=True))
+    t.expect_reset(stream, "REFUSED_STREAM")
+    t.expect(len(t.port.exchanges) == 2, f"{stream} reached the host")
+
+
+@case(*[SLOW] * 2, h2_max_streams=2, h2_reset_hold=300)
+def limit_in_work(t):
+    """a stream that was reset counts on for as long as it may, if the host forgets it"""
+    resets_two(t)
     t.quiet(0.4)
     t.send(wire.headers(7, get(), end=True))
     t.expect_answer(7)
+
+
+def in_work_until(*message):
+    def run(t):
+        resets_two(t)
+        kind, *rest = message
+        t.port.send([kind, t.port.exchanges[0].stream, *rest])
+        t.port.send([kind, t.port.exchanges[0].stream, *rest])  # counts once
+        t.expect_alive()
+        t.send(wire.headers(9, get(), end=True))
+        t.expect_answer(9)
+        t.port.send([kind, t.port.exchanges[1].stream, *rest])
+
+    return run
+
+
+for name, message in {
+    "release": [17],
+    "respond": [4, 200, [], b""],
+    "end": [7, None],
+    "abort": [9, 500],
+}.items():
+    run = in_work_until(*message)
+    run.__name__, run.__doc__ = f"limit_in_work_until_{name}", "or until the host says that it is done"
+    case(*[SLOW] * 2, h2_max_streams=2)(run)
 
 
 @case(script(("respond 200", [], bytes(1000))), write_timeout=400)

@@ -11,7 +11,7 @@ import mp
 REPO = Path(__file__).resolve().parents[3]
 PATH = str(REPO / "priv" / "sparx_port")
 
-HELLO, DEMAND, READ, DISCARD, RESPOND, HEAD, DATA, END, INFORM, ABORT, DRAIN, STATS, PING, UPGRADE, SEND, CLOSE, PUSH = range(17)
+HELLO, DEMAND, READ, DISCARD, RESPOND, HEAD, DATA, END, INFORM, ABORT, DRAIN, STATS, PING, UPGRADE, SEND, CLOSE, PUSH, RELEASE = range(18)
 READY, REQUEST, BODY, BODY_END, ROOM, DONE, GONE, LOG, ERROR, FIGURES, PONG, DRAINED, HANGUP, RECV, CLOSED = range(64, 79)
 KINDS = {value: name for name, value in list(globals().items()) if name.isupper() and isinstance(value, int)}
 
