@@ -525,6 +525,29 @@ static void test_a_stream_becomes_bytes_both_ways(void **state)
 	assert_true(wants(host).idle);
 }
 
+/* What is upgraded is ended by both sides; a client that does not is not waited for long. */
+static void test_a_client_has_a_moment_to_end_its_side(void **state)
+{
+	int32_t id = client_connects(f, "lines", "/x");
+
+	(void)state;
+	client_connects(f, "lines", "/y");
+	talk(f);
+	host_upgrades(host, 1, "lines");
+	host_upgrades(host, 2, "lines");
+	host_end(host, 1, NULL);
+	host_end(host, 2, NULL);
+	EXPECT_SEEN(f, "1 :status=200\n3 :status=200\n1 end\n3 end\n");
+	EXPECT_EVENTS(host, "request 1 GET /x\nrequest 2 GET /y\ndone 1\ndone 2\n");
+	client_body(f, id, "late", true);
+	EXPECT_SEEN(f, "");
+	assert_false(wants(host).idle);
+	EXPECT_DEADLINE(host, 1000);
+	EXPECT_SEEN(f, "3 reset NO_ERROR\n");
+	assert_true(wants(host).idle);
+	EXPECT_EVENTS(host, "");
+}
+
 static void test_connect_is_a_tunnel(void **state)
 {
 	int32_t id = client_connects(f, NULL, NULL);
@@ -677,6 +700,7 @@ int main(void)
 		CASE(test_a_client_that_does_not_read_is_cut),
 		CASE(test_done_waits_for_the_socket),
 		CASE(test_a_stream_becomes_bytes_both_ways),
+		CASE(test_a_client_has_a_moment_to_end_its_side),
 		CASE(test_connect_is_a_tunnel),
 		CASE(test_a_connect_may_be_refused),
 		CASE(test_a_tunnel_has_no_rate),

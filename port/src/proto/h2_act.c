@@ -233,6 +233,22 @@ static void tell_dropped(struct h2_stream *x)
 		sink->on_room(sink->ctx, &x->s, dropped);
 }
 
+/*
+ * The answer is complete, and the rest of the request of no use: RFC 9113 8.1. A stream of bytes is rather ended by both sides
+ * (RFC 8441 5): its client has a moment.
+ */
+static void end_request(struct h2_stream *x)
+{
+	uint64_t now = h2_now(x->h2);
+
+	if (x->s.upgraded && !x->lingers) {
+		x->lingers = now + h2_config(x->h2)->linger_timeout;
+		h2_watch(x->h2, x->lingers);
+	}
+	if (now >= x->lingers)
+		h2_stream_reset(x, NGHTTP2_NO_ERROR);
+}
+
 static void act(struct h2_stream *x)
 {
 	if (news(x, HEARD_HEAD))
@@ -242,9 +258,8 @@ static void act(struct h2_stream *x)
 	if (news(x, HEARD_CLOSE))
 		closed(x);
 	tell_dropped(x);
-	/* the answer is complete, and the rest of the request of no use: RFC 9113 8.1 */
 	if (x->finished && x->s.response == RESPONSE_ENDED && !(x->heard & HEARD_END))
-		h2_stream_reset(x, NGHTTP2_NO_ERROR);
+		end_request(x);
 	if (x->left && x->s.response == RESPONSE_ENDED)
 		stream_done(x);
 	if (is_over(x))

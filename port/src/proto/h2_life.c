@@ -129,6 +129,8 @@ static uint64_t stream_deadline(const struct h2_stream *x)
 {
 	if (h2_is_closed(x))
 		return x->held ? x->held : UINT64_MAX;
+	if (x->lingers)
+		return x->reset ? UINT64_MAX : x->lingers;
 	return earlier(body_deadline(x), stall_deadline(x));
 }
 
@@ -191,7 +193,7 @@ uint64_t h2_deadline(const struct h2 *h2)
 static void stream_timed_out(struct h2_stream *x)
 {
 	h2_note(x, 0);
-	if (h2_is_closed(x))
+	if (h2_is_closed(x) || x->lingers)
 		return;
 	if (h2_now(x->h2) >= body_deadline(x)) {
 		h2_stream_refuse_body(x, 408, END_TIMEOUT);

@@ -70,8 +70,9 @@ struct h2_stream {
 	uint64_t since;                  /* ms: beginning of the request body, less the time that it waited for credit */
 	uint64_t starved;                /* ms: since when it waits for credit; 0: it does not */
 	uint64_t held;                   /* ms: till when it counts at most, if it is owed; 0: it is not */
-	uint64_t dropped;                /* bytes of body that were dropped, and not reported as room */
-	uint32_t marks;                  /* of it in h2->marks */
+	uint64_t lingers; /* ms: till when a client may close its side of what was upgraded, and has ended; 0: it has not */
+	uint64_t dropped; /* bytes of body that were dropped, and not reported as room */
+	uint32_t marks;   /* of it in h2->marks */
 	int32_t id;
 	uint8_t heard, acted; /* enum h2_heard */
 	uint8_t why;          /* enum stream_end, should it be closed before its time */
