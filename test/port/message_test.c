@@ -62,6 +62,7 @@ static void test_each_kind_decodes(void **state)
 		{"[SEND, 1, 2, b'abc', 0]", FROM_HOST, 14},
 		{"[CLOSE, 1, 1000, 'bye']", FROM_HOST, 15},
 		{"[PUSH, 1, '/style.css', ['a', 'b']]", FROM_HOST, 16},
+		{"[RELEASE, 1]", FROM_HOST, 17},
 		{"[READY, 1, {}]", FROM_PORT, 64},
 		{"[REQUEST, 1, b'abc']", FROM_PORT, 65},
 		{"[BODY, 1, b'abc']", FROM_PORT, 66},
@@ -149,7 +150,7 @@ static void test_unknown_kinds_other_directions_and_things_that_are_no_message_a
 	struct message_fault fault;
 
 	(void)state;
-	expect_fault("[17]", FROM_HOST, "kind is unknown");
+	expect_fault("[18]", FROM_HOST, "kind is unknown");
 	expect_fault("[31, 1]", FROM_HOST, "kind is unknown");
 	expect_fault("[127]", FROM_HOST, "kind is unknown");
 	expect_fault("[128]", FROM_HOST, "kind is unknown");
@@ -166,8 +167,8 @@ static void test_unknown_kinds_other_directions_and_things_that_are_no_message_a
 	expect_fault("'[1, 1]'", FROM_HOST, "message must be an array that begins with its kind");
 	assert_false(read_text("[DATA, 77, 5]", FROM_HOST, &m, &fault));
 	assert_int_equal(m.field[0].u, 77); /* so that ERROR can name the stream */
-	assert_false(read_text("[17, 77]", FROM_HOST, &m, &fault));
-	assert_int_equal(m.kind, 17);
+	assert_false(read_text("[18, 77]", FROM_HOST, &m, &fault));
+	assert_int_equal(m.kind, 18);
 	assert_null(m.def);
 	assert_false(read_text("7", FROM_HOST, &m, &fault));
 	assert_int_equal(m.kind, MSG_NONE);
