@@ -159,24 +159,25 @@ defmodule Sparx.Frame do
   """
   @spec decode(binary) :: {:ok, message, rest :: binary} | {:error, reason}
   # REQUEST and DONE are a request's price: a clause for each width of the stream's number and of the head's size.
-  for {prefix, bits} <- [{<<0xCE>>, 32}, {<<0xCD>>, 16}, {<<0xCC>>, 8}, {<<>>, 8}, {<<0xCF>>, 64}],
-      small = prefix == <<>> do
+  for {prefix, bits} <- [{[0xCE], 32}, {[0xCD], 16}, {[0xCC], 8}, {[], 8}, {[0xCF], 64}] do
+    small = prefix == []
+
     for {type, size_bits} <- [{0xC6, 32}, {0xC5, 16}, {0xC4, 8}] do
       def decode(
-            <<0x93, 65, unquote(prefix), stream::unquote(bits), unquote(type), size::unquote(size_bits),
-              head::binary-size(size), rest::binary>>
+            <<0x93, 65, unquote_splicing(prefix), stream::unquote(bits), unquote(type),
+              size::unquote(size_bits), head::binary-size(size), rest::binary>>
           )
           when not unquote(small) or stream < 0x80,
           do: {:ok, {:request, stream, head}, rest}
     end
 
-    def decode(<<0x93, 69, unquote(prefix), stream::unquote(bits), 0xC0, rest::binary>>)
+    def decode(<<0x93, 69, unquote_splicing(prefix), stream::unquote(bits), 0xC0, rest::binary>>)
         when not unquote(small) or stream < 0x80,
         do: {:ok, {:done, stream, nil}, rest}
 
     def decode(
-          <<0x95, 77, unquote(prefix), stream::unquote(bits), type, 0xC4, size, data::binary-size(size), 0,
-            rest::binary>>
+          <<0x95, 77, unquote_splicing(prefix), stream::unquote(bits), type, 0xC4, size,
+            data::binary-size(size), 0, rest::binary>>
         )
         when not unquote(small) or stream < 0x80,
         do: {:ok, {:recv, stream, type, data, 0}, rest}

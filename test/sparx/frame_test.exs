@@ -147,6 +147,45 @@ defmodule Sparx.FrameTest do
       end
     end
 
+    test "of REQUEST, DONE and RECV each is one match, without the codec of terms" do
+      for {width, stream} <- [{"7 bits", 1}, {"8", 200}, {"16", 300}, {"32", 70_000}, {"64", 4_294_967_296}] do
+        id = Frame.Term.int(stream)
+        request = <<0x93, 65, id::binary, 0xC4, 2, "ab">>
+        done = <<0x93, 69, id::binary, 0xC0>>
+        recv = <<0x95, 77, id::binary, 1, 0xC4, 2, "ab", 0>>
+        assert terms_decoded(request <> done <> recv) == 0, "a stream's number of #{width} is decoded slowly"
+      end
+
+      assert terms_decoded(IO.iodata_to_binary([<<0x92, 74>>, Frame.Term.int(1)])) == 1
+    end
+
+    # How often the general codec is called to decode a payload.
+    defp terms_decoded(payload) do
+      {:module, _} = Code.ensure_loaded(Frame.Term)
+      test = self()
+
+      decoder =
+        spawn_link(fn ->
+          receive(do: (:go -> send(test, Frame.decode_all(payload))))
+        end)
+
+      :erlang.trace(decoder, true, [:call])
+      :erlang.trace_pattern({Frame.Term, :decode, 1}, true, [])
+      send(decoder, :go)
+      assert_receive {:ok, _messages}, 5_000
+      delivered = :erlang.trace_delivered(decoder)
+      assert_receive {:trace_delivered, ^decoder, ^delivered}, 5_000
+      calls(decoder, 0)
+    end
+
+    defp calls(decoder, count) do
+      receive do
+        {:trace, ^decoder, :call, _} -> calls(decoder, count + 1)
+      after
+        0 -> count
+      end
+    end
+
     test "several in one frame, in order" do
       assert {:ok, [{:request, 5, _head}, {:done, 4, nil}, {:room, 3, 1}, {:gone, 2, "closed"}]} =
                Frame.decode_all(Golden.payload("port_several"))
