@@ -6,7 +6,7 @@ PORT ?= 4000
 ARGS ?=
 WHAT ?=
 
-.PHONY: help run test build setup check format bench fuzz clean install
+.PHONY: help run test build setup check format attacks bench fuzz clean install
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo 'make build     build sparx_port and the Elixir code'
 	@echo 'make check     formatting, static analysis, which part includes which, compiler warnings'
 	@echo 'make format    format the C and the Elixir code, and write the tables of options and the frames in the documents'
+	@echo 'make attacks   each known attack for TIME=5 seconds, with a probe beside it (WHAT=h2 for those on HTTP/2)'
 	@echo 'make bench     measure beside nginx and Cowboy (WHAT=hello for one workload; WHAT=list names them)'
 	@echo 'make fuzz      fuzz the C program (TARGET=h1, TIME=seconds; port/README.md names the targets)'
 	@echo 'make install   copy sparx_port and its man page to PREFIX (PREFIX=/usr/local)'
@@ -54,6 +55,11 @@ format:
 	@mix format
 	@scripts/options_table
 	@scripts/frames_table
+
+attacks:
+	@scripts/setup test
+	@MIX_ENV=test mix compile
+	@/usr/bin/python3 test/attacks/run --seconds $(or $(TIME),5) $(addprefix --only ,$(WHAT))
 
 bench:
 	@scripts/setup bench

@@ -249,8 +249,8 @@ static int teardown(void **state)
 	text_free(&peer.outbox);
 	text_free(&events);
 	assert_int_equal(pool.open, 0);
-	assert_int_equal(pool.idle_count, 0);
-	assert_int_equal(pool.linger_count, 0);
+	assert_int_equal(pool.waiting[CONN_IDLE].count, 0);
+	assert_int_equal(pool.waiting[CONN_LINGERS].count, 0);
 	return 0;
 }
 
@@ -280,7 +280,7 @@ static void test_a_request_is_answered_and_the_connection_idle_without_memory(vo
 	peer_sends(GET);
 	EXPECT_TEXT(&peer.outbox, OK);
 	EXPECT_TEXT(&events, "request /\ndone\n");
-	assert_int_equal(pool.idle_count, 1);
+	assert_int_equal(pool.waiting[CONN_IDLE].count, 1);
 	assert_null(c->tail.data);
 	assert_int_equal(loop_io_events(&c->io), LOOP_READ);
 	assert_true(wheel_pending(&c->timer));
@@ -469,7 +469,7 @@ static void test_an_error_answer_lingers_until_the_peer_closes(void **state)
 	assert_non_null(strstr(text_str(&peer.outbox), "HTTP/1.1 400 "));
 	assert_true(peer.shut);
 	assert_null(peer.closed);
-	assert_int_equal(pool.linger_count, 1);
+	assert_int_equal(pool.waiting[CONN_LINGERS].count, 1);
 	peer_sends("what is sent now is read and dropped");
 	assert_int_equal(peer.taken, buf_len(&peer.inbox.buf));
 	peer.then = IO_EOF;

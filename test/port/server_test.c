@@ -124,15 +124,27 @@ static void connect_client(unsigned i)
 	turn();
 }
 
-static void client_asks(unsigned i)
+/* Of the client that came last. */
+static void arrives(unsigned i, const char *bytes, size_t n)
 {
-	static const char get[] = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 	struct conn *c = container_of(s->pool.all.prev, struct conn, all);
 
-	assert_int_equal(write(clients[i], get, sizeof get - 1), (ssize_t)sizeof get - 1);
+	assert_int_equal(write(clients[i], bytes, n), (ssize_t)n);
 	assert_true(poll_for(loop_io_fd(&c->io), 1000));
 	ev_cb (&c->io.io)(loop.ev, &c->io.io, LOOP_READ);
+}
+
+static void client_sends(unsigned i, const char *bytes, size_t n)
+{
+	arrives(i, bytes, n);
 	turn();
+}
+
+static const char get[] = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+
+static void client_asks(unsigned i)
+{
+	client_sends(i, get, sizeof get - 1);
 }
 
 static bool client_was_closed(unsigned i)
@@ -154,6 +166,52 @@ static void test_at_the_limit_the_longest_idle_connection_goes_first(void **stat
 	assert_true(client_was_closed(0));
 	assert_int_equal(s->accepted, 3);
 	assert_false(s->accept_paused);
+}
+
+static void test_at_the_limit_a_head_that_is_longest_incomplete_goes_first(void **state)
+{
+	(void)state;
+	start(2);
+	connect_client(0);
+	client_sends(0, "GET / HT", 8);
+	assert_int_equal(s->pool.waiting[CONN_BEGUN].count, 1);
+	loop.now++;
+	connect_client(1);
+	connect_client(2);
+	assert_true(client_was_closed(0));
+	assert_int_equal(s->pool.waiting[CONN_BEGUN].count, 0);
+	assert_int_equal(s->pool.waiting[CONN_IDLE].count, 2);
+	assert_false(s->accept_paused);
+}
+
+static void test_at_the_limit_a_refused_client_that_stays_goes_too(void **state)
+{
+	(void)state;
+	start(2);
+	connect_client(0);
+	client_sends(0, "\0", 1);
+	assert_int_equal(s->pool.waiting[CONN_LINGERS].count, 1);
+	loop.now++;
+	connect_client(1);
+	client_sends(1, "GET / HT", 8);
+	connect_client(2);
+	assert_int_equal(s->pool.waiting[CONN_LINGERS].count, 0);
+	assert_int_equal(s->pool.waiting[CONN_BEGUN].count, 1);
+	assert_int_equal(s->pool.open, 2);
+}
+
+static void test_at_the_limit_a_request_that_has_just_come_is_not_lost(void **state)
+{
+	(void)state;
+	start(1);
+	connect_client(0);
+	arrives(0, get, sizeof get - 1);
+	assert_int_equal(s->pool.waiting[CONN_IDLE].count, 0);
+	connect_client(1);
+	EXPECT_TEXT(&events, "request /\n");
+	assert_int_equal(s->accepted, 1);
+	conn_close(container_of(s->pool.all.next, struct conn, all), true, END_RESET);
+	EXPECT_TEXT(&events, "reset reset\n");
 }
 
 static void test_at_the_limit_without_idle_ones_new_connections_wait(void **state)
@@ -335,6 +393,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_at_the_limit_the_longest_idle_connection_goes_first),
+		TEST(test_at_the_limit_a_head_that_is_longest_incomplete_goes_first),
+		TEST(test_at_the_limit_a_refused_client_that_stays_goes_too),
+		TEST(test_at_the_limit_a_request_that_has_just_come_is_not_lost),
 		TEST(test_at_the_limit_without_idle_ones_new_connections_wait),
 		TEST(test_without_descriptors_an_idle_connection_goes_first),
 		TEST(test_without_descriptors_or_idle_connections_a_client_is_turned_away),

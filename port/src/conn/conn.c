@@ -26,12 +26,32 @@ static void mark_dirty(struct conn *c)
 	list_append(&c->pool->dirty, &c->link);
 }
 
+static void set_wait(struct conn *c, enum conn_wait wait)
+{
+	struct conn_waiting *waiting = c->pool->waiting;
+
+	if (c->wait == wait)
+		return;
+	if (c->wait != CONN_WORKS) {
+		list_remove(&c->waits);
+		waiting[c->wait].count--;
+	}
+	c->wait = (uint8_t)wait;
+	if (wait == CONN_WORKS)
+		return;
+	c->waits_since = c->pool->loop->now;
+	list_append(&waiting[wait].list, &c->waits);
+	waiting[wait].count++;
+}
+
 static void on_ready(struct loop_io *io, int ready)
 {
 	struct conn *c = container_of(io, struct conn, io);
 
 	c->readable = c->readable || (ready & LOOP_READ);
 	c->writable = c->writable || (ready & LOOP_WRITE);
+	if (c->wait == CONN_IDLE && (ready & LOOP_READ))
+		set_wait(c, CONN_WORKS); /* whoever needs room in this turn, its request has come */
 	mark_dirty(c);
 }
 
@@ -79,8 +99,9 @@ bool conn_pool_init(struct conn_pool *pool, struct loop *loop, const struct conf
 	list_init(&pool->all);
 	list_init(&pool->dirty);
 	list_init(&pool->paused);
-	list_init(&pool->idle);
 	list_init(&pool->closed);
+	for (unsigned i = 0; i < CONN_WAITS; i++)
+		list_init(&pool->waiting[i].list);
 	pool->scratch = malloc(CONN_READ_SIZE);
 	return pool->scratch != NULL;
 }
@@ -164,7 +185,8 @@ struct conn *conn_open(struct conn_pool *pool, int fd, const struct transport_op
 	c->writable = true;
 	loop_io_init(&c->io, on_ready, fd);
 	list_init(&c->link);
-	list_init(&c->idle);
+	list_init(&c->waits);
+	c->wait = CONN_WORKS;
 	list_append(&pool->all, &c->all);
 	wheel_node_init(&c->timer, on_timer);
 	c->session = detect_start(&c->owner);
@@ -187,14 +209,6 @@ static void watch_hup(struct conn *c, bool on)
 	loop_io_watch_hup(c->pool->loop, &c->io, on);
 }
 
-static void not_idle(struct conn *c)
-{
-	if (!list_linked(&c->idle))
-		return;
-	list_remove(&c->idle);
-	c->pool->idle_count--;
-}
-
 static void end_session(struct conn *c, enum stream_end why)
 {
 	struct session *s = c->session;
@@ -203,16 +217,14 @@ static void end_session(struct conn *c, enum stream_end why)
 	if (s)
 		s->ops->close(s, why);
 	buf_free(&c->tail);
-	not_idle(c);
 }
 
 void conn_close(struct conn *c, bool abort, enum stream_end why)
 {
 	if (c->state == CONN_CLOSED)
 		return;
-	if (c->state == CONN_LINGER)
-		c->pool->linger_count--;
 	sm_move(&machine, &c->state, CONN_CLOSED);
+	set_wait(c, CONN_WORKS);
 	end_session(c, why);
 	end_record(c, why);
 	wheel_cancel(&c->pool->loop->wheel, &c->timer);
@@ -223,6 +235,21 @@ void conn_close(struct conn *c, bool abort, enum stream_end why)
 	list_remove(&c->link);
 	list_append(&c->pool->closed, &c->link);
 	c->pool->open--;
+}
+
+bool conn_pool_spare(struct conn_pool *pool)
+{
+	struct conn *longest = NULL;
+
+	for (unsigned i = 0; i < CONN_WAITS; i++) {
+		struct list *first = pool->waiting[i].list.next;
+		struct conn *c = container_of(first, struct conn, waits);
+		if (first != &pool->waiting[i].list && (!longest || c->waits_since <= longest->waits_since))
+			longest = c;
+	}
+	if (longest)
+		conn_close(longest, false, END_CLOSED);
+	return longest;
 }
 
 void conn_drain(struct conn *c)
@@ -237,10 +264,10 @@ void conn_drain(struct conn *c)
 static void linger(struct conn *c)
 {
 	sm_move(&machine, &c->state, CONN_LINGER);
-	c->pool->linger_count++;
 	c->transport->shutdown(loop_io_fd(&c->io), c->transport_state);
 	watch_hup(c, false);
 	end_session(c, END_CLOSED);
+	set_wait(c, CONN_LINGERS);
 	wheel_set(&c->pool->loop->wheel, &c->timer, c->pool->loop->now + c->owner.env->config->linger_timeout);
 	loop_io_watch(c->pool->loop, &c->io, LOOP_READ);
 	c->readable = true;
@@ -416,17 +443,6 @@ static void run_output(struct conn *c)
 
 /* ---- what it waits for: the one place ---- */
 
-static void set_idle(struct conn *c, bool idle)
-{
-	if (!idle) {
-		not_idle(c);
-	} else if (!list_linked(&c->idle)) {
-		c->idle_since = c->pool->loop->now;
-		list_append(&c->pool->idle, &c->idle);
-		c->pool->idle_count++;
-	}
-}
-
 static void set_timer(struct conn *c, uint64_t deadline)
 {
 	struct wheel *wheel = &c->pool->loop->wheel;
@@ -450,7 +466,7 @@ static void set_interest(struct conn *c, const struct session_wants *w)
 	loop_io_watch(c->pool->loop, &c->io, events);
 	watch_hup(c, w->alert && !(events & LOOP_READ));
 	set_timer(c, w->deadline);
-	set_idle(c, w->idle);
+	set_wait(c, w->idle ? CONN_IDLE : w->begun ? CONN_BEGUN : CONN_WORKS);
 }
 
 static void finish(struct conn *c, enum session_close how)

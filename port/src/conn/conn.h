@@ -14,6 +14,20 @@
 /* A read is what one BODY message holds. */
 enum { CONN_READ_SIZE = 65000, CONN_PEEK_SIZE = 16 * 1024, CONN_TURN_BUDGET = 256 * 1024 };
 
+/* Connections with which nothing is in work: the one that has been so for longest goes when there is no room. */
+enum conn_wait {
+	CONN_IDLE,    /* without a request */
+	CONN_LINGERS, /* answered to the end */
+	CONN_BEGUN,   /* with a head that is not complete */
+	CONN_WAITS,
+	CONN_WORKS = CONN_WAITS
+};
+
+struct conn_waiting {
+	struct list list; /* longest first */
+	unsigned count;
+};
+
 /* What the connections of one server share. */
 struct conn_pool {
 	struct loop *loop;
@@ -21,11 +35,10 @@ struct conn_pool {
 	struct list all;
 	struct list dirty;  /* to run in this turn */
 	struct list paused; /* would read, but the host is behind */
-	struct list idle;   /* without a request, longest first */
 	struct list closed; /* to be freed at the end of the turn */
 	bool read_paused;   /* sockets are not to be read */
 	unsigned open;
-	unsigned idle_count, linger_count;
+	struct conn_waiting waiting[CONN_WAITS];
 	uint64_t bytes_in, bytes_out;
 	struct connection_watch watch; /* wanted is NULL: nobody */
 	uint64_t last_id;
@@ -53,10 +66,11 @@ struct conn {
 	struct conn_record *record; /* NULL: nobody watches */
 	struct buf tail;            /* read, and not yet used by the session */
 	struct list link;           /* dirty, paused or closed */
-	struct list all, idle;      /* pool->all, pool->idle */
+	struct list all, waits;     /* pool->all, pool->waiting */
 	struct wheel_node timer;
-	uint64_t idle_since; /* ms; while it is in pool->idle */
-	uint8_t state;       /* enum conn_state */
+	uint64_t waits_since; /* ms; while it is in pool->waiting */
+	uint8_t wait;         /* enum conn_wait: in which list */
+	uint8_t state;        /* enum conn_state */
 	bool readable, writable, eof;
 	bool settled; /* the first bytes told the protocol */
 	bool hup_watched;
@@ -69,6 +83,8 @@ void conn_pool_free(struct conn_pool *pool);
 struct conn *conn_open(struct conn_pool *pool, int fd, const struct transport_ops *transport, const struct peer *peer);
 /* Ends it at once: the peer sees a reset if abort. */
 void conn_close(struct conn *c, bool abort, enum stream_end why);
+/* Closes the one that has waited for longest. False: something is in work with each. */
+bool conn_pool_spare(struct conn_pool *pool);
 /* Asks the session to finish. */
 void conn_drain(struct conn *c);
 

@@ -83,6 +83,7 @@ struct session_wants h1_wants(const struct session *s)
 		.alert = h1->open > 0,
 		.write = h1_has_output(h1),
 		.idle = h1->state == H1_IDLE && h1->open == 0,
+		.begun = h1->state == H1_HEAD && h1->open == 0,
 		.close = over ? (enum session_close)h1->closing : CLOSE_NOT,
 		.deadline = deadline == UINT64_MAX ? 0 : deadline,
 	};

@@ -101,6 +101,14 @@ static void h2_sent(struct session *s, size_t n)
 
 /* ---- the rest of the table ---- */
 
+/* Nothing but a head that is not complete, or not even that. */
+static bool has_begun(const struct h2 *h2)
+{
+	if (h2->open == 0)
+		return true;
+	return h2->open == 1 && h2->block && !container_of(h2->streams.next, struct h2_stream, link)->known;
+}
+
 static struct session_wants h2_wants(const struct session *s)
 {
 	const struct h2 *h2 = h2_of(s);
@@ -113,6 +121,7 @@ static struct session_wants h2_wants(const struct session *s)
 		.peek = false,
 		.write = h2->out.len > 0 || nghttp2_session_want_write(h2->ng),
 		.idle = h2->state == H2_OPEN && h2->open == 0 && h2->out.len == 0,
+		.begun = has_begun(h2),
 		.close = over ? (enum session_close)h2->closing : CLOSE_NOT,
 		.deadline = deadline == UINT64_MAX ? 0 : deadline,
 	};

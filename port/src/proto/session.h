@@ -46,6 +46,7 @@ struct session_wants {
 	bool alert;               /* somebody would like to know when the peer leaves */
 	bool write;               /* output has something */
 	bool idle;                /* no request is in work or begun */
+	bool begun;               /* nothing is, but a head that is not complete */
 	enum session_close close; /* once nothing is left to write */
 	uint64_t deadline;        /* ms; when tick is to be called; 0: never */
 };

@@ -11,6 +11,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* What the kernel holds of an answer beyond the client's window. Without it, that is megabytes for a client that does not read. */
+enum { UNSENT_MAX = 131072 };
+
 union any_address {
 	struct sockaddr any;
 	struct sockaddr_in v4;
@@ -46,12 +49,13 @@ static socklen_t parse_address(const struct listener_config *config, union any_a
 
 static void set_options(int fd, const struct listener_config *config, int family)
 {
-	int on = 1, v6only = config->ipv6_only;
+	int on = 1, v6only = config->ipv6_only, unsent = UNSENT_MAX;
 
 	if (family == AF_UNIX)
 		return;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* accepted sockets inherit it */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* accepted sockets inherit these two */
+	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
 	if (config->reuse_port)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
 	if (family == AF_INET6)

@@ -75,17 +75,6 @@ static void pause_accept(struct server *s)
 	wheel_set(&s->loop->wheel, &s->accept_timer, s->loop->now + ACCEPT_RETRY_MS);
 }
 
-/* Room for one more: the connection that has been idle longest goes first. */
-static bool make_room(struct server *s)
-{
-	struct list *oldest = s->pool.idle.next;
-
-	if (oldest == &s->pool.idle)
-		return false;
-	conn_close(container_of(oldest, struct conn, idle), false, END_CLOSED);
-	return true;
-}
-
 /* It stands for nothing; the sandbox lets no file be opened. */
 static int spare_descriptor(void)
 {
@@ -98,7 +87,7 @@ static void turn_away(struct server *s, struct listener *l)
 	struct peer peer;
 	int fd;
 
-	if (make_room(s))
+	if (conn_pool_spare(&s->pool))
 		return;
 	if (s->reserve_fd >= 0)
 		close(s->reserve_fd);
@@ -122,8 +111,9 @@ static bool accept_one(struct server *s, struct listener *l)
 
 	if (at_limit(s) && !listener_waiting(l))
 		return false; /* nobody for whom another would have to go */
-	if (at_limit(s) && !make_room(s)) {
-		pause_accept(s);
+	if (at_limit(s) && !conn_pool_spare(&s->pool)) {
+		if (list_empty(&s->pool.dirty)) /* else those that have just come are to be looked at first */
+			pause_accept(s);
 		return false;
 	}
 	fd = listener_accept(l, &peer);
@@ -180,9 +170,11 @@ static void end_drain(struct server *s)
 /* In a crowd idle connections have less time, those too that began to wait before it was one. Oldest first. */
 static void thin_out(struct server *s)
 {
-	while (!list_empty(&s->pool.idle)) {
-		struct conn *c = container_of(s->pool.idle.next, struct conn, idle);
-		if (c->idle_since + s->config->busy_idle_timeout > s->loop->now)
+	struct list *idle = &s->pool.waiting[CONN_IDLE].list;
+
+	while (!list_empty(idle)) {
+		struct conn *c = container_of(idle->next, struct conn, waits);
+		if (c->waits_since + s->config->busy_idle_timeout > s->loop->now)
 			return;
 		conn_close(c, false, END_CLOSED);
 	}
@@ -302,8 +294,8 @@ static void control_stats(void *ctx, struct control_figures *figures)
 
 	*figures = (struct control_figures){
 		.connections = s->pool.open,
-		.idle = s->pool.idle_count,
-		.lingering = s->pool.linger_count,
+		.idle = s->pool.waiting[CONN_IDLE].count,
+		.lingering = s->pool.waiting[CONN_LINGERS].count,
 		.accepted = s->accepted,
 		.rejected = s->pool.env.rejected,
 		.bytes_in = s->pool.bytes_in,

@@ -378,7 +378,9 @@ static void judge_end(const struct rig *r)
 	MUST(b->queued == 0 && list_empty(&b->queue));
 	MUST(b->n.body_queued == 0);
 	MUST(b->n.read_credit == 0);
-	MUST(pool->open == 0 && pool->idle_count == 0 && pool->linger_count == 0);
+	MUST(pool->open == 0);
+	for (unsigned i = 0; i < CONN_WAITS; i++)
+		MUST(pool->waiting[i].count == 0);
 	for (unsigned i = 0; i < r->client_count; i++)
 		MUST(!r->clients[i].c);
 }

@@ -1,0 +1,112 @@
+# Servers for attacks, in a VM of their own, by lines on stdin and stdout:
+#
+#     start [options]       ->  port, process id of sparx_port
+#     stop port             ->  ok
+#     memory                ->  bytes that this VM has
+#
+# with the options of Sparx.start_link/1 as Elixir writes them, and those of WebSockets as :websocket.
+
+defmodule Sparx.Attacked do
+  alias Sparx.{Request, Response, WebSocket}
+
+  @large :binary.copy("x", 200_000)
+  @piece :binary.copy("x", 16_384)
+
+  def handle(%{path: "/"} = request, _options), do: ok(request, "ok")
+  def handle(%{path: "/page"} = request, _options), do: ok(request, @piece)
+  def handle(%{path: "/large"} = request, _options), do: ok(request, @large)
+
+  def handle(%{path: "/read"} = request, _options) do
+    bytes = request |> Request.body_stream() |> Enum.reduce(0, &(byte_size(&1) + &2))
+    ok(request, "#{bytes}")
+  rescue
+    # the client is gone, or was answered by the port
+    Sparx.BodyError -> :ok
+  end
+
+  def handle(%{path: "/never"} = request, _options) do
+    Request.notify_closed(request)
+    receive do: ({:sparx, :closed, _request} -> :ok)
+  end
+
+  def handle(%{path: "/endless"} = request, _options) do
+    :ok = Response.send_status(request, 200)
+    write_on(request)
+  end
+
+  def handle(%{path: "/file"} = request, _options),
+    do: Response.new(200) |> Response.send_file(request, __ENV__.file)
+
+  def handle(%{path: "/echo"} = request, options),
+    do: WebSocket.serve(request, Sparx.Attacked.Echo, nil, options)
+
+  def handle(%{path: "/push"} = request, options),
+    do: WebSocket.serve(request, Sparx.Attacked.Push, nil, options)
+
+  def handle(%{path: "/bye"} = request, options),
+    do: WebSocket.serve(request, Sparx.Attacked.Bye, nil, options)
+
+  defp ok(request, body), do: Response.new(200) |> Response.body(body) |> Response.send(request)
+  defp write_on(request), do: with(:ok <- Response.write_chunk(request, @piece), do: write_on(request))
+end
+
+defmodule Sparx.Attacked.Echo do
+  use Sparx.WebSocket.Handler
+  def handle_frame(frame, state), do: {:push, frame, state}
+end
+
+defmodule Sparx.Attacked.Push do
+  use Sparx.WebSocket.Handler
+
+  def init(_socket, state) do
+    send(self(), :more)
+    {:ok, state}
+  end
+
+  def handle_frame(_frame, state), do: {:ok, state}
+
+  def handle_info(:more, state) do
+    send(self(), :more)
+    {:push, {:binary, :binary.copy("x", 16_384)}, state}
+  end
+end
+
+defmodule Sparx.Attacked.Bye do
+  use Sparx.WebSocket.Handler
+  def init(_socket, state), do: {:close, 1000, "bye", state}
+  def handle_frame(_frame, state), do: {:ok, state}
+end
+
+defmodule Sparx.Attacked.Lines do
+  def serve do
+    case IO.read(:line) do
+      line when is_binary(line) -> line |> String.split(" ", parts: 2) |> Enum.map(&String.trim/1) |> answer()
+      _end -> System.halt(0)
+    end
+
+    serve()
+  end
+
+  defp answer(["start", options]) do
+    {options, _} = Code.eval_string(options)
+    {websocket, options} = Keyword.pop(options, :websocket, [])
+    base = [host: "127.0.0.1", port: 0, workers: 256, handler: &Sparx.Attacked.handle(&1, websocket)]
+    {:ok, server} = Sparx.start_link(Keyword.merge(base, options))
+    Process.unlink(server)
+    %{port: port, ports: [%{os_pid: os_pid} | _]} = Sparx.info(server)
+    Process.put(port, server)
+    IO.puts("#{port} #{os_pid}")
+  end
+
+  defp answer(["stop", port]) do
+    port |> String.to_integer() |> Process.delete() |> Sparx.drain(0)
+    IO.puts("ok")
+  end
+
+  defp answer(["memory"]), do: IO.puts(:erlang.memory(:total))
+end
+
+# Handlers fail here all the time: that is not to be read.
+Logger.configure(level: :none)
+{:ok, _} = Application.ensure_all_started(:sparx)
+Sparx.Attacked.Lines.serve()

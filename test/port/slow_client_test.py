@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+"""A client that does not read: what is held for it is bounded, in the program by `window`, and in the kernel beside the client's own
+window. Run by `make -C port test`; or SPARX_PORT=priv/sparx_port test/port/slow_client_test.py."""
+
+import os
+import pathlib
+import select
+import socket
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support" / "python"))
+from program import DATA, DEMAND, HEAD, PATH, REQUEST, ROOM, STATS, Program  # noqa: E402
+
+WINDOW = 262144
+QUIET = 0.5  # s: then it stands still
+
+
+class Host(Program):
+    """Answers with as much as there is room for."""
+
+    def take(self, kind, rest):
+        if kind == REQUEST:
+            self.send([HEAD, rest[0], 200, [], None], *[[DATA, rest[0], bytes(65536)]] * (WINDOW // 65536))
+        elif kind == ROOM:
+            self.send([DATA, rest[0], bytes(rest[1])])
+
+
+class SlowClient(unittest.TestCase):
+    def test_one_that_does_not_read(self):
+        host = Host(os.environ.get("SPARX_PORT") or PATH)
+        self.addCleanup(host.stop)
+        host.send([DEMAND, 1])
+        client = socket.socket()
+        self.addCleanup(client.close)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(host.address)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        host.pump()  # the request
+
+        while select.select([host.out], [], [], QUIET)[0]:
+            host.pump()
+        host.send([STATS, 0])
+        while host.figures is None:
+            host.pump()
+        self.assertGreater(host.figures["bytes_out"], 0)
+        self.assertLess(host.figures["bytes_out"], 1 << 20)
+        self.assertLessEqual(host.figures["body_queued"], WINDOW)
+
+
+if __name__ == "__main__":
+    unittest.main()
