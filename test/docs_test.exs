@@ -48,6 +48,16 @@ defmodule Sparx.DocsTest do
     end
   end
 
+  test "each fault in README.md names a test that is there" do
+    [_, rows] = Regex.run(~r/\| fault \|[^\n]*\n\|[^\n]*\n(.*?)\n\n/s, read("README.md"))
+
+    for row <- String.split(rows, "\n") do
+      tests = Regex.scan(~r/\[([^]]+)\]\((test[^)]+)\)/, row)
+      assert tests != [], row
+      for [_, name, path] <- tests, do: assert(read(path) =~ name, "#{path} has no test #{name}")
+    end
+  end
+
   test "each handler in README.md compiles" do
     code = for [_, code] <- Regex.scan(~r/```elixir\n(.*?)```/s, read("README.md")), do: code
     assert length(code) >= 4

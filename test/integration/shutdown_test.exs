@@ -2,29 +2,10 @@ defmodule Sparx.Integration.ShutdownTest do
   @moduledoc "A VM of its own that gets SIGTERM, with a server in an application's supervision tree."
   use ExUnit.Case, async: true
 
-  alias Sparx.Client
-
-  @script Path.expand("../support/application.exs", __DIR__)
-
-  defp start_vm do
-    paths = for app <- [:sparx], do: to_string(:code.lib_dir(app, :ebin))
-
-    vm =
-      Port.open({:spawn_executable, System.find_executable("elixir")}, [
-        :binary,
-        :exit_status,
-        line: 1_000,
-        args: Enum.flat_map(paths, &["-pa", &1]) ++ [@script]
-      ])
-
-    {:os_pid, os_pid} = Port.info(vm, :os_pid)
-    on_exit(fn -> System.cmd("kill", ["-9", "#{os_pid}"], stderr_to_stdout: true) end)
-    assert_receive {^vm, {:data, {:eol, port}}}, 60_000
-    {vm, os_pid, String.to_integer(port)}
-  end
+  alias Sparx.{Client, Vm}
 
   test "SIGTERM: what is in work is answered, idle connections are closed, the VM ends" do
-    {vm, os_pid, port} = start_vm()
+    %{process: vm, pid: os_pid, port: port} = Vm.start()
     idle = Client.connect(port)
     Client.send(idle, Client.head("GET", "/"))
     assert %{status: 103} = Client.answer(idle)
@@ -33,7 +14,7 @@ defmodule Sparx.Integration.ShutdownTest do
     Client.send(busy, [Client.head("PUT", "/", [{"content-length", 8}]), "half"])
     assert %{status: 103} = Client.answer(busy)
 
-    System.cmd("kill", ["-TERM", "#{os_pid}"])
+    Vm.signal(os_pid, "TERM")
     assert Client.closed(idle) == :ok
     Client.send(busy, "more")
     assert %{status: 200, body: "halfmore", headers: %{"connection" => "close"}} = Client.answer(busy)
@@ -41,11 +22,11 @@ defmodule Sparx.Integration.ShutdownTest do
   end
 
   test "a VM that is killed: its clients are told, and the port program leaves" do
-    {vm, os_pid, port} = start_vm()
+    %{process: vm, pid: os_pid, port: port} = Vm.start()
     socket = Client.connect(port)
     Client.send(socket, [Client.head("PUT", "/", [{"content-length", 8}]), "half"])
     assert %{status: 103} = Client.answer(socket)
-    System.cmd("kill", ["-9", "#{os_pid}"])
+    Vm.signal(os_pid, "KILL")
     assert %{status: 503, headers: %{"connection" => "close"}} = Client.answer(socket)
     assert_receive {^vm, {:exit_status, status}}, 60_000
     assert status != 0

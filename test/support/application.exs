@@ -20,5 +20,6 @@ end
 modules = [mod: {Sparx.SupportApplication, []}, applications: [:kernel, :stdlib, :elixir, :sparx]]
 :ok = :application.load({:application, :sparx_support, modules})
 :ok = Application.start(:sparx_support)
-IO.puts(Sparx.info(Sparx.SupportServer).port)
+%{port: port, ports: [%{os_pid: os_pid}]} = Sparx.info(Sparx.SupportServer)
+IO.puts("#{port} #{os_pid}")
 Process.sleep(:infinity)
