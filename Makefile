@@ -6,7 +6,7 @@ PORT ?= 4000
 ARGS ?=
 WHAT ?=
 
-.PHONY: help run test build setup check format attacks bench fuzz clean install
+.PHONY: help run test build setup check format attacks soak bench fuzz clean install
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo 'make check     formatting, static analysis, which part includes which, compiler warnings'
 	@echo 'make format    format the C and the Elixir code, and write the tables of options and the frames in the documents'
 	@echo 'make attacks   each known attack for TIME=5 seconds, with a probe beside it (WHAT=h2 for those on HTTP/2)'
+	@echo 'make soak      mixed load for TIME=1800 seconds, on sparx_port built with sanitizers, then as it is'
 	@echo 'make bench     measure beside nginx and Cowboy (WHAT=hello for one workload; WHAT=list names them)'
 	@echo 'make fuzz      fuzz the C program (TARGET=h1, TIME=seconds; port/README.md names the targets)'
 	@echo 'make install   copy sparx_port and its man page to PREFIX (PREFIX=/usr/local)'
@@ -60,6 +61,13 @@ attacks:
 	@scripts/setup test
 	@MIX_ENV=test mix compile
 	@/usr/bin/python3 test/attacks/run --seconds $(or $(TIME),5) $(addprefix --only ,$(WHAT))
+
+soak:
+	@scripts/setup test
+	@MIX_ENV=test mix compile
+	@$(MAKE) --no-print-directory -C port VARIANT=asan all
+	@ASAN_OPTIONS=quarantine_size_mb=16 /usr/bin/python3 test/soak/run --seconds $(or $(TIME),1800) --port port/_build/asan/sparx_port
+	@/usr/bin/python3 test/soak/run --seconds $(or $(TIME),1800)
 
 bench:
 	@scripts/setup bench
