@@ -6,7 +6,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -85,10 +84,10 @@ static void say_goodbye(struct link *link)
 
 static int serve(void)
 {
-	struct port *p = calloc(1, sizeof *p);
+	static struct port port, *const p = &port;
 	int in, out, status;
 
-	if (!p || !take_pipes(&in, &out) || !loop_init(&p->loop, turn, p)) {
+	if (!take_pipes(&in, &out) || !loop_init(&p->loop, turn, p)) {
 		log_line(LOG_ERROR, "cannot start: %s", strerror(errno));
 		return EXIT_SYSTEM;
 	}
@@ -113,7 +112,6 @@ static int serve(void)
 	bridge_free(&p->bridge);
 	link_free(&p->link);
 	loop_free(&p->loop);
-	free(p);
 	return status;
 }
 
