@@ -1,5 +1,7 @@
 """Attacks on HTTP/1.1 and on the connections below it. Cuts of framing and smuggling are in ../conformance/cases."""
 
+import itertools
+
 from crowd import CLOSE, RESET, SHUT, attack, jitter
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -194,6 +196,18 @@ def pipelined_unread(_):
 @h1("requests on one connection", "closed", "closed", ":max_requests", loud=True, max_requests=100)
 def many_requests(_):
     return forever(GET)
+
+
+@h1("field names never seen before", "served: names are no atoms", "", loud=True)
+def new_names(_):
+    for n in itertools.count():
+        yield head("/", "GET", *(f"X-{n}-{i}: {i}" for i in range(50)))
+
+
+@h1("methods never seen before", "served: methods are no atoms", "", loud=True)
+def new_methods(_):
+    for n in itertools.count():
+        yield b"".join(head("/", f"M{n}-{i}") for i in range(50))
 
 
 @h1("a thousand ranges of a file", "200: there are no ranges", "200", clients=4, loud=True)

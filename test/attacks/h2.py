@@ -123,6 +123,16 @@ def priority(_):
     return forever(wire.priority(3, 1))
 
 
+@flood("PRIORITY_UPDATE", f"GOAWAY {CALM}", CALM, ":h2_other_frames")
+def priority_update(_):
+    return forever(wire.frame(wire.PRIORITY_UPDATE, 0, 0, b"\0\0\0\1u=0"))
+
+
+@flood("GOAWAY again and again", "closed", "closed")
+def goaway(_):
+    return forever(wire.goaway())
+
+
 @flood("unknown frames", f"GOAWAY {CALM}", CALM, ":h2_other_frames")
 def unknown(_):
     return forever(wire.frame(0x42, 0, 0, b"x" * 16))
@@ -182,6 +192,13 @@ def slow_heads(_):
     for at in range(1, len(block)):
         yield 0.05
         yield block[at : at + 1]
+    while True:
+        yield 60.0
+
+
+@h2("more unfinished heads than there may be connections", "closed, oldest first", "closed reset", ":max_connections", clients=200, max_connections=100)
+def crowd_heads(_):
+    yield wire.frame(wire.HEADERS, wire.END_STREAM, 1, encode(request())[:5], 40)
     while True:
         yield 60.0
 
