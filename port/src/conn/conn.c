@@ -274,12 +274,11 @@ static void linger(struct conn *c)
 	mark_dirty(c);
 }
 
+/* One read a turn: who is to be rid of must not take the time of the others. */
 static void run_linger(struct conn *c)
 {
-	struct io_result r = {.status = IO_OK};
+	struct io_result r = c->transport->read(loop_io_fd(&c->io), c->transport_state, c->pool->scratch, CONN_READ_SIZE);
 
-	for (unsigned i = 0; i < 4 && r.status == IO_OK; i++)
-		r = c->transport->read(loop_io_fd(&c->io), c->transport_state, c->pool->scratch, CONN_READ_SIZE);
 	if (r.status == IO_EOF || r.status == IO_ERROR)
 		conn_close(c, false, END_CLOSED);
 }
