@@ -2,7 +2,7 @@ defmodule Sparx.Integration.NodeTest do
   @moduledoc "A consumer on another node of Erlang: the same functions, through the node that has the port."
   use ExUnit.Case, async: false
 
-  alias Sparx.{Client, H2Client, Peers, Remote}
+  alias Sparx.{Client, H2Client, Peers, Remote, WebSocket, WsClient}
 
   setup_all do: Peers.start_node()
   setup do: Peers.peer() || %{node: nil}
@@ -22,6 +22,79 @@ defmodule Sparx.Integration.NodeTest do
       assert %{status: 200, body: ^body} = Client.request(server, "POST", "/echo", [], body)
       assert %{status: 200, body: large} = Client.get(server, "/large")
       assert byte_size(large) == 1_000_000
+    end
+  end
+
+  describe "a WebSocket" do
+    test "is held by another node: messages of any size both ways, from any of its processes", %{node: node} do
+      if node do
+        %{server: server} = serve(node)
+        client = WsClient.open(server, "/held")
+        assert echoed(client, {:text, "häh?"})
+        # smaller than half of the window, larger than it, and so large that others wait for it
+        for size <- [0, 30_000, 65_536, 400_000],
+            do: assert(echoed(client, {:binary, :crypto.strong_rand_bytes(size)}))
+
+        WsClient.send(client, {:close, 1000, ""})
+        assert {:close, 1000, ""} = WsClient.recv(client)
+      end
+    end
+
+    test "is served by a process of another node, and closed by it", %{node: node} do
+      if node do
+        %{server: server} = serve(node)
+        client = WsClient.open(server, "/served")
+        WsClient.send(client, {:text, "node"})
+        assert WsClient.recv(client) == {:text, Atom.to_string(node)}
+        assert echoed(client, {:binary, :crypto.strong_rand_bytes(400_000)})
+        WsClient.send(client, {:text, "bye"})
+        assert WsClient.recv(client) == {:close, 4000, "bye"}
+      end
+    end
+
+    test "of this node is sent on by processes of another, and by both at once", %{node: node} do
+      if node do
+        test = self()
+
+        handler = fn request ->
+          {:ok, socket} = WebSocket.accept(request)
+          send(test, {:socket, socket})
+          Enum.to_list(WebSocket.stream(socket))
+        end
+
+        server = start_supervised!({Sparx, host: "127.0.0.1", port: 0, window: 65_536, handler: handler})
+        client = WsClient.open(server, "/")
+        assert_receive {:socket, socket}
+        frames = fn from -> for i <- 1..20, do: {:text, [from, :binary.copy("x", i * 4_000)]} end
+        for _ <- 1..2, do: Node.spawn(node, Remote, :send_frames, [test, socket, frames.("there ")])
+        spawn(fn -> Remote.send_frames(test, socket, frames.("here ")) end)
+        got = for _ <- 1..60, do: WsClient.recv(client)
+
+        assert Enum.frequencies(got) ==
+                 expected(frames.("there "), 2) |> Map.merge(expected(frames.("here "), 1))
+
+        all_ok = List.duplicate(:ok, 20)
+        for _ <- 1..2, do: assert_receive({:sent, _, ^all_ok, ^node})
+        assert_receive {:sent, _, ^all_ok, _here}
+
+        Client.close(client)
+        assert closed_for(node, socket)
+      end
+    end
+
+    defp expected(frames, times),
+      do: Map.new(frames, fn {type, data} -> {{type, IO.iodata_to_binary(data)}, times} end)
+
+    defp echoed(client, frame) do
+      WsClient.send(client, frame)
+      WsClient.recv(client) == frame
+    end
+
+    # What was sent before the server knew is lost without a word, as on any connection.
+    defp closed_for(node, socket) do
+      Node.spawn(node, Remote, :send_frames, [self(), socket, [{:text, "too late"}]])
+      assert_receive {:sent, _, [result], ^node}
+      result == {:error, :closed} or closed_for(node, socket)
     end
   end
 

@@ -1,7 +1,17 @@
 defmodule Sparx.Remote do
   @moduledoc "Consumers and workers for another node."
 
-  alias Sparx.{Consumer, Request, Response}
+  alias Sparx.{Consumer, Request, Response, WebSocket}
+
+  defmodule Socket do
+    @moduledoc "Echoes, on whatever node; and says where it is."
+    use Sparx.WebSocket.Handler
+
+    @impl true
+    def handle_frame({:text, "node"}, state), do: {:push, {:text, Atom.to_string(node())}, state}
+    def handle_frame({:text, "bye"}, state), do: {:close, 4000, "bye", state}
+    def handle_frame(frame, state), do: {:push, frame, state}
+  end
 
   @doc "Subscribes to a producer, asks for some requests and answers them."
   def consume(producer, demand) do
@@ -21,6 +31,11 @@ defmodule Sparx.Remote do
 
   @doc "The same as a handler."
   def handle(request), do: answer(request.path, request)
+
+  @doc "Sends frames on a socket of another node; says what came of it."
+  def send_frames(test, socket, frames) do
+    send(test, {:sent, self(), Enum.map(frames, &WebSocket.send_frame(socket, &1)), node()})
+  end
 
   @doc "Runs workers for a server of another node until `:stop` comes; tells `test` when they have ended."
   def work(test, options) do
@@ -48,6 +63,19 @@ defmodule Sparx.Remote do
   defp answer("/hold", _request) do
     Process.register(self(), :holder)
     receive do: (:go_on -> :ok)
+  end
+
+  # A socket held by the worker, which sends from a process of its own, and as a stream.
+  defp answer("/held", request) do
+    {:ok, socket} = WebSocket.accept(request)
+    {:ok, {:text, text}} = WebSocket.next_frame(socket)
+    :ok = Task.await(Task.async(fn -> WebSocket.send_frame(socket, {:text, text}) end))
+    for {:binary, _} = frame <- WebSocket.stream(socket), do: :ok = WebSocket.send_frame(socket, frame)
+    :ok
+  end
+
+  defp answer("/served", request) do
+    with {:ok, _pid} <- WebSocket.serve(request, Socket, nil), do: :ok
   end
 
   defp answer("/wait", _request), do: Process.sleep(:infinity)

@@ -67,6 +67,24 @@ defmodule Sparx.Server.Exchange do
       else: {:noreply, update_stream(state, id, writers: [from | stream.writers])}
   end
 
+  # What was sent has left before others may send.
+  defp ask({:socket_send, messages, size}, id, _stream, _from, state) do
+    case Socket.at_table!(state.link.table, id, :enter, size) do
+      :ok ->
+        state = state |> write(messages) |> flush()
+        Socket.at_table!(state.link.table, id, :leave, 0)
+        {:reply, :ok, state}
+
+      wait_or_error ->
+        {:reply, wait_or_error, state}
+    end
+  end
+
+  defp ask({:socket_table, :unlock, argument}, id, _stream, _from, state) do
+    state = flush(state)
+    {:reply, Socket.at_table!(state.link.table, id, :unlock, argument), state}
+  end
+
   defp ask({:socket_table, operation, argument}, id, _stream, _from, state),
     do: {:reply, Socket.at_table!(state.link.table, id, operation, argument), state}
 

@@ -6,7 +6,8 @@ defmodule Sparx.WebSocket.Socket do
   #
   # A message of at most half the window goes out in one piece, when there is room for all of it. A larger one goes out
   # in pieces, between which no other message may come: who sends it locks the row. `senders` counts those who are about to
-  # send, and has @lock added while it is locked.
+  # send, and has @lock added while it is locked. For a process of another node the server does that: a small message is one
+  # question to it, and what it was given is with the port before the row is unlocked.
 
   alias Sparx.{Frame, Link}
 
@@ -49,28 +50,33 @@ defmodule Sparx.WebSocket.Socket do
   defp continue(error), do: {:halt, error}
 
   defp send_at_once(link, id, frames, size, more) do
-    case table(link, id, :enter, size) do
-      :ok ->
-        result = Link.write(link, [frames | more])
-        table(link, id, :leave, 0)
-        result
-
+    case send_now(link, id, [frames | more], size) do
       :wait ->
         with :ok <- Link.ask(link, id, {:socket_room, size}, link.write_timeout),
              do: send_at_once(link, id, frames, size, more)
 
-      error ->
-        error
+      sent_or_error ->
+        sent_or_error
     end
   end
+
+  defp send_now(link, id, messages, size) when Link.is_local(link) do
+    with :ok <- at_table!(link.table, id, :enter, size) do
+      result = Link.write(link, messages)
+      at_table!(link.table, id, :leave, 0)
+      result
+    end
+  end
+
+  defp send_now(link, id, messages, size),
+    do: Link.ask(link, id, {:socket_send, IO.iodata_to_binary(messages), size})
 
   # ── a message that is larger than the window, or may be ────────────────────────────────────────────
 
   defp send_large(link, id, {type, data}, size, more) do
     with :ok <- lock(link, id) do
       result = send_pieces(link, id, type, :erlang.iolist_to_iovec(data), size)
-      table(link, id, :unlock, 0)
-      Link.tell(link, id, :unlocked)
+      unlock(link, id)
       with :ok <- result, do: Link.write(link, more)
     end
   end
@@ -78,10 +84,34 @@ defmodule Sparx.WebSocket.Socket do
   defp lock(link, id) do
     case table(link, id, :lock, 0) do
       :ok ->
-        :ok
+        until_alone(link, id, link.write_timeout)
 
       :wait ->
         with :ok <- Link.ask(link, id, {:socket_room, 0}, link.write_timeout), do: lock(link, id)
+
+      error ->
+        error
+    end
+  end
+
+  defp unlock(link, id) do
+    table(link, id, :unlock, 0)
+    Link.tell(link, id, :unlocked)
+  end
+
+  # Those who are about to send are in the middle of one write, unless they were killed there.
+  defp until_alone(link, id, patience) do
+    case table(link, id, :senders, 0) do
+      0 ->
+        :ok
+
+      count when is_integer(count) and patience > 0 ->
+        Process.sleep(1)
+        until_alone(link, id, patience - 1)
+
+      count when is_integer(count) ->
+        unlock(link, id)
+        {:error, :timeout}
 
       error ->
         error
@@ -136,10 +166,9 @@ defmodule Sparx.WebSocket.Socket do
 
   defp do_at_table(:leave, table, id, _), do: :ets.update_counter(table, id, {4, -1}) && :ok
 
-  # Those who are about to send are in the middle of one write.
   defp do_at_table(:lock, table, id, _) do
     if :ets.update_counter(table, id, {4, @lock}) < 2 * @lock do
-      until_alone(table, id)
+      :ok
     else
       :ets.update_counter(table, id, {4, -@lock})
       :wait
@@ -148,19 +177,12 @@ defmodule Sparx.WebSocket.Socket do
 
   defp do_at_table(:unlock, table, id, _), do: :ets.update_counter(table, id, {4, -@lock}) && :ok
 
+  defp do_at_table(:senders, table, id, _), do: rem(:ets.lookup_element(table, id, 4), @lock)
+
   defp do_at_table(:take, table, id, most) do
     taken = max(min(:ets.lookup_element(table, id, 2), most), 0)
     :ets.update_counter(table, id, {2, -taken})
     {:ok, taken}
-  end
-
-  defp until_alone(table, id) do
-    if rem(:ets.lookup_element(table, id, 4), @lock) == 0 do
-      :ok
-    else
-      :erlang.yield()
-      until_alone(table, id)
-    end
   end
 
   @doc "Whether a message of this size could go out now."
