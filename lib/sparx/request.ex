@@ -451,18 +451,34 @@ defmodule Sparx.Request do
         Sparx.Response.finish(tunnel)
       end
 
+  `:idle_timeout` (0, none): ms without a byte either way, after which the connection is cut: reading says `{:error, :timeout}`,
+  writing `{:error, :closed}`. A tunnel has no clock but this one, other than that what is sent must make progress (`:write_timeout`).
+
   The calling process is the owner from then on. `{:error, :not_requested}`: the client did not ask for it; nothing was sent.
   For WebSockets there is `Sparx.WebSocket`.
   """
-  @spec upgrade(t, binary | nil, headers: Enumerable.t()) ::
+  @spec upgrade(t, binary | nil, headers: Enumerable.t(), idle_timeout: non_neg_integer) ::
           {:ok, t} | {:error, :not_requested | :already_sent | :closed | :timeout}
   def upgrade(request, protocol, options \\ []) do
     fields = Headers.fields!(Keyword.get(options, :headers, []))
-    message = Frame.upgrade(request.id, protocol || "", fields, %{})
+    message = Frame.upgrade(request.id, protocol || "", fields, tunnel_options(options))
 
     with :ok <- asked_for(request, protocol),
          :ok <- Sparx.Response.take_over(request, message, :tunnel),
          do: {:ok, %{request | body: :unknown, owner: self()}}
+  end
+
+  defp tunnel_options(options) do
+    case Keyword.get(options, :idle_timeout, 0) do
+      0 ->
+        %{}
+
+      ms when ms in 1..86_400_000 ->
+        %{"idle_timeout" => ms}
+
+      other ->
+        raise ArgumentError, "idle_timeout is 0 to 86400000 ms, got: #{inspect(other)}"
+    end
   end
 
   defp asked_for(request, protocol) do

@@ -498,6 +498,29 @@ defmodule Sparx.Integration.WebSocketTest do
       assert {:error, :closed} = :gen_tcp.recv(socket, 0, 5_000)
     end
 
+    test "a tunnel without bytes is cut" do
+      test = self()
+
+      server =
+        serve(fn request ->
+          assert_raise ArgumentError, fn -> Request.upgrade(request, "lines", idle_timeout: -1) end
+          {:ok, tunnel} = Request.upgrade(request, "lines", idle_timeout: 50)
+          read = for _ <- 1..2, do: Request.await_chunk(tunnel, Request.read_chunk(tunnel))
+          send(test, {:read, read, Response.write_chunk(tunnel, "x")})
+        end)
+
+      socket = Client.connect(server)
+
+      Client.send(socket, [
+        Client.head("GET", "/", [{"upgrade", "lines"}, {"connection", "upgrade"}]),
+        "early\n"
+      ])
+
+      assert {:ok, 101, _} = Client.head_of(socket)
+      assert {:error, :closed} = :gen_tcp.recv(socket, 0, 5_000)
+      assert_receive {:read, [{:ok, "early\n"}, {:error, :timeout}], {:error, :closed}}
+    end
+
     test "CONNECT" do
       server =
         serve(fn request ->

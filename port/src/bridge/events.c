@@ -220,6 +220,7 @@ static size_t on_bytes(void *ctx, struct stream *s, struct slice bytes)
 
 	if (s->ws)
 		return bridge_upgrade_bytes(ctx, s, bytes);
+	s->active = ((struct bridge *)ctx)->loop->now;
 	while (used < bytes.len && !s->detached && s->chunks > 0) {
 		size_t n = bytes.len - used < s->chunk ? bytes.len - used : (size_t)s->chunk;
 		on_body(ctx, s, slice_of(bytes.at + used, n));

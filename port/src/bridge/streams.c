@@ -165,6 +165,7 @@ static bool spend_window(struct bridge *b, struct stream *s, const struct messag
 
 static bool send_body(struct bridge *b, struct stream *s, struct slice data)
 {
+	s->active = b->loop->now;
 	s->window -= data.len;
 	s->body_out += data.len;
 	b->n.body_queued += data.len;

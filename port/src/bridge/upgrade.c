@@ -62,6 +62,20 @@ static void on_ws_timer(struct wheel_node *node)
 	watch(b, s);
 }
 
+static void on_tunnel_timer(struct wheel_node *node)
+{
+	struct stream *s = container_of(node, struct stream, timer);
+	struct bridge *b = s->sink_data;
+	uint64_t deadline = s->active + s->idle_timeout;
+
+	if (s->response == RESPONSE_ENDED)
+		return; /* what is left to send has a deadline of its own */
+	if (b->loop->now < deadline)
+		wheel_set(&b->loop->wheel, &s->timer, deadline);
+	else
+		bridge_end_stream(b, s, 0, END_TIMEOUT);
+}
+
 /* ---- the options of UPGRADE ---- */
 
 struct options {
@@ -154,7 +168,14 @@ static bool read_option(struct options *o, struct slice key, struct slice raw)
 	return bad_option(o, key, "is unknown");
 }
 
-static bool read_options(struct options *o, struct slice raw)
+static bool read_tunnel_option(struct options *o, struct slice key, struct slice raw)
+{
+	if (slice_eq(key, SLICE_LIT("idle_timeout")))
+		return read_option(o, key, raw);
+	return bad_option(o, key, "is none that a tunnel has");
+}
+
+static bool read_options(struct options *o, struct slice raw, bool websocket)
 {
 	struct mp_value map, key;
 	struct slice value;
@@ -164,7 +185,7 @@ static bool read_options(struct options *o, struct slice raw)
 	for (; map.u > 0; map.u--) {
 		if (!mp_read(&raw, &key) || key.type != MP_STR || !mp_skip(&raw, &value))
 			return bad_option(o, SLICE_LIT("options"), "has a key that is not text");
-		if (!read_option(o, key.bytes, value))
+		if (!(websocket ? read_option(o, key.bytes, value) : read_tunnel_option(o, key.bytes, value)))
 			return false;
 	}
 	return true;
@@ -201,13 +222,18 @@ static bool start(struct bridge *b, struct stream *s, const struct message *m, u
 
 static void to_tunnel(struct bridge *b, struct stream *s, const struct message *m, unsigned count)
 {
-	struct slice options = m->field[3].bytes;
-	struct mp_value map;
+	struct options o;
 
-	if (mp_read(&options, &map) && map.u > 0)
-		bridge_break_rule(b, s, m, "options", "must be empty, but for a WebSocket");
-	else
-		start(b, s, m, count);
+	if (!read_options(&o, m->field[3].bytes, false)) {
+		bridge_break_rule(b, s, m, o.field, o.rule);
+		return;
+	}
+	if (!start(b, s, m, count) || o.ws.idle_timeout == 0)
+		return;
+	s->active = b->loop->now;
+	s->idle_timeout = (uint32_t)o.ws.idle_timeout;
+	s->timer.fire = on_tunnel_timer;
+	wheel_set(&b->loop->wheel, &s->timer, s->active + s->idle_timeout);
 }
 
 /* Adds what answers the handshake; the texts must live until the head is written. */
@@ -249,7 +275,7 @@ static void to_websocket(struct bridge *b, struct stream *s, const struct messag
 	if (!s->handshake->valid) {
 		bridge_send_error(b, m, "protocol", "is not what the request asks for", "reset");
 		bridge_end_stream(b, s, s->handshake->refusal, END_ERROR);
-	} else if (!read_options(&o, m->field[3].bytes)) {
+	} else if (!read_options(&o, m->field[3].bytes, true)) {
 		bridge_break_rule(b, s, m, o.field, o.rule);
 	} else {
 		open_ws(b, s, m, &o.ws, count);

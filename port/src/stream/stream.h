@@ -148,6 +148,8 @@ struct stream {
 	struct ws_handshake *handshake; /* the sink's: what the request asks for, until it is answered */
 	struct ws *ws;                  /* the sink's: the WebSocket that the stream has become */
 	struct wheel_node timer;        /* the sink's */
+	uint64_t active;                /* the sink's, ms: when bytes of a tunnel last came or went */
+	uint32_t idle_timeout;          /* the sink's, ms: of a tunnel; 0: none */
 };
 
 void stream_init(struct stream *s, const struct stream_ops *ops);

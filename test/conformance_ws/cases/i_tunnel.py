@@ -1,5 +1,7 @@
 """Upgrades to other protocols, and CONNECT: bytes both ways under the usual credits."""
 
+import time
+
 from peer import BODY, BODY_END, DATA, DONE, END, GONE, READ, case
 
 FIELDS = ("Upgrade: lines/1, other", "Connection: upgrade")
@@ -96,6 +98,27 @@ def tunnel_reset(t):
     t.hears_end(GONE, "reset")
 
 
+@case(host="nothing", idle_timeout=300)
+def tunnel_idle(t):
+    """bytes either way put it off"""
+    tunnel(t, *FIELDS)
+    says(t, (READ, 10, 65000))
+    for line in (b"1", b"2", b"3", b"4", b"5", b"6"):
+        time.sleep(0.08)
+        t.send(line) if line in b"135" else says(t, (DATA, line))
+    t.wait(lambda: t.eof, "the end")
+    t.hears_end(GONE, "timeout")
+    t.expect(body(t) == b"135" and t.input == b"246", f"{body(t)} {t.input}")
+
+
+@case(host="nothing", idle_timeout=60)
+def tunnel_idle_is_over_when_it_ends(t):
+    tunnel(t, *FIELDS)
+    says(t, (DATA, b"all"), (END, None))
+    t.wait(lambda: t.eof, "the end")
+    t.hears_end(DONE)
+
+
 @case(host="nothing")
 def tunnel_abort(t):
     tunnel(t, *FIELDS)
@@ -123,7 +146,7 @@ case("tunnel_protocol_not_a_token", host="nothing")(
     host_breaks("message the protocol is not a token", 500, *FIELDS, protocol="a\r\nb: c")
 )
 case("tunnel_with_options", host="nothing", max_message=1)(
-    host_breaks("options must be empty, but for a WebSocket", 500, *FIELDS)
+    host_breaks("max_message is none that a tunnel has", 500, *FIELDS)
 )
 
 
