@@ -6,17 +6,17 @@ defmodule Sparx.Examples.AsgiTest do
 
   @moduletag timeout: 120_000
   @moduletag skip: Host.skip(:python)
-  @arguments ["asgi.py", "demo_asgi:app", "--port", "0"]
 
   setup context do
-    if context[:kit], do: :ok, else: {:ok, host: start([])}
+    if context[:kit] || context[:foreign], do: :ok, else: {:ok, host: start([])}
   end
 
-  defp start(environment) do
+  defp start(environment, app \\ "demo_asgi:app") do
     folder = Path.expand("../../examples/python", __DIR__)
 
-    Host.start(:python, [Path.join(folder, "asgi.py") | tl(@arguments)], [
-      {"PYTHONPATH", folder} | environment
+    Host.start(:python, [Path.join(folder, "asgi.py"), app, "--port", "0"], [
+      {"PYTHONPATH", Enum.join([folder, __DIR__], ":")},
+      {"PYTHONDONTWRITEBYTECODE", "1"} | environment
     ])
   end
 
@@ -79,6 +79,36 @@ defmodule Sparx.Examples.AsgiTest do
     assert text =~ "closed 1000"
     assert text =~ "the client has left"
     assert text =~ "shutdown"
+  end
+
+  @starlette Host.skip(:python) || Host.skip_without("starlette", "python3-starlette")
+
+  @tag :foreign
+  @tag skip: @starlette
+  test "an application of a framework runs unchanged" do
+    host = start([], "starlette_app:app")
+    answer = Client.get(host.port, "/shop/7?a=b")
+    assert answer.body =~ ~s({"item":7,"query":{"a":"b"},"url":"http://localhost)
+
+    assert Client.request(host.port, "PUT", "/upload", [], String.duplicate("x", 300_000)).body ==
+             "300000 bytes"
+
+    assert Client.request(host.port, "POST", "/body", [], "hello").body == "5"
+    lines = Client.get(host.port, "/lines").body
+    assert String.ends_with?(lines, "line 19999\n")
+    zipped = Client.get(host.port, "/lines", [{"accept-encoding", "gzip"}])
+    assert zipped.headers["content-encoding"] == "gzip" and :zlib.gunzip(zipped.body) == lines
+    assert Client.get(host.port, "/fault").status == 500
+    assert Client.get(host.port, "/nowhere").status == 404
+    socket = WsClient.open(host.port, "/echo")
+    WsClient.send(socket, {:text, "häh?"})
+    assert WsClient.recv(socket) == {:text, "häh?"}
+    WsClient.send(socket, {:close, 1000, ""})
+    assert {:close, 1000, _} = WsClient.recv(socket)
+    assert {403, _} = WsClient.open(host.port, "/denied")
+    Host.interrupt(host)
+    assert {0, text} = Host.ended(host)
+    for line <- ["in the background", "the socket has ended", "shutdown"], do: assert(text =~ line)
   end
 
   @tag :kit

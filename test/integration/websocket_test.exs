@@ -9,6 +9,13 @@ defmodule Sparx.Integration.WebSocketTest do
   defp serve(handler, options \\ []),
     do: start_supervised!({Sparx, [host: "127.0.0.1", port: 0, workers: 4, handler: handler] ++ options})
 
+  defmodule EchoAll do
+    use Sparx.WebSocket.Handler
+
+    @impl true
+    def handle_frame(frame, state), do: {:push, frame, state}
+  end
+
   # Tells the test of all that is called, with the process that calls.
   defmodule Told do
     use Sparx.WebSocket.Handler
@@ -469,6 +476,17 @@ defmodule Sparx.Integration.WebSocketTest do
         assert_raise ArgumentError, fn -> WebSocket.Options.new!([option]) end
       end
     end
+  end
+
+  test "with a prefetch of 1 an answer goes out before what the client does wrong behind it ends the socket" do
+    server = serve(fn request -> {:ok, _pid} = WebSocket.serve(request, EchoAll, nil, prefetch: 1) end)
+
+    client = WsClient.open(server, "/")
+    reserved_opcode = <<0x83, 0x80, 0::32>>
+    for _ <- 1..20, do: Client.send(client, <<0x81, 0x82, 0::32, "hi">>)
+    Client.send(client, [<<0x81, 0x82, 0::32, "hi">>, reserved_opcode])
+    for _ <- 1..21, do: assert(WsClient.recv(client) == {:text, "hi"})
+    assert {:close, 1002, _} = WsClient.recv(client)
   end
 
   describe "other protocols" do

@@ -35,6 +35,16 @@ defmodule Sparx.Host do
     end
   end
 
+  @doc "The same for a package of Python's."
+  def skip_without(module, package) do
+    {python, []} = command(:python)
+
+    unless match?({_, 0}, System.cmd(python, ["-c", "import #{module}"], stderr_to_stdout: true)) do
+      IO.puts("skipped: the tests with #{module}, which is not there (Debian: #{package})")
+      "#{package} is not installed"
+    end || false
+  end
+
   @doc "Starts a host; it is ended with the test. `%{process:, pid:, port:}`: the last is that of its URL, once it was printed."
   def start(language, arguments, environment \\ []) do
     {program, options} = command(language)
