@@ -415,6 +415,22 @@ static void test_an_idle_connection_ends(void **state)
 	assert_int_equal(wants(host).close, CLOSE_LINGER);
 }
 
+/* HEADERS of stream 1 with 6 bytes, of which 2 have come: it may go when room is needed. */
+static void test_a_head_that_is_not_complete_is_no_work(void **state)
+{
+	static const uint8_t half[] = {0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86}, rest[] = {0x84, 0x41, 1, 0x68};
+
+	(void)state;
+	assert_true(wants(host).begun); /* no SETTINGS yet */
+	talk(f);
+	client_sends_bytes(host, half, sizeof half);
+	assert_true(wants(host).begun && !wants(host).idle);
+	client_sends_bytes(host, rest, sizeof rest);
+	EXPECT_EVENTS(host, "request 1 GET /\n");
+	assert_false(wants(host).begun);
+	host_responds(host, 1, 200, "");
+}
+
 static void test_settings_are_to_be_acknowledged(void **state)
 {
 	(void)state;
@@ -694,6 +710,7 @@ int main(void)
 		CASE(test_a_drain_has_two_steps),
 		CASE(test_a_drain_does_not_wait_for_a_silent_client),
 		CASE(test_an_idle_connection_ends),
+		CASE(test_a_head_that_is_not_complete_is_no_work),
 		CASE(test_settings_are_to_be_acknowledged),
 		CASE(test_a_body_is_to_come_on),
 		CASE(test_a_stream_without_window_ends),
