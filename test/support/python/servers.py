@@ -1,6 +1,7 @@
 """Servers in a VM of their own, with the handlers of ../servers.exs."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -52,6 +53,10 @@ class Servers:
         """What the VM and its programs wrote to stderr."""
         self.errors.seek(0)
         return self.errors.read().decode(errors="replace")
+
+    def faults(self):
+        """What sanitizers said."""
+        return re.findall(r"(?m)^.*(?:ERROR: \w+Sanitizer|runtime error:|SUMMARY: ).*$", self.said())
 
     def end(self):
         self.vm.stdin.close()
