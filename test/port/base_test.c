@@ -155,6 +155,39 @@ static void test_bufq_splits_a_large_append_and_fills_no_more_vectors_than_asked
 	bufq_free(&q);
 }
 
+/* From one queue to another: what lies in blocks of its own is copied, what was lent stays lent. */
+static void test_bufq_moves_what_was_lent_without_copying(void **state)
+{
+	static uint8_t large[20000];
+	struct bufq from, to;
+	struct iovec iov[8];
+
+	(void)state;
+	memset(large, 'x', sizeof large);
+	bufq_init(&from);
+	bufq_init(&to);
+	assert_true(bufq_append(&from, "ab", 2) && bufq_lend(&from, large, sizeof large) && bufq_append(&from, "cd", 2));
+	assert_true(bufq_move(&from, &to, 1));
+	assert_true(bufq_move(&from, &to, 10001));
+	assert_int_equal(from.len, 10002);
+	assert_int_equal(bufq_iov(&to, iov, 8), 2);
+	assert_memory_equal(iov[0].iov_base, "ab", 2);
+	assert_ptr_equal(iov[1].iov_base, large);
+	assert_int_equal(iov[1].iov_len, 10000);
+	assert_true(bufq_own(&to) && bufq_own(&from));
+	large[0] = large[19999] = 'y'; /* is no longer theirs */
+	assert_true(bufq_move(&from, &to, 10002));
+	assert_int_equal(from.len, 0);
+	for (size_t at = 0; at < 20004; at += iov[0].iov_len) {
+		assert_true(bufq_iov(&to, iov, 1) == 1);
+		assert_null(memchr(iov[0].iov_base, 'y', iov[0].iov_len));
+		bufq_consume(&to, iov[0].iov_len);
+	}
+	assert_int_equal(to.len, 0);
+	bufq_free(&from);
+	bufq_free(&to);
+}
+
 static void test_bufq_reserve_without_use_leaves_nothing_to_write(void **state)
 {
 	struct iovec iov[4];
@@ -364,6 +397,7 @@ int main(void)
 		cmocka_unit_test(test_buf_moves_before_it_grows),
 		cmocka_unit_test(test_bufq_gives_back_what_was_appended_in_order),
 		cmocka_unit_test(test_bufq_splits_a_large_append_and_fills_no_more_vectors_than_asked),
+		cmocka_unit_test(test_bufq_moves_what_was_lent_without_copying),
 		cmocka_unit_test(test_bufq_reserve_without_use_leaves_nothing_to_write),
 		cmocka_unit_test(test_list_keeps_order_through_removal_pop_and_splice),
 		cmocka_unit_test(test_idmap_agrees_with_a_naive_model),

@@ -511,6 +511,39 @@ static void test_done_waits_for_the_socket(void **state)
 	EXPECT_EVENTS(host, "done 1\n");
 }
 
+/* Of a text in which runs are written as x*N. */
+static size_t sum_of_runs(struct text *t, const char *run)
+{
+	size_t sum = 0;
+
+	for (const char *at = text_str(t); (at = strstr(at, run)); at++)
+		sum += strtoul(at + strlen(run), NULL, 10);
+	return sum;
+}
+
+/* Part of it is in frames when the turn ends, part waits for the client's window; the host's bytes are there no longer then. */
+static void test_what_was_lent_is_copied_at_the_end_of_its_turn(void **state)
+{
+	static char large[100001];
+
+	(void)state;
+	memset(large, 'x', sizeof large - 1);
+	client_asks(f, "GET", "/", NULL, NULL);
+	talk(f);
+	host_head(host, 1, 200, NULL, -1);
+	host_data(host, 1, large);
+	socket_takes(host, 10000);
+	host->session->ops->own(host->session);
+	memset(large, 'Q', sizeof large - 1);
+	host_end(host, 1, NULL);
+	for (int i = 0; i < 10; i++)
+		talk(f);
+	assert_int_equal(sum_of_runs(&f->seen, "x*"), 100000);
+	assert_null(strchr(text_str(&f->seen), 'Q'));
+	assert_non_null(strstr(text_str(&f->seen), "1 end\n"));
+	EXPECT_EVENTS(host, "request 1 GET /\ndone 1\n");
+}
+
 /* ---- upgrades ---- */
 
 static void test_a_stream_becomes_bytes_both_ways(void **state)
@@ -716,6 +749,7 @@ int main(void)
 		CASE(test_a_stream_without_window_ends),
 		CASE(test_a_client_that_does_not_read_is_cut),
 		CASE(test_done_waits_for_the_socket),
+		CASE(test_what_was_lent_is_copied_at_the_end_of_its_turn),
 		CASE(test_a_stream_becomes_bytes_both_ways),
 		CASE(test_a_client_has_a_moment_to_end_its_side),
 		CASE(test_connect_is_a_tunnel),

@@ -151,3 +151,18 @@ void bufq_consume(struct bufq *q, size_t n)
 	if (n)
 		q->first->head += (uint32_t)n;
 }
+
+bool bufq_move(struct bufq *from, struct bufq *to, size_t n)
+{
+	assert(n <= from->len);
+	while (n > 0) {
+		const struct bufq_block *b = from->first;
+		size_t part = b->tail - b->head < n ? b->tail - b->head : n;
+		const uint8_t *at = bytes_of(b) + b->head;
+		if (!(b->lent ? bufq_lend(to, at, part) : bufq_append(to, at, part)))
+			return false;
+		bufq_consume(from, part);
+		n -= part;
+	}
+	return true;
+}

@@ -28,6 +28,8 @@ bool bufq_append(struct bufq *q, const void *bytes, size_t n);
 bool bufq_lend(struct bufq *q, const void *bytes, size_t n);
 /* Copies what was lent and is still here. False: out of memory, the queue is not to be used any more. */
 bool bufq_own(struct bufq *q);
+/* Moves the front of one queue to the end of another; what was lent to the one is lent to the other. */
+bool bufq_move(struct bufq *from, struct bufq *to, size_t n);
 /* Fills at most max vectors with the queue's front; returns how many. */
 int bufq_iov(const struct bufq *q, struct iovec *iov, int max);
 void bufq_consume(struct bufq *q, size_t n);

@@ -99,6 +99,22 @@ static void h2_sent(struct session *s, size_t n)
 	h2_act_all(h2);
 }
 
+/* What was not sent in this turn, or could not be put into frames, is copied. */
+static void h2_own(struct session *s)
+{
+	struct h2 *h2 = h2_of(s);
+	bool well;
+
+	if (!h2->borrows)
+		return;
+	h2->borrows = false;
+	well = bufq_own(&h2->out);
+	for (struct list *l = h2->streams.next; l != &h2->streams && well; l = l->next)
+		well = bufq_own(&container_of(l, struct h2_stream, link)->out);
+	if (!well)
+		h2->fault = NGHTTP2_INTERNAL_ERROR;
+}
+
 /* ---- the rest of the table ---- */
 
 /* Nothing but a head that is not complete, or not even that. */
@@ -161,6 +177,7 @@ static const struct session_ops h2_ops = {
 	.hangup = h2_hangup,
 	.output = h2_output,
 	.sent = h2_sent,
+	.own = h2_own,
 	.wants = h2_wants,
 	.tick = h2_tick,
 	.drain = h2_drain,

@@ -127,6 +127,7 @@ struct h2 {
 	uint8_t state;   /* enum h2_state */
 	uint8_t closing; /* enum session_close: how, when STOPPED and all is written */
 	bool eof;        /* the client has closed its side */
+	bool borrows;    /* bytes of streams may lie in what the host sent */
 	bool trimmed;    /* memory of an idle session was given back */
 	bool greeted;    /* the client's SETTINGS have come */
 	bool ponged;     /* the PING of a drain has come back */

@@ -193,7 +193,11 @@ static bool h2_send_data(struct stream *s, struct slice data)
 	}
 	if (x->out.len == 0)
 		begin_output(x);
-	return bufq_append(&x->out, data.at, data.len) && h2_write_more(x);
+	h2_wake(x->h2); /* what is lent is to be owned at the end of its turn */
+	if (!bufq_lend(&x->out, data.at, data.len))
+		return false;
+	x->h2->borrows |= x->out.borrows;
+	return h2_write_more(x);
 }
 
 static bool h2_send_end(struct stream *s, const struct field *trailers, unsigned count)

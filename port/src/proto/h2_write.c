@@ -244,22 +244,11 @@ static bool mark(struct h2_stream *x, uint32_t bytes, bool end)
 	return buf_append(&x->h2->marks, &new, sizeof new);
 }
 
-/* Moves the front of one queue to the end of another. */
-static bool move(struct h2 *h2, struct bufq *from, size_t n)
+/* A part of a stream's body. */
+static bool put_body(struct h2_stream *x, size_t n)
 {
-	struct iovec iov[8];
-
-	while (n > 0) {
-		int count = bufq_iov(from, iov, 8);
-		for (int i = 0; i < count && n > 0; i++) {
-			size_t part = iov[i].iov_len < n ? iov[i].iov_len : n;
-			if (!put(h2, iov[i].iov_base, part))
-				return false;
-			bufq_consume(from, part); /* frees whole blocks only: the vectors behind this one stay */
-			n -= part;
-		}
-	}
-	return true;
+	x->h2->queued += n;
+	return bufq_move(&x->out, &x->h2->out, n);
 }
 
 /* A DATA frame: its payload goes from the stream's queue to the output. Pausing lets h2_pump look at how much waits. */
@@ -271,7 +260,7 @@ static int on_send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t
 
 	(void)ng;
 	(void)frame;
-	if (!put(h2, head, 9) || !move(h2, &x->out, len) || !mark(x, (uint32_t)len, false))
+	if (!put(h2, head, 9) || !put_body(x, len) || !mark(x, (uint32_t)len, false))
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	x->progressed = h2->framed = h2_now(h2);
 	h2_scan_earn(&h2->scan);
