@@ -147,6 +147,19 @@ defmodule Sparx.Integration.Http2Test do
       assert H2Client.status(client, id) == 404
     end
 
+    test "a drain asks the client to leave" do
+      test = self()
+      server = serve(fn request -> {:ok, _} = WebSocket.serve(request, Shout, test) end)
+      {client, id} = server |> H2Client.open() |> H2Client.upgrade("websocket", "/", @websocket)
+      assert_receive {:socket, socket}
+      drain = Task.async(fn -> Sparx.drain(server, 10_000) end)
+      client = expect(client, id, <<0x88, 2, 1001::16>>)
+      client = H2Client.data(client, id, WsClient.encode({:close, 1001, ""}), end: true)
+      {_client, %{ended: true, reset: nil}} = H2Client.finish(client, id)
+      assert_receive {:ended, ^socket, _reason}
+      assert Task.await(drain, 15_000) == :ok
+    end
+
     test "a socket whose process fails is closed with 1011, and the connection goes on" do
       server =
         serve(fn
