@@ -91,8 +91,9 @@ bool h2_write_head(struct h2_stream *x, const struct response_head *head, bool w
 	size_t n = 0;
 
 	nv[n++] = nv_of_status(digits, head->status);
-	if (!head->has_date)
-		nv[n++] = nv_of(SLICE_LIT("date"), slice_of(env->date, DATE_LEN), NGHTTP2_NV_FLAG_NO_COPY_NAME);
+	if (!head->has_date) /* another each second: each would stay in the table, and be memory of an idle connection */
+		nv[n++] = nv_of(SLICE_LIT("date"), slice_of(env->date, DATE_LEN),
+				NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_INDEX);
 	if (!head->has_server && env->config->server[0])
 		nv[n++] = nv_of(SLICE_LIT("server"), slice_str(env->config->server),
 				NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE);

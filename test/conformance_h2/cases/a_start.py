@@ -31,6 +31,15 @@ def start_without_extended_connect(t):
 
 
 @case()
+def start_date_is_not_kept(t):
+    """a Date is another one each second: the table of an idle connection does not fill with them"""
+    t.open().send(wire.headers(1, get(), end=True))
+    answer = t.expect_answer(1)
+    t.expect(answer.get("date"), "no date")
+    t.expect("date" not in dict(t.decoder.table), f"the table has {t.decoder.table}")
+
+
+@case()
 def start_one_write(t):
     """all of it in one write, before the server's SETTINGS"""
     t.send(PREFACE, SETTINGS, wire.headers(1, get(), end=True))
