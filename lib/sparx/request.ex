@@ -494,6 +494,9 @@ defmodule Sparx.Request do
   It comes when the client has closed its side, or the connection is lost, also while nothing is read or
   written; not when the answer has gone out whole. A client that only waits with its own side closed (RFC 9112, section 9.6)
   looks the same, and would still get an answer; when it is certain that it has gone, an answer is `{:error, :closed}`.
+
+  Over HTTP/2 a request that its client took back keeps its place among the client's streams until who works on it has ended, or
+  asks for another one; at most for the option `:h2_reset_hold`.
   """
   @spec notify_closed(t) :: :ok
   def notify_closed(request) do
