@@ -4,6 +4,9 @@ import itertools
 
 from crowd import CLOSE, RESET, SHUT, attack, jitter
 
+# Who comes while there is no room has to be quicker than all of these are replaced.
+FULL = {"clients": 700, "max_connections": 500}
+
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -240,25 +243,25 @@ def vanishing(_):
     yield RESET
 
 
-@h1("more idle connections than there may be", "closed, longest idle first", "closed reset", ":max_connections", clients=200, max_connections=100)
+@h1("more idle connections than there may be", "closed, longest idle first", "closed reset", ":max_connections", **FULL)
 def crowd_idle(client):
     yield GET
     while True:
         yield 60.0
 
 
-@h1("more connections that say nothing than there may be", "closed, oldest first", "closed reset", ":max_connections", clients=200, max_connections=100)
+@h1("more connections that say nothing than there may be", "closed, oldest first", "closed reset", ":max_connections", **FULL)
 def crowd_silent(_):
     while True:
         yield 60.0
 
 
-@h1("more unfinished heads than there may be", "closed, oldest first", "closed reset 408", ":max_connections", clients=200, max_connections=100)
+@h1("more unfinished heads than there may be", "closed, oldest first", "closed reset 408", ":max_connections", **FULL)
 def crowd_heads(_):
     return drip(b"X-A: b\r\n", 0.2, begin())
 
 
-@h1("refused connections that do not close, more than there may be", "400, closed", "400 closed reset", ":max_connections, :linger_timeout", clients=400, max_connections=100)
+@h1("refused connections that do not close, more than there may be", "400, closed", "400 closed reset", ":max_connections, :linger_timeout", **FULL)
 def crowd_lingering(client):
     client.deaf = True
     yield b"\0"

@@ -3,6 +3,7 @@
 from conformance_h2 import wire
 from conformance_h2.wire import encode, literal
 from crowd import CLOSE, attack
+from h1 import FULL
 
 OPEN = wire.PREFACE + wire.settings((wire.INITIAL_WINDOW_SIZE, 1 << 20)) + wire.settings(ack=True) + wire.window(0, 1 << 20)
 CALM = "ENHANCE_YOUR_CALM"
@@ -196,7 +197,7 @@ def slow_heads(_):
         yield 60.0
 
 
-@h2("more unfinished heads than there may be connections", "closed, oldest first", "closed reset", ":max_connections", clients=200, max_connections=100)
+@h2("more unfinished heads than there may be connections", "closed, oldest first", "closed reset", ":max_connections", **FULL)
 def crowd_heads(_):
     yield wire.frame(wire.HEADERS, wire.END_STREAM, 1, encode(request())[:5], 40)
     while True:
