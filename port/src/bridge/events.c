@@ -180,8 +180,7 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 	s->window = b->config->window;
 	s->whole_us = b->loop->now_us;
 	s->sink_data = b;
-	bridge_upgrade_note(s, h);
-	if (!idmap_put(&b->streams, s->id, s)) {
+	if (!bridge_upgrade_note(s, h) || !idmap_put(&b->streams, s->id, s)) {
 		bridge_upgrade_forget(s);
 		refuse_request(s, 503, 0);
 		return;

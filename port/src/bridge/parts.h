@@ -63,8 +63,8 @@ void bridge_take_release(struct bridge *b, const struct message *m);
 
 /* ---- bridge/upgrade.c ---- */
 
-/* Notes what a request asks to be upgraded to, and says so in REQUEST's flags. */
-void bridge_upgrade_note(struct stream *s, const struct request_head *head);
+/* Notes what a request asks to be upgraded to, and says so in REQUEST's flags. False: out of memory. */
+bool bridge_upgrade_note(struct stream *s, const struct request_head *head);
 unsigned bridge_upgrade_flags(const struct stream *s);
 void bridge_take_upgrade(struct bridge *b, const struct message *m);
 void bridge_take_send(struct bridge *b, const struct message *m);

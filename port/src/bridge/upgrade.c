@@ -12,13 +12,14 @@
 
 enum { PIECE_MAX = 65000, ANSWER_FIELDS = 2 };
 
-void bridge_upgrade_note(struct stream *s, const struct request_head *head)
+bool bridge_upgrade_note(struct stream *s, const struct request_head *head)
 {
 	if (!(head->flags & REQUEST_MAY_UPGRADE))
-		return;
+		return true;
 	s->handshake = malloc(sizeof *s->handshake);
 	if (s->handshake)
 		ws_handshake_read(s->handshake, head);
+	return s->handshake;
 }
 
 unsigned bridge_upgrade_flags(const struct stream *s)

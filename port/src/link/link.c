@@ -45,6 +45,7 @@ void link_init(struct link *k, struct loop *loop, int in_fd, int out_fd, const s
 	*k = (struct link){.loop = loop, .handler = handler, .ctx = ctx};
 	buf_init(&k->input);
 	list_init(&k->frames);
+	k->reserve = malloc(sizeof *k->reserve);
 	link_limits(k, 1 << 20, 1 << 20);
 	wheel_node_init(&k->lazy, on_lazy);
 	loop_io_init(&k->in, on_in, in_fd);
@@ -62,7 +63,8 @@ void link_free(struct link *k)
 	while ((l = list_pop(&k->frames)))
 		free(container_of(l, struct link_frame, link));
 	free(k->spare);
-	k->spare = NULL;
+	free(k->reserve);
+	k->spare = k->reserve = NULL;
 	buf_free(&k->input);
 }
 
@@ -178,11 +180,24 @@ bool link_read(struct link *k)
 
 /* ---- to the host ---- */
 
-static struct link_frame *open_frame(struct link *k)
+/* Without memory there is one more; and then none, so that something is lost that the host must know: see link_flush. */
+static struct link_frame *new_frame(struct link *k)
 {
 	struct link_frame *f = k->spare ? k->spare : malloc(sizeof *f);
 
 	k->spare = NULL;
+	if (f)
+		return f;
+	f = k->reserve;
+	k->reserve = NULL;
+	k->starved = !f;
+	return f;
+}
+
+static struct link_frame *open_frame(struct link *k)
+{
+	struct link_frame *f = new_frame(k);
+
 	if (!f)
 		return NULL;
 	f->len = FRAME_HEAD;
@@ -258,12 +273,14 @@ static int gather(struct link *k, struct iovec *iov)
 
 static void frame_done(struct link *k, struct link_frame *f)
 {
+	struct link_frame **place = k->reserve ? &k->spare : &k->reserve;
+
 	list_remove(&f->link);
 	k->frames_out++;
-	if (k->spare)
+	if (*place)
 		free(f);
 	else
-		k->spare = f;
+		*place = f;
 }
 
 static void written(struct link *k, size_t n)
@@ -311,6 +328,8 @@ static bool write_some(struct link *k)
 
 void link_flush(struct link *k)
 {
+	if (k->starved && !k->out_broken)
+		out_broke(k);
 	if (k->queued == 0 || k->out_broken || (!k->urgent && k->queued < FRAME_PAYLOAD_MAX / 2))
 		return;
 	while (!k->out_blocked && write_some(k))

@@ -30,10 +30,12 @@ struct link {
 	size_t max_frame;    /* longest payload taken from the host */
 	size_t frame_wanted; /* the length of the frame that is not yet complete; 0: unknown */
 	bool in_ready, in_ended, out_broken, out_blocked;
-	struct list frames;       /* to be written; the last one is still open for messages */
-	struct link_frame *spare; /* one that was written, kept */
-	size_t queued;            /* bytes in frames */
-	size_t high, low;         /* marks of link_full */
+	struct list frames;         /* to be written; the last one is still open for messages */
+	struct link_frame *spare;   /* one that was written, kept */
+	struct link_frame *reserve; /* for when there is no memory */
+	bool starved;               /* there was none: a message is lost */
+	size_t queued;              /* bytes in frames */
+	size_t high, low;           /* marks of link_full */
 	bool full;
 	bool urgent;            /* something in frames must not wait for company */
 	struct wheel_node lazy; /* when it must go anyway */
@@ -53,7 +55,7 @@ void link_limits(struct link *k, size_t max_frame, size_t high);
 
 /* Phase 1 of a turn: reads and hands on at most a bounded amount; true if there may be more. */
 bool link_read(struct link *k);
-/* Phase 3: one write, if something is urgent. */
+/* Phase 3: one write, if something is urgent. If a message was lost for want of memory, the host is given up. */
 void link_flush(struct link *k);
 
 /* Room for one message of at most n bytes (n <= FRAME_PAYLOAD_MAX); link_commit says how long it became. NULL: no memory. */

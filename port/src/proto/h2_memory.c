@@ -1,20 +1,32 @@
 #include "proto/h2_memory.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* 1.41 to 1.64: looked at. */
 enum { VERSION_FIRST = 0x012900, VERSION_LAST = 0x0140ff };
 
+/* A page for what is small, when there is nothing else. */
+static void *last_resort(struct h2_memory *m, size_t n)
+{
+	m->starved = true;
+	return n <= PAGE_BYTES ? pages_take(&m->pages) : NULL;
+}
+
 static void *allocate(size_t n, void *ctx)
 {
 	struct h2_memory *m = ctx;
+	void *at;
 
 	if (m->sharing && n >= H2_FRAME_BUFFER_MIN && n <= H2_FRAME_BUFFER_MAX) {
 		m->sharing = false;
 		return m->frame;
 	}
-	return malloc(n);
+	at = malloc(n);
+	if (!at)
+		at = last_resort(m, n);
+	return at;
 }
 
 static void release(void *at, void *ctx)
@@ -28,29 +40,49 @@ static void release(void *at, void *ctx)
 }
 
 /* Of all that nghttp2 wants, only its tables of streams have this size, and they are wanted while a session is made. */
+static bool is_table(const struct h2_memory *m, size_t count, size_t size)
+{
+	return m->making && !m->table && count < PAGE_BYTES && size < PAGE_BYTES && count * size == PAGE_BYTES;
+}
+
 static void *allocate_zeroed(size_t count, size_t size, void *ctx)
 {
 	struct h2_memory *m = ctx;
+	void *at = NULL;
 
-	if (m->making && !m->table && count < PAGE_BYTES && size < PAGE_BYTES && count * size == PAGE_BYTES)
-		m->table = pages_take(&m->pages);
-	else
-		return calloc(count, size);
-	return m->table ? m->table : calloc(count, size);
+	if (is_table(m, count, size))
+		at = m->table = pages_take(&m->pages);
+	if (!at)
+		at = calloc(count, size);
+	return at || (size && count > PAGE_BYTES / size) ? at : last_resort(m, count * size);
+}
+
+/* How much may be read at something that is not the one frame: at least what was asked for. */
+static size_t size_of(const struct h2_memory *m, void *at)
+{
+	if (at == m->frame)
+		return sizeof m->frame;
+	return pages_own(&m->pages, at) ? PAGE_BYTES : malloc_usable_size(at);
 }
 
 static void *resize(void *at, size_t n, void *ctx)
 {
 	struct h2_memory *m = ctx;
-	void *moved;
+	void *moved = NULL;
+	size_t old;
 
 	if (!at)
 		return allocate(n, ctx);
-	if (at != m->frame)
-		return realloc(at, n);
-	moved = malloc(n);
+	if (at != m->frame && !pages_own(&m->pages, at))
+		moved = realloc(at, n);
 	if (moved)
-		memcpy(moved, m->frame, n < sizeof m->frame ? n : sizeof m->frame);
+		return moved;
+	moved = allocate(n, ctx);
+	if (!moved)
+		return NULL;
+	old = size_of(m, at);
+	memcpy(moved, at, n < old ? n : old);
+	release(at, ctx);
 	return moved;
 }
 
@@ -60,13 +92,21 @@ void h2_memory_init(struct h2_memory *m)
 
 	m->mem = (nghttp2_mem){m, allocate, release, allocate_zeroed, resize};
 	m->known = version >= VERSION_FIRST && version <= VERSION_LAST;
-	m->sharing = m->making = false;
+	m->sharing = m->making = m->starved = false;
 	pages_init(&m->pages);
 }
 
 void h2_memory_free(struct h2_memory *m)
 {
 	pages_free(&m->pages);
+}
+
+bool h2_memory_starved(struct h2_memory *m)
+{
+	bool starved = m->starved;
+
+	m->starved = false;
+	return starved;
 }
 
 int h2_memory_session(struct h2_memory *m, nghttp2_session **ng, void **table, const nghttp2_session_callbacks *callbacks,

@@ -261,6 +261,8 @@ void h2_receive(struct h2 *h2, const uint8_t *data, size_t len)
 		give_up(h2, code_of(n));
 	else if (fault)
 		give_up(h2, fault);
+	else if (h2_memory_starved(&h2_shared(h2)->memory))
+		give_up(h2, NGHTTP2_INTERNAL_ERROR);
 	/* so that a stream that is not read does not close the window of the others: what is stored is bounded by the streams' own */
 	if (h2->arrived && nghttp2_session_consume_connection(h2->ng, h2->arrived) != 0)
 		give_up(h2, NGHTTP2_INTERNAL_ERROR);

@@ -126,6 +126,7 @@ struct h2 {
 	uint32_t open;   /* streams */
 	uint8_t state;   /* enum h2_state */
 	uint8_t closing; /* enum session_close: how, when STOPPED and all is written */
+	bool broken;     /* nghttp2 had no memory to write with: it is not to be asked again */
 	bool eof;        /* the client has closed its side */
 	bool borrows;    /* bytes of streams may lie in what the host sent */
 	bool trimmed;    /* memory of an idle session was given back */

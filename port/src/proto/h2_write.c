@@ -361,12 +361,11 @@ bool h2_pump(struct h2 *h2)
 	const uint8_t *bytes;
 	ssize_t n;
 
-	while (wants_more(h2)) {
+	while (!h2->broken && wants_more(h2)) {
 		n = nghttp2_session_mem_send(h2->ng, &bytes);
-		if (n < 0 || (n > 0 && !put(h2, bytes, (size_t)n)))
-			return false;
-		if (n == 0)
+		h2->broken = n < 0 || (n > 0 && !put(h2, bytes, (size_t)n)) || h2_memory_starved(&h2_shared(h2)->memory);
+		if (n <= 0)
 			break;
 	}
-	return true;
+	return !h2->broken;
 }

@@ -11,8 +11,9 @@ import zlib
 
 REPO = pathlib.Path(__file__).resolve().parents[3]
 FOLDER = REPO / "test/fixtures/fuzz"
-sys.path.insert(0, str(REPO / "test/conformance"))
-from suite import corpus, mp  # noqa: E402
+sys.path[:0] = [str(REPO / "test/conformance"), str(REPO / "test/support/python")]
+import mp  # noqa: E402
+from suite import corpus  # noqa: E402
 
 
 def wire_of(folder):
@@ -140,6 +141,8 @@ def h2():
         "table": wire.headers(1, wire.literal(":method", "GET", 0x40) + b"\x84\x86" + wire.literal(":authority", "a", 0x40), end=True)
         + wire.headers(3, b"\xbf\xbe\x84\x86\x3f\x45", end=True),
         "connect": wire.headers(1, [(":method", "CONNECT"), (":authority", "a:1")]) + bodies,
+        "websocket": wire.headers(1, [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", "/ws"), (":authority", "a"), ("sec-websocket-version", "13"), ("sec-websocket-extensions", "permessage-deflate")])
+        + wire.data(1, b"\x81\x85\0\0\0\0hello\xc1\x87\0\0\0\0\xf2\x48\xcd\xc9\xc9\x07\x00") + wire.data(1, b"\x88\x80\0\0\0\0", end=True),
         "empty": get(1, method="POST") + wire.data(1) * 3 + wire.data(1, end=True),
         "names": get(1, fields=[("X", "y"), ("connection", "close")], end=True) + get(3, fields=[("host", "b"), ("x", "a\r\n")], end=True),
         "even": get(2, end=True),
@@ -147,6 +150,8 @@ def h2():
     }
     for i, (name, frames) in enumerate(sequences.items()):
         yield name, bytes([i % 6 | i % 4 << 4]) + frames
+    yield "socket", b"\x05" + sequences["websocket"]
+    yield "tunnel", b"\x14" + sequences["connect"]
     yield "raw", b"\x08" + wire.PREFACE + wire.settings() + get(1, end=True)
     yield "raw-cut", b"\x18" + wire.PREFACE + wire.settings() + cut
 

@@ -177,9 +177,7 @@ static void on_message(struct rig *r, const struct message *m)
 	struct answering *a = (struct answering *)(void *)r;
 	uint64_t id = m->field[0].u;
 
-	MUST(m->kind != MSG_ERROR); /* this host breaks no rule */
-	if (m->def->format[0] != 's')
-		return;
+	MUST(m->kind != MSG_ERROR || m->field[0].u == MSG_HELLO); /* this host breaks no rule; to listen may fail */
 	if (id < ANSWERING_STREAMS && m->kind != MSG_ROOM)
 		note_message(a, id, m);
 	if (m->kind == MSG_REQUEST)
@@ -196,13 +194,23 @@ static void on_message(struct rig *r, const struct message *m)
 		grant(a, id, 65000);
 }
 
-void answering_start(struct answering *a, enum answering_way way)
+void answering_begin(struct answering *a, enum answering_way way)
 {
 	memset(a, 0, sizeof *a);
 	rig_start(&a->rig);
 	a->way = way;
 	a->rig.on_message = on_message;
+}
+
+void answering_hello(struct answering *a)
+{
 	rig_hello(&a->rig, 0, (struct slice){0}, 1 << 20);
+}
+
+void answering_start(struct answering *a, enum answering_way way)
+{
+	answering_begin(a, way);
+	answering_hello(a);
 }
 
 void answering_stop(struct answering *a)

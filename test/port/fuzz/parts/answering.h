@@ -28,7 +28,9 @@ struct answering {
 	uint64_t gone; /* a bit for each stream that ended so */
 };
 
-/* With HELLO said. */
+void answering_begin(struct answering *a, enum answering_way way);
+void answering_hello(struct answering *a);
+/* Both. */
 void answering_start(struct answering *a, enum answering_way way);
 void answering_stop(struct answering *a);
 /* Turns until nobody has more to say. */

@@ -4,13 +4,19 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "frames/mp.h"
 
 enum { FIRST_FD = 500, TURNS_MAX = 64, START_MS = 1000, STREAM_LIVE = 1, STREAM_OVER = 2 };
 
-static struct loop loop; /* one for all inputs: it is never run */
+struct rig_sockets rig_sockets;
+uint64_t rig_clock_us;
+
+static struct loop loop; /* without sockets one for all inputs, and never run */
+static bool had_more;    /* of the turn that the loop ran */
 
 void rig_must(bool holds, const char *what, const char *file, int line)
 {
@@ -103,6 +109,41 @@ static const struct transport_ops transport = {
 	.pending = client_pending,
 };
 
+/* ---- or their sockets ---- */
+
+static void socket_connect(struct rig_client *k)
+{
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+
+	snprintf(to.sun_path, sizeof to.sun_path, "%s", rig_sockets.address + strlen("unix:"));
+	k->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	MUST(k->fd >= 0 && connect(k->fd, (struct sockaddr *)&to, sizeof to) == 0);
+}
+
+/* Moves what can be moved; true if that was something. */
+static bool socket_moves(struct rig_client *k)
+{
+	static uint8_t bytes[1 << 16];
+	ssize_t n = 0;
+	bool moved = false;
+
+	if (buf_len(&k->inbox) && (n = send(k->fd, buf_at(&k->inbox), buf_len(&k->inbox), MSG_NOSIGNAL)) > 0) {
+		buf_consume(&k->inbox, (size_t)n);
+		moved = true;
+	}
+	if (k->eof && buf_len(&k->inbox) == 0 && !k->told) {
+		k->told = true;
+		shutdown(k->fd, SHUT_WR);
+	}
+	while (!k->shut && !k->cut && (n = recv(k->fd, bytes, sizeof bytes, 0)) > 0) {
+		take(k, bytes, (size_t)n);
+		moved = true;
+	}
+	k->shut = k->shut || n == 0;
+	k->cut = k->cut || (n < 0 && errno != EAGAIN);
+	return moved;
+}
+
 struct rig_client *rig_connect(struct rig *r)
 {
 	struct server *s = &r->server;
@@ -112,7 +153,12 @@ struct rig_client *rig_connect(struct rig *r)
 	if (r->client_count == RIG_CLIENTS || s->state != SERVER_SERVING || s->accept_paused || s->pool.env.paused)
 		return NULL;
 	*k = (struct rig_client){.read_most = SIZE_MAX, .room = SIZE_MAX};
-	k->c = conn_open(&s->pool, FIRST_FD + (int)r->client_count++, &transport, &peer);
+	r->client_count++;
+	if (rig_sockets.address) {
+		socket_connect(k);
+		return k;
+	}
+	k->c = conn_open(&s->pool, FIRST_FD + (int)r->client_count, &transport, &peer);
 	MUST(k->c);
 	k->c->transport_state = k;
 	return k;
@@ -120,7 +166,7 @@ struct rig_client *rig_connect(struct rig *r)
 
 void rig_client(struct rig_client *client, const void *bytes, size_t n)
 {
-	if (client->c && n)
+	if ((client->c || rig_sockets.address) && n)
 		MUST(buf_append(&client->inbox, bytes, n));
 }
 
@@ -199,25 +245,6 @@ static void poll_clients(struct rig *r)
 	}
 }
 
-static bool turn_once(struct rig *r)
-{
-	bool more;
-
-	r->link.in_ready = true;
-	if (!r->deaf)
-		r->link.out_blocked = false;
-	poll_clients(r);
-	more = link_read(&r->link);
-	wheel_fire(&loop.wheel, loop.now);
-	more |= server_run(&r->server);
-	link_flush(&r->link);
-	conn_pool_pause(&r->server.pool, link_full(&r->link));
-	server_reap(&r->server);
-	if (!r->deaf)
-		hear(r);
-	return more || (r->link.out_blocked && !r->deaf);
-}
-
 /* The bridge's sums are those of its streams. */
 static void judge_sums(const struct bridge *b)
 {
@@ -235,7 +262,68 @@ static void judge_sums(const struct bridge *b)
 	MUST(b->n.read_credit == chunks && b->n.body_queued == unsent && b->queued == held);
 }
 
-void rig_turn(struct rig *r)
+/* As main.c does it. */
+static bool turn_of_port(void *ctx)
+{
+	struct rig *r = ctx;
+	bool more = link_read(&r->link);
+
+	wheel_fire(&loop.wheel, loop.now);
+	more |= server_run(&r->server);
+	link_flush(&r->link);
+	conn_pool_pause(&r->server.pool, link_full(&r->link));
+	server_reap(&r->server);
+	had_more = more;
+	return more;
+}
+
+static bool turn_once(struct rig *r)
+{
+	bool more;
+
+	r->link.in_ready = true;
+	if (!r->deaf)
+		r->link.out_blocked = false;
+	poll_clients(r);
+	more = turn_of_port(r);
+	if (!r->deaf)
+		hear(r);
+	return more || (r->link.out_blocked && !r->deaf);
+}
+
+static uint64_t progress(const struct rig *r)
+{
+	const struct conn_pool *pool = &r->server.pool;
+
+	return r->link.bytes_in + r->link.bytes_out + r->server.accepted + pool->bytes_in + pool->bytes_out + pool->open;
+}
+
+/* The real loop: a turn, and what is ready after it. */
+static bool run_once(struct rig *r)
+{
+	uint64_t before = progress(r);
+	bool moved = false;
+
+	rig_sockets.around(true);
+	ev_run(loop.ev, EVRUN_NOWAIT);
+	rig_sockets.around(false);
+	hear(r);
+	for (unsigned i = 0; i < r->client_count; i++)
+		moved |= socket_moves(&r->clients[i]);
+	return moved || had_more || progress(r) != before;
+}
+
+static void run_loop(struct rig *r)
+{
+	enum { QUIET = 3 };
+
+	for (unsigned i = 0, quiet = 0; i < 100 * TURNS_MAX && quiet < QUIET && r->server.state != SERVER_STOPPED; i++)
+		quiet = run_once(r) ? 0 : quiet + 1;
+	if (r->server.state != SERVER_STOPPED)
+		judge_sums(&r->bridge);
+}
+
+static void turn_by_hand(struct rig *r)
 {
 	for (unsigned i = 0; i < TURNS_MAX && r->server.state != SERVER_STOPPED; i++) {
 		bool more = turn_once(r);
@@ -245,11 +333,20 @@ void rig_turn(struct rig *r)
 	}
 }
 
+void rig_turn(struct rig *r)
+{
+	if (rig_sockets.address)
+		run_loop(r);
+	else
+		turn_by_hand(r);
+}
+
 void rig_pass_time(struct rig *r, uint64_t ms)
 {
 	loop.now += ms;
 	loop.now_us += ms * 1000;
 	loop.unix_sec = loop.now / 1000;
+	rig_clock_us = loop.now_us;
 	rig_turn(r);
 }
 
@@ -291,7 +388,7 @@ void rig_hello(struct rig *r, unsigned options, struct slice more, uint32_t dema
 	at = mp_array(at, 1);
 	at = mp_map(at, 1);
 	at = mp_str(at, SLICE_LIT("address"));
-	at = mp_str(at, SLICE_LIT("127.0.0.1"));
+	at = mp_str(at, rig_sockets.address ? slice_str(rig_sockets.address) : SLICE_LIT("127.0.0.1"));
 	if (more.len)
 		memcpy(at, more.at, more.len);
 	at += more.len;
@@ -325,20 +422,22 @@ static void name_nothing(void *ctx, unsigned i, struct listener_name *name)
 
 /* ---- beginning and end ---- */
 
-static bool no_turn(void *ctx)
+static void end_loop(void)
 {
-	(void)ctx;
-	return false;
+	loop_free(&loop);
 }
 
-static void set_clock(void)
+static void start_loop(struct rig *r)
 {
 	static bool started;
 
-	if (!started) {
-		MUST(loop_init(&loop, no_turn, NULL));
+	rig_clock_us = START_MS * 1000;
+	if (!started || rig_sockets.address) {
+		MUST(loop_init(&loop, turn_of_port, r));
 		for (unsigned i = 0; i < 2; i++)
 			ev_signal_stop(loop.ev, &loop.signals[i]);
+		if (!rig_sockets.address)
+			atexit(end_loop);
 		started = true;
 	}
 	loop.now = START_MS;
@@ -352,10 +451,12 @@ void rig_start(struct rig *r)
 	static struct control_ops control;
 
 	memset(r, 0, sizeof *r);
-	set_clock();
+	start_loop(r);
 	control = server_control;
-	control.listen = listen_nowhere;
-	control.name = name_nothing;
+	if (!rig_sockets.address) {
+		control.listen = listen_nowhere;
+		control.name = name_nothing;
+	}
 	MUST(pipe2(r->to_port, O_NONBLOCK | O_CLOEXEC) == 0 && pipe2(r->from_port, O_NONBLOCK | O_CLOEXEC) == 0);
 	config_defaults(&r->config);
 	link_init(&r->link, &loop, r->to_port[0], r->from_port[1], &bridge_link_handler, &r->bridge);
@@ -385,6 +486,20 @@ static void judge_end(const struct rig *r)
 		MUST(!r->clients[i].c);
 }
 
+/* What the host has not heard yet, as main.c does it; then each stream has had its end, if nothing was lost. */
+static void hear_the_rest(struct rig *r)
+{
+	for (size_t before = SIZE_MAX; r->link.queued < before && !r->link.out_broken;) {
+		before = r->link.queued;
+		r->link.urgent = true;
+		r->link.out_blocked = false;
+		link_flush(&r->link);
+		hear(r);
+	}
+	for (unsigned i = 0; i < RIG_STREAMS && !r->link.out_broken && r->server.exit_status == 0; i++)
+		MUST(r->streams[i] != STREAM_LIVE);
+}
+
 static void leave(struct rig *r)
 {
 	enum { STEPS = 100, STEP_MS = 1000 };
@@ -395,6 +510,7 @@ static void leave(struct rig *r)
 	for (unsigned i = 0; i < STEPS && r->server.state != SERVER_STOPPED; i++)
 		rig_pass_time(r, STEP_MS);
 	MUST(r->server.state == SERVER_STOPPED);
+	hear_the_rest(r);
 }
 
 void rig_stop(struct rig *r)
@@ -409,9 +525,13 @@ void rig_stop(struct rig *r)
 	for (unsigned i = 0; i < r->client_count; i++) {
 		buf_free(&r->clients[i].inbox);
 		buf_free(&r->clients[i].outbox);
+		if (rig_sockets.address)
+			close(r->clients[i].fd);
 	}
 	buf_free(&r->heard);
 	close(r->to_port[0]);
 	close(r->from_port[0]);
 	close(r->from_port[1]);
+	if (rig_sockets.address)
+		loop_free(&loop);
 }

@@ -20,7 +20,20 @@ struct rig_client {
 	bool eof, reset;  /* what comes behind the inbox */
 	bool told;        /* of the end, by on_hup */
 	bool shut;        /* the port has closed its side */
+	int fd;           /* with sockets: ours */
+	bool cut;         /* with sockets: the port has ended it by a reset */
 };
+
+/*
+ * With an address ("unix:" and a path) clients are real sockets, and the real loop is run, so that each system call can be made
+ * to fail: `around` is told before and after the port runs. Its clock is rig_clock_us, if clock_gettime is made to tell it.
+ */
+struct rig_sockets {
+	const char *address;
+	void (*around)(bool port_runs);
+};
+extern struct rig_sockets rig_sockets;
+extern uint64_t rig_clock_us;
 
 struct rig {
 	struct config config;
