@@ -438,13 +438,40 @@ static void test_other_calls(void **state)
 	each_exchange(CALL_OTHER, ENOMEM);
 }
 
+/* More to say than the reserve holds, and nothing to say it with: the port gives the host up, rather than be silent. */
+static void test_a_lost_message_is_the_end(void **state)
+{
+	struct buf many = {0};
+
+	(void)state;
+	answering_start(&a, ANSWER_READ);
+	for (unsigned i = 0; i < 2000; i++)
+		notation_pack(&many, "[STATS, 1]");
+	memset(fault.count, 0, sizeof fault.count);
+	fault.and_all_after = true;
+	set_fault(CALL_MEMORY, 1, ENOMEM);
+	rig_frame(&a.rig, buf_at(&many), buf_len(&many));
+	rig_pass_time(&a.rig, 1000);
+	assert_int_equal(a.rig.server.state, SERVER_STOPPED);
+	set_fault(CALL_MEMORY, 0, 0);
+	fault.and_all_after = false;
+	answering_stop(&a);
+	buf_free(&many);
+}
+
 int main(void)
 {
 	static char address[64];
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_no_fault), cmocka_unit_test(test_memory),      cmocka_unit_test(test_no_more_memory),
-		cmocka_unit_test(test_one_byte), cmocka_unit_test(test_read),        cmocka_unit_test(test_write),
-		cmocka_unit_test(test_accept),   cmocka_unit_test(test_other_calls),
+		cmocka_unit_test(test_no_fault),
+		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_no_more_memory),
+		cmocka_unit_test(test_one_byte),
+		cmocka_unit_test(test_read),
+		cmocka_unit_test(test_write),
+		cmocka_unit_test(test_accept),
+		cmocka_unit_test(test_other_calls),
+		cmocka_unit_test(test_a_lost_message_is_the_end),
 	};
 
 	snprintf(address, sizeof address, "unix:/tmp/sparx-fault-%d", (int)getpid());

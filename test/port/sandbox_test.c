@@ -518,7 +518,7 @@ static void test_landlock_rules_of_every_version_are_taken(void **state)
 
 /* ---- the process ---- */
 
-static uint64_t limit_of(int resource)
+static uint64_t limit_of(unsigned resource)
 {
 	struct rlimit limit;
 

@@ -369,7 +369,7 @@ static void test_what_is_deflated_inflates_again(void **state)
 
 	(void)state;
 	for (size_t k = 0; k < sizeof data; k++)
-		data[k] = (uint8_t)("abcdef"[random_below(&random, 6)] + (k > 15000 ? random_below(&random, 200) : 0));
+		data[k] = (uint8_t)((uint8_t) "abcdef"[random_below(&random, 6)] + (k > 15000 ? random_below(&random, 200) : 0));
 	for (unsigned k = 0; k < 60; k++) {
 		size_t len = k < 20 ? k : random_below(&random, sizeof data);
 		round_trip(d, i, data, len, len ? random_below(&random, (uint32_t)len) : 0);

@@ -149,6 +149,7 @@ void bufq_consume(struct bufq *q, size_t n)
 		drop_first(q);
 	}
 	if (n)
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): bytes are left, so there is a block */
 		q->first->head += (uint32_t)n;
 }
 

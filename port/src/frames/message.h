@@ -5,7 +5,7 @@
 #include "base/slice.h"
 
 enum message_kind {
-#define MESSAGE(name, kind, direction, format, fields) MSG_##name = kind,
+#define MESSAGE(name, kind, direction, format, fields) MSG_##name = (kind),
 #include "frames/messages.def"
 #undef MESSAGE
 	MSG_NONE = 0x7fffffff,

@@ -17,7 +17,7 @@ int dumpable_clear(void)
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 ? 0 : errno;
 }
 
-static int lower(int resource)
+static int lower(unsigned resource)
 {
 	static const struct rlimit none = {0, 0};
 

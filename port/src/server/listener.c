@@ -136,6 +136,7 @@ void listener_name(const struct listener *l, struct listener_name *name)
 	socklen_t len = sizeof a;
 
 	memset(name, 0, sizeof *name);
+	memset(&a, 0, sizeof a);
 	if (l->unix_socket) {
 		snprintf(name->address, sizeof name->address, "unix:%.*s", (int)(sizeof name->address - 6), l->path);
 		return;

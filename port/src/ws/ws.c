@@ -28,7 +28,7 @@ const struct ws_option_def *ws_option_at(unsigned position)
 void ws_config_defaults(struct ws_config *c)
 {
 	*c = (struct ws_config){
-#define WS_OPTION(name, value, min, max) .name = value,
+#define WS_OPTION(name, value, min, max) .name = (value),
 #include "ws/options.def"
 #undef WS_OPTION
 		.compress = {.server_no_takeover = true,
@@ -551,7 +551,7 @@ static struct ws_event next_frame(struct ws *w, struct slice bytes, size_t *used
 
 struct ws_event ws_next(struct ws *w, struct slice bytes, size_t *used)
 {
-	struct ws_event event = nothing();
+	struct ws_event event;
 	size_t n;
 
 	*used = 0;

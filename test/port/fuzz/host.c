@@ -105,7 +105,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		begin(who);
 	}
 	while (in.left && rig.server.state != SERVER_STOPPED) {
-		unsigned head = input_byte(&in) << 8, n;
+		unsigned head = (unsigned)input_byte(&in) << 8, n;
 		struct slice bytes = {0};
 		head |= input_byte(&in);
 		n = head & 0x3fff;

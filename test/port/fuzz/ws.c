@@ -22,7 +22,7 @@ static void frames(struct buf *wire, struct input *in, bool masked)
 
 	while (in->left > 3) {
 		uint8_t first = input_byte(in);
-		unsigned n = input_byte(in) << 8;
+		unsigned n = (unsigned)input_byte(in) << 8;
 		struct slice body;
 		n |= input_byte(in);
 		body = input_bytes(in, n);
@@ -72,6 +72,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	run(&whole, how, slice_of(buf_at(&wire), buf_len(&wire)), 0);
 	run(&pieces, how, slice_of(buf_at(&wire), buf_len(&wire)), cuts);
 	record_compare(&whole, &pieces, false);
+	record_free(&whole);
+	record_free(&pieces);
 	buf_free(&wire);
 	return 0;
 }

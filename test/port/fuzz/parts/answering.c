@@ -178,6 +178,8 @@ static void on_message(struct rig *r, const struct message *m)
 	uint64_t id = m->field[0].u;
 
 	MUST(m->kind != MSG_ERROR || m->field[0].u == MSG_HELLO); /* this host breaks no rule; to listen may fail */
+	if (m->def->format[0] != 's')
+		return;
 	if (id < ANSWERING_STREAMS && m->kind != MSG_ROOM)
 		note_message(a, id, m);
 	if (m->kind == MSG_REQUEST)

@@ -29,21 +29,19 @@ static void print(const struct buf *b)
 	fprintf(stderr, "\n");
 }
 
-static void compare(const char *what, unsigned i, struct buf *a, struct buf *b, bool whole)
+static void compare(const char *what, unsigned i, const struct buf *a, const struct buf *b, bool whole)
 {
 	size_t n = buf_len(a) < buf_len(b) ? buf_len(a) : buf_len(b);
 
-	if ((whole && buf_len(a) != buf_len(b)) || (n && memcmp(buf_at(a), buf_at(b), n) != 0)) {
-		fprintf(stderr, "%s %u differs:\n", what, i);
-		print(a);
-		print(b);
-		abort();
-	}
-	buf_free(a);
-	buf_free(b);
+	if ((!whole || buf_len(a) == buf_len(b)) && (n == 0 || memcmp(buf_at(a), buf_at(b), n) == 0))
+		return;
+	fprintf(stderr, "%s %u differs:\n", what, i);
+	print(a);
+	print(b);
+	abort();
 }
 
-void record_compare(struct record *a, struct record *b, bool wire)
+void record_compare(const struct record *a, const struct record *b, bool wire)
 {
 	for (unsigned i = 0; i < ANSWERING_STREAMS; i++) {
 		compare("stream", i, &a->heard[i], &b->heard[i], true);
@@ -51,6 +49,13 @@ void record_compare(struct record *a, struct record *b, bool wire)
 	}
 	if (wire)
 		compare("wire", 0, &a->wire, &b->wire, true);
-	buf_free(&a->wire);
-	buf_free(&b->wire);
+}
+
+void record_free(struct record *record)
+{
+	for (unsigned i = 0; i < ANSWERING_STREAMS; i++) {
+		buf_free(&record->heard[i]);
+		buf_free(&record->bodies[i]);
+	}
+	buf_free(&record->wire);
 }

@@ -12,9 +12,10 @@ struct record {
 /* Takes the buffers of the run. */
 void record_take(struct record *record, struct answering *a);
 /*
- * Both must be the same; and frees them. Of a body that was never whole one may have more, since what is wrong with it can
+ * Both must be the same. Of a body that was never whole one may have more, since what is wrong with it can
  * be found before all that precedes it was told. wire: whether to compare what the client was sent.
  */
-void record_compare(struct record *a, struct record *b, bool wire);
+void record_compare(const struct record *a, const struct record *b, bool wire);
+void record_free(struct record *record);
 
 #endif
