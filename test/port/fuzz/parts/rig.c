@@ -489,6 +489,7 @@ static void judge_end(const struct rig *r)
 /* What the host has not heard yet, as main.c does it; then each stream has had its end, if nothing was lost. */
 static void hear_the_rest(struct rig *r)
 {
+	hear(r); /* which makes room in the pipe */
 	for (size_t before = SIZE_MAX; r->link.queued < before && !r->link.out_broken;) {
 		before = r->link.queued;
 		r->link.urgent = true;
