@@ -188,7 +188,7 @@ static void on_message(struct rig *r, const struct message *m)
 		on_body(a, id, m->field[1].bytes);
 	else if (m->kind == MSG_BODY_END && is_tunnel(a, id))
 		end(a, id, false);
-	else if (m->kind == MSG_BODY_END && a->way != ANSWER_AT_ONCE)
+	else if (m->kind == MSG_BODY_END && a->way != ANSWER_AT_ONCE && a->way != ANSWER_DISCARD)
 		answer(a, id);
 	else if (m->kind == MSG_RECV)
 		send_message(a, id, m->field[1].u, m->field[2].bytes, m->field[3].u);
