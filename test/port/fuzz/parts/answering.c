@@ -122,9 +122,10 @@ static struct mp_value element(struct slice head, unsigned i)
 
 static void on_request(struct answering *a, uint64_t id, struct slice head)
 {
+	unsigned asks = a->way == ANSWER_SOCKET ? REQUEST_WEBSOCKET : MAY_UPGRADE;
 	bool body = element(head, HEAD_BODY).type != MP_NIL;
 
-	if (a->way >= ANSWER_UPGRADE && (element(head, HEAD_FLAGS).u & MAY_UPGRADE)) {
+	if (a->way >= ANSWER_UPGRADE && (element(head, HEAD_FLAGS).u & asks)) {
 		upgrade(a, id);
 		return;
 	}
@@ -147,6 +148,13 @@ static void on_body(struct answering *a, uint64_t id, struct slice data)
 	if (is_tunnel(a, id))
 		send_bytes(a, MSG_DATA, id, data);
 	grant(a, id, a->way == ANSWER_STREAM ? SMALL : 65000);
+}
+
+static void release(struct answering *a, uint64_t id)
+{
+	uint8_t bytes[16];
+
+	say(a, bytes, begin(bytes, MSG_RELEASE, id));
 }
 
 static void note(struct buf *to, const void *bytes, size_t n)
@@ -194,6 +202,8 @@ static void on_message(struct rig *r, const struct message *m)
 		send_message(a, id, m->field[1].u, m->field[2].bytes, m->field[3].u);
 	if (m->kind == MSG_RECV && m->field[3].u == 0)
 		grant(a, id, 65000);
+	if (m->kind == MSG_GONE && id % 2) /* of the others it forgets to say so */
+		release(a, id);
 }
 
 void answering_begin(struct answering *a, enum answering_way way)
