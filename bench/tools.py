@@ -80,6 +80,11 @@ def websocket(port, connections, seconds):
     return own_client("websocket", port, connections, seconds)
 
 
+def broadcast(port, connections, seconds):
+    """Messages of one WebSocket to all of them; returns what `websocket` does, each message counted where it arrives."""
+    return own_client("websocket", port, connections, seconds, "broadcast")
+
+
 def paced(port, connections, rate, seconds):
     """Requests that fall due by the clock (rate 0: without a pause); returns rate, p50, p99, p999 (ms), requests, errors."""
     return own_client("paced", port, connections, rate, seconds)

@@ -1,7 +1,8 @@
 /*
- * Echoes over WebSockets: websocket PORT CONNECTIONS SECONDS. Each connection sends a masked binary message of 32 bytes, waits
- * until the same bytes have come back, and sends the next. Prints a line like wrk.lua's: the rate, and percentiles in ms.
- * A connection that ends, or gets anything else back, is an error, and is not opened again.
+ * Messages over WebSockets: websocket PORT CONNECTIONS SECONDS [broadcast]. Each connection sends a masked binary message of
+ * 32 bytes, waits until the same bytes have come back, and sends the next; with `broadcast` only the first one sends, and the
+ * next when all have got it. Prints a line like wrk.lua's: the rate, and percentiles in ms. A connection that ends, or gets
+ * anything else, is an error, and is not opened again.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -29,6 +30,8 @@ struct connection {
 static uint32_t *times; /* of each echo, in µs */
 static size_t echoes, room;
 static unsigned errors;
+static struct connection *speaker; /* of a broadcast */
+static int listeners, heard;
 
 static double now(void) {
     struct timespec time;
@@ -41,12 +44,14 @@ static void fail(const char *what) {
     exit(1);
 }
 
-static void handshake(int fd) {
-    static const char request[] = "GET /websocket HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                                  "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    char head[2048];
+static void handshake(int fd, const char *path) {
+    char request[256], head[2048];
     size_t size = 0;
-    if (write(fd, request, sizeof request - 1) != (ssize_t)(sizeof request - 1)) fail("handshake");
+    int length = snprintf(request, sizeof request,
+                          "GET %s HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                          "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+                          path);
+    if (write(fd, request, (size_t)length) != length) fail("handshake");
     do {
         ssize_t got = read(fd, head + size, sizeof head - 1 - size);
         if (got <= 0) fail("handshake");
@@ -71,16 +76,28 @@ static void next(struct connection *connection) {
     if (write(connection->fd, frame, SENT) != SENT) errors++;
 }
 
+/* It has got its message whole. */
+static void go_on(struct connection *connection) {
+    connection->got = 0;
+    if (!speaker)
+        next(connection);
+    else if (++heard == listeners) {
+        heard = 0;
+        next(speaker);
+    }
+}
+
 static void came(struct connection *connection, int epoll) {
+    const struct connection *from = speaker ? speaker : connection;
     ssize_t got = read(connection->fd, connection->answer + connection->got, ECHOED - connection->got);
     if (got > 0) {
         connection->got += (unsigned)got;
         if (connection->got < ECHOED) return;
         if (connection->answer[0] == 0x82 && connection->answer[1] == PAYLOAD &&
-            memcmp(connection->answer + 2, connection->payload, PAYLOAD) == 0) {
+            memcmp(connection->answer + 2, from->payload, PAYLOAD) == 0) {
             if (echoes == room && !(times = realloc(times, (room += SLOTS) * sizeof *times))) fail("memory");
-            times[echoes++] = (uint32_t)((now() - connection->started) * 1e6);
-            next(connection);
+            times[echoes++] = (uint32_t)((now() - from->started) * 1e6);
+            go_on(connection);
             return;
         }
     }
@@ -97,8 +114,8 @@ static int compare(const void *a, const void *b) {
 static double percentile(double share) { return echoes ? times[(size_t)((double)(echoes - 1) * share)] / 1000.0 : 0; }
 
 int main(int count, char **words) {
-    if (count != 4) {
-        fprintf(stderr, "usage: websocket PORT CONNECTIONS SECONDS\n");
+    if (count < 4) {
+        fprintf(stderr, "usage: websocket PORT CONNECTIONS SECONDS [broadcast]\n");
         return 1;
     }
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(words[1]))};
@@ -110,13 +127,17 @@ int main(int count, char **words) {
         all[i].fd = socket(AF_INET, SOCK_STREAM, 0);
         if (connect(all[i].fd, (struct sockaddr *)&address, sizeof address)) fail("connect");
         setsockopt(all[i].fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        handshake(all[i].fd);
+        handshake(all[i].fd, count > 4 ? "/broadcast" : "/websocket");
         for (int j = 0; j < PAYLOAD; j++) all[i].payload[j] = (unsigned char)(i + j);
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = &all[i]};
         if (epoll_ctl(epoll, EPOLL_CTL_ADD, all[i].fd, &event)) fail("epoll");
     }
+    if (count > 4) {
+        speaker = all, listeners = connections;
+        sleep(1); /* a server may answer before the last ones listen */
+    }
     double started = now(), until = started + atof(words[3]);
-    for (int i = 0; i < connections; i++) next(&all[i]);
+    for (int i = 0; i < (speaker ? 1 : connections); i++) next(&all[i]);
     while (now() < until) {
         struct epoll_event events[256];
         int ready = epoll_wait(epoll, events, 256, 100);

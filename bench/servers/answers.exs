@@ -9,6 +9,12 @@ defmodule Bench.Answers do
   def kilobytes("10"), do: @ten
   def kilobytes("100"), do: @hundred
 
+  @doc "The calling process is told what is told to all."
+  def join, do: :pg.join(:bench, :all, self())
+
+  @doc "Tells all processes that have joined, by {:told, data}."
+  def tell_all(data), do: Enum.each(:pg.get_local_members(:bench, :all), &send(&1, {:told, data}))
+
   @doc "A small document about an id, encoded for each request. The OTP of the benchmark brings no encoder."
   def document(id),
     do:
@@ -41,3 +47,5 @@ defmodule Bench.Answers do
         do: if(byte < 32 or byte in [?", ?\\], do: :io_lib.format("\\u~4.16.0b", [byte]), else: byte)
       )
 end
+
+{:ok, _} = :pg.start_link(:bench)

@@ -17,6 +17,22 @@ defmodule Bench.Cowboy.Echo do
   def websocket_info(_message, state), do: {[], state}
 end
 
+defmodule Bench.Cowboy.Broadcast do
+  def init(request, state), do: {:cowboy_websocket, request, state, %{idle_timeout: :infinity}}
+
+  def websocket_init(state) do
+    :ok = Bench.Answers.join()
+    {[], state}
+  end
+
+  def websocket_handle({:binary, data}, state) do
+    Bench.Answers.tell_all(data)
+    {[], state}
+  end
+
+  def websocket_info({:told, data}, state), do: {[{:binary, data}], state}
+end
+
 defmodule Bench.Cowboy do
   alias Bench.Answers
 
@@ -80,7 +96,16 @@ end
 
 [port] = System.argv()
 {:ok, _} = Application.ensure_all_started(:cowboy)
-dispatch = :cowboy_router.compile([{:_, [{"/websocket", Bench.Cowboy.Echo, []}, {:_, Bench.Cowboy, []}]}])
+
+dispatch =
+  :cowboy_router.compile([
+    {:_,
+     [
+       {"/websocket", Bench.Cowboy.Echo, []},
+       {"/broadcast", Bench.Cowboy.Broadcast, []},
+       {:_, Bench.Cowboy, []}
+     ]}
+  ])
 
 transport = %{
   max_connections: :infinity,

@@ -7,6 +7,14 @@ defmodule Bench.Sparx.Echo do
   def handle_frame(frame, state), do: {:push, frame, state}
 end
 
+defmodule Bench.Sparx.Broadcast do
+  use Sparx.WebSocket.Handler
+
+  def init(_socket, state), do: {Bench.Answers.join(), state}
+  def handle_frame({:binary, data}, state), do: {Bench.Answers.tell_all(data), state}
+  def handle_info({:told, data}, state), do: {:push, {:binary, data}, state}
+end
+
 defmodule Bench.Sparx do
   use Sparx.Handler
 
@@ -54,6 +62,9 @@ defmodule Bench.Sparx do
 
   def handle(%{path: "/websocket"} = request),
     do: Sparx.WebSocket.serve(request, Bench.Sparx.Echo, nil, ping_interval: 0)
+
+  def handle(%{path: "/broadcast"} = request),
+    do: Sparx.WebSocket.serve(request, Bench.Sparx.Broadcast, nil, ping_interval: 0)
 
   def handle(request), do: reply(request, Answers.hello())
 
