@@ -232,10 +232,11 @@ def zero_window(client):
 
 @flood("windows by the octet (CVE-2019-9511)", f"GOAWAY {CALM}", CALM, ":h2_other_frames")
 def dribble(_):
+    """On few streams: a hundred answers for each connection would be an attack of another kind, which is load."""
     yield wire.settings((wire.INITIAL_WINDOW_SIZE, 0))
-    yield b"".join(wire.headers(s, PAGE, end=True) for s in range(1, 201, 2))
+    yield b"".join(wire.headers(s, PAGE, end=True) for s in range(1, 21, 2))
     while True:
-        yield b"".join(wire.window(s, 1) for s in range(1, 201, 2))
+        yield b"".join(wire.window(s, 1) for s in range(1, 21, 2)) * 10
 
 
 @h2("bodies that nobody reads", "held, as much as the windows are", "", ":h2_stream_window, :h2_max_streams")
