@@ -255,10 +255,18 @@ static uint32_t next_random(uint32_t *state)
 	return *state;
 }
 
+/* Mostly small. */
+static size_t piece(uint32_t *cuts)
+{
+	uint32_t most = 1u << next_random(cuts) % 8;
+
+	return next_random(cuts) % most + 1;
+}
+
 void answering_client(struct answering *a, struct rig_client *k, struct slice bytes, uint32_t cuts)
 {
 	while (bytes.len) {
-		size_t n = cuts ? next_random(&cuts) % (1u << next_random(&cuts) % 8) + 1 : bytes.len;
+		size_t n = cuts ? piece(&cuts) : SIZE_MAX;
 		n = n < bytes.len ? n : bytes.len;
 		rig_client(k, bytes.at, n);
 		bytes = slice_of(bytes.at + n, bytes.len - n);
