@@ -42,9 +42,21 @@ defmodule Sparx.DocsTest do
     assert readme =~ "| `:port` | #{port} |"
   end
 
-  test "the files that README.md links to are there" do
-    for [_, path] <- Regex.scan(~r/\]\(([^)#:]+)\)/, read("README.md")) do
-      assert File.exists?(Path.join(@repo, path)), "README.md links to #{path}"
+  test "the files that README.md and SECURITY.md link to are there" do
+    for page <- ["README.md", "SECURITY.md"],
+        [_, path] <- Regex.scan(~r/\]\(([^)#:]+)(?:#[^)]*)?\)/, read(page)) do
+      assert File.exists?(Path.join(@repo, path)), "#{page} links to #{path}"
+    end
+  end
+
+  test "SECURITY.md and PROTOCOL.md have every part of the sandbox" do
+    names = Regex.scan(~r/\[SANDBOX_[A-Z_]+\] = "(\w+)"/, read("port/src/sandbox/sandbox.c"))
+    assert length(names) == 7
+
+    for [_, name] <- names do
+      assert read("SECURITY.md") =~ "| `#{name}` | "
+      assert read("PROTOCOL.md") =~ "`#{name}`"
+      assert read("port/sparx_port.1") =~ ".RB ( #{name} )"
     end
   end
 

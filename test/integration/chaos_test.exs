@@ -5,7 +5,9 @@ defmodule Sparx.Integration.ChaosTest do
   alias Sparx.{Client, Request, Response, Vm, WebSocket}
 
   defp serve(handler, options \\ []) do
-    start_supervised!({Sparx, [host: "127.0.0.1", port: 0, handler: handler] ++ options})
+    start_supervised!(
+      {Sparx, [host: "127.0.0.1", port: 0, handler: handler] ++ Sparx.Host.shown() ++ options}
+    )
   end
 
   defp ok(request, text \\ "ok"), do: Response.new(200) |> Response.body(text) |> Response.send(request)

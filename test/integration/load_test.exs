@@ -45,7 +45,7 @@ defmodule Sparx.Integration.LoadTest do
           %{path: "/killed"} -> Process.exit(self(), :kill)
           request -> ok(request)
         end,
-        workers: 16
+        [workers: 16] ++ Sparx.Host.shown()
       )
 
     kill(port, 200)

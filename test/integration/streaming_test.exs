@@ -11,7 +11,8 @@ defmodule Sparx.Integration.StreamingTest do
   @block :binary.copy("0123456789abcdef", 4096)
 
   defp serve(handler, options \\ []) do
-    start_supervised!({Sparx, [host: "127.0.0.1", port: 0, workers: 2, handler: handler] ++ options})
+    fixed = [host: "127.0.0.1", port: 0, workers: 2, handler: handler]
+    start_supervised!({Sparx, fixed ++ Sparx.Host.shown() ++ options})
   end
 
   defp text(request, text, status \\ 200),

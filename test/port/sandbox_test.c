@@ -57,6 +57,23 @@ static int setup(void **state)
 		} \
 	} while (0)
 
+#ifdef COVERAGE
+extern void __gcov_dump(void);
+#else
+static void __gcov_dump(void)
+{
+}
+#endif
+
+static int done_in_child(int (*deed)(void))
+{
+	int result = deed();
+
+	signal(SIGXFSZ, SIG_IGN);
+	__gcov_dump(); /* what was run here counts too, if the child may still write a file */
+	return result;
+}
+
 /* The status by waitpid of a child that did this. */
 static int in_child(int (*deed)(void))
 {
@@ -66,7 +83,7 @@ static int in_child(int (*deed)(void))
 	assert_true(child >= 0);
 	if (child == 0) {
 		alarm(20);
-		_exit(deed());
+		_exit(done_in_child(deed));
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
 	return status;
@@ -422,15 +439,17 @@ static void test_serving_goes_on_and_abort_is_still_abort(void **state)
 	int status;
 
 	(void)state;
+	if (LEFT_OUT)
+		skip_because("sanitizers have a malloc and an abort of their own");
 	need_bare_machine();
 	listener_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	loop_fd = epoll_create1(EPOLL_CLOEXEC);
 	assert_int_equal(bind(listener_fd, (struct sockaddr *)&a, sizeof a), 0);
 	assert_int_equal(listen(listener_fd, 5), 0);
-	if (!LEFT_OUT) /* sanitizers have a malloc of their own */
-		expect_well_in_child(serve_a_little);
+	expect_well_in_child(serve_a_little);
 	status = in_child(break_a_promise);
-	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT)
+		fail_msg("status %#x, no SIGABRT", status);
 	close(listener_fd);
 	close(loop_fd);
 }
@@ -541,7 +560,7 @@ static int keep_a_log(void)
 	int fd = mkstemp(path);
 	uint64_t before = limit_of(RLIMIT_FSIZE);
 
-	CHECK(fd >= 0 && unlink(path) == 0 && dup2(fd, 2) == 2);
+	CHECK(fd >= 0 && unlink(path) == 0 && dup2(fd, 2) == 2 && close(fd) == 0);
 	CHECK(rlimits_lower() == 0);
 	CHECK(limit_of(RLIMIT_CORE) == 0 && limit_of(RLIMIT_FSIZE) == before);
 	return dprintf(2, "a line") == 6 ? 0 : 1;
@@ -557,8 +576,9 @@ static void test_limits_and_a_log_that_goes_on(void **state)
 static bool has_no_capability(void)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct data[2];
+	struct __user_cap_data_struct data[2] = {{0}, {0}};
 
+	data[0].effective = 1; /* to be overwritten */
 	return syscall(SYS_capget, &head, data) == 0 && !data[0].effective && !data[0].permitted && !data[0].inheritable &&
 	       !data[1].effective && !data[1].permitted && !data[1].inheritable;
 }
