@@ -217,7 +217,12 @@ defmodule Sparx.Server.Inbox do
     end
   end
 
-  defp owe(id, %{tag: tag}, state), do: %{state | owed: Owed.until_asked(state.owed, id, tag)}
+  # Who has died, and whose death has crossed the client's leaving, asks no more.
+  defp owe(id, %{tag: tag}, state) do
+    if Demand.known?(state.demand, tag),
+      do: %{state | owed: Owed.until_asked(state.owed, id, tag)},
+      else: release_all(state, [id])
+  end
 
   @doc "The port program has died, and with it all streams."
   @spec lose_all(State.t()) :: State.t()
