@@ -157,12 +157,32 @@ static void test_authorities(void **state)
 	assert_false(h1_authority_valid(slice_of("a\0b", 3)));
 }
 
+static bool foreign(const char *text)
+{
+	return h1_line_foreign(slice_str(text));
+}
+
+static void test_lines_of_another_protocol(void **state)
+{
+	(void)state;
+	assert_true(foreign("INVALID CONNECTION PREFACE"));
+	assert_true(foreign("a b c"));
+	assert_false(foreign("a b c d"));
+	assert_false(foreign("a b"));
+	assert_false(foreign("GET"));
+	assert_false(foreign(""));
+	assert_false(foreign("PRI * HTTP/2.0"));
+	assert_false(foreign("GET / HTTX"));
+	assert_false(foreign("CONNECT a:1 b"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_valid_lines_are_taken_apart),
 		cmocka_unit_test(test_invalid_lines_are_refused),
 		cmocka_unit_test(test_authorities),
+		cmocka_unit_test(test_lines_of_another_protocol),
 	};
 
 	return cmocka_run_group_tests_name("h1_line", tests, NULL, NULL);

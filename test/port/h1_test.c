@@ -1073,6 +1073,22 @@ static void test_the_same_bytes_cut_anywhere_give_the_same_events(void **state)
 	same_wherever_cut("GET / HTTP/1.1\r\nHost: h\r\na:\r\n b\r\n\r\n");
 }
 
+/* To an invalid preface of HTTP/2 nothing is said (RFC 9113 3.4), but after a request it is a bad one like any other. */
+static void test_a_foreign_first_line_is_not_answered_wherever_it_is_cut(void **state)
+{
+	static const char foreign[] = "INVALID CONNECTION PREFACE\r\n\r\nSM\r\n\r\n";
+
+	(void)state;
+	client_sends(f, foreign);
+	EXPECT_WIRE(f, "");
+	assert_int_equal(wants(f).close, CLOSE_NOW);
+	same_wherever_cut(foreign);
+	same_wherever_cut("INVALID CONNECTION PREFACE\r\n\x01\xff: b\r\n\r\n");
+	same_wherever_cut("INVALID CONNECTION PREFACE AGAIN\r\n\r\n");
+	same_wherever_cut(GET("/1") "INVALID CONNECTION PREFACE\r\n\r\n");
+	EXPECT_WIRE(f, OK("2", "ok") BAD_REQUEST);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -1152,6 +1168,7 @@ int main(void)
 		TEST(test_what_cannot_be_taken_is_answered_and_closed),
 		TEST(test_an_error_for_head_has_no_body),
 		TEST(test_the_same_bytes_cut_anywhere_give_the_same_events),
+		TEST(test_a_foreign_first_line_is_not_answered_wherever_it_is_cut),
 	};
 
 	return cmocka_run_group_tests_name("h1", tests, NULL, NULL);

@@ -467,6 +467,31 @@ static void test_with_takeover_they_are_the_sockets_own(void **state)
 	assert_null(f.env.inflater);
 }
 
+/* Text that is not UTF-8 within what may be told, and goes on beyond it. */
+static void test_the_first_fault_of_compressed_text_counts_wherever_it_is_cut(void **state)
+{
+	static const struct deflate_params agreed = {true, true, 12, 0, false};
+	struct deflater *d = deflater_new(15, 9, 9);
+	struct buf packed = {0}, frame = {0};
+	char text[300];
+
+	(void)state;
+	memset(text, 'a', sizeof text);
+	text[90] = '\xff';
+	assert_true(deflater_feed(d, slice_of(text, sizeof text), true, &packed));
+	put_frame(&frame, 0xc1, slice_of(buf_at(&packed), buf_len(&packed)));
+	config.max_message = 100;
+	for (size_t piece = 1; piece <= buf_len(&frame); piece++) {
+		ws_free(f.ws);
+		open_with(&agreed);
+		comes(slice_of(buf_at(&frame), buf_len(&frame)), piece);
+		TOLD("failed 1007 text that is not UTF-8\n");
+	}
+	deflater_free(d);
+	buf_free(&packed);
+	buf_free(&frame);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -489,6 +514,7 @@ int main(void)
 		TEST(test_idle_and_close_timeouts),
 		TEST(test_without_takeover_zlib_is_shared),
 		TEST(test_with_takeover_they_are_the_sockets_own),
+		TEST(test_the_first_fault_of_compressed_text_counts_wherever_it_is_cut),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

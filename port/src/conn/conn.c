@@ -295,8 +295,8 @@ static bool settle_protocol(struct conn *c, const uint8_t *bytes, size_t n)
 	c->settled = true;
 	if (what == DETECT_H2)
 		c->session = detect_switch_to_h2(c->session);
-	if (!c->session || what == DETECT_NEITHER)
-		conn_close(c, !c->session, END_RESET);
+	if (!c->session)
+		conn_close(c, true, END_RESET);
 	return c->session;
 }
 

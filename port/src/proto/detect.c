@@ -3,26 +3,13 @@
 #include "proto/h1.h"
 #include "proto/h2.h"
 
-static bool is_no_request(const uint8_t *line, size_t len)
-{
-	const uint8_t *end = memchr(line, '\r', len), *at = end ? memchr(line, ' ', (size_t)(end - line)) : NULL;
-	unsigned words = 1;
-
-	for (; at && at < end; at++) {
-		if (*at == '/' || *at == ':' || *at == '*')
-			return false;
-		words += *at == ' ';
-	}
-	return words == 3;
-}
-
 enum detected detect_protocol(const uint8_t *bytes, size_t len)
 {
 	static const struct slice preface = SLICE_LIT("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 	size_t n = len < preface.len ? len : preface.len;
 
 	if (n && memcmp(bytes, preface.at, n) != 0)
-		return is_no_request(bytes, len) ? DETECT_NEITHER : DETECT_H1;
+		return DETECT_H1;
 	return n == preface.len ? DETECT_H2 : DETECT_MORE;
 }
 

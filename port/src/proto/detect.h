@@ -4,12 +4,11 @@
 
 #include "proto/session.h"
 
-enum detected { DETECT_MORE, DETECT_H1, DETECT_H2, DETECT_NEITHER };
+enum detected { DETECT_MORE, DETECT_H1, DETECT_H2 };
 
 /*
- * What the first bytes of a connection say; DETECT_MORE as long as they are the beginning of a preface, and no more.
- * DETECT_NEITHER: a whole line of three words, of which the second is no target and the third names no protocol. Such a client
- * cannot be answered (RFC 9113 3.4: an invalid preface); all else that is no valid request line is HTTP/1's to refuse.
+ * What the first bytes of a connection say; DETECT_MORE as long as they are the beginning of a preface, and no more. All that
+ * is no preface is HTTP/1's, to refuse it too.
  */
 enum detected detect_protocol(const uint8_t *bytes, size_t len);
 

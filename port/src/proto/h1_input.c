@@ -1,6 +1,7 @@
 /* The reading half of an HTTP/1 session: bytes become requests, bodies, and refusals. */
 #include <stdlib.h>
 
+#include "proto/h1_line.h"
 #include "proto/h1_session.h"
 
 /* ---- the parser lives only while something is read ---- */
@@ -125,6 +126,12 @@ static void dispatch(struct h1 *h1, struct request_head *head, const struct h1_f
 	sink->on_request(sink->ctx, &x->s, head);
 }
 
+/* What begins with such a line gets no answer, whatever is wrong with the rest, and as soon as the line is there. */
+static bool begins_foreign(const struct h1 *h1, const uint8_t *data)
+{
+	return h1->requests == 0 && h1->parse->line_len && h1_line_foreign(slice_of(data, h1->parse->line_len));
+}
+
 static bool step_head(struct h1 *h1, uint8_t *data, size_t len, size_t *used)
 {
 	struct session_env *env = h1_env_of(h1);
@@ -133,6 +140,10 @@ static bool step_head(struct h1 *h1, uint8_t *data, size_t len, size_t *used)
 	struct h1_facts facts;
 
 	*used = 0;
+	if (begins_foreign(h1, data)) {
+		h1_stop(h1, CLOSE_NOW);
+		return false;
+	}
 	if (result == H1_MORE)
 		return false;
 	if (result == H1_BAD || !h1_examine(h1->parse, data, env->fields, &head, &facts)) {

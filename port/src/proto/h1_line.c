@@ -191,3 +191,16 @@ unsigned h1_line_parse(struct slice text, struct h1_line *line)
 	line->method_index = h1_method_find(line->method);
 	return parse_target(line) ? 0 : 400;
 }
+
+bool h1_line_foreign(struct slice text)
+{
+	unsigned blanks = 0;
+
+	take_until(&text, ' ');
+	for (size_t i = 0; i < text.len; i++) {
+		if (text.at[i] == '/' || text.at[i] == ':' || text.at[i] == '*')
+			return false;
+		blanks += text.at[i] == ' ';
+	}
+	return blanks == 2;
+}

@@ -16,6 +16,12 @@ struct h1_line {
 /* A line without its CRLF. 0, or the status to refuse it with: 400, 505. */
 unsigned h1_line_parse(struct slice text, struct h1_line *line);
 
+/*
+ * A line of three words, of which the second is no target and the third names no protocol: whoever begins a connection with it
+ * speaks another one, and cannot be answered (RFC 9113 3.4: an invalid preface).
+ */
+bool h1_line_foreign(struct slice text);
+
 /* An authority (RFC 3986 3.2 without userinfo): host, and a port if there is one. */
 bool h1_authority_valid(struct slice authority);
 /* The octets that a request target may have, in any of its forms. */

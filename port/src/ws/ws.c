@@ -417,6 +417,14 @@ static size_t inflate_bound(const struct ws *w)
 	return (size_t)(most < w->guard.max_message ? most : w->guard.max_message);
 }
 
+/* What was inflated behind `from` is looked at whatever became of the rest: the first fault counts, wherever the bytes were cut. */
+static bool inflated_text_valid(struct ws *w, size_t from)
+{
+	size_t n = buf_len(&w->message) - from;
+
+	return w->guard.type != WS_TEXT || n == 0 || utf8_feed(&w->in_text, slice_of(buf_at(&w->message) + from, n));
+}
+
 /* In the end: what the message's end stands for. */
 static struct ws_fault inflate_piece(struct ws *w, struct slice piece, bool end)
 {
@@ -427,8 +435,7 @@ static struct ws_fault inflate_piece(struct ws *w, struct slice piece, bool end)
 		return inflate_fault(INFLATE_NO_MEMORY);
 	result = end ? inflater_end(w->inflater, &w->message, inflate_bound(w))
 		     : inflater_feed(w->inflater, piece, &w->message, inflate_bound(w));
-	if (result == INFLATE_OK && w->guard.type == WS_TEXT &&
-	    !utf8_feed(&w->in_text, slice_of(buf_at(&w->message) + before, buf_len(&w->message) - before)))
+	if (!inflated_text_valid(w, before))
 		return (struct ws_fault){WS_BAD_DATA, "text that is not UTF-8"};
 	return inflate_fault(result);
 }

@@ -81,6 +81,16 @@ def start_wrong_preface(t):
 
 
 @case()
+def start_wrong_preface_in_pieces(t):
+    """the same, however it comes"""
+    for piece in (b"INVALID CONN", b"ECTION PREFACE\r", b"\n\r\n"):
+        t.quiet(0.05)
+        t.send(piece)
+    t.expect_closed()
+    t.expect(t.input == b"" and not t.frames, "an answer that such a client cannot read")
+
+
+@case()
 def start_preface_then_junk(t):
     """bytes that are no frame"""
     t.send(PREFACE, b"\xff" * 40)

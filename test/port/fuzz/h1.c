@@ -41,10 +41,10 @@ static bool waits(enum answering_way way)
 	return way != ANSWER_AT_ONCE && way != ANSWER_DISCARD;
 }
 
-/* Not HTTP/2, nor a line that is no request at all, which is not answered if it comes at once. */
+/* Not HTTP/2, whose frames tell of pieces. */
 static bool is_http1(const struct buf *wire)
 {
-	return buf_len(wire) && *buf_at(wire) == 'H';
+	return buf_len(wire) == 0 || *buf_at(wire) == 'H';
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

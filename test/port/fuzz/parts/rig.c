@@ -226,16 +226,24 @@ static void hear(struct rig *r)
 
 /* ---- turns ---- */
 
+/* Of what the port waits for, this has come. */
+static int client_ready(const struct rig_client *k)
+{
+	int events = k->c ? loop_io_events(&k->c->io) : 0, ready = 0;
+
+	if ((events & LOOP_READ) && (buf_len(&k->inbox) || k->eof || k->reset))
+		ready |= LOOP_READ;
+	if ((events & LOOP_WRITE) && (k->room || k->reset))
+		ready |= LOOP_WRITE;
+	return ready;
+}
+
 /* What libev would tell. */
 static void poll_clients(struct rig *r)
 {
 	for (unsigned i = 0; i < r->client_count; i++) {
 		struct rig_client *k = &r->clients[i];
-		int events = k->c ? loop_io_events(&k->c->io) : 0, ready = 0;
-		if ((events & LOOP_READ) && (buf_len(&k->inbox) || k->eof || k->reset))
-			ready |= LOOP_READ;
-		if ((events & LOOP_WRITE) && (k->room || k->reset))
-			ready |= LOOP_WRITE;
+		int ready = client_ready(k);
 		if (ready)
 			((loop_ready_fn *)k->c->io.io.data)(&k->c->io, ready);
 		else if (k->c && k->c->hup_watched && (k->reset || (k->eof && !k->told))) {
@@ -243,6 +251,15 @@ static void poll_clients(struct rig *r)
 			loop.on_hup(&k->c->io, k->reset);
 		}
 	}
+}
+
+/* A turn may end with a wait for what is there already. */
+static bool some_client_ready(const struct rig *r)
+{
+	for (unsigned i = 0; i < r->client_count; i++)
+		if (client_ready(&r->clients[i]))
+			return true;
+	return false;
 }
 
 /* The bridge's sums are those of its streams. */
@@ -328,7 +345,7 @@ static void turn_by_hand(struct rig *r)
 	for (unsigned i = 0; i < TURNS_MAX && r->server.state != SERVER_STOPPED; i++) {
 		bool more = turn_once(r);
 		judge_sums(&r->bridge);
-		if (!more)
+		if (!more && !some_client_ready(r))
 			return;
 	}
 }
