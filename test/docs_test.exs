@@ -60,6 +60,19 @@ defmodule Sparx.DocsTest do
     end
   end
 
+  test "the threats in SECURITY.md and the attacks name each other, and the same limits" do
+    [_, threats] = Regex.run(~r/\| threat \|[^\n]*\n\|[^\n]*\n(.*?)\n\n/s, read("SECURITY.md"))
+    attacks = read("test/attacks/README.md")
+    limits = fn text -> for [limit] <- Regex.scan(~r/`:\w+`/, text), uniq: true, do: limit end
+    assert [] == limits.(attacks) -- limits.(threats)
+
+    for row <- String.split(threats, "\n") do
+      named = Regex.scan(~r/"([^"]+)"/, row)
+      for [_, name] <- named, do: assert(attacks =~ "| #{name} |", "there is no attack: #{name}")
+      if named == [], do: assert(row =~ "](", row), else: assert([] == limits.(row) -- limits.(attacks))
+    end
+  end
+
   test "each fault in README.md names a test that is there" do
     [_, rows] = Regex.run(~r/\| fault \|[^\n]*\n\|[^\n]*\n(.*?)\n\n/s, read("README.md"))
 

@@ -65,7 +65,7 @@ def end_of_ws(received, how):
     return how
 
 
-END_OF = {"h1": end_of_h1, "h2": end_of_h2, "ws": end_of_ws}
+END_OF = {"h1": end_of_h1, "h2": end_of_h2, "ws": end_of_ws, "ws2": end_of_h2}
 
 
 # ---- clients

@@ -20,7 +20,7 @@ LARGE = encode(request("/large"))
 PAGE = encode(request("/page"))
 
 
-def h2(name, answer, ends="", limit="", **more):
+def h2(name, answer, ends="", limit="", kind="h2", **more):
     """The script begins behind the preface."""
 
     def add(script):
@@ -28,7 +28,7 @@ def h2(name, answer, ends="", limit="", **more):
             yield OPEN
             yield from script(client)
 
-        return attack("h2", name, answer, ends, limit, **more)(whole)
+        return attack(kind, name, answer, ends, limit, **more)(whole)
 
     return add
 
