@@ -94,19 +94,12 @@ static void expect_well_in_child(int (*deed)(void))
 	assert_int_equal(in_child(deed), 0);
 }
 
-static void skip_because(const char *why)
-{
-	print_message("skipped: %s\n", why);
-	skip();
-}
-
 /* Valgrind's own system calls would be filtered too. */
 static void need_bare_machine(void)
 {
-	const char *preload = getenv("LD_PRELOAD");
 	struct sock_filter filter[FILTER_ROOM];
 
-	if (preload && strstr(preload, "valgrind"))
+	if (under_valgrind())
 		skip_because("the filter cannot be tried under valgrind");
 	if (!seccomp_filter(filter, &(struct filter_needs){0}))
 		skip_because("there is no filter for this machine");

@@ -239,8 +239,11 @@ static void test_at_the_limit_without_idle_ones_new_connections_wait(void **stat
 static void no_descriptors_left(struct rlimit *before)
 {
 	struct rlimit none;
-	int highest = dup(0);
+	int highest;
 
+	if (under_valgrind())
+		skip_because("valgrind accepts a connection, and closes it, where the kernel would refuse to");
+	highest = dup(0);
 	assert_true(highest >= 0);
 	close(highest); /* the lowest that is free: all below are in use */
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, before), 0);

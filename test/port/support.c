@@ -301,3 +301,18 @@ uint8_t *exact_copy(const void *bytes, size_t n)
 		memcpy(copy, bytes, n);
 	return copy;
 }
+
+/* ---- what cannot be tried everywhere ---- */
+
+bool under_valgrind(void)
+{
+	const char *preload = getenv("LD_PRELOAD");
+
+	return preload && strstr(preload, "valgrind");
+}
+
+void skip_because(const char *why)
+{
+	print_message("skipped: %s\n", why);
+	skip();
+}

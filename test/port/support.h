@@ -54,6 +54,12 @@ void notation_frame(struct buf *out, const char *text);
 /* Takes one value from the front and prints it. A message's kind is printed as its name; REQUEST's head is opened: <[...]>. */
 void notation_print(struct text *t, struct slice *in, bool message);
 
+/* ---- what cannot be tried everywhere ---- */
+
+bool under_valgrind(void);
+/* Ends the test, and says so. */
+void skip_because(const char *why);
+
 /* ---- random numbers ---- */
 
 uint32_t random_next(uint32_t *state);
