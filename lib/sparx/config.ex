@@ -10,6 +10,7 @@ defmodule Sparx.Config do
   | `:listeners` | one of `:host`, `:port` | several addresses: a list of keyword lists with `:host` (or `:ip`), `:port`, and if wanted `:backlog` (1024), `:ipv6_only` (false), `:reuse_port` (false) |
   | `:ports` | `1` | port programs, each with its own thread and its own listening sockets (`SO_REUSEPORT`) |
   | `:workers` | `128` | processes that run the handler, in all; so many requests are in work at once |
+  | `:batch` | `8` | requests that a worker is given at once, at most, where several came together; `1` for one at a time. See below |
   | `:name` | none | what the server is registered as: as for `GenServer` |
   | `:server` | `"sparx"` | the Server header of every response; `nil` for none |
   | `:telemetry` | none | `fun.(event, measurements, metadata)`, called for each event; see `Sparx.Telemetry` |
@@ -18,6 +19,11 @@ defmodule Sparx.Config do
   | `:sandbox` | `:best_effort` | how the port program shuts itself in when it has bound its addresses (SECURITY.md): `:best_effort` goes without what the kernel lacks, and logs it; `:strict` does not start then; `:off` for debuggers |
   | `:user` | none | the user that the port program becomes when it has bound its addresses, if the VM runs as root |
   | `:executable` | found | path of `sparx_port`; else the application's `config :sparx, executable: path`, else that of the library |
+
+  Requests that came together are given to few workers, several to each, since to wake a worker takes longer than many an answer.
+  None of them depends on another: when a handler waits for something for 2 ms or computes for 10, the answers before it go out and
+  the requests behind it go to other workers, which are kept free for that; when a worker dies, the same. As long as handlers turn
+  out to be slow, or are more than a few µs of work, each request goes to a worker of its own.
 
   All limits and timeouts of the port program are options too, by the same names. A request that arrives
   when the consumers have taken back their demand waits by `:max_queue` and `:queue_timeout` as well.
@@ -37,6 +43,7 @@ defmodule Sparx.Config do
     :listeners,
     :ports,
     :workers,
+    :batch,
     :name,
     :server,
     :telemetry,
@@ -53,6 +60,7 @@ defmodule Sparx.Config do
             listeners: [],
             ports: 1,
             workers: 128,
+            batch: 8,
             name: nil,
             server: "sparx",
             telemetry: nil,
@@ -79,6 +87,7 @@ defmodule Sparx.Config do
           listeners: [listener],
           ports: pos_integer,
           workers: pos_integer,
+          batch: pos_integer,
           name: GenServer.name() | nil,
           server: binary | nil,
           telemetry: Sparx.Telemetry.listener() | nil,
@@ -153,6 +162,9 @@ defmodule Sparx.Config do
 
   defp put!({:workers, n}, config) when is_integer(n) and n in 1..1_000_000, do: %{config | workers: n}
   defp put!({:workers, value}, _), do: bad!(:workers, value, "an integer from 1 to 1000000")
+
+  defp put!({:batch, n}, config) when is_integer(n) and n in 1..1024, do: %{config | batch: n}
+  defp put!({:batch, value}, _), do: bad!(:batch, value, "an integer from 1 to 1024")
 
   defp put!({:name, nil}, config), do: config
   defp put!({:name, name}, config) when is_atom(name), do: %{config | name: name}

@@ -11,22 +11,36 @@ defmodule Sparx.Link do
   #
   # and phase goes from :head (status and headers are still here) to :body to :finished. The server makes and
   # deletes rows and adds to the window; the writer takes from it.
+  #
+  # A worker that was given several requests at once (Sparx.Server.Batches) does not write each answer: it holds them until it
+  # has the last. What it holds is in a row of another table, `{worker, messages}`, so that the server can send it when the worker
+  # takes long, or dies. Whoever gets the claims decides: the server closes them and takes the row; the worker claims once
+  # more before it writes.
 
   alias Sparx.Frame
+  alias Sparx.Server.Claims
 
-  defstruct [:server, :port, :table, :window, :write_timeout]
+  defstruct [:server, :port, :table, :held, :window, :write_timeout, :batch]
 
   @type t :: %__MODULE__{
           server: pid,
           port: port | pid,
           table: :ets.table() | nil,
+          held: :ets.table() | nil,
           window: pos_integer,
-          write_timeout: pos_integer
+          write_timeout: pos_integer,
+          batch: nil | {:more, binary} | {:last, Claims.t(), binary}
         }
 
   @type error :: {:error, :closed | :timeout | :already_sent | :not_started}
 
   @call_timeout 60_000
+
+  # Bytes. A larger answer is worth a write of its own.
+  @held_at_most 4_096
+
+  # In the process dictionary of a worker: what it holds.
+  @mark :"$sparx_held"
 
   @doc "Whether a link is that of a server of this node."
   defguard is_local(link) when node(link.port) == node()
@@ -66,7 +80,7 @@ defmodule Sparx.Link do
   def fetch(server, port) do
     case GenServer.call(server, :link, :infinity) do
       %{port: ^port} = link -> link
-      link -> %{link | port: port, table: nil}
+      link -> %{link | port: port, table: nil, held: nil}
     end
   catch
     :exit, _has_ended -> exit(:shutdown)
@@ -75,6 +89,66 @@ defmodule Sparx.Link do
   @doc "Tells the server something about a stream."
   @spec tell(t, Frame.stream(), term) :: :ok
   def tell(link, id, message), do: GenServer.cast(link.server, {:stream, link.port, id, message})
+
+  # ── whole responses ────────────────────────────────────────────────────────────────────────────────
+
+  @doc "Sends a whole answer with a body of `size` bytes: at once, or with those of the other requests of a batch."
+  @spec answer(t, non_neg_integer, iodata) :: :ok | error
+  def answer(%{batch: nil} = link, _size, message), do: write(link, message)
+
+  def answer(%{batch: {:more, held}} = link, size, message) when size <= @held_at_most,
+    do: hold(link, [held | message], message)
+
+  def answer(%{batch: {:last, claims, held}} = link, _size, message) do
+    if Claims.claim?(claims), do: write(link, [held | message]), else: write(link, message)
+  end
+
+  def answer(link, _size, message), do: write(link, message)
+
+  # There is no row any more when the server has taken it.
+  defp hold(link, all, message) do
+    held = IO.iodata_to_binary(all)
+
+    if :ets.update_element(link.held, self(), {2, held}) do
+      Process.put(@mark, held)
+      :ok
+    else
+      write(link, message)
+    end
+  rescue
+    # The port program has died, and the table is that of its life.
+    ArgumentError -> {:error, :closed}
+  end
+
+  @doc "What a worker holds after a request, before which it held `held`. The handler may have erased the process dictionary."
+  @spec held(t, binary) :: binary
+  def held(link, held) do
+    with nil <- Process.delete(@mark) do
+      case :ets.lookup(link.held, self()) do
+        [{_worker, held}] -> held
+        [] -> <<>>
+      end
+    end
+  rescue
+    ArgumentError -> held
+  end
+
+  @doc "Writes what a worker still holds at the end of a batch, unless the server has taken it."
+  @spec write_held(t, Claims.t(), binary) :: term
+  def write_held(link, claims, held), do: Claims.claim?(claims) && held != <<>> && write(link, held)
+
+  @doc "A worker begins a batch and holds nothing."
+  @spec begin_batch(t, pid) :: true
+  def begin_batch(link, worker), do: :ets.insert(link.held, {worker, <<>>})
+
+  @doc "Takes what a worker holds, which has no more claims."
+  @spec take_held(t, pid) :: binary
+  def take_held(link, worker) do
+    case :ets.take(link.held, worker) do
+      [{_worker, held}] -> held
+      [] -> <<>>
+    end
+  end
 
   # ── streamed responses ─────────────────────────────────────────────────────────────────────────────
 

@@ -68,18 +68,18 @@ defmodule Sparx.Response do
     size = IO.iodata_length(response.body)
 
     if size <= request.link.window,
-      do: respond(response, request),
+      do: respond(response, size, request),
       else: send_large(response, request, size)
   end
 
-  defp respond(response, %{id: id} = request) do
+  defp respond(response, size, %{id: id} = request) do
     message = Frame.respond(id, response.status, Enum.reverse(response.headers), response.body)
 
     cond do
       request.owner != self() -> by_server(message, request)
       answered(request) -> {:error, :already_sent}
       progress(request) == :watched -> with :ok <- by_server(message, request), do: mark(request, :yes) && :ok
-      true -> request |> mark(:yes) |> Map.fetch!(:link) |> Link.write(message)
+      true -> request |> mark(:yes) |> Map.fetch!(:link) |> Link.answer(size, message)
     end
   end
 

@@ -15,7 +15,7 @@ defmodule Sparx.Server do
   use GenServer
 
   alias Sparx.{Config, Frame, Link, StartError, Telemetry}
-  alias Sparx.Server.{Consumers, Demand, Exchange, Executable, Inbox, Startup, State}
+  alias Sparx.Server.{Batches, Consumers, Demand, Dispatch, Exchange, Executable, Inbox, Startup, State}
 
   require Logger
 
@@ -71,7 +71,8 @@ defmodule Sparx.Server do
   def init({config, on_ready}) do
     Process.flag(:trap_exit, true)
     listener = Telemetry.listener(config.telemetry)
-    state = %State{config: config, telemetry: listener, on_ready: on_ready}
+    batches = Batches.new(config.batch)
+    state = %State{config: config, telemetry: listener, on_ready: on_ready, batches: batches}
 
     case Startup.run(config, listener != nil) do
       {:ok, port, ready} -> {:ok, state |> opened(port, ready) |> next_stats()}
@@ -115,6 +116,7 @@ defmodule Sparx.Server do
       server: self(),
       port: port,
       table: :ets.new(:sparx_responses, [:public, write_concurrency: true]),
+      held: :ets.new(:sparx_held, [:public, write_concurrency: true]),
       window: Map.get(ready["limits"], "window", Config.limit(config, :window)),
       write_timeout: Config.limit(config, :write_timeout)
     }
@@ -128,9 +130,9 @@ defmodule Sparx.Server do
   # A worker that is idle again, which comes with each request: one change of the state.
   def handle_info(
         {:"$gen_producer", {pid, tag}, {:ask, count}},
-        %{waiting: %{count: 0}, held: held, owed: %{subscriptions: owed}} = state
+        %{waiting: %{count: 0}, batches: %{given: given}, held: held, owed: %{subscriptions: owed}} = state
       )
-      when held < @most_held and owed == %{} do
+      when held < @most_held and owed == %{} and not is_map_key(given, tag) do
     case Demand.ask(state.demand, tag, count, 0) do
       {:ok, grant, demand} ->
         {:noreply, %{state | demand: demand, grant: state.grant + grant, held: held + 1}, 0}
@@ -140,6 +142,13 @@ defmodule Sparx.Server do
     end
   end
 
+  def handle_info(
+        {:"$gen_producer", {_pid, tag}, {:ask, _count}},
+        %{waiting: %{count: 0}, batches: %{given: given}, held: held, owed: %{subscriptions: owed}} = state
+      )
+      when held < @most_held and owed == %{} and is_map_key(given, tag),
+      do: {:noreply, %{Dispatch.done(tag, state) | held: held + 1}, 0}
+
   def handle_info({:"$gen_producer", {pid, tag}, message}, state),
     do: noreply(Consumers.message(message, pid, tag, state))
 
@@ -147,7 +156,10 @@ defmodule Sparx.Server do
   def handle_info({:DOWN, monitor, :process, _, _}, state), do: noreply(Consumers.down(monitor, state))
   def handle_info({port, {:exit_status, status}}, %{port: port} = state), do: port_down(status, state)
   def handle_info({:EXIT, port, reason}, %{port: port} = state), do: port_down(reason, state)
-  def handle_info(:overdue, state), do: noreply(Inbox.overdue(state))
+  def handle_info(:tick, state), do: noreply(Dispatch.tick(state))
+  def handle_info({:worker_waits, batch}, state), do: noreply(Dispatch.waits(batch, state))
+  def handle_info(:resume, state), do: noreply(Dispatch.resume(state))
+  def handle_info(:overdue, state), do: noreply(Dispatch.overdue(state))
   def handle_info({:unclaimed, port, id}, %{port: port} = state), do: noreply(Inbox.unclaimed(id, state))
   def handle_info(:reopen, %{port: nil} = state), do: reopen(state)
   def handle_info(:stats, %{port: nil} = state), do: noreply(next_stats(state))
@@ -230,6 +242,7 @@ defmodule Sparx.Server do
 
     state = Inbox.lose_all(state)
     :ets.delete(state.link.table)
+    :ets.delete(state.link.held)
     Startup.close(state.port)
     %{state | port: nil, calls: %{}, out: [], held: 0, grant: 0}
   end

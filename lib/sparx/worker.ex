@@ -1,6 +1,7 @@
 defmodule Sparx.Worker do
   @moduledoc false
-  # A process of the pool: subscribes to the server, asks for one request at a time and runs the handler.
+  # A process of the pool: subscribes to the server, asks for one request at a time and runs the handler. Of requests that
+  # came together it may get several, and nothing more until it has done all of them.
   #
   # It takes requests in a form of its own (the subscription option `sparx: :raw`), so that decoding is done
   # here, and it writes its answers to the port by itself: the server's share of a request is small.
@@ -10,6 +11,7 @@ defmodule Sparx.Worker do
   # another than who made it, such as a monitor, costs the worker its life: the pool has a new one at once.
 
   alias Sparx.{Link, Request, Response}
+  alias Sparx.Server.Claims
 
   require Logger
 
@@ -28,7 +30,8 @@ defmodule Sparx.Worker do
   @doc false
   def init(pool, server, handler) do
     tag = Process.monitor(server)
-    send(server, {:"$gen_producer", {self(), tag}, {:subscribe, nil, [sparx: :raw]}})
+    claims = if node(server) == node(), do: Claims.new()
+    send(server, {:"$gen_producer", {self(), tag}, {:subscribe, nil, [sparx: mode(claims)]}})
 
     state = %{
       pool: pool,
@@ -37,10 +40,22 @@ defmodule Sparx.Worker do
       handler: handler,
       ask: {:"$gen_producer", {self(), tag}, {:ask, 1}},
       link: nil,
+      claims: claims,
+      worked: 0,
+      leaving: false,
       kept: Process.get()
     }
 
     ask(state)
+  end
+
+  defp mode(nil), do: :raw
+  defp mode(claims), do: {:raw, claims}
+
+  # What the server sends before it confirms a cancellation is still worked on.
+  defp ask(%{leaving: true, tag: tag, server: server} = state) do
+    send(server, {:"$gen_producer", {self(), tag}, {:cancel, :shutdown}})
+    loop(state)
   end
 
   defp ask(state) do
@@ -52,8 +67,12 @@ defmodule Sparx.Worker do
     receive do
       {:"$gen_consumer", {_server, ^tag}, [{id, port, head}]} ->
         state = linked(port, state)
-        work(id, head, state)
-        clean(state)
+        work(id, head, state.link, state)
+        state |> clean() |> ask()
+
+      {:"$gen_consumer", {_server, ^tag}, [{_id, port, _head} | _] = events} ->
+        state = linked(port, state)
+        batch(events, length(events), <<>>, %{state | worked: reductions()})
 
       {:"$gen_consumer", {_server, ^tag}, {:cancel, _reason}} ->
         exit(:shutdown)
@@ -62,17 +81,35 @@ defmodule Sparx.Worker do
         exit(:shutdown)
 
       :"$sparx_leave" ->
-        cancel(state)
-        loop(state)
+        ask(%{state | leaving: true})
 
       _left_behind ->
         loop(state)
     end
   end
 
-  # What the server sends before it confirms this is still worked on.
-  defp cancel(%{tag: tag, server: server}),
-    do: send(server, {:"$gen_producer", {self(), tag}, {:cancel, :shutdown}})
+  # Answers are held until the last request has its own, unless the server finds that this takes too long
+  # (Sparx.Server.Batches). Then what has not been claimed is no longer for this worker either.
+  defp batch([{id, _port, head} | rest], size, held, %{link: link, claims: claims} = state) do
+    cond do
+      not Claims.claim?(claims) ->
+        ask(state)
+
+      rest == [] ->
+        work(id, head, %{link | batch: {:last, claims, held}}, state)
+        state = clean(state)
+        if Claims.count(claims) == size, do: Link.write_held(link, claims, held)
+        Claims.worked(claims, reductions() - state.worked)
+        ask(state)
+
+      true ->
+        work(id, head, %{link | batch: {:more, held}}, state)
+        held = Link.held(link, held)
+        batch(rest, size, held, clean(state))
+    end
+  end
+
+  defp reductions, do: :erlang.process_info(self(), :reductions) |> elem(1)
 
   # The link changes with the port program. One that has ended meanwhile leaves a request that nobody waits for.
   defp linked(port, %{link: %{port: port}} = state), do: state
@@ -80,8 +117,8 @@ defmodule Sparx.Worker do
 
   # ── one request ────────────────────────────────────────────────────────────────────────────────────
 
-  defp work(id, head, state) do
-    request = Request.decode(id, head, self(), state.link)
+  defp work(id, head, link, state) do
+    request = Request.decode(id, head, self(), link)
 
     try do
       state.handler.(request)
@@ -127,11 +164,12 @@ defmodule Sparx.Worker do
 
   defp clean(%{kept: kept} = state) do
     Response.forget()
-    if Process.get() != kept, do: restore(kept)
+    if Process.get() !== kept, do: restore(kept)
+    Process.flag(:trap_exit, false) && exit(:shutdown)
 
-    case :erlang.process_info(self(), [:links, :monitors, :trap_exit]) do
-      [links: [_pool], monitors: [_server], trap_exit: false] -> forget(state)
-      [links: links, monitors: [_server], trap_exit: false] -> unlink(links, state)
+    case :erlang.process_info(self(), [:links, :monitors]) do
+      [links: [_pool], monitors: [_server]] -> forget(state)
+      [links: links, monitors: [_server]] -> unlink(links, state)
       _what_only_the_handler_can_undo -> exit(:shutdown)
     end
   end
@@ -151,10 +189,10 @@ defmodule Sparx.Worker do
     receive do
       {:"$gen_consumer", {_server, ^tag}, {:cancel, _reason}} -> exit(:shutdown)
       {:DOWN, ^tag, :process, _server, _reason} -> exit(:shutdown)
-      :"$sparx_leave" -> cancel(state) && forget(state)
+      :"$sparx_leave" -> forget(%{state | leaving: true})
       _left_behind -> forget(state)
     after
-      0 -> ask(state)
+      0 -> state
     end
   end
 end

@@ -68,6 +68,7 @@ defmodule Sparx.ConfigTest do
     assert message(host: "example") =~ "option :host: \"example\""
     assert message(window: 1) =~ "option :window: 1, expected an integer from 4096 to 16777216 (bytes)"
     assert message(workers: 0) =~ "option :workers: 0"
+    assert message(batch: 0) =~ "option :batch: 0, expected an integer from 1 to 1024"
     assert message(ports: 0) =~ "option :ports: 0"
     assert message(server: 1) =~ "option :server: 1"
     assert message(sandbox: true) =~ "option :sandbox: true, expected :strict, :best_effort or :off"

@@ -2,11 +2,14 @@ defmodule Sparx.Server.Consumers do
   @moduledoc false
   # The producer's side of the GenStage message protocol: what consumers send, and their deaths.
 
-  alias Sparx.Server.{Demand, Inbox, Owed, State, Streams}
+  alias Sparx.Server.{Demand, Dispatch, Owed, State, Streams}
 
   import Sparx.Server.State
 
   @spec message(term, pid, Demand.tag(), State.t()) :: State.t()
+  def message({:ask, _count}, _pid, tag, %{batches: %{given: given}} = state) when is_map_key(given, tag),
+    do: tag |> Dispatch.done(state) |> freed(Owed.taken(state.owed, tag))
+
   def message({:ask, count}, pid, tag, state) do
     case Demand.ask(state.demand, tag, count, state.waiting.count) do
       {:ok, grant, demand} -> asked(tag, count, %{state | demand: demand, grant: state.grant + grant})
@@ -18,19 +21,30 @@ defmodule Sparx.Server.Consumers do
     if Demand.known?(state.demand, tag) do
       refuse(pid, tag, :duplicated_subscription, state)
     else
-      mode = if options[:sparx] == :raw, do: :raw, else: :request
       state = cancel_current(current, state)
-      %{state | demand: Demand.subscribe(state.demand, tag, pid, Process.monitor(pid), mode)}
+      {mode, claims} = mode(options[:sparx])
+      %{state | demand: Demand.subscribe(state.demand, tag, pid, Process.monitor(pid), mode, claims)}
     end
   end
 
   def message({:cancel, reason}, pid, tag, state),
     do: with(:error <- cancel(tag, reason, state), do: refuse(pid, tag, reason, state))
 
+  defp mode({:raw, claims}), do: {:raw, claims}
+  defp mode(:raw), do: {:raw, nil}
+  defp mode(nil), do: {:request, nil}
+
+  # A worker has done all that it was given before.
   defp asked(tag, count, state) do
-    {freed, owed} = Owed.asked(state.owed, tag, count)
-    %{state | owed: owed} |> release_all(freed) |> Inbox.serve_waiting()
+    owed =
+      if Demand.worker?(state.demand, tag),
+        do: Owed.taken(state.owed, tag),
+        else: Owed.asked(state.owed, tag, count)
+
+    state |> freed(owed) |> Dispatch.serve_waiting()
   end
+
+  defp freed(state, {ids, owed}), do: release_all(%{state | owed: owed}, ids)
 
   @doc "Tells a consumer that there is no such subscription, or no more."
   @spec refuse(pid, Demand.tag(), term, State.t()) :: State.t()
@@ -48,12 +62,13 @@ defmodule Sparx.Server.Consumers do
       Process.demonitor(subscription.monitor, [:flush])
       tell_consumer(subscription.pid, tag, {:cancel, reason})
 
+      state = Dispatch.left(tag, %{state | demand: demand})
       {gone, owed} = Owed.taken(state.owed, tag)
       owed = Enum.reduce(gone, owed, &Owed.until_down(&2, &1, Process.monitor(subscription.pid)))
 
       state.streams
       |> Streams.of_subscription(tag)
-      |> Enum.reduce(%{state | demand: demand, owed: owed}, &own(&2, &1, subscription.pid))
+      |> Enum.reduce(%{state | owed: owed}, &own(&2, &1, subscription.pid))
     end
   end
 
@@ -71,11 +86,10 @@ defmodule Sparx.Server.Consumers do
   defp consumer_down({:ok, tag}, state) do
     {:ok, _subscription, demand} = Demand.cancel(state.demand, tag)
     {freed, owed} = Owed.taken(state.owed, tag)
-
-    state.streams
-    |> Streams.of_subscription(tag)
-    |> Enum.reduce(%{state | demand: demand, owed: owed}, &abort(&2, &1, 500))
-    |> release_all(freed)
+    ids = Streams.of_subscription(state.streams, tag)
+    {others, state} = Dispatch.died(tag, %{state | demand: demand, owed: owed})
+    state = Enum.reduce(ids -- others, Dispatch.left(tag, state), &abort(&2, &1, 500))
+    release_all(state, freed)
   end
 
   defp owner_down(:error, _state), do: :error

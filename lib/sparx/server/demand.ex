@@ -21,7 +21,8 @@ defmodule Sparx.Server.Demand do
 
   defmodule Subscription do
     @moduledoc false
-    defstruct [:pid, :monitor, :mode]
+    # claims: a worker's of this node, which can be given several requests at once.
+    defstruct [:pid, :monitor, :mode, :claims]
   end
 
   defstruct subscriptions: %{}, monitors: %{}, idle: [], line: :queue.new(), turn: :idle, surplus: 0
@@ -33,7 +34,12 @@ defmodule Sparx.Server.Demand do
   @type tag :: term
 
   @typedoc "`mode` is how the consumer wants its requests."
-  @type subscription :: %Subscription{pid: pid, monitor: reference, mode: :raw | :request}
+  @type subscription :: %Subscription{
+          pid: pid,
+          monitor: reference,
+          mode: :raw | :request,
+          claims: Sparx.Server.Claims.t() | nil
+        }
 
   @type t :: %__MODULE__{
           subscriptions: %{tag => subscription},
@@ -48,9 +54,9 @@ defmodule Sparx.Server.Demand do
   def new, do: %__MODULE__{}
 
   @doc "Registers a subscription, which has no demand yet. `monitor` watches `pid`."
-  @spec subscribe(t, tag, pid, reference, :raw | :request) :: t
-  def subscribe(demand, tag, pid, monitor, mode) do
-    subscription = %Subscription{pid: pid, monitor: monitor, mode: mode}
+  @spec subscribe(t, tag, pid, reference, :raw | :request, Sparx.Server.Claims.t() | nil) :: t
+  def subscribe(demand, tag, pid, monitor, mode, claims \\ nil) do
+    subscription = %Subscription{pid: pid, monitor: monitor, mode: mode, claims: claims}
 
     %{
       demand
@@ -62,6 +68,10 @@ defmodule Sparx.Server.Demand do
   @doc "Whether there is a subscription of this tag."
   @spec known?(t, tag) :: boolean
   def known?(demand, tag), do: is_map_key(demand.subscriptions, tag)
+
+  @doc "Whether it is the subscription of a worker of this node, which asks when it is done with all it was given."
+  @spec worker?(t, tag) :: boolean
+  def worker?(demand, tag), do: match?(%{^tag => %{claims: claims}} when claims != nil, demand.subscriptions)
 
   @doc "The tag of a subscription of this process."
   @spec of_process(t, pid) :: {:ok, tag} | :error
@@ -127,6 +137,18 @@ defmodule Sparx.Server.Demand do
   @spec spend_surplus(t) :: {:ok, t} | :error
   def spend_surplus(%{surplus: 0}), do: :error
   def spend_surplus(demand), do: {:ok, %{demand | surplus: demand.surplus - 1}}
+
+  @doc "Workers whose demand was used up ask anew, each for one request. Returns how much must be passed on to the port, as `ask/4`."
+  @spec ask_again(t, [place], non_neg_integer) :: {non_neg_integer, t}
+  def ask_again(demand, places, waiting) do
+    unpaid = max(length(places) - waiting, 0)
+    reused = min(unpaid, demand.surplus)
+    {unpaid - reused, %{demand | idle: places ++ demand.idle, surplus: demand.surplus - reused}}
+  end
+
+  @doc "Notes that so many requests, which have used up demand, are there to be handed out again."
+  @spec prepay(t, non_neg_integer) :: t
+  def prepay(demand, count), do: %{demand | surplus: demand.surplus + count}
 
   @doc "Ends a subscription. What it had asked for becomes surplus."
   @spec cancel(t, tag) :: {:ok, subscription, t} | :error

@@ -1,9 +1,9 @@
 defmodule Sparx.Server.Inbox do
   @moduledoc false
-  # What the port program says, and the requests that wait since the demand they came for was taken back.
+  # What the port program says.
 
-  alias Sparx.{Config, Frame, Request, Telemetry}
-  alias Sparx.Server.{Demand, Notes, Owed, Sockets, State, Streams, Waiting}
+  alias Sparx.{Frame, Telemetry}
+  alias Sparx.Server.{Batches, Demand, Dispatch, Notes, Owed, Sockets, State, Streams, Waiting}
 
   require Logger
 
@@ -11,45 +11,48 @@ defmodule Sparx.Server.Inbox do
 
   @doc "Takes all messages of a frame."
   @spec deliver(binary, State.t()) :: State.t()
-  def deliver(payload, %{telemetry: nil} = state), do: deliver(payload, state.demand, state.streams, state)
-  def deliver(payload, state), do: deliver_next(payload, state)
+  def deliver(payload, state), do: deliver(payload, [], state.demand, state.streams, state)
 
   # Requests for the workers, and the ends of streams of which nothing is known here, are most of what
-  # comes. They change no more than the two structures that go round beside the state.
-  defp deliver(<<>>, demand, streams, state), do: %{state | demand: demand, streams: streams}
+  # comes. They change no more than what goes round beside the state.
+  defp deliver(<<>>, taken, demand, streams, state),
+    do: Dispatch.together(taken, %{state | demand: demand, streams: streams})
 
-  defp deliver(payload, demand, streams, state) do
+  defp deliver(payload, taken, demand, streams, state) do
     with {:ok, message, rest} <- Frame.decode(payload),
-         {:ok, demand, streams} <- quickly(message, demand, streams, state) do
-      deliver(rest, demand, streams, state)
+         {:ok, taken, demand, streams} <- quickly(message, taken, demand, streams, state) do
+      deliver(rest, taken, demand, streams, state)
     else
-      _ -> deliver_next(payload, %{state | demand: demand, streams: streams})
+      _ -> deliver_next(payload, Dispatch.together(taken, %{state | demand: demand, streams: streams}))
     end
   end
 
-  defp quickly({:request, id, head}, demand, streams, state) do
-    with {:ok, tag, %{mode: :raw, pid: pid}, demand} <- Demand.take(demand) do
-      tell_consumer(pid, tag, [{id, state.port, head}])
-      {:ok, demand, Streams.open(streams, id, pid, tag)}
+  defp quickly({:request, id, head}, taken, demand, streams, _state) do
+    case Demand.take(demand) do
+      {:ok, tag, %{claims: claims} = worker, demand} when claims != nil ->
+        {:ok, [{id, head, tag, worker} | taken], demand, streams}
+
+      _none_or_another_consumer ->
+        :no
     end
   end
 
-  defp quickly({:done, id, _report}, demand, streams, _state) do
-    with {:untouched, streams} <- Streams.close(streams, id), do: {:ok, demand, streams}
+  defp quickly({:done, id, _report}, taken, demand, streams, %{telemetry: nil}) do
+    with {:untouched, streams} <- Streams.close(streams, id), do: {:ok, taken, demand, streams}
   end
 
-  defp quickly({:recv, id, type, data, 0}, demand, streams, %{partial: []}) do
+  defp quickly({:recv, id, type, data, 0}, taken, demand, streams, %{partial: []}) do
     case streams.sockets do
       %{^id => pid} ->
         Sockets.give(pid, type, data)
-        {:ok, demand, streams}
+        {:ok, taken, demand, streams}
 
       %{} ->
         :no
     end
   end
 
-  defp quickly(_message, _demand, _streams, _state), do: :no
+  defp quickly(_message, _taken, _demand, _streams, _state), do: :no
 
   defp deliver_next(<<>>, state), do: state
 
@@ -64,12 +67,7 @@ defmodule Sparx.Server.Inbox do
     end
   end
 
-  defp message({:request, id, head}, state) do
-    case Demand.take(state.demand) do
-      {:ok, tag, subscription, demand} -> hand_out(id, head, tag, subscription, %{state | demand: demand})
-      :none -> wait(id, head, state)
-    end
-  end
+  defp message({:request, id, head}, state), do: Dispatch.request(id, head, state)
 
   defp message({:done, id, report}, state) do
     case Streams.close(state.streams, id) do
@@ -161,27 +159,7 @@ defmodule Sparx.Server.Inbox do
     state
   end
 
-  # ── a request begins ───────────────────────────────────────────────────────────────────────────────
-
-  # A raw event names the port program that it is of; the link to that is asked for once (Sparx.Worker).
-  defp hand_out(id, head, tag, %{mode: :raw} = subscription, %{telemetry: nil} = state) do
-    tell_consumer(subscription.pid, tag, [{id, state.port, head}])
-    %{state | streams: Streams.open(state.streams, id, subscription.pid, tag)}
-  end
-
-  defp hand_out(id, head, tag, subscription, state) do
-    request = Request.decode(id, head, subscription.pid, state.link)
-    facts = Telemetry.request_start(state.telemetry, request)
-    event = if subscription.mode == :raw, do: {id, state.port, head}, else: request
-    tell_consumer(subscription.pid, tag, [event])
-    watch_claim(state, id, subscription.mode)
-    %{state | streams: Streams.open(state.streams, id, subscription.pid, tag, facts)}
-  end
-
-  defp watch_claim(%{config: %{claim_timeout: timeout}} = state, id, :request) when is_integer(timeout),
-    do: Process.send_after(self(), {:unclaimed, state.port, id}, timeout)
-
-  defp watch_claim(_state, _id, _mode), do: :ok
+  # ── a request ends ─────────────────────────────────────────────────────────────────────────────────
 
   @doc "The time to claim a request is over."
   @spec unclaimed(Frame.stream(), State.t()) :: State.t()
@@ -191,8 +169,6 @@ defmodule Sparx.Server.Inbox do
       _ -> state
     end
   end
-
-  # ── a request ends ─────────────────────────────────────────────────────────────────────────────────
 
   defp done(id, stream, report, state) do
     release(id, stream, {:error, :closed}, state)
@@ -229,7 +205,14 @@ defmodule Sparx.Server.Inbox do
   def lose_all(state) do
     for {id, stream} <- Streams.all(state.streams), do: gone(id, stream, "closed", state)
     for {monitor, _id} <- state.owed.monitors, do: Process.demonitor(monitor, [:flush])
-    %{state | streams: Streams.new(), waiting: Waiting.new(), owed: Owed.new()}
+
+    %{
+      state
+      | streams: Streams.new(),
+        waiting: Waiting.new(),
+        owed: Owed.new(),
+        batches: Batches.lose_all(state.batches)
+    }
   end
 
   # Nobody goes on waiting for something on a stream that has ended.
@@ -257,75 +240,10 @@ defmodule Sparx.Server.Inbox do
     if stream.writers == [], do: state, else: update_stream(state, id, writers: [])
   end
 
-  # ── requests that wait ─────────────────────────────────────────────────────────────────────────────
-
-  defp wait(id, head, state) do
-    case Demand.spend_surplus(state.demand) do
-      {:ok, demand} ->
-        wait_or_shed(id, head, %{state | demand: demand})
-
-      :error ->
-        Logger.error("sparx_port sent a request that was not asked for")
-        shed(id, state)
-    end
-  end
-
-  defp wait_or_shed(id, head, state) do
-    if state.waiting.count < Config.limit(state.config, :max_queue),
-      do: enqueue(id, :binary.copy(head), state),
-      else: shed(id, state)
-  end
-
-  defp enqueue(id, head, state) do
-    timeout = Config.limit(state.config, :queue_timeout)
-    if state.waiting.count == 0, do: Process.send_after(self(), :overdue, timeout)
-    waiting = Waiting.push(state.waiting, id, head, now() + timeout)
-    Telemetry.emit(state.telemetry, [:queue, :wait], %{length: waiting.count}, %{server: self()})
-    %{state | waiting: waiting}
-  end
-
-  defp shed(id, state) do
-    Telemetry.emit(state.telemetry, [:queue, :shed], %{length: state.waiting.count}, %{server: self()})
-    abort(state, id, 503)
-  end
-
-  @doc "Hands out what waits, as far as there is demand for it."
-  @spec serve_waiting(State.t()) :: State.t()
-  def serve_waiting(%{waiting: %{count: 0}} = state), do: state
-
-  def serve_waiting(state) do
-    with {:ok, tag, subscription, demand} <- Demand.take(state.demand),
-         {:ok, id, head, waiting} <- Waiting.pop(state.waiting) do
-      serve_waiting(hand_out(id, head, tag, subscription, %{state | demand: demand, waiting: waiting}))
-    else
-      _ -> state
-    end
-  end
-
-  @doc "Gives up on those that have waited too long."
-  @spec overdue(State.t()) :: State.t()
-  def overdue(state), do: overdue(state, now())
-
-  defp overdue(state, now) do
-    case Waiting.overdue(state.waiting, now) do
-      {:ok, id, waiting} -> overdue(shed(id, %{state | waiting: waiting}), now)
-      :none -> rearm(state, Waiting.next(state.waiting), now)
-    end
-  end
-
-  defp rearm(state, :none, _now), do: state
-
-  defp rearm(state, {:ok, deadline}, now) do
-    Process.send_after(self(), :overdue, max(deadline - now, 0))
-    state
-  end
-
   defp waits_no_longer(id, state) do
     case Waiting.delete(state.waiting, id) do
       {:ok, waiting} -> release_all(%{state | waiting: waiting}, [id])
       :error -> state
     end
   end
-
-  defp now, do: System.monotonic_time(:millisecond)
 end

@@ -6,7 +6,7 @@ defmodule Sparx.Server.State do
   # mailbox is empty, so that the demand of a burst is one message. See Sparx.Server.
 
   alias Sparx.{Frame, Link}
-  alias Sparx.Server.{Demand, Owed, Streams, Waiting}
+  alias Sparx.Server.{Batches, Demand, Owed, Streams, Waiting}
 
   defstruct [
     :config,
@@ -20,6 +20,7 @@ defmodule Sparx.Server.State do
     demand: Demand.new(),
     streams: Streams.new(),
     waiting: Waiting.new(),
+    batches: %Batches{},
     owed: Owed.new(),
     partial: [],
     out: [],

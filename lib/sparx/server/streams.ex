@@ -115,6 +115,16 @@ defmodule Sparx.Server.Streams do
     {stream, %{streams | all: Map.delete(streams.all, id), monitors: monitors, sockets: sockets}}
   end
 
+  @doc "Forgets a stream to which nothing has happened. Returns what was noted for telemetry."
+  @spec drop(t, id) :: {term, t}
+  def drop(streams, id) do
+    {stream, all} = Map.pop!(streams.all, id)
+    {whole(stream).facts, %{streams | all: all}}
+  end
+
+  @spec known?(t, id) :: boolean
+  def known?(streams, id), do: is_map_key(streams.all, id)
+
   @doc """
   Gives a stream another owner, or the same one with a monitor of its own.
 

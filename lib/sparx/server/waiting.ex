@@ -8,17 +8,17 @@ defmodule Sparx.Server.Waiting do
   defstruct queue: :queue.new(), count: 0
 
   @type id :: Sparx.Frame.stream()
-  @type t :: %__MODULE__{queue: :queue.queue({id, binary, integer}), count: non_neg_integer}
+  @type t :: %__MODULE__{queue: :queue.queue({id, term, integer}), count: non_neg_integer}
 
   @spec new() :: t
   def new, do: %__MODULE__{}
 
-  @spec push(t, id, binary, integer) :: t
+  @spec push(t, id, term, integer) :: t
   def push(waiting, id, head, deadline),
     do: %{waiting | queue: :queue.in({id, head, deadline}, waiting.queue), count: waiting.count + 1}
 
   @doc "Takes the one that has waited longest."
-  @spec pop(t) :: {:ok, id, binary, t} | :empty
+  @spec pop(t) :: {:ok, id, term, t} | :empty
   def pop(waiting) do
     case :queue.out(waiting.queue) do
       {{:value, {id, head, _deadline}}, rest} -> {:ok, id, head, less(waiting, rest)}

@@ -1,0 +1,288 @@
+defmodule Sparx.Server.Dispatch do
+  @moduledoc false
+  # Requests on their way to those who asked for them: to consumers and workers of other nodes one by one, to workers of this
+  # node in batches (Sparx.Server.Batches), or to the queue, when the demand they came for was taken back.
+
+  alias Sparx.{Config, Link, Request, Telemetry}
+  alias Sparx.Server.{Batches, Claims, Demand, State, Streams, Waiting}
+
+  require Logger
+
+  import Sparx.Server.State
+
+  # ms between two looks at the batches, while there are any.
+  @tick 1
+
+  @typedoc "A request, and the worker of this node whose demand it has used."
+  @type taken :: {Sparx.Frame.stream(), head :: binary, Demand.tag(), Demand.subscription()}
+
+  @doc "A request has come that its consumer gets by itself, or for which there is none."
+  @spec request(Sparx.Frame.stream(), binary, State.t()) :: State.t()
+  def request(id, head, state), do: request(id, head, nil, state)
+
+  # facts: what telemetry knows of a request that was given to a worker before.
+  defp request(id, head, facts, state) do
+    case Demand.take(state.demand) do
+      {:ok, tag, subscription, demand} ->
+        hand_out(id, head, facts, tag, subscription, %{state | demand: demand})
+
+      :none ->
+        wait(id, head, facts, state)
+    end
+  end
+
+  # A raw event names the port program that it is of; the link to that is asked for once (Sparx.Worker).
+  defp hand_out(id, head, facts, tag, %{mode: :raw, pid: pid}, state) do
+    facts = facts || facts(id, head, pid, state)
+    tell_consumer(pid, tag, [{id, state.port, head}])
+    %{state | streams: Streams.open(state.streams, id, pid, tag, facts)}
+  end
+
+  defp hand_out(id, head, facts, tag, subscription, state) do
+    request = Request.decode(id, head, subscription.pid, state.link)
+    facts = facts || Telemetry.request_start(state.telemetry, request)
+    tell_consumer(subscription.pid, tag, [request])
+    watch_claim(state, id)
+    %{state | streams: Streams.open(state.streams, id, subscription.pid, tag, facts)}
+  end
+
+  defp facts(_id, _head, _pid, %{telemetry: nil}), do: nil
+
+  defp facts(id, head, pid, state),
+    do: Telemetry.request_start(state.telemetry, Request.decode(id, head, pid, state.link))
+
+  defp watch_claim(%{config: %{claim_timeout: timeout}} = state, id) when is_integer(timeout),
+    do: Process.send_after(self(), {:unclaimed, state.port, id}, timeout)
+
+  defp watch_claim(_state, _id), do: :ok
+
+  # ── batches ────────────────────────────────────────────────────────────────────────────────────────
+
+  @doc "Gives requests that came together to some of the workers that asked for them. The last one is the first of the list."
+  @spec together([taken], State.t()) :: State.t()
+  def together([], state), do: state
+  def together([{id, head, tag, subscription}], state), do: hand_out(id, head, nil, tag, subscription, state)
+
+  def together(taken, state) do
+    size = Batches.size(state.batches, length(taken))
+    if size == 1, do: one_by_one(taken, state), else: in_batches(taken, size, state)
+  end
+
+  defp one_by_one(taken, state), do: List.foldr(taken, state, &together([&1], &2))
+
+  defp in_batches([], _size, state), do: state
+
+  defp in_batches(taken, size, state) do
+    {last, rest} = Enum.split(taken, size)
+    batch(last, in_batches(rest, size, state))
+  end
+
+  defp batch([_one] = taken, state), do: together(taken, state)
+
+  defp batch(taken, state) do
+    {own, spare} = places(taken, [])
+    {tag, %{pid: pid, claims: claims}, _count} = own
+    {requests, streams} = open_all(taken, tag, pid, [], state.streams, state)
+    Claims.open(claims)
+    Link.begin_batch(state.link, pid)
+    tell_consumer(pid, tag, requests)
+    watch(%{state | streams: streams, batches: Batches.give(state.batches, own, spare, requests)})
+  end
+
+  # Of these workers the last to become idle was taken first: it is the one. Its memory is still in the caches.
+  defp places([{_id, _head, tag, worker}], spare), do: {{tag, worker, 1}, spare}
+  defp places([{_id, _head, tag, worker} | rest], spare), do: places(rest, [{tag, worker, 1} | spare])
+
+  defp open_all([], _tag, _pid, requests, streams, _state), do: {requests, streams}
+
+  defp open_all([{id, head, _tag, _subscription} | rest], tag, pid, requests, streams, state) do
+    streams = Streams.open(streams, id, pid, tag, facts(id, head, pid, state))
+    open_all(rest, tag, pid, [{id, state.port, head} | requests], streams, state)
+  end
+
+  defp watch(%{batches: %{ticks: true}} = state), do: state
+
+  defp watch(state) do
+    Process.send_after(self(), :tick, @tick)
+    %{state | batches: %{state.batches | ticks: true}}
+  end
+
+  @doc "A worker that had a batch has asked again: it is done, and the spare workers are idle again too."
+  @spec done(Demand.tag(), State.t()) :: State.t()
+  def done(tag, state) do
+    {batch, batches} = Batches.done(state.batches, tag)
+    state = idle_again([batch.own | batch.spare], %{state | batches: batches})
+    if Batches.much?(batches), do: pause(state), else: state
+  end
+
+  # To the port it is demand anew.
+  defp idle_again(places, state) do
+    {grant, demand} = Demand.ask_again(state.demand, places, state.waiting.count)
+    serve_waiting(%{state | demand: demand, grant: state.grant + grant})
+  end
+
+  @doc "A worker asks for nothing any more."
+  @spec left(Demand.tag(), State.t()) :: State.t()
+  def left(tag, state) do
+    {batch, batches} = state.batches |> Batches.without(tag) |> Batches.take(tag)
+    state = %{state | batches: batches}
+    if batch, do: idle_again(batch.spare, state), else: state
+  end
+
+  @doc "Some time has gone by: batches whose workers are slow are taken back."
+  @spec tick(State.t()) :: State.t()
+  def tick(state) do
+    {late, suspects, batches} = Batches.tick(state.batches)
+    Enum.each(suspects, &look_at(&1, self()))
+    state = late(late, %{state | batches: %{batches | ticks: false}})
+    if state.batches.given == %{}, do: state, else: watch(state)
+  end
+
+  # To ask for the state of a process may take as long as what that computes, so it is not the server that asks.
+  defp look_at(%{own: {_tag, %{pid: pid}, _count}} = batch, server) do
+    spawn(fn ->
+      if Process.info(pid, :status) == {:status, :waiting}, do: send(server, {:worker_waits, batch})
+    end)
+  end
+
+  @doc "The worker of a batch was seen to wait for something."
+  @spec waits(Batches.batch(), State.t()) :: State.t()
+  def waits(batch, state) do
+    case Batches.waits(state.batches, batch) do
+      {batch, batches} -> late([batch], %{state | batches: batches})
+      :over -> state
+    end
+  end
+
+  defp late([], state), do: state
+  defp late(batches, state), do: Enum.reduce(batches, pause(state), &take_back_and_give/2)
+
+  defp pause(state) do
+    {ms, batches} = Batches.pause(state.batches, now())
+    Process.send_after(self(), :resume, ms)
+    %{state | batches: batches}
+  end
+
+  @doc "The time without batches is over. Of several such times the last to end counts."
+  @spec resume(State.t()) :: State.t()
+  def resume(%{batches: %{paused_at: at, pause: pause} = batches} = state),
+    do: if(now() - at >= pause, do: %{state | batches: Batches.resume(batches)}, else: state)
+
+  defp take_back_and_give(batch, state) do
+    {_begun, others, state} = take_back(batch, state)
+    give_again(others, batch.spare, state)
+  end
+
+  # What the worker has answered, and holds until it is done with the batch, is sent. Returns what it has begun, and what not.
+  defp take_back(%{requests: []}, state), do: {[], [], state}
+
+  defp take_back(batch, state) do
+    count = Claims.close(batch.claims)
+    {begun, others} = Enum.split(batch.requests, count)
+    {begun, others, if(count > length(begun), do: state, else: send_held(batch.own, state))}
+  end
+
+  defp send_held({_tag, %{pid: pid}, _count}, state) do
+    case Link.take_held(state.link, pid) do
+      <<>> -> state
+      messages -> write(state, messages)
+    end
+  end
+
+  # Their demand was used before: what the spare workers ask for is that, and no more than that is new to the port.
+  # Of one whose client has left meanwhile nothing is left.
+  defp give_again(requests, spare, state) do
+    requests = Enum.filter(requests, fn {id, _port, _head} -> Streams.known?(state.streams, id) end)
+    state = idle_again(spare, %{state | demand: Demand.prepay(state.demand, length(requests))})
+
+    Enum.reduce(requests, state, fn {id, _port, head}, state ->
+      {facts, streams} = Streams.drop(state.streams, id)
+      request(id, head, facts, %{state | streams: streams})
+    end)
+  end
+
+  @doc """
+  A worker has died: what it has answered is sent, and what it has not begun goes to others.
+
+  Returns the streams of its batch that its death is no matter of: all but that of the request it had in work.
+  """
+  @spec died(Demand.tag(), State.t()) :: {[Sparx.Frame.stream()], State.t()}
+  def died(tag, state) do
+    case Batches.take(state.batches, tag) do
+      {nil, _batches} -> {[], state}
+      {batch, batches} -> left_by_dead(batch, %{state | batches: batches})
+    end
+  end
+
+  defp left_by_dead(batch, state) do
+    {begun, others, state} = take_back(batch, state)
+    {ids(Enum.drop(begun, -1) ++ others), give_again(others, batch.spare, state)}
+  end
+
+  defp ids(requests), do: for({id, _port, _head} <- requests, do: id)
+
+  # ── requests that wait ─────────────────────────────────────────────────────────────────────────────
+
+  defp wait(id, head, facts, state) do
+    case Demand.spend_surplus(state.demand) do
+      {:ok, demand} ->
+        wait_or_shed(id, head, facts, %{state | demand: demand})
+
+      :error ->
+        Logger.error("sparx_port sent a request that was not asked for")
+        shed(id, state)
+    end
+  end
+
+  defp wait_or_shed(id, head, facts, state) do
+    if state.waiting.count < Config.limit(state.config, :max_queue),
+      do: enqueue(id, {:binary.copy(head), facts}, state),
+      else: shed(id, state)
+  end
+
+  defp enqueue(id, head_and_facts, state) do
+    timeout = Config.limit(state.config, :queue_timeout)
+    if state.waiting.count == 0, do: Process.send_after(self(), :overdue, timeout)
+    waiting = Waiting.push(state.waiting, id, head_and_facts, now() + timeout)
+    Telemetry.emit(state.telemetry, [:queue, :wait], %{length: waiting.count}, %{server: self()})
+    %{state | waiting: waiting}
+  end
+
+  defp shed(id, state) do
+    Telemetry.emit(state.telemetry, [:queue, :shed], %{length: state.waiting.count}, %{server: self()})
+    abort(state, id, 503)
+  end
+
+  @doc "Hands out what waits, as far as there is demand for it."
+  @spec serve_waiting(State.t()) :: State.t()
+  def serve_waiting(%{waiting: %{count: 0}} = state), do: state
+
+  def serve_waiting(state) do
+    with {:ok, tag, subscription, demand} <- Demand.take(state.demand),
+         {:ok, id, {head, facts}, waiting} <- Waiting.pop(state.waiting) do
+      serve_waiting(hand_out(id, head, facts, tag, subscription, %{state | demand: demand, waiting: waiting}))
+    else
+      _ -> state
+    end
+  end
+
+  @doc "Gives up on those that have waited too long."
+  @spec overdue(State.t()) :: State.t()
+  def overdue(state), do: overdue(state, now())
+
+  defp overdue(state, now) do
+    case Waiting.overdue(state.waiting, now) do
+      {:ok, id, waiting} -> overdue(shed(id, %{state | waiting: waiting}), now)
+      :none -> rearm(state, Waiting.next(state.waiting), now)
+    end
+  end
+
+  defp rearm(state, :none, _now), do: state
+
+  defp rearm(state, {:ok, deadline}, now) do
+    Process.send_after(self(), :overdue, max(deadline - now, 0))
+    state
+  end
+
+  defp now, do: System.monotonic_time(:millisecond)
+end
