@@ -149,10 +149,13 @@ defmodule Sparx.Server do
       when held < @most_held and owed == %{} and is_map_key(given, tag),
       do: {:noreply, %{Dispatch.done(tag, state) | held: held + 1}, 0}
 
+  def handle_info(:timeout, state), do: {:noreply, state |> Dispatch.settle() |> flush()}
+
+  def handle_info(message, %{taken: [_ | _]} = state), do: handle_info(message, Dispatch.settle(state))
+
   def handle_info({:"$gen_producer", {pid, tag}, message}, state),
     do: noreply(Consumers.message(message, pid, tag, state))
 
-  def handle_info(:timeout, state), do: {:noreply, flush(state)}
   def handle_info({:DOWN, monitor, :process, _, _}, state), do: noreply(Consumers.down(monitor, state))
   def handle_info({port, {:exit_status, status}}, %{port: port} = state), do: port_down(status, state)
   def handle_info({:EXIT, port, reason}, %{port: port} = state), do: port_down(reason, state)
@@ -167,6 +170,9 @@ defmodule Sparx.Server do
   def handle_info(_message, state), do: noreply(state)
 
   @impl GenServer
+  def handle_call(message, from, %{taken: [_ | _]} = state),
+    do: handle_call(message, from, Dispatch.settle(state))
+
   def handle_call({:stream, port, id, question}, from, %{port: port} = state) do
     case Exchange.ask(question, id, from, state) do
       {:reply, reply, state} -> reply(reply, state)
@@ -203,6 +209,8 @@ defmodule Sparx.Server do
   def handle_call({:"$subscribe", _, _, _}, _from, state), do: reply({:error, :not_a_consumer}, state)
 
   @impl GenServer
+  def handle_cast(message, %{taken: [_ | _]} = state), do: handle_cast(message, Dispatch.settle(state))
+
   def handle_cast({:stream, port, id, message}, %{port: port} = state),
     do: noreply(Exchange.tell(message, id, state))
 
@@ -217,8 +225,11 @@ defmodule Sparx.Server do
     do: write(%{state | calls: Map.put(state.calls, tag, who), next_tag: tag + 1}, Frame.stats(tag))
 
   # With something to write, the next turn comes at the latest when the mailbox is empty.
-  defp noreply(%{out: [], grant: 0} = state), do: {:noreply, state}
-  defp noreply(%{held: held} = state) when held >= @most_held, do: {:noreply, flush(state)}
+  defp noreply(%{out: [], grant: 0, taken: []} = state), do: {:noreply, state}
+
+  defp noreply(%{held: held} = state) when held >= @most_held,
+    do: {:noreply, state |> Dispatch.settle() |> flush()}
+
   defp noreply(state), do: {:noreply, %{state | held: state.held + 1}, 0}
 
   defp reply(reply, state) do
@@ -297,6 +308,7 @@ defmodule Sparx.Server do
   defp cut(%{cut: cut}), do: {:error, {:cut, cut}}
 
   @impl GenServer
+  def terminate(reason, %{taken: [_ | _]} = state), do: terminate(reason, Dispatch.settle(state))
   def terminate(_reason, %{port: nil}), do: :ok
 
   def terminate(reason, state) when reason == :shutdown or elem(reason, 0) == :shutdown do
@@ -311,7 +323,7 @@ defmodule Sparx.Server do
 
   defp linger(state, deadline) do
     receive do
-      message -> message |> lingering(state) |> flush() |> linger(deadline)
+      message -> message |> lingering(state) |> Dispatch.settle() |> flush() |> linger(deadline)
     after
       max(deadline - now(), 0) -> cancel_all(state, :shutdown)
     end

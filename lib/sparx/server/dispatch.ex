@@ -58,12 +58,20 @@ defmodule Sparx.Server.Dispatch do
 
   # ── batches ────────────────────────────────────────────────────────────────────────────────────────
 
-  @doc "Gives requests that came together to some of the workers that asked for them. The last one is the first of the list."
-  @spec together([taken], State.t()) :: State.t()
-  def together([], state), do: state
-  def together([{id, head, tag, subscription}], state), do: hand_out(id, head, nil, tag, subscription, state)
+  @doc """
+  Gives the requests that came together to some of the workers that asked for them.
 
-  def together(taken, state) do
+  They are those of all frames that are there: it is done when nothing is left in the mailbox, and before anything else
+  happens to workers or streams.
+  """
+  @spec settle(State.t()) :: State.t()
+  def settle(%{taken: []} = state), do: state
+  def settle(%{taken: taken} = state), do: together(taken, %{state | taken: []})
+
+  # The last one is the first of the list.
+  defp together([{id, head, tag, subscription}], state), do: hand_out(id, head, nil, tag, subscription, state)
+
+  defp together(taken, state) do
     size = Batches.size(state.batches, length(taken))
     if size == 1, do: one_by_one(taken, state), else: in_batches(taken, size, state)
   end

@@ -11,19 +11,19 @@ defmodule Sparx.Server.Inbox do
 
   @doc "Takes all messages of a frame."
   @spec deliver(binary, State.t()) :: State.t()
-  def deliver(payload, state), do: deliver(payload, [], state.demand, state.streams, state)
+  def deliver(payload, state), do: deliver(payload, state.taken, state.demand, state.streams, state)
 
   # Requests for the workers, and the ends of streams of which nothing is known here, are most of what
   # comes. They change no more than what goes round beside the state.
   defp deliver(<<>>, taken, demand, streams, state),
-    do: Dispatch.together(taken, %{state | demand: demand, streams: streams})
+    do: %{state | demand: demand, streams: streams, taken: taken}
 
   defp deliver(payload, taken, demand, streams, state) do
     with {:ok, message, rest} <- Frame.decode(payload),
          {:ok, taken, demand, streams} <- quickly(message, taken, demand, streams, state) do
       deliver(rest, taken, demand, streams, state)
     else
-      _ -> deliver_next(payload, Dispatch.together(taken, %{state | demand: demand, streams: streams}))
+      _ -> deliver_next(payload, Dispatch.settle(%{state | demand: demand, streams: streams, taken: taken}))
     end
   end
 

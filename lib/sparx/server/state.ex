@@ -3,7 +3,7 @@ defmodule Sparx.Server.State do
   # What the server knows, and what waits to be written to its port program.
   #
   # Nothing is written at once: `out` and `grant` (demand to be passed on) go out in one frame when the server's
-  # mailbox is empty, so that the demand of a burst is one message. See Sparx.Server.
+  # mailbox is empty, so that the demand of a burst is one message; `taken` are requests that are handed out then. See Sparx.Server.
 
   alias Sparx.{Frame, Link}
   alias Sparx.Server.{Batches, Demand, Owed, Streams, Waiting}
@@ -21,6 +21,7 @@ defmodule Sparx.Server.State do
     streams: Streams.new(),
     waiting: Waiting.new(),
     batches: %Batches{},
+    taken: [],
     owed: Owed.new(),
     partial: [],
     out: [],
