@@ -282,6 +282,31 @@ defmodule Sparx.Integration.Http2Test do
       end
     end
 
+    test "one that has ended, and is empty, before there was a worker for it" do
+      test = self()
+
+      server =
+        serve(
+          fn
+            %{path: "/first"} = request ->
+              send(test, {:first, self()})
+              receive do: (:go_on -> respond(request, 200, ""))
+
+            %{path: "/second"} = request ->
+              {:ok, body} = Request.read_body(request, timeout: 2_000)
+              respond(request, 200, "<#{body}>")
+          end,
+          workers: 1
+        )
+
+      {client, _first} = server |> H2Client.open() |> H2Client.request("GET", "/first")
+      assert_receive {:first, worker}
+      {client, id} = H2Client.request(client, "POST", "/second", [], end: false)
+      client = client |> H2Client.data(id, "", end: true) |> H2Client.sync()
+      send(worker, :go_on)
+      assert {_client, %{statuses: [200], data: "<>"}} = H2Client.finish(client, id)
+    end
+
     test "messages both ways at once, and trailers both ways (the shape of gRPC)" do
       server =
         serve(fn request ->

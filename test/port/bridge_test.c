@@ -599,6 +599,42 @@ static void test_a_hangup_in_the_queue_is_told_behind_the_request(void **state)
 	EXPECT_HEARD(h, GET_MESSAGE("2") "[HANGUP, 2]\n");
 }
 
+/* HTTP/2: HEADERS without END_STREAM, and behind them nothing but an end. */
+static void test_an_end_in_the_queue_is_told_behind_the_request(void **state)
+{
+	const struct field list[] = {{SLICE_LIT("etag"), SLICE_LIT("x"), 20}, {SLICE_LIT("x-sum"), SLICE_LIT("1"), -1}};
+	struct stream *s[2];
+
+	(void)state;
+	hello();
+	for (unsigned i = 0; i < 2; i++) {
+		s[i] = post(i + 1);
+		stream_request_moves(s[i], REQUEST_ENDED);
+		b->sink.on_end(b, s[i], i ? list : NULL, i ? 2 : 0);
+	}
+	s[1]->hung_up = true;
+	b->sink.on_hangup(b, s[1]);
+	EXPECT_HEARD(h, "");
+	host_says(h, "[DEMAND, 2]");
+	EXPECT_HEARD(h, POST_MESSAGE("1") "[BODY_END, 1, nil]\n" POST_MESSAGE("2") "[BODY_END, 2, [20, b'x', 'x-sum', b'1']]\n"
+										   "[HANGUP, 2]\n");
+}
+
+static void test_an_end_in_the_queue_is_forgotten_with_the_request(void **state)
+{
+	struct stream *s;
+
+	(void)state;
+	hello_with("'queue_timeout': 1000");
+	s = post(1);
+	stream_request_moves(s, REQUEST_ENDED);
+	b->sink.on_end(b, s, NULL, 0);
+	host_pass_time(h, 1000 + WHEEL_SLOT);
+	EXPECT_OPS("reset 1 503 retry 1\n");
+	host_says(h, "[DEMAND, 1]");
+	EXPECT_HEARD(h, "");
+}
+
 static void test_a_stream_that_waits_cannot_be_spoken_to(void **state)
 {
 	(void)state;
@@ -1238,6 +1274,8 @@ int main(void)
 		TEST(test_a_request_that_waited_too_long_is_shed_and_not_told_of),
 		TEST(test_a_client_that_leaves_the_queue_is_not_told_of),
 		TEST(test_a_hangup_in_the_queue_is_told_behind_the_request),
+		TEST(test_an_end_in_the_queue_is_told_behind_the_request),
+		TEST(test_an_end_in_the_queue_is_forgotten_with_the_request),
 		TEST(test_a_stream_that_waits_cannot_be_spoken_to),
 		TEST(test_read_credit_is_additive_and_spent_by_chunk),
 		TEST(test_trailers_of_a_body_are_told),

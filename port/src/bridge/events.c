@@ -132,23 +132,51 @@ static bool hold(struct bridge *b, struct stream *s, const struct request_head *
 	return true;
 }
 
+/* A body may end while its head waits, if it is empty: the trailers, or nil, are kept behind the head. */
+static bool hold_end(struct stream *s, const struct field *trailers, unsigned count)
+{
+	uint8_t *held = realloc(s->held, s->held_len + MP_MAX_UINT + fields_bound(trailers, count)), *end;
+
+	if (!held)
+		return false;
+	s->held = held;
+	end = held + s->held_len;
+	s->held_end = (uint32_t)((count ? fields_encode(end, trailers, count) : mp_nil(end)) - end);
+	return true;
+}
+
+static void send_held_end(struct bridge *b, struct stream *s, const uint8_t *trailers)
+{
+	uint8_t *at = bridge_begin(b, MSG_BODY_END, MP_MAX_UINT + s->held_end);
+
+	if (!at) {
+		bridge_no_memory(b, s);
+		return;
+	}
+	at = mp_uint(at, s->id);
+	memcpy(at, trailers, s->held_end);
+	link_commit(b->link, at + s->held_end);
+}
+
 static void send_held(struct bridge *b, struct stream *s)
 {
 	uint64_t waited = b->loop->now_us - s->whole_us;
-	uint8_t *at = bridge_begin(b, MSG_REQUEST, MP_MAX_UINT + MP_MAX_HEAD + s->held_len);
+	uint8_t *at = bridge_begin(b, MSG_REQUEST, MP_MAX_UINT + MP_MAX_HEAD + s->held_len), *held = s->held;
 
 	if (!at)
 		return;
 	list_remove(&s->queue);
 	b->queued--;
-	mp_uint32_wide(s->held + s->held_waited, waited > UINT32_MAX ? UINT32_MAX : (uint32_t)waited);
+	mp_uint32_wide(held + s->held_waited, waited > UINT32_MAX ? UINT32_MAX : (uint32_t)waited);
 	at = mp_uint(at, s->id);
-	link_commit(b->link, mp_bin(at, slice_of(s->held, s->held_len)));
-	free(s->held);
+	link_commit(b->link, mp_bin(at, slice_of(held, s->held_len)));
 	s->held = NULL;
 	watch_handler(b, s);
-	if (s->hung_up) /* while it waited */
+	if (s->held_end) /* while it waited */
+		send_held_end(b, s, held + s->held_len);
+	if (s->hung_up && !s->detached)
 		bridge_send_number(b, MSG_HANGUP, s->id);
+	free(held);
 }
 
 void bridge_send_queued(struct bridge *b)
@@ -235,6 +263,11 @@ static void on_end(void *ctx, struct stream *s, const struct field *trailers, un
 
 	if (s->ws) {
 		bridge_end_stream(b, s, 0, END_CLOSED); /* without a Close frame */
+		return;
+	}
+	if (s->held) {
+		if (!hold_end(s, trailers, count))
+			bridge_no_memory(b, s);
 		return;
 	}
 	at = bridge_begin(b, MSG_BODY_END, MP_MAX_UINT + fields_bound(trailers, count));

@@ -143,7 +143,7 @@ struct stream {
 	uint64_t born_us, whole_us, sent_us, answered_us; /* first byte; head complete; REQUEST sent; response begun */
 	struct list queue;                                /* the sink's: waiting for demand */
 	uint8_t *held;                                    /* the sink's: the encoded request that waits */
-	uint32_t held_len, held_waited;
+	uint32_t held_len, held_waited, held_end;
 	void *sink_data;                /* the sink's */
 	struct ws_handshake *handshake; /* the sink's: what the request asks for, until it is answered */
 	struct ws *ws;                  /* the sink's: the WebSocket that the stream has become */
