@@ -29,7 +29,7 @@ defmodule Sparx.Link do
           held: :ets.table() | nil,
           window: pos_integer,
           write_timeout: pos_integer,
-          batch: nil | {:more, binary} | {:last, Claims.t(), binary}
+          batch: nil | {:more, iodata} | {:last, Claims.t(), iodata}
         }
 
   @type error :: {:error, :closed | :timeout | :already_sent | :not_started}
@@ -37,7 +37,7 @@ defmodule Sparx.Link do
   @call_timeout 60_000
 
   # Bytes. A larger answer is worth a write of its own.
-  @held_at_most 4_096
+  @held_at_most 16_384
 
   # In the process dictionary of a worker: what it holds.
   @mark :"$sparx_held"
@@ -106,9 +106,7 @@ defmodule Sparx.Link do
   def answer(link, _size, message), do: write(link, message)
 
   # There is no row any more when the server has taken it.
-  defp hold(link, all, message) do
-    held = IO.iodata_to_binary(all)
-
+  defp hold(link, held, message) do
     if :ets.update_element(link.held, self(), {2, held}) do
       Process.put(@mark, held)
       :ok
@@ -121,12 +119,12 @@ defmodule Sparx.Link do
   end
 
   @doc "What a worker holds after a request, before which it held `held`. The handler may have erased the process dictionary."
-  @spec held(t, binary) :: binary
+  @spec held(t, iodata) :: iodata
   def held(link, held) do
     with nil <- Process.delete(@mark) do
       case :ets.lookup(link.held, self()) do
         [{_worker, held}] -> held
-        [] -> <<>>
+        [] -> []
       end
     end
   rescue
@@ -134,19 +132,23 @@ defmodule Sparx.Link do
   end
 
   @doc "Writes what a worker still holds at the end of a batch, unless the server has taken it."
-  @spec write_held(t, Claims.t(), binary) :: term
-  def write_held(link, claims, held), do: Claims.claim?(claims) && held != <<>> && write(link, held)
+  @spec write_held(t, Claims.t(), iodata) :: term
+  def write_held(link, claims, held), do: Claims.claim?(claims) && held != [] && write(link, held)
 
   @doc "A worker begins a batch and holds nothing."
   @spec begin_batch(t, pid) :: true
-  def begin_batch(link, worker), do: :ets.insert(link.held, {worker, <<>>})
+  def begin_batch(link, worker), do: :ets.insert(link.held, {worker, []})
+
+  @doc "A worker has sent what it held."
+  @spec end_batch(t, pid) :: true
+  def end_batch(link, worker), do: :ets.delete(link.held, worker)
 
   @doc "Takes what a worker holds, which has no more claims."
-  @spec take_held(t, pid) :: binary
+  @spec take_held(t, pid) :: iodata
   def take_held(link, worker) do
     case :ets.take(link.held, worker) do
       [{_worker, held}] -> held
-      [] -> <<>>
+      [] -> []
     end
   end
 

@@ -72,7 +72,7 @@ defmodule Sparx.Worker do
 
       {:"$gen_consumer", {_server, ^tag}, [{_id, port, _head} | _] = events} ->
         state = linked(port, state)
-        batch(events, length(events), <<>>, %{state | worked: reductions()})
+        batch(events, length(events), [], %{state | worked: reductions()})
 
       {:"$gen_consumer", {_server, ^tag}, {:cancel, _reason}} ->
         exit(:shutdown)

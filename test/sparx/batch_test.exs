@@ -123,13 +123,14 @@ defmodule Sparx.BatchTest do
   end
 
   test "they go to one worker, which writes their answers together" do
-    %{port: port} = start()
+    %{port: port, server: server} = start()
     say(port, List.duplicate("/", 5))
     workers = for id <- 1..5, do: worker_of(id)
     assert [_one] = Enum.uniq(workers)
     assert_receive {:frame, ^port, 5}
     for id <- 1..5, do: answered(port, id, "done")
     granted(port, 5)
+    assert :ets.tab2list(:sys.get_state(server).link.held) == []
   end
 
   test "more than the option says are shared out in like parts" do

@@ -119,6 +119,7 @@ defmodule Sparx.Server.Dispatch do
   @spec done(Demand.tag(), State.t()) :: State.t()
   def done(tag, state) do
     {batch, batches} = Batches.done(state.batches, tag)
+    forget_held(batch, state)
     state = idle_again([batch.own | batch.spare], %{state | batches: batches})
     if Batches.much?(batches), do: pause(state), else: state
   end
@@ -187,12 +188,22 @@ defmodule Sparx.Server.Dispatch do
   defp take_back(batch, state) do
     count = Claims.close(batch.claims)
     {begun, others} = Enum.split(batch.requests, count)
-    {begun, others, if(count > length(begun), do: state, else: send_held(batch.own, state))}
+
+    if count > length(begun) do
+      forget_held(batch, state)
+      {begun, others, state}
+    else
+      {begun, others, send_held(batch.own, state)}
+    end
   end
+
+  # Of a port program that has died, the table is gone too.
+  defp forget_held(%{requests: []}, _state), do: true
+  defp forget_held(%{own: {_tag, worker, _count}}, state), do: Link.end_batch(state.link, worker.pid)
 
   defp send_held({_tag, %{pid: pid}, _count}, state) do
     case Link.take_held(state.link, pid) do
-      <<>> -> state
+      [] -> state
       messages -> write(state, messages)
     end
   end
