@@ -15,7 +15,7 @@ defmodule Sparx.Link do
   # A worker that was given several requests at once (Sparx.Server.Batches) does not write each answer: it holds them until it
   # has the last. What it holds is in a row of another table, `{worker, messages}`, so that the server can send it when the worker
   # takes long, or dies. Whoever gets the claims decides: the server closes them and takes the row; the worker claims once
-  # more before it writes.
+  # more before it writes, and again when it has written.
 
   alias Sparx.Frame
   alias Sparx.Server.Claims
@@ -100,7 +100,7 @@ defmodule Sparx.Link do
     do: hold(link, [held | message], message)
 
   def answer(%{batch: {:last, claims, held}} = link, _size, message) do
-    if Claims.claim?(claims), do: write(link, [held | message]), else: write(link, message)
+    if Claims.claim?(claims), do: write_all(link, claims, [held | message]), else: write(link, message)
   end
 
   def answer(link, _size, message), do: write(link, message)
@@ -133,7 +133,14 @@ defmodule Sparx.Link do
 
   @doc "Writes what a worker still holds at the end of a batch, unless the server has taken it."
   @spec write_held(t, Claims.t(), iodata) :: term
-  def write_held(link, claims, held), do: Claims.claim?(claims) && held != [] && write(link, held)
+  def write_held(link, claims, held), do: Claims.claim?(claims) && write_all(link, claims, held)
+
+  # Who is killed before it has claimed again, such as while the port is busy, may have written nothing.
+  defp write_all(link, claims, messages) do
+    result = if messages == [], do: :ok, else: write(link, messages)
+    Claims.claim?(claims)
+    result
+  end
 
   @doc "A worker begins a batch and holds nothing."
   @spec begin_batch(t, pid) :: true

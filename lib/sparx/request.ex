@@ -562,7 +562,7 @@ defmodule Sparx.Request do
   @spec hand_over(t, pid) :: {:ok, t} | {:error, :closed}
   def hand_over(request, pid) do
     case Link.ask(request.link, request.id, {:own, pid}) do
-      :ok -> {:ok, %{request | owner: pid}}
+      :ok -> {:ok, %{request | owner: pid, link: %{request.link | batch: nil}}}
       error -> error
     end
   end

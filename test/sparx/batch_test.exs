@@ -4,9 +4,16 @@ defmodule Sparx.BatchTest do
 
   import ExUnit.CaptureLog
 
-  alias Sparx.{FakePort, Request, Response}
+  alias Sparx.Server.Claims
+  alias Sparx.{FakePort, Request, Response, Worker}
 
   @workers 8
+
+  # A worker that loads a module waits for that.
+  setup_all do
+    {:ok, modules} = :application.get_key(:sparx, :modules)
+    Enum.each(modules, &Code.ensure_loaded!/1)
+  end
 
   # What is done with a request is what its path says.
   defp handler do
@@ -74,6 +81,39 @@ defmodule Sparx.BatchTest do
       end)
 
     Task.await(task)
+  end
+
+  # Its owner is then a process of its own, which the test tells to answer.
+  defp handle("/away", request, test) do
+    pid = spawn(fn -> handed_over(test) end)
+    {:ok, request} = Request.hand_over(request, pid)
+    send(pid, request)
+    Response.handed_over(request)
+  end
+
+  # A worker that is killed while it writes the answers of all: it has said that it does.
+  defp handle("/half", %{link: %{batch: {:last, claims, _held}}}, _test) do
+    Claims.claim?(claims)
+    Process.exit(self(), :kill)
+  end
+
+  defp handle("/leave", request, _test) do
+    Worker.leave(self())
+    answer(request, "leaves")
+  end
+
+  defp handle("/read", request, _test) do
+    {:ok, body} = Request.read_body(request, limit: 100)
+    answer(request, "read " <> inspect(body))
+  end
+
+  defp handed_over(test) do
+    receive do
+      request ->
+        send(test, {:away, request.id, self()})
+        wait()
+        answer(request, "from afar")
+    end
   end
 
   defp answer(request, body), do: Response.new(200) |> Response.body(body) |> Response.send(request)
@@ -279,6 +319,74 @@ defmodule Sparx.BatchTest do
     refute_received {:host, ^port, [4, _id, 200, _headers, _body]}
   end
 
+  test "the last of them handed over: who answers it knows nothing of the others, then and later" do
+    %{port: port} = start()
+    say(port, ["/", "/", "/away"])
+    for id <- 1..2, do: answered(port, id, "done")
+    worker = worker_of(3)
+    granted(port, 3)
+    say(port, ["/", "/wait"], 4)
+    assert worker_of(5) == worker
+    assert_receive {:away, 3, other}
+    send(other, :go_on)
+    answered(port, 3, "from afar")
+    answered(port, 4, "done")
+    send(worker, :go_on)
+    answered(port, 5, "waited")
+    refute_received {:host, ^port, [4, _id, 200, _headers, _body]}
+  end
+
+  test "one of them handed over to a worker that holds answers of its own" do
+    %{port: port, server: server} = start()
+    say(port, ["/away", "/"])
+    answered(port, 2, "done")
+    assert_receive {:away, 1, other}
+    :ets.insert(:sys.get_state(server).link.held, {other, ["its own"]})
+    send(other, :go_on)
+    answered(port, 1, "from afar")
+    assert [{^other, ["its own"]}] = :ets.tab2list(:sys.get_state(server).link.held)
+  end
+
+  test "a worker that dies while it writes has ended none of them for certain" do
+    %{port: port} = start()
+    say(port, ["/", "/", "/half"])
+    for id <- 1..3, do: assert_receive({:host, ^port, [9, ^id, 500]})
+    granted(port, 3)
+  end
+
+  test "the last handler goes on after its answer: the spare workers are idle meanwhile" do
+    %{port: port} = start()
+    say(port, ["/", "/", "/after"])
+    for id <- 1..3, do: answered(port, id, "done")
+    granted(port, 2)
+    3 |> worker_of() |> send(:go_on)
+    granted(port, 1)
+  end
+
+  test "a worker that leaves when it is done keeps nothing" do
+    %{port: port, server: server} = start()
+    say(port, ["/", "/leave", "/"])
+    for id <- [1, 3], do: answered(port, id, "done")
+    granted(port, 3)
+    assert %{link: %{held: held}, batches: %{given: given}} = :sys.get_state(server)
+    assert {[], %{}} = {:ets.tab2list(held), given}
+    assert given == %{}
+  end
+
+  test "a body that ends before its request is given to another worker" do
+    %{port: port} = start()
+
+    FakePort.say(port, [
+      FakePort.request(1, f4: "/wait"),
+      FakePort.request(2, f4: "/read", f7: -1),
+      [67, 2, nil]
+    ])
+
+    answered(port, 2, ~s(read ""))
+    1 |> worker_of() |> send(:go_on)
+    answered(port, 1, "waited")
+  end
+
   test "a client that leaves before its request was begun, and the stream is released when nobody can begin it" do
     %{port: port} = start()
     say(port, ["/wait", "/", "/"])
@@ -300,6 +408,18 @@ defmodule Sparx.BatchTest do
     granted(next, @workers)
     say(next, ["/", "/"])
     for id <- [1, 2], do: answered(next, id, "done")
+  end
+
+  @tag :capture_log
+  test "the port program dies meanwhile, and the spare workers work for the next one at once" do
+    %{port: port} = start()
+    say(port, ["/", "/count", "/"])
+    slow = worker_of(2)
+    FakePort.die(port, 137)
+    assert_receive {:opened, next, _config}
+    granted(next, @workers - 1)
+    send(slow, :go_on)
+    granted(next, 1)
   end
 
   test "what telemetry is told of a request that is given twice" do

@@ -261,6 +261,20 @@ defmodule Sparx.ServerTest do
       assert [%{waiting: 0, streams: 0}] = sync(server, port).ports
     end
 
+    test "have a body that may end meanwhile" do
+      %{server: server, port: port} = start()
+      tag = subscribe(server)
+      ask(server, tag, 2)
+      assert_receive {:host, ^port, [1, 2]}
+      cancel(server, tag, :enough)
+      FakePort.say(port, [FakePort.request(1), FakePort.request(2, f7: -1), [67, 2, nil], [67, 9, nil]])
+      assert [%{waiting: 2}] = sync(server, port).ports
+      next = subscribe(server)
+      ask(server, next, 2)
+      assert_receive {:"$gen_consumer", {^server, ^next}, [%Request{id: 2} = request]}
+      assert Request.read_body(request) == {:ok, ""}
+    end
+
     test "a request that nobody asked for gets a 503" do
       %{port: port} = start()
       FakePort.say(port, [FakePort.request(1)])

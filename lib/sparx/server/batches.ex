@@ -118,8 +118,9 @@ defmodule Sparx.Server.Batches do
     {Enum.map(late, &elem(&1, 1)), Enum.map(suspects, &elem(&1, 1)), each(batches, &%{&1 | age: &1.age + 1})}
   end
 
-  # Who has not begun waits for a processor, and so would others; who is done has asked already.
-  defp in_work?(batch), do: Claims.count(batch.claims) in 1..length(batch.requests)//1
+  # Who has not begun waits for a processor, and so would others. One that has sent all may still be in the last handler, and
+  # the spare ones do not wait for that.
+  defp in_work?(batch), do: Claims.count(batch.claims) > 0
 
   @doc "Takes a batch whose worker was seen to wait for something, if it still has it in work."
   @spec waits(t, batch) :: {batch, t} | :over
@@ -141,7 +142,11 @@ defmodule Sparx.Server.Batches do
   @spec resume(t) :: t
   def resume(batches), do: %{batches | limit: batches.most}
 
-  @doc "What was given is lost, with the port program that it was of; the workers are not."
-  @spec lose_all(t) :: t
-  def lose_all(batches), do: each(batches, &%{&1 | requests: []})
+  @doc "What was given is lost, with the port program that it was of. Returns the spare workers, which are not."
+  @spec lose_all(t) :: {[Demand.place()], t}
+  def lose_all(batches) do
+    given = Map.values(batches.given)
+    Enum.each(given, &Claims.close(&1.claims))
+    {Enum.flat_map(given, & &1.spare), %{batches | given: %{}}}
+  end
 end

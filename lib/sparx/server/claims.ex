@@ -2,7 +2,8 @@ defmodule Sparx.Server.Claims do
   @moduledoc false
   # How many requests of a batch its worker has begun, and how much work all were: words that worker and server share.
   #
-  # A worker claims each request before it works on it, and once more when it sends what it has answered. The server may close
+  # A worker claims each request before it works on it, once more before it sends what it has answered, and again when that is
+  # sent. The server may close
   # the claims at any time: what was claimed until then is the worker's, and the rest is the server's again.
 
   @closed 0x1_0000_0000

@@ -13,38 +13,46 @@ defmodule Sparx.Server.Dispatch do
   # ms between two looks at the batches, while there are any.
   @tick 1
 
+  @nothing {nil, :open}
+
   @typedoc "A request, and the worker of this node whose demand it has used."
   @type taken :: {Sparx.Frame.stream(), head :: binary, Demand.tag(), Demand.subscription()}
 
   @doc "A request has come that its consumer gets by itself, or for which there is none."
   @spec request(Sparx.Frame.stream(), binary, State.t()) :: State.t()
-  def request(id, head, state), do: request(id, head, nil, state)
+  def request(id, head, state), do: request(id, head, @nothing, state)
 
-  # facts: what telemetry knows of a request that was given to a worker before.
-  defp request(id, head, facts, state) do
+  # known: of a request that was given to a worker before, what telemetry knows, and of its body.
+  defp request(id, head, known, state) do
     case Demand.take(state.demand) do
       {:ok, tag, subscription, demand} ->
-        hand_out(id, head, facts, tag, subscription, %{state | demand: demand})
+        hand_out(id, head, known, tag, subscription, %{state | demand: demand})
 
       :none ->
-        wait(id, head, facts, state)
+        wait(id, head, known, state)
     end
   end
 
   # A raw event names the port program that it is of; the link to that is asked for once (Sparx.Worker).
-  defp hand_out(id, head, facts, tag, %{mode: :raw, pid: pid}, state) do
+  defp hand_out(id, head, {facts, body}, tag, %{mode: :raw, pid: pid}, state) do
     facts = facts || facts(id, head, pid, state)
     tell_consumer(pid, tag, [{id, state.port, head}])
-    %{state | streams: Streams.open(state.streams, id, pid, tag, facts)}
+    open(id, pid, tag, facts, body, state)
   end
 
-  defp hand_out(id, head, facts, tag, subscription, state) do
+  defp hand_out(id, head, {facts, body}, tag, subscription, state) do
     request = Request.decode(id, head, subscription.pid, state.link)
     facts = facts || Telemetry.request_start(state.telemetry, request)
     tell_consumer(subscription.pid, tag, [request])
     watch_claim(state, id)
-    %{state | streams: Streams.open(state.streams, id, subscription.pid, tag, facts)}
+    open(id, subscription.pid, tag, facts, body, state)
   end
+
+  defp open(id, pid, tag, facts, :open, state),
+    do: %{state | streams: Streams.open(state.streams, id, pid, tag, facts)}
+
+  defp open(id, pid, tag, facts, body, state),
+    do: update_stream(open(id, pid, tag, facts, :open, state), id, body: body)
 
   defp facts(_id, _head, _pid, %{telemetry: nil}), do: nil
 
@@ -69,7 +77,8 @@ defmodule Sparx.Server.Dispatch do
   def settle(%{taken: taken} = state), do: together(taken, %{state | taken: []})
 
   # The last one is the first of the list.
-  defp together([{id, head, tag, subscription}], state), do: hand_out(id, head, nil, tag, subscription, state)
+  defp together([{id, head, tag, subscription}], state),
+    do: hand_out(id, head, @nothing, tag, subscription, state)
 
   defp together(taken, state) do
     size = Batches.size(state.batches, length(taken))
@@ -135,7 +144,7 @@ defmodule Sparx.Server.Dispatch do
   def left(tag, state) do
     {batch, batches} = state.batches |> Batches.without(tag) |> Batches.take(tag)
     state = %{state | batches: batches}
-    if batch, do: idle_again(batch.spare, state), else: state
+    if batch, do: take_back_and_give(batch, state), else: state
   end
 
   @doc "Some time has gone by: batches whose workers are slow are taken back."
@@ -178,27 +187,31 @@ defmodule Sparx.Server.Dispatch do
     do: if(now() - at >= pause, do: %{state | batches: Batches.resume(batches)}, else: state)
 
   defp take_back_and_give(batch, state) do
-    {_begun, others, state} = take_back(batch, state)
+    {_ended, others, state} = take_back(batch, state)
     give_again(others, batch.spare, state)
   end
 
-  # What the worker has answered, and holds until it is done with the batch, is sent. Returns what it has begun, and what not.
-  defp take_back(%{requests: []}, state), do: {[], [], state}
-
+  # What the worker has answered, and holds until it is done with the batch, is sent. Returns what it has ended for certain, and
+  # what it has not begun.
   defp take_back(batch, state) do
     count = Claims.close(batch.claims)
     {begun, others} = Enum.split(batch.requests, count)
 
-    if count > length(begun) do
-      forget_held(batch, state)
-      {begun, others, state}
-    else
-      {begun, others, send_held(batch.own, state)}
+    case count - length(begun) do
+      0 ->
+        {Enum.drop(begun, -1), others, send_held(batch.own, state)}
+
+      # It was about to write all.
+      1 ->
+        forget_held(batch, state)
+        {[], [], state}
+
+      _has_written ->
+        forget_held(batch, state)
+        {Enum.drop(begun, -1), [], state}
     end
   end
 
-  # Of a port program that has died, the table is gone too.
-  defp forget_held(%{requests: []}, _state), do: true
   defp forget_held(%{own: {_tag, worker, _count}}, state), do: Link.end_batch(state.link, worker.pid)
 
   defp send_held({_tag, %{pid: pid}, _count}, state) do
@@ -215,15 +228,16 @@ defmodule Sparx.Server.Dispatch do
     state = idle_again(spare, %{state | demand: Demand.prepay(state.demand, length(requests))})
 
     Enum.reduce(requests, state, fn {id, _port, head}, state ->
-      {facts, streams} = Streams.drop(state.streams, id)
-      request(id, head, facts, %{state | streams: streams})
+      {facts, body, streams} = Streams.drop(state.streams, id)
+      request(id, head, {facts, body}, %{state | streams: streams})
     end)
   end
 
   @doc """
   A worker has died: what it has answered is sent, and what it has not begun goes to others.
 
-  Returns the streams of its batch that its death is no matter of: all but that of the request it had in work.
+  Returns the streams of its batch that its death is no matter of: all but that of the request it had in work, or, if it died
+  while it wrote, none, since nobody knows how far it came.
   """
   @spec died(Demand.tag(), State.t()) :: {[Sparx.Frame.stream()], State.t()}
   def died(tag, state) do
@@ -234,18 +248,18 @@ defmodule Sparx.Server.Dispatch do
   end
 
   defp left_by_dead(batch, state) do
-    {begun, others, state} = take_back(batch, state)
-    {ids(Enum.drop(begun, -1) ++ others), give_again(others, batch.spare, state)}
+    {ended, others, state} = take_back(batch, state)
+    {ids(ended ++ others), give_again(others, batch.spare, state)}
   end
 
   defp ids(requests), do: for({id, _port, _head} <- requests, do: id)
 
   # ── requests that wait ─────────────────────────────────────────────────────────────────────────────
 
-  defp wait(id, head, facts, state) do
+  defp wait(id, head, known, state) do
     case Demand.spend_surplus(state.demand) do
       {:ok, demand} ->
-        wait_or_shed(id, head, facts, %{state | demand: demand})
+        wait_or_shed(id, head, known, %{state | demand: demand})
 
       :error ->
         Logger.error("sparx_port sent a request that was not asked for")
@@ -253,16 +267,16 @@ defmodule Sparx.Server.Dispatch do
     end
   end
 
-  defp wait_or_shed(id, head, facts, state) do
+  defp wait_or_shed(id, head, known, state) do
     if state.waiting.count < Config.limit(state.config, :max_queue),
-      do: enqueue(id, {:binary.copy(head), facts}, state),
+      do: enqueue(id, {:binary.copy(head), known}, state),
       else: shed(id, state)
   end
 
-  defp enqueue(id, head_and_facts, state) do
+  defp enqueue(id, head_and_known, state) do
     timeout = Config.limit(state.config, :queue_timeout)
     if state.waiting.count == 0, do: Process.send_after(self(), :overdue, timeout)
-    waiting = Waiting.push(state.waiting, id, head_and_facts, now() + timeout)
+    waiting = Waiting.push(state.waiting, id, head_and_known, now() + timeout)
     Telemetry.emit(state.telemetry, [:queue, :wait], %{length: waiting.count}, %{server: self()})
     %{state | waiting: waiting}
   end
@@ -272,14 +286,21 @@ defmodule Sparx.Server.Dispatch do
     abort(state, id, 503)
   end
 
+  @doc "The body of a request has ended, which may be one that waits: its handler must know."
+  @spec body_end(Sparx.Frame.stream(), Sparx.Headers.t() | nil, State.t()) :: State.t()
+  def body_end(id, trailers, state) do
+    ended = fn {head, {facts, _open}} -> {head, {facts, {:ended, trailers}}} end
+    %{state | waiting: Waiting.update(state.waiting, id, ended)}
+  end
+
   @doc "Hands out what waits, as far as there is demand for it."
   @spec serve_waiting(State.t()) :: State.t()
   def serve_waiting(%{waiting: %{count: 0}} = state), do: state
 
   def serve_waiting(state) do
     with {:ok, tag, subscription, demand} <- Demand.take(state.demand),
-         {:ok, id, {head, facts}, waiting} <- Waiting.pop(state.waiting) do
-      serve_waiting(hand_out(id, head, facts, tag, subscription, %{state | demand: demand, waiting: waiting}))
+         {:ok, id, {head, known}, waiting} <- Waiting.pop(state.waiting) do
+      serve_waiting(hand_out(id, head, known, tag, subscription, %{state | demand: demand, waiting: waiting}))
     else
       _ -> state
     end

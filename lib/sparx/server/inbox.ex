@@ -89,9 +89,14 @@ defmodule Sparx.Server.Inbox do
   end
 
   defp message({:body_end, id, trailers}, state) do
-    {readers, streams} = Streams.end_body(state.streams, id, trailers)
-    tell_readers(readers, :eof)
-    %{state | streams: streams}
+    case Streams.end_body(state.streams, id, trailers) do
+      {:ok, readers, streams} ->
+        tell_readers(readers, :eof)
+        %{state | streams: streams}
+
+      :error ->
+        Dispatch.body_end(id, trailers, state)
+    end
   end
 
   defp message({:room, id, bytes}, state) do
@@ -205,13 +210,17 @@ defmodule Sparx.Server.Inbox do
   def lose_all(state) do
     for {id, stream} <- Streams.all(state.streams), do: gone(id, stream, "closed", state)
     for {monitor, _id} <- state.owed.monitors, do: Process.demonitor(monitor, [:flush])
+    {spare, batches} = Batches.lose_all(state.batches)
+    # The next one is granted what all ask for together.
+    {_grant, demand} = Demand.ask_again(state.demand, spare, 0)
 
     %{
       state
       | streams: Streams.new(),
         waiting: Waiting.new(),
         owed: Owed.new(),
-        batches: Batches.lose_all(state.batches)
+        batches: batches,
+        demand: demand
     }
   end
 

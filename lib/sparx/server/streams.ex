@@ -115,11 +115,12 @@ defmodule Sparx.Server.Streams do
     {stream, %{streams | all: Map.delete(streams.all, id), monitors: monitors, sockets: sockets}}
   end
 
-  @doc "Forgets a stream to which nothing has happened. Returns what was noted for telemetry."
-  @spec drop(t, id) :: {term, t}
+  @doc "Forgets a stream with which nobody has begun. Returns what was noted for telemetry, and what is known of its body."
+  @spec drop(t, id) :: {facts :: term, body :: :open | {:ended, Sparx.Headers.t() | nil}, t}
   def drop(streams, id) do
     {stream, all} = Map.pop!(streams.all, id)
-    {whole(stream).facts, %{streams | all: all}}
+    %{facts: facts, body: body} = whole(stream)
+    {facts, body, %{streams | all: all}}
   end
 
   @spec known?(t, id) :: boolean
@@ -211,11 +212,9 @@ defmodule Sparx.Server.Streams do
   end
 
   @doc "The body has ended: who must be told."
-  @spec end_body(t, id, Sparx.Headers.t() | nil) :: {[reference], t}
+  @spec end_body(t, id, Sparx.Headers.t() | nil) :: {:ok, [reference], t} | :error
   def end_body(streams, id, trailers) do
-    case fetch(streams, id) do
-      {:ok, stream} -> {stream.readers, update(streams, id, readers: [], body: {:ended, trailers})}
-      :error -> {[], streams}
-    end
+    with {:ok, stream} <- fetch(streams, id),
+         do: {:ok, stream.readers, update(streams, id, readers: [], body: {:ended, trailers})}
   end
 end

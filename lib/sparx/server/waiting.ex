@@ -55,5 +55,18 @@ defmodule Sparx.Server.Waiting do
     end
   end
 
+  @doc "Changes what is kept of one that waits, if it does."
+  @spec update(t, id, (term -> term)) :: t
+  def update(%{count: 0} = waiting, _id, _change), do: waiting
+
+  def update(waiting, id, change) do
+    one = fn
+      {^id, kept, deadline} -> [{id, change.(kept), deadline}]
+      _other -> true
+    end
+
+    %{waiting | queue: :queue.filter(one, waiting.queue)}
+  end
+
   defp less(waiting, queue), do: %{waiting | queue: queue, count: waiting.count - 1}
 end

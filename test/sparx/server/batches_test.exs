@@ -58,14 +58,19 @@ defmodule Sparx.Server.BatchesTest do
     assert given == %{}
   end
 
-  test "one that has not begun is not late, nor one that has sent all" do
-    for claimed <- [0, 4] do
-      {batches, _claims} = given(claimed)
+  test "one that has not begun is not late" do
+    {batches, _claims} = given()
 
-      for _ <- 1..20,
-          reduce: batches,
-          do: (batches -> assert({[], [], batches} = Batches.tick(batches)) && batches)
-    end
+    for _ <- 1..20,
+        reduce: batches,
+        do: (batches -> assert({[], [], batches} = Batches.tick(batches)) && batches)
+  end
+
+  test "one that has sent all, and is in its last handler still, is" do
+    {batches, _claims} = given(5)
+    {[], [], batches} = Batches.tick(batches)
+    assert {[], [%{own: {:a, _, 1}} = suspect], batches} = Batches.tick(batches)
+    assert {%{spare: [_, _]}, _} = Batches.waits(batches, suspect)
   end
 
   test "what a suspect had is taken, unless it is done meanwhile" do
@@ -75,7 +80,7 @@ defmodule Sparx.Server.BatchesTest do
     assert {%{requests: [_, _, _]}, %{given: none}} = Batches.waits(batches, suspect)
     assert none == %{}
     assert :over = Batches.waits(Batches.new(8), suspect)
-    for _ <- 3..4, do: Claims.claim?(claims)
+    Claims.open(claims)
     assert :over = Batches.waits(batches, suspect)
   end
 
@@ -121,13 +126,9 @@ defmodule Sparx.Server.BatchesTest do
   end
 
   test "of a port program that has died, the workers are left" do
-    {batches, _claims} = given(1)
-    batches = Batches.lose_all(batches)
-
-    for _ <- 1..20,
-        reduce: batches,
-        do: (batches -> assert({[], [], batches} = Batches.tick(batches)) && batches)
-
-    assert {%{requests: [], spare: [_, _]}, _} = Batches.done(batches, :a)
+    {batches, claims} = given(1)
+    assert {[{:b, _, 1}, {:c, _, 1}], %{given: none}} = Batches.lose_all(batches)
+    assert none == %{}
+    refute Claims.claim?(claims)
   end
 end

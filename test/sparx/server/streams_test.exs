@@ -32,7 +32,7 @@ defmodule Sparx.Server.StreamsTest do
   test "at the end all who wait are told, and all who come later", %{streams: streams} do
     {:ask, streams} = Streams.read(streams, 1, :first)
     {:ask, streams} = Streams.read(streams, 1, :second)
-    assert {[:first, :second], streams} = Streams.end_body(streams, 1, [{"x-sum", "1"}])
+    assert {:ok, [:first, :second], streams} = Streams.end_body(streams, 1, [{"x-sum", "1"}])
     assert Streams.read(streams, 1, :third) == :eof
     assert {:ok, %{body: {:ended, [{"x-sum", "1"}]}}} = Streams.fetch(streams, 1)
   end
@@ -52,7 +52,7 @@ defmodule Sparx.Server.StreamsTest do
   test "chunks that are given back are the next ones, in order", %{streams: streams} do
     streams = Streams.put_back(streams, 1, ["a", "b"])
     assert {:ok, "a", streams} = Streams.read(streams, 1, :first)
-    {[], streams} = Streams.end_body(streams, 1, nil)
+    {:ok, [], streams} = Streams.end_body(streams, 1, nil)
     assert {:ok, "b", streams} = Streams.read(streams, 1, :second)
     assert Streams.read(streams, 1, :third) == :eof
   end
@@ -60,7 +60,7 @@ defmodule Sparx.Server.StreamsTest do
   test "a stream that is not there is closed", %{streams: streams} do
     assert Streams.read(streams, 2, :reader) == {:error, :closed}
     assert {:kept, ^streams} = Streams.chunk(streams, 2, "a")
-    assert Streams.end_body(streams, 2, nil) == {[], streams}
+    assert Streams.end_body(streams, 2, nil) == :error
     assert Streams.unread(streams, 2, [:reader]) == streams
     assert Streams.put_back(streams, 2, ["a"]) == streams
   end
