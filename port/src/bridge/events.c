@@ -116,15 +116,16 @@ static void send_request(struct bridge *b, struct stream *s, const struct reques
 /* Keeps the head, encoded, until there is demand. */
 static bool hold(struct bridge *b, struct stream *s, const struct request_head *h)
 {
-	uint8_t *start = malloc(head_bound(h)), *waited;
+	uint8_t *waited, *shrunk;
 
-	if (!start)
-		return false;
-	s->held_len = (uint32_t)(put_head(start, s, h, &waited) - start);
-	s->held_waited = (uint32_t)(waited - start);
-	s->held = realloc(start, s->held_len);
+	s->held = malloc(head_bound(h));
 	if (!s->held)
-		s->held = start;
+		return false;
+	s->held_len = (uint32_t)(put_head(s->held, s, h, &waited) - s->held);
+	s->held_waited = (uint32_t)(waited - s->held);
+	shrunk = realloc(s->held, s->held_len);
+	if (shrunk)
+		s->held = shrunk;
 	list_append(&b->queue, &s->queue);
 	b->queued++;
 	s->timer.fire = on_queue_timeout;
