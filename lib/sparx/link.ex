@@ -131,6 +131,19 @@ defmodule Sparx.Link do
     ArgumentError -> held
   end
 
+  @doc "Whether a worker holds an answer to the request of this link, besides those before it."
+  @spec holds_answer?(t) :: boolean
+  def holds_answer?(%{batch: {:more, held}} = link) do
+    case :ets.lookup(link.held, self()) do
+      [{_worker, now}] -> now != held
+      [] -> false
+    end
+  rescue
+    ArgumentError -> false
+  end
+
+  def holds_answer?(_link), do: false
+
   @doc "Writes what a worker still holds at the end of a batch, unless the server has taken it."
   @spec write_held(t, Claims.t(), iodata) :: term
   def write_held(link, claims, held), do: Claims.claim?(claims) && write_all(link, claims, held)

@@ -125,8 +125,14 @@ defmodule Sparx.Worker do
     catch
       kind, reason -> crashed(kind, reason, __STACKTRACE__, request)
     else
-      _ -> returned(Response.progress(request), request)
+      _ -> returned(progress(request), request)
     end
+  end
+
+  # Of one that has erased the process dictionary, the answer may still be held. To ask the server would be an end before it.
+  defp progress(request) do
+    with progress when progress != :yes <- Response.progress(request),
+         do: if(Link.holds_answer?(request.link), do: :yes, else: progress)
   end
 
   defp returned(:yes, _request), do: :ok
@@ -151,7 +157,7 @@ defmodule Sparx.Worker do
       crash_reason: crash_reason(kind, reason, stacktrace)
     )
 
-    if Response.progress(request) != :yes,
+    if progress(request) != :yes,
       do: Link.ask(request.link, request.id, {:returned, self(), {kind, reason, stacktrace}})
   end
 
