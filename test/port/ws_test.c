@@ -1,6 +1,8 @@
 /* A WebSocket on the bytes of a stream: what it tells, what it writes, and what it keeps. */
 #include "ws/ws.h"
 
+#include <malloc.h>
+
 #include "support.h"
 
 static struct {
@@ -467,6 +469,24 @@ static void test_with_takeover_they_are_the_sockets_own(void **state)
 	assert_null(f.env.inflater);
 }
 
+/* Something was sent between its header and its payload, so that there are two contexts, and one is enough. */
+static void test_a_message_outlives_the_context_that_it_was_read_with(void **state)
+{
+	struct buf frame = {0}, tail = {0};
+
+	(void)state;
+	mallopt(M_PERTURB, 0x5a); /* what is freed is overwritten */
+	put_frame(&frame, 0x81, SLICE_LIT("a message of more than sixteen bytes"));
+	offer(&tail, slice_of(buf_at(&frame), 6));
+	assert_non_null(f.ws->codec);
+	send(WS_TEXT, SLICE_LIT("x"), false);
+	offer(&tail, slice_of(buf_at(&frame) + 6, buf_len(&frame) - 6));
+	mallopt(M_PERTURB, 0);
+	TOLD("message 1 a message of more than sixteen bytes\n");
+	buf_free(&frame);
+	buf_free(&tail);
+}
+
 /* Text that is not UTF-8 within what may be told, and goes on beyond it. */
 static void test_the_first_fault_of_compressed_text_counts_wherever_it_is_cut(void **state)
 {
@@ -514,6 +534,7 @@ int main(void)
 		TEST(test_idle_and_close_timeouts),
 		TEST(test_without_takeover_zlib_is_shared),
 		TEST(test_with_takeover_they_are_the_sockets_own),
+		TEST(test_a_message_outlives_the_context_that_it_was_read_with),
 		TEST(test_the_first_fault_of_compressed_text_counts_wherever_it_is_cut),
 	};
 

@@ -60,10 +60,12 @@ struct ws_codec *ws_codec_take(struct ws_codec **spare)
 
 void ws_codec_give(struct ws_codec **spare, struct ws_codec *c, bool broken)
 {
-	if (broken || *spare)
+	if (broken) {
 		ws_codec_free(c);
-	else
-		*spare = c;
+		return;
+	}
+	ws_codec_free(*spare); /* what was read last lies in this one, and is still to be told */
+	*spare = c;
 }
 
 void ws_codec_free(struct ws_codec *c)

@@ -3,6 +3,7 @@
  * Built with afl-clang-fast it takes inputs from afl-fuzz.
  */
 #include <dirent.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,6 +102,7 @@ int main(int argc, char **argv)
 {
 	unsigned count = 0;
 
+	mallopt(M_PERTURB, 0x5a); /* what is freed is overwritten, so that without sanitizers too it shows who reads it */
 	blame();
 	if (argc == 1)
 		run_stdin();
