@@ -109,18 +109,23 @@ defmodule Sparx.Server.Batches do
 
   @doc """
   One more tick: takes those whose workers are slow, and returns those whose workers may wait for something besides.
+
+  Who has not begun waits for a processor, and so would others. One that has sent all has most likely asked already; it may
+  still be in the last handler, and the spare ones do not wait for that.
   """
   @spec tick(t) :: {late :: [batch], suspects :: [batch], t}
   def tick(batches) do
-    in_work = Enum.filter(batches.given, fn {_tag, batch} -> batch.age > 0 and in_work?(batch) end)
-    {late, suspects} = Enum.split_with(in_work, fn {_tag, batch} -> batch.age >= @patience end)
-    batches = %{batches | given: Map.drop(batches.given, Enum.map(late, &elem(&1, 0)))}
-    {Enum.map(late, &elem(&1, 1)), Enum.map(suspects, &elem(&1, 1)), each(batches, &%{&1 | age: &1.age + 1})}
+    late = for {_tag, batch} <- batches.given, batch.age >= @patience and begun?(batch), do: batch
+    batches = Enum.reduce(late, batches, fn %{own: {tag, _, _}}, batches -> elem(take(batches, tag), 1) end)
+    suspects = for {_tag, batch} <- batches.given, batch.age > 0 and in_work?(batch), do: batch
+    {late, suspects, each(batches, &%{&1 | age: &1.age + 1})}
   end
 
-  # Who has not begun waits for a processor, and so would others. One that has sent all may still be in the last handler, and
-  # the spare ones do not wait for that.
-  defp in_work?(batch), do: Claims.count(batch.claims) > 0
+  defp begun?(batch), do: Claims.count(batch.claims) > 0
+
+  @doc "Whether the worker has begun, and has not got as far as sending all that it has answered."
+  @spec in_work?(batch) :: boolean
+  def in_work?(batch), do: Claims.count(batch.claims) in 1..length(batch.requests)//1
 
   @doc "Takes a batch whose worker was seen to wait for something, if it still has it in work."
   @spec waits(t, batch) :: {batch, t} | :over

@@ -173,7 +173,11 @@ defmodule Sparx.Server.Dispatch do
   end
 
   defp late([], state), do: state
-  defp late(batches, state), do: Enum.reduce(batches, pause(state), &take_back_and_give/2)
+
+  defp late(batches, state) do
+    state = if Enum.any?(batches, &Batches.in_work?/1), do: pause(state), else: state
+    Enum.reduce(batches, state, &take_back_and_give/2)
+  end
 
   defp pause(state) do
     {ms, batches} = Batches.pause(state.batches, now())

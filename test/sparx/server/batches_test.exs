@@ -66,11 +66,22 @@ defmodule Sparx.Server.BatchesTest do
         do: (batches -> assert({[], [], batches} = Batches.tick(batches)) && batches)
   end
 
-  test "one that has sent all, and is in its last handler still, is" do
+  test "one that has sent all, and is in its last handler still, is at the eleventh tick" do
     {batches, _claims} = given(5)
-    {[], [], batches} = Batches.tick(batches)
-    assert {[], [%{own: {:a, _, 1}} = suspect], batches} = Batches.tick(batches)
-    assert {%{spare: [_, _]}, _} = Batches.waits(batches, suspect)
+
+    batches =
+      for(
+        _ <- 1..10,
+        reduce: batches,
+        do:
+          (batches ->
+             {[], [], batches} = Batches.tick(batches)
+             batches)
+      )
+
+    assert {[%{own: {:a, _, 1}, spare: [_, _]} = batch], [], %{given: given}} = Batches.tick(batches)
+    assert given == %{}
+    refute Batches.in_work?(batch)
   end
 
   test "what a suspect had is taken, unless it is done meanwhile" do
