@@ -130,7 +130,7 @@ defmodule Sparx.BatchRandomTest do
   defp step(model, 18), do: if(:rand.uniform(20) == 1, do: another_port(model), else: model)
   defp step(model, _), do: end_pause(model)
 
-  defp requests(%{credit: 0} = model), do: model
+  defp requests(%{credit: 0} = model), do: hear(model, 1)
 
   defp requests(model) do
     count = Enum.random(1..model.credit)
@@ -225,7 +225,11 @@ defmodule Sparx.BatchRandomTest do
     model
   end
 
-  defp heard([9, id, _status], model), do: aborted(id, model.streams[id], model)
+  # With 503 it would be one that nobody has asked for.
+  defp heard([9, id, status], model) do
+    assert status == 500
+    aborted(id, model.streams[id], model)
+  end
 
   defp heard([17, id], model) do
     assert %{released: 0} = gone = model.streams[id]
@@ -275,7 +279,9 @@ defmodule Sparx.BatchRandomTest do
   defp left(model, state) do
     %{
       streams: for({id, half} <- model.streams, unended?(half), do: id),
-      host_streams: Map.keys(Streams.all(state.streams)),
+      host_streams: state.streams,
+      owed: state.owed.monitors,
+      ticks: state.batches.ticks,
       given: Map.keys(state.batches.given),
       taken: state.taken,
       held: :ets.tab2list(state.link.held),
@@ -288,7 +294,19 @@ defmodule Sparx.BatchRandomTest do
   defp unended?(%{ended: ended, released: released}), do: ended + released == 0
   defp unended?(_open), do: true
 
-  defp nothing, do: %{streams: [], host_streams: [], given: [], taken: [], held: [], rows: [], waiting: 0}
+  defp nothing do
+    %{
+      streams: [],
+      host_streams: Streams.new(),
+      owed: %{},
+      ticks: false,
+      given: [],
+      taken: [],
+      held: [],
+      rows: [],
+      waiting: 0
+    }
+  end
 
   defp teller do
     test = self()
