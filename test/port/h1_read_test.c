@@ -242,6 +242,7 @@ static void test_limits_hold_to_the_byte(void **state)
 		"431");
 	expect_head(HEAD_OF("a: b\r\nc: d\r\n"), EMPTY "; -1 a=b; -1 c=d");
 	expect_head(HEAD_OF("a: b\r\nc: d\r\ne: f\r\n"), "431");
+	expect_head(HEAD_OF("a: b\r\nc: d\r\ne@f: g\r\n"), "400"); /* whichever fault comes first */
 	config.max_header_block = 256;
 	config.max_header_line = 256;
 	for (size_t more = 0; more < 3; more++) /* 16 + 9 + 3 + n + 4 bytes */

@@ -42,9 +42,11 @@ static int on_name(llhttp_t *parser, const char *at, size_t len)
 		return -1;
 	if (p->count > 0 && !p->value_ended && !p->in_value) {
 		span->name_len += (uint32_t)len;
+	} else if (p->count >= p->config->max_header_count) {
+		/* said where the name ends: a fault in it is told first, however it was cut */
+		p->too_many = true;
+		return 0;
 	} else {
-		if (p->count >= p->config->max_header_count)
-			return refuse(p, 431, "too many header fields");
 		p->spans[p->count++] = (struct h1_span){offset, (uint32_t)len, offset, 0};
 		span = &p->spans[p->count - 1];
 		p->in_value = p->value_ended = false;
@@ -58,6 +60,8 @@ static int on_name_end(llhttp_t *parser)
 {
 	struct h1_parse *p = parse_of(parser);
 
+	if (p->too_many)
+		return refuse(p, 431, "too many header fields");
 	/* llhttp takes a line that begins with a colon for a field without a name */
 	if (p->count == 0 || p->value_ended || p->spans[p->count - 1].name_len == 0)
 		return refuse(p, 400, "a header field has no name");

@@ -36,6 +36,7 @@ struct h1_parse {
 	size_t head_len;     /* of the head; 0 while it is not complete */
 	bool in_value;       /* the last span was of a value */
 	bool value_ended;
+	bool too_many;      /* another field has begun than there may be */
 	unsigned count;     /* complete or begun spans */
 	unsigned status;    /* H1_BAD: the answer */
 	const char *reason; /* and why, for people */
