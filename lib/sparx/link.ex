@@ -39,8 +39,9 @@ defmodule Sparx.Link do
   # Bytes. A larger answer is worth a write of its own.
   @held_at_most 16_384
 
-  # In the process dictionary of a worker: what it holds.
+  # In the process dictionary of a worker: what it holds, and the request of a batch that it works on.
   @mark :"$sparx_held"
+  @in_work :"$sparx_in_work"
 
   @doc "Whether a link is that of a server of this node."
   defguard is_local(link) when node(link.port) == node()
@@ -93,17 +94,23 @@ defmodule Sparx.Link do
   # ── whole responses ────────────────────────────────────────────────────────────────────────────────
 
   @doc "Sends a whole answer with a body of `size` bytes: at once, or with those of the other requests of a batch."
-  @spec answer(t, non_neg_integer, iodata) :: :ok | error
-  def answer(%{batch: nil} = link, _size, message), do: write(link, message)
+  @spec answer(t, Frame.stream(), non_neg_integer, iodata) :: :ok | error
+  def answer(%{batch: nil} = link, _id, _size, message), do: write(link, message)
 
-  def answer(%{batch: {:more, held}} = link, size, message) when size <= @held_at_most,
+  def answer(%{batch: batch, port: port} = link, id, size, message) do
+    if Process.get(@in_work) == {id, port},
+      do: with_batch(batch, link, size, message),
+      else: write(link, message)
+  end
+
+  defp with_batch({:more, held}, link, size, message) when size <= @held_at_most,
     do: hold(link, [held | message], message)
 
-  def answer(%{batch: {:last, claims, held}} = link, _size, message) do
+  defp with_batch({:last, claims, held}, link, _size, message) do
     if Claims.claim?(claims), do: write_all(link, claims, [held | message]), else: write(link, message)
   end
 
-  def answer(link, _size, message), do: write(link, message)
+  defp with_batch(_batch, link, _size, message), do: write(link, message)
 
   # There is no row any more when the server has taken it.
   defp hold(link, held, message) do
@@ -117,6 +124,14 @@ defmodule Sparx.Link do
     # The port program has died, and the table is that of its life.
     ArgumentError -> {:error, :closed}
   end
+
+  @doc "A worker of a batch begins to work on a request. Only the answer to that one has to do with the batch."
+  @spec begin_request(t, Frame.stream()) :: term
+  def begin_request(link, id), do: Process.put(@in_work, {id, link.port})
+
+  @doc "It has ended it."
+  @spec end_request() :: term
+  def end_request, do: Process.delete(@in_work)
 
   @doc "What a worker holds after a request, before which it held `held`. The handler may have erased the process dictionary."
   @spec held(t, iodata) :: iodata

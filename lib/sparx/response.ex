@@ -79,7 +79,7 @@ defmodule Sparx.Response do
       request.owner != self() -> by_server(message, request)
       answered(request) -> {:error, :already_sent}
       progress(request) == :watched -> with :ok <- by_server(message, request), do: mark(request, :yes) && :ok
-      true -> request |> mark(:yes) |> Map.fetch!(:link) |> Link.answer(size, message)
+      true -> request |> mark(:yes) |> Map.fetch!(:link) |> Link.answer(id, size, message)
     end
   end
 

@@ -96,17 +96,23 @@ defmodule Sparx.Worker do
         ask(state)
 
       rest == [] ->
-        work(id, head, %{link | batch: {:last, claims, held}}, state)
+        work_in_batch(id, head, {:last, claims, held}, state)
         state = clean(state)
         if Claims.count(claims) == size, do: Link.write_held(link, claims, held)
         Claims.worked(claims, reductions() - state.worked)
         ask(state)
 
       true ->
-        work(id, head, %{link | batch: {:more, held}}, state)
+        work_in_batch(id, head, {:more, held}, state)
         held = Link.held(link, held)
         batch(rest, size, held, clean(state))
     end
+  end
+
+  defp work_in_batch(id, head, batch, %{link: link} = state) do
+    Link.begin_request(link, id)
+    work(id, head, %{link | batch: batch}, state)
+    Link.end_request()
   end
 
   defp reductions, do: :erlang.process_info(self(), :reductions) |> elem(1)

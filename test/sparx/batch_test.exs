@@ -56,6 +56,13 @@ defmodule Sparx.BatchTest do
     answer(request, inspect(seen))
   end
 
+  defp handle("/keep", request, test), do: :persistent_term.put({__MODULE__, test}, request)
+
+  defp handle("/kept", request, test) do
+    answer(request, "new")
+    {__MODULE__, test} |> :persistent_term.get() |> answer("old")
+  end
+
   defp handle("/erase", request, _test) do
     answer(request, "erased")
     :erlang.erase()
@@ -298,6 +305,19 @@ defmodule Sparx.BatchTest do
 
     answered(port, 2, "erased")
     refute_received {:host, ^port, [9, 2, _status]}
+    refute_received {:host, ^port, [4, _id, 200, _headers, _body]}
+  end
+
+  # A worker that still has a request of an earlier batch: its client has got a 500.
+  @tag :capture_log
+  test "a request that was kept beyond its time takes nothing along of the batch it came with" do
+    %{port: port} = start()
+    say(port, ["/", "/keep", "/"])
+    for id <- [1, 3], do: answered(port, id, "done")
+    say(port, ["/", "/kept", "/"], 4)
+    for id <- [4, 6], do: answered(port, id, "done")
+    answered(port, 5, "new")
+    answered(port, 2, "old")
     refute_received {:host, ^port, [4, _id, 200, _headers, _body]}
   end
 
