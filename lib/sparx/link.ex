@@ -20,7 +20,7 @@ defmodule Sparx.Link do
   alias Sparx.Frame
   alias Sparx.Server.Claims
 
-  defstruct [:server, :port, :table, :held, :window, :write_timeout, :batch]
+  defstruct [:server, :port, :table, :held, :window, :write_timeout]
 
   @type t :: %__MODULE__{
           server: pid,
@@ -28,9 +28,11 @@ defmodule Sparx.Link do
           table: :ets.table() | nil,
           held: :ets.table() | nil,
           window: pos_integer,
-          write_timeout: pos_integer,
-          batch: nil | {:more, iodata} | {:last, Claims.t(), iodata}
+          write_timeout: pos_integer
         }
+
+  @typedoc "What a worker holds when it begins a request of a batch, and whether others follow."
+  @type batch :: {:more, iodata} | {:last, Claims.t(), iodata}
 
   @type error :: {:error, :closed | :timeout | :already_sent | :not_started}
 
@@ -95,12 +97,11 @@ defmodule Sparx.Link do
 
   @doc "Sends a whole answer with a body of `size` bytes: at once, or with those of the other requests of a batch."
   @spec answer(t, Frame.stream(), non_neg_integer, iodata) :: :ok | error
-  def answer(%{batch: nil} = link, _id, _size, message), do: write(link, message)
-
-  def answer(%{batch: batch, port: port} = link, id, size, message) do
-    if Process.get(@in_work) == {id, port},
-      do: with_batch(batch, link, size, message),
-      else: write(link, message)
+  def answer(%{port: port} = link, id, size, message) do
+    case Process.get(@in_work) do
+      {^id, ^port, batch} -> with_batch(batch, link, size, message)
+      _none_or_another -> write(link, message)
+    end
   end
 
   defp with_batch({:more, held}, link, size, message) when size <= @held_at_most,
@@ -125,11 +126,11 @@ defmodule Sparx.Link do
     ArgumentError -> {:error, :closed}
   end
 
-  @doc "A worker of a batch begins to work on a request. Only the answer to that one has to do with the batch."
-  @spec begin_request(t, Frame.stream()) :: term
-  def begin_request(link, id), do: Process.put(@in_work, {id, link.port})
+  @doc "A worker begins to work on a request of a batch. Only its own answer to that one has to do with the batch."
+  @spec begin_request(t, Frame.stream(), batch) :: term
+  def begin_request(link, id, batch), do: Process.put(@in_work, {id, link.port, batch})
 
-  @doc "It has ended it."
+  @doc "It has ended it, or given it away."
   @spec end_request() :: term
   def end_request, do: Process.delete(@in_work)
 
@@ -146,9 +147,9 @@ defmodule Sparx.Link do
     ArgumentError -> held
   end
 
-  @doc "Whether a worker holds an answer to the request of this link, besides those before it."
-  @spec holds_answer?(t) :: boolean
-  def holds_answer?(%{batch: {:more, held}} = link) do
+  @doc "Whether a worker holds an answer to a request that it has begun so."
+  @spec holds_answer?(t, batch | nil) :: boolean
+  def holds_answer?(link, {:more, held}) do
     case :ets.lookup(link.held, self()) do
       [{_worker, now}] -> now != held
       [] -> false
@@ -157,7 +158,7 @@ defmodule Sparx.Link do
     ArgumentError -> false
   end
 
-  def holds_answer?(_link), do: false
+  def holds_answer?(_link, _batch), do: false
 
   @doc "Writes what a worker still holds at the end of a batch, unless the server has taken it."
   @spec write_held(t, Claims.t(), iodata) :: term

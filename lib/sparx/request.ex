@@ -562,8 +562,12 @@ defmodule Sparx.Request do
   @spec hand_over(t, pid) :: {:ok, t} | {:error, :closed}
   def hand_over(request, pid) do
     case Link.ask(request.link, request.id, {:own, pid}) do
-      :ok -> {:ok, %{request | owner: pid, link: %{request.link | batch: nil}}}
-      error -> error
+      :ok ->
+        Link.end_request()
+        {:ok, %{request | owner: pid}}
+
+      error ->
+        error
     end
   end
 end

@@ -67,7 +67,7 @@ defmodule Sparx.Worker do
     receive do
       {:"$gen_consumer", {_server, ^tag}, [{id, port, head}]} ->
         state = linked(port, state)
-        work(id, head, state.link, state)
+        work(id, head, nil, state)
         state |> clean() |> ask()
 
       {:"$gen_consumer", {_server, ^tag}, [{_id, port, _head} | _] = events} ->
@@ -110,8 +110,8 @@ defmodule Sparx.Worker do
   end
 
   defp work_in_batch(id, head, batch, %{link: link} = state) do
-    Link.begin_request(link, id)
-    work(id, head, %{link | batch: batch}, state)
+    Link.begin_request(link, id, batch)
+    work(id, head, batch, state)
     Link.end_request()
   end
 
@@ -123,22 +123,22 @@ defmodule Sparx.Worker do
 
   # ── one request ────────────────────────────────────────────────────────────────────────────────────
 
-  defp work(id, head, link, state) do
-    request = Request.decode(id, head, self(), link)
+  defp work(id, head, batch, state) do
+    request = Request.decode(id, head, self(), state.link)
 
     try do
       state.handler.(request)
     catch
-      kind, reason -> crashed(kind, reason, __STACKTRACE__, request)
+      kind, reason -> crashed(kind, reason, __STACKTRACE__, request, batch)
     else
-      _ -> returned(progress(request), request)
+      _ -> returned(progress(request, batch), request)
     end
   end
 
   # Of one that has erased the process dictionary, the answer may still be held. To ask the server would be an end before it.
-  defp progress(request) do
+  defp progress(request, batch) do
     with progress when progress != :yes <- Response.progress(request),
-         do: if(Link.holds_answer?(request.link), do: :yes, else: progress)
+         do: if(Link.holds_answer?(request.link, batch), do: :yes, else: progress)
   end
 
   defp returned(:yes, _request), do: :ok
@@ -158,12 +158,12 @@ defmodule Sparx.Worker do
     end
   end
 
-  defp crashed(kind, reason, stacktrace, request) do
+  defp crashed(kind, reason, stacktrace, request, batch) do
     Logger.error("#{line(request)}: the handler failed\n" <> Exception.format(kind, reason, stacktrace),
       crash_reason: crash_reason(kind, reason, stacktrace)
     )
 
-    if progress(request) != :yes,
+    if progress(request, batch) != :yes,
       do: Link.ask(request.link, request.id, {:returned, self(), {kind, reason, stacktrace}})
   end
 

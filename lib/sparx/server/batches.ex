@@ -3,8 +3,8 @@ defmodule Sparx.Server.Batches do
   Requests that came together, and were given to one worker together: a pure structure.
 
   To wake a worker and to write an answer costs more than many an answer does, so requests that came in one frame are given to
-  few workers, several to each. Each of them has used up the demand of a worker of its own all the same: of a batch of `n`, one worker has all requests and `n - 1` others are spare. They are asked when the worker is slow: its answers so
-  far are sent, and what it has not begun goes to the spare ones. Slow is who waits for something in a handler two ticks
+  few workers, several to each. Each of them has used up the demand of a worker of its own all the same: of a batch of `n`, one
+  worker has all requests and `n - 1` others are spare. They are asked when the worker is slow: its answers so far are sent, and what it has not begun goes to the spare ones. Slow is who waits for something in a handler two ticks
   (about 2 ms) after it was given the batch, or computes for ten.
 
   After that, and when a request is more than 1,000 reductions of work on the average (10 to 20 µs), each goes to a worker of its
