@@ -70,11 +70,16 @@ defmodule Sparx.Frame do
 
   @doc "RESPOND: a whole response."
   @spec respond(stream, 200..599, Headers.t(), iodata) :: iodata
-  def respond(stream, status, headers, body) do
+  def respond(stream, status, headers, body),
+    do: respond(stream, status, headers, body, IO.iodata_length(body))
+
+  @doc "RESPOND, with a body that is known to be of `size` bytes."
+  @spec respond(stream, 200..599, Headers.t(), iodata, size :: non_neg_integer) :: iodata
+  def respond(stream, status, headers, body, size) do
     [
       <<0x95, 4, Term.int(stream)::binary, 0xCD, status::16>>,
       Headers.encode(headers),
-      Term.bin_header(IO.iodata_length(body)),
+      Term.bin_header(size),
       body
     ]
   end
@@ -151,6 +156,42 @@ defmodule Sparx.Frame do
 
   # ── from the port ──────────────────────────────────────────────────────────────────────────────────
 
+  # What stands before a stream's number, and of how many bits it is.
+  @widths [{[0xCE], 32}, {[0xCD], 16}, {[0xCC], 8}, {[], 8}, {[0xCF], 64}]
+
+  @doc """
+  Takes the REQUESTs and DONEs without a report off the beginning of a payload, which are most of what comes.
+
+  Returns the former, the last first, the streams of the latter, and the rest of the payload.
+  """
+  @spec take_requests(binary) :: {[{stream, head :: binary}], [stream], rest :: binary}
+  def take_requests(payload), do: take_requests(payload, [], [])
+
+  for {prefix, bits} <- @widths do
+    small = prefix == []
+
+    for {type, size_bits} <- [{0xC6, 32}, {0xC5, 16}, {0xC4, 8}] do
+      defp take_requests(
+             <<0x93, 65, unquote_splicing(prefix), stream::unquote(bits), unquote(type),
+               size::unquote(size_bits), head::binary-size(size), rest::binary>>,
+             requests,
+             done
+           )
+           when not unquote(small) or stream < 0x80,
+           do: take_requests(rest, [{stream, head} | requests], done)
+    end
+
+    defp take_requests(
+           <<0x93, 69, unquote_splicing(prefix), stream::unquote(bits), 0xC0, rest::binary>>,
+           requests,
+           done
+         )
+         when not unquote(small) or stream < 0x80,
+         do: take_requests(rest, requests, [stream | done])
+  end
+
+  defp take_requests(rest, requests, done), do: {requests, done, rest}
+
   @doc """
   Takes the first message off a payload.
 
@@ -158,28 +199,13 @@ defmodule Sparx.Frame do
   ignored, and a message of a kind that is not known is `{:unknown, kind}`, as PROTOCOL.md, section 2, asks.
   """
   @spec decode(binary) :: {:ok, message, rest :: binary} | {:error, reason}
-  # REQUEST and DONE are a request's price: a clause for each width of the stream's number and of the head's size.
-  for {prefix, bits} <- [{[0xCE], 32}, {[0xCD], 16}, {[0xCC], 8}, {[], 8}, {[0xCF], 64}] do
-    small = prefix == []
-
-    for {type, size_bits} <- [{0xC6, 32}, {0xC5, 16}, {0xC4, 8}] do
-      def decode(
-            <<0x93, 65, unquote_splicing(prefix), stream::unquote(bits), unquote(type),
-              size::unquote(size_bits), head::binary-size(size), rest::binary>>
-          )
-          when not unquote(small) or stream < 0x80,
-          do: {:ok, {:request, stream, head}, rest}
-    end
-
-    def decode(<<0x93, 69, unquote_splicing(prefix), stream::unquote(bits), 0xC0, rest::binary>>)
-        when not unquote(small) or stream < 0x80,
-        do: {:ok, {:done, stream, nil}, rest}
-
+  # A whole message of a WebSocket: a clause for each width of the stream's number.
+  for {prefix, bits} <- @widths do
     def decode(
           <<0x95, 77, unquote_splicing(prefix), stream::unquote(bits), type, 0xC4, size,
             data::binary-size(size), 0, rest::binary>>
         )
-        when not unquote(small) or stream < 0x80,
+        when unquote(prefix != []) or stream < 0x80,
         do: {:ok, {:recv, stream, type, data, 0}, rest}
   end
 

@@ -8,6 +8,8 @@ defmodule Sparx.Headers do
 
   alias Sparx.Frame.Term
 
+  import Bitwise
+
   @typedoc "Header or trailer fields."
   @type t :: [{name :: binary, value :: binary}]
 
@@ -107,6 +109,13 @@ defmodule Sparx.Headers do
   defp check_name(<<c, rest::binary>>, name) when is_token(c), do: check_name(rest, name)
   defp check_name(<<>>, name), do: name
   defp check_name(_rest, name), do: bad_name(name)
+
+  # Seven bytes at once: in a byte's highest bit is left whether it is below 0x20, and whether it is 0x7F, or was below one that is.
+  defp check_value(<<bytes::56, rest::binary>>, value)
+       when band(bytes - 0x20202020202020, bnot(bytes)) |> band(0x80808080808080) == 0 and
+              band(bxor(bytes, 0x7F7F7F7F7F7F7F) - 0x01010101010101, bnot(bxor(bytes, 0x7F7F7F7F7F7F7F)))
+              |> band(0x80808080808080) == 0,
+       do: check_value(rest, value)
 
   defp check_value(<<c, rest::binary>>, value) when (c >= 0x20 and c != 0x7F) or c == ?\t,
     do: check_value(rest, value)

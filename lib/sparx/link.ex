@@ -41,8 +41,8 @@ defmodule Sparx.Link do
   # Bytes. A larger answer is worth a write of its own.
   @held_at_most 16_384
 
-  # In the process dictionary of a worker: what it holds, and the request of a batch that it works on.
-  @mark :"$sparx_held"
+  # In the process dictionary of a worker: the request of a batch that it works on, and then `{:held, messages}`, if it holds the
+  # answer.
   @in_work :"$sparx_in_work"
 
   @doc "Whether a link is that of a server of this node."
@@ -104,8 +104,10 @@ defmodule Sparx.Link do
     end
   end
 
-  defp with_batch({:more, held}, link, size, message) when size <= @held_at_most,
-    do: hold(link, [held | message], message)
+  defp with_batch({:more, held}, link, size, message) when size <= @held_at_most do
+    message = IO.iodata_to_binary(message)
+    hold(link, [held | message], message)
+  end
 
   defp with_batch({:last, claims, held}, link, _size, message) do
     if Claims.claim?(claims), do: write_all(link, claims, [held | message]), else: write(link, message)
@@ -116,7 +118,7 @@ defmodule Sparx.Link do
   # There is no row any more when the server has taken it.
   defp hold(link, held, message) do
     if :ets.update_element(link.held, self(), {2, held}) do
-      Process.put(@mark, held)
+      Process.put(@in_work, {:held, held})
       :ok
     else
       write(link, message)
@@ -134,14 +136,21 @@ defmodule Sparx.Link do
   @spec end_request() :: term
   def end_request, do: Process.delete(@in_work)
 
-  @doc "What a worker holds after a request, before which it held `held`. The handler may have erased the process dictionary."
-  @spec held(t, iodata) :: iodata
-  def held(link, held) do
-    with nil <- Process.delete(@mark) do
-      case :ets.lookup(link.held, self()) do
-        [{_worker, held}] -> held
-        [] -> []
-      end
+  @doc "It has ended it, before which it held `held`. Returns what it holds now."
+  @spec end_request(t, iodata) :: iodata
+  def end_request(link, held) do
+    case Process.delete(@in_work) do
+      {:held, held} -> held
+      {_id, _port, _batch} -> held
+      nil -> held_by_row(link, held)
+    end
+  end
+
+  # The handler has given the request away, or has erased the process dictionary.
+  defp held_by_row(link, held) do
+    case :ets.lookup(link.held, self()) do
+      [{_worker, held}] -> held
+      [] -> []
     end
   rescue
     ArgumentError -> held

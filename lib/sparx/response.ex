@@ -73,15 +73,26 @@ defmodule Sparx.Response do
   end
 
   defp respond(response, size, %{id: id} = request) do
-    message = Frame.respond(id, response.status, Enum.reverse(response.headers), response.body)
+    message = Frame.respond(id, response.status, Enum.reverse(response.headers), response.body, size)
 
-    cond do
-      request.owner != self() -> by_server(message, request)
-      answered(request) -> {:error, :already_sent}
-      progress(request) == :watched -> with :ok <- by_server(message, request), do: mark(request, :yes) && :ok
-      true -> request |> mark(:yes) |> Map.fetch!(:link) |> Link.answer(id, size, message)
+    if request.owner == self(),
+      do: by_owner(progress(request), message, size, request),
+      else: by_server(message, request)
+  end
+
+  defp by_owner(:no, message, size, %{id: id, link: link} = request) do
+    mark(request, :yes)
+    Link.answer(link, id, size, message)
+  end
+
+  defp by_owner(:watched, message, _size, request) do
+    with :ok <- by_server(message, request) do
+      mark(request, :yes)
+      :ok
     end
   end
+
+  defp by_owner(_begun, _message, _size, _request), do: {:error, :already_sent}
 
   # The server knows whether the client is still there.
   defp by_server(message, request),
@@ -261,12 +272,10 @@ defmodule Sparx.Response do
   @doc false
   # What the calling process has done about a request: :no, :watched (it wants to know when the client goes), :streaming,
   # or :yes.
-  def progress(%{id: id, link: %{port: port}}) do
-    case Process.get(@mark) do
-      {progress, ^id, ^port} -> progress
-      _other -> :no
-    end
-  end
+  def progress(request), do: progress_of(Process.get(@mark), request)
+
+  defp progress_of({progress, id, port}, %{id: id, link: %{port: port}}), do: progress
+  defp progress_of(_none_or_of_another, _request), do: :no
 
   @doc false
   # The answer is that another protocol is spoken, by the calling process, which the server is told with the message for the port.
@@ -288,8 +297,8 @@ defmodule Sparx.Response do
   def handed_over(request), do: mark(request, :yes)
 
   @doc false
-  # Nothing was answered by the calling process.
-  def forget, do: Process.delete(@mark)
+  # The same, and the calling process knows nothing of it any more.
+  def forget(request), do: progress_of(Process.delete(@mark), request)
 
   @doc false
   # The calling process wants to know when the client goes, so also when it answers.

@@ -97,6 +97,7 @@ defmodule Sparx.Worker do
 
       rest == [] ->
         work_in_batch(id, head, {:last, claims, held}, state)
+        Link.end_request()
         state = clean(state)
         if Claims.count(claims) == size, do: Link.write_held(link, claims, held)
         Claims.worked(claims, reductions() - state.worked)
@@ -104,7 +105,7 @@ defmodule Sparx.Worker do
 
       true ->
         work_in_batch(id, head, {:more, held}, state)
-        held = Link.held(link, held)
+        held = Link.end_request(link, held)
         batch(rest, size, held, clean(state))
     end
   end
@@ -112,7 +113,6 @@ defmodule Sparx.Worker do
   defp work_in_batch(id, head, batch, %{link: link} = state) do
     Link.begin_request(link, id, batch)
     work(id, head, batch, state)
-    Link.end_request()
   end
 
   defp reductions, do: :erlang.process_info(self(), :reductions) |> elem(1)
@@ -137,7 +137,7 @@ defmodule Sparx.Worker do
 
   # Of one that has erased the process dictionary, the answer may still be held. To ask the server would be an end before it.
   defp progress(request, batch) do
-    with progress when progress != :yes <- Response.progress(request),
+    with progress when progress != :yes <- Response.forget(request),
          do: if(Link.holds_answer?(request.link, batch), do: :yes, else: progress)
   end
 
@@ -175,7 +175,6 @@ defmodule Sparx.Worker do
   # ── between two requests ───────────────────────────────────────────────────────────────────────────
 
   defp clean(%{kept: kept} = state) do
-    Response.forget()
     if Process.get() !== kept, do: restore(kept)
     Process.flag(:trap_exit, false) && exit(:shutdown)
 

@@ -147,16 +147,50 @@ defmodule Sparx.FrameTest do
       end
     end
 
-    test "of REQUEST, DONE and RECV each is one match, without the codec of terms" do
-      for {width, stream} <- [{"7 bits", 1}, {"8", 200}, {"16", 300}, {"32", 70_000}, {"64", 4_294_967_296}] do
-        id = Frame.Term.int(stream)
-        request = <<0x93, 65, id::binary, 0xC4, 2, "ab">>
-        done = <<0x93, 69, id::binary, 0xC0>>
-        recv = <<0x95, 77, id::binary, 1, 0xC4, 2, "ab", 0>>
-        assert terms_decoded(request <> done <> recv) == 0, "a stream's number of #{width} is decoded slowly"
+    @widths [{"7 bits", 1}, {"8", 200}, {"16", 300}, {"32", 70_000}, {"64", 4_294_967_296}]
+
+    test "of RECV each is one match, without the codec of terms" do
+      for {width, stream} <- @widths do
+        recv = <<0x95, 77, Frame.Term.int(stream)::binary, 1, 0xC4, 2, "ab", 0>>
+        assert terms_decoded(recv) == 0, "a stream's number of #{width} is decoded slowly"
       end
 
       assert terms_decoded(IO.iodata_to_binary([<<0x92, 74>>, Frame.Term.int(1)])) == 1
+    end
+
+    test "of REQUEST and DONE all that come first are taken at once" do
+      for {_width, stream} <- @widths, size <- [0, 2, 255, 256, 65_536] do
+        id = Frame.Term.int(stream)
+        head = String.duplicate("h", size)
+        request = <<0x93, 65, id::binary, Frame.Term.bin_header(size)::binary, head::binary>>
+        done = <<0x93, 69, id::binary, 0xC0>>
+
+        assert Frame.take_requests(request <> done <> request) ==
+                 {[{stream, head}, {stream, head}], [stream], ""}
+
+        assert Frame.decode_all(request <> done) == {:ok, [{:request, stream, head}, {:done, stream, nil}]}
+
+        for cut <- 1..(byte_size(done) - 1),
+            part = binary_part(done, 0, cut),
+            do: assert(Frame.take_requests(request <> part) == {[{stream, head}], [], part})
+      end
+    end
+
+    test "what comes after another message, or is not in the usual form, is not taken with them" do
+      pong = <<0x92, 74, 1>>
+      done = <<0x93, 69, 5, 0xC0>>
+      assert Frame.take_requests(pong <> done) == {[], [], pong <> done}
+      assert Frame.take_requests(done <> pong <> done) == {[], [5], pong <> done}
+
+      # A report, a field more, an array or a number in a longer form than it needs.
+      for other <- [
+            <<0x93, 69, 5, 0x91, 1>>,
+            <<0x94, 69, 5, 0xC0, 1>>,
+            <<0xDC, 3::16, 69, 5, 0xC0>>,
+            <<0x93, 0xCC, 69, 5, 0xC0>>,
+            <<0x93, 69, 0xFF, 0xC0>>
+          ],
+          do: assert(Frame.take_requests(other) == {[], [], other})
     end
 
     # How often the general codec is called to decode a payload.

@@ -56,4 +56,16 @@ defmodule Sparx.HeadersTest do
 
     assert_raise ArgumentError, ~r/must be a string/, fn -> Headers.field!("a", nil) end
   end
+
+  test "field! finds each byte that is not allowed in a value, at each place, and no other" do
+    for length <- 1..16,
+        place <- 0..(length - 1),
+        byte <- 0..255,
+        around <- ["a", " ", "~", "\t", <<0x80>>, <<0xFF>>] do
+      value = String.duplicate(around, place) <> <<byte>> <> String.duplicate(around, length - place - 1)
+      allowed = byte == ?\t or (byte >= 0x20 and byte != 0x7F)
+      taken = match?({"a", ^value}, try(do: Headers.field!("a", value), rescue: (ArgumentError -> :refused)))
+      assert taken == allowed, "#{inspect(value, binaries: :as_binaries)}: #{taken}"
+    end
+  end
 end

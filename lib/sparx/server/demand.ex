@@ -120,6 +120,30 @@ defmodule Sparx.Server.Demand do
 
   def take(demand), do: take_in_line(:queue.out(demand.line), demand)
 
+  @doc """
+  Takes workers of this node for `count` requests, the last to become idle first.
+
+  `:not_all` if there are fewer, or others would have their turn.
+  """
+  @spec workers(t, non_neg_integer) :: {:ok, [place], t} | :not_all
+  def workers(%{turn: :idle, line: line, idle: idle} = demand, count) do
+    with true <- :queue.is_empty(line),
+         {:ok, places, idle} <- split_workers(count, idle, []) do
+      {:ok, places, %{demand | idle: idle}}
+    else
+      _ -> :not_all
+    end
+  end
+
+  def workers(_demand, _count), do: :not_all
+
+  defp split_workers(0, idle, places), do: {:ok, Enum.reverse(places), idle}
+
+  defp split_workers(count, [{_tag, %{claims: claims}, 1} = place | idle], places) when claims != nil,
+    do: split_workers(count - 1, idle, [place | places])
+
+  defp split_workers(_count, _idle, _places), do: :none
+
   defp taken({tag, subscription, 1}, demand), do: {:ok, tag, subscription, demand}
 
   defp taken({tag, subscription, count}, demand),

@@ -15,13 +15,6 @@ defmodule Sparx.Server.Dispatch do
 
   @nothing {nil, :open}
 
-  @typedoc "A request, and the worker of this node whose demand it has used."
-  @type taken :: {Sparx.Frame.stream(), head :: binary, Demand.tag(), Demand.subscription()}
-
-  @doc "A request has come that its consumer gets by itself, or for which there is none."
-  @spec request(Sparx.Frame.stream(), binary, State.t()) :: State.t()
-  def request(id, head, state), do: request(id, head, @nothing, state)
-
   # known: of a request that was given to a worker before, what telemetry knows, and of its body.
   defp request(id, head, known, state) do
     case Demand.take(state.demand) do
@@ -67,54 +60,69 @@ defmodule Sparx.Server.Dispatch do
   # ── batches ────────────────────────────────────────────────────────────────────────────────────────
 
   @doc """
-  Gives the requests that came together to some of the workers that asked for them.
+  Hands out the requests that have come, those for workers of this node together.
 
   They are those of all frames that are there: it is done when nothing is left in the mailbox, and before anything else
   happens to workers or streams.
   """
   @spec settle(State.t()) :: State.t()
   def settle(%{taken: []} = state), do: state
-  def settle(%{taken: taken} = state), do: together(taken, %{state | taken: []})
 
-  # The last one is the first of the list.
-  defp together([{id, head, tag, subscription}], state),
+  def settle(%{taken: taken} = state) do
+    requests = Enum.reverse(taken)
+
+    case Demand.workers(state.demand, length(requests)) do
+      {:ok, places, demand} -> together(requests, places, %{state | taken: [], demand: demand})
+      :not_all -> assign(requests, [], [], %{state | taken: []})
+    end
+  end
+
+  # One by one, since others ask too, or too few do.
+  defp assign([], requests, places, state), do: together(Enum.reverse(requests), Enum.reverse(places), state)
+
+  defp assign([{id, head} = request | rest], requests, places, state) do
+    case Demand.take(state.demand) do
+      {:ok, tag, %{claims: claims} = worker, demand} when claims != nil ->
+        assign(rest, [request | requests], [{tag, worker, 1} | places], %{state | demand: demand})
+
+      _none_or_another_consumer ->
+        assign(rest, requests, places, request(id, head, @nothing, state))
+    end
+  end
+
+  defp together([], [], state), do: state
+
+  defp together(requests, places, state),
+    do: in_batches(requests, places, Batches.size(state.batches, length(requests)), state)
+
+  defp in_batches([], [], _size, state), do: state
+
+  defp in_batches(requests, places, size, state) do
+    {these, other_requests} = Enum.split(requests, size)
+    {theirs, other_places} = Enum.split(places, size)
+    in_batches(other_requests, other_places, size, batch(these, theirs, state))
+  end
+
+  defp batch([{id, head}], [{tag, subscription, _count}], state),
     do: hand_out(id, head, @nothing, tag, subscription, state)
 
-  defp together(taken, state) do
-    size = Batches.size(state.batches, length(taken))
-    if size == 1, do: one_by_one(taken, state), else: in_batches(taken, size, state)
-  end
-
-  defp one_by_one(taken, state), do: List.foldr(taken, state, &together([&1], &2))
-
-  defp in_batches([], _size, state), do: state
-
-  defp in_batches(taken, size, state) do
-    {last, rest} = Enum.split(taken, size)
-    batch(last, in_batches(rest, size, state))
-  end
-
-  defp batch([_one] = taken, state), do: together(taken, state)
-
-  defp batch(taken, state) do
-    {own, spare} = places(taken, [])
-    {tag, %{pid: pid, claims: claims}, _count} = own
-    {requests, streams} = open_all(taken, tag, pid, [], state.streams, state)
+  # Of these workers the last to become idle is the first, and is the one: its memory is still in the caches.
+  defp batch(requests, [{tag, %{pid: pid, claims: claims}, _count} = own | spare], %{port: port} = state) do
+    requests = for {id, head} <- requests, do: {id, port, head}
+    streams = enter(requests, tag, pid, state)
     Claims.open(claims)
     Link.begin_batch(state.link, pid)
     tell_consumer(pid, tag, requests)
     watch(%{state | streams: streams, batches: Batches.give(state.batches, own, spare, requests)})
   end
 
-  # Of these workers the last to become idle was taken first: it is the one. Its memory is still in the caches.
-  defp places([{_id, _head, tag, worker}], spare), do: {{tag, worker, 1}, spare}
-  defp places([{_id, _head, tag, worker} | rest], spare), do: places(rest, [{tag, worker, 1} | spare])
+  defp enter(requests, tag, pid, %{telemetry: nil} = state),
+    do: Streams.lend(state.streams, tag, pid, requests)
 
-  defp open_all([], _tag, _pid, requests, streams, _state), do: {requests, streams}
-
-  defp open_all([{id, head, _tag, _subscription} | rest], tag, pid, requests, streams, state) do
-    streams = Streams.open(streams, id, pid, tag, facts(id, head, pid, state))
-    open_all(rest, tag, pid, [{id, state.port, head} | requests], streams, state)
+  defp enter(requests, tag, pid, state) do
+    Enum.reduce(requests, state.streams, fn {id, _port, head}, streams ->
+      Streams.open(streams, id, pid, tag, facts(id, head, pid, state))
+    end)
   end
 
   defp watch(%{batches: %{ticks: true}} = state), do: state
@@ -129,7 +137,8 @@ defmodule Sparx.Server.Dispatch do
   def done(tag, state) do
     {batch, batches} = Batches.done(state.batches, tag)
     forget_held(batch, state)
-    state = idle_again([batch.own | batch.spare], %{state | batches: batches})
+    streams = Streams.returned(state.streams, tag)
+    state = idle_again([batch.own | batch.spare], %{state | batches: batches, streams: streams})
     if Batches.much?(batches), do: pause(state), else: state
   end
 
@@ -197,7 +206,8 @@ defmodule Sparx.Server.Dispatch do
 
   # What the worker has answered, and holds until it is done with the batch, is sent. Returns what it has ended for certain, and
   # what it has not begun.
-  defp take_back(batch, state) do
+  defp take_back(%{own: {tag, _worker, _count}} = batch, state) do
+    state = %{state | streams: Streams.call_in(state.streams, tag)}
     count = Claims.close(batch.claims)
     {begun, others} = Enum.split(batch.requests, count)
 

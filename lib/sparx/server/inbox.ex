@@ -11,55 +11,30 @@ defmodule Sparx.Server.Inbox do
 
   @doc "Takes all messages of a frame."
   @spec deliver(binary, State.t()) :: State.t()
-  def deliver(payload, state), do: deliver(payload, state.taken, state.demand, state.streams, state)
+  def deliver(<<>>, state), do: state
 
-  # Requests for the workers, and the ends of streams of which nothing is known here, are most of what
-  # comes. They change no more than what goes round beside the state.
-  defp deliver(<<>>, taken, demand, streams, state),
-    do: %{state | demand: demand, streams: streams, taken: taken}
-
-  defp deliver(payload, taken, demand, streams, state) do
-    with {:ok, message, rest} <- Frame.decode(payload),
-         {:ok, taken, demand, streams} <- quickly(message, taken, demand, streams, state) do
-      deliver(rest, taken, demand, streams, state)
-    else
-      _ -> deliver_next(payload, Dispatch.settle(%{state | demand: demand, streams: streams, taken: taken}))
-    end
+  # Requests, and the ends of streams of which nothing is known here, are most of what comes.
+  def deliver(payload, state) do
+    {requests, done, rest} = Frame.take_requests(payload)
+    deliver_next(rest, state |> requests(requests) |> all_done(done))
   end
 
-  defp quickly({:request, id, head}, taken, demand, streams, _state) do
-    case Demand.take(demand) do
-      {:ok, tag, %{claims: claims} = worker, demand} when claims != nil ->
-        {:ok, [{id, head, tag, worker} | taken], demand, streams}
+  defp requests(state, []), do: state
+  defp requests(state, requests), do: %{state | taken: requests ++ state.taken}
 
-      _none_or_another_consumer ->
-        :no
-    end
+  defp all_done(state, []), do: state
+
+  defp all_done(state, done) do
+    {touched, streams} = Streams.close_untouched(state.streams, done)
+    Enum.reduce(touched, %{state | streams: streams}, &message({:done, &1, nil}, Dispatch.settle(&2)))
   end
-
-  defp quickly({:done, id, _report}, taken, demand, streams, %{telemetry: nil}) do
-    with {:untouched, streams} <- Streams.close(streams, id), do: {:ok, taken, demand, streams}
-  end
-
-  defp quickly({:recv, id, type, data, 0}, taken, demand, streams, %{partial: []}) do
-    case streams.sockets do
-      %{^id => pid} ->
-        Sockets.give(pid, type, data)
-        {:ok, taken, demand, streams}
-
-      %{} ->
-        :no
-    end
-  end
-
-  defp quickly(_message, _taken, _demand, _streams, _state), do: :no
 
   defp deliver_next(<<>>, state), do: state
 
   defp deliver_next(payload, state) do
     case Frame.decode(payload) do
       {:ok, message, rest} ->
-        deliver(rest, message(message, state))
+        deliver(rest, next(message, state))
 
       {:error, reason} ->
         Logger.error("sparx_port sent what is no message: #{inspect(reason)}")
@@ -67,12 +42,20 @@ defmodule Sparx.Server.Inbox do
     end
   end
 
-  defp message({:request, id, head}, state), do: Dispatch.request(id, head, state)
+  # A whole message for a process that has not asked for it changes nothing here.
+  defp next({:recv, id, type, data, 0}, %{partial: [], streams: %{sockets: sockets}} = state)
+       when is_map_key(sockets, id) do
+    Sockets.give(Map.fetch!(sockets, id), type, data)
+    state
+  end
+
+  defp next(message, state), do: message(message, Dispatch.settle(state))
+
+  defp message({:request, id, head}, state), do: %{state | taken: [{id, head}]}
 
   defp message({:done, id, report}, state) do
     case Streams.close(state.streams, id) do
-      {:untouched, streams} -> %{state | streams: streams}
-      {stream, streams} -> done(id, stream, report, %{state | streams: streams})
+      {:ok, stream, streams} -> done(id, stream, report, %{state | streams: streams})
       :error -> state
     end
   end
@@ -110,12 +93,11 @@ defmodule Sparx.Server.Inbox do
   defp message({:closed, id, code, reason}, state), do: Sockets.closed(id, code, reason, state)
 
   defp message({:gone, id, reason}, state) do
-    with {:ok, stream} <- Streams.fetch(state.streams, id),
-         {_stream, streams} <- Streams.close(state.streams, id) do
+    with {:ok, stream, streams} <- Streams.close(state.streams, id) do
       state = gone(id, stream, reason, %{state | streams: streams})
       if reason == "aborted", do: state, else: owe(id, stream, state)
     else
-      :error -> waits_no_longer(id, state)
+      :error -> waits_no_longer(id, reason, state)
     end
   end
 
@@ -249,10 +231,12 @@ defmodule Sparx.Server.Inbox do
     if stream.writers == [], do: state, else: update_stream(state, id, writers: [])
   end
 
-  defp waits_no_longer(id, state) do
+  # Or it was one of those that a worker has given back.
+  defp waits_no_longer(id, reason, state) do
     case Waiting.delete(state.waiting, id) do
       {:ok, waiting} -> release_all(%{state | waiting: waiting}, [id])
-      :error -> state
+      :error when reason == "aborted" -> state
+      :error -> release_all(state, [id])
     end
   end
 end

@@ -6,7 +6,8 @@ defmodule Sparx.Server.Streams do
   is the process that must answer; when that dies, the server does.
 
   Most streams end without anything having happened to them here. Until something does, a stream is kept as
-  `{owner, tag, facts}`.
+  `{owner, tag, facts}`; and those that a worker was given together, of which there are no facts, are not entered each by itself:
+  they are `lent`, until the worker gives them back or something happens to one.
   """
 
   defmodule Stream do
@@ -37,7 +38,12 @@ defmodule Sparx.Server.Streams do
   end
 
   # sockets: the processes that get the messages of their WebSockets without asking for each.
-  defstruct all: %{}, monitors: %{}, sockets: %{}
+  # lent: to whom, by subscription, and the requests, each with its stream first. What has become of one is in all.
+  # ended: streams that have ended while others were lent, so many: a lent one that is among them is not there any more.
+  defstruct all: %{}, monitors: %{}, sockets: %{}, lent: %{}, ended: [], count_ended: 0
+
+  # So many more streams may have ended than are lent before those that are not lent are forgotten.
+  @most_ended 256
 
   @type id :: Sparx.Frame.stream()
   @type stream :: %Stream{
@@ -61,8 +67,13 @@ defmodule Sparx.Server.Streams do
   @type t :: %__MODULE__{
           all: %{id => stream | {pid, term, term}},
           monitors: %{reference => id},
-          sockets: %{id => pid}
+          sockets: %{id => pid},
+          lent: %{term => {pid, [lent]}},
+          ended: [id],
+          count_ended: non_neg_integer
         }
+  @typedoc "A tuple that begins with the stream's number."
+  @type lent :: tuple
 
   @spec new() :: t
   def new, do: %__MODULE__{}
@@ -73,58 +84,140 @@ defmodule Sparx.Server.Streams do
     %{streams | all: Map.put(streams.all, id, {owner, tag, facts})}
   end
 
+  @doc "Enters streams that were handed to `owner` together, by its subscription `tag`."
+  @spec lend(t, term, pid, [lent]) :: t
+  def lend(streams, tag, owner, requests),
+    do: %{streams | lent: Map.put(streams.lent, tag, {owner, requests})}
+
+  @doc "Whoever was lent streams has done with them: those to which nothing has happened are forgotten."
+  @spec returned(t, term) :: t
+  def returned(%{lent: lent} = streams, tag) do
+    case Map.delete(lent, tag) do
+      ^lent -> streams
+      none when none == %{} -> %{streams | lent: none, ended: [], count_ended: 0}
+      rest -> forget_ended(%{streams | lent: rest})
+    end
+  end
+
+  # Seldom enough that it costs little for each that has ended.
+  defp forget_ended(%{lent: lent, count_ended: count} = streams)
+       when count < @most_ended + 64 * map_size(lent),
+       do: streams
+
+  defp forget_ended(streams) do
+    lent =
+      for {_tag, {_owner, requests}} <- streams.lent,
+          request <- requests,
+          into: MapSet.new(),
+          do: elem(request, 0)
+
+    ended = Enum.filter(streams.ended, &(&1 in lent))
+    %{streams | ended: ended, count_ended: length(ended)}
+  end
+
+  @doc "What was lent is entered as if each had been handed out by itself."
+  @spec call_in(t, term) :: t
+  def call_in(streams, tag) do
+    opened = Map.new(lent_by(streams, tag), fn {id, owner} -> {id, {owner, tag, nil}} end)
+    returned(%{streams | all: Map.merge(opened, streams.all)}, tag)
+  end
+
+  # Those to which nothing has happened.
+  defp lent_by(%{lent: lent} = streams, tag) do
+    case lent do
+      %{^tag => {owner, requests}} ->
+        for request <- requests,
+            id = elem(request, 0),
+            not is_map_key(streams.all, id) and id not in streams.ended,
+            do: {id, owner}
+
+      %{} ->
+        []
+    end
+  end
+
   @spec fetch(t, id) :: {:ok, stream} | :error
   def fetch(streams, id) do
     case streams.all do
       %{^id => stream} -> {:ok, whole(stream)}
-      %{} -> :error
+      %{} -> fetch_lent(streams, id)
     end
+  end
+
+  defp fetch_lent(%{lent: lent}, _id) when lent == %{}, do: :error
+
+  defp fetch_lent(streams, id) do
+    of_id = fn {_tag, {_owner, requests}} -> List.keymember?(requests, id, 0) end
+
+    with {tag, {owner, _requests}} <- Enum.find(streams.lent, :error, of_id),
+         do: if(id in streams.ended, do: :error, else: {:ok, %Stream{owner: owner, tag: tag}})
   end
 
   defp whole({owner, tag, facts}), do: %Stream{owner: owner, tag: tag, facts: facts}
   defp whole(stream), do: stream
 
   @spec count(t) :: non_neg_integer
-  def count(streams), do: map_size(streams.all)
+  def count(streams), do: map_size(all(streams))
 
   @doc "All streams by their numbers."
   @spec all(t) :: %{id => stream}
-  def all(streams), do: Map.new(streams.all, fn {id, stream} -> {id, whole(stream)} end)
+  def all(streams) do
+    %{all: all} = Enum.reduce(Map.keys(streams.lent), streams, &call_in(&2, &1))
+    Map.new(all, fn {id, stream} -> {id, whole(stream)} end)
+  end
 
   @doc "Changes fields of a stream that is there."
   @spec update(t, id, keyword) :: t
   def update(streams, id, fields) do
-    %{streams | all: Map.update!(streams.all, id, &struct!(whole(&1), fields))}
+    {:ok, stream} = fetch(streams, id)
+    %{streams | all: Map.put(streams.all, id, struct!(stream, fields))}
   end
 
   @doc """
-  Takes a stream out, and returns it: `:untouched` if nothing has happened to it and there are no facts.
+  Takes those streams out to which nothing has happened and of which there are no facts.
+
+  Returns the others, as far as they are there.
   """
-  @spec close(t, id) :: {stream | :untouched, t} | :error
-  def close(%{all: all} = streams, id) do
+  @spec close_untouched(t, [id]) :: {[id], t}
+  def close_untouched(%{all: all} = streams, ids) when all == %{}, do: {[], ended(streams, ids)}
+
+  def close_untouched(%{all: all} = streams, ids) do
+    {touched, untouched} = Enum.split_with(ids, &touched?(all, &1))
+    {touched, ended(%{streams | all: Map.drop(all, untouched)}, untouched)}
+  end
+
+  defp touched?(all, id) do
     case all do
-      %{^id => {_owner, _tag, nil}} -> {:untouched, %{streams | all: Map.delete(all, id)}}
-      %{^id => stream} -> close(streams, id, whole(stream))
-      %{} -> :error
+      %{^id => {_owner, _tag, nil}} -> false
+      %{} -> is_map_key(all, id)
     end
   end
 
-  defp close(streams, id, stream) do
-    monitors = if stream.monitor, do: Map.delete(streams.monitors, stream.monitor), else: streams.monitors
-    sockets = if stream.socket, do: Map.delete(streams.sockets, id), else: streams.sockets
-    {stream, %{streams | all: Map.delete(streams.all, id), monitors: monitors, sockets: sockets}}
+  defp ended(%{lent: lent} = streams, _ids) when lent == %{}, do: streams
+
+  defp ended(%{ended: ended, count_ended: count} = streams, ids),
+    do: %{streams | ended: ids ++ ended, count_ended: count + length(ids)}
+
+  @doc "Takes a stream out, and returns it."
+  @spec close(t, id) :: {:ok, stream, t} | :error
+  def close(streams, id) do
+    with {:ok, stream} <- fetch(streams, id) do
+      monitors = if stream.monitor, do: Map.delete(streams.monitors, stream.monitor), else: streams.monitors
+      sockets = if stream.socket, do: Map.delete(streams.sockets, id), else: streams.sockets
+      streams = %{streams | all: Map.delete(streams.all, id), monitors: monitors, sockets: sockets}
+      {:ok, stream, ended(streams, [id])}
+    end
   end
 
   @doc "Forgets a stream with which nobody has begun. Returns what was noted for telemetry, and what is known of its body."
   @spec drop(t, id) :: {facts :: term, body :: :open | {:ended, Sparx.Headers.t() | nil}, t}
   def drop(streams, id) do
-    {stream, all} = Map.pop!(streams.all, id)
-    %{facts: facts, body: body} = whole(stream)
-    {facts, body, %{streams | all: all}}
+    {:ok, %{facts: facts, body: body}, streams} = close(streams, id)
+    {facts, body, streams}
   end
 
   @spec known?(t, id) :: boolean
-  def known?(streams, id), do: is_map_key(streams.all, id)
+  def known?(streams, id), do: fetch(streams, id) != :error
 
   @doc """
   Gives a stream another owner, or the same one with a monitor of its own.
@@ -146,7 +239,8 @@ defmodule Sparx.Server.Streams do
   @doc "The streams that were handed out by a subscription and not claimed by anyone since."
   @spec of_subscription(t, term) :: [id]
   def of_subscription(streams, tag) do
-    for {id, stream} <- streams.all, match?(%{tag: ^tag, monitor: nil}, whole(stream)), do: id
+    entered = for {id, stream} <- streams.all, match?(%{tag: ^tag, monitor: nil}, whole(stream)), do: id
+    for({id, _owner} <- lent_by(streams, tag), do: id) ++ entered
   end
 
   @doc "Has the messages of a WebSocket sent to a process as they come."

@@ -1,7 +1,7 @@
 defmodule Sparx.Server.DemandTest do
   use ExUnit.Case, async: true
 
-  alias Sparx.Server.Demand
+  alias Sparx.Server.{Claims, Demand}
 
   defp subscribe(demand, tag, mode \\ :request), do: Demand.subscribe(demand, tag, self(), make_ref(), mode)
   defp with_tags(tags), do: Enum.reduce(tags, Demand.new(), &subscribe(&2, &1))
@@ -57,6 +57,33 @@ defmodule Sparx.Server.DemandTest do
     {_, demand} = ask!(demand, :y, 1)
     assert Demand.total(demand) == 6
     assert take_all(demand) == [:w3, :x, :w2, :y, :w1, :x]
+  end
+
+  test "several workers at once, those who would be taken one by one, or none if that would not be workers only" do
+    pool =
+      Enum.reduce(
+        [:a, :b, :c],
+        Demand.new(),
+        &Demand.subscribe(&2, &1, self(), make_ref(), :raw, Claims.new())
+      )
+
+    asked = Enum.reduce([:a, :c, :b], pool, &elem(ask!(&2, &1, 1), 1))
+    assert {:ok, [], ^asked} = Demand.workers(asked, 0)
+    assert {:ok, [{:b, %{mode: :raw}, 1}, {:c, _, 1}], demand} = Demand.workers(asked, 2)
+    assert take_all(demand) == [:a]
+    assert Demand.workers(demand, 2) == :not_all
+
+    {_, two} = ask!(demand, :b, 2)
+    assert Demand.workers(two, 1) == :not_all
+
+    {_, beside} = asked |> subscribe(:x) |> ask!(:x, 1)
+    assert Demand.workers(beside, 1) == :not_all
+    {:ok, :b, _, its_turn} = Demand.take(beside)
+    {:ok, :x, _, demand} = Demand.take(its_turn)
+    assert {:ok, [{:c, _, 1}], _} = Demand.workers(demand, 1)
+
+    {_, unknown} = Demand.new() |> subscribe(:raw, :raw) |> ask!(:raw, 1)
+    assert Demand.workers(unknown, 1) == :not_all
   end
 
   test "workers of other nodes stand in line" do
