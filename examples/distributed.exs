@@ -25,7 +25,10 @@
     end
   end
 
+# The daemon that knows the nodes' ports: it is there when it answers, which is a moment after it was started.
 {_, 0} = System.cmd("epmd", ["-daemon"])
+answers? = fn _try -> match?({_, 0}, System.cmd("epmd", ["-names"], stderr_to_stdout: true)) end
+true = Enum.any?(1..1_000, answers?)
 {:ok, _} = Node.start(:"sparx-front-#{System.pid()}@127.0.0.1", :longnames)
 {:ok, _} = Application.ensure_all_started(:sparx)
 

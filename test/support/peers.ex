@@ -9,7 +9,7 @@ defmodule Sparx.Peers do
 
   @doc "For `setup_all`: makes this VM a node, until the module's tests have ended."
   def start_node do
-    System.cmd("epmd", ["-daemon"])
+    if System.find_executable("epmd"), do: start_epmd()
 
     case Node.start(:"sparx-test-#{System.pid()}@127.0.0.1", :longnames) do
       {:ok, _pid} -> on_exit(&Node.stop/0)
@@ -17,6 +17,15 @@ defmodule Sparx.Peers do
     end
 
     :ok
+  end
+
+  # It answers a moment after it was started.
+  defp start_epmd do
+    System.cmd("epmd", ["-daemon"])
+
+    Enum.find(1..1_000, fn _try ->
+      match?({_, 0}, System.cmd("epmd", ["-names"], stderr_to_stdout: true))
+    end)
   end
 
   @doc "Starts another node that has the same code and runs Sparx: `%{peer: pid, node: name}`, or nil."
