@@ -792,6 +792,42 @@ static void test_window_is_spent_to_the_byte_and_granted_anew_by_room(void **sta
 	EXPECT_HEARD(h, "[ERROR, 6, 1, 'data', 'is more than the window', 'reset']\n[GONE, 1, 'error']\n");
 }
 
+/* A frame of one DATA, and after each of its pieces the port reads. */
+static void says_in_pieces(const char *message, size_t piece)
+{
+	struct buf frame = {0};
+
+	notation_frame(&frame, message);
+	for (size_t at = 0; at < buf_len(&frame); at += piece)
+		host_writes(h, buf_at(&frame) + at, buf_len(&frame) - at < piece ? buf_len(&frame) - at : piece);
+	buf_free(&frame);
+}
+
+static void test_a_rule_is_for_the_whole_of_a_DATA_that_comes_in_parts(void **state)
+{
+	struct stream *s;
+
+	(void)state;
+	hello_with("'window': 4096");
+	h->link.part_min = MESSAGE_DATA_HEAD_MAX;
+	host_says(h, "[DEMAND, 3]");
+	request(1);
+	request(2);
+	s = request(3);
+	EXPECT_HEARD(h, GET_MESSAGE("1") GET_MESSAGE("2") GET_MESSAGE("3"));
+	host_says(h, "[HEAD, 1, 200, [], nil] [HEAD, 2, 200, [], 100] [HEAD, 3, 200, [], nil]");
+	EXPECT_OPS("head 1 200 length=-1\nhead 2 200 length=100\nhead 3 200 length=-1\n");
+	says_in_pieces("[DATA, 1, b'x'*4097]", 1000);
+	EXPECT_OPS("reset 1 500\n");
+	EXPECT_HEARD(h, "[ERROR, 6, 1, 'data', 'is more than the window', 'reset']\n[GONE, 1, 'error']\n");
+	says_in_pieces("[DATA, 2, b'x'*101]", 60);
+	EXPECT_OPS("reset 2 500\n");
+	EXPECT_HEARD(h, "[ERROR, 6, 2, 'data', 'is more than the length that was said', 'reset']\n[GONE, 2, 'error']\n");
+	says_in_pieces("[DATA, 3, b'x'*4096]", 2009);
+	EXPECT_OPS("data 3 x*1997\ndata 3 x*2009\ndata 3 x*90\n");
+	assert_int_equal(s->window, 0);
+}
+
 static void test_respond_spends_the_window_too(void **state)
 {
 	struct stream *s;
@@ -1286,6 +1322,7 @@ int main(void)
 		TEST(test_a_head_takes_its_length_from_its_fields),
 		TEST(test_a_response_without_a_body_takes_any_length_and_drops_data),
 		TEST(test_window_is_spent_to_the_byte_and_granted_anew_by_room),
+		TEST(test_a_rule_is_for_the_whole_of_a_DATA_that_comes_in_parts),
 		TEST(test_respond_spends_the_window_too),
 		TEST(test_the_report_says_what_it_was),
 		TEST(test_a_handler_that_says_nothing_is_timed_out),

@@ -135,6 +135,130 @@ static void test_a_frame_that_announces_more_is_refused_before_it_is_read(void *
 	assert_true(h->link.input.cap <= LINK_INPUT_CAP);
 }
 
+/* ---- a DATA that is handed on as it comes ---- */
+
+static struct {
+	unsigned pieces;
+	size_t bytes, left;
+} data; /* of the DATA that was heard last */
+
+static uint8_t nth_byte(size_t n)
+{
+	return (uint8_t)(n * 7 + n / 251);
+}
+
+/* Pieces of one DATA become one line. */
+static void on_piece(void *ctx, const struct message *m)
+{
+	struct slice piece = m->field[1].bytes;
+
+	if (m->kind != MSG_DATA) {
+		if (data.pieces) {
+			assert_int_equal(data.left, 0);
+			text_add(&heard, "%zu\n", data.bytes);
+		}
+		data.pieces = 0;
+		on_message(ctx, m);
+		return;
+	}
+	if (data.pieces++ == 0) {
+		data.bytes = 0;
+		text_add(&heard, "DATA %llu ", (unsigned long long)m->field[0].u);
+	}
+	assert_string_equal(m->def->name, "DATA");
+	for (size_t i = 0; i < piece.len; i++)
+		assert_int_equal(piece.at[i], nth_byte(data.bytes + i));
+	data.bytes += piece.len;
+	data.left = m->field[1].u;
+}
+
+static const struct link_handler piece_handler = {on_piece, on_fault, on_eof};
+
+static void add_head(struct buf *frame, size_t payload, const char *before, size_t n)
+{
+	uint8_t head[FRAME_HEAD] = {(uint8_t)(payload >> 24), (uint8_t)(payload >> 16), (uint8_t)(payload >> 8), (uint8_t)payload};
+
+	assert_true(buf_append(frame, head, sizeof head) && buf_append(frame, before, n));
+}
+
+/* A frame: [DATA, 300, size bytes], and [PING, 1] if it is told to. */
+static void add_data_frame(struct buf *frame, size_t size, bool ping)
+{
+	char head[10] = "\x93\x06\xcd\x01\x2c\xc6";
+
+	for (unsigned i = 0; i < 4; i++)
+		head[6 + i] = (char)(size >> (24 - 8 * i));
+	add_head(frame, sizeof head + size + (ping ? 3 : 0), head, sizeof head);
+	assert_true(buf_reserve(frame, size));
+	for (size_t i = 0; i < size; i++)
+		frame->data[frame->tail + i] = nth_byte(i);
+	buf_filled(frame, size);
+	if (ping)
+		assert_true(buf_append(frame, "\x92\x0c\x01", 3));
+}
+
+static void test_a_large_DATA_is_handed_on_as_it_comes(void **state)
+{
+	struct buf frame = {0};
+
+	(void)state;
+	h->link.handler = &piece_handler;
+	add_data_frame(&frame, 1 << 19, false);
+	host_writes(h, buf_at(&frame), 100000);
+	assert_true(data.pieces > 1);
+	assert_int_equal(data.bytes, 100000 - FRAME_HEAD - 10);
+	assert_int_equal(data.left, (1 << 19) - data.bytes);
+	host_writes(h, buf_at(&frame) + 100000, buf_len(&frame) - 100000);
+	assert_int_equal(data.bytes, 1 << 19);
+	assert_true(h->link.input.cap <= LINK_INPUT_CAP);
+	host_says(h, "[PING, 2]");
+	EXPECT_TEXT(&heard, "DATA 300 524288\nPING 2\n");
+	buf_free(&frame);
+}
+
+static void test_a_large_DATA_is_the_same_however_it_is_cut(void **state)
+{
+	static const char wanted[] = "DATA 300 90\nPING 1\nDATA 300 100\nPING 1\nDATA 300 300\nPING 2\n";
+	struct buf bytes = {0};
+
+	(void)state;
+	h->link.handler = &piece_handler;
+	h->link.part_min = 100;
+	add_data_frame(&bytes, 90, true);
+	add_data_frame(&bytes, 100, true);
+	add_data_frame(&bytes, 300, false);
+	add_head(&bytes, 3, "\x92\x0c\x02", 3);
+	for (size_t cut = 1; cut < buf_len(&bytes); cut++) {
+		host_writes(h, buf_at(&bytes), cut);
+		host_writes(h, buf_at(&bytes) + cut, buf_len(&bytes) - cut);
+		EXPECT_TEXT(&heard, wanted);
+	}
+	for (size_t i = 0; i < buf_len(&bytes); i++)
+		host_writes(h, buf_at(&bytes) + i, 1);
+	EXPECT_TEXT(&heard, wanted);
+	buf_free(&bytes);
+}
+
+static void test_a_DATA_that_its_frame_does_not_hold_is_not_handed_on(void **state)
+{
+	static const char longer[] = "\x93\x06\x05\xc6\0\0\x4e\x21"; /* 20,001 bytes, of which one is missing */
+	struct buf bytes = {0};
+
+	(void)state;
+	h->link.handler = &piece_handler;
+	add_head(&bytes, sizeof longer - 1 + 20000, longer, sizeof longer - 1);
+	assert_true(buf_reserve(&bytes, 20000));
+	memset(bytes.data + bytes.tail, 'x', 20000);
+	buf_filled(&bytes, 20000);
+	add_head(&bytes, 3, "\x92\x0c\x02", 3);
+	for (size_t cut = 1; cut < 100; cut++) {
+		host_writes(h, buf_at(&bytes), cut);
+		host_writes(h, buf_at(&bytes) + cut, buf_len(&bytes) - cut);
+		EXPECT_TEXT(&heard, "fault 2147483647 message is not msgpack, or is cut short\nPING 2\n");
+	}
+	buf_free(&bytes);
+}
+
 static void test_a_payload_that_cannot_be_read_loses_its_rest_only(void **state)
 {
 	(void)state;
@@ -349,6 +473,9 @@ int main(void)
 		TEST(test_frames_cut_at_every_byte_are_read_as_whole_ones),
 		TEST(test_a_frame_of_max_frame_is_read_and_its_memory_given_back),
 		TEST(test_a_frame_that_announces_more_is_refused_before_it_is_read),
+		TEST(test_a_large_DATA_is_handed_on_as_it_comes),
+		TEST(test_a_large_DATA_is_the_same_however_it_is_cut),
+		TEST(test_a_DATA_that_its_frame_does_not_hold_is_not_handed_on),
 		TEST(test_a_payload_that_cannot_be_read_loses_its_rest_only),
 		TEST(test_the_end_of_the_host_is_told_once_also_within_a_frame),
 		TEST(test_what_was_written_before_the_end_is_read),

@@ -149,14 +149,15 @@ static bool start_response(struct bridge *b, struct stream *s, const struct mess
 
 static bool spend_window(struct bridge *b, struct stream *s, const struct message *m, unsigned i)
 {
+	uint64_t size = m->field[i].bytes.len + m->field[i].u;
 	char field[32];
 
 	message_field_name(m->def, i, field, sizeof field);
-	if (m->field[i].bytes.len > s->window) {
+	if (size > s->window) {
 		bridge_break_rule(b, s, m, field, "is more than the window");
 		return false;
 	}
-	if (!s->bodiless && s->left != LENGTH_UNKNOWN && m->field[i].bytes.len > (uint64_t)s->left) {
+	if (!s->bodiless && s->left != LENGTH_UNKNOWN && size > (uint64_t)s->left) {
 		bridge_refuse(b, s, m, field, "is more than the length that was said");
 		return false;
 	}

@@ -13,7 +13,12 @@ enum message_kind {
 
 enum message_direction { FROM_HOST, FROM_PORT };
 
-enum { FRAME_HEAD = 4, FRAME_PAYLOAD_MAX = 65532, MESSAGE_FIELDS_MAX = 5 };
+enum {
+	FRAME_HEAD = 4,
+	FRAME_PAYLOAD_MAX = 65532,
+	MESSAGE_FIELDS_MAX = 5,
+	MESSAGE_DATA_HEAD_MAX = 36 /* the four heads that stand before the bytes of a DATA, whatever the fourth is of */
+};
 
 struct message_def {
 	const char *name;
@@ -25,7 +30,7 @@ struct message_def {
 
 struct message_field {
 	bool nil;
-	uint64_t u;         /* s, u */
+	uint64_t u;         /* s, u; of a DATA that is handed on in parts: how many bytes are to come after these */
 	struct slice bytes; /* b, t: the bytes; f, m, A: the whole value, still msgpack */
 };
 

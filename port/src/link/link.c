@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "frames/mp.h"
 
 enum { FRAME_CAP = FRAME_HEAD + FRAME_PAYLOAD_MAX, WRITE_FRAMES_MAX = 16 };
 
@@ -47,6 +48,7 @@ void link_init(struct link *k, struct loop *loop, int in_fd, int out_fd, const s
 	list_init(&k->frames);
 	k->reserve = malloc(sizeof *k->reserve);
 	link_limits(k, 1 << 20, 1 << 20);
+	k->part_min = LINK_PART_MIN;
 	wheel_node_init(&k->lazy, on_lazy);
 	loop_io_init(&k->in, on_in, in_fd);
 	loop_io_init(&k->out, on_out, out_fd);
@@ -106,22 +108,89 @@ static void too_long(struct link *k)
 	k->handler->on_fault(k->ctx, &none, &fault, true);
 }
 
+/* The head of a frame. False: it is not there, or the framing is broken. */
+static bool begin_frame(struct link *k)
+{
+	uint32_t len;
+
+	if (buf_len(&k->input) < FRAME_HEAD)
+		return false;
+	len = frame_length(buf_at(&k->input));
+	if (len > k->max_frame) {
+		too_long(k);
+		return false;
+	}
+	buf_consume(&k->input, FRAME_HEAD);
+	k->frames_in++;
+	k->frame_left = len;
+	return true;
+}
+
+static void hand_on_part(struct link *k, size_t n)
+{
+	k->part_left -= n;
+	k->part.field[1] = (struct message_field){.u = k->part_left, .bytes = slice_of(buf_at(&k->input), n)};
+	k->handler->on_message(k->ctx, &k->part);
+	buf_consume(&k->input, n);
+}
+
+/*
+ * Whether the frame begins with a DATA all of which it holds: then what has come of that is handed on. So bytes of a stream are
+ * worked on while they are in the caches, and moved no more than once.
+ */
+static bool begin_part(struct link *k)
+{
+	struct slice in = slice_of(buf_at(&k->input), k->frame_left); /* of which no more is looked at than a head */
+	struct mp_value array, kind, stream, data;
+	size_t head;
+
+	if (k->frame_left < k->part_min || buf_len(&k->input) < MESSAGE_DATA_HEAD_MAX)
+		return false;
+	if (!mp_read(&in, &array) || array.type != MP_ARRAY || array.u != 3)
+		return false;
+	if (!mp_read(&in, &kind) || kind.type != MP_UINT || kind.u != MSG_DATA)
+		return false;
+	if (!mp_read(&in, &stream) || stream.type != MP_UINT || !mp_read(&in, &data) || data.type != MP_BIN)
+		return false;
+	if (data.bytes.len < k->part_min)
+		return false;
+	head = (size_t)(data.bytes.at - buf_at(&k->input));
+	k->part = (struct message){.def = message_def(MSG_DATA), .kind = MSG_DATA, .field[0].u = stream.u};
+	k->part_left = data.bytes.len;
+	k->parts = true;
+	k->frame_left -= head + data.bytes.len;
+	buf_consume(&k->input, head);
+	return true;
+}
+
+/* Of what is in the buffer the next that can be handed on. False: there is nothing. */
+static bool read_next(struct link *k)
+{
+	size_t have, n;
+
+	if (!k->part_left && !k->frame_left && !begin_frame(k))
+		return false;
+	have = buf_len(&k->input);
+	if (k->part_left) {
+		n = have < k->part_left ? have : k->part_left;
+		if (n)
+			hand_on_part(k, n);
+		return n > 0;
+	}
+	if (have < k->frame_left)
+		return begin_part(k);
+	n = k->frame_left;
+	k->frame_left = 0;
+	k->parts = false;
+	read_messages(k, slice_of(buf_at(&k->input), n));
+	buf_consume(&k->input, n);
+	return true;
+}
+
 static void read_frames(struct link *k)
 {
-	while (buf_len(&k->input) >= FRAME_HEAD && !k->in_ended) {
-		uint32_t len = frame_length(buf_at(&k->input));
-		if (len > k->max_frame) {
-			too_long(k);
-			return;
-		}
-		if (buf_len(&k->input) < FRAME_HEAD + (size_t)len) {
-			k->frame_wanted = FRAME_HEAD + (size_t)len;
-			return;
-		}
-		k->frames_in++;
-		read_messages(k, slice_of(buf_at(&k->input) + FRAME_HEAD, len));
-		buf_consume(&k->input, FRAME_HEAD + (size_t)len);
-	}
+	while (!k->in_ended && read_next(k))
+		;
 }
 
 static void in_ended(struct link *k)
@@ -137,9 +206,8 @@ static void in_ended(struct link *k)
  */
 static bool make_room(struct link *k)
 {
-	size_t have = buf_len(&k->input), wanted = k->frame_wanted;
+	size_t have = buf_len(&k->input), wanted = k->part_left ? 0 : k->frame_left;
 
-	k->frame_wanted = 0;
 	if (have == 0 && k->input.cap > LINK_STREAM_CAP)
 		buf_free(&k->input);
 	if (wanted < LINK_INPUT_CAP)
@@ -162,6 +230,8 @@ bool link_read(struct link *k)
 		return false;
 	}
 	room = buf_room(&k->input);
+	if (k->parts && room > LINK_INPUT_CAP)
+		room = LINK_INPUT_CAP;
 	n = read(loop_io_fd(&k->in), k->input.data + k->input.tail, room);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
 		k->in_ready = false;

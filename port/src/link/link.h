@@ -11,7 +11,7 @@
 #include "loop.h"
 
 struct link_handler {
-	/* The message's bytes stay where they are until the next link_read. */
+	/* The message's bytes stay where they are until the next link_read. A large DATA may be handed on as several. */
 	void (*on_message)(void *ctx, const struct message *m);
 	/* A message, or a frame, that cannot be used; `lost`: the framing is broken, the port must end. */
 	void (*on_fault)(void *ctx, const struct message *m, const struct message_fault *fault, bool lost);
@@ -28,7 +28,11 @@ struct link {
 	void *ctx;
 	struct buf input;
 	size_t max_frame;    /* longest payload taken from the host */
-	size_t frame_wanted; /* the length of the frame that is not yet complete; 0: unknown */
+	size_t frame_left;   /* of the frame that is being read; 0: its head is to come */
+	struct message part; /* the DATA of which more is to come, */
+	size_t part_left;    /* so many bytes, which frame_left does not count */
+	size_t part_min;     /* a DATA in a frame at least as long is handed on as it comes */
+	bool parts;          /* the last message was one of that kind */
 	bool in_ready, in_ended, out_broken, out_blocked;
 	struct list frames;         /* to be written; the last one is still open for messages */
 	struct link_frame *spare;   /* one that was written, kept */
@@ -43,9 +47,10 @@ struct link {
 };
 
 enum {
-	LINK_LAZY_MS = 5,        /* how long messages that nobody waits for may wait for company */
-	LINK_INPUT_CAP = 65536,  /* the input buffer, */
-	LINK_STREAM_CAP = 262144 /* when long frames come */
+	LINK_LAZY_MS = 5,         /* how long messages that nobody waits for may wait for company */
+	LINK_INPUT_CAP = 65536,   /* the input buffer, */
+	LINK_STREAM_CAP = 131072, /* when long frames come */
+	LINK_PART_MIN = 16384     /* link.part_min */
 };
 
 void link_init(struct link *k, struct loop *loop, int in_fd, int out_fd, const struct link_handler *handler, void *ctx);

@@ -477,6 +477,7 @@ void rig_start(struct rig *r)
 	MUST(pipe2(r->to_port, O_NONBLOCK | O_CLOEXEC) == 0 && pipe2(r->from_port, O_NONBLOCK | O_CLOEXEC) == 0);
 	config_defaults(&r->config);
 	link_init(&r->link, &loop, r->to_port[0], r->from_port[1], &bridge_link_handler, &r->bridge);
+	r->link.part_min = MESSAGE_DATA_HEAD_MAX; /* inputs are short */
 	bridge_init(&r->bridge, &loop, &r->link, &r->config);
 	MUST(server_init(&r->server, &loop, &r->config, &r->bridge.sink));
 	r->server.on_drained = bridge_drained;
