@@ -42,6 +42,11 @@ defmodule Sparx.BatchTest do
     answer(request, "counted")
   end
 
+  defp handle("/gone", request, _test) do
+    Request.notify_closed(request)
+    receive(do: ({:sparx, :closed, ^request} -> answer(request, "gone")))
+  end
+
   defp handle("/kill", _request, _test), do: Process.exit(self(), :kill)
   defp handle("/fail", _request, _test), do: raise("as asked")
 
@@ -407,6 +412,26 @@ defmodule Sparx.BatchTest do
     answered(port, 2, ~s(read ""))
     1 |> worker_of() |> send(:go_on)
     answered(port, 1, "waited")
+  end
+
+  test "a client that closes its side before its request is given to another worker" do
+    %{port: port} = start()
+    say(port, ["/wait", "/gone"])
+    slow = worker_of(1)
+    FakePort.say(port, [[76, 2]])
+    answered(port, 2, "gone")
+    send(slow, :go_on)
+    answered(port, 1, "waited")
+  end
+
+  test "one incident makes one pause, however many batches it is the end of" do
+    %{port: port, server: server} = start(batch: 2)
+    say(port, ["/wait", "/", "/wait", "/", "/wait", "/"])
+    slow = for id <- [1, 3, 5], do: worker_of(id)
+    for id <- [2, 4, 6], do: answered(port, id, "done")
+    assert %{batches: %{pause: 20, limit: 1}} = :sys.get_state(server)
+    Enum.each(slow, &send(&1, :go_on))
+    for id <- [1, 3, 5], do: answered(port, id, "waited")
   end
 
   test "a client that leaves before its request was begun, and the stream is released when nobody can begin it" do

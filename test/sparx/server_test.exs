@@ -630,6 +630,35 @@ defmodule Sparx.ServerTest do
       assert_receive {:sparx, :closed, ^request}
     end
 
+    test "is told of at once to who wants to know later, as long as the stream goes on" do
+      %{server: server, port: port, request: request} = start_with_request()
+      FakePort.say(port, [[76, 1]])
+      sync(server, port)
+      Request.notify_closed(request)
+      assert_receive {:sparx, :closed, ^request}
+      FakePort.say(port, [[70, 1, "closed"]])
+      sync(server, port)
+      refute_received {:sparx, :closed, _}
+    end
+
+    test "is told of also when it went before its request was handed out" do
+      %{server: server, port: port} = start()
+      tag = subscribe(server)
+      ask(server, tag, 2)
+      assert_receive {:host, ^port, [1, 2]}
+      cancel(server, tag, :enough)
+      FakePort.say(port, [FakePort.request(1), FakePort.request(2), [76, 2]])
+      assert [%{waiting: 2}] = sync(server, port).ports
+      next = subscribe(server)
+      ask(server, next, 2)
+      assert_receive {:"$gen_consumer", {^server, ^next}, [%Request{id: 1} = first]}
+      assert_receive {:"$gen_consumer", {^server, ^next}, [%Request{id: 2} = second]}
+      Enum.each([first, second], &Request.notify_closed/1)
+      assert_receive {:sparx, :closed, ^second}
+      sync(server, port)
+      refute_received {:sparx, :closed, _}
+    end
+
     test "is not told of when the answer has gone out whole" do
       %{server: server, port: port, request: request} = start_with_request()
       Request.notify_closed(request)

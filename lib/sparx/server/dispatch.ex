@@ -13,9 +13,11 @@ defmodule Sparx.Server.Dispatch do
   # ms between two looks at the batches, while there are any.
   @tick 1
 
-  @nothing {nil, :open}
+  # Of a request that has just come.
+  @nothing %{}
 
-  # known: of a request that was given to a worker before, what telemetry knows, and of its body.
+  # known: of a request that waited, or was given to a worker before, what has become of its stream since it came
+  # (Streams.known/0).
   defp request(id, head, known, state) do
     case Demand.take(state.demand) do
       {:ok, tag, subscription, demand} ->
@@ -27,25 +29,24 @@ defmodule Sparx.Server.Dispatch do
   end
 
   # A raw event names the port program that it is of; the link to that is asked for once (Sparx.Worker).
-  defp hand_out(id, head, {facts, body}, tag, %{mode: :raw, pid: pid}, state) do
-    facts = facts || facts(id, head, pid, state)
+  defp hand_out(id, head, known, tag, %{mode: :raw, pid: pid}, state) do
+    facts = known[:facts] || facts(id, head, pid, state)
     tell_consumer(pid, tag, [{id, state.port, head}])
-    open(id, pid, tag, facts, body, state)
+    open(id, pid, tag, facts, known, state)
   end
 
-  defp hand_out(id, head, {facts, body}, tag, subscription, state) do
+  defp hand_out(id, head, known, tag, subscription, state) do
     request = Request.decode(id, head, subscription.pid, state.link)
-    facts = facts || Telemetry.request_start(state.telemetry, request)
+    facts = known[:facts] || Telemetry.request_start(state.telemetry, request)
     tell_consumer(subscription.pid, tag, [request])
     watch_claim(state, id)
-    open(id, subscription.pid, tag, facts, body, state)
+    open(id, subscription.pid, tag, facts, known, state)
   end
 
-  defp open(id, pid, tag, facts, :open, state),
-    do: %{state | streams: Streams.open(state.streams, id, pid, tag, facts)}
-
-  defp open(id, pid, tag, facts, body, state),
-    do: update_stream(open(id, pid, tag, facts, :open, state), id, body: body)
+  defp open(id, pid, tag, facts, known, state) do
+    state = %{state | streams: Streams.open(state.streams, id, pid, tag, facts)}
+    if known == @nothing, do: state, else: update_stream(state, id, Enum.to_list(%{known | facts: facts}))
+  end
 
   defp facts(_id, _head, _pid, %{telemetry: nil}), do: nil
 
@@ -188,6 +189,9 @@ defmodule Sparx.Server.Dispatch do
     Enum.reduce(batches, state, &take_back_and_give/2)
   end
 
+  # What was given before the pause is no reason for a longer one.
+  defp pause(%{batches: %{limit: 1}} = state), do: state
+
   defp pause(state) do
     {ms, batches} = Batches.pause(state.batches, now())
     Process.send_after(self(), :resume, ms)
@@ -242,8 +246,8 @@ defmodule Sparx.Server.Dispatch do
     state = idle_again(spare, %{state | demand: Demand.prepay(state.demand, length(requests))})
 
     Enum.reduce(requests, state, fn {id, _port, head}, state ->
-      {facts, body, streams} = Streams.drop(state.streams, id)
-      request(id, head, {facts, body}, %{state | streams: streams})
+      {known, streams} = Streams.drop(state.streams, id)
+      request(id, head, known, %{state | streams: streams})
     end)
   end
 
@@ -300,11 +304,11 @@ defmodule Sparx.Server.Dispatch do
     abort(state, id, 503)
   end
 
-  @doc "The body of a request has ended, which may be one that waits: its handler must know."
-  @spec body_end(Sparx.Frame.stream(), Sparx.Headers.t() | nil, State.t()) :: State.t()
-  def body_end(id, trailers, state) do
-    ended = fn {head, {facts, _open}} -> {head, {facts, {:ended, trailers}}} end
-    %{state | waiting: Waiting.update(state.waiting, id, ended)}
+  @doc "Something has happened to a stream, whose request may be one that waits: its handler must know."
+  @spec happened(Sparx.Frame.stream(), keyword, State.t()) :: State.t()
+  def happened(id, fields, state) do
+    note = fn {head, known} -> {head, Enum.into(fields, Map.put_new(known, :facts, nil))} end
+    %{state | waiting: Waiting.update(state.waiting, id, note)}
   end
 
   @doc "Hands out what waits, as far as there is demand for it."

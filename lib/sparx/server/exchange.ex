@@ -159,6 +159,9 @@ defmodule Sparx.Server.Exchange do
     |> update_stream(id, body: :skipped, readers: [], chunks: [], touched: true)
   end
 
+  defp tell({:notify_closed, _pid, _request} = message, _id, %{hung_up: true}, state),
+    do: too_late(message, state)
+
   defp tell({:notify_closed, pid, request}, id, stream, state),
     do: update_stream(state, id, watchers: [{pid, request} | stream.watchers])
 

@@ -78,7 +78,7 @@ defmodule Sparx.Server.Inbox do
         %{state | streams: streams}
 
       :error ->
-        Dispatch.body_end(id, trailers, state)
+        Dispatch.happened(id, [body: {:ended, trailers}], state)
     end
   end
 
@@ -115,10 +115,10 @@ defmodule Sparx.Server.Inbox do
     case Streams.fetch(state.streams, id) do
       {:ok, stream} ->
         tell_watchers(stream)
-        update_stream(state, id, watchers: [])
+        update_stream(state, id, watchers: [], hung_up: true)
 
       :error ->
-        state
+        Dispatch.happened(id, [hung_up: true], state)
     end
   end
 

@@ -12,6 +12,7 @@ defmodule Sparx.Server.Streams do
 
   defmodule Stream do
     @moduledoc false
+    # hung_up: the client has closed its side.
     # phase: how far the answer is, as far as the server knows: an owner's whole answer passes it by.
     # body: :open, {:ended, trailers} or :skipped.  readers: those who wait for a chunk, in order.
     # spare: chunks asked of the port that nobody waits for any more.  chunks: such that have come.
@@ -24,6 +25,7 @@ defmodule Sparx.Server.Streams do
       :facts,
       phase: :waiting,
       body: :open,
+      hung_up: false,
       touched: false,
       readers: [],
       spare: 0,
@@ -53,6 +55,7 @@ defmodule Sparx.Server.Streams do
           facts: term,
           phase: :waiting | :streaming | :answered,
           body: :open | {:ended, Sparx.Headers.t() | nil} | :skipped,
+          hung_up: boolean,
           touched: boolean,
           readers: [reference],
           spare: non_neg_integer,
@@ -72,6 +75,9 @@ defmodule Sparx.Server.Streams do
           ended: [id],
           count_ended: non_neg_integer
         }
+  @typedoc "Of a stream that is not entered: what was noted for telemetry, of its body, and of its client. None of it may be there."
+  @type known :: %{optional(:facts | :body | :hung_up) => term}
+
   @typedoc "A tuple that begins with the stream's number."
   @type lent :: tuple
 
@@ -209,11 +215,11 @@ defmodule Sparx.Server.Streams do
     end
   end
 
-  @doc "Forgets a stream with which nobody has begun. Returns what was noted for telemetry, and what is known of its body."
-  @spec drop(t, id) :: {facts :: term, body :: :open | {:ended, Sparx.Headers.t() | nil}, t}
+  @doc "Forgets a stream with which nobody has begun. Returns what is known of it, to be noted when it is entered again."
+  @spec drop(t, id) :: {known, t}
   def drop(streams, id) do
-    {:ok, %{facts: facts, body: body}, streams} = close(streams, id)
-    {facts, body, streams}
+    {:ok, stream, streams} = close(streams, id)
+    {Map.take(stream, [:facts, :body, :hung_up]), streams}
   end
 
   @spec known?(t, id) :: boolean

@@ -107,7 +107,7 @@ defmodule Sparx.Server.StreamsTest do
       assert Streams.fetch(streams, 2) == :error
       assert Streams.count(streams) == 2
       assert Streams.of_subscription(streams, :tag) == [1, 4]
-      assert {nil, :open, streams} = Streams.drop(streams, 1)
+      assert {%{facts: nil, body: :open, hung_up: false}, streams} = Streams.drop(streams, 1)
       refute Streams.known?(streams, 1)
       assert Streams.returned(streams, :tag) == Streams.new()
     end
