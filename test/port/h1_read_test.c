@@ -231,6 +231,9 @@ static void test_limits_hold_to_the_byte(void **state)
 	expect_filled("GET /", 5000, "", "414");
 	expect_filled(LINE "Host: h\r\na: ", 197, "\r\n\r\n", "11 at 0");
 	expect_filled(LINE "Host: h\r\na: ", 198, "\r\n\r\n", "431");
+	expect_filled(LINE "Host: h\r\na: ", 198, "\x01\r\n\r\n", "431"); /* of two faults the first is told */
+	expect_filled(LINE "Host: h\r\na: ", 197, "\x01\r\n\r\n", "400");
+	expect_filled(LINE "Host: h\r\na: ", 300, "\x01\r\n\r\n", "431");
 	expect_filled(LINE "Host: h\r\n", 197, ":\r\n\r\n", "11 at 0");
 	expect_filled(LINE "Host: h\r\n", 201, ":\r\n\r\n", "431");
 	expect_filled(
@@ -400,7 +403,7 @@ static void test_trailers_that_would_change_the_message_are_refused(void **state
 
 static void test_limits_of_chunked_bodies(void **state)
 {
-	struct text long_one = {0};
+	struct text long_one = {0}, wanted = {0};
 
 	(void)state;
 	config.max_body = 10;
@@ -409,9 +412,26 @@ static void test_limits_of_chunked_bodies(void **state)
 	config.max_header_count = 2;
 	expect_body("0\r\nA: b\r\nC: d\r\n\r\n", " a=b c=d +0");
 	expect_body("0\r\nA: b\r\nC: d\r\nE: f\r\n\r\n", "431");
+	expect_body("0\r\nA: b\r\nC: d\r\nE: f\n\r\n", "431"); /* of two faults the first is told */
+	expect_body("0\r\nA: b\r\nC: d\nE: f\r\n\r\n", "400");
+	expect_body("5\r\nHello\r\n6\r\nHello!XX", "413");
 	config.max_header_line = 64;
 	text_add(&long_one, "0\r\nA: %070d\r\n\r\n", 1);
 	expect_body(text_str(&long_one), "431");
+	text_clear(&long_one);
+	text_add(&long_one, "0\r\nA: %061d\r\n\r\n", 1);
+	text_add(&wanted, " a=%061d +0", 1);
+	expect_body(text_str(&long_one), text_str(&wanted));
+	text_free(&wanted);
+	text_clear(&long_one);
+	text_add(&long_one, "0\r\nA: %062d\r\n\r\n", 1);
+	expect_body(text_str(&long_one), "431");
+	text_clear(&long_one);
+	text_add(&long_one, "0\r\nA: %070d\x01\r\n\r\n", 1);
+	expect_body(text_str(&long_one), "431");
+	text_clear(&long_one);
+	text_add(&long_one, "0\r\nA: %050d\x01%070d\r\n\r\n", 1, 1);
+	expect_body(text_str(&long_one), "400");
 	text_clear(&long_one);
 	config.max_chunk_extension = 20;
 	text_add(&long_one, "1;%019d\r\nx\r\n0\r\n\r\n", 1);

@@ -24,11 +24,7 @@ static bool place_of(struct h1_parse *p, const char *at, size_t len, uint32_t *o
 		*offset = (uint32_t)((const uint8_t *)at - p->base);
 		return true;
 	}
-	*offset = (uint32_t)buf_len(&p->trailers);
-	if (*offset + len > p->config->max_header_block) {
-		refuse(p, 431, "trailers are too long");
-		return false;
-	}
+	*offset = (uint32_t)buf_len(&p->trailers); /* bounded by sound_trailers */
 	return buf_append(&p->trailers, at, len) || refuse(p, 500, "out of memory") == 0;
 }
 
@@ -105,6 +101,8 @@ static int on_body(llhttp_t *parser, const char *at, size_t len)
 {
 	struct h1_parse *p = parse_of(parser);
 
+	if (p->config->max_body && p->body_bytes + p->body_len + len > p->config->max_body)
+		return refuse(p, 413, "the body is longer than max_body");
 	memmove(p->body_at + p->body_len, at, len);
 	p->body_len += len;
 	return 0;
@@ -228,6 +226,15 @@ static enum h1_read_result fault_of(struct h1_parse *p, llhttp_errno_t error)
 	return bad(p, 400, llhttp_get_error_reason(&p->parser) ? llhttp_get_error_reason(&p->parser) : "malformed");
 }
 
+/* llhttp tells of a field's bytes when it has seen all that there are, so a fault may lie beyond what a line may have. */
+static bool beyond_a_line(const struct h1_parse *p, const uint8_t *head)
+{
+	const uint8_t *fault = (const uint8_t *)llhttp_get_error_pos(&p->parser);
+	const uint8_t *lf = memrchr(head, '\n', (size_t)(fault - head));
+
+	return lf && (size_t)(fault - lf) > p->config->max_header_line + 1;
+}
+
 static enum h1_read_result read_fields(struct h1_parse *p, const uint8_t *data, size_t len)
 {
 	size_t limit = len < p->config->max_header_block ? len : p->config->max_header_block;
@@ -240,6 +247,8 @@ static enum h1_read_result read_fields(struct h1_parse *p, const uint8_t *data, 
 			/* llhttp takes a bare LF for the empty line */
 			return data[p->head_len - 2] == '\r' ? H1_DONE : bad(p, 400, "a bare LF");
 		}
+		if (error != HPE_OK && !p->status && beyond_a_line(p, data))
+			return bad(p, 431, "a header field is too long");
 		if (error != HPE_OK)
 			return fault_of(p, error);
 		p->seen = limit;
@@ -500,35 +509,49 @@ static bool framing_too_long(const struct h1_parse *p)
 	return p->wire_bytes - p->body_bytes > 64 * (p->chunks + 1) + p->config->max_chunk_extension + p->config->max_header_block;
 }
 
-/* What llhttp takes in trailers and is refused: folded lines and bare LF. What is behind their empty line is not looked at. */
-static bool faulty_trailer(struct h1_parse *p, const uint8_t *data, size_t len)
+/* The next byte of trailers. 0: well; else the status: llhttp takes folded lines and bare LF, and has no limits. */
+static unsigned look_at_trailers(struct h1_parse *p, uint8_t c)
 {
-	for (size_t i = 0; i < len && !p->trailers_end; i++) {
-		if (p->after_lf && (data[i] == ' ' || data[i] == '\t'))
-			return true;
-		if (data[i] == '\n' && !p->after_cr)
-			return true;
-		p->trailers_end = data[i] == '\n' && p->empty_line;
-		p->empty_line = data[i] == '\r' && p->after_lf;
-		p->after_cr = data[i] == '\r';
-		p->after_lf = data[i] == '\n';
-	}
-	return false;
+	if ((p->after_lf && (c == ' ' || c == '\t')) || (c == '\n' && !p->after_cr))
+		return 400;
+	p->trailer_line = c == '\n' ? 0 : p->trailer_line + (c != '\r');
+	if (p->trailer_line > p->config->max_header_line || ++p->trailer_bytes > p->config->max_header_block)
+		return 431;
+	p->trailers_end = c == '\n' && p->empty_line;
+	p->empty_line = c == '\r' && p->after_lf;
+	p->after_cr = c == '\r';
+	p->after_lf = c == '\n';
+	return 0;
 }
 
-/* One call of llhttp; it stops at the end of the data, before the trailers, and behind them. */
+/* How many bytes of trailers come before one that is refused. What is behind their empty line is not looked at. */
+static size_t sound_trailers(struct h1_parse *p, const uint8_t *data, size_t len, unsigned *status)
+{
+	for (size_t i = 0; i < len && !p->trailers_end; i++) {
+		*status = look_at_trailers(p, data[i]);
+		if (*status)
+			return i;
+	}
+	return len;
+}
+
+/* One call of llhttp; it stops at the end of the data, before the trailers, and behind them. Of two faults the first is told. */
 static enum h1_read_result read_piece(struct h1_parse *p, uint8_t *data, size_t len, size_t *used)
 {
+	unsigned status = 0;
+	size_t sound = p->in_trailers ? sound_trailers(p, data, len, &status) : len;
 	llhttp_errno_t error;
 
-	if (p->in_trailers && faulty_trailer(p, data, len))
-		return bad(p, 400, "a folded trailer line, or a bare LF");
 	if (llhttp_get_errno(&p->parser) == HPE_PAUSED)
 		llhttp_resume(&p->parser);
-	error = llhttp_execute(&p->parser, (const char *)data, len);
-	*used = error == HPE_OK ? len : (size_t)((const uint8_t *)llhttp_get_error_pos(&p->parser) - data);
+	error = llhttp_execute(&p->parser, (const char *)data, sound);
+	*used = error == HPE_OK ? sound : (size_t)((const uint8_t *)llhttp_get_error_pos(&p->parser) - data);
 	p->wire_bytes += *used;
-	return error == HPE_OK || error == HPE_PAUSED ? H1_MORE : fault_of(p, error);
+	if (error != HPE_OK && error != HPE_PAUSED)
+		return fault_of(p, error);
+	if (status)
+		return bad(p, status, status == 431 ? "trailers are too long" : "a folded trailer line, or a bare LF");
+	return H1_MORE;
 }
 
 enum h1_read_result h1_read_body(struct h1_parse *p, uint8_t *data, size_t len, size_t *used, struct slice *body)
@@ -548,8 +571,6 @@ enum h1_read_result h1_read_body(struct h1_parse *p, uint8_t *data, size_t len, 
 	p->body_bytes += p->body_len;
 	if (result == H1_BAD)
 		return H1_BAD;
-	if (p->config->max_body && p->body_bytes > p->config->max_body)
-		return bad(p, 413, "the body is longer than max_body");
 	if (framing_too_long(p))
 		return bad(p, 400, "chunk framing is too long");
 	return p->complete ? H1_DONE : H1_MORE;

@@ -50,7 +50,8 @@ struct h1_parse {
 	uint8_t *body_at; /* where the next span of this call's body goes */
 	size_t body_len;  /* what is gathered there in this call */
 	bool in_trailers, complete;
-	bool after_cr, after_lf, empty_line, trailers_end; /* where a look at the trailers stands */
+	bool after_cr, after_lf, empty_line, trailers_end; /* where a look at the trailers stands, */
+	size_t trailer_bytes, trailer_line;                /* how many there were, and in the line so far */
 	struct buf trailers;
 
 	struct h1_span spans[SPANS_MAX];

@@ -2,7 +2,8 @@
  * HTTP/1: what one client sends, once as a whole, and once in small pieces to a port whose answers leave in small pieces.
  * Both times the host must hear the same, and the client be answered the same.
  *
- * The first byte says how the host answers, the second where the cuts are; the rest is for the socket.
+ * The first byte says how the host answers and, in its highest bit, whether limits are narrow, the second where the cuts are; the
+ * rest is for the socket.
  */
 #include "parts/answering.h"
 #include "parts/record.h"
@@ -10,11 +11,18 @@
 
 static struct answering a;
 
-static void run(struct record *record, enum answering_way way, struct slice bytes, uint32_t cuts)
+static enum answering_way way_of(unsigned how)
+{
+	return (how & 0x7f) % (ANSWER_UPGRADE + 1);
+}
+
+static void run(struct record *record, unsigned how, struct slice bytes, uint32_t cuts)
 {
 	struct rig_client *k;
 
-	answering_start(&a, way);
+	answering_begin(&a, way_of(how));
+	a.narrow = how & 0x80;
+	answering_hello(&a);
 	k = rig_connect(&a.rig);
 	answering_client(&a, k, bytes, cuts);
 	k->eof = true;
@@ -51,15 +59,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct record whole, pieces;
 	struct input in = {data, size};
-	enum answering_way way = input_byte(&in) % (ANSWER_UPGRADE + 1);
+	unsigned how = input_byte(&in);
 	uint32_t cuts = input_byte(&in) + 1u;
 	struct slice bytes = input_bytes(&in, SIZE_MAX);
 
-	run(&whole, way, bytes, 0);
-	run(&pieces, way, bytes, cuts);
+	run(&whole, how, bytes, 0);
+	run(&pieces, how, bytes, cuts);
 	drop_continue(&whole.wire);
 	drop_continue(&pieces.wire);
-	if (waits(way) || !(whole.gone | pieces.gone))
+	if (waits(way_of(how)) || !(whole.gone | pieces.gone))
 		record_compare(&whole, &pieces, is_http1(&whole.wire));
 	record_free(&whole);
 	record_free(&pieces);

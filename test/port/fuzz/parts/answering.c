@@ -216,7 +216,17 @@ void answering_begin(struct answering *a, enum answering_way way)
 
 void answering_hello(struct answering *a)
 {
-	rig_hello(&a->rig, 0, (struct slice){0}, 1 << 20);
+	static const struct {
+		const char *name;
+		uint32_t value;
+	} limits[] = {{"max_request_line", 64}, {"max_header_line", 80}, {"max_header_block", 256},
+		      {"max_header_count", 10}, {"max_body", 100},       {"max_chunk_extension", 20}};
+	unsigned count = a->narrow ? sizeof limits / sizeof *limits : 0;
+	uint8_t bytes[256], *at = bytes;
+
+	for (unsigned i = 0; i < count; i++)
+		at = mp_uint(mp_str(at, slice_str(limits[i].name)), limits[i].value);
+	rig_hello(&a->rig, count, slice_of(bytes, (size_t)(at - bytes)), 1 << 20);
 }
 
 void answering_start(struct answering *a, enum answering_way way)

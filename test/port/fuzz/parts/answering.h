@@ -20,6 +20,7 @@ struct answering {
 	struct rig rig; /* first */
 	enum answering_way way;
 	bool compress;
+	bool narrow; /* the limits, so that short inputs reach them */
 	uint32_t max_message;
 	uint64_t tunnels;  /* a bit for each stream that is one */
 	struct buf orders; /* not yet sent */
