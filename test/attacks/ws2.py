@@ -21,7 +21,7 @@ class Tunnels:
 
     def __init__(self, client):
         self.client, self.initial, self.room, self.all_room = client, 65535, {}, 65535
-        self.open, self.resets, self.data = set(), [], collections.defaultdict(bytes)
+        self.open, self.resets, self.data = set(), {}, collections.defaultdict(bytes)
 
     def look(self):
         """Takes the frames that have come, but for GOAWAY, which is the crowd's to count."""
@@ -37,7 +37,7 @@ class Tunnels:
         elif kind == frames.DATA:
             self.data[stream] += payload
         elif kind == frames.RST_STREAM:
-            self.resets.append(frames.ERRORS[int.from_bytes(payload, "big")])
+            self.resets[stream] = frames.ERRORS[int.from_bytes(payload, "big")]
         elif kind == frames.WINDOW_UPDATE and stream:
             self.room[stream] = self.room.get(stream, self.initial) + int.from_bytes(payload, "big")
         elif kind == frames.WINDOW_UPDATE:
@@ -47,6 +47,10 @@ class Tunnels:
     def closes(self):
         """The codes of the Close frames so far."""
         return [code for data in self.data.values() for code in close_codes(data)]
+
+    def ends(self):
+        """What each socket has ended with: a stream is reset, too, when its Close frame is not answered in time."""
+        return [end for s in STREAMS for end in list(close_codes(self.data[s])) or [self.resets.get(s)] if end]
 
     def send(self, stream, octets):
         """DATA frames with what the windows take of it; how much that is."""
@@ -74,7 +78,7 @@ def sockets(name, answer, ends, limit="", settings=b"", **more):
             while len(tunnels.look().open) < len(STREAMS):
                 yield 0.002
             yield from script(tunnels)
-            for end in tunnels.resets or tunnels.closes():
+            for end in tunnels.ends():
                 client.note(end)
             yield CLOSE
 
