@@ -20,7 +20,7 @@ defmodule Sparx.Link do
   alias Sparx.Frame
   alias Sparx.Server.Claims
 
-  defstruct [:server, :port, :table, :held, :window, :write_timeout]
+  defstruct [:server, :port, :table, :held, :window, :max_frame, :write_timeout]
 
   @type t :: %__MODULE__{
           server: pid,
@@ -28,6 +28,7 @@ defmodule Sparx.Link do
           table: :ets.table() | nil,
           held: :ets.table() | nil,
           window: pos_integer,
+          max_frame: pos_integer,
           write_timeout: pos_integer
         }
 
@@ -106,14 +107,17 @@ defmodule Sparx.Link do
 
   defp with_batch({:more, held}, link, size, message) when size <= @held_at_most do
     message = IO.iodata_to_binary(message)
-    hold(link, [held | message], message)
+    if one_frame?(link, held, message), do: hold(link, [held | message], message), else: write(link, message)
   end
 
   defp with_batch({:last, claims, held}, link, _size, message) do
-    if Claims.claim?(claims), do: write_all(link, claims, [held | message]), else: write(link, message)
+    if Claims.claim?(claims), do: write_all(link, claims, held, message), else: write(link, message)
   end
 
   defp with_batch(_batch, link, _size, message), do: write(link, message)
+
+  # A longer one is the end of the port program.
+  defp one_frame?(link, held, message), do: IO.iodata_length([held | message]) <= link.max_frame
 
   # There is no row any more when the server has taken it.
   defp hold(link, held, message) do
@@ -171,13 +175,22 @@ defmodule Sparx.Link do
 
   @doc "Writes what a worker still holds at the end of a batch, unless the server has taken it."
   @spec write_held(t, Claims.t(), iodata) :: term
-  def write_held(link, claims, held), do: Claims.claim?(claims) && write_all(link, claims, held)
+  def write_held(link, claims, held), do: Claims.claim?(claims) && write_all(link, claims, held, [])
 
   # Who is killed before it has claimed again, such as while the port is busy, may have written nothing.
-  defp write_all(link, claims, messages) do
-    result = if messages == [], do: :ok, else: write(link, messages)
+  defp write_all(link, claims, held, message) do
+    result = write_together(link, held, message)
     Claims.claim?(claims)
     result
+  end
+
+  defp write_together(_link, [], []), do: :ok
+  defp write_together(link, [], message), do: write(link, message)
+
+  defp write_together(link, held, message) do
+    if one_frame?(link, held, message),
+      do: write(link, [held | message]),
+      else: with(:ok <- write(link, held), do: write(link, message))
   end
 
   @doc "A worker begins a batch and holds nothing."

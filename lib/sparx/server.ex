@@ -118,6 +118,7 @@ defmodule Sparx.Server do
       table: :ets.new(:sparx_responses, [:public, write_concurrency: true]),
       held: :ets.new(:sparx_held, [:public, write_concurrency: true]),
       window: Map.get(ready["limits"], "window", Config.limit(config, :window)),
+      max_frame: Map.get(ready, "max_frame", Config.limit(config, :max_frame)),
       write_timeout: Config.limit(config, :write_timeout)
     }
   end

@@ -27,6 +27,8 @@ defmodule Sparx.BatchTest do
 
   defp handle("/", request, _test), do: answer(request, "done")
 
+  defp handle("/large", request, _test), do: answer(request, String.duplicate("a", 1_000))
+
   defp handle("/wait", request, _test) do
     wait()
     answer(request, "waited")
@@ -344,6 +346,22 @@ defmodule Sparx.BatchTest do
     for id <- [1, 2], do: answered(port, id, "done")
     assert_receive {:host, ^port, [7, 3, nil]}
     refute_received {:host, ^port, [4, _id, 200, _headers, _body]}
+  end
+
+  test "answers that are more than a frame, when the worker is done" do
+    %{port: port} = start(workers: 200, batch: 200, window: 4_096, max_frame: 69_632)
+    say(port, List.duplicate("/large", 200))
+    for id <- 1..200, do: answered(port, id, String.duplicate("a", 1_000))
+    refute_received {:opened, _another, _config}
+  end
+
+  test "answers that are more than a frame, when the worker dies or is slow" do
+    %{port: port} = start(workers: 200, batch: 100, window: 4_096, max_frame: 69_632)
+    say(port, List.duplicate("/large", 99) ++ ["/kill"] ++ List.duplicate("/large", 99) ++ ["/wait"])
+    for id <- 1..199, id != 100, do: answered(port, id, String.duplicate("a", 1_000))
+    assert_receive {:host, ^port, [9, 100, 500]}
+    200 |> worker_of() |> send(:go_on)
+    answered(port, 200, "waited")
   end
 
   test "the last of them handed over: who answers it knows nothing of the others, then and later" do

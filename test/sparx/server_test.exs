@@ -33,6 +33,11 @@ defmodule Sparx.ServerTest do
     Task.await(info)
   end
 
+  defp await_messages(pid, count) do
+    {:message_queue_len, now} = Process.info(pid, :message_queue_len)
+    if now < count, do: await_messages(pid, count)
+  end
+
   describe "the start" do
     test "HELLO carries the configuration, and info tells what READY said" do
       %{server: server, port: port} = start(max_queue: 5)
@@ -367,6 +372,30 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, ^port, [4, 1, 200, [], ""]}
       sync(server, port)
       refute_received {:host, ^port, [4 | _]}
+    end
+
+    test "those of other processes that wait for the server together are no frame that the port cannot take" do
+      %{server: server, port: port} = start(window: 4_096, max_frame: 69_632)
+      tag = subscribe(server)
+      ask(server, tag, 50)
+      assert_receive {:host, ^port, [1, 50]}
+      FakePort.say(port, for(id <- 1..50, do: FakePort.request(id)))
+
+      requests =
+        for id <- 1..50 do
+          assert_receive {:"$gen_consumer", {^server, ^tag}, [%Request{id: ^id} = request]}
+          request
+        end
+
+      :sys.suspend(server)
+      response = Response.new(200) |> Response.header("a", String.duplicate("b", 2_000))
+      tasks = for request <- requests, do: Task.async(fn -> Response.send(response, request) end)
+      await_messages(server, 50)
+      :sys.resume(server)
+      for task <- tasks, do: assert(Task.await(task) == :ok)
+      for id <- 1..50, do: assert_receive({:host, ^port, [4, ^id, 200, ["a", _value], ""]})
+      refute_received {:opened, _another, _config}
+      sync(server, port)
     end
 
     test "a streamed one: the head goes with the first part, in one frame" do

@@ -2,7 +2,7 @@ defmodule Sparx.FakePort do
   @moduledoc """
   A process in the place of a port program: the other end of the pipe, for tests of the server.
 
-  It answers HELLO with READY, and DRAIN with DRAINED and its end, by itself. What the server writes comes to the test as `{:host, port, [kind | fields]}`,
+  It answers HELLO with READY, and DRAIN with DRAINED and its end, by itself. Of a frame that is too long it dies. What the server writes comes to the test as `{:host, port, [kind | fields]}`,
   a message each, in the order in which it was written, and `{:frame, port, n}` after each frame of n messages. What
   `say/2` is given comes to the server as one frame.
   """
@@ -53,7 +53,8 @@ defmodule Sparx.FakePort do
 
   defp open(test, drain, config) do
     server = self()
-    port = spawn(fn -> loop(%{server: server, test: test, drain: drain}) end)
+    most = Map.get(config.limits, :max_frame, @ready["max_frame"])
+    port = spawn(fn -> loop(%{server: server, test: test, drain: drain, max_frame: most}) end)
     send(test, {:opened, port, config})
     port
   end
@@ -80,6 +81,7 @@ defmodule Sparx.FakePort do
 
   defp loop(state) do
     receive do
+      {:command, payload} when byte_size(payload) > state.max_frame -> die_now(state, 4)
       {:command, payload} -> heard(payload, 0, state)
       {:say, payload} -> send(state.server, {self(), {:data, payload}})
       {:die, status} -> die_now(state, status)
@@ -102,7 +104,10 @@ defmodule Sparx.FakePort do
     heard(rest, count + 1, state)
   end
 
-  defp react([0 | _], state), do: send(state.server, {self(), {:data, encode([[64, 1, @ready]])}})
+  defp react([0 | _], state) do
+    ready = %{@ready | "max_frame" => state.max_frame}
+    send(state.server, {self(), {:data, encode([[64, 1, ready]])}})
+  end
 
   defp react([10 | _], %{drain: :at_once} = state) do
     send(state.server, {self(), {:data, encode([[75, 0]])}})

@@ -44,7 +44,7 @@ defmodule Sparx.Server.State do
   @spec write(t, iodata) :: t
   def write(state, message), do: %{state | out: [state.out | message]}
 
-  @doc "Writes what waits, as one frame."
+  @doc "Writes what waits, as one frame, or as few as it can be: of one that is too long the port program would die."
   @spec flush(t) :: t
   def flush(%{port: nil} = state), do: %{state | out: [], held: 0}
 
@@ -55,8 +55,24 @@ defmodule Sparx.Server.State do
 
   def flush(state) do
     # That the port is closing comes as a message of its own.
-    Link.command(state.port, state.out)
+    state.out |> frames(state.link.max_frame) |> Enum.each(&Link.command(state.port, &1))
     %{state | out: [], held: 0}
+  end
+
+  defp frames([earlier | messages] = out, most) do
+    if IO.iodata_length(out) <= most,
+      do: [out],
+      else: frames(earlier, [messages], IO.iodata_length(messages), most, [])
+  end
+
+  # The last that was to be written is the first that is here.
+  defp frames([], frame, _size, _most, frames), do: [frame | frames]
+
+  defp frames([earlier | messages], frame, size, most, frames) do
+    case IO.iodata_length(messages) do
+      more when size + more <= most -> frames(earlier, [messages | frame], size + more, most, frames)
+      more -> frames(earlier, [messages], more, most, [frame | frames])
+    end
   end
 
   @doc "Ends a stream that went wrong. The port decides what its client gets: no more, if it has got its answer."
