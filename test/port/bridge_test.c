@@ -828,6 +828,25 @@ static void test_a_rule_is_for_the_whole_of_a_DATA_that_comes_in_parts(void **st
 	assert_int_equal(s->window, 0);
 }
 
+static void test_a_DATA_that_comes_in_parts_is_dropped_or_refused_once(void **state)
+{
+	(void)state;
+	hello_with("'window': 4096");
+	h->link.part_min = MESSAGE_DATA_HEAD_MAX;
+	host_says(h, "[DEMAND, 2]");
+	request(1);
+	EXPECT_HEARD(h, GET_MESSAGE("1"));
+	host_says(h, "[ABORT, 1, 500]");
+	EXPECT_OPS("reset 1 500\n");
+	EXPECT_HEARD(h, "[GONE, 1, 'aborted']\n");
+	says_in_pieces("[DATA, 1, b'x'*1000]", 100);
+	assert_int_equal(b->n.dropped, 1);
+	says_in_pieces("[DATA, 2, b'x'*1000]", 100);
+	EXPECT_HEARD(h, "[ERROR, 6, 2, 'stream', 'was never given out', 'ignored']\n");
+	assert_int_equal(b->n.errors, 1);
+	assert_int_equal(b->n.dropped, 1);
+}
+
 static void test_respond_spends_the_window_too(void **state)
 {
 	struct stream *s;
@@ -1323,6 +1342,7 @@ int main(void)
 		TEST(test_a_response_without_a_body_takes_any_length_and_drops_data),
 		TEST(test_window_is_spent_to_the_byte_and_granted_anew_by_room),
 		TEST(test_a_rule_is_for_the_whole_of_a_DATA_that_comes_in_parts),
+		TEST(test_a_DATA_that_comes_in_parts_is_dropped_or_refused_once),
 		TEST(test_respond_spends_the_window_too),
 		TEST(test_the_report_says_what_it_was),
 		TEST(test_a_handler_that_says_nothing_is_timed_out),

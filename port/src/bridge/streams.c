@@ -22,6 +22,12 @@ static bool is_last_word(uint32_t kind)
 	return kind == MSG_RESPOND || kind == MSG_END || kind == MSG_ABORT;
 }
 
+/* A DATA that comes in parts is one message: it is dropped, or refused, with the last of them. */
+static bool is_part_of_more(const struct message *m)
+{
+	return m->kind == MSG_DATA && m->field[1].u > 0;
+}
+
 /* The live stream that a message speaks of; NULL if it has ended, or there never was one (which is told). */
 struct stream *bridge_find(struct bridge *b, const struct message *m)
 {
@@ -30,6 +36,8 @@ struct stream *bridge_find(struct bridge *b, const struct message *m)
 
 	if (s && !s->held)
 		return s;
+	if (is_part_of_more(m))
+		return NULL;
 	if (s || id == 0 || id > b->last_id)
 		bridge_send_error(b, m, "stream", "was never given out", "ignored");
 	else
