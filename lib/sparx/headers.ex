@@ -27,6 +27,7 @@ defmodule Sparx.Headers do
     user-agent vary x-forwarded-for
   )
   @table List.to_tuple(@names)
+  @most 65_536
   @size tuple_size(@table)
 
   @doc "The names that have a number, in the order of their numbers."
@@ -98,9 +99,28 @@ defmodule Sparx.Headers do
 
   def field!(name, _value), do: bad_name(name)
 
-  @doc "A list of fields, each as `field!/2` asks."
+  @doc "A list of fields, each as `field!/2` asks, and all as `limit!/1` asks."
   @spec fields!(Enumerable.t()) :: t
-  def fields!(fields), do: for({name, value} <- fields, do: field!(name, value))
+  def fields!(fields), do: limit!(for({name, value} <- fields, do: field!(name, value)))
+
+  @doc """
+  Fields that may be sent together: of at most 65,536 bytes, names, values and 8 bytes for each field.
+
+  So an answer always fits a frame (PROTOCOL.md, section 4.1). Raises `ArgumentError` otherwise.
+  """
+  @spec limit!(t) :: t
+  def limit!(fields), do: if(fit?(fields), do: fields, else: too_long!())
+
+  @doc "Whether `limit!/1` would return."
+  @spec fit?(t) :: boolean
+  def fit?(fields), do: size(fields, 0) <= @most
+
+  @doc false
+  @spec too_long!() :: no_return
+  def too_long!, do: raise(ArgumentError, "the headers, or trailers, are longer than #{@most} bytes together")
+
+  defp size([], size), do: size
+  defp size([{name, value} | rest], size), do: size(rest, size + byte_size(name) + byte_size(value) + 8)
 
   defguardp is_token(c)
             when c in ?a..?z or c in ?A..?Z or c in ?0..?9 or c == ?- or c == ?_ or c == ?! or c in ?#..?' or

@@ -17,7 +17,7 @@ defmodule Sparx.Link do
   # takes long, or dies. Whoever gets the claims decides: the server closes them and takes the row; the worker claims once
   # more before it writes, and again when it has written.
 
-  alias Sparx.Frame
+  alias Sparx.{Frame, Headers}
   alias Sparx.Server.Claims
 
   defstruct [:server, :port, :table, :held, :window, :max_frame, :write_timeout]
@@ -213,12 +213,12 @@ defmodule Sparx.Link do
   # ── streamed responses ─────────────────────────────────────────────────────────────────────────────
 
   @doc "Begins a streamed response: nothing is written yet."
-  @spec open(t, Frame.stream(), pos_integer, Sparx.Headers.t(), non_neg_integer | nil) :: :ok | error
+  @spec open(t, Frame.stream(), pos_integer, Headers.t(), non_neg_integer | nil) :: :ok | error
   def open(link, id, status, headers, length),
     do: ask(link, id, {:open, self(), {status, headers, length}})
 
   @doc "Adds a header to a response whose head has not gone out."
-  @spec add_header(t, Frame.stream(), {binary, binary}) :: :ok | error
+  @spec add_header(t, Frame.stream(), {binary, binary}) :: :ok | error | {:error, :too_long}
   def add_header(link, id, field), do: at_table(link, id, :add_header, field)
 
   @doc "Writes all of `data`, and waits for room as often as there is none. The first of it takes the head along."
@@ -245,7 +245,7 @@ defmodule Sparx.Link do
   defp data(id, data, size), do: Frame.data(id, data, size)
 
   @doc "Ends a streamed response."
-  @spec finish(t, Frame.stream(), Sparx.Headers.t() | nil) :: :ok | error
+  @spec finish(t, Frame.stream(), Headers.t() | nil) :: :ok | error
   def finish(link, id, trailers) do
     case at_table(link, id, :finish, trailers) do
       {:ok, messages} -> write(link, messages)
@@ -296,8 +296,7 @@ defmodule Sparx.Link do
   defp do_add_header(table, id, field) do
     case row(table, id) do
       {_id, _window, :head, _, headers, _} ->
-        :ets.update_element(table, id, {5, headers ++ [field]})
-        :ok
+        do_add_header(table, id, field, headers)
 
       {_id, _window, _sent, _, _, _} ->
         {:error, :already_sent}
@@ -305,6 +304,12 @@ defmodule Sparx.Link do
       no_row ->
         no_row
     end
+  end
+
+  defp do_add_header(table, id, field, headers) do
+    if Headers.fit?([field | headers]),
+      do: :ets.update_element(table, id, {5, headers ++ [field]}) && :ok,
+      else: {:error, :too_long}
   end
 
   defp do_finish(table, id, trailers) do

@@ -28,7 +28,7 @@ defmodule Sparx.Response do
   `:ok` says that the bytes are on their way, not that they have arrived. The port adds `content-length` or the
   chunked framing, `date`, `server` and `connection`; it sends no body in answer to HEAD, nor with 204, 205 and
   304 (RFC 9110, section 6.4.1). Header names and values are checked when they are given, and
-  `ArgumentError` is raised for one that could not be sent.
+  `ArgumentError` is raised for one that could not be sent, and for headers, or trailers, of more than 65,536 bytes together.
   """
 
   alias Sparx.{Frame, Headers, Link, Request}
@@ -45,6 +45,7 @@ defmodule Sparx.Response do
   @mark :"$sparx_answer"
 
   @file_chunk 65_536
+  @longest_path 8_192
 
   # ── the builder ────────────────────────────────────────────────────────────────────────────────────
 
@@ -73,7 +74,8 @@ defmodule Sparx.Response do
   end
 
   defp respond(response, size, %{id: id} = request) do
-    message = Frame.respond(id, response.status, Enum.reverse(response.headers), response.body, size)
+    headers = Headers.limit!(Enum.reverse(response.headers))
+    message = Frame.respond(id, response.status, headers, response.body, size)
 
     if request.owner == self(),
       do: by_owner(progress(request), message, size, request),
@@ -119,7 +121,7 @@ defmodule Sparx.Response do
   defp start(request, status, headers, length) do
     if answered(request),
       do: {:error, :already_sent},
-      else: open(request, status, headers, length)
+      else: open(request, status, Headers.limit!(headers), length)
   end
 
   defp open(%{id: id} = request, status, headers, length) do
@@ -131,8 +133,10 @@ defmodule Sparx.Response do
 
   @doc "Adds a header field to a streamed response, as long as nothing of it has gone out."
   @spec send_header(Request.t(), binary, binary | integer) :: result
-  def send_header(request, name, value),
-    do: begun(request, Link.add_header(request.link, request.id, Headers.field!(name, value)))
+  def send_header(request, name, value) do
+    added = begun(request, Link.add_header(request.link, request.id, Headers.field!(name, value)))
+    if added == {:error, :too_long}, do: Headers.too_long!(), else: added
+  end
 
   @doc """
   Sends a part of the body, of any size; waits while the client is slow.
@@ -188,6 +192,9 @@ defmodule Sparx.Response do
       not String.match?(path, ~r{\A/[\x21-\x7E]*\z}) or String.contains?(path, "#") ->
         raise ArgumentError,
               "a path to push begins with a slash and is visible ASCII without #, got: #{inspect(path)}"
+
+      byte_size(path) > @longest_path ->
+        raise ArgumentError, "a path to push has at most #{@longest_path} bytes, got: #{byte_size(path)}"
 
       not Request.takes_push?(request) ->
         {:error, :not_supported}

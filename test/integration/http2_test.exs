@@ -426,7 +426,16 @@ defmodule Sparx.Integration.Http2Test do
   end
 
   describe "pushes" do
-    @bad ["", "style.css", "http://example.com/a", "/a b", "/a#b", "/ü", "/a\r\nb: c"]
+    @bad [
+      "",
+      "style.css",
+      "http://example.com/a",
+      "/a b",
+      "/a#b",
+      "/ü",
+      "/a\r\nb: c",
+      "/" <> String.duplicate("a", 8_192)
+    ]
 
     test "wrong arguments raise, and nothing is sent" do
       test = self()

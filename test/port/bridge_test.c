@@ -1185,6 +1185,21 @@ static void test_responses_that_must_not_be_said_end_the_stream(void **state)
 		      "has a field that is not allowed in trailers");
 }
 
+static void test_fields_that_are_too_long_are_refused(void **state)
+{
+	(void)state;
+	expect_breaks("", "[RESPOND, 1, 200, ['x-big', b'v'*65536], 'x']", 4, "headers", "is longer than 65536 bytes");
+	expect_breaks("", "[HEAD, 1, 200, ['x-big', b'v'*65536], nil]", 5, "headers", "is longer than 65536 bytes");
+	expect_breaks("", "[INFORM, 1, 103, ['x-big', b'v'*65536]]", 8, "headers", "is longer than 65536 bytes");
+	expect_breaks("[HEAD, 1, 200, [], nil]", "[END, 1, ['x-big', b'v'*65536]]", 7, "trailers", "is longer than 65536 bytes");
+	teardown(NULL);
+	setup(NULL);
+	serving(request);
+	host_says(h, "[RESPOND, 1, 204, ['x-big', b'v'*65524], '']"); /* 3 + 6 + 3 + the value */
+	EXPECT_HEARD(h, "");
+	text_clear(&ops);
+}
+
 static void test_data_beyond_or_short_of_the_length_ends_the_stream(void **state)
 {
 	(void)state;
@@ -1362,6 +1377,7 @@ int main(void)
 		TEST(test_streams_that_were_never_given_out_are_told),
 		TEST(test_messages_that_the_state_does_not_allow_end_the_stream),
 		TEST(test_responses_that_must_not_be_said_end_the_stream),
+		TEST(test_fields_that_are_too_long_are_refused),
 		TEST(test_data_beyond_or_short_of_the_length_ends_the_stream),
 		TEST(test_errors_beyond_what_the_link_holds_are_dropped_and_counted),
 		TEST(test_stats_tell_how_long_the_first_of_the_queue_has_waited),

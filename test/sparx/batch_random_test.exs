@@ -19,10 +19,10 @@ defmodule Sparx.BatchRandomTest do
   @most @workers + @consumed
   @steps 250
 
-  @slow ~w(/wait /longer /compute /after /away /task /stream /watch)
+  @slow ~w(/read /read /read /discard /wait /longer /compute /after /away /task /stream /watch)
   @bad ~w(/raise /exit /kill /half /none /link /monitor /trap /messages /dictionary /erase /twice /leave)
 
-  for run <- 1..4 do
+  for run <- 1..String.to_integer(System.get_env("RUNS", "4")) do
     @tag run: run
     test "whatever happens, run #{run}", %{run: run} do
       :rand.seed(:exsss, {ExUnit.configuration()[:seed], run, 0})
@@ -31,7 +31,16 @@ defmodule Sparx.BatchRandomTest do
       server = start_supervised!({Sparx, FakePort.options(options)})
       assert_receive {:opened, port, _config}
       [producer] = Sparx.producers(server)
-      model = new_port(port, %{server: producer, consumer: consumer(producer), workers: [], next: 1})
+
+      model =
+        new_port(port, %{
+          server: producer,
+          consumer: if(rem(run, 4) < 2, do: consumer(producer)),
+          workers: [],
+          next: 1,
+          report: telemetry != nil,
+          all: false
+        })
 
       Enum.reduce(1..@steps, model, fn _, model -> model |> step(Enum.random(1..20)) |> hear(0) end)
       |> quiet(500)
@@ -61,6 +70,23 @@ defmodule Sparx.BatchRandomTest do
     answer(request)
     {:error, :already_sent} = answer(request)
   end
+
+  defp handle(%{path: "/read"} = request) do
+    Request.read_body(request, limit: 100)
+    answer(request)
+  end
+
+  defp handle(%{path: "/discard"} = request) do
+    Request.discard(request)
+    answer(request)
+  end
+
+  defp handle(%{path: "/spawned"} = request) do
+    spawn(fn -> answer(request) end)
+    Process.sleep(:rand.uniform(3))
+  end
+
+  defp handle(%{path: "/upgrade"} = request), do: answer(request)
 
   defp handle(%{path: "/watch"} = request) do
     Request.notify_closed(request)
@@ -124,7 +150,7 @@ defmodule Sparx.BatchRandomTest do
   defp step(model, n) when n <= 10, do: requests(model)
   defp step(model, n) when n <= 12, do: hear(model, Enum.random(1..5))
   defp step(model, n) when n <= 14, do: done(model)
-  defp step(model, 15), do: client_leaves(model)
+  defp step(model, 15), do: if(:rand.uniform(2) == 1, do: client_leaves(model), else: late_leaves(model))
   defp step(model, 16), do: kill_worker(model)
   defp step(model, 17), do: if(:rand.uniform(5) == 1, do: another_consumer(model), else: model)
   defp step(model, 18), do: if(:rand.uniform(20) == 1, do: another_port(model), else: model)
@@ -136,23 +162,62 @@ defmodule Sparx.BatchRandomTest do
     count = Enum.random(1..model.credit)
     ids = Enum.to_list(model.next..(model.next + count - 1))
 
-    for frame <- Enum.chunk_every(ids, Enum.random(1..@most)),
-        do: FakePort.say(model.port, Enum.map(frame, &request/1))
-
     streams = Map.merge(model.streams, Map.new(ids, &{&1, :open}))
-    %{model | next: model.next + count, credit: model.credit - count, streams: streams}
+    model = %{model | next: model.next + count, credit: model.credit - count, streams: streams}
+    Enum.reduce(Enum.chunk_every(ids, Enum.random(1..@most)), model, &frame/2)
   end
 
-  defp request(id), do: FakePort.request(id, f4: path(:rand.uniform(16)))
+  # Requests, what follows from them, ends of others, in an order that may be.
+  defp frame(ids, model) do
+    {over, left} = Enum.split_with(model.ended, fn _ -> :rand.uniform(3) == 1 end)
+    {gone, _} = Enum.split_with(ids, fn _ -> :rand.uniform(12) == 1 end)
+
+    messages =
+      for(id <- ids, do: {id, request(id)}) ++
+        for(id <- over, do: {id, done_message(id, model)})
+
+    extra =
+      for id <- ids,
+          message <- [[67, id, nil], [76, id]],
+          :rand.uniform(10) == 1,
+          hd(message) == 76 or Process.get({:body, id}) == :open do
+        if hd(message) == 67, do: Process.put({:body, id}, :ended)
+        {id, message}
+      end
+
+    messages = insert(Enum.shuffle(messages), extra) |> insert(for id <- gone, do: {id, [70, id, "reset"]})
+    FakePort.say(model.port, Enum.map(messages, &elem(&1, 1)))
+    streams = Enum.reduce(gone, model.streams, &Map.put(&2, &1, %{ended: 0, released: 0}))
+    %{model | ended: left, streams: streams}
+  end
+
+  # Each somewhere behind the last of its stream.
+  defp insert(messages, extra) do
+    Enum.reduce(extra, messages, fn {id, _} = message, messages ->
+      last = length(messages) - Enum.find_index(Enum.reverse(messages), &(elem(&1, 0) == id))
+      List.insert_at(messages, Enum.random(last..length(messages)), message)
+    end)
+  end
+
+  defp request(id) do
+    path = path(:rand.uniform(16))
+    if path in ~w(/read /discard), do: Process.put({:body, id}, :open)
+    FakePort.request(id, f4: path, f7: if(path in ~w(/read /discard), do: -1))
+  end
 
   defp path(1), do: Enum.random(@slow)
   defp path(2), do: Enum.random(@bad)
   defp path(_), do: "/"
 
   defp done(model) do
-    FakePort.say(model.port, for(id <- model.ended, do: [69, id, [200, 0, 0, 1, 2, 3]]))
-    %{model | ended: []}
+    {over, left} = model.ended |> Enum.shuffle() |> Enum.split(:rand.uniform(length(model.ended) + 1) - 1)
+    over = if model.all, do: over ++ left, else: over
+    FakePort.say(model.port, for(id <- over, do: done_message(id, model)))
+    %{model | ended: if(model.all, do: [], else: left)}
   end
+
+  defp done_message(id, %{report: true}), do: [69, id, [200, 0, 0, 1, 2, 3]]
+  defp done_message(id, _model), do: [69, id, nil]
 
   defp client_leaves(model) do
     case for({id, half} <- model.streams, half in [:open, :streaming], do: id) do
@@ -164,6 +229,14 @@ defmodule Sparx.BatchRandomTest do
         FakePort.say(model.port, [[70, id, "closed"]])
         put_in(model.streams[id], %{ended: 0, released: 0})
     end
+  end
+
+  # The answer was given and has not gone out.
+  defp late_leaves(%{ended: []} = model), do: model
+
+  defp late_leaves(%{ended: [id | rest]} = model) do
+    FakePort.say(model.port, [[70, id, "reset"]])
+    put_in(%{model | ended: rest}.streams[id], %{ended: 1, released: 0})
   end
 
   # Some of those that were there some time ago.
@@ -180,6 +253,8 @@ defmodule Sparx.BatchRandomTest do
     Process.exit(worker, :kill)
     %{model | workers: rest}
   end
+
+  defp another_consumer(%{consumer: nil} = model), do: model
 
   defp another_consumer(model) do
     Process.exit(model.consumer, :kill)
@@ -225,6 +300,19 @@ defmodule Sparx.BatchRandomTest do
     model
   end
 
+  defp heard([2, id, _chunks, _max], model) do
+    if model.streams[id] in [:open, :streaming] and Process.get({:body, id}) == :open do
+      if :rand.uniform(2) == 1 do
+        FakePort.say(model.port, [[66, id, {:bin, "x"}]])
+      else
+        Process.put({:body, id}, :ended)
+        FakePort.say(model.port, [[67, id, nil]])
+      end
+    end
+
+    model
+  end
+
   # With 503 it would be one that nobody has asked for.
   defp heard([9, id, status], model) do
     assert status == 500
@@ -259,22 +347,25 @@ defmodule Sparx.BatchRandomTest do
   # ── the end ────────────────────────────────────────────────────────────────────────────────────────
 
   defp quiet(model, tries) do
-    model = model |> hear(5) |> done()
-    model = if model.credit > @most, do: requests(model), else: model
+    model = %{model | all: true} |> hear(5) |> done()
+    model = if model.credit > most(model), do: requests(model), else: model
     state = :sys.get_state(model.server)
 
-    if tries == 0 or (model.credit == @most and left(model, state) == nothing()),
+    if tries == 0 or (model.credit == most(model) and left(model, state) == nothing()),
       do: check(model, state),
       else: quiet(model, tries - 1)
   end
 
   defp check(model, state) do
     assert left(model, state) == nothing()
-    assert model.credit == @most
+    assert model.credit == most(model)
     assert %{surplus: 0} = state.demand
-    assert Demand.total(state.demand) == @most
+    assert Demand.total(state.demand) == most(model)
     if state.telemetry, do: check_events(model.next - 1)
   end
+
+  defp most(%{consumer: nil}), do: @workers
+  defp most(_model), do: @most
 
   defp left(model, state) do
     %{

@@ -31,6 +31,22 @@ defmodule Sparx.HeadersTest do
     assert fields |> Headers.encode() |> IO.iodata_to_binary() |> Headers.decode() == fields
   end
 
+  test "fields that may be sent together, and such that may not" do
+    most = [{"a", String.duplicate("v", 65_536 - 2 * 8 - 2)}, {"b", ""}]
+    assert Headers.limit!(most) == most
+    assert Headers.fields!(most) == most
+    assert most |> Headers.encode() |> IO.iodata_length() <= 65_536
+    many = for i <- 1..5_957, do: {"#{rem(i, 10)}", "ab"}
+    assert Headers.fit?(many)
+    assert many |> Headers.encode() |> IO.iodata_length() <= 65_536
+
+    for too_long <- [[{"c", ""} | most], [{"0", "ab"} | many]] do
+      refute Headers.fit?(too_long)
+      assert_raise ArgumentError, ~r/longer than 65536 bytes/, fn -> Headers.limit!(too_long) end
+      assert_raise ArgumentError, ~r/longer than 65536 bytes/, fn -> Headers.fields!(too_long) end
+    end
+  end
+
   test "get" do
     fields = [{"a", "1"}, {"b", "2"}, {"a", "3"}]
     assert Headers.get(fields, "a") == "1"
@@ -57,10 +73,12 @@ defmodule Sparx.HeadersTest do
     assert_raise ArgumentError, ~r/must be a string/, fn -> Headers.field!("a", nil) end
   end
 
+  @bytes Enum.to_list(0..0x21) ++ [?~, 0x7F, 0x80, 0x81, 0x9F, 0xA0, 0xFE, 0xFF]
+
   test "field! finds each byte that is not allowed in a value, at each place, and no other" do
     for length <- 1..16,
         place <- 0..(length - 1),
-        byte <- 0..255,
+        byte <- @bytes,
         around <- ["a", " ", "~", "\t", <<0x80>>, <<0xFF>>] do
       value = String.duplicate(around, place) <> <<byte>> <> String.duplicate(around, length - place - 1)
       allowed = byte == ?\t or (byte >= 0x20 and byte != 0x7F)

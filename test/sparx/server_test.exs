@@ -646,6 +646,24 @@ defmodule Sparx.ServerTest do
     end
   end
 
+  describe "headers that would not fit a frame" do
+    test "are refused where they are given, and the request can be answered all the same" do
+      %{server: server, port: port, request: request} = start_with_request()
+      big = String.duplicate("v", 40_000)
+      two = Response.new(200) |> Response.header("a", big) |> Response.header("b", big)
+      assert_raise ArgumentError, ~r/longer than/, fn -> Response.send(two, request) end
+      assert_raise ArgumentError, ~r/longer than/, fn -> Response.stream(request, 200, two.headers, ["x"]) end
+      assert_raise ArgumentError, ~r/longer than/, fn -> Response.inform(request, 103, two.headers) end
+      assert Response.send_status(request, 200) == :ok
+      assert Response.send_header(request, "a", big) == :ok
+      assert_raise ArgumentError, ~r/longer than/, fn -> Response.send_header(request, "b", big) end
+      assert_raise ArgumentError, ~r/longer than/, fn -> Response.finish(request, two.headers) end
+      assert Response.finish(request) == :ok
+      assert_receive {:host, ^port, [4, 1, 200, ["a", ^big], ""]}
+      assert [%{restarts: 0}] = sync(server, port).ports
+    end
+  end
+
   describe "a client that goes" do
     test "is told of once to who wants to know" do
       %{server: server, port: port, request: request} = start_with_request()

@@ -13,6 +13,9 @@ defmodule Sparx.WebSocket.Socket do
 
   @lock 0x1_0000_0000
 
+  # Bytes that a message has beside its data, at most.
+  @head 22
+
   require Link
 
   @type result :: :ok | {:error, :closed | :timeout}
@@ -29,9 +32,14 @@ defmodule Sparx.WebSocket.Socket do
     size = messages |> Enum.map(fn {_type, data} -> IO.iodata_length(data) end) |> Enum.sum()
 
     cond do
-      size <= div(link.window, 2) -> send_at_once(link, id, encode(id, messages), size, more)
-      match?([_], messages) -> send_large(link, id, hd(messages), size, more)
-      true -> send_one_by_one(link, id, messages, more)
+      size + @head * length(messages) <= div(link.window, 2) ->
+        send_at_once(link, id, encode(id, messages), size, more)
+
+      match?([_], messages) ->
+        send_large(link, id, hd(messages), size, more)
+
+      true ->
+        send_one_by_one(link, id, messages, more)
     end
   end
 

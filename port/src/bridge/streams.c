@@ -61,11 +61,14 @@ static bool in_range(struct bridge *b, const struct message *m, unsigned i, uint
 
 bool bridge_read_fields(struct bridge *b, struct stream *s, const struct message *m, unsigned i, unsigned *count)
 {
-	const char *rule;
+	const char *rule = "is longer than 65536 bytes";
 	char field[32];
 
 	*count = 0;
-	if (m->field[i].nil || fields_decode(m->field[i].bytes, b->fields, sizeof b->fields / sizeof *b->fields, count, &rule))
+	if (m->field[i].nil)
+		return true;
+	if (m->field[i].bytes.len <= FIELDS_BYTES_MAX &&
+	    fields_decode(m->field[i].bytes, b->fields, sizeof b->fields / sizeof *b->fields, count, &rule))
 		return true;
 	message_field_name(m->def, i, field, sizeof field);
 	bridge_break_rule(b, s, m, field, rule);

@@ -37,6 +37,16 @@ defmodule Sparx.WebSocket.SocketTest do
     assert Socket.send_messages(link, @stream, [{2, "small"}], []) == :ok
   end
 
+  test "what goes out together is no frame that the port would not take, however small the messages are" do
+    link = socket(5_000, 0)
+    assert Socket.send_messages(link, @stream, List.duplicate({1, ""}, 20), "more") == :ok
+    assert_receive {:command, together}
+    assert String.ends_with?(together, "more")
+    assert Socket.send_messages(link, @stream, List.duplicate({1, ""}, 1_000), "more") == :ok
+    for _ <- 1..1_000, do: assert_receive({:command, <<0x95, 14, @stream, 1, 0xC4, 0, 0>>})
+    assert_receive {:command, "more"}
+  end
+
   test "a socket that has ended is closed to all" do
     link = socket(5_000, 0)
     :ets.delete(link.table, @stream)
