@@ -452,6 +452,17 @@ defmodule Sparx.BatchTest do
     for id <- [1, 3, 5], do: answered(port, id, "waited")
   end
 
+  test "a client that leaves before its request was begun: its stream does not wait for the worker that had it" do
+    %{port: port} = start()
+    say(port, ["/wait", "/", "/"])
+    slow = worker_of(1)
+    FakePort.say(port, [[70, 3, "closed"]])
+    answered(port, 2, "done")
+    assert_receive {:host, ^port, [17, 3]}
+    send(slow, :go_on)
+    answered(port, 1, "waited")
+  end
+
   test "a client that leaves before its request was begun, and the stream is released when nobody can begin it" do
     %{port: port} = start()
     say(port, ["/wait", "/", "/"])

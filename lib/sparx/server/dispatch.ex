@@ -4,7 +4,7 @@ defmodule Sparx.Server.Dispatch do
   # node in batches (Sparx.Server.Batches), or to the queue, when the demand they came for was taken back.
 
   alias Sparx.{Config, Link, Request, Telemetry}
-  alias Sparx.Server.{Batches, Claims, Demand, State, Streams, Waiting}
+  alias Sparx.Server.{Batches, Claims, Demand, Owed, State, Streams, Waiting}
 
   require Logger
 
@@ -205,7 +205,7 @@ defmodule Sparx.Server.Dispatch do
 
   defp take_back_and_give(batch, state) do
     {_ended, others, state} = take_back(batch, state)
-    give_again(others, batch.spare, state)
+    give_again(others, batch, state)
   end
 
   # What the worker has answered, and holds until it is done with the batch, is sent. Returns what it has ended for certain, and
@@ -240,10 +240,14 @@ defmodule Sparx.Server.Dispatch do
   end
 
   # Their demand was used before: what the spare workers ask for is that, and no more than that is new to the port.
-  # Of one whose client has left meanwhile nothing is left.
-  defp give_again(requests, spare, state) do
-    requests = Enum.filter(requests, fn {id, _port, _head} -> Streams.known?(state.streams, id) end)
-    state = idle_again(spare, %{state | demand: Demand.prepay(state.demand, length(requests))})
+  # Of one whose client has left meanwhile nothing is left, and nobody works for it.
+  defp give_again(requests, %{own: {tag, _worker, _count}, spare: spare}, state) do
+    {requests, gone} =
+      Enum.split_with(requests, fn {id, _port, _head} -> Streams.known?(state.streams, id) end)
+
+    {freed, owed} = Owed.never_begun(state.owed, tag, ids(gone))
+    state = release_all(%{state | demand: Demand.prepay(state.demand, length(requests)), owed: owed}, freed)
+    state = idle_again(spare, state)
 
     Enum.reduce(requests, state, fn {id, _port, head}, state ->
       {known, streams} = Streams.drop(state.streams, id)
@@ -267,7 +271,7 @@ defmodule Sparx.Server.Dispatch do
 
   defp left_by_dead(batch, state) do
     {ended, others, state} = take_back(batch, state)
-    {ids(ended ++ others), give_again(others, batch.spare, state)}
+    {ids(ended ++ others), give_again(others, batch, state)}
   end
 
   defp ids(requests), do: for({id, _port, _head} <- requests, do: id)

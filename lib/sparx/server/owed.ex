@@ -32,6 +32,16 @@ defmodule Sparx.Server.Owed do
     {freed, if(left == [], do: owed, else: put_in(owed.subscriptions[tag], left))}
   end
 
+  @doc "What was handed to a subscription is taken back: those of these streams that its asks would have freed."
+  @spec never_begun(t, term, [id]) :: {[id], t}
+  def never_begun(owed, _tag, []), do: {[], owed}
+
+  def never_begun(owed, tag, ids) do
+    {of_tag, owed} = taken(owed, tag)
+    {freed, left} = Enum.split_with(of_tag, &(&1 in ids))
+    {freed, if(left == [], do: owed, else: put_in(owed.subscriptions[tag], left))}
+  end
+
   @doc "A subscription has ended: all streams that its asks would have freed."
   @spec taken(t, term) :: {[id], t}
   def taken(owed, tag) do
