@@ -15,7 +15,19 @@ defmodule Sparx.Server do
   use GenServer
 
   alias Sparx.{Config, Frame, Link, StartError, Telemetry}
-  alias Sparx.Server.{Batches, Consumers, Demand, Dispatch, Exchange, Executable, Inbox, Startup, State}
+
+  alias Sparx.Server.{
+    Batches,
+    Consumers,
+    Demand,
+    Dispatch,
+    Exchange,
+    Executable,
+    Inbox,
+    Recall,
+    Startup,
+    State
+  }
 
   require Logger
 
@@ -148,7 +160,7 @@ defmodule Sparx.Server do
         %{waiting: %{count: 0}, batches: %{given: given}, held: held, owed: %{subscriptions: owed}} = state
       )
       when held < @most_held and owed == %{} and is_map_key(given, tag),
-      do: {:noreply, %{Dispatch.done(tag, state) | held: held + 1}, 0}
+      do: {:noreply, %{Recall.done(tag, state) | held: held + 1}, 0}
 
   def handle_info(:timeout, state), do: {:noreply, state |> Dispatch.settle() |> flush()}
 
@@ -160,9 +172,9 @@ defmodule Sparx.Server do
   def handle_info({:DOWN, monitor, :process, _, _}, state), do: noreply(Consumers.down(monitor, state))
   def handle_info({port, {:exit_status, status}}, %{port: port} = state), do: port_down(status, state)
   def handle_info({:EXIT, port, reason}, %{port: port} = state), do: port_down(reason, state)
-  def handle_info(:tick, state), do: noreply(Dispatch.tick(state))
-  def handle_info({:worker_waits, batch}, state), do: noreply(Dispatch.waits(batch, state))
-  def handle_info(:resume, state), do: noreply(Dispatch.resume(state))
+  def handle_info(:tick, state), do: noreply(Recall.tick(state))
+  def handle_info({:worker_waits, batch}, state), do: noreply(Recall.waits(batch, state))
+  def handle_info(:resume, state), do: noreply(Recall.resume(state))
   def handle_info(:overdue, state), do: noreply(Dispatch.overdue(state))
   def handle_info({:unclaimed, port, id}, %{port: port} = state), do: noreply(Inbox.unclaimed(id, state))
   def handle_info(:reopen, %{port: nil} = state), do: reopen(state)

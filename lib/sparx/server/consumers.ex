@@ -2,13 +2,13 @@ defmodule Sparx.Server.Consumers do
   @moduledoc false
   # The producer's side of the GenStage message protocol: what consumers send, and their deaths.
 
-  alias Sparx.Server.{Demand, Dispatch, Owed, State, Streams}
+  alias Sparx.Server.{Demand, Dispatch, Owed, Recall, State, Streams}
 
   import Sparx.Server.State
 
   @spec message(term, pid, Demand.tag(), State.t()) :: State.t()
   def message({:ask, _count}, _pid, tag, %{batches: %{given: given}} = state) when is_map_key(given, tag),
-    do: tag |> Dispatch.done(state) |> freed(Owed.taken(state.owed, tag))
+    do: tag |> Recall.done(state) |> freed(Owed.taken(state.owed, tag))
 
   def message({:ask, count}, pid, tag, state) do
     case Demand.ask(state.demand, tag, count, state.waiting.count) do
@@ -62,7 +62,7 @@ defmodule Sparx.Server.Consumers do
       Process.demonitor(subscription.monitor, [:flush])
       tell_consumer(subscription.pid, tag, {:cancel, reason})
 
-      state = Dispatch.left(tag, %{state | demand: demand})
+      state = Recall.left(tag, %{state | demand: demand})
       {gone, owed} = Owed.taken(state.owed, tag)
       owed = Enum.reduce(gone, owed, &Owed.until_down(&2, &1, Process.monitor(subscription.pid)))
 
@@ -87,8 +87,8 @@ defmodule Sparx.Server.Consumers do
     {:ok, _subscription, demand} = Demand.cancel(state.demand, tag)
     {freed, owed} = Owed.taken(state.owed, tag)
     ids = Streams.of_subscription(state.streams, tag)
-    {others, state} = Dispatch.died(tag, %{state | demand: demand, owed: owed})
-    state = Enum.reduce(ids -- others, Dispatch.left(tag, state), &abort(&2, &1, 500))
+    {others, state} = Recall.died(tag, %{state | demand: demand, owed: owed})
+    state = Enum.reduce(ids -- others, Recall.left(tag, state), &abort(&2, &1, 500))
     release_all(state, freed)
   end
 
