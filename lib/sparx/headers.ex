@@ -28,6 +28,7 @@ defmodule Sparx.Headers do
   )
   @table List.to_tuple(@names)
   @most 65_536
+  @most_fields 256
   @size tuple_size(@table)
 
   @doc "The names that have a number, in the order of their numbers."
@@ -104,7 +105,7 @@ defmodule Sparx.Headers do
   def fields!(fields), do: limit!(for({name, value} <- fields, do: field!(name, value)))
 
   @doc """
-  Fields that may be sent together: of at most 65,536 bytes, names, values and 8 bytes for each field.
+  Fields that may be sent together: at most 256, of at most 65,536 bytes, names, values and 8 bytes for each field.
 
   So an answer always fits a frame (PROTOCOL.md, section 4.1). Raises `ArgumentError` otherwise.
   """
@@ -113,11 +114,16 @@ defmodule Sparx.Headers do
 
   @doc "Whether `limit!/1` would return."
   @spec fit?(t) :: boolean
-  def fit?(fields), do: size(fields, 0) <= @most
+  def fit?(fields), do: length(fields) <= @most_fields and size(fields, 0) <= @most
 
   @doc false
   @spec too_long!() :: no_return
-  def too_long!, do: raise(ArgumentError, "the headers, or trailers, are longer than #{@most} bytes together")
+  def too_long!,
+    do:
+      raise(
+        ArgumentError,
+        "the headers, or trailers, are longer than #{@most} bytes together, or more than #{@most_fields}"
+      )
 
   defp size([], size), do: size
   defp size([{name, value} | rest], size), do: size(rest, size + byte_size(name) + byte_size(value) + 8)

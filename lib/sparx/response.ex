@@ -28,7 +28,7 @@ defmodule Sparx.Response do
   `:ok` says that the bytes are on their way, not that they have arrived. The port adds `content-length` or the
   chunked framing, `date`, `server` and `connection`; it sends no body in answer to HEAD, nor with 204, 205 and
   304 (RFC 9110, section 6.4.1). Header names and values are checked when they are given, and
-  `ArgumentError` is raised for one that could not be sent, and for headers, or trailers, of more than 65,536 bytes together.
+  `ArgumentError` is raised for one that could not be sent, and for more than 256 headers, or trailers, or 65,536 bytes of them.
   """
 
   alias Sparx.{Frame, Headers, Link, Request}
