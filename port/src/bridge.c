@@ -1,9 +1,8 @@
 #include "bridge.h"
 
-#include <stdlib.h>
-
 #include "base/sm.h"
 #include "bridge/parts.h"
+#include "bridge/queue.h"
 #include "frames/mp.h"
 
 static const char *const state_names[] = {"new", "serving", "draining", "over"};
@@ -109,12 +108,7 @@ void bridge_forget(struct bridge *b, struct stream *s)
 	wheel_cancel(&b->loop->wheel, &s->timer);
 	b->n.read_credit -= s->chunks;
 	b->n.body_queued -= s->body_out - (s->body_out < s->room_total ? s->body_out : s->room_total);
-	if (list_linked(&s->queue)) {
-		list_remove(&s->queue);
-		b->queued--;
-	}
-	free(s->held);
-	s->held = NULL;
+	bridge_queue_forget(b, s);
 	bridge_upgrade_forget(s);
 }
 
@@ -154,14 +148,6 @@ static uint8_t *put_figure(uint8_t *at, const char *name, uint64_t value)
 	return mp_uint(at, value);
 }
 
-/* µs for which the first of the queue has waited. */
-static uint64_t longest_wait(const struct bridge *b)
-{
-	if (list_empty(&b->queue))
-		return 0;
-	return b->loop->now_us - container_of(b->queue.next, struct stream, queue)->whole_us;
-}
-
 static void take_stats(struct bridge *b, const struct message *m)
 {
 	uint8_t *at = bridge_begin(b, MSG_FIGURES, 1024);
@@ -177,7 +163,7 @@ static void take_stats(struct bridge *b, const struct message *m)
 	at = put_figure(at, "lingering", f.lingering);
 	at = put_figure(at, "streams", b->streams.count);
 	at = put_figure(at, "queued", b->queued);
-	at = put_figure(at, "queue_wait", longest_wait(b));
+	at = put_figure(at, "queue_wait", bridge_queue_longest_wait(b));
 	at = put_figure(at, "demand", b->demand);
 	at = put_figure(at, "accepted", f.accepted);
 	at = put_figure(at, "requests", b->n.requests);
@@ -348,7 +334,7 @@ void bridge_init(struct bridge *b, struct loop *loop, struct link *link, struct 
 	b->ws.now = &loop->now;
 	idmap_init(&b->streams);
 	idmap_init(&b->owed);
-	list_init(&b->queue);
+	bridge_queue_init(b);
 	bridge_events_init(b);
 }
 
@@ -359,7 +345,7 @@ void bridge_control(struct bridge *b, struct control control)
 
 void bridge_free(struct bridge *b)
 {
-	wheel_cancel(&b->loop->wheel, &b->relief);
+	bridge_queue_free(b);
 	idmap_free(&b->streams);
 	idmap_free(&b->owed);
 	ws_env_free(&b->ws);

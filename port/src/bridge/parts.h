@@ -1,6 +1,7 @@
 /*
  * What the parts of the bridge share. bridge.c is the whole and the life of a stream in it; bridge/events.c turns events into
- * messages, bridge/streams.c messages into operations; bridge/hello.c begins; bridge/upgrade.c is WebSockets and tunnels.
+ * messages, bridge/streams.c messages into operations; bridge/queue.c hands out requests or keeps them; bridge/hello.c begins;
+ * bridge/upgrade.c is WebSockets and tunnels.
  */
 #ifndef SPARX_BRIDGE_PARTS_H
 #define SPARX_BRIDGE_PARTS_H
@@ -33,8 +34,6 @@ void bridge_end_stream(struct bridge *b, struct stream *s, unsigned status, enum
 /* ---- bridge/events.c ---- */
 
 void bridge_events_init(struct bridge *b);
-/* There is demand: hands out the queue, the longest wait first. */
-void bridge_send_queued(struct bridge *b);
 
 /* ---- bridge/hello.c ---- */
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "bridge/parts.h"
+#include "bridge/queue.h"
 #include "frames/fields.h"
 #include "stream/rules.h"
 
