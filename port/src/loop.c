@@ -70,7 +70,6 @@ enum { HUPS_AT_ONCE = 64 };
 
 static void on_hups(struct ev_loop *ev, ev_io *w, int revents)
 {
-	struct loop *l = w->data;
 	struct epoll_event events[HUPS_AT_ONCE];
 	int count = epoll_wait(w->fd, events, HUPS_AT_ONCE, 0);
 
@@ -82,8 +81,7 @@ static void on_hups(struct ev_loop *ev, ev_io *w, int revents)
 		struct epoll_event rest = {.events = EPOLLONESHOT, .data.ptr = io};
 		if (!gone) /* a reset may still come */
 			epoll_ctl(w->fd, EPOLL_CTL_MOD, io->io.fd, &rest);
-		if (l->on_hup)
-			l->on_hup(io, gone);
+		io->hup(io, gone);
 	}
 }
 
@@ -102,7 +100,7 @@ bool loop_init(struct loop *l, loop_turn_fn *turn, void *ctx)
 	ev_prepare_init(&l->before_wait, on_before_wait);
 	ev_idle_init(&l->busy, on_busy);
 	ev_timer_init(&l->tick, on_tick, 0., 0.);
-	l->before_wait.data = l->busy.data = l->tick.data = l->hups.data = l;
+	l->before_wait.data = l->busy.data = l->tick.data = l;
 	ev_io_start(l->ev, &l->hups);
 	ev_prepare_start(l->ev, &l->before_wait);
 	for (unsigned i = 0; i < 2; i++) {
@@ -143,9 +141,10 @@ static void on_io(struct ev_loop *ev, ev_io *w, int revents)
 	ready((struct loop_io *)(void *)w, revents);
 }
 
-void loop_io_init(struct loop_io *io, loop_ready_fn *ready, int fd)
+void loop_io_init(struct loop_io *io, loop_ready_fn *ready, loop_hup_fn *hup, int fd)
 {
 	ev_io_init(&io->io, on_io, fd, 0);
+	io->hup = hup;
 	io->io.data = (void *)ready;
 }
 

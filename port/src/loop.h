@@ -25,6 +25,7 @@ typedef void loop_hup_fn(struct loop_io *io, bool gone);
 /* A descriptor's readiness. `io.fd` is the descriptor. */
 struct loop_io {
 	ev_io io;
+	loop_hup_fn *hup;
 };
 
 struct loop {
@@ -34,7 +35,6 @@ struct loop {
 	ev_timer tick;
 	ev_signal signals[2];
 	ev_io hups; /* an epoll of its own, for what libev cannot be asked: EPOLLRDHUP without EPOLLIN */
-	loop_hup_fn *on_hup;
 	loop_turn_fn *turn;
 	void *ctx;
 	uint64_t now;      /* ms, monotonic; the same during one turn */
@@ -51,10 +51,11 @@ void loop_run(struct loop *l);
 void loop_stop(struct loop *l);
 void loop_free(struct loop *l);
 
-void loop_io_init(struct loop_io *io, loop_ready_fn *ready, int fd);
+/* hup: NULL where it is never watched for. */
+void loop_io_init(struct loop_io *io, loop_ready_fn *ready, loop_hup_fn *hup, int fd);
 /* The only way to change what a descriptor is watched for; 0 for nothing. */
 void loop_io_watch(struct loop *l, struct loop_io *io, int events);
-/* Whether to tell on_hup of this descriptor. Must be off before it is closed. */
+/* Whether to tell hup of this descriptor. Must be off before it is closed. */
 void loop_io_watch_hup(struct loop *l, struct loop_io *io, bool on);
 static inline int loop_io_fd(const struct loop_io *io)
 {

@@ -1,6 +1,8 @@
 /* A connection over a transport that is a script. */
 #include "conn/conn.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -13,6 +15,14 @@ static struct {
 	size_t room;                  /* bytes that the socket takes before it says AGAIN */
 	enum io_status then;          /* what a read gives behind the inbox */
 	bool write_fails, shut;
+	enum io_direction reads_on, writes_on; /* what a read, or a write, that gives AGAIN waits for */
+	unsigned shakes;                       /* steps of the handshake that are still to come */
+	enum io_direction shakes_on;
+	enum io_status shaken; /* what the last step gives */
+	int error;
+	unsigned shutdowns; /* calls that give AGAIN first */
+	const char *alpn;
+	int stalls; /* LOOP_READ, LOOP_WRITE: what the socket never becomes */
 	unsigned reads;
 	const char *closed; /* "close" or "abort" */
 	struct text outbox;
@@ -30,45 +40,70 @@ static const char *answer; /* what each request is answered with; NULL: nothing 
 
 static struct io_result peer_read(int fd, void *state, void *bytes, size_t n)
 {
-	size_t there = buf_len(&peer.inbox.buf) - peer.taken;
+	size_t there = buf_len(&peer.inbox.buf) - peer.taken, room;
 
 	(void)fd;
 	(void)state;
 	assert_true(n > 0);
 	peer.reads++;
 	if (there == 0)
-		return (struct io_result){.status = peer.then};
+		return (struct io_result){.status = peer.then, .until = peer.reads_on, .error = peer.error};
+	room = n;
 	n = n < there ? n : there;
 	n = n < peer.read_most ? n : peer.read_most;
 	memcpy(bytes, buf_at(&peer.inbox.buf) + peer.taken, n);
 	peer.taken += n;
-	return (struct io_result){.status = IO_OK, .n = n};
+	return (struct io_result){.status = IO_OK, .n = n, .more = n == room};
 }
 
 static struct io_result peer_writev(int fd, void *state, const struct iovec *iov, int count)
 {
-	size_t most = peer.write_most < peer.room ? peer.write_most : peer.room, n = 0;
+	size_t most = peer.write_most < peer.room ? peer.write_most : peer.room, n = 0, offered = 0;
 
 	(void)fd;
 	(void)state;
 	if (peer.write_fails)
-		return (struct io_result){.status = IO_ERROR};
+		return io_failed(peer.error);
 	if (most == 0)
-		return (struct io_result){.status = IO_AGAIN};
+		return io_again(peer.writes_on);
+	for (int i = 0; i < count; i++)
+		offered += iov[i].iov_len;
 	for (int i = 0; i < count && n < most; i++) {
 		size_t part = iov[i].iov_len < most - n ? iov[i].iov_len : most - n;
 		text_add_bytes(&peer.outbox, iov[i].iov_base, part);
 		n += part;
 	}
 	peer.room -= n;
-	return (struct io_result){.status = IO_OK, .n = n};
+	return (struct io_result){.status = IO_OK, .n = n, .more = n == offered};
 }
 
-static void peer_shutdown(int fd, void *state)
+static struct io_result peer_shutdown(int fd, void *state)
 {
 	(void)fd;
 	(void)state;
+	if (peer.shutdowns > 0) {
+		peer.shutdowns--;
+		return io_again(IO_WRITE);
+	}
 	peer.shut = true;
+	return (struct io_result){.status = IO_OK};
+}
+
+static struct io_result peer_handshake(int fd, void *state)
+{
+	(void)fd;
+	(void)state;
+	if (peer.shakes > 0) {
+		peer.shakes--;
+		return io_again(peer.shakes_on);
+	}
+	return (struct io_result){.status = peer.shaken, .error = peer.error};
+}
+
+static const char *peer_alpn(const void *state)
+{
+	(void)state;
+	return peer.alpn;
 }
 
 static void peer_close(int fd, void *state, bool abort)
@@ -79,26 +114,21 @@ static void peer_close(int fd, void *state, bool abort)
 	close(fd);
 }
 
-static int peer_wants(const void *state)
-{
-	(void)state;
-	return 0;
-}
-
-static bool peer_pending(const void *state)
-{
-	(void)state;
-	return false;
-}
-
 static const struct transport_ops transport = {
-	.scheme = "http",
 	.read = peer_read,
 	.writev = peer_writev,
 	.shutdown = peer_shutdown,
 	.close = peer_close,
-	.wants = peer_wants,
-	.pending = peer_pending,
+};
+
+static const struct transport_ops secure_transport = {
+	.secure = true,
+	.handshake = peer_handshake,
+	.read = peer_read,
+	.writev = peer_writev,
+	.shutdown = peer_shutdown,
+	.close = peer_close,
+	.alpn = peer_alpn,
 };
 
 /* ---- the sink ---- */
@@ -117,7 +147,7 @@ static void respond(struct stream *s, const char *body)
 static void on_request(void *ctx, struct stream *s, const struct request_head *head)
 {
 	(void)ctx;
-	text_add(&events, "request ");
+	text_add(&events, head->https ? "secure request " : "request ");
 	text_add_bytes(&events, head->path.at, head->path.len);
 	text_add(&events, "\n");
 	newest = s;
@@ -196,6 +226,7 @@ static bool tell_ready(void)
 		ready |= events_wanted & LOOP_READ;
 	if (peer.room > 0)
 		ready |= events_wanted & LOOP_WRITE;
+	ready &= ~peer.stalls;
 	if (ready)
 		ev_cb (&c->io.io)(loop.ev, &c->io.io, ready);
 	return ready != 0;
@@ -217,12 +248,13 @@ static void run(void)
 	}
 }
 
-static int setup(void **state)
-{
-	struct peer address = {.address_len = 4};
+static const struct peer address = {.address_len = 4};
 
-	(void)state;
+static int setup_with(const struct transport_ops *ops)
+{
 	memset(&peer, 0, sizeof peer);
+	peer.reads_on = peer.shakes_on = IO_READ;
+	peer.writes_on = IO_WRITE;
 	peer.read_most = peer.write_most = peer.room = SIZE_MAX;
 	peer.then = IO_AGAIN;
 	answer = "ok";
@@ -233,9 +265,21 @@ static int setup(void **state)
 	loop.now = 1000;
 	wheel_init(&loop.wheel, loop.now);
 	assert_true(conn_pool_init(&pool, &loop, &config, &sink));
-	c = conn_open(&pool, eventfd(0, EFD_CLOEXEC), &transport, &address);
+	c = conn_open(&pool, eventfd(0, EFD_CLOEXEC), ops, NULL, &address);
 	assert_non_null(c);
 	return 0;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	return setup_with(&transport);
+}
+
+static int setup_secure(void **state)
+{
+	(void)state;
+	return setup_with(&secure_transport);
 }
 
 static int teardown(void **state)
@@ -525,7 +569,7 @@ static void test_a_drain_closes_idle_connections_and_lets_others_finish(void **s
 	answer = NULL;
 	peer_sends(GET);
 	pool.env.draining = true;
-	conn_drain(c);
+	c->member.ops->drain(&c->member);
 	run();
 	assert_null(peer.closed);
 	respond(newest, "ok");
@@ -535,7 +579,316 @@ static void test_a_drain_closes_idle_connections_and_lets_others_finish(void **s
 	text_clear(&events);
 }
 
+/* ---- a transport that has a will of its own ---- */
+
+static void test_a_read_may_wait_for_a_write(void **state)
+{
+	(void)state;
+	peer.reads_on = IO_WRITE;
+	peer.stalls = LOOP_WRITE;
+	run();
+	assert_int_equal(loop_io_events(&c->io), LOOP_WRITE);
+	text_add(&peer.inbox, GET);
+	run();
+	assert_int_equal(peer.taken, 0); /* that there is something to read means nothing */
+	peer.stalls = 0;
+	run();
+	EXPECT_TEXT(&peer.outbox, OK);
+	text_clear(&events);
+}
+
+static void test_a_write_may_wait_for_a_read(void **state)
+{
+	(void)state;
+	peer.room = 0;
+	peer.writes_on = IO_READ;
+	answer = NULL;
+	peer_sends(POST_OF("5"));
+	respond(newest, "ok");
+	run();
+	assert_int_equal(loop_io_events(&c->io), LOOP_READ); /* though nobody wants the body */
+	peer.room = SIZE_MAX;
+	text_add(&peer.inbox, "hello");
+	run();
+	assert_non_null(strstr(text_str(&peer.outbox), "ok"));
+	text_clear(&peer.outbox);
+	text_clear(&events);
+}
+
+static void test_what_ends_a_connection_is_flushed_while_it_lingers(void **state)
+{
+	(void)state;
+	peer.shutdowns = 2;
+	peer.stalls = LOOP_WRITE;
+	peer_sends("BAD\r\n\r\n");
+	assert_int_equal(loop_io_events(&c->io), LOOP_READ | LOOP_WRITE);
+	assert_false(peer.shut);
+	peer.stalls = 0;
+	run();
+	assert_true(peer.shut);
+	assert_int_equal(loop_io_events(&c->io), LOOP_READ);
+	text_clear(&peer.outbox);
+}
+
+static void test_a_peer_that_breaks_the_transports_rules_may_read_why(void **state)
+{
+	(void)state;
+	answer = NULL;
+	peer_sends(GET);
+	peer.then = IO_ERROR;
+	peer.error = EPROTO;
+	tell_ready();
+	run();
+	EXPECT_TEXT(&events, "request /\nreset error\n");
+	assert_true(peer.shut);
+	assert_string_equal(peer.closed, "close"); /* the script says EPROTO once more */
+}
+
+/* ---- a handshake ---- */
+
+static void test_a_handshake_comes_before_the_first_byte(void **state)
+{
+	(void)state;
+	peer.shakes = 2;
+	peer.shakes_on = IO_WRITE;
+	peer.stalls = LOOP_WRITE;
+	text_add(&peer.inbox, GET);
+	run();
+	assert_int_equal(c->state, CONN_HANDSHAKE);
+	assert_null(c->session);
+	assert_int_equal(pool.waiting[CONN_SHAKES].count, 1);
+	assert_int_equal(loop_io_events(&c->io), LOOP_WRITE);
+	assert_int_equal(peer.taken, 0);
+	peer.stalls = 0;
+	run();
+	EXPECT_TEXT(&peer.outbox, OK);
+	EXPECT_TEXT(&events, "secure request /\ndone\n");
+	assert_int_equal(pool.waiting[CONN_SHAKES].count, 0);
+	assert_int_equal(pool.waiting[CONN_IDLE].count, 1);
+}
+
+static void test_a_handshake_has_its_own_time(void **state)
+{
+	(void)state;
+	peer.shakes = UINT_MAX;
+	run();
+	pass_time(config.handshake_timeout - 1);
+	assert_null(peer.closed);
+	pass_time(1 + WHEEL_SLOT);
+	assert_string_equal(peer.closed, "abort");
+}
+
+static void test_a_first_byte_has_its_time_from_the_end_of_the_handshake(void **state)
+{
+	(void)state;
+	peer.shakes = 1;
+	peer.stalls = LOOP_READ;
+	run();
+	pass_time(config.handshake_timeout - 100);
+	peer.stalls = 0;
+	peer.then = IO_EOF; /* so that the script calls a socket readable */
+	tell_ready();
+	peer.then = IO_AGAIN;
+	run();
+	assert_int_equal(c->state, CONN_OPEN);
+	pass_time(config.first_byte_timeout - 1);
+	assert_null(peer.closed);
+	pass_time(1 + WHEEL_SLOT);
+	assert_string_equal(peer.closed, "close");
+}
+
+static void test_a_handshake_that_fails_is_explained(void **state)
+{
+	(void)state;
+	peer.shaken = IO_ERROR;
+	peer.error = EPROTO;
+	run();
+	assert_int_equal(c->state, CONN_LINGER);
+	assert_true(peer.shut);
+	peer.then = IO_EOF;
+	tell_ready();
+	run();
+	assert_string_equal(peer.closed, "close");
+}
+
+static void test_a_peer_that_is_gone_gets_nothing(void **state)
+{
+	(void)state;
+	peer.shaken = IO_ERROR;
+	peer.error = ECONNRESET;
+	run();
+	assert_string_equal(peer.closed, "abort");
+	assert_false(peer.shut);
+}
+
+static void test_http_2_that_was_agreed_on_must_come(void **state)
+{
+	(void)state;
+	peer.alpn = "h2";
+	peer_sends(GET);
+	assert_string_equal(peer.closed, "close");
+	assert_int_equal(buf_len(&peer.outbox.buf), 0);
+}
+
+static void test_http_2_that_was_not_agreed_on_is_refused(void **state)
+{
+	(void)state;
+	peer_sends("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+	assert_non_null(strstr(text_str(&peer.outbox), "HTTP/1.1 505 "));
+	text_clear(&peer.outbox);
+}
+
+static void test_http_2_that_was_agreed_on_is_spoken(void **state)
+{
+	(void)state;
+	peer.alpn = "h2";
+	peer_sends("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+	assert_int_equal(peer.outbox.buf.data[3], 4); /* SETTINGS */
+	text_clear(&peer.outbox);
+}
+
+static void test_a_drain_lets_a_handshake_and_one_request_pass(void **state)
+{
+	(void)state;
+	peer.shakes = 1;
+	conn_pool_run(&pool);
+	conn_pool_drain(&pool);
+	peer_sends(GET);
+	EXPECT_TEXT(&peer.outbox, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+	text_clear(&events);
+}
+
+static struct conn *another(void)
+{
+	struct conn *one = conn_open(&pool, eventfd(0, EFD_CLOEXEC), &secure_transport, NULL, &address);
+
+	assert_non_null(one);
+	return one;
+}
+
+static void close_all(void)
+{
+	for (c = NULL; pool.open > 0; peer.closed = NULL)
+		conn_pool_spare(&pool);
+}
+
+static void test_a_turn_goes_on_with_some_handshakes_only(void **state)
+{
+	enum { MANY = HANDSHAKES_A_TURN + 10 };
+
+	(void)state;
+	for (unsigned i = 1; i < MANY; i++)
+		another();
+	peer.stalls = LOOP_READ;
+	assert_true(conn_pool_run(&pool));
+	assert_int_equal(pool.waiting[CONN_SHAKES].count, MANY - HANDSHAKES_A_TURN);
+	assert_false(conn_pool_run(&pool) && conn_pool_run(&pool));
+	assert_int_equal(pool.waiting[CONN_SHAKES].count, 0);
+	close_all();
+}
+
+static void test_half_open_connections_are_bounded(void **state)
+{
+	struct conn *second, *third;
+
+	(void)state;
+	peer.shakes = UINT_MAX;
+	pool.max_handshakes = 2;
+	second = another();
+	third = another();
+	assert_int_equal(c->state, CONN_CLOSED);
+	assert_string_equal(peer.closed, "abort");
+	assert_int_equal(second->state, CONN_HANDSHAKE);
+	assert_int_equal(third->state, CONN_HANDSHAKE);
+	assert_int_equal(pool.waiting[CONN_SHAKES].count, 2);
+	peer.closed = NULL;
+	close_all();
+}
+
+static void test_half_open_connections_go_first_unless_they_are_new(void **state)
+{
+	struct conn *idle = c, *half;
+
+	(void)state;
+	run();
+	assert_int_equal(idle->state, CONN_OPEN);
+	peer.shakes = UINT_MAX;
+	loop.now += 10;
+	half = another();
+	conn_pool_run(&pool);
+	assert_int_equal(half->member.wait, CONN_SHAKES);
+	loop.now += HANDSHAKE_GRACE;
+	assert_true(conn_pool_spare(&pool));
+	assert_int_equal(half->state, CONN_CLOSED); /* though the other one has waited for longer */
+	peer.closed = NULL;
+	half = another();
+	assert_true(conn_pool_spare(&pool));
+	assert_int_equal(idle->state, CONN_CLOSED);
+	assert_int_equal(half->state, CONN_HANDSHAKE);
+	peer.closed = NULL;
+	close_all();
+}
+
+/* ---- members of another make ---- */
+
+static struct {
+	struct member member;
+	unsigned runs, drains, released;
+} other;
+
+static bool other_run(struct member *m)
+{
+	(void)m;
+	return ++other.runs == 1;
+}
+
+static void other_close(struct member *m, bool abort, enum stream_end why)
+{
+	text_add(&events, "other %s %s\n", abort ? "abort" : "close", stream_end_name(why));
+	member_leave(m);
+}
+
+static void other_drain(struct member *m)
+{
+	(void)m;
+	other.drains++;
+}
+
+static void other_release(struct member *m)
+{
+	(void)m;
+	other.released++;
+}
+
+static const struct member_ops other_ops = {.run = other_run, .close = other_close, .drain = other_drain, .release = other_release};
+
+static void test_the_limits_hold_for_members_of_any_make(void **state)
+{
+	(void)state;
+	run();
+	memset(&other, 0, sizeof other);
+	member_join(&other.member, &pool, &other_ops);
+	assert_int_equal(pool.open, 2);
+	member_is_dirty(&other.member);
+	assert_true(conn_pool_run(&pool));
+	assert_int_equal(other.runs, 1);
+	loop.now -= 100;
+	member_waits(&other.member, CONN_BEGUN); /* for longer than the other one */
+	loop.now += 100;
+	conn_pool_drain(&pool);
+	assert_int_equal(other.drains, 1);
+	assert_true(conn_pool_spare(&pool));
+	EXPECT_TEXT(&events, "other close closed\n");
+	member_is_dirty(&other.member); /* in vain */
+	assert_int_equal(pool.open, 1);
+	conn_pool_run(&pool);
+	conn_pool_reap(&pool);
+	assert_int_equal(other.runs, 1);
+	assert_int_equal(other.released, 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define SECURE(name) cmocka_unit_test_setup_teardown(name, setup_secure, teardown)
 
 int main(void)
 {
@@ -558,6 +911,23 @@ int main(void)
 		TEST(test_a_cut_response_is_seen_as_cut),
 		TEST(test_idle_connections_end_at_their_time),
 		TEST(test_a_drain_closes_idle_connections_and_lets_others_finish),
+		TEST(test_a_read_may_wait_for_a_write),
+		TEST(test_a_write_may_wait_for_a_read),
+		TEST(test_what_ends_a_connection_is_flushed_while_it_lingers),
+		TEST(test_a_peer_that_breaks_the_transports_rules_may_read_why),
+		SECURE(test_a_handshake_comes_before_the_first_byte),
+		SECURE(test_a_handshake_has_its_own_time),
+		SECURE(test_a_first_byte_has_its_time_from_the_end_of_the_handshake),
+		SECURE(test_a_handshake_that_fails_is_explained),
+		SECURE(test_a_peer_that_is_gone_gets_nothing),
+		SECURE(test_http_2_that_was_agreed_on_must_come),
+		SECURE(test_http_2_that_was_not_agreed_on_is_refused),
+		SECURE(test_http_2_that_was_agreed_on_is_spoken),
+		SECURE(test_a_drain_lets_a_handshake_and_one_request_pass),
+		SECURE(test_a_turn_goes_on_with_some_handshakes_only),
+		SECURE(test_half_open_connections_are_bounded),
+		SECURE(test_half_open_connections_go_first_unless_they_are_new),
+		TEST(test_the_limits_hold_for_members_of_any_make),
 	};
 
 	return cmocka_run_group_tests_name("conn", tests, NULL, NULL);

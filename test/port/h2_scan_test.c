@@ -227,10 +227,12 @@ static void test_pages_are_zero_and_come_back(void **state)
 
 /* ---- the protocol ---- */
 
+static enum agreed agreed;
+
 static enum detected detect(const char *text)
 {
 	uint8_t *copy = exact_copy(text, strlen(text));
-	enum detected what = detect_protocol(copy, strlen(text));
+	enum detected what = detect_protocol(copy, strlen(text), agreed);
 
 	free(copy);
 	return what;
@@ -257,6 +259,24 @@ static void test_the_first_bytes_tell_the_protocol(void **state)
 	assert_int_equal(detect("\r\n"), DETECT_H1);
 }
 
+static void test_what_was_agreed_is_what_is_spoken(void **state)
+{
+	(void)state;
+	assert_int_equal(detect_agreed(NULL, false), AGREED_NOT);
+	assert_int_equal(detect_agreed(NULL, true), AGREED_H1);
+	assert_int_equal(detect_agreed("http/1.1", true), AGREED_H1);
+	assert_int_equal(detect_agreed("h2", true), AGREED_H2);
+	agreed = AGREED_H2;
+	assert_int_equal(detect("GET / HTTP/1.1\r\n"), DETECT_WRONG);
+	assert_int_equal(detect("PRI * H"), DETECT_MORE);
+	assert_int_equal(detect("PRI * HTTP/2.0\r\n\r\nSX"), DETECT_WRONG);
+	assert_int_equal(detect(NGHTTP2_CLIENT_MAGIC), DETECT_H2);
+	agreed = AGREED_H1;
+	assert_int_equal(detect("PRI * H"), DETECT_H1);
+	assert_int_equal(detect(NGHTTP2_CLIENT_MAGIC), DETECT_H1);
+	agreed = AGREED_NOT;
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -272,6 +292,7 @@ int main(void)
 		CASE(test_a_bucket_gives_a_burst_and_fills_evenly),
 		CASE(test_pages_are_zero_and_come_back),
 		CASE(test_the_first_bytes_tell_the_protocol),
+		CASE(test_what_was_agreed_is_what_is_spoken),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

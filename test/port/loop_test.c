@@ -105,7 +105,7 @@ static void test_a_descriptor_wakes_the_loop_for_what_it_is_watched_for(void **s
 	(void)state;
 	assert_int_equal(pipe(fds), 0);
 	start(until_readable);
-	loop_io_init(&io, on_ready, fds[0]);
+	loop_io_init(&io, on_ready, NULL, fds[0]);
 	assert_int_equal(loop_io_events(&io), 0);
 	loop_io_watch(&loop, &io, LOOP_READ);
 	assert_int_equal(loop_io_events(&io), LOOP_READ);

@@ -41,6 +41,11 @@ static void on_reset(void *ctx, struct stream *stream, enum stream_end why)
 	text_add(&events, "reset %s\n", stream_end_name(why));
 }
 
+static struct conn *conn_of(struct list *l)
+{
+	return container_of(container_of(l, struct member, all), struct conn, member);
+}
+
 static const struct stream_sink sink = {.on_request = on_request, .on_hangup = on_hangup, .on_reset = on_reset};
 
 static void on_drained(void *ctx, unsigned cut)
@@ -127,7 +132,7 @@ static void connect_client(unsigned i)
 /* Of the client that came last. */
 static void arrives(unsigned i, const char *bytes, size_t n)
 {
-	struct conn *c = container_of(s->pool.all.prev, struct conn, all);
+	struct conn *c = conn_of(s->pool.all.prev);
 
 	assert_int_equal(write(clients[i], bytes, n), (ssize_t)n);
 	assert_true(poll_for(loop_io_fd(&c->io), 1000));
@@ -210,7 +215,7 @@ static void test_at_the_limit_a_request_that_has_just_come_is_not_lost(void **st
 	connect_client(1);
 	EXPECT_TEXT(&events, "request /\n");
 	assert_int_equal(s->accepted, 1);
-	conn_close(container_of(s->pool.all.next, struct conn, all), true, END_RESET);
+	conn_close(conn_of(s->pool.all.next), true, END_RESET);
 	EXPECT_TEXT(&events, "reset reset\n");
 }
 
@@ -225,7 +230,7 @@ static void test_at_the_limit_without_idle_ones_new_connections_wait(void **stat
 	assert_int_equal(s->pool.open, 1);
 	assert_true(s->accept_paused);
 	assert_int_equal(loop_io_events(&s->listeners[0].io), 0); /* no spinning */
-	conn_close(container_of(s->pool.all.next, struct conn, all), true, END_RESET);
+	conn_close(conn_of(s->pool.all.next), true, END_RESET);
 	EXPECT_TEXT(&events, "reset reset\n");
 	loop.now += 1000;
 	turn();
@@ -294,7 +299,7 @@ static void test_without_descriptors_or_idle_connections_a_client_is_turned_away
 	turn();
 	connect_client(2);
 	assert_int_equal(s->pool.open, 2);
-	conn_close(container_of(s->pool.all.next, struct conn, all), true, END_RESET);
+	conn_close(conn_of(s->pool.all.next), true, END_RESET);
 	EXPECT_TEXT(&events, "reset reset\n");
 }
 

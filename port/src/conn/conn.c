@@ -10,49 +10,26 @@
 
 enum { IOV_MAX_COUNT = 64 };
 
-static const char *const state_names[] = {"open", "linger", "closed"};
+static const char *const state_names[] = {"handshake", "open", "linger", "closed"};
 static const uint32_t state_next[] = {
+	[CONN_HANDSHAKE] = SM_BIT(CONN_OPEN) | SM_BIT(CONN_LINGER) | SM_BIT(CONN_CLOSED),
 	[CONN_OPEN] = SM_BIT(CONN_LINGER) | SM_BIT(CONN_CLOSED),
 	[CONN_LINGER] = SM_BIT(CONN_CLOSED),
 	[CONN_CLOSED] = 0,
 };
 static const struct sm machine = {"conn", state_names, state_next};
 
-static void mark_dirty(struct conn *c)
-{
-	if (c->state == CONN_CLOSED)
-		return;
-	list_remove(&c->link);
-	list_append(&c->pool->dirty, &c->link);
-}
-
-static void set_wait(struct conn *c, enum conn_wait wait)
-{
-	struct conn_waiting *waiting = c->pool->waiting;
-
-	if (c->wait == wait)
-		return;
-	if (c->wait != CONN_WORKS) {
-		list_remove(&c->waits);
-		waiting[c->wait].count--;
-	}
-	c->wait = (uint8_t)wait;
-	if (wait == CONN_WORKS)
-		return;
-	c->waits_since = c->pool->loop->now;
-	list_append(&waiting[wait].list, &c->waits);
-	waiting[wait].count++;
-}
+_Static_assert((int)IO_READ == (int)LOOP_READ && (int)IO_WRITE == (int)LOOP_WRITE, "a direction is what the loop watches for");
 
 static void on_ready(struct loop_io *io, int ready)
 {
 	struct conn *c = container_of(io, struct conn, io);
 
-	c->readable = c->readable || (ready & LOOP_READ);
-	c->writable = c->writable || (ready & LOOP_WRITE);
-	if (c->wait == CONN_IDLE && (ready & LOOP_READ))
-		set_wait(c, CONN_WORKS); /* whoever needs room in this turn, its request has come */
-	mark_dirty(c);
+	c->readable = c->readable || (ready & c->read_on);
+	c->writable = c->writable || (ready & c->write_on);
+	if (c->member.wait == CONN_IDLE && (ready & LOOP_READ))
+		member_waits(&c->member, CONN_WORKS); /* whoever needs room in this turn, its request has come */
+	member_is_dirty(&c->member);
 }
 
 /* A peer that is not read from has left: the session's users are told, or it is all over. */
@@ -66,86 +43,30 @@ static void on_hup(struct loop_io *io, bool gone)
 		conn_close(c, true, END_RESET);
 	else
 		c->session->ops->hangup(c->session);
-	mark_dirty(c);
+	member_is_dirty(&c->member);
 }
 
 static void on_wake(struct session_owner *owner)
 {
-	mark_dirty(container_of(owner, struct conn, owner));
+	member_is_dirty(&container_of(owner, struct conn, owner)->member);
 }
 
 static void on_timer(struct wheel_node *node)
 {
 	struct conn *c = container_of(node, struct conn, timer);
 
-	if (c->state == CONN_LINGER)
-		conn_close(c, false, END_CLOSED);
-	else
+	if (c->state == CONN_OPEN)
 		c->session->ops->tick(c->session);
-	mark_dirty(c);
-}
-
-/* ---- the pool ---- */
-
-bool conn_pool_init(struct conn_pool *pool, struct loop *loop, const struct config *config, const struct stream_sink *sink)
-{
-	memset(pool, 0, sizeof *pool);
-	pool->loop = loop;
-	pool->env.config = config;
-	pool->env.sink = sink;
-	pool->env.now = &loop->now;
-	pool->env.now_us = &loop->now_us;
-	loop->on_hup = on_hup;
-	list_init(&pool->all);
-	list_init(&pool->dirty);
-	list_init(&pool->paused);
-	list_init(&pool->closed);
-	for (unsigned i = 0; i < CONN_WAITS; i++)
-		list_init(&pool->waiting[i].list);
-	pool->scratch = malloc(CONN_READ_SIZE);
-	return pool->scratch != NULL;
-}
-
-void conn_pool_free(struct conn_pool *pool)
-{
-	conn_pool_reap(pool);
-	detect_env_free(&pool->env);
-	free(pool->scratch);
-	pool->scratch = NULL;
-}
-
-static void wake_paused(struct conn_pool *pool)
-{
-	list_splice(&pool->dirty, &pool->paused);
-}
-
-void conn_pool_pause(struct conn_pool *pool, bool pause)
-{
-	if (pool->read_paused && !pause)
-		wake_paused(pool);
-	pool->read_paused = pause;
-}
-
-void conn_pool_hold(struct conn_pool *pool, bool hold)
-{
-	if (pool->env.paused && !hold)
-		wake_paused(pool);
-	pool->env.paused = hold;
-}
-
-void conn_pool_reap(struct conn_pool *pool)
-{
-	struct list *l;
-
-	while ((l = list_pop(&pool->closed)))
-		free(container_of(l, struct conn, link));
+	else
+		conn_close(c, c->state == CONN_HANDSHAKE, c->state == CONN_HANDSHAKE ? END_TIMEOUT : END_CLOSED);
+	member_is_dirty(&c->member);
 }
 
 /* ---- who watches ---- */
 
 static void begin_record(struct conn *c)
 {
-	struct conn_pool *pool = c->pool;
+	struct conn_pool *pool = c->member.pool;
 
 	if (!pool->watch.wanted || !pool->watch.wanted(pool->watch.ctx))
 		return;
@@ -159,45 +80,67 @@ static void begin_record(struct conn *c)
 
 static void end_record(struct conn *c, enum stream_end why)
 {
-	const struct connection_watch *w = &c->pool->watch;
+	const struct connection_watch *w = &c->member.pool->watch;
 	struct conn_record *r = c->record;
 
 	if (!r)
 		return;
-	w->ended(w->ctx, r->id, why, r->bytes_in, r->bytes_out, c->pool->loop->now_us - r->opened_us);
+	w->ended(w->ctx, r->id, why, r->bytes_in, r->bytes_out, c->member.pool->loop->now_us - r->opened_us);
 	free(r);
 	c->record = NULL;
 }
 
 /* ---- beginning and end ---- */
 
-struct conn *conn_open(struct conn_pool *pool, int fd, const struct transport_ops *transport, const struct peer *peer)
+static const struct member_ops conn_member;
+
+/* From here on the peer's bytes are those of a protocol. False: it is closed. */
+static bool begin_session(struct conn *c)
+{
+	c->session = detect_start(&c->owner);
+	if (!c->session) {
+		conn_close(c, true, END_RESET);
+		return false;
+	}
+	if (c->state != CONN_OPEN)
+		sm_move(&machine, &c->state, CONN_OPEN);
+	c->readable = true; /* the request is mostly there already */
+	return true;
+}
+
+static void begin_handshake(struct conn *c)
+{
+	struct loop *loop = c->member.pool->loop;
+
+	c->state = CONN_HANDSHAKE;
+	member_shakes(&c->member);
+	wheel_set(&loop->wheel, &c->timer, loop->now + c->owner.env->config->handshake_timeout);
+}
+
+struct conn *conn_open(struct conn_pool *pool, int fd, const struct transport_ops *transport, void *state, const struct peer *peer)
 {
 	struct conn *c = calloc(1, sizeof *c);
 
 	if (!c) {
-		close(fd);
+		transport->close(fd, state, true);
 		return NULL;
 	}
-	c->owner = (struct session_owner){&pool->env, on_wake, *peer};
-	c->pool = pool;
+	c->owner = (struct session_owner){&pool->env, on_wake, *peer, transport->secure};
 	c->transport = transport;
+	c->transport_state = state;
+	c->state = CONN_OPEN;
 	c->writable = true;
-	loop_io_init(&c->io, on_ready, fd);
-	list_init(&c->link);
-	list_init(&c->waits);
-	c->wait = CONN_WORKS;
-	list_append(&pool->all, &c->all);
+	c->read_on = IO_READ;
+	c->write_on = IO_WRITE;
+	loop_io_init(&c->io, on_ready, on_hup, fd);
 	wheel_node_init(&c->timer, on_timer);
-	c->session = detect_start(&c->owner);
-	pool->open++;
+	member_join(&c->member, pool, &conn_member);
 	begin_record(c);
-	if (!c->session) {
-		conn_close(c, true, END_RESET);
+	if (transport->handshake)
+		begin_handshake(c);
+	else if (!begin_session(c))
 		return NULL;
-	}
-	c->readable = true; /* the request is mostly there already */
-	mark_dirty(c);
+	member_is_dirty(&c->member);
 	return c;
 }
 
@@ -206,7 +149,7 @@ static void watch_hup(struct conn *c, bool on)
 	if (c->hup_watched == on)
 		return;
 	c->hup_watched = on;
-	loop_io_watch_hup(c->pool->loop, &c->io, on);
+	loop_io_watch_hup(c->member.pool->loop, &c->io, on);
 }
 
 static void end_session(struct conn *c, enum stream_end why)
@@ -221,66 +164,89 @@ static void end_session(struct conn *c, enum stream_end why)
 
 void conn_close(struct conn *c, bool abort, enum stream_end why)
 {
+	struct loop *loop = c->member.pool->loop;
+
 	if (c->state == CONN_CLOSED)
 		return;
 	sm_move(&machine, &c->state, CONN_CLOSED);
-	set_wait(c, CONN_WORKS);
 	end_session(c, why);
 	end_record(c, why);
-	wheel_cancel(&c->pool->loop->wheel, &c->timer);
-	loop_io_watch(c->pool->loop, &c->io, 0);
+	wheel_cancel(&loop->wheel, &c->timer);
+	loop_io_watch(loop, &c->io, 0);
 	watch_hup(c, false);
 	c->transport->close(loop_io_fd(&c->io), c->transport_state, abort);
-	list_remove(&c->all);
-	list_remove(&c->link);
-	list_append(&c->pool->closed, &c->link);
-	c->pool->open--;
-}
-
-bool conn_pool_spare(struct conn_pool *pool)
-{
-	struct conn *longest = NULL;
-
-	for (unsigned i = 0; i < CONN_WAITS; i++) {
-		struct list *first = pool->waiting[i].list.next;
-		struct conn *c = container_of(first, struct conn, waits);
-		if (first != &pool->waiting[i].list && (!longest || c->waits_since <= longest->waits_since))
-			longest = c;
-	}
-	if (longest)
-		conn_close(longest, false, END_CLOSED);
-	return longest;
-}
-
-void conn_drain(struct conn *c)
-{
-	if (c->state != CONN_OPEN)
-		return;
-	c->session->ops->drain(c->session);
-	mark_dirty(c);
+	member_leave(&c->member);
 }
 
 /* All was written; the peer may still be sending, and closing now would make the kernel reset what it has not yet read. */
-static void linger(struct conn *c)
+static void linger(struct conn *c, enum stream_end why)
 {
+	struct loop *loop = c->member.pool->loop;
+
 	sm_move(&machine, &c->state, CONN_LINGER);
-	c->transport->shutdown(loop_io_fd(&c->io), c->transport_state);
 	watch_hup(c, false);
-	end_session(c, END_CLOSED);
-	set_wait(c, CONN_LINGERS);
-	wheel_set(&c->pool->loop->wheel, &c->timer, c->pool->loop->now + c->owner.env->config->linger_timeout);
-	loop_io_watch(c->pool->loop, &c->io, LOOP_READ);
-	c->readable = true;
-	mark_dirty(c);
+	end_session(c, why);
+	member_waits(&c->member, CONN_LINGERS);
+	wheel_set(&loop->wheel, &c->timer, loop->now + c->owner.env->config->linger_timeout);
+	member_is_dirty(&c->member);
 }
 
-/* One read a turn: who is to be rid of must not take the time of the others. */
+/* Says that no more comes, as soon as the socket takes that; and reads at most once a turn, so as not to starve others. */
 static void run_linger(struct conn *c)
 {
-	struct io_result r = c->transport->read(loop_io_fd(&c->io), c->transport_state, c->pool->scratch, CONN_READ_SIZE);
+	int fd = loop_io_fd(&c->io), events = LOOP_READ;
+	struct io_result r;
 
+	if (!c->shut) {
+		r = c->transport->shutdown(fd, c->transport_state);
+		c->shut = r.status != IO_AGAIN;
+		if (!c->shut)
+			events |= r.until;
+	}
+	r = c->transport->read(fd, c->transport_state, c->member.pool->scratch, CONN_READ_SIZE);
 	if (r.status == IO_EOF || r.status == IO_ERROR)
 		conn_close(c, false, END_CLOSED);
+	else
+		loop_io_watch(c->member.pool->loop, &c->io, events);
+}
+
+/* A peer that broke the transport's rules is to read the answer to that (an alert); all other errors have nobody to read. */
+static void transport_failed(struct conn *c, int error)
+{
+	if (error == EPROTO)
+		linger(c, END_ERROR);
+	else
+		conn_close(c, true, END_RESET);
+}
+
+/* ---- before the first byte ---- */
+
+/* False: the connection is not open, or not yet. */
+static bool run_handshake(struct conn *c, bool *more)
+{
+	struct io_result r;
+
+	*more = !conn_pool_may_shake(c->member.pool);
+	if (*more) {
+		member_is_dirty(&c->member);
+		return false;
+	}
+	r = c->transport->handshake(loop_io_fd(&c->io), c->transport_state);
+	switch (r.status) {
+	case IO_OK:
+		member_waits(&c->member, CONN_WORKS);
+		return begin_session(c);
+	case IO_AGAIN:
+		loop_io_watch(c->member.pool->loop, &c->io, r.until);
+		return false;
+	case IO_EOF:
+		conn_close(c, false, END_CLOSED);
+		return false;
+	case IO_ERROR:
+		transport_failed(c, r.error);
+		return false;
+	}
+	return false;
 }
 
 /* ---- reading ---- */
@@ -288,16 +254,17 @@ static void run_linger(struct conn *c)
 /* The first bytes say which protocol is spoken. False: they do not say it yet, or the connection is closed. */
 static bool settle_protocol(struct conn *c, const uint8_t *bytes, size_t n)
 {
-	enum detected what = detect_protocol(bytes, n);
+	const char *alpn = c->transport->alpn ? c->transport->alpn(c->transport_state) : NULL;
+	enum detected what = detect_protocol(bytes, n, detect_agreed(alpn, c->transport->secure));
 
 	if (what == DETECT_MORE && !c->eof)
 		return false;
 	c->settled = true;
 	if (what == DETECT_H2)
 		c->session = detect_switch_to_h2(c->session);
-	if (!c->session)
-		conn_close(c, true, END_RESET);
-	return c->session;
+	if (what == DETECT_WRONG || !c->session)
+		conn_close(c, what != DETECT_WRONG, END_RESET);
+	return c->state == CONN_OPEN;
 }
 
 /* Offers what was read; what the session does not use is kept in tail. */
@@ -323,12 +290,12 @@ static void offer(struct conn *c, uint8_t *bytes, size_t n)
 /* Reads into tail if something is kept there, so that what belongs together lies together; else into scratch. */
 static struct io_result read_some(struct conn *c, uint8_t **bytes, size_t *room)
 {
-	*bytes = c->pool->scratch;
+	*bytes = c->member.pool->scratch;
 	*room = CONN_READ_SIZE;
 	if (buf_len(&c->tail)) {
 		*room = CONN_PEEK_SIZE;
 		if (!buf_reserve(&c->tail, *room))
-			return (struct io_result){.status = IO_ERROR, .error = ENOMEM};
+			return io_failed(ENOMEM);
 		*bytes = c->tail.data + c->tail.tail;
 	}
 	return c->transport->read(loop_io_fd(&c->io), c->transport_state, *bytes, *room);
@@ -336,10 +303,10 @@ static struct io_result read_some(struct conn *c, uint8_t **bytes, size_t *room)
 
 static void took(struct conn *c, uint8_t *bytes, size_t n)
 {
-	c->pool->bytes_in += n;
+	c->member.pool->bytes_in += n;
 	if (c->record)
 		c->record->bytes_in += n;
-	if (bytes == c->pool->scratch) {
+	if (bytes == c->member.pool->scratch) {
 		offer(c, bytes, n);
 		return;
 	}
@@ -356,17 +323,19 @@ static bool read_once(struct conn *c)
 
 	switch (r.status) {
 	case IO_OK:
-		c->readable = r.n == room || c->transport->pending(c->transport_state);
+		c->readable = r.more;
+		c->read_on = IO_READ;
 		took(c, bytes, r.n);
 		return c->readable;
 	case IO_AGAIN:
+		c->read_on = r.until;
 		break;
 	case IO_EOF:
 		c->eof = true;
-		offer(c, buf_len(&c->tail) ? buf_at(&c->tail) : c->pool->scratch, buf_len(&c->tail));
+		offer(c, buf_len(&c->tail) ? buf_at(&c->tail) : c->member.pool->scratch, buf_len(&c->tail));
 		break;
 	case IO_ERROR:
-		conn_close(c, true, END_RESET);
+		transport_failed(c, r.error);
 		break;
 	}
 	c->readable = false;
@@ -375,7 +344,7 @@ static bool read_once(struct conn *c)
 
 static bool may_read(const struct conn *c, const struct session_wants *w)
 {
-	if (c->eof || c->pool->read_paused)
+	if (c->eof || c->member.pool->read_paused)
 		return false;
 	return w->read || (w->peek && buf_len(&c->tail) < CONN_PEEK_SIZE);
 }
@@ -389,7 +358,7 @@ static void offer_tail(struct conn *c)
 
 static void run_input(struct conn *c, size_t *budget)
 {
-	uint64_t before = c->pool->bytes_in;
+	uint64_t before = c->member.pool->bytes_in;
 
 	if (c->session->ops->deliver)
 		c->session->ops->deliver(c->session);
@@ -399,7 +368,7 @@ static void run_input(struct conn *c, size_t *budget)
 		uint64_t took_bytes;
 		if (!may_read(c, &w) || !read_once(c))
 			return;
-		took_bytes = c->pool->bytes_in - before;
+		took_bytes = c->member.pool->bytes_in - before;
 		if (took_bytes >= *budget)
 			*budget = 0;
 	}
@@ -412,25 +381,24 @@ static bool write_once(struct conn *c)
 	struct iovec iov[IOV_MAX_COUNT];
 	int count = c->session->ops->output(c->session, iov, IOV_MAX_COUNT);
 	struct io_result r;
-	size_t offered = 0;
 
 	if (count == 0)
 		return false;
-	for (int i = 0; i < count; i++)
-		offered += iov[i].iov_len;
 	r = c->transport->writev(loop_io_fd(&c->io), c->transport_state, iov, count);
 	if (r.status == IO_OK) {
-		c->pool->bytes_out += r.n;
+		c->member.pool->bytes_out += r.n;
 		if (c->record)
 			c->record->bytes_out += r.n;
 		c->session->ops->sent(c->session, r.n);
-		c->writable = r.n == offered;
+		c->writable = r.more;
+		c->write_on = IO_WRITE;
 		return true;
 	}
+	c->writable = false;
 	if (r.status == IO_AGAIN)
-		c->writable = false;
+		c->write_on = r.until;
 	else
-		conn_close(c, true, END_RESET);
+		transport_failed(c, r.error);
 	return false;
 }
 
@@ -444,7 +412,7 @@ static void run_output(struct conn *c)
 
 static void set_timer(struct conn *c, uint64_t deadline)
 {
-	struct wheel *wheel = &c->pool->loop->wheel;
+	struct wheel *wheel = &c->member.pool->loop->wheel;
 
 	if (deadline == 0)
 		wheel_cancel(wheel, &c->timer);
@@ -454,35 +422,38 @@ static void set_timer(struct conn *c, uint64_t deadline)
 
 static void set_interest(struct conn *c, const struct session_wants *w)
 {
-	int events = c->transport->wants(c->transport_state);
+	int events = 0;
 
 	if (may_read(c, w))
-		events |= LOOP_READ;
+		events |= c->read_on;
 	if (w->write && !c->writable)
-		events |= LOOP_WRITE;
-	if (!(events & LOOP_READ) && (c->pool->read_paused || c->owner.env->paused) && !list_linked(&c->link))
-		list_append(&c->pool->paused, &c->link);
-	loop_io_watch(c->pool->loop, &c->io, events);
+		events |= c->write_on;
+	if (!may_read(c, w) && (c->member.pool->read_paused || c->owner.env->paused) && !list_linked(&c->member.link))
+		list_append(&c->member.pool->paused, &c->member.link);
+	loop_io_watch(c->member.pool->loop, &c->io, events);
 	watch_hup(c, w->alert && !(events & LOOP_READ));
 	set_timer(c, w->deadline);
-	set_wait(c, w->idle ? CONN_IDLE : w->begun ? CONN_BEGUN : CONN_WORKS);
+	member_waits(&c->member, w->idle ? CONN_IDLE : w->begun ? CONN_BEGUN : CONN_WORKS);
 }
 
 static void finish(struct conn *c, enum session_close how)
 {
 	if (how == CLOSE_LINGER)
-		linger(c);
+		linger(c, END_CLOSED);
 	else
 		conn_close(c, how == CLOSE_CUT, END_CLOSED);
 }
 
 /* True if it has more to do in the next turn. */
-static bool conn_run(struct conn *c)
+static bool conn_run(struct member *m)
 {
+	struct conn *c = container_of(m, struct conn, member);
 	size_t budget = CONN_TURN_BUDGET;
 	struct session_wants w;
-	bool took_all;
+	bool took_all, more;
 
+	if (c->state == CONN_HANDSHAKE && !run_handshake(c, &more))
+		return more;
 	if (c->state == CONN_LINGER) {
 		run_linger(c);
 		return false;
@@ -502,25 +473,41 @@ static bool conn_run(struct conn *c)
 		return false;
 	}
 	if (w.read && !took_all && buf_len(&c->tail)) {
-		mark_dirty(c); /* output made room for what is kept */
+		member_is_dirty(&c->member); /* output made room for what is kept */
 		return true;
 	}
 	set_interest(c, &w);
 	if (budget == 0 && may_read(c, &w)) {
-		mark_dirty(c);
+		member_is_dirty(&c->member);
 		return true;
 	}
 	return false;
 }
 
-bool conn_pool_run(struct conn_pool *pool)
+static void member_close(struct member *m, bool abort, enum stream_end why)
 {
-	struct list now, *l;
-	bool more = false;
-
-	list_init(&now);
-	list_splice(&now, &pool->dirty);
-	while ((l = list_pop(&now)))
-		more |= conn_run(container_of(l, struct conn, link));
-	return more || !list_empty(&pool->dirty);
+	conn_close(container_of(m, struct conn, member), abort, why);
 }
+
+/* A handshake goes on: what the client asks behind it is answered, and then it is closed. */
+static void member_drain(struct member *m)
+{
+	struct conn *c = container_of(m, struct conn, member);
+
+	if (c->state != CONN_OPEN)
+		return;
+	c->session->ops->drain(c->session);
+	member_is_dirty(m);
+}
+
+static void member_release(struct member *m)
+{
+	free(container_of(m, struct conn, member));
+}
+
+static const struct member_ops conn_member = {
+	.run = conn_run,
+	.close = member_close,
+	.drain = member_drain,
+	.release = member_release,
+};

@@ -50,8 +50,8 @@ void link_init(struct link *k, struct loop *loop, int in_fd, int out_fd, const s
 	link_limits(k, 1 << 20, 1 << 20);
 	k->part_min = LINK_PART_MIN;
 	wheel_node_init(&k->lazy, on_lazy);
-	loop_io_init(&k->in, on_in, in_fd);
-	loop_io_init(&k->out, on_out, out_fd);
+	loop_io_init(&k->in, on_in, NULL, in_fd);
+	loop_io_init(&k->out, on_out, NULL, out_fd);
 	loop_io_watch(loop, &k->in, LOOP_READ);
 }
 

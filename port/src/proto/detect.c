@@ -3,13 +3,22 @@
 #include "proto/h1.h"
 #include "proto/h2.h"
 
-enum detected detect_protocol(const uint8_t *bytes, size_t len)
+enum agreed detect_agreed(const char *alpn, bool secure)
+{
+	if (alpn && strcmp(alpn, "h2") == 0)
+		return AGREED_H2;
+	return alpn || secure ? AGREED_H1 : AGREED_NOT;
+}
+
+enum detected detect_protocol(const uint8_t *bytes, size_t len, enum agreed agreed)
 {
 	static const struct slice preface = SLICE_LIT("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 	size_t n = len < preface.len ? len : preface.len;
 
-	if (n && memcmp(bytes, preface.at, n) != 0)
+	if (agreed == AGREED_H1)
 		return DETECT_H1;
+	if (n && memcmp(bytes, preface.at, n) != 0)
+		return agreed == AGREED_H2 ? DETECT_WRONG : DETECT_H1;
 	return n == preface.len ? DETECT_H2 : DETECT_MORE;
 }
 

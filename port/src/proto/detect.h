@@ -4,13 +4,19 @@
 
 #include "proto/session.h"
 
-enum detected { DETECT_MORE, DETECT_H1, DETECT_H2 };
+enum detected { DETECT_MORE, DETECT_H1, DETECT_H2, DETECT_WRONG };
+
+/* What the two sides have agreed on before the first byte (ALPN). */
+enum agreed { AGREED_NOT, AGREED_H1, AGREED_H2 };
+
+/* From ALPN's name, or NULL. Over TLS HTTP/2 is agreed on or not spoken (RFC 9113 3.2). */
+enum agreed detect_agreed(const char *alpn, bool secure);
 
 /*
  * What the first bytes of a connection say; DETECT_MORE as long as they are the beginning of a preface, and no more. All that
- * is no preface is HTTP/1's, to refuse it too.
+ * is no preface is HTTP/1's, to refuse it too, unless HTTP/2 was agreed on: then it is WRONG (RFC 9113 3.4).
  */
-enum detected detect_protocol(const uint8_t *bytes, size_t len);
+enum detected detect_protocol(const uint8_t *bytes, size_t len, enum agreed agreed);
 
 /* Before its first byte a connection is HTTP/1's, which costs least to wait with. NULL: out of memory. */
 struct session *detect_start(struct session_owner *owner);

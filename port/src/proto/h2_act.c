@@ -82,6 +82,7 @@ static void take_request(struct h2_stream *x)
 	if (status) {
 		h2_stream_refuse(x, status);
 	} else {
+		head.https = head.https || x->h2->session.owner->secure;
 		note_push(x, &head);
 		dispatch(x, &head);
 	}

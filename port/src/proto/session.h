@@ -30,6 +30,7 @@ struct session_owner {
 	/* There is something to do outside of input, sent and tick: call session_ops soon. */
 	void (*wake)(struct session_owner *owner);
 	struct peer peer;
+	bool secure; /* its requests are https, whatever they say */
 };
 
 enum session_close {

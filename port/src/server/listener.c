@@ -112,7 +112,7 @@ bool listener_open(struct listener *l, const struct listener_config *config, cha
 	l->unix_socket = a.any.sa_family == AF_UNIX;
 	if (l->unix_socket)
 		memcpy(l->path, a.local.sun_path, strlen(a.local.sun_path) + 1);
-	loop_io_init(&l->io, on_ready, fd);
+	loop_io_init(&l->io, on_ready, NULL, fd);
 	return true;
 }
 
@@ -126,7 +126,7 @@ void listener_close(struct listener *l, struct loop *loop)
 	if (l->unix_socket)
 		unlink(l->path);
 	close(fd);
-	loop_io_init(&l->io, on_ready, -1);
+	loop_io_init(&l->io, on_ready, NULL, -1);
 	l->ready = false;
 }
 

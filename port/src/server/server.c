@@ -119,7 +119,7 @@ static bool accept_one(struct server *s, struct listener *l)
 	fd = listener_accept(l, &peer);
 	if (fd >= 0) {
 		s->accepted++;
-		conn_open(&s->pool, fd, &transport_tcp, &peer);
+		conn_open(&s->pool, fd, &transport_tcp, NULL, &peer);
 		return true;
 	}
 	if (!is_shortage(errno))
@@ -167,27 +167,14 @@ static void end_drain(struct server *s)
 		s->on_drained(s->ctx, s->cut);
 }
 
-/* In a crowd idle connections have less time, those too that began to wait before it was one. Oldest first. */
-static void thin_out(struct server *s)
-{
-	struct list *idle = &s->pool.waiting[CONN_IDLE].list;
-
-	while (!list_empty(idle)) {
-		struct conn *c = container_of(idle->next, struct conn, waits);
-		if (c->waits_since + s->config->busy_idle_timeout > s->loop->now)
-			return;
-		conn_close(c, false, END_CLOSED);
-	}
-}
-
 bool server_run(struct server *s)
 {
 	bool more = false, was_crowded = s->pool.env.crowded;
 
 	update_date(s);
 	s->pool.env.crowded = (uint64_t)s->pool.open * 10 > (uint64_t)s->max_connections * 8;
-	if (s->pool.env.crowded && !was_crowded)
-		thin_out(s);
+	if (s->pool.env.crowded && !was_crowded) /* those too that began to wait before it was a crowd have less time */
+		conn_pool_thin_out(&s->pool, s->config->busy_idle_timeout);
 	for (unsigned i = 0; i < s->listener_count; i++)
 		more |= run_listener(s, &s->listeners[i]);
 	return conn_pool_run(&s->pool) || more;
@@ -207,6 +194,9 @@ static bool control_listen(void *ctx, struct config_fault *fault)
 
 	s->max_connections = connection_limit(s->config);
 	s->config->max_connections = s->max_connections; /* READY tells what is in force */
+	if (s->config->max_handshakes == 0)
+		s->config->max_handshakes = s->max_connections / 4 ? s->max_connections / 4 : 1;
+	s->pool.max_handshakes = (unsigned)s->config->max_handshakes;
 	for (unsigned i = 0; i < s->config->listener_count; i++) {
 		struct listener *l = &s->listeners[i];
 		if (!listener_open(l, &s->config->listeners[i], fault->rule, sizeof fault->rule)) {
@@ -234,17 +224,11 @@ static void close_listeners(struct server *s)
 		listener_close(&s->listeners[i], s->loop);
 }
 
-static void cut_all(struct server *s)
-{
-	while (!list_empty(&s->pool.all)) {
-		conn_close(container_of(s->pool.all.next, struct conn, all), true, END_DRAINED);
-		s->cut++;
-	}
-}
-
 static void on_drain_timer(struct wheel_node *node)
 {
-	cut_all(container_of(node, struct server, drain_timer));
+	struct server *s = container_of(node, struct server, drain_timer);
+
+	s->cut += conn_pool_cut(&s->pool);
 }
 
 /* The kernel has accepted these already: closing the listener would reset them. */
@@ -259,7 +243,6 @@ static void control_drain(void *ctx, uint64_t deadline)
 {
 	struct server *s = ctx;
 	uint64_t at = s->loop->now + deadline;
-	struct list *l, *next;
 
 	if (s->state == SERVER_STOPPED)
 		return;
@@ -267,13 +250,9 @@ static void control_drain(void *ctx, uint64_t deadline)
 		sm_move(&machine, &s->state, SERVER_DRAINING);
 	accept_rest(s);
 	close_listeners(s);
-	s->pool.env.draining = true;
 	if (!wheel_pending(&s->drain_timer) || at < s->drain_timer.deadline)
 		wheel_set(&s->loop->wheel, &s->drain_timer, at);
-	for (l = s->pool.all.next; l != &s->pool.all; l = next) {
-		next = l->next;
-		conn_drain(container_of(l, struct conn, all));
-	}
+	conn_pool_drain(&s->pool);
 }
 
 static void control_stop(void *ctx, int status)
@@ -334,7 +313,7 @@ bool server_init(struct server *s, struct loop *loop, struct config *config, con
 void server_free(struct server *s)
 {
 	s->on_drained = NULL;
-	cut_all(s);
+	s->cut += conn_pool_cut(&s->pool);
 	close_listeners(s);
 	conn_pool_free(&s->pool);
 	wheel_cancel(&s->loop->wheel, &s->drain_timer);

@@ -4,35 +4,51 @@
 
 #include "transport/transport.h"
 
-static struct io_result result_of(ssize_t n, enum io_status when_zero)
+static struct io_result failed(enum io_direction until)
 {
-	if (n > 0)
-		return (struct io_result){.status = IO_OK, .n = (size_t)n};
-	if (n == 0)
-		return (struct io_result){.status = when_zero};
 	if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
-		return (struct io_result){.status = IO_AGAIN};
-	return (struct io_result){.status = IO_ERROR, .error = errno};
+		return io_again(until);
+	return io_failed(errno);
 }
 
 static struct io_result tcp_read(int fd, void *state, void *bytes, size_t n)
 {
+	ssize_t got = read(fd, bytes, n);
+
 	(void)state;
-	return result_of(read(fd, bytes, n), IO_EOF);
+	if (got < 0)
+		return failed(IO_READ);
+	if (got == 0)
+		return (struct io_result){.status = IO_EOF};
+	return (struct io_result){.status = IO_OK, .n = (size_t)got, .more = (size_t)got == n};
+}
+
+static struct io_result wrote(ssize_t n, size_t offered)
+{
+	if (n < 0)
+		return failed(IO_WRITE);
+	if (n == 0)
+		return io_again(IO_WRITE);
+	return (struct io_result){.status = IO_OK, .n = (size_t)n, .more = (size_t)n == offered};
 }
 
 static struct io_result tcp_writev(int fd, void *state, const struct iovec *iov, int count)
 {
+	size_t offered = 0;
+
 	(void)state;
 	if (count == 1)
-		return result_of(write(fd, iov[0].iov_base, iov[0].iov_len), IO_AGAIN);
-	return result_of(writev(fd, iov, count), IO_AGAIN);
+		return wrote(write(fd, iov[0].iov_base, iov[0].iov_len), iov[0].iov_len);
+	for (int i = 0; i < count; i++)
+		offered += iov[i].iov_len;
+	return wrote(writev(fd, iov, count), offered);
 }
 
-static void tcp_shutdown(int fd, void *state)
+static struct io_result tcp_shutdown(int fd, void *state)
 {
 	(void)state;
 	shutdown(fd, SHUT_WR);
+	return (struct io_result){.status = IO_OK};
 }
 
 static void tcp_close(int fd, void *state, bool abort)
@@ -45,31 +61,9 @@ static void tcp_close(int fd, void *state, bool abort)
 	close(fd);
 }
 
-static int tcp_wants(const void *state)
-{
-	(void)state;
-	return 0;
-}
-
-static bool tcp_pending(const void *state)
-{
-	(void)state;
-	return false;
-}
-
-static const char *tcp_alpn(const void *state)
-{
-	(void)state;
-	return NULL;
-}
-
 const struct transport_ops transport_tcp = {
-	.scheme = "http",
 	.read = tcp_read,
 	.writev = tcp_writev,
 	.shutdown = tcp_shutdown,
 	.close = tcp_close,
-	.wants = tcp_wants,
-	.pending = tcp_pending,
-	.alpn = tcp_alpn,
 };

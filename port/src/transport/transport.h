@@ -1,4 +1,4 @@
-/* A byte stream to a peer: plain TCP now, TLS beside it later. Nothing to the right of conn knows which. */
+/* A byte stream to a peer: plain TCP, or TLS. Nothing to the right of conn knows which. */
 #ifndef SPARX_TRANSPORT_TRANSPORT_H
 #define SPARX_TRANSPORT_TRANSPORT_H
 
@@ -7,21 +7,19 @@
 
 #include "base/io.h"
 
-enum { TRANSPORT_WANTS_READ = 1, TRANSPORT_WANTS_WRITE = 2 };
-
 struct transport_ops {
-	const char *scheme;
+	bool secure; /* requests are https */
+	/* What comes before the first byte of a protocol. IO_OK: it is done. NULL: there is nothing to be done. */
+	struct io_result (*handshake)(int fd, void *state);
+	/* more: there are bytes for which no event will come, or the socket has probably some. */
 	struct io_result (*read)(int fd, void *state, void *bytes, size_t n);
+	/* more: all was taken. After IO_AGAIN the next call begins with the same bytes. */
 	struct io_result (*writev)(int fd, void *state, const struct iovec *iov, int count);
-	/* Says that no more will be written. */
-	void (*shutdown)(int fd, void *state);
+	/* Says that no more will be written. To be called again after IO_AGAIN. */
+	struct io_result (*shutdown)(int fd, void *state);
 	/* abort: the peer is to see a reset. Frees the state and closes fd. */
 	void (*close)(int fd, void *state, bool abort);
-	/* What the transport itself waits for (a handshake), TRANSPORT_WANTS_*. */
-	int (*wants)(const void *state);
-	/* Bytes that were read from the socket and are not yet handed on: no event will tell of them. */
-	bool (*pending)(const void *state);
-	/* The protocol that was agreed on ("http/1.1", "h2"), NULL if that was not asked. */
+	/* The protocol that was agreed on ("http/1.1", "h2"); NULL: none was. A NULL function: nothing is ever agreed on. */
 	const char *(*alpn)(const void *state);
 };
 

@@ -31,17 +31,18 @@ void rig_must(bool holds, const char *what, const char *file, int line)
 static struct io_result client_read(int fd, void *state, void *bytes, size_t n)
 {
 	struct rig_client *k = state;
+	size_t room = n;
 
 	(void)fd;
 	if (k->reset)
-		return (struct io_result){.status = IO_ERROR, .error = ECONNRESET};
+		return io_failed(ECONNRESET);
 	if (buf_len(&k->inbox) == 0)
-		return (struct io_result){.status = k->eof ? IO_EOF : IO_AGAIN};
+		return k->eof ? (struct io_result){.status = IO_EOF} : io_again(IO_READ);
 	n = n < buf_len(&k->inbox) ? n : buf_len(&k->inbox);
 	n = n < k->read_most ? n : k->read_most;
 	memcpy(bytes, buf_at(&k->inbox), n);
 	buf_consume(&k->inbox, n);
-	return (struct io_result){.status = IO_OK, .n = n};
+	return (struct io_result){.status = IO_OK, .n = n, .more = n == room};
 }
 
 static void take(struct rig_client *k, const void *bytes, size_t n)
@@ -54,13 +55,15 @@ static void take(struct rig_client *k, const void *bytes, size_t n)
 static struct io_result client_writev(int fd, void *state, const struct iovec *iov, int count)
 {
 	struct rig_client *k = state;
-	size_t n = 0;
+	size_t n = 0, offered = 0;
 
 	(void)fd;
 	if (k->reset)
-		return (struct io_result){.status = IO_ERROR, .error = EPIPE};
+		return io_failed(EPIPE);
 	if (k->room == 0)
-		return (struct io_result){.status = IO_AGAIN};
+		return io_again(IO_WRITE);
+	for (int i = 0; i < count; i++)
+		offered += iov[i].iov_len;
 	for (int i = 0; i < count && n < k->room; i++) {
 		size_t part = iov[i].iov_len < k->room - n ? iov[i].iov_len : k->room - n;
 		MUST(iov[i].iov_len > 0);
@@ -68,13 +71,14 @@ static struct io_result client_writev(int fd, void *state, const struct iovec *i
 		n += part;
 	}
 	k->room -= n;
-	return (struct io_result){.status = IO_OK, .n = n};
+	return (struct io_result){.status = IO_OK, .n = n, .more = n == offered};
 }
 
-static void client_shutdown(int fd, void *state)
+static struct io_result client_shutdown(int fd, void *state)
 {
 	(void)fd;
 	((struct rig_client *)state)->shut = true;
+	return (struct io_result){.status = IO_OK};
 }
 
 static void client_close(int fd, void *state, bool abort)
@@ -87,26 +91,11 @@ static void client_close(int fd, void *state, bool abort)
 	k->c = NULL;
 }
 
-static int client_wants(const void *state)
-{
-	(void)state;
-	return 0;
-}
-
-static bool client_pending(const void *state)
-{
-	(void)state;
-	return false;
-}
-
 static const struct transport_ops transport = {
-	.scheme = "http",
 	.read = client_read,
 	.writev = client_writev,
 	.shutdown = client_shutdown,
 	.close = client_close,
-	.wants = client_wants,
-	.pending = client_pending,
 };
 
 /* ---- or their sockets ---- */
@@ -158,9 +147,8 @@ struct rig_client *rig_connect(struct rig *r)
 		socket_connect(k);
 		return k;
 	}
-	k->c = conn_open(&s->pool, FIRST_FD + (int)r->client_count, &transport, &peer);
+	k->c = conn_open(&s->pool, FIRST_FD + (int)r->client_count, &transport, k, &peer);
 	MUST(k->c);
-	k->c->transport_state = k;
 	return k;
 }
 
@@ -248,7 +236,7 @@ static void poll_clients(struct rig *r)
 			((loop_ready_fn *)k->c->io.io.data)(&k->c->io, ready);
 		else if (k->c && k->c->hup_watched && (k->reset || (k->eof && !k->told))) {
 			k->told = true;
-			loop.on_hup(&k->c->io, k->reset);
+			k->c->io.hup(&k->c->io, k->reset);
 		}
 	}
 }

@@ -18,7 +18,7 @@ struct rig_client {
 	size_t read_most; /* bytes that one read gives */
 	size_t room;      /* bytes that its socket takes */
 	bool eof, reset;  /* what comes behind the inbox */
-	bool told;        /* of the end, by on_hup */
+	bool told;        /* of the end, by hup */
 	bool shut;        /* the port has closed its side */
 	int fd;           /* with sockets: ours */
 	bool cut;         /* with sockets: the port has ended it by a reset */

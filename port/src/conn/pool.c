@@ -1,0 +1,204 @@
+#include "conn/pool.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "conn/conn.h"
+#include "proto/detect.h"
+
+bool conn_pool_init(struct conn_pool *pool, struct loop *loop, const struct config *config, const struct stream_sink *sink)
+{
+	memset(pool, 0, sizeof *pool);
+	pool->loop = loop;
+	pool->env.config = config;
+	pool->env.sink = sink;
+	pool->env.now = &loop->now;
+	pool->env.now_us = &loop->now_us;
+	list_init(&pool->all);
+	list_init(&pool->dirty);
+	list_init(&pool->paused);
+	list_init(&pool->closed);
+	for (unsigned i = 0; i < CONN_WAITS; i++)
+		list_init(&pool->waiting[i].list);
+	pool->scratch = malloc(CONN_READ_SIZE);
+	return pool->scratch != NULL;
+}
+
+void conn_pool_free(struct conn_pool *pool)
+{
+	conn_pool_reap(pool);
+	detect_env_free(&pool->env);
+	free(pool->scratch);
+	pool->scratch = NULL;
+}
+
+/* ---- members ---- */
+
+void member_join(struct member *m, struct conn_pool *pool, const struct member_ops *ops)
+{
+	m->ops = ops;
+	m->pool = pool;
+	m->wait = CONN_WORKS;
+	m->left = false;
+	list_init(&m->link);
+	list_init(&m->waits);
+	list_append(&pool->all, &m->all);
+	pool->open++;
+}
+
+void member_leave(struct member *m)
+{
+	member_waits(m, CONN_WORKS);
+	m->left = true;
+	list_remove(&m->all);
+	list_remove(&m->link);
+	list_append(&m->pool->closed, &m->link);
+	m->pool->open--;
+}
+
+void member_is_dirty(struct member *m)
+{
+	if (m->left)
+		return;
+	list_remove(&m->link);
+	list_append(&m->pool->dirty, &m->link);
+}
+
+void member_waits(struct member *m, enum conn_wait wait)
+{
+	struct conn_waiting *waiting = m->pool->waiting;
+
+	if (m->wait == wait)
+		return;
+	if (m->wait != CONN_WORKS) {
+		list_remove(&m->waits);
+		waiting[m->wait].count--;
+	}
+	m->wait = (uint8_t)wait;
+	if (wait == CONN_WORKS)
+		return;
+	m->waits_since = m->pool->loop->now;
+	list_append(&waiting[wait].list, &m->waits);
+	waiting[wait].count++;
+}
+
+static struct member *longest_of(struct conn_pool *pool, enum conn_wait wait)
+{
+	struct list *head = &pool->waiting[wait].list;
+
+	return list_empty(head) ? NULL : container_of(head->next, struct member, waits);
+}
+
+void member_shakes(struct member *m)
+{
+	struct conn_pool *pool = m->pool;
+	struct member *oldest = longest_of(pool, CONN_SHAKES);
+
+	if (oldest && pool->max_handshakes && pool->waiting[CONN_SHAKES].count >= pool->max_handshakes)
+		oldest->ops->close(oldest, true, END_CLOSED);
+	member_waits(m, CONN_SHAKES);
+}
+
+bool conn_pool_may_shake(struct conn_pool *pool)
+{
+	return pool->handshakes < HANDSHAKES_A_TURN && ++pool->handshakes;
+}
+
+/* ---- all of them ---- */
+
+static bool spare(struct member *m)
+{
+	if (m)
+		m->ops->close(m, false, END_CLOSED);
+	return m;
+}
+
+bool conn_pool_spare(struct conn_pool *pool)
+{
+	struct member *longest = longest_of(pool, CONN_SHAKES);
+
+	if (longest && longest->waits_since + HANDSHAKE_GRACE <= pool->loop->now)
+		return spare(longest);
+	longest = NULL;
+	for (enum conn_wait wait = 0; wait < CONN_WAITS; wait++) {
+		struct member *m = longest_of(pool, wait);
+		if (m && (!longest || m->waits_since <= longest->waits_since))
+			longest = m;
+	}
+	return spare(longest);
+}
+
+void conn_pool_thin_out(struct conn_pool *pool, uint64_t idle_ms)
+{
+	struct member *m;
+
+	while ((m = longest_of(pool, CONN_IDLE)) && m->waits_since + idle_ms <= pool->loop->now)
+		m->ops->close(m, false, END_CLOSED);
+}
+
+unsigned conn_pool_cut(struct conn_pool *pool)
+{
+	unsigned count = 0;
+
+	for (; !list_empty(&pool->all); count++) {
+		struct member *m = container_of(pool->all.next, struct member, all);
+		m->ops->close(m, true, END_DRAINED);
+	}
+	return count;
+}
+
+void conn_pool_drain(struct conn_pool *pool)
+{
+	struct list *l, *next;
+
+	pool->env.draining = true;
+	for (l = pool->all.next; l != &pool->all; l = next) {
+		struct member *m = container_of(l, struct member, all);
+		next = l->next;
+		m->ops->drain(m);
+	}
+}
+
+bool conn_pool_run(struct conn_pool *pool)
+{
+	struct list now, *l;
+	bool more = false;
+
+	pool->handshakes = 0;
+	list_init(&now);
+	list_splice(&now, &pool->dirty);
+	while ((l = list_pop(&now))) {
+		struct member *m = container_of(l, struct member, link);
+		more |= m->ops->run(m);
+	}
+	return more || !list_empty(&pool->dirty);
+}
+
+static void wake_paused(struct conn_pool *pool)
+{
+	list_splice(&pool->dirty, &pool->paused);
+}
+
+void conn_pool_pause(struct conn_pool *pool, bool pause)
+{
+	if (pool->read_paused && !pause)
+		wake_paused(pool);
+	pool->read_paused = pause;
+}
+
+void conn_pool_hold(struct conn_pool *pool, bool hold)
+{
+	if (pool->env.paused && !hold)
+		wake_paused(pool);
+	pool->env.paused = hold;
+}
+
+void conn_pool_reap(struct conn_pool *pool)
+{
+	struct list *l;
+
+	while ((l = list_pop(&pool->closed))) {
+		struct member *m = container_of(l, struct member, link);
+		m->ops->release(m);
+	}
+}
