@@ -50,12 +50,14 @@ check:
 	@mix compile --warnings-as-errors
 	@scripts/options_table --check
 	@scripts/frames_table --check
+	@scripts/protocol_tables --check
 
 format:
 	@$(MAKE) --no-print-directory -C port format
 	@mix format
 	@scripts/options_table
 	@scripts/frames_table
+	@scripts/protocol_tables
 
 attacks:
 	@scripts/setup test

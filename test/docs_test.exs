@@ -12,6 +12,13 @@ defmodule Sparx.DocsTest do
     assert {output, status} == {"", 0}
   end
 
+  test "PROTOCOL.md and the examples have the kinds, names and methods of port/src/frames" do
+    {output, status} =
+      System.cmd(Path.join(@repo, "scripts/protocol_tables"), ["--check"], stderr_to_stdout: true)
+
+    assert {output, status} == {"", 0}
+  end
+
   test "the frames in PROTOCOL.md are those of test/fixtures/frames" do
     {output, status} =
       System.cmd(Path.join(@repo, "scripts/frames_table"), ["--check"], stderr_to_stdout: true)

@@ -12,21 +12,10 @@ const { existsSync } = require('node:fs');
 const path = require('node:path');
 const { parseArgs } = require('node:util');
 const { Encoder, Decoder } = require('./msgpack.js');
-
-// Kinds of messages: sections 4 and 5 of PROTOCOL.md.
-const [HELLO, DEMAND, READ, RESPOND, HEAD, DATA, END, ABORT, DRAIN] = [0, 1, 2, 4, 5, 6, 7, 9, 10];
-const [UPGRADE, SEND, CLOSE, RELEASE] = [13, 14, 15, 17];
-const [READY, REQUEST, BODY, BODY_END, ROOM, DONE, GONE, LOG, ERROR] = [64, 65, 66, 67, 68, 69, 70, 71, 72];
-const [DRAINED, HANGUP, RECV, CLOSED] = [75, 76, 77, 78];
-
-const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH'];
-const NAMES = `accept accept-charset accept-encoding accept-language accept-ranges access-control-allow-origin age allow
-authorization cache-control connection content-disposition content-encoding content-language content-length content-range
-content-type cookie date dnt etag expect expires forwarded from host if-match if-modified-since if-none-match if-range
-if-unmodified-since keep-alive last-modified link location origin pragma priority range referer retry-after sec-ch-ua
-sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site www-authenticate sec-fetch-user
-sec-websocket-accept sec-websocket-extensions sec-websocket-key sec-websocket-protocol sec-websocket-version server
-set-cookie te trailer transfer-encoding upgrade upgrade-insecure-requests user-agent vary x-forwarded-for`.split(/\s+/);
+const {
+  HELLO, DEMAND, READ, RESPOND, HEAD, DATA, END, ABORT, DRAIN, UPGRADE, SEND, CLOSE, RELEASE,
+  READY, REQUEST, BODY, BODY_END, ROOM, DONE, GONE, LOG, ERROR, DRAINED, HANGUP, RECV, CLOSED, METHODS, NAMES,
+} = require('./protocol.js');
 
 const CHUNK = 65000; // bytes: of a body that is read, of one DATA
 const AHEAD = 2; // chunks of a request body that may be on their way

@@ -20,21 +20,10 @@ import traceback
 import urllib.parse
 
 import msgpack
-
-# Kinds of messages: sections 4 and 5 of PROTOCOL.md.
-HELLO, DEMAND, READ, DISCARD, RESPOND, HEAD, DATA, END, INFORM, ABORT, DRAIN = range(11)
-UPGRADE, SEND, CLOSE, RELEASE = 13, 14, 15, 17
-READY, REQUEST, BODY, BODY_END, ROOM, DONE, GONE, LOG, ERROR = range(64, 73)
-DRAINED, HANGUP, RECV, CLOSED = 75, 76, 77, 78
-
-METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
-NAMES = """accept accept-charset accept-encoding accept-language accept-ranges access-control-allow-origin age allow
-authorization cache-control connection content-disposition content-encoding content-language content-length content-range
-content-type cookie date dnt etag expect expires forwarded from host if-match if-modified-since if-none-match if-range
-if-unmodified-since keep-alive last-modified link location origin pragma priority range referer retry-after sec-ch-ua
-sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site www-authenticate sec-fetch-user
-sec-websocket-accept sec-websocket-extensions sec-websocket-key sec-websocket-protocol sec-websocket-version server
-set-cookie te trailer transfer-encoding upgrade upgrade-insecure-requests user-agent vary x-forwarded-for""".split()
+from protocol import (
+    ABORT, BODY, BODY_END, CLOSE, CLOSED, DATA, DEMAND, DONE, DRAIN, DRAINED, END, ERROR, GONE, HANGUP, HEAD, HELLO, LOG, METHODS,
+    NAMES, READ, READY, RECV, RELEASE, REQUEST, RESPOND, ROOM, SEND, UPGRADE,
+)  # fmt: skip
 
 CHUNK = 65000  # bytes: of a body that is read, of one DATA
 AHEAD = 2  # chunks of a request body that may be on their way

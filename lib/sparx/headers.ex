@@ -14,18 +14,7 @@ defmodule Sparx.Headers do
   @type t :: [{name :: binary, value :: binary}]
 
   # PROTOCOL.md, section 1.2: a name's number is its place in this list.
-  @names ~w(
-    accept accept-charset accept-encoding accept-language accept-ranges access-control-allow-origin age allow
-    authorization cache-control connection content-disposition content-encoding content-language
-    content-length content-range
-    content-type cookie date dnt etag expect expires forwarded from host if-match if-modified-since
-    if-none-match if-range if-unmodified-since keep-alive
-    last-modified link location origin pragma priority range referer retry-after sec-ch-ua sec-ch-ua-mobile
-    sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site www-authenticate
-    sec-fetch-user sec-websocket-accept sec-websocket-extensions sec-websocket-key sec-websocket-protocol
-    sec-websocket-version server set-cookie te trailer transfer-encoding upgrade upgrade-insecure-requests
-    user-agent vary x-forwarded-for
-  )
+  @names Sparx.Frame.Messages.names()
   @table List.to_tuple(@names)
   @most 65_536
   @most_fields 256

@@ -170,8 +170,7 @@ defmodule Sparx.Request do
   defp version(10), do: :"HTTP/1.0"
   defp version(20), do: :"HTTP/2"
 
-  @methods ~w(GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH)
-  for {name, number} <- Enum.with_index(@methods) do
+  for {name, number} <- Enum.with_index(Sparx.Frame.Messages.methods()) do
     defp method(unquote(number)), do: unquote(name)
   end
 

@@ -31,12 +31,11 @@ void bridge_over(struct bridge *b, int status)
 /* The beginning of a message of this kind, with room for `body` bytes after it. NULL: no memory; the message is lost. */
 uint8_t *bridge_begin(struct bridge *b, enum message_kind kind, size_t body)
 {
-	uint8_t *at = link_reserve(b->link, 2 + body);
+	uint8_t *at = link_reserve(b->link, MESSAGE_BEGIN_MAX + body);
 
 	if (!at)
 		return NULL;
-	at = mp_array(at, (uint32_t)strlen(message_def(kind)->format) + 1);
-	return mp_uint(at, kind);
+	return message_begin(at, kind);
 }
 
 /* Diagnostics are dropped when the host does not keep up. */
@@ -50,7 +49,6 @@ bool bridge_no_room_for_talk(struct bridge *b)
 
 void bridge_send_error(struct bridge *b, const struct message *m, const char *field, const char *rule, const char *consequence)
 {
-	bool has_stream = m->def && m->def->format[0] == 's' && m->field[0].u > 0;
 	uint8_t *at;
 
 	b->n.errors++;
@@ -60,7 +58,7 @@ void bridge_send_error(struct bridge *b, const struct message *m, const char *fi
 	if (!at)
 		return;
 	at = m->kind == MSG_NONE ? mp_nil(at) : mp_uint(at, m->kind);
-	at = has_stream ? mp_uint(at, m->field[0].u) : mp_nil(at);
+	at = m->stream ? mp_uint(at, m->stream) : mp_nil(at);
 	at = mp_str(at, slice_str(field));
 	at = mp_str(at, slice_str(rule));
 	at = mp_str(at, slice_str(consequence));
@@ -156,7 +154,7 @@ static void take_stats(struct bridge *b, const struct message *m)
 	if (!at)
 		return;
 	b->control.ops->stats(b->control.ctx, &f);
-	at = mp_uint(at, m->field[0].u);
+	at = mp_uint(at, m->stats.tag);
 	at = mp_map(at, 21);
 	at = put_figure(at, "connections", f.connections);
 	at = put_figure(at, "idle", f.idle);
@@ -263,13 +261,13 @@ static void on_message(void *ctx, const struct message *m)
 		bridge_take_close(b, m);
 		break;
 	case MSG_DRAIN:
-		bridge_drain(b, m->field[0].u < 86400000 ? m->field[0].u : 86400000);
+		bridge_drain(b, m->drain.deadline < 86400000 ? m->drain.deadline : 86400000);
 		break;
 	case MSG_STATS:
 		take_stats(b, m);
 		break;
 	case MSG_PING:
-		bridge_send_number(b, MSG_PONG, m->field[0].u);
+		bridge_send_number(b, MSG_PONG, m->ping.tag);
 		break;
 	default: /* HELLO: the kinds of the other direction do not come here */
 		bridge_send_error(b, m, "kind", "comes only once", "ignored");

@@ -132,17 +132,10 @@ static int print_version(void)
 static int print_protocol(void)
 {
 	const struct message_def *def;
-	char field[32];
 
 	printf("| kind | name | from | fields |\n| --- | --- | --- | --- |\n");
-	for (unsigned i = 0; (def = message_def_at(i)); i++) {
-		printf("| %u | %s | %s |", def->kind, def->name, def->direction == FROM_HOST ? "host" : "port");
-		for (unsigned f = 0; def->format[f]; f++) {
-			message_field_name(def, f, field, sizeof field);
-			printf(" %s", field);
-		}
-		printf(" |\n");
-	}
+	for (unsigned i = 0; (def = message_def_at(i)); i++)
+		printf("| %u | %s | %s | %s |\n", def->kind, def->name, def->direction == FROM_HOST ? "host" : "port", def->fields);
 	return 0;
 }
 

@@ -47,16 +47,6 @@ defmodule Sparx.HostKitTest do
     def handle_frame(_frame, state), do: {:ok, state}
   end
 
-  test "the kit knows the messages that the program knows" do
-    definitions = File.read!(Path.expand("../../port/src/frames/messages.def", __DIR__))
-    kit = File.read!(Path.join(__DIR__, "kit"))
-
-    for [_, name, kind, format] <-
-          Regex.scan(~r/^MESSAGE\((\w+), (\d+), HOST, "(\w+)"/m, definitions) do
-      assert kit =~ ~s|#{kind}: ("#{name}", "#{format}")|
-    end
-  end
-
   describe "a host that does it right" do
     @tag :tmp_dir
     test "Sparx itself", %{tmp_dir: folder} do

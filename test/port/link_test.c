@@ -10,13 +10,18 @@
 static struct host host, *const h = &host;
 static struct text heard; /* by the handler */
 
+static uint64_t number_of(const struct message *m)
+{
+	return m->kind == MSG_PING ? m->ping.tag : m->kind == MSG_DEMAND ? m->demand.count : m->stream;
+}
+
 static void on_message(void *ctx, const struct message *m)
 {
 	assert_ptr_equal(ctx, &heard);
-	text_add(&heard, "%s %llu", m->def->name, (unsigned long long)m->field[0].u);
+	text_add(&heard, "%s %llu", m->def->name, (unsigned long long)number_of(m));
 	if (m->kind == MSG_DATA) {
 		text_add(&heard, " ");
-		text_add_quoted(&heard, m->field[1].bytes);
+		text_add_quoted(&heard, m->data.data);
 	}
 	text_add(&heard, "\n");
 }
@@ -150,7 +155,7 @@ static uint8_t nth_byte(size_t n)
 /* Pieces of one DATA become one line. */
 static void on_piece(void *ctx, const struct message *m)
 {
-	struct slice piece = m->field[1].bytes;
+	struct slice piece = m->data.data;
 
 	if (m->kind != MSG_DATA) {
 		if (data.pieces) {
@@ -163,13 +168,13 @@ static void on_piece(void *ctx, const struct message *m)
 	}
 	if (data.pieces++ == 0) {
 		data.bytes = 0;
-		text_add(&heard, "DATA %llu ", (unsigned long long)m->field[0].u);
+		text_add(&heard, "DATA %llu ", (unsigned long long)m->stream);
 	}
 	assert_string_equal(m->def->name, "DATA");
 	for (size_t i = 0; i < piece.len; i++)
 		assert_int_equal(piece.at[i], nth_byte(data.bytes + i));
 	data.bytes += piece.len;
-	data.left = m->field[1].u;
+	data.left = m->left;
 }
 
 static const struct link_handler piece_handler = {on_piece, on_fault, on_eof};

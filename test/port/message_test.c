@@ -102,15 +102,20 @@ static void test_fields_hold_what_was_sent(void **state)
 
 	(void)state;
 	assert_true(read_text("[RESPOND, 9007199254740991, 404, ['a', 'b', 3, b'c'], b'Hello']", FROM_HOST, &m, &fault));
-	assert_true(m.field[0].u == 9007199254740991);
-	assert_int_equal(m.field[1].u, 404);
-	assert_int_equal(m.field[2].bytes.len, 3 + 2 + 2 + 1 + 3);
-	EXPECT_SLICE(m.field[3].bytes, "Hello");
+	assert_true(m.stream == 9007199254740991);
+	assert_true(m.respond.stream == 9007199254740991);
+	assert_int_equal(m.respond.status, 404);
+	assert_int_equal(m.respond.headers.len, 3 + 2 + 2 + 1 + 3);
+	EXPECT_SLICE(m.respond.body, "Hello");
 	assert_true(read_text("[HEAD, 1, 200, [], nil]", FROM_HOST, &m, &fault));
-	assert_true(m.field[3].nil);
+	assert_false(m.head.has_length);
 	assert_true(read_text("[HEAD, 1, 200, [], 0]", FROM_HOST, &m, &fault));
-	assert_false(m.field[3].nil);
-	assert_int_equal(m.field[3].u, 0);
+	assert_true(m.head.has_length);
+	assert_int_equal(m.head.length, 0);
+	assert_true(read_text("[END, 1, nil]", FROM_HOST, &m, &fault));
+	assert_null(m.end.trailers.at);
+	assert_true(read_text("[END, 1, []]", FROM_HOST, &m, &fault));
+	assert_int_equal(m.end.trailers.len, 3);
 }
 
 static void test_a_wrong_type_names_the_field_and_the_rule(void **state)
@@ -166,7 +171,7 @@ static void test_unknown_kinds_other_directions_and_things_that_are_no_message_a
 	expect_fault("{1: 2}", FROM_HOST, "message must be an array that begins with its kind");
 	expect_fault("'[1, 1]'", FROM_HOST, "message must be an array that begins with its kind");
 	assert_false(read_text("[DATA, 77, 5]", FROM_HOST, &m, &fault));
-	assert_int_equal(m.field[0].u, 77); /* so that ERROR can name the stream */
+	assert_int_equal(m.stream, 77); /* so that ERROR can name the stream */
 	assert_false(read_text("[18, 77]", FROM_HOST, &m, &fault));
 	assert_int_equal(m.kind, 18);
 	assert_null(m.def);
@@ -207,39 +212,80 @@ static void test_a_faulty_message_is_taken_so_that_the_next_one_is_read(void **s
 	for (unsigned i = 0; i < 3; i++)
 		assert_false(message_read(&in, FROM_HOST, &m, &fault));
 	assert_true(message_read(&in, FROM_HOST, &m, &fault));
-	assert_int_equal(m.field[0].u, 6);
+	assert_int_equal(m.ping.tag, 6);
 	assert_int_equal(in.len, 0);
 	buf_free(&bytes);
 }
 
-static void test_names_of_fields_are_found_by_position(void **state)
+static void test_a_definition_has_the_types_and_names_of_the_fields(void **state)
 {
-	char name[32];
+	(void)state;
+	assert_string_equal(message_def(MSG_RESPOND)->format, "sufb");
+	assert_string_equal(message_def(MSG_RESPOND)->fields, "stream status headers body");
+	assert_string_equal(message_def(MSG_ERROR)->format, "USttt");
+	assert_string_equal(message_def(MSG_DONE)->format, "sA");
+	assert_null(message_def(31));
+	assert_null(message_def(MSG_NONE));
+}
+
+/* Every message of the list, written from what was read of it, is what it was, and takes no more than its bound. */
+static void test_what_was_read_is_written_as_it_was(void **state)
+{
+	static const char *const texts[] = {
+		"[HELLO, 1, {'a': [1, {}]}]",
+		"[READ, 2, 1, 65000]",
+		"[RESPOND, 1, 200, ['a', b'b'], b'Hello']",
+		"[HEAD, 1, 200, [], nil]",
+		"[HEAD, 1, 200, [], 9223372036854775807]",
+		"[END, 1, nil]",
+		"[END, 1, []]",
+		"[UPGRADE, 1, 'websocket', [], {}]",
+		"[DONE, 1, [200, 0, 0, 0, 0, 0]]",
+		"[DONE, 1, nil]",
+		"[ERROR, nil, nil, 'frame', 'rule', 'exit']",
+		"[ERROR, 4, 70000, '', '', '']",
+		"[OPENED, 1, b'', 4000, 0]",
+		"[ENDED, 1, 'closed', 256, 65536, 4294967296]",
+	};
 
 	(void)state;
-	message_field_name(message_def(MSG_RESPOND), 0, name, sizeof name);
-	assert_string_equal(name, "stream");
-	message_field_name(message_def(MSG_RESPOND), 3, name, sizeof name);
-	assert_string_equal(name, "body");
-	message_field_name(message_def(MSG_RESPOND), 4, name, sizeof name);
-	assert_string_equal(name, "");
-	message_field_name(message_def(MSG_ERROR), 4, name, 4);
-	assert_string_equal(name, "con");
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+		struct text got = {0};
+		struct slice in;
+		struct message m;
+		struct message_fault fault;
+		uint8_t written[256], *end = written;
+		size_t bound = 0;
+		if (!read_text(texts[i], FROM_HOST, &m, &fault) && !read_text(texts[i], FROM_PORT, &m, &fault))
+			fail_msg("%s: %s %s", texts[i], fault.field, fault.rule);
+		switch ((enum message_kind)m.kind) {
+#define MESSAGE(NAME, name, kind, direction, fields) \
+	case MSG_##NAME: \
+		bound = message_bound_##name(&m.name); \
+		end = message_put_##name(written, &m.name); \
+		break;
+#include "frames/messages.def"
+		case MSG_NONE:
+			break;
+		}
+		assert_true((size_t)(end - written) <= bound);
+		in = slice_of(written, (size_t)(end - written));
+		notation_print(&got, &in, true);
+		EXPECT_TEXT(&got, texts[i]);
+		text_free(&got);
+	}
 }
 
 static void test_each_definition_names_as_many_fields_as_its_format_has(void **state)
 {
 	const struct message_def *def;
-	char name[32];
 
 	(void)state;
 	for (unsigned i = 0; (def = message_def_at(i)); i++) {
-		size_t fields = strlen(def->format);
-		assert_true(fields <= MESSAGE_FIELDS_MAX);
-		message_field_name(def, (unsigned)fields - 1, name, sizeof name);
-		assert_true(name[0] != 0);
-		message_field_name(def, (unsigned)fields, name, sizeof name);
-		assert_string_equal(name, "");
+		size_t names = 1;
+		for (const char *at = def->fields; *at; at++)
+			names += *at == ' ';
+		assert_int_equal(names, strlen(def->format));
 		assert_int_equal(def->direction, def->kind < 32 ? FROM_HOST : FROM_PORT);
 	}
 }
@@ -358,7 +404,8 @@ int main(void)
 		cmocka_unit_test(test_unknown_kinds_other_directions_and_things_that_are_no_message_are_told),
 		cmocka_unit_test(test_a_message_cut_at_any_byte_loses_the_frame),
 		cmocka_unit_test(test_a_faulty_message_is_taken_so_that_the_next_one_is_read),
-		cmocka_unit_test(test_names_of_fields_are_found_by_position),
+		cmocka_unit_test(test_a_definition_has_the_types_and_names_of_the_fields),
+		cmocka_unit_test(test_what_was_read_is_written_as_it_was),
 		cmocka_unit_test(test_each_definition_names_as_many_fields_as_its_format_has),
 		cmocka_unit_test(test_golden_frames_decode),
 	};

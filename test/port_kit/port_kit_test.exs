@@ -30,12 +30,4 @@ defmodule Sparx.PortKitTest do
     assert {status, line} ==
              {70, "broken hello: READY is the answer to HELLO: the port has ended (PROTOCOL.md, section 2)"}
   end
-
-  test "the kit knows the messages that the program knows" do
-    definitions = File.read!(Path.expand("../../port/src/frames/messages.def", __DIR__))
-    rules = File.read!(Path.join(__DIR__, "rules.py"))
-
-    for [_, name, kind, format] <- Regex.scan(~r/^MESSAGE\((\w+), (\d+), PORT, "(\w+)"/m, definitions),
-        do: assert(rules =~ ~s|#{kind}: ("#{name}", "#{format}")|)
-  end
 end

@@ -5,19 +5,14 @@ import struct
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support" / "python"))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / "support" / "python"), str(HERE.parent.parent / "port")]
+import definitions  # noqa: E402
 import mp  # noqa: E402
 
-HELLO, DEMAND, READ, DISCARD, RESPOND, HEAD, DATA, END, INFORM, ABORT, DRAIN, STATS, PING, UPGRADE, SEND, CLOSE, PUSH, RELEASE = range(18)
-READY, REQUEST, BODY, BODY_END, ROOM, DONE, GONE, LOG, ERROR, FIGURES, PONG, DRAINED, HANGUP, RECV, CLOSED, OPENED, ENDED = range(64, 81)
-
-# Kinds of the port: name, and a letter for each field, as in port/src/frames/messages.def.
-FROM_PORT = {
-    64: ("READY", "um"), 65: ("REQUEST", "sb"), 66: ("BODY", "sb"), 67: ("BODY_END", "sF"), 68: ("ROOM", "su"),
-    69: ("DONE", "sA"), 70: ("GONE", "st"), 71: ("LOG", "tt"), 72: ("ERROR", "USttt"), 73: ("FIGURES", "um"),
-    74: ("PONG", "u"), 75: ("DRAINED", "u"), 76: ("HANGUP", "s"), 77: ("RECV", "subu"), 78: ("CLOSED", "sub"),
-    79: ("OPENED", "ubuu"), 80: ("ENDED", "utuuu"),
-}  # fmt: skip
+# Kinds of the port: name, and a letter for each field.
+FROM_PORT = definitions.sent_by("PORT")
+globals().update(definitions.KINDS)
 
 # The fields of REQUEST's head: name, letter; i: an integer or nil, n: an index or text, T: text or nil.
 HEAD_FIELDS = (
@@ -30,14 +25,7 @@ READY_KEYS = (
 )  # fmt: skip
 
 REASONS = {"closed", "reset", "timeout", "aborted", "error", "drained"}
-METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
-NAMES = """accept accept-charset accept-encoding accept-language accept-ranges access-control-allow-origin age allow
-authorization cache-control connection content-disposition content-encoding content-language content-length content-range
-content-type cookie date dnt etag expect expires forwarded from host if-match if-modified-since if-none-match if-range
-if-unmodified-since keep-alive last-modified link location origin pragma priority range referer retry-after sec-ch-ua
-sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site www-authenticate sec-fetch-user
-sec-websocket-accept sec-websocket-extensions sec-websocket-key sec-websocket-protocol sec-websocket-version server
-set-cookie te trailer transfer-encoding upgrade upgrade-insecure-requests user-agent vary x-forwarded-for""".split()
+METHODS, NAMES = definitions.METHODS, definitions.NAMES
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+\Z")
 LARGEST_FRAME, LARGEST_CHUNK, LARGEST_STREAM = 65532, 65000, (1 << 53) - 1
 

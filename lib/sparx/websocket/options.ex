@@ -6,13 +6,14 @@ defmodule Sparx.WebSocket.Options do
 
   defstruct origin: :same_origin, protocols: [], headers: [], port: %{}
 
-  @ranges %{
-    max_message: 1..1_073_741_824,
-    max_fragments: 1..16_777_216,
-    idle_timeout: 0..86_400_000,
-    ping_interval: 0..86_400_000,
-    close_timeout: 1..3_600_000
-  }
+  # The numbers are those of the port program.
+  @source Path.expand("../../../port/src/ws/options.def", __DIR__)
+  @external_resource @source
+  @ranges (for [_, name, min, max] <-
+                 Regex.scan(~r/^WS_OPTION\((\w+), \d+, (\d+), (\d+),/m, File.read!(@source)),
+               into: %{} do
+             {String.to_atom(name), String.to_integer(min)..String.to_integer(max)}
+           end)
   @compress %{window_bits: 9..15, level: 1..9, mem_level: 1..9, max_ratio: 1..1032}
 
   @type t :: %__MODULE__{

@@ -47,7 +47,7 @@ static void on_body(void *ctx, struct stream *s, struct slice data)
 	struct bridge *b = ctx;
 	uint8_t *at = bridge_begin(b, MSG_BODY, MP_MAX_UINT + MP_MAX_HEAD + data.len);
 
-	assert(s->chunks > 0 && data.len <= BRIDGE_CHUNK_MAX);
+	assert(s->chunks > 0 && data.len <= CHUNK_MAX);
 	if (!at) {
 		bridge_no_memory(b, s);
 		return;

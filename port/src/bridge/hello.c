@@ -110,11 +110,11 @@ void bridge_take_hello(struct bridge *b, const struct message *m)
 {
 	struct config_fault fault;
 
-	if (m->field[0].u != SPARX_PROTOCOL_VERSION) {
+	if (m->hello.version != SPARX_PROTOCOL_VERSION) {
 		bridge_hello_failed(b, m, "version", "must be 1", EXIT_CONFIG);
 		return;
 	}
-	if (!config_read(b->config, m->field[1].bytes, &fault)) {
+	if (!config_read(b->config, m->hello.options, &fault)) {
 		bridge_hello_failed(b, m, fault.field, fault.rule, EXIT_CONFIG);
 		return;
 	}

@@ -8,7 +8,6 @@
 
 #include "bridge.h"
 
-enum { BRIDGE_CHUNK_MAX = 65000 };                                             /* bytes of a body in one message */
 enum { EXIT_CONFIG = 2, EXIT_LISTEN = 3, EXIT_FRAMING = 4, EXIT_SANDBOX = 6 }; /* of the process */
 
 /* ---- bridge.c ---- */
@@ -44,8 +43,9 @@ void bridge_hello_failed(struct bridge *b, const struct message *m, const char *
 
 /* The live stream that a message speaks of; NULL if it has ended, or there never was one (which is told). */
 struct stream *bridge_find(struct bridge *b, const struct message *m);
-/* Field number i, header fields, into b->fields. False: the stream has ended. */
-bool bridge_read_fields(struct bridge *b, struct stream *s, const struct message *m, unsigned i, unsigned *count);
+/* Header fields of a message into b->fields. False: the stream has ended. */
+bool bridge_read_fields(struct bridge *b, struct stream *s, const struct message *m, const char *field, struct slice raw,
+			unsigned *count);
 /* The head of the answer is known. */
 void bridge_first_answer(struct bridge *b, struct stream *s, unsigned status);
 void bridge_take_demand(struct bridge *b, const struct message *m);

@@ -26,13 +26,13 @@ static bool is_last_word(uint32_t kind)
 /* A DATA that comes in parts is one message: it is dropped, or refused, with the last of them. */
 static bool is_part_of_more(const struct message *m)
 {
-	return m->kind == MSG_DATA && m->field[1].u > 0;
+	return m->kind == MSG_DATA && m->left > 0;
 }
 
 /* The live stream that a message speaks of; NULL if it has ended, or there never was one (which is told). */
 struct stream *bridge_find(struct bridge *b, const struct message *m)
 {
-	uint64_t id = m->field[0].u;
+	uint64_t id = m->stream;
 	struct stream *s = idmap_get(&b->streams, id);
 
 	if (s && !s->held)
@@ -48,30 +48,27 @@ struct stream *bridge_find(struct bridge *b, const struct message *m)
 	return NULL;
 }
 
-static bool in_range(struct bridge *b, const struct message *m, unsigned i, uint64_t min, uint64_t max)
+static bool in_range(struct bridge *b, const struct message *m, const char *field, uint64_t value, uint64_t min, uint64_t max)
 {
-	char field[32], rule[64];
+	char rule[64];
 
-	if (m->field[i].u >= min && m->field[i].u <= max)
+	if (value >= min && value <= max)
 		return true;
-	message_field_name(m->def, i, field, sizeof field);
 	snprintf(rule, sizeof rule, "must be %llu to %llu", (unsigned long long)min, (unsigned long long)max);
 	bridge_send_error(b, m, field, rule, "ignored");
 	return false;
 }
 
-bool bridge_read_fields(struct bridge *b, struct stream *s, const struct message *m, unsigned i, unsigned *count)
+bool bridge_read_fields(struct bridge *b, struct stream *s, const struct message *m, const char *field, struct slice raw,
+			unsigned *count)
 {
 	const char *rule = "is longer than 65536 bytes";
-	char field[32];
 
 	*count = 0;
-	if (m->field[i].nil)
+	if (!raw.at)
 		return true;
-	if (m->field[i].bytes.len <= FIELDS_BYTES_MAX &&
-	    fields_decode(m->field[i].bytes, b->fields, sizeof b->fields / sizeof *b->fields, count, &rule))
+	if (raw.len <= FIELDS_BYTES_MAX && fields_decode(raw, b->fields, sizeof b->fields / sizeof *b->fields, count, &rule))
 		return true;
-	message_field_name(m->def, i, field, sizeof field);
 	bridge_break_rule(b, s, m, field, rule);
 	return false;
 }
@@ -94,9 +91,9 @@ void bridge_first_answer(struct bridge *b, struct stream *s, unsigned status)
 
 void bridge_take_demand(struct bridge *b, const struct message *m)
 {
-	if (!in_range(b, m, 0, 1, UINT32_MAX))
+	if (!in_range(b, m, "count", m->demand.count, 1, UINT32_MAX))
 		return;
-	b->demand += m->field[0].u;
+	b->demand += m->demand.count;
 	bridge_send_queued(b);
 }
 
@@ -104,13 +101,13 @@ void bridge_take_read(struct bridge *b, const struct message *m)
 {
 	struct stream *s = bridge_find(b, m);
 
-	if (!s || !in_range(b, m, 1, 1, UINT32_MAX) || !in_range(b, m, 2, 1, UINT32_MAX))
+	if (!s || !in_range(b, m, "chunks", m->read.chunks, 1, UINT32_MAX) || !in_range(b, m, "max", m->read.max, 1, UINT32_MAX))
 		return;
 	if (s->request != REQUEST_OPEN)
 		return; /* the end and this have crossed */
-	s->chunks += m->field[1].u;
-	b->n.read_credit += m->field[1].u;
-	s->chunk = m->field[2].u < BRIDGE_CHUNK_MAX ? m->field[2].u : BRIDGE_CHUNK_MAX;
+	s->chunks += m->read.chunks;
+	b->n.read_credit += m->read.chunks;
+	s->chunk = m->read.max < CHUNK_MAX ? m->read.max : CHUNK_MAX;
 	s->ops->consume(s);
 }
 
@@ -129,20 +126,21 @@ void bridge_take_discard(struct bridge *b, const struct message *m)
 /* ---- responses ---- */
 
 /* The head of a response, checked, and handed to the session. False: the stream has ended. */
-static bool start_response(struct bridge *b, struct stream *s, const struct message *m, int64_t length)
+static bool start_response(struct bridge *b, struct stream *s, const struct message *m, uint64_t status, struct slice headers,
+			   int64_t length)
 {
-	struct response_head head = {.status = (unsigned)m->field[1].u, .fields = b->fields, .length = length};
+	struct response_head head = {.status = (unsigned)status, .fields = b->fields, .length = length};
 	const char *rule;
 
 	if (s->response != RESPONSE_WAITING) {
 		bridge_break_rule(b, s, m, "message", "the response has begun already");
 		return false;
 	}
-	if (m->field[1].u < 200 || m->field[1].u > 599) {
+	if (status < 200 || status > 599) {
 		bridge_refuse(b, s, m, "status", "must be 200 to 599");
 		return false;
 	}
-	if (!bridge_read_fields(b, s, m, 2, &head.field_count))
+	if (!bridge_read_fields(b, s, m, "headers", headers, &head.field_count))
 		return false;
 	s->bodiless = never_has_body(head.status, s->head_method);
 	rule = response_check(&head, s->bodiless);
@@ -159,18 +157,16 @@ static bool start_response(struct bridge *b, struct stream *s, const struct mess
 	return false;
 }
 
-static bool spend_window(struct bridge *b, struct stream *s, const struct message *m, unsigned i)
+static bool fits_window(struct bridge *b, struct stream *s, const struct message *m)
 {
-	uint64_t size = m->field[i].bytes.len + m->field[i].u;
-	char field[32];
+	uint64_t size = m->data.data.len + m->left;
 
-	message_field_name(m->def, i, field, sizeof field);
 	if (size > s->window) {
-		bridge_break_rule(b, s, m, field, "is more than the window");
+		bridge_break_rule(b, s, m, "data", "is more than the window");
 		return false;
 	}
 	if (!s->bodiless && s->left != LENGTH_UNKNOWN && size > (uint64_t)s->left) {
-		bridge_refuse(b, s, m, field, "is more than the length that was said");
+		bridge_refuse(b, s, m, "data", "is more than the length that was said");
 		return false;
 	}
 	return true;
@@ -200,34 +196,36 @@ static void finish_response(struct bridge *b, struct stream *s, unsigned trailer
 void bridge_take_respond(struct bridge *b, const struct message *m)
 {
 	struct stream *s = bridge_find(b, m);
-	size_t len = m->field[3].bytes.len;
+	const struct msg_respond *r = &m->respond;
+	size_t len = r->body.len;
 	int64_t length;
 
 	if (!s)
 		return;
 	/* without a body to send, only the host's content-length can tell its size */
-	length = never_has_body((unsigned)m->field[1].u, s->head_method) && len == 0 ? LENGTH_UNKNOWN : (int64_t)len;
+	length = never_has_body((unsigned)r->status, s->head_method) && len == 0 ? LENGTH_UNKNOWN : (int64_t)len;
 	if (s->response == RESPONSE_WAITING && len > s->window) {
 		bridge_break_rule(b, s, m, "body", "is more than the window");
 		return;
 	}
-	if (!start_response(b, s, m, length))
+	if (!start_response(b, s, m, r->status, r->headers, length))
 		return;
-	if (send_body(b, s, m->field[3].bytes))
+	if (send_body(b, s, r->body))
 		finish_response(b, s, 0);
 }
 
 void bridge_take_head(struct bridge *b, const struct message *m)
 {
 	struct stream *s = bridge_find(b, m);
+	const struct msg_head *h = &m->head;
 
 	if (!s)
 		return;
-	if (!m->field[3].nil && m->field[3].u > INT64_MAX) {
+	if (h->has_length && h->length > INT64_MAX) {
 		bridge_refuse(b, s, m, "length", "is too large");
 		return;
 	}
-	start_response(b, s, m, m->field[3].nil ? LENGTH_UNKNOWN : (int64_t)m->field[3].u);
+	start_response(b, s, m, h->status, h->headers, h->has_length ? (int64_t)h->length : LENGTH_UNKNOWN);
 }
 
 void bridge_take_data(struct bridge *b, const struct message *m)
@@ -240,8 +238,8 @@ void bridge_take_data(struct bridge *b, const struct message *m)
 		bridge_break_rule(b, s, m, "message", "the response has not begun, or has ended");
 	else if (s->ws)
 		bridge_break_rule(b, s, m, "message", "the stream is a WebSocket");
-	else if (spend_window(b, s, m, 1))
-		send_body(b, s, m->field[1].bytes);
+	else if (fits_window(b, s, m))
+		send_body(b, s, m->data.data);
 }
 
 void bridge_take_end(struct bridge *b, const struct message *m)
@@ -250,7 +248,7 @@ void bridge_take_end(struct bridge *b, const struct message *m)
 	const char *rule;
 	unsigned count;
 
-	if (!s || !bridge_read_fields(b, s, m, 1, &count))
+	if (!s || !bridge_read_fields(b, s, m, "trailers", m->end.trailers, &count))
 		return;
 	rule = trailers_check(b->fields, count);
 	if (s->response != RESPONSE_STREAMING)
@@ -268,10 +266,11 @@ void bridge_take_end(struct bridge *b, const struct message *m)
 void bridge_take_inform(struct bridge *b, const struct message *m)
 {
 	struct stream *s = bridge_find(b, m);
-	unsigned status = (unsigned)m->field[1].u, count;
+	unsigned status = (unsigned)m->inform.status, count;
 	const char *rule;
 
-	if (!s || !in_range(b, m, 1, 100, 199) || !bridge_read_fields(b, s, m, 2, &count))
+	if (!s || !in_range(b, m, "status", m->inform.status, 100, 199) ||
+	    !bridge_read_fields(b, s, m, "headers", m->inform.headers, &count))
 		return;
 	rule = info_check(status, b->fields, count);
 	if (s->response != RESPONSE_WAITING)
@@ -298,14 +297,14 @@ void bridge_take_push(struct bridge *b, const struct message *m)
 	const char *rule;
 	unsigned count;
 
-	if (!s || !bridge_read_fields(b, s, m, 2, &count))
+	if (!s || !bridge_read_fields(b, s, m, "headers", m->push.headers, &count))
 		return;
 	rule = info_check(103, b->fields, count);
-	if (!is_path(m->field[1].bytes))
+	if (!is_path(m->push.target))
 		bridge_refuse(b, s, m, "target", "must be a path, and a query if there is one");
 	else if (rule)
 		bridge_refuse(b, s, m, "headers", rule);
-	else if (s->response != RESPONSE_ENDED && s->ops->push && !s->ops->push(s, m->field[1].bytes, b->fields, count))
+	else if (s->response != RESPONSE_ENDED && s->ops->push && !s->ops->push(s, m->push.target, b->fields, count))
 		bridge_no_memory(b, s);
 }
 
@@ -313,16 +312,16 @@ void bridge_take_abort(struct bridge *b, const struct message *m)
 {
 	struct stream *s = bridge_find(b, m);
 
-	if (!s || !in_range(b, m, 1, 400, 599))
+	if (!s || !in_range(b, m, "status", m->abort.status, 400, 599))
 		return;
 	if (s->response != RESPONSE_ENDED) /* who answered whole has not failed its client */
-		bridge_end_stream(b, s, (unsigned)m->field[1].u, END_ABORTED);
+		bridge_end_stream(b, s, (unsigned)m->abort.status, END_ABORTED);
 }
 
 /* Said of every stream that was told to be gone: what does not wait for it needs it not. */
 void bridge_take_release(struct bridge *b, const struct message *m)
 {
-	uint64_t id = m->field[0].u;
+	uint64_t id = m->stream;
 
 	if (id == 0 || id > b->last_id)
 		bridge_send_error(b, m, "stream", "was never given out", "ignored");

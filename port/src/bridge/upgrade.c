@@ -10,7 +10,7 @@
 #include "ws/handshake.h"
 #include "ws/ws.h"
 
-enum { PIECE_MAX = 65000, ANSWER_FIELDS = 2 };
+enum { ANSWER_FIELDS = 2 };
 
 bool bridge_upgrade_note(struct stream *s, const struct request_head *head)
 {
@@ -212,10 +212,10 @@ static const char *check_fields(const struct field *fields, unsigned count, bool
 
 static bool start(struct bridge *b, struct stream *s, const struct message *m, unsigned count)
 {
-	bridge_first_answer(b, s, m->field[1].bytes.len ? 101 : 200);
+	bridge_first_answer(b, s, m->upgrade.protocol.len ? 101 : 200);
 	s->upgraded = true;
 	stream_response_moves(s, RESPONSE_STREAMING);
-	if (s->ops->upgrade(s, m->field[1].bytes, b->fields, count))
+	if (s->ops->upgrade(s, m->upgrade.protocol, b->fields, count))
 		return true;
 	bridge_no_memory(b, s);
 	return false;
@@ -225,7 +225,7 @@ static void to_tunnel(struct bridge *b, struct stream *s, const struct message *
 {
 	struct options o;
 
-	if (!read_options(&o, m->field[3].bytes, false)) {
+	if (!read_options(&o, m->upgrade.options, false)) {
 		bridge_break_rule(b, s, m, o.field, o.rule);
 		return;
 	}
@@ -276,7 +276,7 @@ static void to_websocket(struct bridge *b, struct stream *s, const struct messag
 	if (!s->handshake->valid) {
 		bridge_send_error(b, m, "protocol", "is not what the request asks for", "reset");
 		bridge_end_stream(b, s, s->handshake->refusal, END_ERROR);
-	} else if (!read_options(&o, m->field[3].bytes, true)) {
+	} else if (!read_options(&o, m->upgrade.options, true)) {
 		bridge_break_rule(b, s, m, o.field, o.rule);
 	} else {
 		open_ws(b, s, m, &o.ws, count);
@@ -289,14 +289,14 @@ static const char *check_upgrade(const struct stream *s, const struct message *m
 		return "the response has begun already";
 	if (!s->handshake)
 		return "the request does not ask for an upgrade";
-	return m->field[1].bytes.len && !is_protocol(m->field[1].bytes) ? "the protocol is not a token" : NULL;
+	return m->upgrade.protocol.len && !is_protocol(m->upgrade.protocol) ? "the protocol is not a token" : NULL;
 }
 
 void bridge_take_upgrade(struct bridge *b, const struct message *m)
 {
 	struct stream *s = bridge_find(b, m);
 	const char *rule = s ? check_upgrade(s, m) : NULL;
-	bool websocket = slice_eq_nocase(m->field[1].bytes, SLICE_LIT("websocket"));
+	bool websocket = slice_eq_nocase(m->upgrade.protocol, SLICE_LIT("websocket"));
 	unsigned count;
 
 	if (!s)
@@ -305,7 +305,7 @@ void bridge_take_upgrade(struct bridge *b, const struct message *m)
 		bridge_break_rule(b, s, m, "message", rule);
 		return;
 	}
-	if (!bridge_read_fields(b, s, m, 2, &count))
+	if (!bridge_read_fields(b, s, m, "headers", m->upgrade.headers, &count))
 		return;
 	rule = check_fields(b->fields, count, websocket);
 	if (!rule && count + ANSWER_FIELDS > sizeof b->fields / sizeof *b->fields)
@@ -343,7 +343,7 @@ static struct stream *find_ws(struct bridge *b, const struct message *m)
 void bridge_take_send(struct bridge *b, const struct message *m)
 {
 	struct stream *s = find_ws(b, m);
-	struct slice data = m->field[2].bytes;
+	struct slice data = m->send.data;
 	const char *rule = NULL;
 
 	if (!s)
@@ -355,7 +355,7 @@ void bridge_take_send(struct bridge *b, const struct message *m)
 	s->window -= data.len;
 	s->body_out += data.len;
 	b->n.body_queued += data.len;
-	switch (ws_send(s->ws, (unsigned)m->field[1].u, data, m->field[3].u > 0, &rule)) {
+	switch (ws_send(s->ws, (unsigned)m->send.type, data, m->send.left > 0, &rule)) {
 	case WS_OK:
 		break;
 	case WS_REFUSED:
@@ -370,11 +370,12 @@ void bridge_take_send(struct bridge *b, const struct message *m)
 void bridge_take_close(struct bridge *b, const struct message *m)
 {
 	struct stream *s = find_ws(b, m);
+	uint64_t code = m->close.code;
 	const char *rule = NULL;
 
 	if (!s)
 		return;
-	switch (ws_close(s->ws, m->field[1].u > UINT16_MAX ? UINT16_MAX : (unsigned)m->field[1].u, m->field[2].bytes, &rule)) {
+	switch (ws_close(s->ws, code > UINT16_MAX ? UINT16_MAX : (unsigned)code, m->close.reason, &rule)) {
 	case WS_OK:
 		s->thirsty = true;
 		s->ops->consume(s);
@@ -398,7 +399,7 @@ static bool send_recv(struct bridge *b, const struct stream *s, unsigned type, s
 
 	do {
 		uint8_t *at;
-		n = data.len < PIECE_MAX ? data.len : PIECE_MAX;
+		n = data.len < CHUNK_MAX ? data.len : CHUNK_MAX;
 		at = bridge_begin(b, MSG_RECV, 3 * MP_MAX_UINT + MP_MAX_HEAD + n);
 		if (!at)
 			return false;

@@ -6,11 +6,12 @@
 #define SPARX_CONN_CONN_H
 
 #include "base/buf.h"
+#include "base/chunk.h"
 #include "conn/pool.h"
 #include "transport/transport.h"
 
 /* A read is what one BODY message holds. */
-enum { CONN_READ_SIZE = 65000, CONN_PEEK_SIZE = 16 * 1024, CONN_TURN_BUDGET = 256 * 1024 };
+enum { CONN_READ_SIZE = CHUNK_MAX, CONN_PEEK_SIZE = 16 * 1024, CONN_TURN_BUDGET = 256 * 1024 };
 
 /*
  *   HANDSHAKE ──it is done──> OPEN ──session is done──> LINGER ──peer closed, or time is up──> CLOSED

@@ -1,18 +1,38 @@
 #include "frames/message.h"
 
-#include <stdio.h>
-
 #include "frames/mp.h"
 
 #define HOST FROM_HOST
 #define PORT FROM_PORT
-static const struct message_def defs[] = {
-#define MESSAGE(name, kind, direction, format, fields) {#name, format, fields, kind, direction},
+#define STREAM(name) "s"
+#define STREAM_OR_NIL(name) "S"
+#define UINT(name) "u"
+#define UINT_OR_NIL(name) "U"
+#define BYTES(name) "b"
+#define TEXT(name) "t"
+#define FIELDS(name) "f"
+#define FIELDS_OR_NIL(name) "F"
+#define MAP(name) "m"
+#define ARRAY_OR_NIL(name) "A"
+#define MESSAGE(NAME, name, kind, direction, fields) static const char format_##name[] = fields;
 #include "frames/messages.def"
-#undef MESSAGE
+
+#define STREAM(name) " " #name
+#define STREAM_OR_NIL(name) STREAM(name)
+#define UINT(name) STREAM(name)
+#define UINT_OR_NIL(name) STREAM(name)
+#define BYTES(name) STREAM(name)
+#define TEXT(name) STREAM(name)
+#define FIELDS(name) STREAM(name)
+#define FIELDS_OR_NIL(name) STREAM(name)
+#define MAP(name) STREAM(name)
+#define ARRAY_OR_NIL(name) STREAM(name)
+#define MESSAGE(NAME, name, kind, direction, fields) {#NAME, format_##name, &(fields)[1], kind, direction},
+static const struct message_def defs[] = {
+#include "frames/messages.def"
 };
 
-enum { DEFS = sizeof defs / sizeof *defs, KINDS = 128 };
+enum { DEFS = sizeof defs / sizeof *defs };
 
 const struct message_def *message_def_at(unsigned position)
 {
@@ -21,142 +41,216 @@ const struct message_def *message_def_at(unsigned position)
 
 const struct message_def *message_def(unsigned kind)
 {
-	static const struct message_def *by_kind[KINDS];
+#define MESSAGE(NAME, name, kind, direction, fields) POSITION_##NAME,
+	enum {
+#include "frames/messages.def"
+	};
+#define MESSAGE(NAME, name, kind, direction, fields) [kind] = &defs[POSITION_##NAME],
+	static const struct message_def *const by_kind[] = {
+#include "frames/messages.def"
+	};
 
-	if (!by_kind[0])
-		for (unsigned i = 0; i < DEFS; i++)
-			by_kind[defs[i].kind] = &defs[i];
-	return kind < KINDS ? by_kind[kind] : NULL;
+	return kind < sizeof by_kind / sizeof *by_kind ? by_kind[kind] : NULL;
 }
 
-void message_field_name(const struct message_def *def, unsigned i, char *text, size_t size)
-{
-	const char *at = def->fields;
+/* ---- reading ---- */
 
-	for (; i > 0 && *at; i--)
-		at += strcspn(at, " ") + (at[strcspn(at, " ")] == ' ');
-	snprintf(text, size, "%.*s", (int)strcspn(at, " "), at);
-}
+struct reader {
+	struct slice in;
+	uint64_t left; /* fields that the message has still */
+	struct message_fault *fault;
+};
 
 static bool fault_at(struct message_fault *fault, const char *field, const char *rule)
 {
-	snprintf(fault->field, sizeof fault->field, "%s", field);
+	fault->field = field;
 	fault->rule = rule;
 	return false;
 }
 
-/* The whole value of a container field, checked to be complete. */
-static bool whole_value(struct slice *in, const uint8_t *start, struct mp_value *v, struct message_field *field)
-{
-	uint64_t elements = v->type == MP_MAP ? 2 * v->u : v->u;
+#define ONE_OF(type) (1u << (type))
 
-	for (; elements > 0; elements--)
-		if (!mp_skip(in, NULL))
-			return false;
-	field->bytes = slice_of(start, (size_t)(in->at - start));
-	return true;
+/* Takes the next field, which must have one of these types. */
+static bool take(struct reader *r, const char *field, unsigned types, const char *rule, struct mp_value *v)
+{
+	if (r->left == 0 || !mp_read(&r->in, v))
+		return fault_at(r->fault, field, "is missing");
+	r->left--;
+	return types & ONE_OF(v->type) || fault_at(r->fault, field, rule);
 }
 
-static const char *rule_of(char letter)
+static bool take_uint(struct reader *r, const char *field, uint64_t *to)
 {
-	switch (letter) {
-	case 's':
-	case 'u':
-		return "must be an unsigned integer";
-	case 'S':
-	case 'U':
-		return "must be an unsigned integer or nil";
-	case 'b':
-		return "must be bytes (bin or str)";
-	case 't':
-		return "must be text (str)";
-	case 'f':
-		return "must be an array: name, value, name, value, ...";
-	case 'F':
-		return "must be an array or nil";
-	case 'm':
-		return "must be a map";
-	default:
-		return "must be an array or nil";
-	}
-}
-
-static bool fits(char letter, enum mp_type type)
-{
-	switch (letter) {
-	case 's':
-	case 'u':
-		return type == MP_UINT;
-	case 'S':
-	case 'U':
-		return type == MP_UINT || type == MP_NIL;
-	case 'b':
-	case 't':
-		return type == MP_BIN || type == MP_STR;
-	case 'f':
-		return type == MP_ARRAY;
-	case 'm':
-		return type == MP_MAP;
-	default: /* F, A */
-		return type == MP_ARRAY || type == MP_NIL;
-	}
-}
-
-/* 0: well; else the rule that was broken. */
-static const char *read_field(struct slice *in, char letter, struct message_field *field)
-{
-	const uint8_t *start = in->at;
 	struct mp_value v;
 
-	if (!mp_read(in, &v))
-		return "is cut short";
-	if (!fits(letter, v.type))
-		return rule_of(letter);
-	field->nil = v.type == MP_NIL;
-	field->u = v.u;
-	field->bytes = v.bytes;
-	if (v.type == MP_ARRAY || v.type == MP_MAP)
-		return whole_value(in, start, &v, field) ? NULL : "is cut short";
-	return NULL;
+	if (!take(r, field, ONE_OF(MP_UINT), "must be an unsigned integer", &v))
+		return false;
+	*to = v.u;
+	return true;
 }
 
-static bool read_fields(struct slice body, uint64_t count, struct message *m, struct message_fault *fault)
+static bool take_uint_or_nil(struct reader *r, const char *field, uint64_t *to, bool *has)
 {
-	unsigned wanted = (unsigned)strlen(m->def->format);
+	struct mp_value v;
 
-	for (unsigned i = 0; i < wanted; i++) {
-		char name[sizeof fault->field];
-		const char *rule = i + 1 < count ? read_field(&body, m->def->format[i], &m->field[i]) : "is missing";
-		if (rule) {
-			message_field_name(m->def, i, name, sizeof name);
-			return fault_at(fault, name, rule);
-		}
-	}
-	if (count > wanted + 1)
-		return fault_at(fault, "message", "has more fields than its kind");
+	if (!take(r, field, ONE_OF(MP_UINT) | ONE_OF(MP_NIL), "must be an unsigned integer or nil", &v))
+		return false;
+	*to = v.u;
+	*has = v.type == MP_UINT;
 	return true;
+}
+
+static bool take_bytes(struct reader *r, const char *field, const char *rule, struct slice *to)
+{
+	struct mp_value v;
+
+	if (!take(r, field, ONE_OF(MP_BIN) | ONE_OF(MP_STR), rule, &v))
+		return false;
+	*to = v.bytes;
+	return true;
+}
+
+/* A whole container; nil becomes an absent slice. That it is complete was seen when the message was taken. */
+static bool take_whole(struct reader *r, const char *field, unsigned types, const char *rule, struct slice *to)
+{
+	const uint8_t *start = r->in.at;
+	struct mp_value v;
+	uint64_t elements;
+
+	if (!take(r, field, types, rule, &v))
+		return false;
+	elements = v.type == MP_MAP ? 2 * v.u : v.u;
+	while (elements-- > 0)
+		if (!mp_skip(&r->in, NULL))
+			return fault_at(r->fault, field, "is cut short");
+	*to = v.type == MP_NIL ? (struct slice){0} : slice_of(start, (size_t)(r->in.at - start));
+	return true;
+}
+
+#define READ(call) \
+	if (!(call)) \
+		return false;
+#define STREAM(name) \
+	READ(take_uint(r, #name, &m->name)) \
+	*stream = m->name;
+#define STREAM_OR_NIL(name) UINT_OR_NIL(name)
+#define UINT(name) READ(take_uint(r, #name, &m->name))
+#define UINT_OR_NIL(name) READ(take_uint_or_nil(r, #name, &m->name, &m->has_##name))
+#define BYTES(name) READ(take_bytes(r, #name, "must be bytes (bin or str)", &m->name))
+#define TEXT(name) READ(take_bytes(r, #name, "must be text (str)", &m->name))
+#define FIELDS(name) READ(take_whole(r, #name, ONE_OF(MP_ARRAY), "must be an array: name, value, name, value, ...", &m->name))
+#define FIELDS_OR_NIL(name) ARRAY_OR_NIL(name)
+#define MAP(name) READ(take_whole(r, #name, ONE_OF(MP_MAP), "must be a map", &m->name))
+#define ARRAY_OR_NIL(name) READ(take_whole(r, #name, ONE_OF(MP_ARRAY) | ONE_OF(MP_NIL), "must be an array or nil", &m->name))
+#define MESSAGE(NAME, name, kind, direction, fields) \
+	static bool read_##name(struct reader *r, uint64_t *stream, struct msg_##name *m) \
+	{ \
+		(void)stream; \
+		fields return true; \
+	}
+#include "frames/messages.def"
+#undef READ
+
+static bool read_fields(struct reader *r, struct message *m)
+{
+	switch ((enum message_kind)m->kind) {
+#define MESSAGE(NAME, name, kind, direction, fields) \
+	case MSG_##NAME: \
+		return read_##name(r, &m->stream, &m->name);
+#include "frames/messages.def"
+	case MSG_NONE:
+		break;
+	}
+	return false;
 }
 
 bool message_read(struct slice *payload, enum message_direction from, struct message *m, struct message_fault *fault)
 {
-	struct slice body;
+	struct reader r = {.fault = fault};
 	struct mp_value array, kind;
 
 	m->def = NULL;
 	m->kind = MSG_NONE;
-	fault->frame_lost = !mp_skip(payload, &body);
+	m->stream = m->left = 0;
+	fault->frame_lost = !mp_skip(payload, &r.in);
 	if (fault->frame_lost)
 		return fault_at(fault, "message", "is not msgpack, or is cut short");
-	if (!mp_read(&body, &array) || array.type != MP_ARRAY || array.u == 0)
+	if (!mp_read(&r.in, &array) || array.type != MP_ARRAY || array.u == 0)
 		return fault_at(fault, "message", "must be an array that begins with its kind");
-	if (!mp_read(&body, &kind) || kind.type != MP_UINT)
+	if (!mp_read(&r.in, &kind) || kind.type != MP_UINT)
 		return fault_at(fault, "kind", "must be an unsigned integer");
 	m->kind = kind.u < MSG_NONE ? (unsigned)kind.u : MSG_NONE - 1;
 	m->def = message_def(m->kind);
 	if (!m->def)
 		return fault_at(fault, "kind", "is unknown");
-	memset(m->field, 0, sizeof m->field);
 	if (m->def->direction != from)
 		return fault_at(fault, "kind", "is of the other direction");
-	return read_fields(body, array.u, m, fault);
+	r.left = array.u - 1;
+	if (!read_fields(&r, m))
+		return false;
+	return r.left == 0 || fault_at(fault, "message", "has more fields than its kind");
 }
+
+/* ---- writing ---- */
+
+/* `elements`: its fields, and the kind. */
+static uint8_t *begin(uint8_t *at, size_t elements, enum message_kind kind)
+{
+	return mp_uint(mp_array(at, (uint32_t)elements), kind);
+}
+
+uint8_t *message_begin(uint8_t *at, enum message_kind kind)
+{
+	return begin(at, strlen(message_def(kind)->format) + 1, kind);
+}
+
+static uint8_t *put_uint_or_nil(uint8_t *at, uint64_t value, bool has)
+{
+	return has ? mp_uint(at, value) : mp_nil(at);
+}
+
+/* A value that is msgpack already; absent is nil. */
+static uint8_t *put_whole(uint8_t *at, struct slice value)
+{
+	if (!value.at)
+		return mp_nil(at);
+	memcpy(at, value.at, value.len);
+	return at + value.len;
+}
+
+#define STREAM(name) +MP_MAX_UINT
+#define STREAM_OR_NIL(name) UINT(name)
+#define UINT(name) +MP_MAX_UINT
+#define UINT_OR_NIL(name) UINT(name)
+#define BYTES(name) +MP_MAX_HEAD + m->name.len
+#define TEXT(name) BYTES(name)
+#define FIELDS(name) +1 + m->name.len
+#define FIELDS_OR_NIL(name) FIELDS(name)
+#define MAP(name) FIELDS(name)
+#define ARRAY_OR_NIL(name) FIELDS(name)
+#define MESSAGE(NAME, name, kind, direction, fields) \
+	size_t message_bound_##name(const struct msg_##name *m) \
+	{ \
+		(void)m; \
+		return MESSAGE_BEGIN_MAX fields; \
+	}
+#include "frames/messages.def"
+
+#define STREAM(name) at = mp_uint(at, m->name);
+#define STREAM_OR_NIL(name) UINT_OR_NIL(name)
+#define UINT(name) at = mp_uint(at, m->name);
+#define UINT_OR_NIL(name) at = put_uint_or_nil(at, m->name, m->has_##name);
+#define BYTES(name) at = mp_bin(at, m->name);
+#define TEXT(name) at = mp_str(at, m->name);
+#define FIELDS(name) at = put_whole(at, m->name);
+#define FIELDS_OR_NIL(name) FIELDS(name)
+#define MAP(name) FIELDS(name)
+#define ARRAY_OR_NIL(name) FIELDS(name)
+#define MESSAGE(NAME, name, kind, direction, fields) \
+	uint8_t *message_put_##name(uint8_t *at, const struct msg_##name *m) \
+	{ \
+		at = begin(at, sizeof format_##name, MSG_##NAME); \
+		fields return at; \
+	}
+
+#include "frames/messages.def"

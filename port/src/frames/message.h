@@ -1,13 +1,16 @@
-/* Messages as PROTOCOL.md lists them: kinds, and decoding by the list's formats. */
+/*
+ * Messages as PROTOCOL.md lists them, made from the one list (messages.def): for each a kind (MSG_RESPOND), a struct (struct
+ * msg_respond), what reads it (message_read), and what writes it (message_put_respond).
+ */
 #ifndef SPARX_FRAMES_MESSAGE_H
 #define SPARX_FRAMES_MESSAGE_H
 
+#include "base/chunk.h"
 #include "base/slice.h"
 
 enum message_kind {
-#define MESSAGE(name, kind, direction, format, fields) MSG_##name = (kind),
+#define MESSAGE(NAME, name, kind, direction, fields) MSG_##NAME = (kind),
 #include "frames/messages.def"
-#undef MESSAGE
 	MSG_NONE = 0x7fffffff,
 };
 
@@ -16,33 +19,54 @@ enum message_direction { FROM_HOST, FROM_PORT };
 enum {
 	FRAME_HEAD = 4,
 	FRAME_PAYLOAD_MAX = 65532,
-	MESSAGE_FIELDS_MAX = 5,
+	MESSAGE_BEGIN_MAX = 2,
 	MESSAGE_DATA_HEAD_MAX = 36 /* the four heads that stand before the bytes of a DATA, whatever the fourth is of */
 };
 
+/*
+ * The fields of a message. BYTES and TEXT are the bytes; FIELDS, MAP and ARRAY the whole value, still msgpack. All of them point
+ * into the frame. An `at` that is NULL is nil.
+ */
+#define STREAM(name) uint64_t name;
+#define STREAM_OR_NIL(name) UINT_OR_NIL(name)
+#define UINT(name) uint64_t name;
+#define UINT_OR_NIL(name) \
+	uint64_t name; \
+	bool has_##name;
+#define BYTES(name) struct slice name;
+#define TEXT(name) struct slice name;
+#define FIELDS(name) struct slice name;
+#define FIELDS_OR_NIL(name) struct slice name;
+#define MAP(name) struct slice name;
+#define ARRAY_OR_NIL(name) struct slice name;
+#define MESSAGE(NAME, name, kind, direction, fields) \
+	struct msg_##name { \
+		fields \
+	};
+#include "frames/messages.def"
+
 struct message_def {
 	const char *name;
-	const char *format; /* a letter for each field: see messages.def */
+	const char *format; /* a letter for each field: its type's first, a small one if nil is not among its values */
 	const char *fields; /* their names, with a blank between */
 	uint8_t kind;
 	enum message_direction direction;
 };
 
-struct message_field {
-	bool nil;
-	uint64_t u;         /* s, u; of a DATA that is handed on in parts: how many bytes are to come after these */
-	struct slice bytes; /* b, t: the bytes; f, m, A: the whole value, still msgpack */
-};
-
 struct message {
 	const struct message_def *def; /* NULL if the kind could not be read or is unknown */
 	unsigned kind;                 /* MSG_NONE if it could not be read */
-	struct message_field field[MESSAGE_FIELDS_MAX];
+	uint64_t stream;               /* the one that it speaks of; 0: of none, or that could not be read */
+	uint64_t left;                 /* of a DATA that is handed on in parts: how many bytes are to come after these */
+	union {
+#define MESSAGE(NAME, name, kind, direction, fields) struct msg_##name name;
+#include "frames/messages.def"
+	};
 };
 
 /* Why a message could not be decoded: names a field and a rule, for ERROR. */
 struct message_fault {
-	char field[32];
+	const char *field;
 	const char *rule;
 	bool frame_lost; /* the rest of the frame cannot be read either */
 };
@@ -51,13 +75,19 @@ struct message_fault {
 const struct message_def *message_def(unsigned kind);
 /* Walks the list; NULL behind its end. */
 const struct message_def *message_def_at(unsigned position);
-/* The name of a message's field number i, into text. */
-void message_field_name(const struct message_def *def, unsigned i, char *text, size_t size);
 
 /*
  * Takes one message that `from` may send from the front of a frame's payload. On a fault the message is taken all the same
- * (unless frame_lost), and as much of it is filled in as could be read: kind, def, and field[0] where it is a stream.
+ * (unless frame_lost), and what could be read of it is filled in: kind, def and stream.
  */
 bool message_read(struct slice *payload, enum message_direction from, struct message *m, struct message_fault *fault);
+
+/* The array and the kind that every message begins with; at most MESSAGE_BEGIN_MAX bytes. */
+uint8_t *message_begin(uint8_t *at, enum message_kind kind);
+/* For each message: the most bytes that it may take, and what writes it at `at` and returns where it ended. */
+#define MESSAGE(NAME, name, kind, direction, fields) \
+	size_t message_bound_##name(const struct msg_##name *m); \
+	uint8_t *message_put_##name(uint8_t *at, const struct msg_##name *m);
+#include "frames/messages.def"
 
 #endif

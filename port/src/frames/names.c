@@ -1,9 +1,15 @@
 #include "frames/names.h"
 
 static const struct slice names[NAMES_COUNT] = {
-#define NAME(index, text) [index] = {(const uint8_t *)(text), sizeof(text) - 1},
+#define NAME(name, index, text) [index] = {(const uint8_t *)(text), sizeof(text) - 1},
 #include "frames/names.def"
 #undef NAME
+};
+
+static const struct slice methods[METHODS_COUNT] = {
+#define METHOD(name, index) [index] = {(const uint8_t *)#name, sizeof #name - 1},
+#include "frames/methods.def"
+#undef METHOD
 };
 
 enum { TABLE_SIZE = 256 };
@@ -48,4 +54,12 @@ int name_find(struct slice lower)
 		if (slice_eq(names[table[slot] - 1], lower))
 			return table[slot] - 1;
 	return NAME_UNKNOWN;
+}
+
+int method_find(struct slice text)
+{
+	for (int i = 0; i < METHODS_COUNT; i++)
+		if (slice_eq(text, methods[i]))
+			return i;
+	return METHOD_UNKNOWN;
 }

@@ -129,7 +129,8 @@ static bool begin_frame(struct link *k)
 static void hand_on_part(struct link *k, size_t n)
 {
 	k->part_left -= n;
-	k->part.field[1] = (struct message_field){.u = k->part_left, .bytes = slice_of(buf_at(&k->input), n)};
+	k->part.left = k->part_left;
+	k->part.data.data = slice_of(buf_at(&k->input), n);
 	k->handler->on_message(k->ctx, &k->part);
 	buf_consume(&k->input, n);
 }
@@ -155,7 +156,7 @@ static bool begin_part(struct link *k)
 	if (data.bytes.len < k->part_min)
 		return false;
 	head = (size_t)(data.bytes.at - buf_at(&k->input));
-	k->part = (struct message){.def = message_def(MSG_DATA), .kind = MSG_DATA, .field[0].u = stream.u};
+	k->part = (struct message){.def = message_def(MSG_DATA), .kind = MSG_DATA, .stream = stream.u, .data.stream = stream.u};
 	k->part_left = data.bytes.len;
 	k->parts = true;
 	k->frame_left -= head + data.bytes.len;

@@ -1,18 +1,7 @@
 #include "proto/h1_line.h"
 
+#include "frames/names.h"
 #include "stream/rules.h"
-
-static const char *const methods[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"};
-
-enum { METHOD_CONNECT = 5, METHOD_OPTIONS = 6 };
-
-int h1_method_find(struct slice text)
-{
-	for (unsigned i = 0; i < sizeof methods / sizeof *methods; i++)
-		if (slice_eq(text, slice_str(methods[i])))
-			return (int)i;
-	return -1;
-}
 
 /* What stands before the first `mark`; the rest, with the mark, stays in `in`. */
 static struct slice take_until(struct slice *in, uint8_t mark)
@@ -188,7 +177,7 @@ unsigned h1_line_parse(struct slice text, struct h1_line *line)
 	status = parse_version(slice_of(text.at + 1, text.len - 1), &line->version);
 	if (status)
 		return status;
-	line->method_index = h1_method_find(line->method);
+	line->method_index = method_find(line->method);
 	return parse_target(line) ? 0 : 400;
 }
 

@@ -26,7 +26,5 @@ bool h1_line_foreign(struct slice text);
 bool h1_authority_valid(struct slice authority);
 /* The octets that a request target may have, in any of its forms. */
 bool h1_target_valid(struct slice text);
-/* PROTOCOL.md 1.3; -1 if it has no index. */
-int h1_method_find(struct slice text);
 
 #endif

@@ -112,7 +112,7 @@ static struct slice front(struct h2_stream *x, uint64_t n)
 
 	if (iov[0].iov_len >= n || count == 1)
 		return slice_of(iov[0].iov_base, iov[0].iov_len < n ? iov[0].iov_len : (size_t)n);
-	n = n < H2_CHUNK_MAX ? n : H2_CHUNK_MAX;
+	n = n < CHUNK_MAX ? n : CHUNK_MAX;
 	for (int i = 0; i < count && len < n; i++) {
 		size_t part = iov[i].iov_len < n - len ? iov[i].iov_len : (size_t)n - len;
 		memcpy(chunk + len, iov[i].iov_base, part);
@@ -183,7 +183,7 @@ static void deliver_bytes(struct h2_stream *x)
 	size_t used = 1;
 
 	while (used > 0 && x->in.len > 0 && stream_reads(&x->s)) {
-		used = sink->on_bytes(sink->ctx, &x->s, front(x, H2_CHUNK_MAX));
+		used = sink->on_bytes(sink->ctx, &x->s, front(x, CHUNK_MAX));
 		x->s.body_in += used;
 		consume(x, used);
 	}

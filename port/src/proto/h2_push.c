@@ -2,9 +2,8 @@
 
 #include <stdlib.h>
 
+#include "frames/names.h"
 #include "proto/h2_stream.h"
-
-enum { METHOD_GET = 0 };
 
 struct h2_promise {
 	struct slice authority, target;

@@ -270,8 +270,6 @@ void h2_receive(struct h2 *h2, const uint8_t *data, size_t len)
 
 /* ---- what a complete head says ---- */
 
-enum { METHOD_GET = 0, METHOD_CONNECT = 5, METHOD_OPTIONS = 6 };
-
 /* What a head is gathered in, beyond the request_head. */
 struct examined {
 	struct request_head *head;
@@ -363,7 +361,7 @@ static bool settle_method(struct examined *e)
 {
 	struct request_head *head = e->head;
 
-	head->method_index = h1_method_find(head->method);
+	head->method_index = method_find(head->method);
 	if (head->method_index != METHOD_CONNECT)
 		return !e->protocol.at;
 	head->flags |= REQUEST_MAY_UPGRADE;

@@ -12,6 +12,7 @@
 
 #include "base/buf.h"
 #include "base/bufq.h"
+#include "base/chunk.h"
 #include "proto/h2_memory.h"
 #include "proto/h2_scan.h"
 #include "proto/session.h"
@@ -23,7 +24,6 @@ enum {
 		      1024, /* bytes in front of the socket, beyond which no more frames are made: order is nghttp2's till then */
 	H2_MARKS_HIGH = 1024,
 	H2_QUEUE_HIGH = 512, /* frames waiting for a peer that does not read, beyond which it is not read either */
-	H2_CHUNK_MAX = 65000,
 };
 
 /* A header block as it comes in, by reference into nghttp2's tables. */
@@ -44,7 +44,7 @@ struct h2_env {
 	unsigned spares;
 	struct buf cookies;                    /* joined, during one on_request */
 	nghttp2_nv nv[SESSION_FIELDS_MAX + 8]; /* a head being submitted */
-	uint8_t chunk[H2_CHUNK_MAX];           /* a chunk that lies in several pieces */
+	uint8_t chunk[CHUNK_MAX];              /* a chunk that lies in several pieces */
 	struct h2_memory memory;
 };
 

@@ -1,8 +1,7 @@
 #include "ws/handshake.h"
 
 #include "base/sha1.h"
-
-enum { METHOD_GET = 0 };
+#include "frames/names.h"
 
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 

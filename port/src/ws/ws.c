@@ -15,7 +15,7 @@ static const uint32_t state_next[] = {
 static const struct sm machine = {"ws", state_names, state_next};
 
 static const struct ws_option_def option_defs[] = {
-#define WS_OPTION(name, value, min, max) {#name, min, max, offsetof(struct ws_config, name)},
+#define WS_OPTION(name, value, min, max, unit, meaning) {#name, min, max, offsetof(struct ws_config, name)},
 #include "ws/options.def"
 #undef WS_OPTION
 };
@@ -28,7 +28,7 @@ const struct ws_option_def *ws_option_at(unsigned position)
 void ws_config_defaults(struct ws_config *c)
 {
 	*c = (struct ws_config){
-#define WS_OPTION(name, value, min, max) .name = (value),
+#define WS_OPTION(name, value, min, max, unit, meaning) .name = (value),
 #include "ws/options.def"
 #undef WS_OPTION
 		.compress = {.server_no_takeover = true,

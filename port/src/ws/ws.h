@@ -27,7 +27,7 @@ struct ws_env {
 };
 
 struct ws_config {
-#define WS_OPTION(name, value, min, max) uint64_t name;
+#define WS_OPTION(name, value, min, max, unit, meaning) uint64_t name;
 #include "ws/options.def"
 #undef WS_OPTION
 	struct deflate_want compress;

@@ -2,11 +2,9 @@
 
 import mp
 from program import (
-    ABORT, BODY, BODY_END, DATA, DEMAND, DISCARD, DONE, END, GONE, HANGUP, HEAD, INFORM, PING, PONG, READ, REQUEST, RESPOND,
-    PortDied, Program, field_names,
+    ABORT, BODY, BODY_END, DATA, DEMAND, DISCARD, DONE, END, GONE, HANGUP, HEAD, INFORM, METHODS, PING, PONG, READ, REQUEST,
+    RESPOND, PortDied, Program, field_names,
 )  # fmt: skip
-
-METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 
 DEFAULT_SCRIPT = [("read", [], [], b""), ("wait", ["end"], [], b""), ("echo", [], [], b"")]
 

@@ -72,6 +72,44 @@ static void options(struct slice raw)
 		MUST(option_value(&c, option_at(i)) >= option_at(i)->min && option_value(&c, option_at(i)) <= option_at(i)->max);
 }
 
+/* Each part of a message lies in it; header fields can be read. */
+#define BYTES(name) inside(part->name, whole);
+#define TEXT(name) BYTES(name)
+#define FIELDS(name) \
+	inside(part->name, whole); \
+	fields(part->name);
+#define FIELDS_OR_NIL(name) \
+	if (part->name.at) { \
+		FIELDS(name) \
+	}
+#define MAP(name) BYTES(name)
+#define ARRAY_OR_NIL(name) BYTES(name)
+#define STREAM(name)
+#define STREAM_OR_NIL(name)
+#define UINT(name)
+#define UINT_OR_NIL(name)
+#define MESSAGE(NAME, name, kind, direction, members) \
+	static void parts_of_##name(const struct msg_##name *part, struct slice whole) \
+	{ \
+		(void)part; \
+		(void)whole; \
+		members \
+	}
+#include "frames/messages.def"
+
+static void parts(const struct message *m, struct slice whole)
+{
+	switch ((enum message_kind)m->kind) {
+#define MESSAGE(NAME, name, kind, direction, members) \
+	case MSG_##NAME: \
+		parts_of_##name(&m->name, whole); \
+		break;
+#include "frames/messages.def"
+	case MSG_NONE:
+		break;
+	}
+}
+
 static void messages(struct slice in, enum message_direction from)
 {
 	struct slice whole = in;
@@ -84,15 +122,10 @@ static void messages(struct slice in, enum message_direction from)
 		if (!good && fault.frame_lost)
 			return;
 		MUST(in.len < before);
-		for (unsigned i = 0; good && m.def->format[i]; i++) {
-			if (m.field[i].nil || strchr("sSuU", m.def->format[i]))
-				continue;
-			inside(m.field[i].bytes, whole);
-			if (m.def->format[i] == 'f' || m.def->format[i] == 'F')
-				fields(m.field[i].bytes);
-		}
+		if (good)
+			parts(&m, whole);
 		if (good && m.kind == MSG_HELLO)
-			options(m.field[1].bytes);
+			options(m.hello.options);
 	}
 }
 

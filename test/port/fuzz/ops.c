@@ -22,7 +22,7 @@ static uint32_t next_stream[RIG_CLIENTS]; /* of HTTP/2 */
 
 static void on_message(struct rig *r, const struct message *m)
 {
-	uint64_t id = m->field[0].u;
+	uint64_t id = m->stream;
 
 	(void)r;
 	if (m->kind == MSG_REQUEST)
@@ -30,8 +30,8 @@ static void on_message(struct rig *r, const struct message *m)
 	if (id >= STREAMS || (m->kind != MSG_BODY && m->kind != MSG_RECV))
 		return;
 	if (m->kind == MSG_BODY)
-		MUST(m->field[1].bytes.len > 0 && m->field[1].bytes.len <= credit[id].max);
-	if (m->kind == MSG_BODY || m->field[3].u == 0)
+		MUST(m->body.data.len > 0 && m->body.data.len <= credit[id].max);
+	if (m->kind == MSG_BODY || m->recv.left == 0)
 		MUST(++credit[id].taken <= credit[id].chunks);
 }
 
@@ -132,13 +132,13 @@ static void note_credit(const uint8_t *from, const uint8_t *to)
 
 	if (!message_read(&bytes, FROM_HOST, &m, &fault))
 		return;
-	if (m.kind == MSG_DEMAND && m.field[0].u <= UINT32_MAX)
-		demand += m.field[0].u;
-	if (m.kind != MSG_READ || m.field[0].u >= STREAMS || m.field[1].u > UINT32_MAX || m.field[2].u > UINT32_MAX)
+	if (m.kind == MSG_DEMAND && m.demand.count <= UINT32_MAX)
+		demand += m.demand.count;
+	if (m.kind != MSG_READ || m.stream >= STREAMS || m.read.chunks > UINT32_MAX || m.read.max > UINT32_MAX)
 		return;
-	credit[m.field[0].u].chunks += m.field[1].u;
-	if (m.field[2].u > credit[m.field[0].u].max)
-		credit[m.field[0].u].max = m.field[2].u;
+	credit[m.stream].chunks += m.read.chunks;
+	if (m.read.max > credit[m.stream].max)
+		credit[m.stream].max = m.read.max;
 }
 
 static void host_message(bool at_once)

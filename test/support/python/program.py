@@ -4,18 +4,21 @@ import os
 import re
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
-import mp
-
 REPO = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(REPO / "port"))
+import definitions  # noqa: E402
+import mp  # noqa: E402
+
 PATH = str(REPO / "priv" / "sparx_port")
 
-HELLO, DEMAND, READ, DISCARD, RESPOND, HEAD, DATA, END, INFORM, ABORT, DRAIN, STATS, PING, UPGRADE, SEND, CLOSE, PUSH, RELEASE = range(18)
-READY, REQUEST, BODY, BODY_END, ROOM, DONE, GONE, LOG, ERROR, FIGURES, PONG, DRAINED, HANGUP, RECV, CLOSED = range(64, 79)
-KINDS = {value: name for name, value in list(globals().items()) if name.isupper() and isinstance(value, int)}
+globals().update(definitions.KINDS)
+KINDS = {kind: name for name, kind in definitions.KINDS.items()}
+METHODS = definitions.METHODS
 
-__all__ = [*KINDS.values(), "KINDS", "PATH", "REPO", "PortDied", "Program", "field_names", "frame", "split"]
+__all__ = [*KINDS.values(), "KINDS", "METHODS", "PATH", "REPO", "PortDied", "Program", "field_names", "frame", "split"]
 
 
 class PortDied(Exception):

@@ -11,9 +11,7 @@ static void say(struct answering *a, const uint8_t *from, const uint8_t *to)
 
 static uint8_t *begin(uint8_t *at, enum message_kind kind, uint64_t id)
 {
-	at = mp_array(at, (uint32_t)strlen(message_def(kind)->format) + 1);
-	at = mp_uint(at, kind);
-	return mp_uint(at, id);
+	return mp_uint(message_begin(at, kind), id);
 }
 
 static uint8_t *put_head(uint8_t *at, enum message_kind kind, uint64_t id)
@@ -166,15 +164,36 @@ static void note(struct buf *to, const void *bytes, size_t n)
 static void note_message(struct answering *a, uint64_t id, const struct message *m)
 {
 	uint8_t kind = (uint8_t)m->kind;
-	struct buf *to = m->kind == MSG_BODY ? &a->bodies[id] : &a->heard[id];
+	struct buf *to = &a->heard[id];
 
-	if (m->kind != MSG_BODY)
-		note(to, &kind, 1);
-	for (unsigned i = 1; m->def->format[i]; i++) {
-		if (m->def->format[i] == 'u')
-			note(to, &m->field[i].u, sizeof m->field[i].u);
-		else if (!m->field[i].nil && m->kind != MSG_CLOSED) /* of two faults either may be the reason */
-			note(to, m->field[i].bytes.at, m->field[i].bytes.len);
+	if (m->kind == MSG_BODY) {
+		note(&a->bodies[id], m->body.data.at, m->body.data.len);
+		return;
+	}
+	note(to, &kind, 1);
+	switch (m->kind) {
+	case MSG_REQUEST:
+		note(to, m->request.head.at, m->request.head.len);
+		break;
+	case MSG_BODY_END:
+		note(to, m->body_end.trailers.at, m->body_end.trailers.len);
+		break;
+	case MSG_DONE:
+		note(to, m->done.report.at, m->done.report.len);
+		break;
+	case MSG_GONE:
+		note(to, m->gone.reason.at, m->gone.reason.len);
+		break;
+	case MSG_RECV:
+		note(to, &m->recv.type, sizeof m->recv.type);
+		note(to, m->recv.data.at, m->recv.data.len);
+		note(to, &m->recv.left, sizeof m->recv.left);
+		break;
+	case MSG_CLOSED: /* of two faults either may be the reason */
+		note(to, &m->closed.code, sizeof m->closed.code);
+		break;
+	default:
+		break;
 	}
 	if (m->kind == MSG_GONE)
 		a->gone |= UINT64_C(1) << id;
@@ -183,24 +202,24 @@ static void note_message(struct answering *a, uint64_t id, const struct message 
 static void on_message(struct rig *r, const struct message *m)
 {
 	struct answering *a = (struct answering *)(void *)r;
-	uint64_t id = m->field[0].u;
+	uint64_t id = m->stream;
 
-	MUST(m->kind != MSG_ERROR || m->field[0].u == MSG_HELLO); /* this host breaks no rule; to listen may fail */
+	MUST(m->kind != MSG_ERROR || m->error.kind == MSG_HELLO); /* this host breaks no rule; to listen may fail */
 	if (m->def->format[0] != 's')
 		return;
 	if (id < ANSWERING_STREAMS && m->kind != MSG_ROOM)
 		note_message(a, id, m);
 	if (m->kind == MSG_REQUEST)
-		on_request(a, id, m->field[1].bytes);
+		on_request(a, id, m->request.head);
 	else if (m->kind == MSG_BODY)
-		on_body(a, id, m->field[1].bytes);
+		on_body(a, id, m->body.data);
 	else if (m->kind == MSG_BODY_END && is_tunnel(a, id))
 		end(a, id, false);
 	else if (m->kind == MSG_BODY_END && a->way != ANSWER_AT_ONCE && a->way != ANSWER_DISCARD)
 		answer(a, id);
 	else if (m->kind == MSG_RECV)
-		send_message(a, id, m->field[1].u, m->field[2].bytes, m->field[3].u);
-	if (m->kind == MSG_RECV && m->field[3].u == 0)
+		send_message(a, id, m->recv.type, m->recv.data, m->recv.left);
+	if (m->kind == MSG_RECV && m->recv.left == 0)
 		grant(a, id, 65000);
 	if (m->kind == MSG_GONE && id % 2) /* of the others it forgets to say so */
 		release(a, id);

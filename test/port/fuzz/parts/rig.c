@@ -163,7 +163,7 @@ void rig_client(struct rig_client *client, const void *bytes, size_t n)
 /* What may be said of a stream, and when. */
 static void judge(struct rig *r, const struct message *m)
 {
-	uint64_t id = m->field[0].u;
+	uint64_t id = m->stream;
 
 	if (m->def->format[0] != 's' || id >= RIG_STREAMS)
 		return;

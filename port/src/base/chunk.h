@@ -1,0 +1,7 @@
+/* How large a piece of a body, or of a WebSocket's message, is at most: it crosses the pipe in one message (PROTOCOL.md 4). */
+#ifndef SPARX_BASE_CHUNK_H
+#define SPARX_BASE_CHUNK_H
+
+enum { CHUNK_MAX = 65000 }; /* bytes; sockets are read in pieces of the same size, so that each becomes one message */
+
+#endif
