@@ -6,7 +6,7 @@ defmodule Sparx.Application do
 
   @impl Application
   def start(_type, _args) do
-    Supervisor.start_link([{Registry, keys: :unique, name: Sparx.Registry}],
+    Supervisor.start_link([{Registry, keys: :unique, name: Sparx.Registry}, Sparx.Multipart.Files],
       strategy: :one_for_one,
       name: Sparx.Application
     )

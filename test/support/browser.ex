@@ -1,0 +1,130 @@
+defmodule Sparx.Browser do
+  @moduledoc "Chromium, where it is there, driven by its DevTools protocol: opens a page and runs scripts in it."
+
+  import ExUnit.Assertions
+  import ExUnit.Callbacks
+
+  alias Sparx.{Client, WsClient}
+
+  @timeout 30_000
+
+  @doc "The program, or nil."
+  def program, do: System.find_executable("chromium") || System.find_executable("chromium-browser")
+
+  @doc "The tag that skips a test where there is no Chromium; that is printed."
+  def skip do
+    unless program() do
+      IO.puts("skipped: what is tried in a browser, since there is no chromium (apt-get install chromium)")
+      "there is no chromium"
+    end || false
+  end
+
+  @doc "Opens a page, which is shown until the test has ended."
+  def open(url) do
+    profile =
+      Path.join(System.tmp_dir!(), "sparx-browser-#{System.unique_integer([:positive])}-#{System.pid()}")
+
+    arguments =
+      ~w(--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --remote-debugging-port=0) ++
+        ~w(--window-size=1000,760) ++ ["--user-data-dir=" <> profile, "about:blank"]
+
+    process =
+      Port.open({:spawn_executable, program()}, [:binary, :stderr_to_stdout, line: 4_096, args: arguments])
+
+    {:os_pid, os_pid} = Port.info(process, :os_pid)
+    on_exit(fn -> stop(os_pid, profile) end)
+    port = devtools(process)
+
+    [_, path] = Regex.run(~r{"ws://[^/]+(/devtools/page/[^"]+)"}, Client.get(port, "/json/list").body)
+    browser = %{socket: WsClient.open(port, path)}
+    command(browser, ~s({"id":1,"method":"Page.navigate","params":{"url":#{quoted(url)}}}))
+    wait_for(browser, "document.readyState === 'complete' && location.href !== 'about:blank'")
+    browser
+  end
+
+  # It writes its profile to the last.
+  defp stop(os_pid, profile) do
+    script = "kill #{os_pid}; while kill -0 #{os_pid}; do sleep 0.1; done"
+    System.cmd("sh", ["-c", script], stderr_to_stdout: true)
+    remove(profile)
+  end
+
+  # Its children write on for a moment, also into folders that are being removed.
+  defp remove(folder), do: with({:error, :eexist, _file} <- File.rm_rf(folder), do: remove(folder))
+
+  defp devtools(process) do
+    assert_receive {^process, {:data, {_eol, line}}}, @timeout
+
+    case Regex.run(~r{^DevTools listening on ws://127\.0\.0\.1:(\d+)/}, line) do
+      [_, port] -> String.to_integer(port)
+      nil -> devtools(process)
+    end
+  end
+
+  @doc "The value of an expression, which may be a promise, as text."
+  def evaluate(browser, expression) do
+    answer =
+      command(browser, [
+        ~s({"id":1,"method":"Runtime.evaluate","params":{"awaitPromise":true,"returnByValue":true,"expression":),
+        quoted("Promise.resolve(#{expression}).then(String, (error) => 'error: ' + error)"),
+        "}}"
+      ])
+
+    assert [_, value] = Regex.run(~r/"type":"string","value":"((?:[^"\\]|\\.)*)"/s, answer), answer
+    unquoted(value)
+  end
+
+  @doc "Waits until an expression is true."
+  def wait_for(browser, expression, patience \\ 300) do
+    cond do
+      evaluate(browser, expression) == "true" -> :ok
+      patience == 0 -> flunk("in vain: #{expression}")
+      true -> again(browser, expression, patience)
+    end
+  end
+
+  defp again(browser, expression, patience) do
+    evaluate(browser, "new Promise((done) => setTimeout(done, 50))")
+    wait_for(browser, expression, patience - 1)
+  end
+
+  @doc "Writes what is seen into a PNG file."
+  def screenshot(browser, path) do
+    answer = command(browser, ~s({"id":1,"method":"Page.captureScreenshot"}))
+    [_, data] = Regex.run(~r/"data":"([^"]+)"/, answer)
+    File.write!(path, Base.decode64!(data))
+  end
+
+  defp command(%{socket: socket}, text) do
+    WsClient.send(socket, {:text, IO.iodata_to_binary(text)})
+    answer(socket)
+  end
+
+  # Events come between.
+  defp answer(socket) do
+    case WsClient.recv(socket) do
+      {:text, ~s({"id":1,) <> _ = answer} -> answer
+      {:text, _event} -> answer(socket)
+    end
+  end
+
+  defp quoted(text) do
+    escaped =
+      text
+      |> String.replace("\\", "\\\\")
+      |> String.replace("\"", "\\\"")
+      |> String.replace("\n", "\\n")
+
+    ~s("#{escaped}")
+  end
+
+  defp unquoted(text) do
+    Regex.replace(~r/\\(?:u([0-9a-fA-F]{4})|(.))/, text, fn
+      _, "", "n" -> "\n"
+      _, "", "r" -> "\r"
+      _, "", "t" -> "\t"
+      _, "", character -> character
+      _, code, _ -> <<String.to_integer(code, 16)::utf8>>
+    end)
+  end
+end
