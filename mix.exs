@@ -66,9 +66,10 @@ defmodule Sparx.MixProject do
       compilers: [:sparx_port | Mix.compilers()],
       elixirc_paths: if(Mix.env() == :test, do: ["lib", "test/support"], else: ["lib"]),
       start_permanent: Mix.env() == :prod,
-      # only while compiling
-      xref: [exclude: [EEx]],
-      deps: [],
+      # EEx is called only while compiling. What is for a library that is not there is not compiled: naming it here has Mix compile
+      # anew when it comes or goes.
+      xref: [exclude: [EEx | Enum.reject([Plug.Conn.Adapter], &Code.ensure_loaded?/1)]],
+      deps: deps(),
       name: "Sparx",
       description: "An HTTP server whose sockets live in a C program and whose handlers live on the BEAM",
       package: package(),
@@ -77,8 +78,19 @@ defmodule Sparx.MixProject do
   end
 
   def application do
-    [extra_applications: [:logger, :crypto], mod: {Sparx.Application, []}]
+    [extra_applications: [:logger, :crypto | found()], mod: {Sparx.Application, []}]
   end
+
+  @optional [plug: "~> 1.14", telemetry: "~> 1.0"]
+
+  # Only Hex can fetch dependencies, and all of these are optional: without Hex, Sparx is compiled with what is found on the code path.
+  defp deps,
+    do: if(hex?(), do: for({app, version} <- @optional, do: {app, version, optional: true}), else: [])
+
+  defp found,
+    do: if(hex?(), do: [], else: for({app, _} <- @optional, is_list(:code.lib_dir(app)), do: app))
+
+  defp hex?, do: Code.ensure_loaded?(Hex)
 
   defp package do
     [

@@ -36,14 +36,30 @@ defmodule Sparx do
   """
   @spec start_link(keyword) :: {:ok, pid} | {:error, StartError.t() | {:already_started, pid} | term}
   def start_link(options) do
-    case options |> Config.new!() |> start() do
-      {:ok, pid} -> {:ok, pid}
-      {:error, reason} -> {:error, StartError.unwrap(reason)}
-    end
+    config = Config.new!(options)
+
+    result =
+      case start(plugged(config)) do
+        {:ok, pid} -> {:ok, pid}
+        {:error, reason} -> {:error, StartError.unwrap(reason)}
+      end
+
+    config.plug && Sparx.Plug.started(config.plug, :http, result)
+    result
   end
+
+  # What is compiled only where Plug is.
+  @compile {:no_warn_undefined, Sparx.Plug}
+
+  defp plugged(%{plug: nil} = config), do: config
+  defp plugged(config), do: %{config | handler: Sparx.Plug.handler(config.plug)}
 
   defp start(%{handler: nil, ports: 1} = config), do: Server.start_link({config, nil})
   defp start(config), do: Sparx.Supervisor.start_link(config)
+
+  @doc "The version of Sparx, such as `\"0.1.0\"`."
+  @spec version() :: binary
+  def version, do: unquote(Mix.Project.config()[:version])
 
   @doc """
   A child specification, for `{Sparx, options}` in a list of children.
@@ -57,7 +73,7 @@ defmodule Sparx do
     %{
       id: Keyword.get(options, :name) || __MODULE__,
       start: {__MODULE__, :start_link, [options]},
-      type: if(config.handler == nil and config.ports == 1, do: :worker, else: :supervisor),
+      type: if(Config.answers?(config) or config.ports > 1, do: :supervisor, else: :worker),
       restart: :transient,
       shutdown: Config.limit(config, :drain_timeout) + 30_000
     }

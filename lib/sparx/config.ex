@@ -5,6 +5,7 @@ defmodule Sparx.Config do
   | option | default | meaning |
   | --- | --- | --- |
   | `:handler` | none | who answers: a module with `handle/1` (see `Sparx.Handler`), a function of one argument, or `{module, function}`. Without it the server is a producer alone, for consumers of one's own |
+  | `:plug` | none | who answers, in the place of `:handler`: a plug. See `Sparx.Plug`, which has more options |
   | `:port` | `4000` | TCP port; `0` takes any free one, and `Sparx.info/1` tells which |
   | `:host` | `"0.0.0.0"` | the address to listen on: text, an `:inet` tuple, `"unix:PATH"` or `{:local, path}`. `:ip` is another name of it |
   | `:listeners` | one of `:host`, `:port` | several addresses: a list of keyword lists with `:host` (or `:ip`), `:port`, and if wanted `:backlog` (1024), `:ipv6_only` (false), `:reuse_port` (false) |
@@ -35,8 +36,10 @@ defmodule Sparx.Config do
 
   alias Sparx.Config.Limits
 
+  @plug [:plug, :display_plug, :startup_log, :log_exceptions_with_status_codes, :websocket]
   @own [
     :handler,
+    :plug,
     :port,
     :host,
     :ip,
@@ -57,6 +60,7 @@ defmodule Sparx.Config do
   @listener_keys [:host, :ip, :port, :backlog, :ipv6_only, :reuse_port]
 
   defstruct handler: nil,
+            plug: nil,
             listeners: [],
             ports: 1,
             workers: 128,
@@ -84,6 +88,7 @@ defmodule Sparx.Config do
   @typedoc "Options that were checked. `limits` has those that were given of the port program's."
   @type t :: %__MODULE__{
           handler: (Sparx.Request.t() -> term) | nil,
+          plug: struct | nil,
           listeners: [listener],
           ports: pos_integer,
           workers: pos_integer,
@@ -110,11 +115,12 @@ defmodule Sparx.Config do
     Keyword.keyword?(options) ||
       raise ArgumentError, "expected the options as a keyword list, got: #{inspect(options)}"
 
+    {plug, options} = split_plug!(options)
     {limits, own} = Enum.split_with(options, fn {key, _} -> Limits.known?(key) end)
     limits = Map.new(limits, &limit!/1)
 
     own
-    |> Enum.reduce(%__MODULE__{limits: limits}, &put!/2)
+    |> Enum.reduce(%__MODULE__{limits: limits, plug: plug}, &put!/2)
     |> Map.put(:listeners, listeners!(own))
     |> check_frame!()
     |> check_unix!()
@@ -145,6 +151,32 @@ defmodule Sparx.Config do
 
   defp share(listener, 1), do: listener
   defp share(listener, _ports), do: Map.put(listener, :reuse_port, true)
+
+  # ── a plug ─────────────────────────────────────────────────────────────────────────────────────────
+
+  # What is compiled only where Plug is.
+  @compile {:no_warn_undefined, Sparx.Plug}
+
+  defp split_plug!(options) do
+    if Keyword.has_key?(options, :plug) do
+      Code.ensure_loaded?(Sparx.Plug) || no_plug!()
+      Keyword.has_key?(options, :handler) && bad!(:handler, options[:handler], "none beside :plug")
+      {plug, options} = Keyword.split(options, @plug)
+      {Sparx.Plug.new!(plug), options}
+    else
+      {nil, options}
+    end
+  end
+
+  defp no_plug! do
+    raise ArgumentError,
+          "option :plug needs Plug when Sparx is compiled: add {:plug, \"~> 1.14\"} to your dependencies, and run " <>
+            "mix deps.compile sparx --force"
+  end
+
+  @doc "Whether the server has requests answered itself, and not only by consumers."
+  @spec answers?(t) :: boolean
+  def answers?(config), do: config.handler != nil or config.plug != nil
 
   # ── one option ─────────────────────────────────────────────────────────────────────────────────────
 

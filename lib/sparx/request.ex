@@ -41,6 +41,7 @@ defmodule Sparx.Request do
 
   alias Sparx.{Frame, Headers, Link, Response}
   alias Sparx.Frame.Term
+  alias Sparx.Request.Part
 
   @derive {Inspect, except: [:link, :head, :address]}
   defstruct [
@@ -393,6 +394,27 @@ defmodule Sparx.Request do
 
   defp joined({:error, reason}), do: {:error, reason}
   defp joined({_size, chunks}), do: {:ok, IO.iodata_to_binary(chunks)}
+
+  @doc """
+  Reads a part of the body: `length` bytes of it, or what is left if that is less.
+
+    * `{:ok, part, request}`: the body has ended with this part, which may be empty
+    * `{:more, part, request}`: `length` bytes, behind which there is more
+
+  Go on with the request that it returns: its `body` is what is left, if that is known.
+
+    * `:timeout`: ms to wait for each chunk (default #{@timeout}). Nothing of the body is lost by `{:error, :timeout}`: what had come is
+      the next to be read
+
+  Where the length of the body is not known, its end can only be seen by looking behind the part; what is found there is the next to be read.
+  """
+  @spec read_part(t, pos_integer, timeout: timeout) ::
+          {:ok | :more, binary, t} | {:error, :closed | :timeout}
+  def read_part(request, length, options \\ [])
+  def read_part(%{body: none} = request, _length, _options) when none in [nil, 0], do: {:ok, "", request}
+
+  def read_part(request, length, options) when is_integer(length) and length > 0,
+    do: Part.read(request, length, Keyword.get(options, :timeout, @timeout))
 
   @doc """
   Says that the rest of the body is not wanted.

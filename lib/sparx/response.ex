@@ -168,15 +168,16 @@ defmodule Sparx.Response do
   @doc """
   Sends an interim response, such as 103 Early Hints (RFC 8297): before the answer, any number of times.
 
-  A client of HTTP/1.0 never gets one.
+  A client of HTTP/1.0 never gets one. 101 is no interim response, but an upgrade (`Sparx.Request.upgrade/3`); the first
+  read of a body sends 100 by itself to a client that waits for it.
   """
-  @spec inform(Request.t(), 100..199, Enumerable.t()) :: result
-  def inform(request, status, headers) when status in 102..199 do
+  @spec inform(Request.t(), 100 | 102..199, Enumerable.t()) :: result
+  def inform(request, status, headers) when status == 100 or status in 102..199 do
     message = Frame.inform(request.id, status, Headers.fields!(headers))
     if answered(request), do: {:error, :already_sent}, else: Link.write(request.link, message)
   end
 
-  def inform(_request, status, _headers), do: bad_status!(status, "102 to 199")
+  def inform(_request, status, _headers), do: bad_status!(status, "100, or 102 to 199")
 
   @doc """
   Server push (RFC 9113, section 8.4): promises the client the answer to a GET of `path` with these headers.

@@ -1,0 +1,262 @@
+if Code.ensure_loaded?(Plug.Conn.Adapter) do
+  defmodule Sparx.Plug do
+    @moduledoc """
+    Serves a plug.
+
+        children = [{Sparx, plug: MyApp.Router, port: 4000}]
+
+    `:plug` takes what other servers take: a module, `{module, options}`, a function of a conn and options, or
+    `{function, options}`; a function of a conn alone will do too. For Phoenix there is `Sparx.PhoenixAdapter`. This module exists where Plug is a dependency.
+
+    Each request runs in a process of its own. Of the options of a server (`Sparx.Config`), all but `:handler` go with a plug, and besides:
+
+    | option | default | meaning |
+    | --- | --- | --- |
+    | `:plug` | required | what answers |
+    | `:display_plug` | the module of `:plug` | what the line at the start names |
+    | `:startup_log` | `:info` | the level of that line (`Running MyApp.Router with Sparx 0.2.0 at 127.0.0.1:4000 (http)`); `false` for none |
+    | `:log_exceptions_with_status_codes` | `500..599` | of exceptions, those whose status is one of these are logged: a range, or a list of integers and ranges |
+    | `:websocket` | `[]` | of WebSockets, what an upgrade does not say itself: options of `Sparx.WebSocket`. `false` refuses all upgrades |
+
+    Options of Bandit, Thousand Island and Plug.Cowboy are understood as well: see "From Bandit or Cowboy to Sparx" in `docs/`.
+
+    ## What a plug can count on
+
+      * `read_body/2` with `:length` n returns `{:ok, …}` for a body of exactly n bytes. Nothing is read from the client that was not
+        asked for, but that of a body of unknown length the beginning of the next part may be
+      * `chunk/2` returns `{:error, :closed}` when the client has gone, and `{:error, :timeout}` when it took nothing for `:write_timeout`
+      * `send_file/5` holds no more than the window of a file in memory
+      * `inform/3` reaches every client of HTTP/1.1 and HTTP/2
+      * `upgrade_adapter(conn, :websocket, {websock, state, options})` works over HTTP/1.1 and HTTP/2, see below
+      * a process that calls `Sparx.Request.notify_closed/1` with `Sparx.Plug.request(conn)` is notified when the client goes
+
+    When a plug raises, exits or throws, the client gets an answer without content of the status that `Plug.Exception` gives, 500 if there is none;
+    or, if the answer has begun, a cut connection. A plug that returns without an answer raises `Plug.Conn.NotSentError`.
+
+    ## WebSockets
+
+    `WebSockAdapter.upgrade/4` works, and `Plug.Conn.upgrade_adapter/3` for those who do not have it. The socket runs in a process of its own, and
+    the results, reasons and options are those of `WebSock`:
+
+    | option | default | |
+    | --- | --- | --- |
+    | `:timeout` | 60,000 | ms without a message either way, after which the socket is closed; `:infinity` for none |
+    | `:compress` | `false` | permessage-deflate with clients that offer it |
+    | `:max_frame_size` | 8,000,000 | bytes of a message (not of a frame alone) |
+    | `:max_heap_size`, `:fullsweep_after` | those of the VM | of the socket's process |
+    | `:validate_utf8` | | text is always checked, by the port program |
+
+    The server never checks where a page comes from (`Origin`): Phoenix does that with `check_origin`, and other plugs must.
+
+    ## Telemetry
+
+    The spans `[:sparx, :request, …]` and `[:sparx, :websocket, …]` are run in the process that serves the request: see `Sparx.Telemetry`.
+    """
+
+    alias Sparx.Plug.{Adapter, Shim, Socket, Span}
+    alias Sparx.Response
+
+    require Logger
+
+    defstruct [
+      :plug,
+      :adapter,
+      display: nil,
+      startup_log: :info,
+      log_statuses: [500..599],
+      websocket: [],
+      telemetry: nil
+    ]
+
+    @typedoc false
+    @type t :: %__MODULE__{}
+
+    @doc """
+    The request of a conn, for what only Sparx has, such as `Sparx.Request.notify_closed/1`.
+    """
+    @spec request(Plug.Conn.t()) :: Sparx.Request.t()
+    def request(%Plug.Conn{adapter: {_module, %Adapter{request: request}}}), do: request
+
+    # ── the start ────────────────────────────────────────────────────────────────────────────────────
+
+    @doc false
+    # What was given as the options of a plug, checked.
+    def new!(options) do
+      served = Enum.reduce(options, %__MODULE__{}, &put!/2)
+      served.plug || bad!(:plug, nil, expected())
+      %{served | display: served.display || display(served.plug)}
+    end
+
+    defp put!({:plug, plug}, served), do: %{served | plug: plug!(plug)}
+    defp put!({:display_plug, display}, served), do: %{served | display: display}
+
+    defp put!({:startup_log, level}, served) when is_atom(level), do: %{served | startup_log: level}
+    defp put!({:startup_log, value}, _served), do: bad!(:startup_log, value, "a level of Logger, or false")
+
+    defp put!({:log_exceptions_with_status_codes, statuses}, served),
+      do: %{served | log_statuses: statuses!(statuses)}
+
+    defp put!({:websocket, false}, served), do: %{served | websocket: false}
+
+    defp put!({:websocket, options}, served) when is_list(options) do
+      Sparx.WebSocket.Options.new!(options)
+      %{served | websocket: options}
+    end
+
+    defp put!({:websocket, value}, _served),
+      do: bad!(:websocket, value, "options of Sparx.WebSocket, or false")
+
+    defp plug!({plug, options}) when is_atom(plug), do: {module!(plug), options}
+    defp plug!({plug, options}) when is_function(plug, 2), do: {plug, options}
+    defp plug!(plug) when is_function(plug, 2), do: {plug, []}
+    defp plug!(plug) when is_function(plug, 1), do: {plug, []}
+    defp plug!(plug) when is_atom(plug) and plug not in [nil, true, false], do: {module!(plug), []}
+    defp plug!(other), do: bad!(:plug, other, expected())
+
+    defp module!(module) do
+      if Code.ensure_loaded?(module) and function_exported?(module, :init, 1) and
+           function_exported?(module, :call, 2),
+         do: module,
+         else: bad!(:plug, module, "a module that is there and has init/1 and call/2")
+    end
+
+    defp expected,
+      do: "a module with init/1 and call/2, {module, options}, or a function of a conn and options"
+
+    defp statuses!(statuses) do
+      statuses = List.wrap(statuses)
+      valid = Enum.all?(statuses, &(is_integer(&1) or is_struct(&1, Range)))
+
+      if valid,
+        do: statuses,
+        else: bad!(:log_exceptions_with_status_codes, statuses, "a range, or a list of integers and ranges")
+    end
+
+    defp display({plug, _options}), do: plug
+
+    defp bad!(option, value, expected) do
+      raise ArgumentError,
+            "invalid value for option #{inspect(option)}: #{inspect(value)}, expected #{expected}"
+    end
+
+    @doc false
+    # The handler of a server. A module's init/1 is called here, once for each start.
+    def handler(%__MODULE__{} = served) do
+      served = %{served | plug: init(served.plug), adapter: Shim.adapter()}
+      &serve(&1, served)
+    end
+
+    defp init({plug, options}) when is_atom(plug), do: {plug, plug.init(options)}
+    defp init(function), do: function
+
+    @doc false
+    # The line that says where a server is, or why not.
+    def started(%__MODULE__{startup_log: false}, _scheme, _result), do: :ok
+
+    def started(served, scheme, {:ok, pid}) do
+      for listener <- Sparx.info(pid).listeners do
+        line = [running(served), " at ", where(listener, scheme)]
+        Logger.log(served.startup_log, line, domain: [:sparx], plug: served.plug)
+      end
+
+      :ok
+    end
+
+    def started(served, _scheme, {:error, %Sparx.StartError{} = error}),
+      do:
+        Logger.error([running(served), " failed, ", Exception.message(error)],
+          domain: [:sparx],
+          plug: served.plug
+        )
+
+    def started(_served, _scheme, _error), do: :ok
+
+    defp running(served),
+      do: ["Running ", inspect(served.display), " with Sparx ", Sparx.version()]
+
+    defp where(%{address: "unix:" <> path}, scheme), do: "#{path} (#{scheme}+unix)"
+    defp where(listener, scheme), do: "#{Sparx.Config.address(listener)} (#{scheme})"
+
+    # ── one request ──────────────────────────────────────────────────────────────────────────────────
+
+    @doc false
+    def serve(request, served) do
+      conn = Adapter.conn(request, served)
+      span = Span.start(conn, served)
+
+      try do
+        conn |> call!(served.plug) |> complete()
+      catch
+        kind, reason -> failed(kind, reason, __STACKTRACE__, conn, span, served)
+      else
+        conn -> Span.stop(span, conn)
+      end
+    end
+
+    defp call!(conn, {plug, options}) do
+      case call(plug, conn, options) do
+        %Plug.Conn{} = conn -> conn
+        other -> raise "expected #{inspect(plug)} to return a %Plug.Conn{}, got: #{inspect(other)}"
+      end
+    end
+
+    defp call(plug, conn, options) when is_atom(plug), do: plug.call(conn, options)
+    defp call(plug, conn, options) when is_function(plug, 2), do: plug.(conn, options)
+    defp call(plug, conn, _options), do: plug.(conn)
+
+    defp complete(%Plug.Conn{state: :unset}), do: raise(Plug.Conn.NotSentError)
+    defp complete(%Plug.Conn{state: :set} = conn), do: Plug.Conn.send_resp(conn)
+
+    defp complete(%Plug.Conn{state: :chunked, adapter: {module, payload}} = conn),
+      do: %{conn | adapter: {module, Adapter.finish(payload)}}
+
+    defp complete(%Plug.Conn{state: :upgraded, adapter: {_module, %{upgrade: {_, _, _}}}} = conn),
+      do: Socket.serve(conn)
+
+    defp complete(conn), do: conn
+
+    # ── failures ─────────────────────────────────────────────────────────────────────────────────────
+
+    defp failed(:error, %Plug.Conn.WrapperError{} = wrapped, _stacktrace, _conn, span, served),
+      do: failed(wrapped.kind, wrapped.reason, wrapped.stack, wrapped.conn, span, served)
+
+    defp failed(kind, reason, stacktrace, conn, span, served) do
+      reason = Exception.normalize(kind, reason, stacktrace)
+      status = status(kind, reason)
+      Span.exception(span, conn, kind, reason, stacktrace)
+      if logged?(served.log_statuses, status), do: log(kind, reason, stacktrace, conn, served)
+
+      # What has begun cannot be answered any more, and ends here: its client is cut off.
+      Response.send(Response.new(status), request(conn))
+      :ok
+    end
+
+    defp status(:error, reason) do
+      case reason |> Plug.Exception.status() |> Plug.Conn.Status.code() do
+        status when status in 200..599 -> status
+        _no_answer -> 500
+      end
+    end
+
+    defp status(_throw_or_exit, _reason), do: 500
+
+    defp logged?(statuses, status) do
+      Enum.any?(statuses, fn
+        %Range{} = range -> status in range
+        integer -> status == integer
+      end)
+    end
+
+    defp log(kind, reason, stacktrace, conn, served) do
+      Logger.error(Exception.format(kind, reason, stacktrace),
+        domain: [:sparx],
+        crash_reason: crash_reason(kind, reason, stacktrace),
+        conn: conn,
+        plug: served.plug
+      )
+    end
+
+    defp crash_reason(:throw, value, stacktrace), do: {{:nocatch, value}, stacktrace}
+    defp crash_reason(_kind, reason, stacktrace), do: {reason, stacktrace}
+  end
+end

@@ -1,0 +1,318 @@
+if Code.ensure_loaded?(Plug.Conn.Adapter) do
+  defmodule Sparx.Plug.Adapter do
+    @moduledoc false
+    # Plug's side of a request: the callbacks of Plug.Conn.Adapter, whose payload is the struct here.
+    #
+    # Any process may call them. What a callback returns as its payload has the times and sizes for the span's end; a plug that
+    # loses it loses only those.
+
+    @behaviour Plug.Conn.Adapter
+
+    alias Sparx.{Request, Response}
+
+    defstruct [:request, :owner, :served, :protocol, :upgrade, :error, started: false, times: %{}]
+
+    @type t :: %__MODULE__{
+            request: Request.t(),
+            owner: pid,
+            served: Sparx.Plug.t(),
+            protocol: atom,
+            upgrade: {module, term, keyword} | nil,
+            error: term,
+            started: boolean,
+            times: map
+          }
+
+    @already_sent Plug.Conn.Adapter.already_sent()
+
+    # Plug's own (Plug.Conn.read_body/2). Its :read_length is how much to take from a socket at once, which is the port's affair.
+    @length 8_000_000
+    @read_timeout 15_000
+
+    # Fields of a response that are the port's to write: of any, and of a 101 besides.
+    @framing ["transfer-encoding", "keep-alive", "proxy-connection", "te", "upgrade"]
+    @handshake ["connection", "content-length", "sec-websocket-accept", "sec-websocket-extensions" | @framing]
+
+    # ── the conn ─────────────────────────────────────────────────────────────────────────────────────
+
+    @doc "The conn of a request."
+    @spec conn(Request.t(), Sparx.Plug.t()) :: Plug.Conn.t()
+    def conn(request, served) do
+      {host, port} = authority(request.authority, request.scheme)
+      socket? = Sparx.WebSocket.requested?(request)
+
+      payload = %__MODULE__{
+        request: request,
+        owner: self(),
+        served: served,
+        protocol: if(socket?, do: :"HTTP/1.1", else: request.version)
+      }
+
+      uri = %URI{
+        scheme: scheme(request.scheme),
+        host: host,
+        port: port,
+        path: request.path,
+        query: request.query
+      }
+
+      headers = request |> Request.headers() |> handshake(socket?, request)
+      Plug.Conn.Adapter.conn({served.adapter, payload}, request.method, uri, remote_ip(request), headers)
+    end
+
+    defp scheme(:http), do: "http"
+    defp scheme(:https), do: "https"
+
+    defp remote_ip(request) do
+      case Request.peer(request) do
+        {ip, _port} -> ip
+        :local -> {:local, ""}
+      end
+    end
+
+    defp authority(nil, scheme), do: {"", default_port(scheme)}
+
+    # An IPv6 address keeps its brackets, as Plug has it elsewhere.
+    defp authority("[" <> _ = authority, scheme) do
+      case :binary.split(authority, "]:") do
+        [address, port] -> {address <> "]", port(port, scheme)}
+        [address] -> {address, default_port(scheme)}
+      end
+    end
+
+    defp authority(authority, scheme) do
+      case :binary.split(authority, ":") do
+        [host, port] -> {host, port(port, scheme)}
+        [host] -> {host, default_port(scheme)}
+      end
+    end
+
+    defp port("", scheme), do: default_port(scheme)
+    defp port(digits, _scheme), do: String.to_integer(digits)
+
+    defp default_port(:http), do: 80
+    defp default_port(:https), do: 443
+
+    # Over HTTP/2 a client asks for a WebSocket in other words (RFC 8441), which WebSockAdapter and Phoenix do not know: they see what
+    # it would have said in HTTP/1.1. The key is nobody's: the answer does not depend on it.
+    defp handshake(headers, true, %{version: :"HTTP/2"} = request) do
+      own = [
+        {"host", request.authority},
+        {"connection", "upgrade"},
+        {"sec-websocket-key", "c3BhcnggaHR0cC8yIGtleQ=="}
+      ]
+
+      Enum.reject(own, fn {name, _} -> List.keymember?(headers, name, 0) end) ++ headers
+    end
+
+    defp handshake(headers, _socket?, _request), do: headers
+
+    # ── answers ──────────────────────────────────────────────────────────────────────────────────────
+
+    @impl true
+    def send_resp(payload, status, headers, body) do
+      begun = now()
+      fields = headers |> drop_length(payload, status, body) |> fields()
+      sent = Response.send(%Response{status: status!(status), headers: fields, body: body}, payload.request)
+      bytes = if sends_body?(payload, status), do: IO.iodata_length(body), else: 0
+      sent!(payload, sent, %{resp_start_time: begun, resp_end_time: now(), resp_body_bytes: bytes})
+    end
+
+    @impl true
+    def send_file(payload, status, headers, path, offset, length) do
+      begun = now()
+      size = size!(path)
+      length = if length == :all, do: max(size - offset, 0), else: length
+
+      if offset < 0 or length < 0 or offset + length > size do
+        raise ArgumentError,
+              "#{inspect(path)} has #{size} bytes, of which #{length} from #{offset} on are no part"
+      end
+
+      {sent, bytes} = file(payload, status!(status), headers, {path, offset, length})
+      sent!(payload, sent, %{resp_start_time: begun, resp_end_time: now(), resp_body_bytes: bytes})
+    end
+
+    defp file(payload, status, headers, {path, offset, length}) do
+      headers = List.keydelete(headers, "content-length", 0)
+
+      if sends_body?(payload, status) do
+        response = %Response{status: status, headers: fields(headers)}
+        {Response.send_file(response, payload.request, path, offset: offset, length: length), length}
+      else
+        # Nothing of the file is wanted. With 204 its length would be wrong (RFC 9110, section 8.6).
+        fields =
+          if status == 204, do: headers, else: [{"content-length", Integer.to_string(length)} | headers]
+
+        {Response.send(%Response{status: status, headers: fields(fields)}, payload.request), 0}
+      end
+    end
+
+    defp size!(path) do
+      case File.stat(path) do
+        {:ok, %{type: :regular, size: size}} -> size
+        {:ok, _folder_or_device} -> raise File.Error, reason: :eisdir, action: "send file", path: path
+        {:error, reason} -> raise File.Error, reason: reason, action: "send file", path: path
+      end
+    end
+
+    @impl true
+    def send_chunked(payload, status, headers) do
+      begun = now()
+      status = status!(status)
+      request = payload.request
+
+      started =
+        with :ok <- Response.send_status(request, status),
+             :ok <- send_fields(request, headers),
+             # An empty part sends the head.
+             do: Response.write_chunk(request, "")
+
+      sent!(%{payload | started: true}, started, %{resp_start_time: begun, resp_body_bytes: 0})
+    end
+
+    defp send_fields(request, headers) do
+      Enum.reduce_while(headers, :ok, fn
+        {name, _value}, :ok when name in @framing ->
+          {:cont, :ok}
+
+        {name, value}, :ok ->
+          case Response.send_header(request, name, value) do
+            :ok -> {:cont, :ok}
+            error -> {:halt, error}
+          end
+      end)
+    end
+
+    @impl true
+    def chunk(payload, body) do
+      case Response.write_chunk(payload.request, body) do
+        :ok -> {:ok, nil, count(payload, :resp_body_bytes, IO.iodata_length(body))}
+        error -> error
+      end
+    end
+
+    @doc "Ends a chunked answer, when its plug has returned."
+    @spec finish(t) :: t
+    def finish(payload) do
+      payload = put_time(payload, :resp_end_time)
+
+      case Response.finish(payload.request) do
+        :ok -> payload
+        {:error, reason} -> %{payload | error: payload.error || reason}
+      end
+    end
+
+    @impl true
+    def inform(%{request: %{version: :"HTTP/1.0"}}, _status, _headers), do: {:error, :not_supported}
+
+    def inform(payload, status, headers) do
+      fields = for {name, value} <- headers, do: {to_string(name), value}
+
+      # To say that the client has gone is the answer's.
+      case Response.inform(payload.request, status, fields) do
+        {:error, :already_sent} -> raise Plug.Conn.AlreadySentError
+        _sent_or_closed -> :ok
+      end
+    end
+
+    @impl true
+    def push(payload, path, headers), do: Response.push(payload.request, path, headers)
+
+    # The other side is not there any more, or takes nothing: the plug may go on, as it may when that happens a moment later.
+    defp sent!(payload, :ok, times), do: sent!(payload, times)
+
+    defp sent!(payload, {:error, reason}, times) when reason in [:closed, :timeout, :truncated],
+      do: sent!(%{payload | error: reason}, times)
+
+    defp sent!(_payload, {:error, :already_sent}, _times), do: raise(Plug.Conn.AlreadySentError)
+
+    defp sent!(_payload, {:error, reason}, _times),
+      do: raise("the answer could not be sent: #{inspect(reason)}")
+
+    defp sent!(%{owner: owner} = payload, times) do
+      send(owner, @already_sent)
+      {:ok, nil, %{payload | times: Map.merge(payload.times, times)}}
+    end
+
+    defp status!(status) when status in 200..599, do: status
+
+    defp status!(status),
+      do: raise(ArgumentError, "the status of an answer is 200 to 599, got: #{inspect(status)}")
+
+    defp sends_body?(%{request: %{method: "HEAD"}}, _status), do: false
+    defp sends_body?(_payload, status), do: status not in [204, 304]
+
+    # The port writes the length of a body that it has. That of an answer to HEAD, or of a 304, is the plug's to say.
+    defp drop_length(headers, %{request: %{method: method}}, status, body)
+         when method == "HEAD" or status == 304 do
+      if IO.iodata_length(body) == 0, do: headers, else: List.keydelete(headers, "content-length", 0)
+    end
+
+    defp drop_length(headers, _payload, _status, _body), do: List.keydelete(headers, "content-length", 0)
+
+    # As a Sparx.Response has them: checked, and the last one first.
+    defp fields(headers), do: fields(headers, [])
+    defp fields([], fields), do: fields
+    defp fields([{name, _value} | rest], fields) when name in @framing, do: fields(rest, fields)
+
+    defp fields([{name, value} | rest], fields),
+      do: fields(rest, [Sparx.Headers.field!(name, value) | fields])
+
+    # ── the body ─────────────────────────────────────────────────────────────────────────────────────
+
+    @impl true
+    def read_req_body(payload, options) do
+      payload = put_time(payload, :req_body_start_time)
+      length = Keyword.get(options, :length, @length)
+      timeout = Keyword.get(options, :read_timeout, @read_timeout)
+
+      case Request.read_part(payload.request, length, timeout: timeout) do
+        {what, data, request} ->
+          payload = count(%{payload | request: request}, :req_body_bytes, byte_size(data))
+          {what, data, if(what == :ok, do: put_time(payload, :req_body_end_time), else: payload)}
+
+        error ->
+          error
+      end
+    end
+
+    # ── the connection ───────────────────────────────────────────────────────────────────────────────
+
+    @impl true
+    def upgrade(:probe, :websocket, tuple), do: throw({:sparx_probe, tuple})
+
+    def upgrade(%{served: %{websocket: false}}, _protocol, _options), do: {:error, :not_supported}
+
+    def upgrade(%{request: %{version: version}} = payload, :websocket, {websock, state, options})
+        when version != :"HTTP/1.0" and is_atom(websock) and is_list(options),
+        do: {:ok, %{payload | upgrade: {websock, state, options}}}
+
+    def upgrade(_payload, _protocol, _options), do: {:error, :not_supported}
+
+    @doc "The fields of a conn that may go with an answer to a handshake."
+    @spec handshake_fields(Plug.Conn.headers()) :: Plug.Conn.headers()
+    def handshake_fields(headers), do: for({name, _} = field <- headers, name not in @handshake, do: field)
+
+    @impl true
+    def get_peer_data(payload) do
+      case Request.peer(payload.request) do
+        {address, port} -> %{address: address, port: port, ssl_cert: nil}
+        :local -> %{address: {:local, ""}, port: 0, ssl_cert: nil}
+      end
+    end
+
+    @impl true
+    def get_http_protocol(payload), do: payload.protocol
+
+    # ── times and sizes ──────────────────────────────────────────────────────────────────────────────
+
+    defp now, do: System.monotonic_time()
+
+    defp put_time(%{times: times} = payload, name) when is_map_key(times, name), do: payload
+    defp put_time(payload, name), do: %{payload | times: Map.put(payload.times, name, now())}
+
+    defp count(payload, name, bytes),
+      do: %{payload | times: Map.update(payload.times, name, bytes, &(&1 + bytes))}
+  end
+end
