@@ -104,7 +104,7 @@ defmodule Sparx.Request do
   # over IPv4.
   def decode(
         id,
-        <<0x9E, version, method, scheme, 5::3, a::5, authority::binary-size(a), 5::3, p::5,
+        <<0x9F, version, method, scheme, 5::3, a::5, authority::binary-size(a), 5::3, p::5,
           path::binary-size(p), 0xC0, 0xC0, 0xC0, flags, 0xC4, 4, peer::binary-size(4), 0xCD, peer_port::16,
           listener, 0xCE, waited::32, headers::binary>>,
         owner,
@@ -200,6 +200,23 @@ defmodule Sparx.Request do
   @doc "The client's address and port; `:local` for a client of a unix socket."
   @spec peer(t) :: {:inet.ip_address(), :inet.port_number()} | :local
   def peer(request), do: address(request.address)
+
+  @doc """
+  The server's end of the connection: the address and port that the client connected to; `:local` on a unix socket.
+
+  It tells which of its addresses a server was reached by that listens on all of them.
+  """
+  @spec local(t) :: {:inet.ip_address(), :inet.port_number()} | :local
+  def local(%{address: {peer, _port}, head: head}) do
+    {[_headers, local], _rest} = take_fields(2, head)
+    # Both ends have an address of the same size.
+    size = byte_size(peer)
+
+    case local do
+      <<octets::binary-size(size), port::16>> -> address({octets, port})
+      <<>> -> :local
+    end
+  end
 
   @doc false
   # An address as the port tells it: octets and a port.

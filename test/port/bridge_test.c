@@ -223,7 +223,8 @@ static void hello(void)
 
 static struct stream *request_with(unsigned number, struct request_head head)
 {
-	static const struct peer peer = {.address = {127, 0, 0, 1}, .address_len = 4, .port = 50000};
+	static const struct peer peer = {
+		.address = {127, 0, 0, 1}, .address_len = 4, .port = 50000, .local = {127, 0, 0, 1, 0x0f, 0xa0}};
 	struct stream *s = &streams[number].s;
 
 	stream_init(s, &stream_ops);
@@ -275,8 +276,12 @@ static struct stream *head_request(unsigned number)
 	return s;
 }
 
-#define GET_MESSAGE(id) "[REQUEST, " id ", <[11, 0, 0, 'h', '/', nil, nil, nil, 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, 0, []]>]\n"
-#define POST_MESSAGE(id) "[REQUEST, " id ", <[11, 2, 0, 'h', '/', nil, nil, -1, 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, 0, []]>]\n"
+/* Our own end of the connection: 127.0.0.1, port 4000. */
+#define LOCAL "b'\\x7f\\x00\\x00\\x01\\x0f\\xa0'"
+#define GET_MESSAGE(id) \
+	"[REQUEST, " id ", <[11, 0, 0, 'h', '/', nil, nil, nil, 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, 0, [], " LOCAL "]>]\n"
+#define POST_MESSAGE(id) \
+	"[REQUEST, " id ", <[11, 2, 0, 'h', '/', nil, nil, -1, 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, 0, [], " LOCAL "]>]\n"
 
 /* Demand for many, and one request, number 1. */
 static struct stream *serving(struct stream *(*kind)(unsigned number))
@@ -458,7 +463,7 @@ static void test_the_head_is_told_with_all_it_has(void **state)
 	EXPECT_HEARD(
 		h,
 		"[REQUEST, 1, <[10, 'PURGE', 1, nil, '/a', '', 'https://h/a?', 70000, 3, b'\\x7f\\x00\\x00\\x01', 50000, 0, 12345, "
-		"[25, b'h:1', 'x-own', b'\\xff']]>]\n");
+		"[25, b'h:1', 'x-own', b'\\xff'], " LOCAL "]>]\n");
 }
 
 static void test_a_head_that_fits_no_frame_is_refused(void **state)
@@ -883,7 +888,8 @@ static void test_the_report_says_what_it_was(void **state)
 	done(s);
 	text_clear(&ops);
 	host_listens(h);
-	EXPECT_HEARD(h, "[REQUEST, 1, <[11, 0, 0, 'h', '/', nil, nil, nil, 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, 100, []]>]\n"
+	EXPECT_HEARD(h, "[REQUEST, 1, <[11, 0, 0, 'h', '/', nil, nil, nil, 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, 100, [], " LOCAL
+			"]>]\n"
 			"[DONE, 1, [404, 7, 5, 100, 20, 23]]\n");
 }
 
@@ -940,7 +946,8 @@ static void test_each_end_is_told_once_with_its_reason(void **state)
 		stream_detach(s);
 		b->sink.on_reset(b, s, (enum stream_end)i);
 		snprintf(wanted, sizeof wanted,
-			 "[REQUEST, %u, <[11, 0, 0, 'h', '/', nil, nil, nil, 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, 0, []]>]\n"
+			 "[REQUEST, %u, <[11, 0, 0, 'h', '/', nil, nil, nil, 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, 0, [], " LOCAL
+			 "]>]\n"
 			 "[GONE, %u, '%s']\n",
 			 i + 1, i + 1, reasons[i]);
 		EXPECT_HEARD(h, wanted);

@@ -18,6 +18,7 @@ globals().update(definitions.KINDS)
 HEAD_FIELDS = (
     ("version", "u"), ("method", "n"), ("scheme", "u"), ("authority", "T"), ("path", "t"), ("query", "T"), ("target", "T"),
     ("body", "i"), ("flags", "u"), ("peer", "b"), ("peer_port", "u"), ("listener", "u"), ("waited", "u"), ("headers", "f"),
+    ("local", "b"),
 )  # fmt: skip
 
 READY_KEYS = (
@@ -185,6 +186,8 @@ class Rules:
             head["method"] = METHODS[head["method"]]
         if head["version"] not in (10, 11, 20) or head["scheme"] > 1 or len(head["peer"]) not in (0, 4, 16):
             raise Broken("5", f"REQUEST: version, scheme or peer is none: {head['version']}, {head['scheme']}, {head['peer']}")
+        if len(head["local"]) != (len(head["peer"]) + 2 if head["peer"] else 0):
+            raise Broken("5", f"REQUEST: local is an address like peer, and a port: {head['local']}")
         return head
 
     def fields(self, name, flat):

@@ -24,6 +24,7 @@ defmodule Sparx.RequestTest do
     assert %{version: :"HTTP/1.1", body: nil, waited: 0, listener: 0, flags: 0} = request
     assert request.owner == self()
     assert Request.peer(request) == {{127, 0, 0, 1}, 50_000}
+    assert Request.local(request) == {{127, 0, 0, 1}, 4000}
     assert Request.headers(request) == [{"host", "localhost:4000"}, {"user-agent", "curl/8"}, {"x-own", "1"}]
     assert Request.header(request, "x-own") == "1"
     assert Request.header(request, "none", "default") == "default"
@@ -34,6 +35,7 @@ defmodule Sparx.RequestTest do
     request = golden("request_post")
     assert %{id: 300, method: "POST", path: "/a%20b", query: "c=d", body: 1_000_000, waited: 70_000} = request
     assert Request.peer(request) == {{0, 0, 0, 0, 0, 0, 0, 1}, 50_000}
+    assert Request.local(request) == {{0, 0, 0, 0, 0, 0, 0, 1}, 4000}
     assert Request.takes_trailers?(request) and Request.expects_continue?(request)
   end
 
@@ -45,6 +47,7 @@ defmodule Sparx.RequestTest do
 
     assert %{listener: 1} = request
     assert Request.peer(request) == :local
+    assert Request.local(request) == :local
   end
 
   test "many fields, and values that are no UTF-8" do

@@ -303,6 +303,14 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     end
 
     @impl true
+    def get_sock_data(payload) do
+      case Request.local(payload.request) do
+        {address, port} -> %{address: address, port: port}
+        :local -> %{address: {:local, ""}, port: 0}
+      end
+    end
+
+    @impl true
     def get_http_protocol(payload), do: payload.protocol
 
     # ── times and sizes ──────────────────────────────────────────────────────────────────────────────

@@ -55,8 +55,8 @@ static void on_handler_timeout(struct wheel_node *node)
 
 size_t bridge_head_bound(const struct request_head *h)
 {
-	return 16 * MP_MAX_UINT + h->method.len + h->authority.len + h->path.len + h->query.len + h->target.len + 16 +
-	       fields_bound(h->fields, h->field_count);
+	return 17 * MP_MAX_UINT + h->method.len + h->authority.len + h->path.len + h->query.len + h->target.len + 16 +
+	       sizeof h->peer->local + fields_bound(h->fields, h->field_count);
 }
 
 static uint8_t *put_text_or_nil(uint8_t *at, struct slice text)
@@ -67,7 +67,7 @@ static uint8_t *put_text_or_nil(uint8_t *at, struct slice text)
 /* REQUEST's head, PROTOCOL.md section 5. *waited is where the time in the queue is to be put. */
 static uint8_t *put_head(uint8_t *at, const struct stream *s, const struct request_head *h, uint8_t **waited)
 {
-	at = mp_array(at, 14);
+	at = mp_array(at, 15);
 	at = mp_uint(at, h->version);
 	at = h->method_index >= 0 ? mp_uint(at, (uint64_t)h->method_index) : mp_str(at, h->method);
 	at = mp_uint(at, h->https);
@@ -82,7 +82,8 @@ static uint8_t *put_head(uint8_t *at, const struct stream *s, const struct reque
 	at = mp_uint(at, h->peer->listener);
 	*waited = at;
 	at = mp_uint32_wide(at, 0);
-	return fields_encode(at, h->fields, h->field_count);
+	at = fields_encode(at, h->fields, h->field_count);
+	return mp_bin(at, slice_of(h->peer->local, h->peer->address_len ? h->peer->address_len + 2 : 0));
 }
 
 static void watch_handler(struct bridge *b, struct stream *s)

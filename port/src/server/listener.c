@@ -148,21 +148,47 @@ void listener_name(const struct listener *l, struct listener_name *name)
 		  sizeof name->address);
 }
 
+/* The octets of an address: 4, 16, or none for a unix socket. What comes by IPv4 to an IPv6 socket is IPv4. */
+static struct slice octets(const union any_address *a)
+{
+	if (a->any.sa_family == AF_INET)
+		return slice_of(&a->v4.sin_addr, 4);
+	if (a->any.sa_family != AF_INET6)
+		return slice_of(NULL, 0);
+	if (IN6_IS_ADDR_V4MAPPED(&a->v6.sin6_addr))
+		return slice_of(&a->v6.sin6_addr.s6_addr[12], 4);
+	return slice_of(&a->v6.sin6_addr, 16);
+}
+
+static in_port_t port_of(const union any_address *a)
+{
+	return a->any.sa_family == AF_INET ? a->v4.sin_port : a->v6.sin6_port;
+}
+
 static void set_peer(struct peer *peer, const union any_address *a)
 {
-	if (a->any.sa_family == AF_INET) {
-		peer->address_len = 4;
-		memcpy(peer->address, &a->v4.sin_addr, 4);
-		peer->port = ntohs(a->v4.sin_port);
-	} else if (a->any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&a->v6.sin6_addr)) {
-		peer->address_len = 4;
-		memcpy(peer->address, &a->v6.sin6_addr.s6_addr[12], 4);
-		peer->port = ntohs(a->v6.sin6_port);
-	} else if (a->any.sa_family == AF_INET6) {
-		peer->address_len = 16;
-		memcpy(peer->address, &a->v6.sin6_addr, 16);
-		peer->port = ntohs(a->v6.sin6_port);
-	}
+	struct slice address = octets(a);
+
+	if (address.len == 0)
+		return;
+	peer->address_len = (uint8_t)address.len;
+	memcpy(peer->address, address.at, address.len);
+	peer->port = ntohs(port_of(a));
+}
+
+/* Both ends are of the same family. An end that cannot be told is 0.0.0.0, port 0. */
+static void set_local(struct peer *peer, int fd)
+{
+	union any_address a;
+	socklen_t len = sizeof a;
+	in_port_t port;
+
+	memset(&a, 0, sizeof a);
+	if (peer->address_len == 0 || getsockname(fd, &a.any, &len) < 0 || octets(&a).len != peer->address_len)
+		return;
+	port = port_of(&a);
+	memcpy(peer->local, octets(&a).at, peer->address_len);
+	memcpy(peer->local + peer->address_len, &port, sizeof port);
 }
 
 bool listener_waiting(const struct listener *l)
@@ -183,6 +209,7 @@ int listener_accept(struct listener *l, struct peer *peer)
 	fd = accept4(loop_io_fd(&l->io), &a.any, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd >= 0) {
 		set_peer(peer, &a);
+		set_local(peer, fd);
 		peer->listener = l->index;
 	}
 	return fd;

@@ -49,6 +49,7 @@ struct peer {
 	uint8_t address_len; /* 4, 16, or 0 for a unix socket */
 	uint8_t listener;
 	uint16_t port;
+	uint8_t local[18]; /* our end of the connection: an address of the same length, and a port */
 };
 
 /* A slice whose `at` is NULL is absent. All of it points into memory that lives as long as the event. */
