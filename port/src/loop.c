@@ -1,9 +1,7 @@
 #include "loop.h"
 
 #include <signal.h>
-#include <sys/epoll.h>
 #include <time.h>
-#include <unistd.h>
 
 static void read_clock(struct loop *l)
 {
@@ -68,32 +66,53 @@ static void on_signal(struct ev_loop *ev, ev_signal *w, int revents)
 
 enum { HUPS_AT_ONCE = 64 };
 
+static void take_hups(struct loop *l)
+{
+	struct hup told[HUPS_AT_ONCE];
+	int count = hups_take(&l->hups, told, HUPS_AT_ONCE);
+
+	for (int i = 0; i < count; i++) {
+		struct loop_io *io = told[i].who;
+		if (!told[i].gone)
+			hups_watch_on(&l->hups, loop_io_fd(io), io);
+		io->hup(io, told[i].gone);
+	}
+}
+
 static void on_hups(struct ev_loop *ev, ev_io *w, int revents)
 {
-	struct epoll_event events[HUPS_AT_ONCE];
-	int count = epoll_wait(w->fd, events, HUPS_AT_ONCE, 0);
-
 	(void)ev;
 	(void)revents;
-	for (int i = 0; i < count; i++) {
-		struct loop_io *io = events[i].data.ptr;
-		bool gone = events[i].events & (EPOLLERR | EPOLLHUP);
-		struct epoll_event rest = {.events = EPOLLONESHOT, .data.ptr = io};
-		if (!gone) /* a reset may still come */
-			epoll_ctl(w->fd, EPOLL_CTL_MOD, io->io.fd, &rest);
-		io->hup(io, gone);
-	}
+	take_hups(w->data);
+}
+
+static void on_hups_time(struct ev_loop *ev, ev_timer *w, int revents)
+{
+	(void)ev;
+	(void)revents;
+	take_hups(w->data);
+}
+
+static void start_hups(struct loop *l)
+{
+	ev_io_init(&l->hups_ready, on_hups, l->hups.fd, EV_READ);
+	ev_timer_init(&l->hups_time, on_hups_time, HUPS_MS / 1000., HUPS_MS / 1000.);
+	l->hups_ready.data = l->hups_time.data = l;
+	if (l->hups.fd >= 0)
+		ev_io_start(l->ev, &l->hups_ready);
+	else
+		ev_timer_start(l->ev, &l->hups_time);
 }
 
 bool loop_init(struct loop *l, loop_turn_fn *turn, void *ctx)
 {
 	static const int numbers[] = {SIGTERM, SIGINT};
-	int hups = epoll_create1(EPOLL_CLOEXEC);
+	bool hups;
 
 	*l = (struct loop){.turn = turn, .ctx = ctx, .tick_at = UINT64_MAX};
-	ev_io_init(&l->hups, on_hups, hups, EV_READ);
-	l->ev = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
-	if (!l->ev || hups < 0)
+	hups = hups_open(&l->hups);
+	l->ev = ev_loop_new(ev_recommended_backends() | EVFLAG_NOENV);
+	if (!l->ev || !hups)
 		return false;
 	read_clock(l);
 	wheel_init(&l->wheel, l->now);
@@ -101,7 +120,7 @@ bool loop_init(struct loop *l, loop_turn_fn *turn, void *ctx)
 	ev_idle_init(&l->busy, on_busy);
 	ev_timer_init(&l->tick, on_tick, 0., 0.);
 	l->before_wait.data = l->busy.data = l->tick.data = l;
-	ev_io_start(l->ev, &l->hups);
+	start_hups(l);
 	ev_prepare_start(l->ev, &l->before_wait);
 	for (unsigned i = 0; i < 2; i++) {
 		ev_signal_init(&l->signals[i], on_signal, numbers[i]);
@@ -129,8 +148,7 @@ void loop_free(struct loop *l)
 		ev_loop_destroy(l->ev);
 	}
 	l->ev = NULL;
-	if (l->hups.fd >= 0)
-		close(l->hups.fd);
+	hups_close(&l->hups);
 }
 
 static void on_io(struct ev_loop *ev, ev_io *w, int revents)
@@ -161,7 +179,8 @@ void loop_io_watch(struct loop *l, struct loop_io *io, int events)
 
 void loop_io_watch_hup(struct loop *l, struct loop_io *io, bool on)
 {
-	struct epoll_event event = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.ptr = io};
-
-	epoll_ctl(l->hups.fd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, io->io.fd, &event);
+	if (on)
+		hups_watch(&l->hups, loop_io_fd(io), io);
+	else
+		hups_forget(&l->hups, loop_io_fd(io));
 }

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/wheel.h"
+#include "platform/platform.h"
 
 enum { LOOP_READ = EV_READ, LOOP_WRITE = EV_WRITE };
 
@@ -34,7 +35,9 @@ struct loop {
 	ev_idle busy;
 	ev_timer tick;
 	ev_signal signals[2];
-	ev_io hups; /* an epoll of its own, for what libev cannot be asked: EPOLLRDHUP without EPOLLIN */
+	struct hups hups; /* what libev cannot be asked: whether a peer has left while its descriptor is not read */
+	ev_io hups_ready;
+	ev_timer hups_time; /* where the system does not tell by itself */
 	loop_turn_fn *turn;
 	void *ctx;
 	uint64_t now;      /* ms, monotonic; the same during one turn */

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -10,6 +9,7 @@
 #include <unistd.h>
 
 #include "bridge.h"
+#include "platform/platform.h"
 #include "sandbox/sandbox.h"
 #include "server/server.h"
 #include "version.h"
@@ -53,8 +53,8 @@ static bool take_pipes(int *in, int *out)
 	if (null < 0 || *in < 0 || *out < 0 || dup2(null, 0) < 0 || dup2(2, 1) < 0)
 		return false;
 	close(null);
-	fcntl(*in, F_SETPIPE_SZ, PIPE_SIZE);
-	fcntl(*out, F_SETPIPE_SZ, PIPE_SIZE);
+	platform_pipe_size(*in, PIPE_SIZE);
+	platform_pipe_size(*out, PIPE_SIZE);
 	return fcntl(*in, F_SETFL, fcntl(*in, F_GETFL) | O_NONBLOCK) == 0 &&
 	       fcntl(*out, F_SETFL, fcntl(*out, F_GETFL) | O_NONBLOCK) == 0;
 }
@@ -186,6 +186,6 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	signal(SIGPIPE, SIG_IGN);
-	mallopt(M_TRIM_THRESHOLD, MALLOC_SLACK); /* or each burst would end in giving memory back, and the next in asking */
+	platform_keep_memory(MALLOC_SLACK);
 	return serve();
 }

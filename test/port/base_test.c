@@ -326,6 +326,42 @@ static void test_idmap_closes_holes_across_the_end_of_the_table(void **state)
 	}
 }
 
+/* Random maps are walked, and some of what is given is deleted: each is given, and deleted once. */
+static void test_idmap_walk_leaves_nothing_out(void **state)
+{
+	enum { WALKED = 40, ROUNDS = 2000 };
+	uint32_t random = 5;
+
+	(void)state;
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		struct idmap m;
+		struct idmap_walk walk = {0};
+		uint64_t keys[WALKED], left = 0;
+		bool given[WALKED] = {false};
+		unsigned count = random_below(&random, WALKED), *k;
+		static unsigned numbers[WALKED];
+		idmap_init(&m);
+		assert_null(idmap_next(&m, &walk));
+		for (unsigned i = 0; i < count; i++) {
+			numbers[i] = i;
+			keys[i] = 1 + (uint64_t)i * 977 + (uint64_t)round * WALKED * 977;
+			assert_true(idmap_put(&m, keys[i], &numbers[i]));
+		}
+		while ((k = idmap_next(&m, &walk))) {
+			assert_true(walk.key == keys[*k]);
+			given[*k] = true;
+			if (random_below(&random, 2))
+				assert_ptr_equal(idmap_del(&m, keys[*k]), k);
+		}
+		for (unsigned i = 0; i < count; i++) {
+			assert_true(given[i]);
+			left += idmap_get(&m, keys[i]) != NULL;
+		}
+		assert_int_equal(m.count, left);
+		idmap_free(&m);
+	}
+}
+
 static void test_idmap_holds_ids_of_a_long_life_in_a_small_table(void **state)
 {
 	struct idmap m;
@@ -403,6 +439,7 @@ int main(void)
 		cmocka_unit_test(test_idmap_agrees_with_a_naive_model),
 		cmocka_unit_test(test_idmap_closes_holes_across_the_end_of_the_table),
 		cmocka_unit_test(test_idmap_holds_ids_of_a_long_life_in_a_small_table),
+		cmocka_unit_test(test_idmap_walk_leaves_nothing_out),
 		cmocka_unit_test(test_sm_moves_and_names_states),
 		cmocka_unit_test(test_log_goes_to_its_sink_and_long_lines_are_cut),
 	};

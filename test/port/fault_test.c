@@ -152,6 +152,11 @@ WRAP(int, accept4, (int fd, struct sockaddr *from, socklen_t *len, int flags))
 	return fails(CALL_ACCEPT) ? -1 : __real_accept4(fd, from, len, flags);
 }
 
+WRAP(int, accept, (int fd, struct sockaddr *from, socklen_t *len))
+{
+	return fails(CALL_ACCEPT) ? -1 : __real_accept(fd, from, len);
+}
+
 WRAP(int, socket, (int domain, int type, int protocol))
 {
 	return fails(CALL_OTHER) ? -1 : __real_socket(domain, type, protocol);

@@ -4,7 +4,7 @@
 #include <nghttp2/nghttp2.h>
 
 #include "base/bucket.h"
-#include "base/pages.h"
+#include "platform/pages.h"
 #include "proto/detect.h"
 #include "proto/h2_scan.h"
 

@@ -30,6 +30,15 @@ static inline bool slice_eq(struct slice a, struct slice b)
 	return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);
 }
 
+/* Where a byte is last; NULL: it is not there. */
+static inline const uint8_t *slice_last(struct slice s, uint8_t byte)
+{
+	for (; s.len > 0; s.len--)
+		if (s.at[s.len - 1] == byte)
+			return s.at + s.len - 1;
+	return NULL;
+}
+
 /* ASCII letters compared without case. */
 static inline bool slice_eq_nocase(struct slice a, struct slice b)
 {

@@ -230,7 +230,7 @@ static enum h1_read_result fault_of(struct h1_parse *p, llhttp_errno_t error)
 static bool beyond_a_line(const struct h1_parse *p, const uint8_t *head)
 {
 	const uint8_t *fault = (const uint8_t *)llhttp_get_error_pos(&p->parser);
-	const uint8_t *lf = memrchr(head, '\n', (size_t)(fault - head));
+	const uint8_t *lf = slice_last(slice_of(head, (size_t)(fault - head)), '\n');
 
 	return lf && (size_t)(fault - lf) > p->config->max_header_line + 1;
 }

@@ -1,8 +1,9 @@
 #include "proto/h2_memory.h"
 
-#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "platform/platform.h"
 
 /* 1.41 to 1.64: looked at. */
 enum { VERSION_FIRST = 0x012900, VERSION_LAST = 0x0140ff };
@@ -57,12 +58,12 @@ static void *allocate_zeroed(size_t count, size_t size, void *ctx)
 	return at || (size && count > PAGE_BYTES / size) ? at : last_resort(m, count * size);
 }
 
-/* How much may be read at something that is not the one frame: at least what was asked for. */
+/* How much may be read there: at least what was asked for; 0: nobody knows. */
 static size_t size_of(const struct h2_memory *m, void *at)
 {
 	if (at == m->frame)
 		return sizeof m->frame;
-	return pages_own(&m->pages, at) ? PAGE_BYTES : malloc_usable_size(at);
+	return pages_own(&m->pages, at) ? PAGE_BYTES : platform_memory_size(at);
 }
 
 static void *resize(void *at, size_t n, void *ctx)
@@ -77,10 +78,10 @@ static void *resize(void *at, size_t n, void *ctx)
 		moved = realloc(at, n);
 	if (moved)
 		return moved;
-	moved = allocate(n, ctx);
+	old = size_of(m, at);
+	moved = old ? allocate(n, ctx) : NULL;
 	if (!moved)
 		return NULL;
-	old = size_of(m, at);
 	memcpy(moved, at, n < old ? n : old);
 	release(at, ctx);
 	return moved;

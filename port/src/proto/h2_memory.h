@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/pages.h"
+#include "platform/pages.h"
 
 enum { H2_FRAME_BUFFER_MIN = 16384, H2_FRAME_BUFFER_MAX = 16384 + 64 };
 

@@ -2,7 +2,6 @@
 #ifndef SPARX_SANDBOX_PARTS_H
 #define SPARX_SANDBOX_PARTS_H
 
-#include <linux/filter.h>
 #include <pwd.h>
 
 #include "config.h"
@@ -31,6 +30,8 @@ int landlock_enter(const struct config *config, unsigned *abi);
 /* ---- seccomp.c ---- */
 
 enum { FILTER_ROOM = 256 };
+
+struct sock_filter;
 
 struct filter_needs {
 	uint32_t pid; /* who may be sent a signal: the process itself, by abort */

@@ -17,13 +17,6 @@ int dumpable_clear(void)
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 ? 0 : errno;
 }
 
-static int lower(unsigned resource)
-{
-	static const struct rlimit none = {0, 0};
-
-	return setrlimit(resource, &none) == 0 ? 0 : errno;
-}
-
 /* What is printed to it is all that the process ever writes to a file. */
 static bool stderr_is_a_file(void)
 {
@@ -34,13 +27,9 @@ static bool stderr_is_a_file(void)
 
 int rlimits_lower(void)
 {
-	int error = lower(RLIMIT_CORE);
+	static const struct rlimit none = {0, 0};
+	bool lower = setrlimit(RLIMIT_CORE, &none) == 0 && setrlimit(RLIMIT_NPROC, &none) == 0 &&
+		     setrlimit(RLIMIT_MEMLOCK, &none) == 0 && (stderr_is_a_file() || setrlimit(RLIMIT_FSIZE, &none) == 0);
 
-	if (error == 0)
-		error = lower(RLIMIT_NPROC);
-	if (error == 0)
-		error = lower(RLIMIT_MEMLOCK);
-	if (error == 0 && !stderr_is_a_file())
-		error = lower(RLIMIT_FSIZE);
-	return error;
+	return lower ? 0 : errno;
 }

@@ -6,10 +6,11 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "platform/platform.h"
 
 /* What the kernel holds of an answer beyond the client's window. Without it, that is megabytes for a client that does not read. */
 enum { UNSENT_MAX = 131072 };
@@ -49,13 +50,13 @@ static socklen_t parse_address(const struct listener_config *config, union any_a
 
 static void set_options(int fd, const struct listener_config *config, int family)
 {
-	int on = 1, v6only = config->ipv6_only, unsent = UNSENT_MAX;
+	int on = 1, v6only = config->ipv6_only;
 
 	if (family == AF_UNIX)
 		return;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* accepted sockets inherit these two */
-	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
+	platform_unsent_limit(fd, UNSENT_MAX);
 	if (config->reuse_port)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
 	if (family == AF_INET6)
@@ -70,7 +71,7 @@ static void remove_stale(const union any_address *a)
 
 	if (a->any.sa_family != AF_UNIX || stat(a->local.sun_path, &st) != 0 || !S_ISSOCK(st.st_mode))
 		return;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fd = platform_socket(AF_UNIX);
 	if (fd < 0)
 		return;
 	if (connect(fd, &a->any, sizeof a->local) < 0 && errno == ECONNREFUSED)
@@ -97,7 +98,7 @@ bool listener_open(struct listener *l, const struct listener_config *config, cha
 		snprintf(rule, size, "not an IPv4 or IPv6 address, nor unix: and a path");
 		return false;
 	}
-	fd = socket(a.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	fd = platform_socket(a.any.sa_family);
 	if (fd < 0) {
 		snprintf(rule, size, "%s", strerror(errno));
 		return false;
@@ -206,7 +207,7 @@ int listener_accept(struct listener *l, struct peer *peer)
 
 	memset(&a, 0, sizeof a);
 	memset(peer, 0, sizeof *peer);
-	fd = accept4(loop_io_fd(&l->io), &a.any, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	fd = platform_accept(loop_io_fd(&l->io), &a.any, &len);
 	if (fd >= 0) {
 		set_peer(peer, &a);
 		set_local(peer, fd);

@@ -2,12 +2,12 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/sm.h"
+#include "platform/platform.h"
 
 enum {
 	ACCEPT_BATCH = 64,
@@ -75,12 +75,6 @@ static void pause_accept(struct server *s)
 	wheel_set(&s->loop->wheel, &s->accept_timer, s->loop->now + ACCEPT_RETRY_MS);
 }
 
-/* It stands for nothing; the sandbox lets no file be opened. */
-static int spare_descriptor(void)
-{
-	return eventfd(0, EFD_CLOEXEC);
-}
-
 /* No descriptor is left: the reserved one is used to take a connection from the queue and close it. */
 static void turn_away(struct server *s, struct listener *l)
 {
@@ -94,7 +88,7 @@ static void turn_away(struct server *s, struct listener *l)
 	fd = listener_accept(l, &peer);
 	if (fd >= 0)
 		close(fd);
-	s->reserve_fd = spare_descriptor();
+	s->reserve_fd = platform_spare_descriptor();
 	pause_accept(s);
 }
 
@@ -306,7 +300,7 @@ bool server_init(struct server *s, struct loop *loop, struct config *config, con
 	s->config = config;
 	wheel_node_init(&s->drain_timer, on_drain_timer);
 	wheel_node_init(&s->accept_timer, on_accept_timer);
-	s->reserve_fd = spare_descriptor();
+	s->reserve_fd = platform_spare_descriptor();
 	return conn_pool_init(&s->pool, loop, config, sink);
 }
 

@@ -2,8 +2,8 @@
  * Zeroed pages, each of which can be given back to the system while it is empty: a page of nothing but zeros reads the same
  * without its memory.
  */
-#ifndef SPARX_BASE_PAGES_H
-#define SPARX_BASE_PAGES_H
+#ifndef SPARX_PLATFORM_PAGES_H
+#define SPARX_PLATFORM_PAGES_H
 
 #include <stdbool.h>
 #include <stddef.h>

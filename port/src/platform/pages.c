@@ -1,10 +1,12 @@
-#include "base/pages.h"
+#include "platform/pages.h"
 
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "platform/platform.h"
 
 enum { SLAB_PAGES = 64 };
 
@@ -63,8 +65,7 @@ bool pages_own(const struct pages *p, const void *at)
 
 void pages_give(struct pages *p, void *page)
 {
-	if (madvise(page, PAGE_BYTES, MADV_DONTNEED) != 0)
-		memset(page, 0, PAGE_BYTES);
+	platform_zero_pages(page, PAGE_BYTES);
 	p->idle[p->idle_count++] = page;
 }
 
@@ -73,5 +74,5 @@ void page_trim(void *page)
 	const char *bytes = page;
 
 	if (bytes[0] == 0 && memcmp(bytes, bytes + 1, PAGE_BYTES - 1) == 0)
-		madvise(page, PAGE_BYTES, MADV_DONTNEED);
+		platform_zero_pages(page, PAGE_BYTES);
 }

@@ -1,0 +1,135 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "platform/platform.h"
+
+/* ---- descriptors ---- */
+
+static int prepared(int fd)
+{
+	if (fd >= 0 && (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 || fcntl(fd, F_SETFL, O_NONBLOCK) != 0)) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+int platform_socket(int family)
+{
+	return prepared(socket(family, SOCK_STREAM, 0));
+}
+
+int platform_accept(int listener, struct sockaddr *from, socklen_t *len)
+{
+	return prepared(accept(listener, from, len));
+}
+
+int platform_spare_descriptor(void)
+{
+	return fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+}
+
+/* ---- what is for Linux alone ---- */
+
+void platform_pipe_size(int fd, int bytes)
+{
+	(void)fd;
+	(void)bytes;
+}
+
+void platform_unsent_limit(int fd, int bytes)
+{
+	(void)fd;
+	(void)bytes;
+}
+
+size_t platform_memory_size(void *at)
+{
+	(void)at;
+	return 0;
+}
+
+void platform_zero_pages(void *at, size_t size)
+{
+	memset(at, 0, size);
+}
+
+void platform_keep_memory(int bytes)
+{
+	(void)bytes;
+}
+
+/* ---- peers that leave: each descriptor is looked at, by its number + 1, since no key is 0 ---- */
+
+bool hups_open(struct hups *h)
+{
+	*h = (struct hups){.fd = -1};
+	return true;
+}
+
+void hups_close(struct hups *h)
+{
+	idmap_free(&h->open);
+	idmap_free(&h->half);
+}
+
+/* Without memory the departure is noticed when something is written, or read. */
+void hups_watch(struct hups *h, int fd, void *who)
+{
+	idmap_put(&h->open, (uint64_t)fd + 1, who);
+}
+
+void hups_watch_on(struct hups *h, int fd, void *who)
+{
+	idmap_put(&h->half, (uint64_t)fd + 1, who);
+}
+
+void hups_forget(struct hups *h, int fd)
+{
+	idmap_del(&h->open, (uint64_t)fd + 1);
+	idmap_del(&h->half, (uint64_t)fd + 1);
+}
+
+enum departure { STAYS, LEFT_HALF, GONE };
+
+static enum departure look(int fd, short events)
+{
+	struct pollfd p = {.fd = fd, .events = events};
+	char byte;
+	ssize_t n;
+
+	if (poll(&p, 1, 0) != 1)
+		return STAYS;
+	if (p.revents & (POLLERR | POLLHUP | POLLNVAL))
+		return GONE;
+	n = recv(fd, &byte, 1, MSG_PEEK);
+	if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+		return GONE;
+	return n == 0 ? LEFT_HALF : STAYS;
+}
+
+static int take_of(struct idmap *map, short events, struct hup *told, int max)
+{
+	struct idmap_walk walk = {0};
+	int count = 0;
+	void *who;
+
+	while (count < max && (who = idmap_next(map, &walk))) {
+		enum departure departure = look((int)(walk.key - 1), events);
+		if (departure == STAYS)
+			continue;
+		told[count++] = (struct hup){who, departure == GONE};
+		idmap_del(map, walk.key);
+	}
+	return count;
+}
+
+int hups_take(struct hups *h, struct hup *told, int max)
+{
+	int count = take_of(&h->open, POLLIN, told, max);
+
+	return count + take_of(&h->half, 0, told + count, max - count);
+}
