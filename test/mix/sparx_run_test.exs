@@ -143,6 +143,15 @@ defmodule Mix.Tasks.Sparx.RunTest do
       assert stop(task, os_pid) == 0
     end
 
+    test "the files of a folder", %{folder: folder} do
+      file(folder, "page.html", "a page")
+      {task, os_pid, port} = start(["--static", folder, "--port", "0", "--host", "127.0.0.1"])
+      assert Client.get(port, "/page.html").body == "a page"
+      assert Client.get(port, "/").body =~ ~s(<a href="./page.html">page.html</a>)
+      assert Client.get(port, "/none").status == 404
+      assert stop(task, os_pid) == 0
+    end
+
     test "a module of the project" do
       {task, os_pid, port} = start(["--handler", "Sparx.DefaultPage", "--port", "0"])
       assert Client.get(port, "/").status == 200
@@ -170,6 +179,12 @@ defmodule Mix.Tasks.Sparx.RunTest do
 
       wrong = file(folder, "wrong.exs", "defmodule RunTest.Wrong do\n")
       assert failure([wrong]) =~ "wrong.exs does not compile"
+    end
+
+    test "folders that are not there, or come with a handler", %{folder: folder} do
+      assert failure(["--static", "nowhere"]) =~ "there is no folder nowhere"
+      assert failure(["--static"]) =~ "--static needs a value"
+      assert failure(["--static", folder, "--handler", "Sparx.DefaultPage"]) =~ "--static takes neither"
     end
 
     test "modules that are not there, or have no handle/1" do

@@ -77,6 +77,9 @@ defmodule Sparx.H2Client do
     if over?(client, id), do: client, else: client |> spend(id, size) |> data(id, rest, options)
   end
 
+  @doc "Lets more come on a stream."
+  def tell_window(client, id, bytes), do: tell(client, frame(8, 0, id, <<bytes::32>>))
+
   def trailers(client, id, fields), do: tell(client, frame(1, 5, id, block(fields)))
   def reset(client, id), do: tell(client, frame(3, 0, id, <<8::32>>))
 

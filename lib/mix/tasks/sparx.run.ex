@@ -7,10 +7,12 @@ defmodule Mix.Tasks.Sparx.Run do
       mix sparx.run                            # a default page at http://localhost:4000
       mix sparx.run examples/hello_world.exs   # the module in this file that has handle/1
       mix sparx.run --handler MyApp.Web        # a module of this project
+      mix sparx.run --static FOLDER            # the files of a folder, which is listed
 
   ## Options
 
     * `--handler` - the module that serves the requests. With a file: which of its modules
+    * `--static` - a folder whose files are served (`Sparx.Static`), instead of a handler
     * `--port` - the port to listen on, 4000 unless given; 0 takes a free one
     * `--host` - the address to listen on
     * `--workers` - how many requests are worked on at the same time
@@ -22,22 +24,30 @@ defmodule Mix.Tasks.Sparx.Run do
 
   use Mix.Task
 
-  @switches [handler: :string, port: :integer, host: :string, workers: :integer, ports: :integer]
+  @switches [
+    handler: :string,
+    static: :string,
+    port: :integer,
+    host: :string,
+    workers: :integer,
+    ports: :integer
+  ]
   @drain_deadline 5_000
 
   @impl Mix.Task
   def run(arguments) do
     {options, file} = parse(arguments)
     Mix.Task.run("app.start")
-    {module, handler} = handler(file, options[:handler])
+    {name, handler} = handler(file, options[:handler], options[:static])
 
     server =
       start(
-        [handler: handler, name: __MODULE__] ++ Keyword.merge([port: 4000], Keyword.delete(options, :handler))
+        [handler: handler, name: __MODULE__] ++
+          Keyword.merge([port: 4000], Keyword.drop(options, [:handler, :static]))
       )
 
     System.trap_signal(:sigterm, fn -> stop(server) end)
-    Mix.shell().info("Sparx serves #{inspect(module)} at #{url(Sparx.info(server))}")
+    Mix.shell().info("Sparx serves #{name} at #{url(Sparx.info(server))}")
     unless iex?(), do: wait(server)
   end
 
@@ -63,14 +73,22 @@ defmodule Mix.Tasks.Sparx.Run do
     "unknown option #{option} (there are #{known})"
   end
 
-  # The handler: {the module that is named, what handles}
+  # The handler: {the name of what is served, what handles}
 
-  defp handler(nil, nil), do: {Sparx.DefaultPage, &Sparx.DefaultPage.handle(&1, __MODULE__)}
+  defp handler(nil, nil, nil),
+    do: {inspect(Sparx.DefaultPage), &Sparx.DefaultPage.handle(&1, __MODULE__)}
 
-  defp handler(file, name) do
-    module = module(file, name)
-    {module, module}
+  defp handler(nil, nil, folder) do
+    unless File.dir?(folder), do: Mix.raise("there is no folder #{folder}")
+    {folder, &Sparx.Static.serve(&1, folder, listing: true)}
   end
+
+  defp handler(file, name, nil) do
+    module = module(file, name)
+    {inspect(module), module}
+  end
+
+  defp handler(_file, _name, _folder), do: Mix.raise("--static takes neither a file nor --handler")
 
   defp module(nil, name) do
     module = Module.concat([name])

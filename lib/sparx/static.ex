@@ -1,0 +1,271 @@
+defmodule Sparx.Static do
+  @moduledoc ~S"""
+  Serves the files of a folder.
+
+      def handle(%{path: "/assets/" <> _} = request),
+        do: Sparx.Static.serve(request, "priv/static", at: "/assets", cache_control: "public, max-age=3600")
+
+  From the command line, `mix sparx.run --static FOLDER`.
+
+  GET and HEAD are answered with conditions (RFC 9110, section 13: If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since, If-Range) and
+  ranges (section 14, several of them as multipart/byteranges); other methods with 405. What is no file gets 404.
+
+  A file's ETag is made of its size and the time of its last change. While that is less than about a second ago, another
+  change could leave it the same: then the tag is weak, and there is no Last-Modified.
+
+  ## Options
+
+    * `:at` - the path of the folder in URLs (default `""`, the root); a path that is not below it is no file
+    * `:index` - the file that stands for its folder (default `"index.html"`); nil for none. A folder's URL without its slash is redirected
+    * `:listing` - whether a folder without an index is listed (default false)
+    * `:dotfiles` - whether names that begin with a dot are served (default false); `/.well-known` (RFC 8615) always is
+    * `:precompressed` - content codings that there may be siblings of files for (default `["br", "zstd", "gzip"]`), the preferred ones first:
+      `app.js.br`, `app.js.zst`, `app.js.gz` are sent for `app.js` if the client takes them, and if they are not older than it. `[]` for none
+    * `:cache_control` - the value of Cache-Control (default nil, none); or a function that gets the segments of the path, such as
+      `["css", "app.css"]`, and returns the value or nil
+    * `:headers` - more header fields, for answers with a file (default `[]`)
+    * `:types` - media types by extension that take precedence, such as `%{"wasm" => "application/wasm"}` (default `%{}`)
+    * `:max_ranges` - ranges that may be asked for together; for more of them the whole file is sent (default 16)
+    * `:pass` - whether to return `:pass`, with nothing sent, instead of answering 404 or 405 (default false)
+
+  Types are those of `/etc/mime.types` (Debian's media-types), and a built-in list for what it lacks. All files have
+  `x-content-type-options: nosniff`.
+
+  ## What is no file
+
+  A path with an empty segment, `.` or `..`, a backslash, a control character or bytes that are not UTF-8, each also percent-encoded, an encoded slash, an escape that is none. A
+  path is decoded once. Symbolic links are followed as long as they stay below the folder. Devices, sockets and FIFOs are not opened.
+  Whoever may change the folder while it is served may replace a file between the look at it and its opening.
+  """
+
+  alias Sparx.{Headers, Request, Response}
+  alias Sparx.HTTP.AcceptEncoding
+  alias Sparx.Static.{Listing, Plan, Sender, Types}
+  alias Sparx.Static.Path, as: Location
+
+  @defaults [
+    at: "",
+    index: "index.html",
+    listing: false,
+    dotfiles: false,
+    precompressed: ["br", "zstd", "gzip"],
+    cache_control: nil,
+    headers: [],
+    types: %{},
+    max_ranges: 16,
+    pass: false
+  ]
+  @suffixes %{"br" => ".br", "zstd" => ".zst", "gzip" => ".gz"}
+  # A clock tick of the file system, and the second that times are in.
+  @settled 1_100
+  @attempts 3
+
+  @typedoc "`:truncated`: the file became shorter while it was sent: return, and the connection is cut."
+  @type result :: Response.result() | {:error, :truncated | File.posix()} | :pass
+
+  @doc """
+  Answers a request with the file below `root` that its path names.
+
+  Raises `ArgumentError` for an unknown option.
+  """
+  @spec serve(Request.t(), Path.t(), keyword) :: result
+  def serve(request, root, options \\ []) do
+    options = options |> Keyword.validate!(@defaults) |> Map.new()
+    options = %{options | at: String.trim_trailing(options.at, "/")}
+    root = to_string(root)
+
+    cond do
+      request.method in ["GET", "HEAD"] -> answer(request, root, options)
+      options.pass -> :pass
+      true -> status(request, 405, [{"allow", "GET, HEAD"}])
+    end
+  end
+
+  defp answer(request, root, options) do
+    with {:ok, segments, slash} <- Location.segments(request.path, options.at, options.dotfiles),
+         {:ok, path, info} <- Location.locate(root, segments) do
+      case {info.type, slash} do
+        {:file, false} -> send_file(request, root, segments, {path, info}, options)
+        {:file, true} -> missing(request, options)
+        {:folder, false} -> redirect(request)
+        {:folder, true} -> folder(request, root, segments, options)
+      end
+    else
+      :error -> missing(request, options)
+    end
+  end
+
+  defp missing(_request, %{pass: true}), do: :pass
+  defp missing(request, _options), do: status(request, 404, [])
+
+  defp status(request, status, headers) do
+    text = %{
+      404 => "Not found",
+      405 => "Method not allowed",
+      406 => "Not acceptable",
+      500 => "Internal server error"
+    }
+
+    headers = [{"content-type", "text/plain; charset=utf-8"} | headers]
+    whole(request, status, headers, [Map.get(text, status, ""), "\n"])
+  end
+
+  defp whole(request, status, headers, body) do
+    Enum.reduce(headers, Response.new(status), fn {name, value}, response ->
+      Response.header(response, name, value)
+    end)
+    |> Response.body(body)
+    |> Response.send(request)
+  end
+
+  # No other host can be meant: a path with an empty segment, such as `//host`, is refused before.
+  defp redirect(request) do
+    query = if request.query, do: "?" <> request.query, else: ""
+    whole(request, 301, [{"location", request.path <> "/" <> query}], "")
+  end
+
+  defp folder(request, root, segments, options) do
+    with index when index != nil <- options.index,
+         {:ok, path, %{type: :file} = info} <- Location.locate(root, segments ++ [index]) do
+      send_file(request, root, segments ++ [index], {path, info}, options)
+    else
+      _ when options.listing -> listing(request, root, segments, options)
+      _ -> missing(request, options)
+    end
+  end
+
+  defp listing(request, root, segments, options) do
+    page = Listing.page(title(options, segments), root, segments, options.dotfiles)
+
+    headers = [
+      {"content-type", "text/html; charset=utf-8"},
+      {"content-security-policy", "default-src 'none'; style-src 'unsafe-inline'"},
+      {"cache-control", "no-cache"}
+    ]
+
+    whole(request, 200, headers, page)
+  end
+
+  defp title(%{at: at}, segments), do: Enum.join([at | segments], "/") <> "/"
+
+  # ── a file ─────────────────────────────────────────────────────────────────────────────────────────
+
+  defp send_file(request, root, segments, original, options, attempts \\ @attempts) do
+    case variant(request, root, segments, original, options) do
+      :none ->
+        status(request, 406, vary(options))
+
+      {coding, {path, info}} ->
+        case open(path, info) do
+          {:ok, file, info} ->
+            try do
+              plan(request, segments, info, coding, options) |> then(&Sender.send(request, &1, file))
+            after
+              :file.close(file)
+            end
+
+          :replaced when attempts > 1 ->
+            again(request, root, segments, options, attempts - 1)
+
+          {:error, reason} when reason in [:emfile, :enfile, :enomem, :eio] ->
+            with :ok <- status(request, 500, []), do: {:error, reason}
+
+          _replaced_or_error ->
+            missing(request, options)
+        end
+    end
+  end
+
+  defp again(request, root, segments, options, attempts) do
+    case Location.locate(root, segments) do
+      {:ok, path, %{type: :file} = info} ->
+        send_file(request, root, segments, {path, info}, options, attempts)
+
+      _ ->
+        missing(request, options)
+    end
+  end
+
+  # What is open must be what was looked at.
+  defp open(path, %{id: id}) do
+    with {:ok, file} <- :file.open(path, [:read, :raw, :binary]) do
+      case Location.info_of(file) do
+        {:ok, %{type: :file, id: ^id} = info} ->
+          {:ok, file, info}
+
+        _ ->
+          :file.close(file)
+          :replaced
+      end
+    end
+  end
+
+  # The file itself, or a sibling in a coding that the client takes.
+  defp variant(request, root, segments, original, options) do
+    accepted = if options.precompressed == [], do: [], else: accepted(request)
+    choose(accepted, options.precompressed, root, segments, original)
+  end
+
+  defp accepted(request), do: Headers.get_all(Request.headers(request), "accept-encoding")
+
+  defp choose(accepted, codings, root, segments, original) do
+    case AcceptEncoding.choose(accepted, codings) do
+      :identity ->
+        {nil, original}
+
+      :none ->
+        :none
+
+      coding ->
+        sibling = sibling(root, segments, Map.fetch!(@suffixes, coding), original)
+
+        if sibling,
+          do: {coding, sibling},
+          else: choose(accepted, codings -- [coding], root, segments, original)
+    end
+  end
+
+  defp sibling(root, segments, suffix, {_path, original}) do
+    case Location.locate(root, List.update_at(segments, -1, &(&1 <> suffix))) do
+      {:ok, path, %{type: :file, modified: modified} = info} when modified >= original.modified ->
+        {path, info}
+
+      _ ->
+        nil
+    end
+  end
+
+  defp plan(request, segments, info, coding, options) do
+    settled = System.os_time(:millisecond) >= info.modified * 1000 + @settled
+
+    file = %{
+      size: info.size,
+      etag: etag(info, coding, settled),
+      modified: if(settled, do: info.modified),
+      headers: vary(options) ++ cache_control(options.cache_control, segments) ++ options.headers,
+      content: content(List.last(segments), coding, options)
+    }
+
+    Plan.make(request.method, Request.headers(request), file, max_ranges: options.max_ranges)
+  end
+
+  defp etag(info, coding, settled) do
+    tag = Enum.map_join([info.size, info.modified], "-", &Integer.to_string(&1, 36))
+    ~s(#{unless settled, do: "W/"}"#{String.downcase(tag)}#{if coding, do: "-" <> coding}")
+  end
+
+  # Also for a file without siblings: a cache that had it before one came would never ask for that.
+  defp vary(%{precompressed: []}), do: []
+  defp vary(_options), do: [{"vary", "accept-encoding"}]
+
+  defp cache_control(nil, _segments), do: []
+  defp cache_control(value, _segments) when is_binary(value), do: [{"cache-control", value}]
+  defp cache_control(function, segments), do: cache_control(function.(segments), segments)
+
+  defp content(name, coding, options) do
+    extension = name |> Path.extname() |> String.trim_leading(".")
+    type = Map.get_lazy(options.types, extension, fn -> Types.of(name) end)
+    encoding = if coding, do: [{"content-encoding", coding}], else: []
+    [{"content-type", type}, {"x-content-type-options", "nosniff"} | encoding]
+  end
+end

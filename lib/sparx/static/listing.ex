@@ -1,0 +1,105 @@
+defmodule Sparx.Static.Listing do
+  @moduledoc false
+  # A page that lists a folder.
+
+  alias Sparx.HTTP.Date
+  alias Sparx.Static.Path, as: Location
+
+  @most 10_000
+
+  @doc "The page, of what `Sparx.Static` would serve: what a link out of the root leads to, devices and, unless `dotfiles`, names that begin with a dot are left out."
+  @spec page(binary, Path.t(), Location.segments(), boolean) :: iodata
+  def page(title, root, segments, dotfiles) do
+    {:ok, path, %{type: :folder}} = Location.locate(root, segments)
+    {:ok, names} = :file.list_dir(path)
+
+    entries =
+      for name <- names,
+          name = to_text(name),
+          name != nil and (dotfiles or not String.starts_with?(name, ".")),
+          {:ok, _path, info} <- [Location.locate(root, segments ++ [name])],
+          do: {info.type, name, info}
+
+    html(
+      title,
+      Enum.sort_by(entries, fn {type, name, _} -> {type == :file, String.downcase(name), name} end),
+      segments
+    )
+  end
+
+  # A name that is not UTF-8 cannot be asked for.
+  defp to_text(name) do
+    case :unicode.characters_to_binary(name) do
+      text when is_binary(text) -> if text =~ ~r/[\x00-\x1f\x7f\\]/, do: nil, else: text
+      _ -> nil
+    end
+  end
+
+  defp html(title, entries, segments) do
+    {shown, rest} = Enum.split(entries, @most)
+
+    [
+      "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n",
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n",
+      "<title>",
+      escape(title),
+      "</title>\n",
+      style(),
+      "<h1>",
+      escape(title),
+      "</h1>\n<table>\n",
+      if(segments == [], do: [], else: "<tr><td><a href=\"../\">../</a><td><td>\n"),
+      Enum.map(shown, &row/1),
+      "</table>\n",
+      if(rest == [], do: [], else: "<p>and #{length(rest)} more</p>\n")
+    ]
+  end
+
+  # `./` in front: a name with a colon is no scheme.
+  defp row({type, name, info}) do
+    slash = if type == :folder, do: "/", else: ""
+    size = if type == :folder, do: "", else: Integer.to_string(info.size)
+    href = ["./", URI.encode(name, &URI.char_unreserved?/1), slash]
+
+    [
+      "<tr><td><a href=\"",
+      href,
+      "\">",
+      escape(name),
+      slash,
+      "</a><td>",
+      size,
+      "<td>",
+      Date.format(info.modified),
+      "\n"
+    ]
+  end
+
+  defp style do
+    """
+    <style>
+      :root { color-scheme: light dark; }
+      body { margin: 2rem auto; max-width: 56rem; padding: 0 1rem; font: 15px/1.6 system-ui, sans-serif; }
+      h1 { font-size: 1.25rem; overflow-wrap: anywhere; }
+      table { width: 100%; border-collapse: collapse; }
+      td { padding: .15rem .6rem .15rem 0; overflow-wrap: anywhere; }
+      td + td { text-align: right; white-space: nowrap; opacity: .7; font-variant-numeric: tabular-nums; }
+      a { text-decoration: none; }
+      a:hover { text-decoration: underline; }
+    </style>
+    """
+  end
+
+  defp escape(text) do
+    for <<c <- text>>, into: "" do
+      case c do
+        ?< -> "&lt;"
+        ?> -> "&gt;"
+        ?& -> "&amp;"
+        ?" -> "&quot;"
+        ?' -> "&#39;"
+        c -> <<c>>
+      end
+    end
+  end
+end
