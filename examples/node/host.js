@@ -21,6 +21,7 @@ const CHUNK = 65000; // bytes: of a body that is read, of one DATA
 const AHEAD = 2; // chunks of a request body that may be on their way
 const FRAME = 32768; // bytes of messages, beyond which a frame is sent: so with the largest RESPOND it is below max_frame
 const [TEXT, BINARY] = [1, 2];
+const SEND_COST = 16; // bytes of room that a message of a WebSocket, or a piece of one, costs beside its data
 const EMPTY = Buffer.alloc(0);
 
 // The exchange has ended: the client left, or a limit was passed. A handler need not catch it.
@@ -96,10 +97,11 @@ class Request {
     }
   }
 
-  async takeRoom(most) {
-    while (this.room === 0 || this.over) await this.wait();
-    const n = Math.min(this.room, most, CHUNK);
-    this.room -= n;
+  // For at most so many bytes, and `cost` besides; for one byte at least, if there are any.
+  async takeRoom(most, cost = 0) {
+    while (this.room < cost + Math.min(most, 1) || this.over) await this.wait();
+    const n = Math.min(this.room - cost, most, CHUNK);
+    this.room -= n + cost;
     return n;
   }
 
@@ -149,7 +151,7 @@ class WebSocket {
   async send(type, data) {
     let at = 0;
     do {
-      const n = data.length ? await this.request.takeRoom(data.length - at) : 0;
+      const n = await this.request.takeRoom(data.length - at, SEND_COST);
       this.request.host.send(SEND, this.request.stream, type, data.subarray(at, (at += n)), data.length - at);
     } while (at < data.length);
   }

@@ -29,6 +29,7 @@ CHUNK = 65000  # bytes: of a body that is read, of one DATA
 AHEAD = 2  # chunks of a request body that may be on their way
 FRAME = 262144  # bytes of messages, beyond which another frame is begun
 TEXT, BINARY = 1, 2
+SEND_COST = 16  # bytes of room that a message of a WebSocket, or a piece of one, costs beside its data
 
 
 class Gone(Exception):
@@ -97,11 +98,12 @@ class Request:
             self.host.send(DATA, self.stream, bytes(rest[:n]))
             rest = rest[n:]
 
-    async def take_room(self, most):
-        while self.room == 0 or self.over:
+    async def take_room(self, most, cost=0):
+        """For at most so many bytes, and `cost` besides; for one byte at least, if there are any."""
+        while self.room < cost + min(most, 1) or self.over:
             await self.wait()
-        n = min(self.room, most, CHUNK)
-        self.room -= n
+        n = min(self.room - cost, most, CHUNK)
+        self.room -= n + cost
         return n
 
     def finish(self, trailers=None):
@@ -154,7 +156,7 @@ class WebSocket:
     async def send(self, kind, data):
         rest = memoryview(data)
         while True:
-            n = await self.request.take_room(len(rest)) if rest else 0
+            n = await self.request.take_room(len(rest), SEND_COST)
             self.request.host.send(SEND, self.request.stream, kind, bytes(rest[:n]), len(rest) - n)
             rest = rest[n:]
             if not rest:

@@ -55,10 +55,12 @@ defmodule Sparx.WebSocket do
       messages, and 38 KB for sending and up to 39 KB for receiving of each socket), `:window_bits` (12), `:level` (6),
       `:mem_level` (5), `:max_ratio` (100: how many times larger than what came a message over 1 MiB may be)
     * `:max_message` (1 MiB): bytes of a message; a larger one closes the socket with 1009
-    * `:max_fragments` (1,024): frames of a message
+    * `:max_fragments` (1,024): fragments of a message that have fewer than 64 bytes. Longer ones are not counted
     * `:ping_interval` (30,000 ms, 0 for none): after so long a silence the client is pinged, and given up after another one
     * `:idle_timeout` (0, none): ms without a message either way; then the socket is closed with 1001
-    * `:close_timeout` (5,000 ms): for the client to answer a close
+    * `:close_timeout` (5,000 ms): for the client to answer a close; and for the answers to what a client sent before its own
+      close, or before it broke a rule, to go out first
+    * `:prefetch` (1; 4 with `serve/4`): how many frames you keep asked for. The socket ends behind the answers to them
   """
 
   alias Sparx.{Frame, Headers, Link, Request, Response}
@@ -72,6 +74,7 @@ defmodule Sparx.WebSocket do
   @type frame :: {:text | :binary | :ping | :pong, binary} | {:close, 1000..4999, binary}
 
   @timeout 30_000
+  @prefetch 4
   @websocket 8
 
   # ── the handshake ──────────────────────────────────────────────────────────────────────────────────
@@ -101,7 +104,7 @@ defmodule Sparx.WebSocket do
   defp open(request, options) do
     protocol = choose(options.protocols, offered(request))
     fields = if protocol, do: [{"sec-websocket-protocol", protocol} | options.headers], else: options.headers
-    message = Frame.upgrade(request.id, "websocket", fields, options.port)
+    message = Frame.upgrade(request.id, "websocket", fields, Map.put_new(options.port, :prefetch, 1))
 
     with :ok <- Response.take_over(request, message, :socket),
          do: {:ok, %__MODULE__{id: request.id, link: request.link, protocol: protocol}}
@@ -151,16 +154,17 @@ defmodule Sparx.WebSocket do
   Its `init/2` is called with the socket and `argument`. The calling process is free. Returns and options are those of `accept/2`, but
   `{:ok, pid}`, and besides:
 
-    * `:prefetch` (4): messages that may be on their way to the process. With 1 a message is read when the one before was
-      worked off, so that its answer goes out even if what the client sends behind it ends the socket
+    * `:prefetch` (4): messages that may be on their way to the process. With 1 a message is read only after the one before
+      was handled
     * `:hibernate_after` (100): ms without a message, after which the process gives its memory back
   """
   @spec serve(Request.t(), module, term, keyword) :: {:ok, pid} | {:error, atom}
   def serve(request, module, argument, options \\ []) do
-    {own, options} = Keyword.split(options, [:prefetch, :hibernate_after])
+    {own, options} = Keyword.split(options, [:hibernate_after])
+    prefetch = Keyword.get(options, :prefetch, @prefetch)
 
-    with {:ok, socket} <- accept(request, options),
-         pid = Process.start(socket, module, argument, own),
+    with {:ok, socket} <- accept(request, Keyword.put(options, :prefetch, prefetch)),
+         pid = Process.start(socket, module, argument, [{:prefetch, prefetch} | own]),
          :ok <- hand_over(socket, pid) do
       Response.handed_over(request)
       send(pid, {:sparx_socket, :yours})

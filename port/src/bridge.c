@@ -105,7 +105,7 @@ void bridge_forget(struct bridge *b, struct stream *s)
 	idmap_del(&b->streams, s->id);
 	wheel_cancel(&b->loop->wheel, &s->timer);
 	b->n.read_credit -= s->chunks;
-	b->n.body_queued -= s->body_out - (s->body_out < s->room_total ? s->body_out : s->room_total);
+	b->n.body_queued -= s->ws ? s->ws->unsent : s->body_out - (s->body_out < s->room_total ? s->body_out : s->room_total);
 	bridge_queue_forget(b, s);
 	bridge_upgrade_forget(s);
 }

@@ -10,6 +10,7 @@ import wire
 from program import *  # noqa: F403: the kinds, for the cases too
 from program import ERROR, REQUEST, PortDied, Program
 
+COST = 16  # bytes of the window that each SEND costs beside its data
 PATIENCE = 8.0  # s: how long a case waits for what must come
 
 CASES = []
@@ -20,17 +21,17 @@ class Wrong(Exception):
 
 
 class Case:
-    def __init__(self, name, run, options, host, http):
-        self.name, self.run, self.options, self.host, self.http = name, run, options, host, http
+    def __init__(self, name, run, options, host, http, prefetch):
+        self.name, self.run, self.options, self.host, self.http, self.prefetch = name, run, options, host, http, prefetch
 
 
-def case(name=None, host="echo", http=(1, 2), **options):
+def case(name=None, host="echo", http=(1, 2), prefetch=1, **options):
     """A test. host: echo, nothing (it upgrades, and leaves the rest to the case), or silent (it does not even
-    that); http: the versions that it is for;
+    that); http: the versions that it is for; prefetch: messages that an echoing host asks for before it answers the first;
     options: those of UPGRADE."""
 
     def add(run):
-        CASES.append(Case(name or run.__name__, run, options, host, http))
+        CASES.append(Case(name or run.__name__, run, options, host, http, prefetch))
         return run
 
     return add
@@ -70,7 +71,7 @@ class Port(Program):
             return
         self.send([UPGRADE, stream, self.upgrade, [], self.case.options])
         if self.case.host == "echo":
-            self.send([READ, stream, 1, 65000])
+            self.send([READ, stream, self.case.prefetch, 65000])
 
     def take_event(self, kind, rest):
         if kind == RECV:

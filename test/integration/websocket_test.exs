@@ -478,15 +478,51 @@ defmodule Sparx.Integration.WebSocketTest do
     end
   end
 
-  test "with a prefetch of 1 an answer goes out before what the client does wrong behind it ends the socket" do
-    server = serve(fn request -> {:ok, _pid} = WebSocket.serve(request, EchoAll, nil, prefetch: 1) end)
+  describe "the order of the end: answers go out before the close, with a prefetch of" do
+    for prefetch <- [nil, 1, 2, 30] do
+      test inspect(prefetch) do
+        options = if unquote(prefetch), do: [prefetch: unquote(prefetch)], else: []
+        server = serve(fn request -> {:ok, _pid} = WebSocket.serve(request, EchoAll, nil, options) end)
+        hi = <<0x81, 0x82, 0::32, "hi">>
+        reserved_opcode = <<0x83, 0x80, 0::32>>
+        close = <<0x88, 0x82, 0::32, 4000::16>>
+
+        for {last, code} <- [{reserved_opcode, 1002}, {close, 4000}] do
+          client = WsClient.open(server, "/")
+          Client.send(client, [List.duplicate(hi, 21), last, hi])
+          for _ <- 1..21, do: assert(WsClient.recv(client) == {:text, "hi"})
+          assert {:close, ^code, _} = WsClient.recv(client)
+        end
+      end
+    end
+
+    test "none: an owner that asks for one at a time" do
+      server =
+        serve(fn request ->
+          {:ok, socket} = WebSocket.accept(request)
+          for {:text, _} = frame <- WebSocket.stream(socket), do: WebSocket.send_frame(socket, frame)
+        end)
+
+      client = WsClient.open(server, "/")
+      Client.send(client, [List.duplicate(<<0x81, 0x82, 0::32, "hi">>, 5), <<0x83, 0x80, 0::32>>])
+      for _ <- 1..5, do: assert(WsClient.recv(client) == {:text, "hi"})
+      assert {:close, 1002, _} = WsClient.recv(client)
+    end
+  end
+
+  test "an echo of empty messages to a client that does not read stops reading" do
+    server =
+      serve(fn request -> {:ok, _pid} = WebSocket.serve(request, EchoAll, nil) end,
+        window: 4096,
+        write_timeout: 60_000
+      )
 
     client = WsClient.open(server, "/")
-    reserved_opcode = <<0x83, 0x80, 0::32>>
-    for _ <- 1..20, do: Client.send(client, <<0x81, 0x82, 0::32, "hi">>)
-    Client.send(client, [<<0x81, 0x82, 0::32, "hi">>, reserved_opcode])
-    for _ <- 1..21, do: assert(WsClient.recv(client) == {:text, "hi"})
-    assert {:close, 1002, _} = WsClient.recv(client)
+    :ok = :inet.setopts(client, send_timeout: 500, recbuf: 4096, sndbuf: 65_536)
+    empty = List.duplicate(<<0x81, 0x80, 0::32>>, 10_000)
+
+    assert Enum.any?(1..1_000, fn _ -> :gen_tcp.send(client, empty) != :ok end),
+           "10 million messages were read"
   end
 
   describe "other protocols" do

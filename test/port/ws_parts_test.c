@@ -222,7 +222,7 @@ static void test_handshakes_over_http_2(void **state)
 
 /* ---- frame headers ---- */
 
-static const struct ws_guard plain = {.max_message = 1000, .max_fragments = 3};
+static const struct ws_guard plain = {.max_message = 1000, .max_fragments = 1};
 
 static const char *look(const struct ws_guard *g, const char *bytes, size_t len, struct ws_header *h)
 {
@@ -272,6 +272,28 @@ static void test_headers_are_looked_at_byte_by_byte(void **state)
 	assert_string_equal(LOOK(&plain, "\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff"), "the message is too big");
 }
 
+static void test_only_small_fragments_are_counted(void **state)
+{
+	struct ws_guard g = {.max_message = 1 << 20, .max_fragments = 2};
+	struct ws_header h;
+
+	(void)state;
+	assert_string_equal(LOOK(&g, "\x81\xbfmask"), "frame"); /* a message of one frame is none */
+	ws_guard_begin(&g, &h);
+	ws_guard_end(&g);
+	assert_string_equal(LOOK(&g, "\x01\xbfmask"), "frame");
+	ws_guard_begin(&g, &h);
+	for (unsigned i = 0; i < 1000; i++) {
+		assert_string_equal(LOOK(&g, "\x00\xc0mask"), "frame"); /* 64 bytes */
+		ws_guard_begin(&g, &h);
+	}
+	assert_string_equal(LOOK(&g, "\x00\xbfmask"), "frame");
+	ws_guard_begin(&g, &h);
+	assert_string_equal(LOOK(&g, "\x00\xbf"), "too many small fragments");
+	assert_string_equal(LOOK(&g, "\x80\x80"), "too many small fragments");
+	assert_string_equal(LOOK(&g, "\x80\xc0mask"), "frame");
+}
+
 static void test_fragments_are_counted_and_added_up(void **state)
 {
 	struct ws_guard g = plain;
@@ -285,7 +307,7 @@ static void test_fragments_are_counted_and_added_up(void **state)
 	ws_guard_begin(&g, &h);
 	assert_string_equal(LOOK(&g, "\x00\x80mask"), "frame");
 	ws_guard_begin(&g, &h);
-	assert_string_equal(LOOK(&g, "\x80\x80"), "too many fragments");
+	assert_string_equal(LOOK(&g, "\x80\x80"), "too many small fragments");
 	ws_guard_end(&g);
 	assert_string_equal(LOOK(&g, "\x81\xfe\x03\xe8mask"), "frame");
 }
@@ -416,6 +438,7 @@ int main(void)
 		cmocka_unit_test(test_handshakes_over_http_2),
 		cmocka_unit_test(test_headers_are_looked_at_byte_by_byte),
 		cmocka_unit_test(test_fragments_are_counted_and_added_up),
+		cmocka_unit_test(test_only_small_fragments_are_counted),
 		cmocka_unit_test(test_close_codes),
 		cmocka_unit_test(test_offers),
 		cmocka_unit_test(test_what_is_deflated_inflates_again),

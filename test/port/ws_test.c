@@ -12,7 +12,8 @@ static struct {
 	struct buf wire; /* what was written */
 	struct text told;
 	uint64_t now;
-	bool full; /* out of memory */
+	bool full;  /* out of memory */
+	bool holds; /* the end waits for the host's answers */
 } f;
 
 static bool op_send_data(struct stream *s, struct slice data)
@@ -81,10 +82,15 @@ static void put_frame(struct buf *to, unsigned first, struct slice payload)
 
 static void tell(const struct ws_event *event)
 {
-	static const char *const names[] = {"", "message", "closed", "failed", "memory"};
+	static const char *const names[] = {"", "message", "leaves", "closed", "failed", "memory"};
+	struct ws_event last;
 
 	if (event->kind == WS_NOTHING)
 		return;
+	if (event->kind == WS_LEAVES && !f.holds) {
+		last = ws_finish(f.ws);
+		event = &last;
+	}
 	text_add(&f.told, "%s %u ", names[event->kind], event->kind == WS_MESSAGE ? event->type : event->code);
 	text_add_quoted(&f.told, event->data);
 	text_add(&f.told, "\n");
@@ -138,6 +144,13 @@ static void expect_wire(const char *wanted, size_t len)
 #define WIRE(wanted) expect_wire(wanted, sizeof wanted - 1)
 #define WIRE_OF(wanted) expect_wire(wanted, sizeof wanted)
 
+static void send(unsigned type, struct slice data, bool more)
+{
+	const char *rule = NULL;
+
+	assert_int_equal(ws_send(f.ws, type, data, more, &rule), WS_OK);
+}
+
 /* Nothing is owned but the socket itself. */
 static void expect_idle(void)
 {
@@ -174,6 +187,7 @@ static void test_frames_give_the_same_wherever_they_are_cut(void **state)
 		comes(slice_of(buf_at(&bytes), buf_len(&bytes)), piece);
 		TOLD(wanted);
 		WIRE("\x8a\x04ping\x88\x02\x03\xe8");
+		buf_free(&f.ws->message); /* the reason, until the socket goes */
 		expect_idle();
 		ws_free(f.ws);
 		open_with(NULL);
@@ -216,6 +230,51 @@ static void test_a_fault_is_told_to_both_sides(void **state)
 	     "a reserved opcode");
 	assert_int_equal(f.ws->state, WS_OVER);
 	expect_idle();
+}
+
+static void test_answers_go_out_before_the_end(void **state)
+{
+	struct ws_event last;
+
+	(void)state;
+	f.holds = true;
+	CLIENT(0x81, "one");
+	CLIENT(0x83, "x");
+	TOLD("message 1 one\nleaves 0 \n");
+	assert_int_equal(f.ws->state, WS_LEAVING);
+	assert_int_equal(ws_deadline(f.ws), f.now + 5000);
+	CLIENT(0x81, "two");
+	CLIENT(0x89, "ping");
+	TOLD("");
+	WIRE("");
+	send(WS_TEXT, SLICE_LIT("answer"), false);
+	last = ws_finish(f.ws);
+	tell(&last);
+	TOLD("failed 1002 a reserved opcode\n");
+	WIRE("\x81\x06"
+	     "answer\x88\x13\x03\xea"
+	     "a reserved opcode");
+	assert_int_equal(f.ws->state, WS_OVER);
+	expect_idle();
+}
+
+static void test_a_close_keeps_its_reason_until_it_is_answered(void **state)
+{
+	struct ws_event last;
+
+	(void)state;
+	f.holds = true;
+	CLIENT(0x88, "\x0f\xa0why");
+	TOLD("leaves 0 \n");
+	CLIENT(0x88, "\x0f\xa1no");
+	send(WS_TEXT, SLICE_LIT("answer"), false);
+	last = ws_last_event(f.ws);
+	tell(&last);
+	last = ws_finish(f.ws);
+	tell(&last);
+	TOLD("closed 4000 why\nclosed 4000 why\n");
+	WIRE("\x81\x06"
+	     "answer\x88\x02\x0f\xa0");
 }
 
 static void test_text_fails_fast(void **state)
@@ -266,13 +325,6 @@ static void test_one_pong_is_queued_and_the_newest_ping_answered(void **state)
 
 /* ---- sending ---- */
 
-static void send(unsigned type, struct slice data, bool more)
-{
-	const char *rule = NULL;
-
-	assert_int_equal(ws_send(f.ws, type, data, more, &rule), WS_OK);
-}
-
 static void test_pieces_become_fragments(void **state)
 {
 	(void)state;
@@ -313,10 +365,26 @@ static void test_room_is_what_has_left(void **state)
 {
 	(void)state;
 	send(WS_BINARY, SLICE_LIT("0123456789"), false);
-	send(WS_BINARY, SLICE_LIT("0123456789"), false); /* 24 bytes for 20 */
-	assert_int_equal(ws_sent(f.ws, 4), 0);           /* what is left may be all of the messages */
+	send(WS_BINARY, SLICE_LIT("0123456789"), false);
+	assert_int_equal(f.ws->unsent, 2 * (10 + WS_SEND_COST)); /* on the wire they have 12 bytes each */
+	assert_int_equal(ws_sent(f.ws, 4), 52 - 20);             /* what is left takes no more memory than that */
 	assert_int_equal(ws_sent(f.ws, 10), 10);
 	assert_int_equal(ws_sent(f.ws, 10), 10);
+	assert_int_equal(f.ws->unsent, 0);
+}
+
+static void test_messages_without_data_cost_more_than_their_frames(void **state)
+{
+	(void)state;
+	send(WS_BINARY, SLICE_LIT(""), false);
+	send(WS_TEXT, SLICE_LIT(""), true);
+	send(WS_PING, SLICE_LIT(""), false);
+	send(WS_PONG, SLICE_LIT(""), false);
+	send(WS_TEXT, SLICE_LIT(""), false);
+	assert_int_equal(f.ws->unsent, 5 * WS_SEND_COST);
+	assert_int_equal(buf_len(&f.wire), 5 * 2);
+	assert_int_equal(ws_sent(f.ws, 10), 5 * WS_SEND_COST);
+	assert_true(WS_HEADER_MAX - 4 < WS_SEND_COST); /* the longest head, without a mask */
 }
 
 static void test_what_may_not_be_sent(void **state)
@@ -329,10 +397,10 @@ static void test_what_may_not_be_sent(void **state)
 	assert_int_equal(ws_send(f.ws, WS_PING, slice_of(zeros, 126), false, &rule), WS_REFUSED);
 	assert_int_equal(ws_send(f.ws, WS_PING, slice_of(zeros, 1), true, &rule), WS_REFUSED);
 	assert_int_equal(ws_send(f.ws, WS_TEXT, SLICE_LIT("\xff"), false, &rule), WS_REFUSED);
-	assert_int_equal(ws_close(f.ws, 1005, SLICE_LIT(""), &rule), WS_REFUSED);
-	assert_int_equal(ws_close(f.ws, 1000, slice_of(zeros, 124), &rule), WS_REFUSED);
-	assert_int_equal(ws_close(f.ws, 1000, SLICE_LIT("\xff"), &rule), WS_REFUSED);
-	assert_int_equal(ws_close(f.ws, 0, SLICE_LIT("why"), &rule), WS_REFUSED);
+	assert_int_equal(ws_close(f.ws, WS_CLOSED_BY_HOST, 1005, SLICE_LIT(""), &rule), WS_REFUSED);
+	assert_int_equal(ws_close(f.ws, WS_CLOSED_BY_HOST, 1000, slice_of(zeros, 124), &rule), WS_REFUSED);
+	assert_int_equal(ws_close(f.ws, WS_CLOSED_BY_HOST, 1000, SLICE_LIT("\xff"), &rule), WS_REFUSED);
+	assert_int_equal(ws_close(f.ws, WS_CLOSED_BY_HOST, 0, SLICE_LIT("why"), &rule), WS_REFUSED);
 	WIRE("");
 	f.full = true;
 	assert_int_equal(ws_send(f.ws, WS_BINARY, SLICE_LIT("x"), false, &rule), WS_OUT_OF_MEMORY);
@@ -345,8 +413,8 @@ static void test_after_our_close_only_the_clients_counts(void **state)
 	const char *rule;
 
 	(void)state;
-	assert_int_equal(ws_close(f.ws, 1001, SLICE_LIT("bye"), &rule), WS_OK);
-	assert_int_equal(ws_close(f.ws, 1000, SLICE_LIT(""), &rule), WS_OK);
+	assert_int_equal(ws_close(f.ws, WS_CLOSED_BY_HOST, 1001, SLICE_LIT("bye"), &rule), WS_OK);
+	assert_int_equal(ws_close(f.ws, WS_CLOSED_BY_HOST, 1000, SLICE_LIT(""), &rule), WS_OK);
 	WIRE("\x88\x05\x03\xe9"
 	     "bye");
 	send(WS_TEXT, SLICE_LIT("late"), false);
@@ -520,11 +588,14 @@ int main(void)
 		TEST(test_between_messages_nothing_is_owned),
 		TEST(test_only_what_came_is_allocated),
 		TEST(test_a_fault_is_told_to_both_sides),
+		TEST(test_answers_go_out_before_the_end),
+		TEST(test_a_close_keeps_its_reason_until_it_is_answered),
 		TEST(test_text_fails_fast),
 		TEST(test_one_pong_is_queued_and_the_newest_ping_answered),
 		TEST(test_pieces_become_fragments),
 		TEST(test_lengths_of_what_is_sent),
 		TEST(test_room_is_what_has_left),
+		TEST(test_messages_without_data_cost_more_than_their_frames),
 		TEST(test_what_may_not_be_sent),
 		TEST(test_after_our_close_only_the_clients_counts),
 		TEST(test_a_close_without_a_code),

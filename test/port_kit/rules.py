@@ -29,6 +29,7 @@ REASONS = {"closed", "reset", "timeout", "aborted", "error", "drained"}
 METHODS, NAMES = definitions.METHODS, definitions.NAMES
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+\Z")
 LARGEST_FRAME, LARGEST_CHUNK, LARGEST_STREAM = 65532, 65000, (1 << 53) - 1
+SEND_COST = 16  # bytes of the window that a SEND costs beside its data
 
 
 class Broken(Exception):
@@ -98,7 +99,7 @@ class Rules:
             stream.response = "STREAMING" if kind == HEAD else "SOCKET" if fields[0] == "websocket" else "TUNNEL"
             stream.request = "OPEN" if kind == UPGRADE else stream.request
         elif kind in (DATA, SEND):
-            stream.window -= len(fields[0] if kind == DATA else fields[1])
+            stream.window -= len(fields[0]) if kind == DATA else len(fields[1]) + SEND_COST
 
     # ---- what the port says
 

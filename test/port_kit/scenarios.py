@@ -701,6 +701,27 @@ def websocket_broken_by_the_client(kit):
 
 
 @scenario
+def websocket_answered_before_its_end(kit):
+    """Answers to what came before the client's Close, or fault, go out first; a host that answers nothing is not waited for."""
+    started(kit)
+    if not kit.has("websocket"):
+        return "READY's features have no websocket"
+    for payload, code, end in ((b"\x03\xe8", 1000, "done"), (b"\x03\xe7", 1002, "error")):
+        for answers in (True, False):
+            client, stream = websocket_open(kit, close_timeout=300)
+            kit.send([READ, stream.number, 4, 1])
+            client.frame(TEXT, b"one").frame(CLOSE_FRAME, payload).frame(TEXT, b"late")
+            received(kit, stream, TEXT, b"one")
+            if answers:
+                kit.send([SEND, stream.number, TEXT, b"ONE", 0], [READ, stream.number, 1, 1])
+                heard(kit, client, TEXT, b"ONE")
+            opcode, data = kit.until(client.message, "3.4", "the Close follows the answers")
+            expect(opcode == CLOSE_FRAME and data[:2] == code.to_bytes(2, "big"), "3.4", f"the Close has {code}: {data}")
+            kit.done(stream, end)
+            expect(stream.closed and stream.closed[0] == code and not stream.messages, "3.4", f"CLOSED has {code}: {stream.closed}")
+
+
+@scenario
 def tunnel(kit):
     """Bytes both ways, and the ends of both."""
     started(kit)

@@ -44,6 +44,8 @@ defmodule Sparx.WebSocket.Options do
   defp put({:compress, parameters}, options) when is_list(parameters),
     do: to_port(options, :compress, parameters |> Enum.map(&parameter/1) |> Enum.reduce(%{}, &Map.merge/2))
 
+  defp put({:prefetch, none}, _options) when none in [0, nil], do: bad!(:prefetch, none, "at least 1")
+
   defp put({name, value}, options) when is_map_key(@ranges, name),
     do: to_port(options, name, in_range!(name, value, @ranges[name]))
 

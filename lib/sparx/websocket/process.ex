@@ -12,7 +12,7 @@ defmodule Sparx.WebSocket.Process do
 
   defstruct [:socket, :module, :state, :hibernate_after, ended: :closed]
 
-  @defaults [prefetch: 4, hibernate_after: 100]
+  @defaults [hibernate_after: 100]
 
   @doc "Starts one; it waits until the socket is its own."
   @spec start(WebSocket.t(), module, term, keyword) :: pid

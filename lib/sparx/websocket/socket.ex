@@ -13,8 +13,8 @@ defmodule Sparx.WebSocket.Socket do
 
   @lock 0x1_0000_0000
 
-  # Bytes that a message has beside its data, at most.
-  @head 22
+  # Bytes of the window that a message, or a piece of one, costs beside its data (PROTOCOL.md, section 4, SEND).
+  @cost 16
 
   require Link
 
@@ -29,14 +29,14 @@ defmodule Sparx.WebSocket.Socket do
   def send_messages(link, _id, [], more), do: Link.write(link, more)
 
   def send_messages(link, id, messages, more) do
-    size = messages |> Enum.map(fn {_type, data} -> IO.iodata_length(data) end) |> Enum.sum()
+    cost = Enum.reduce(messages, 0, fn {_type, data}, sum -> sum + IO.iodata_length(data) + @cost end)
 
     cond do
-      size + @head * length(messages) <= div(link.window, 2) ->
-        send_at_once(link, id, encode(id, messages), size, more)
+      cost <= div(link.window, 2) ->
+        send_at_once(link, id, encode(id, messages), cost, more)
 
       match?([_], messages) ->
-        send_large(link, id, hd(messages), size, more)
+        send_large(link, id, hd(messages), cost - @cost, more)
 
       true ->
         send_one_by_one(link, id, messages, more)
@@ -57,27 +57,27 @@ defmodule Sparx.WebSocket.Socket do
   defp continue(:ok), do: {:cont, :ok}
   defp continue(error), do: {:halt, error}
 
-  defp send_at_once(link, id, frames, size, more) do
-    case send_now(link, id, [frames | more], size) do
+  defp send_at_once(link, id, frames, cost, more) do
+    case send_now(link, id, [frames | more], cost) do
       :wait ->
-        with :ok <- Link.ask(link, id, {:socket_room, size}, link.write_timeout),
-             do: send_at_once(link, id, frames, size, more)
+        with :ok <- Link.ask(link, id, {:socket_room, cost}, link.write_timeout),
+             do: send_at_once(link, id, frames, cost, more)
 
       sent_or_error ->
         sent_or_error
     end
   end
 
-  defp send_now(link, id, messages, size) when Link.is_local(link) do
-    with :ok <- at_table!(link.table, id, :enter, size) do
+  defp send_now(link, id, messages, cost) when Link.is_local(link) do
+    with :ok <- at_table!(link.table, id, :enter, cost) do
       result = Link.write(link, messages)
       at_table!(link.table, id, :leave, 0)
       result
     end
   end
 
-  defp send_now(link, id, messages, size),
-    do: Link.ask(link, id, {:socket_send, IO.iodata_to_binary(messages), size})
+  defp send_now(link, id, messages, cost),
+    do: Link.ask(link, id, {:socket_send, IO.iodata_to_binary(messages), cost})
 
   # ── a message that is larger than the window, or may be ────────────────────────────────────────────
 
@@ -129,11 +129,13 @@ defmodule Sparx.WebSocket.Socket do
   defp send_pieces(_link, _id, _type, [], 0), do: :ok
 
   defp send_pieces(link, id, type, data, left) do
-    case table(link, id, :take, min(left, div(link.window, 4))) do
+    case table(link, id, :take, min(left + @cost, div(link.window, 4))) do
       {:ok, 0} ->
-        with :ok <- Link.ask(link, id, :room, link.write_timeout), do: send_pieces(link, id, type, data, left)
+        with :ok <- Link.ask(link, id, {:socket_room, :piece}, link.write_timeout),
+             do: send_pieces(link, id, type, data, left)
 
-      {:ok, size} ->
+      {:ok, taken} ->
+        size = taken - @cost
         {piece, rest} = Link.split(data, size)
         Link.write(link, Frame.send_message(id, type, piece, size, left - size))
         send_pieces(link, id, type, rest, left - size)
@@ -187,15 +189,21 @@ defmodule Sparx.WebSocket.Socket do
 
   defp do_at_table(:senders, table, id, _), do: rem(:ets.lookup_element(table, id, 4), @lock)
 
+  # Room for a piece of a message, which has at least one byte; 0: there is none.
   defp do_at_table(:take, table, id, most) do
-    taken = max(min(:ets.lookup_element(table, id, 2), most), 0)
-    :ets.update_counter(table, id, {2, -taken})
-    {:ok, taken}
+    case min(:ets.lookup_element(table, id, 2), most) do
+      taken when taken > @cost ->
+        :ets.update_counter(table, id, {2, -taken})
+        {:ok, taken}
+
+      _too_little ->
+        {:ok, 0}
+    end
   end
 
-  @doc "Whether a message of this size could go out now."
-  def fits?(table, id, size) do
+  @doc "Whether a message of this cost could go out now, or a piece of the message of whoever has locked the row."
+  def fits?(table, id, cost) do
     [{_id, window, _phase, senders, _, _}] = :ets.lookup(table, id)
-    window >= size and senders < @lock
+    if cost == :piece, do: window > @cost, else: window >= cost and senders < @lock
   end
 end

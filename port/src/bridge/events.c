@@ -80,7 +80,7 @@ static void on_end(void *ctx, struct stream *s, const struct field *trailers, un
 	uint8_t *at;
 
 	if (s->ws) {
-		bridge_end_stream(b, s, 0, END_CLOSED); /* without a Close frame */
+		bridge_upgrade_end(b, s);
 		return;
 	}
 	if (s->held) {
@@ -107,8 +107,9 @@ static void on_room(void *ctx, struct stream *s, uint64_t bytes)
 
 	if (s->ws)
 		bytes = ws_sent(s->ws, bytes);
+	else
+		s->room_total += bytes;
 	s->room += bytes;
-	s->room_total += bytes;
 	b->n.body_queued -= bytes;
 	if (s->response == RESPONSE_ENDED || s->room < b->config->window / 2)
 		return;
@@ -159,6 +160,7 @@ static void on_reset(void *ctx, struct stream *s, enum stream_end why)
 	uint64_t id = s->id;
 	bool known = !s->held;
 
+	bridge_upgrade_lost(b, s);
 	bridge_forget(b, s);
 	if (known)
 		bridge_send_gone(b, id, why);

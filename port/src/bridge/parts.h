@@ -70,6 +70,12 @@ void bridge_take_send(struct bridge *b, const struct message *m);
 void bridge_take_close(struct bridge *b, const struct message *m);
 /* Bytes for a WebSocket: returns how many were used. */
 size_t bridge_upgrade_bytes(struct bridge *b, struct stream *s, struct slice bytes);
+/* A WebSocket was granted read credit. */
+void bridge_upgrade_credit(struct bridge *b, struct stream *s);
+/* The client of a WebSocket sends no more bytes. */
+void bridge_upgrade_end(struct bridge *b, struct stream *s);
+/* A stream has ended without us; if it was a WebSocket whose client had said why, the host hears that too. */
+void bridge_upgrade_lost(struct bridge *b, struct stream *s);
 /* A stream ends that the client need not expect to end. True: it is a WebSocket, and its client was told why. */
 bool bridge_upgrade_says_goodbye(struct stream *s, enum stream_end why);
 /* Asks the clients of all WebSockets to leave. */

@@ -103,12 +103,15 @@ void bridge_take_read(struct bridge *b, const struct message *m)
 
 	if (!s || !in_range(b, m, "chunks", m->read.chunks, 1, UINT32_MAX) || !in_range(b, m, "max", m->read.max, 1, UINT32_MAX))
 		return;
-	if (s->request != REQUEST_OPEN)
+	if (s->request != REQUEST_OPEN && !s->ws)
 		return; /* the end and this have crossed */
 	s->chunks += m->read.chunks;
 	b->n.read_credit += m->read.chunks;
 	s->chunk = m->read.max < CHUNK_MAX ? m->read.max : CHUNK_MAX;
-	s->ops->consume(s);
+	if (s->ws)
+		bridge_upgrade_credit(b, s);
+	else
+		s->ops->consume(s);
 }
 
 void bridge_take_discard(struct bridge *b, const struct message *m)

@@ -37,6 +37,8 @@ void bridge_upgrade_forget(struct stream *s)
 
 /* ---- deadlines ---- */
 
+static void finish(struct bridge *b, struct stream *s);
+
 static void watch(struct bridge *b, struct stream *s)
 {
 	uint64_t deadline = ws_deadline(s->ws);
@@ -53,6 +55,10 @@ static void on_ws_timer(struct wheel_node *node)
 	struct stream *s = container_of(node, struct stream, timer);
 	struct bridge *b = s->sink_data;
 
+	if (s->ws->state == WS_LEAVING) {
+		finish(b, s);
+		return;
+	}
 	if (!ws_tick(s->ws, stream_reads(s))) {
 		bridge_end_stream(b, s, 0, END_TIMEOUT);
 		return;
@@ -344,17 +350,18 @@ void bridge_take_send(struct bridge *b, const struct message *m)
 {
 	struct stream *s = find_ws(b, m);
 	struct slice data = m->send.data;
+	uint64_t cost = data.len + WS_SEND_COST;
 	const char *rule = NULL;
 
 	if (!s)
 		return;
-	if (data.len > s->window) {
+	if (cost > s->window) {
 		bridge_break_rule(b, s, m, "data", "is more than the window");
 		return;
 	}
-	s->window -= data.len;
+	s->window -= cost;
 	s->body_out += data.len;
-	b->n.body_queued += data.len;
+	b->n.body_queued += cost;
 	switch (ws_send(s->ws, (unsigned)m->send.type, data, m->send.left > 0, &rule)) {
 	case WS_OK:
 		break;
@@ -367,6 +374,14 @@ void bridge_take_send(struct bridge *b, const struct message *m)
 	}
 }
 
+/* What comes from now on is not for the host, and costs no credit. */
+static void read_to_the_end(struct bridge *b, struct stream *s)
+{
+	s->thirsty = true;
+	s->ops->consume(s);
+	watch(b, s);
+}
+
 void bridge_take_close(struct bridge *b, const struct message *m)
 {
 	struct stream *s = find_ws(b, m);
@@ -375,11 +390,12 @@ void bridge_take_close(struct bridge *b, const struct message *m)
 
 	if (!s)
 		return;
-	switch (ws_close(s->ws, code > UINT16_MAX ? UINT16_MAX : (unsigned)code, m->close.reason, &rule)) {
+	switch (ws_close(s->ws, WS_CLOSED_BY_HOST, code > UINT16_MAX ? UINT16_MAX : (unsigned)code, m->close.reason, &rule)) {
 	case WS_OK:
-		s->thirsty = true;
-		s->ops->consume(s);
-		watch(b, s);
+		if (s->ws->state == WS_LEAVING)
+			finish(b, s); /* the host has nothing more to say */
+		else
+			read_to_the_end(b, s);
 		break;
 	case WS_REFUSED:
 		bridge_refuse(b, s, m, "code", rule);
@@ -437,6 +453,10 @@ static void send_closed(struct bridge *b, const struct stream *s, const struct w
 static void take_closed(struct bridge *b, struct stream *s, const struct ws_event *event)
 {
 	send_closed(b, s, event);
+	if (s->ws->closer == WS_CLOSED_FOR_IDLENESS || s->ws->closer == WS_CLOSED_BY_DRAIN) {
+		bridge_end_stream(b, s, 0, s->ws->closer == WS_CLOSED_BY_DRAIN ? END_DRAINED : END_TIMEOUT);
+		return;
+	}
 	b->n.read_credit -= s->chunks;
 	s->chunks = 0;
 	s->thirsty = false;
@@ -445,23 +465,60 @@ static void take_closed(struct bridge *b, struct stream *s, const struct ws_even
 	s->ops->send_end(s, NULL, 0);
 }
 
+static void finish(struct bridge *b, struct stream *s)
+{
+	struct ws_event event = ws_finish(s->ws);
+
+	if (event.kind == WS_CLOSED) {
+		take_closed(b, s, &event);
+	} else if (event.kind == WS_FAILED) {
+		send_closed(b, s, &event);
+		bridge_end_stream(b, s, 0, END_ERROR);
+	} else {
+		bridge_no_memory(b, s);
+	}
+}
+
+/* A host grants the credit of a message anew when it has answered it; so when all is there again, all is answered. */
+static bool all_answered(const struct stream *s)
+{
+	return s->ws->said_close || s->chunks >= s->ws->credit;
+}
+
+void bridge_upgrade_credit(struct bridge *b, struct stream *s)
+{
+	if (s->ws->credit_grows && s->chunks > s->ws->credit)
+		s->ws->credit = s->chunks;
+	if (s->ws->state == WS_LEAVING && all_answered(s))
+		finish(b, s);
+	else
+		s->ops->consume(s);
+}
+
+/* First the answers to what came before; but close_timeout bounds how long a host may take. */
+static void take_leave(struct bridge *b, struct stream *s)
+{
+	if (all_answered(s))
+		finish(b, s);
+	else
+		read_to_the_end(b, s);
+}
+
 static void take_event(struct bridge *b, struct stream *s, const struct ws_event *event)
 {
 	switch (event->kind) {
-	case WS_NOTHING:
-		break;
 	case WS_MESSAGE:
 		take_message(b, s, event);
 		break;
-	case WS_CLOSED:
-		take_closed(b, s, event);
-		break;
-	case WS_FAILED:
-		send_closed(b, s, event);
-		bridge_end_stream(b, s, 0, END_ERROR);
+	case WS_LEAVES:
+		take_leave(b, s);
 		break;
 	case WS_NO_MEMORY:
 		bridge_no_memory(b, s);
+		break;
+	case WS_NOTHING:
+	case WS_CLOSED: /* those of ws_finish */
+	case WS_FAILED:
 		break;
 	}
 }
@@ -482,9 +539,32 @@ size_t bridge_upgrade_bytes(struct bridge *b, struct stream *s, struct slice byt
 
 /* ---- ends ---- */
 
+/* One that has said why it leaves can still get the answers that it waits for. */
+void bridge_upgrade_end(struct bridge *b, struct stream *s)
+{
+	if (s->ws->state != WS_LEAVING)
+		bridge_end_stream(b, s, 0, END_CLOSED);
+}
+
+void bridge_upgrade_lost(struct bridge *b, struct stream *s)
+{
+	struct ws_event event;
+
+	if (!s->ws || s->ws->state != WS_LEAVING)
+		return;
+	event = ws_last_event(s->ws);
+	send_closed(b, s, &event);
+}
+
 bool bridge_upgrade_says_goodbye(struct stream *s, enum stream_end why)
 {
-	if (!s->ws || why == END_TIMEOUT)
+	if (!s->ws)
+		return false;
+	if (s->ws->state == WS_OVER && s->response == RESPONSE_STREAMING)
+		stream_response_moves(s, RESPONSE_ENDED); /* both sides know */
+	if (s->response == RESPONSE_ENDED)
+		return true;
+	if (why == END_TIMEOUT)
 		return false;
 	if (s->request != REQUEST_OPEN && s->response == RESPONSE_STREAMING)
 		return false; /* the client has left */
@@ -499,10 +579,10 @@ void bridge_upgrade_drain(struct bridge *b)
 	for (size_t i = 0; b->streams.slots && i <= b->streams.mask; i++) {
 		struct stream *s = b->streams.slots[i].value;
 		const char *rule;
-		if (!s || !s->ws || ws_close(s->ws, WS_GOING_AWAY, (struct slice){0}, &rule) != WS_OK || s->ws->state != WS_CLOSING)
+		if (!s || !s->ws)
 			continue;
-		s->thirsty = true;
-		s->ops->consume(s);
-		watch(b, s);
+		if (ws_close(s->ws, WS_CLOSED_BY_DRAIN, WS_GOING_AWAY, (struct slice){0}, &rule) == WS_OK &&
+		    s->ws->state == WS_CLOSING)
+			read_to_the_end(b, s);
 	}
 }

@@ -53,6 +53,12 @@ static uint64_t read_number(const uint8_t *at, unsigned size)
 	return n;
 }
 
+/* A message of one frame is no fragment. */
+static bool is_small_fragment(const struct ws_guard *g, const struct ws_header *h)
+{
+	return h->len < WS_SMALL_FRAGMENT && (g->type != WS_CONTINUATION || !h->fin);
+}
+
 static bool check_length(const struct ws_guard *g, const struct ws_header *h, unsigned width, struct ws_fault *fault)
 {
 	if ((width == 2 && h->len < 126) || (width == 8 && h->len < 65536))
@@ -61,10 +67,10 @@ static bool check_length(const struct ws_guard *g, const struct ws_header *h, un
 		return protocol_error(fault, "a length of more than 63 bits");
 	if (ws_is_control(h->type))
 		return true;
-	if (g->fragments >= g->max_fragments)
-		return fail(fault, WS_TOO_BIG, "too many fragments");
 	if (h->len > g->max_message || g->size > g->max_message - h->len)
 		return fail(fault, WS_TOO_BIG, "the message is too big");
+	if (is_small_fragment(g, h) && g->small >= g->max_fragments)
+		return fail(fault, WS_TOO_BIG, "too many small fragments");
 	return true;
 }
 
@@ -94,11 +100,11 @@ enum ws_look ws_guard_look(const struct ws_guard *g, struct slice bytes, struct 
 
 void ws_guard_begin(struct ws_guard *g, const struct ws_header *h)
 {
+	g->small += is_small_fragment(g, h);
 	if (h->type != WS_CONTINUATION) {
 		g->type = h->type;
 		g->compressed = h->compressed;
 	}
-	g->fragments++;
 	g->size += h->len;
 }
 
@@ -106,7 +112,7 @@ void ws_guard_end(struct ws_guard *g)
 {
 	g->type = WS_CONTINUATION;
 	g->compressed = false;
-	g->fragments = 0;
+	g->small = 0;
 	g->size = 0;
 }
 

@@ -11,6 +11,9 @@ enum ws_type { WS_CONTINUATION = 0, WS_TEXT = 1, WS_BINARY = 2, WS_CLOSE = 8, WS
 
 enum { WS_CONTROL_MAX = 125, WS_HEADER_MAX = 14 };
 
+/* Bytes. A longer fragment costs little beside what its bytes cost, which max_message bounds; only shorter ones are counted. */
+enum { WS_SMALL_FRAGMENT = 64 };
+
 /* Close codes (RFC 6455 7.4.1) that the port itself uses. */
 enum ws_code {
 	WS_NORMAL = 1000,
@@ -38,12 +41,12 @@ struct ws_fault {
 /* What is allowed, and the message that is coming in. */
 struct ws_guard {
 	uint64_t max_message;
-	uint32_t max_fragments;
-	bool may_compress; /* permessage-deflate was agreed: RSV1 may be set */
-	bool compressed;   /* the message begun is */
-	uint8_t type;      /* of the message begun; WS_CONTINUATION: none is */
-	uint32_t fragments;
-	uint64_t size; /* of its payload so far, as it came */
+	uint32_t max_fragments; /* small ones, of one message */
+	bool may_compress;      /* permessage-deflate was agreed: RSV1 may be set */
+	bool compressed;        /* the message begun is */
+	uint8_t type;           /* of the message begun; WS_CONTINUATION: none is */
+	uint32_t small;         /* fragments of it so far */
+	uint64_t size;          /* of its payload so far, as it came */
 };
 
 enum ws_look { WS_LOOK_MORE, WS_LOOK_FRAME, WS_LOOK_FAULT };

@@ -6,10 +6,11 @@
 
 enum { PING_LEN = 4, CODE_LEN = 2, PONGS_AT_ONCE = 16, RATIO_FLOOR = 1024 * 1024 };
 
-static const char *const state_names[] = {"open", "closing", "over"};
+static const char *const state_names[] = {"open", "closing", "leaving", "over"};
 static const uint32_t state_next[] = {
-	[WS_OPEN] = SM_BIT(WS_CLOSING) | SM_BIT(WS_OVER),
-	[WS_CLOSING] = SM_BIT(WS_OVER),
+	[WS_OPEN] = SM_BIT(WS_CLOSING) | SM_BIT(WS_LEAVING) | SM_BIT(WS_OVER),
+	[WS_CLOSING] = SM_BIT(WS_LEAVING) | SM_BIT(WS_OVER),
+	[WS_LEAVING] = SM_BIT(WS_OVER),
 	[WS_OVER] = 0,
 };
 static const struct sm machine = {"ws", state_names, state_next};
@@ -129,6 +130,8 @@ struct ws *ws_new(struct ws_env *env, struct stream *s, const struct ws_config *
 	w->idle_timeout = (uint32_t)c->idle_timeout;
 	w->ping_interval = (uint32_t)c->ping_interval;
 	w->close_timeout = (uint32_t)c->close_timeout;
+	w->credit = c->prefetch;
+	w->credit_grows = c->prefetch == 0;
 	w->max_ratio = c->compress.max_ratio;
 	w->level = c->compress.level;
 	w->mem_level = c->compress.mem_level;
@@ -225,7 +228,6 @@ static enum ws_result send_piece(struct ws *w, unsigned type, struct slice data,
 		w->deflating = w->deflate != NULL;
 	out.compressed = first && w->deflating;
 	out.deflated = w->deflating;
-	w->unsent += data.len;
 	w->active = now(w);
 	if (!deflate_piece(w, &data, more) || !send_frame(w, out, data))
 		return WS_OUT_OF_MEMORY;
@@ -243,7 +245,6 @@ static enum ws_result send_control_of_host(struct ws *w, unsigned type, struct s
 {
 	if (more || data.len > WS_CONTROL_MAX)
 		return refuse(rule, "is more than a control frame holds: 125 bytes");
-	w->unsent += data.len;
 	return send_control(w, (enum ws_type)type, data) ? WS_OK : WS_OUT_OF_MEMORY;
 }
 
@@ -251,6 +252,7 @@ enum ws_result ws_send(struct ws *w, unsigned type, struct slice data, bool more
 {
 	if (w->said_close)
 		return WS_OK;
+	w->unsent += data.len + WS_SEND_COST;
 	if (type == WS_PING || type == WS_PONG)
 		return send_control_of_host(w, type, data, more, rule);
 	if (type != WS_TEXT && type != WS_BINARY)
@@ -262,7 +264,7 @@ enum ws_result ws_send(struct ws *w, unsigned type, struct slice data, bool more
 	return send_piece(w, type, data, more);
 }
 
-enum ws_result ws_close(struct ws *w, unsigned code, struct slice reason, const char **rule)
+enum ws_result ws_close(struct ws *w, enum ws_closer closer, unsigned code, struct slice reason, const char **rule)
 {
 	struct utf8 text = {0};
 
@@ -275,6 +277,7 @@ enum ws_result ws_close(struct ws *w, unsigned code, struct slice reason, const 
 	if (w->state != WS_OPEN)
 		return WS_OK;
 	sm_move(&machine, &w->state, WS_CLOSING);
+	w->closer = (uint8_t)closer;
 	w->closing = now(w);
 	return send_close(w, code, reason) ? WS_OK : WS_OUT_OF_MEMORY;
 }
@@ -335,12 +338,20 @@ static struct ws_event no_memory(void)
 	return (struct ws_event){.kind = WS_NO_MEMORY};
 }
 
+static struct ws_event leaves(struct ws *w, unsigned code, const char *fault)
+{
+	sm_move(&machine, &w->state, WS_LEAVING);
+	w->code = (uint16_t)code;
+	w->fault = fault;
+	w->closing = now(w);
+	return (struct ws_event){.kind = WS_LEAVES};
+}
+
 static struct ws_event failed(struct ws *w, struct ws_fault fault)
 {
 	give_codec(w, true);
 	buf_free(&w->message);
-	ws_fail(w, fault.code, fault.rule);
-	return (struct ws_event){.kind = WS_FAILED, .code = fault.code, .data = slice_str(fault.rule)};
+	return leaves(w, fault.code, fault.rule);
 }
 
 static struct ws_event failed_with(struct ws *w, unsigned code, const char *rule)
@@ -355,14 +366,29 @@ static bool is_own_pong(const struct ws *w, struct slice payload)
 
 static struct ws_event take_close(struct ws *w, struct slice payload)
 {
-	struct ws_event event = {.kind = WS_CLOSED};
 	struct ws_fault fault;
+	struct slice reason;
+	unsigned code;
 
-	if (!ws_read_close(payload, &event.code, &event.data, &fault))
+	if (!ws_read_close(payload, &code, &reason, &fault))
 		return failed(w, fault);
 	buf_free(&w->message);
+	if (reason.len && !buf_append(&w->message, reason.at, reason.len))
+		return no_memory();
+	return leaves(w, code, NULL);
+}
+
+struct ws_event ws_last_event(const struct ws *w)
+{
+	struct slice reason = w->fault ? slice_str(w->fault) : slice_of(buf_at(&w->message), buf_len(&w->message));
+
+	return (struct ws_event){.kind = w->fault ? WS_FAILED : WS_CLOSED, .code = w->code, .data = reason};
+}
+
+struct ws_event ws_finish(struct ws *w)
+{
 	sm_move(&machine, &w->state, WS_OVER);
-	return send_close(w, event.code, (struct slice){0}) ? event : no_memory();
+	return send_close(w, w->code, w->fault ? slice_str(w->fault) : (struct slice){0}) ? ws_last_event(w) : no_memory();
 }
 
 static struct ws_event take_control(struct ws *w, unsigned type, struct slice payload)
@@ -562,6 +588,10 @@ struct ws_event ws_next(struct ws *w, struct slice bytes, size_t *used)
 	size_t n;
 
 	*used = 0;
+	if (w->state == WS_LEAVING) {
+		*used = bytes.len; /* behind its end a client has nothing to say */
+		return nothing();
+	}
 	if (w->guard.type == WS_CONTINUATION)
 		buf_free(&w->message); /* it was told */
 	w->heard = now(w);
@@ -591,6 +621,7 @@ uint64_t ws_deadline(const struct ws *w)
 	case WS_OPEN:
 		return sooner(idle, ping);
 	case WS_CLOSING:
+	case WS_LEAVING:
 		return w->closing + w->close_timeout;
 	case WS_OVER:
 		break;
@@ -623,7 +654,7 @@ bool ws_tick(struct ws *w, bool reading)
 	if (w->state == WS_CLOSING)
 		return now(w) < w->closing + w->close_timeout;
 	if (w->state == WS_OPEN && w->idle_timeout && now(w) >= w->active + w->idle_timeout)
-		return ws_close(w, WS_GOING_AWAY, SLICE_LIT("idle"), &rule) == WS_OK;
+		return ws_close(w, WS_CLOSED_FOR_IDLENESS, WS_GOING_AWAY, SLICE_LIT("idle"), &rule) == WS_OK;
 	if (w->state == WS_OPEN && w->ping_interval && now(w) >= (w->pinged ? w->pinged : w->heard) + w->ping_interval)
 		return ping_due(w, reading);
 	return true;

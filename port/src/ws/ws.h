@@ -2,8 +2,10 @@
  * A WebSocket (RFC 6455) on the bytes of an upgraded stream, whatever protocol that came with. It sits between the session
  * and the bridge: the bridge gives it the bytes that come, and asks for what is in them; what it sends goes to the stream.
  *
- *   OPEN ──host's CLOSE, idle──> CLOSING ──client's Close──> OVER
- *     └──client's Close (answered), fault (answered)──────────^
+ *   OPEN ──host's CLOSE, idle, drain──> CLOSING ──┐
+ *     └──client's Close, client's fault────────────┴──> LEAVING ──ws_finish──> OVER
+ *
+ * A socket that is LEAVING reads no more frames, but still sends: so the answers to what the client sent before go out first.
  *
  * Between messages it owns no buffer, no wslay context and, without context takeover, no zlib state.
  */
@@ -33,7 +35,13 @@ struct ws_config {
 	struct deflate_want compress;
 };
 
-enum ws_state { WS_OPEN, WS_CLOSING, WS_OVER };
+enum ws_state { WS_OPEN, WS_CLOSING, WS_LEAVING, WS_OVER };
+
+/* Who began the closing handshake. */
+enum ws_closer { WS_CLOSED_BY_CLIENT, WS_CLOSED_BY_HOST, WS_CLOSED_FOR_IDLENESS, WS_CLOSED_BY_DRAIN };
+
+/* Bytes of the window that a message, or a piece of one, costs besides its data: more than its frame's head. */
+enum { WS_SEND_COST = 16 };
 
 struct ws {
 	struct stream *s;
@@ -48,17 +56,22 @@ struct ws {
 	uint64_t frame_left;            /* bytes of the frame being read */
 	uint64_t wire_total;            /* bytes given to the stream, ever */
 	uint64_t wire_gone;             /* of these, left for the kernel */
-	uint64_t unsent;                /* bytes of messages that were not reported as room */
+	uint64_t unsent;                /* what messages have cost that was not reported as room */
 	uint64_t pong_end;              /* wire_gone when the last pong will have left */
 	uint64_t heard, active;         /* ms: when bytes last came; when a message last came or went */
 	uint64_t pinged;                /* ms: since when a ping of ours is unanswered; 0: none is */
-	uint64_t closing;               /* ms: since when */
+	uint64_t closing;               /* ms: since when it is CLOSING or LEAVING */
+	uint64_t credit;   /* the bridge's: the read credit with which all is answered; the largest so far, if that grows */
+	const char *fault; /* LEAVING: the rule that the client broke; NULL: it sent a Close, whose reason is in `message` */
 	uint32_t idle_timeout, ping_interval, close_timeout;
 	uint32_t max_ratio;
 	uint32_t ping_count;
 	struct utf8 in_text, out_text;
+	uint16_t code;   /* LEAVING: of the client's Close, or to fail with */
 	uint8_t state;   /* enum ws_state */
+	uint8_t closer;  /* enum ws_closer */
 	uint8_t sending; /* enum ws_type of the message that is being sent in pieces; WS_CONTINUATION: none */
+	bool credit_grows;
 	bool frame_fin;  /* of the frame being read */
 	bool said_close; /* a Close frame was sent */
 	bool deflating;  /* the message being sent */
@@ -84,8 +97,9 @@ void ws_free(struct ws *w);
 enum ws_event_kind {
 	WS_NOTHING, /* more bytes are needed */
 	WS_MESSAGE, /* type and data: a whole message, a ping (which was answered), or a pong */
-	WS_CLOSED,  /* the client's Close: code and data, its reason. It was answered, and the stream can end */
-	WS_FAILED,  /* the client broke a rule, which code and data say. It was told, and the stream can end */
+	WS_LEAVES,  /* the client sent a Close, or broke a rule: call ws_finish, when what came before was answered */
+	WS_CLOSED,  /* from ws_finish: the client's Close, code and data, its reason. It was answered, and the stream can end */
+	WS_FAILED,  /* from ws_finish: the rule that the client broke, code and data. It was sent a Close, and the stream can end */
 	WS_NO_MEMORY,
 };
 
@@ -98,18 +112,22 @@ struct ws_event {
 
 /* Takes bytes until something is to be told; *used says how many. The bytes that are left are offered again, with more. */
 struct ws_event ws_next(struct ws *w, struct slice bytes, size_t *used);
+/* Once, after WS_LEAVES: sends the Close that ends it all. */
+struct ws_event ws_finish(struct ws *w);
+/* What ws_finish would tell, of a client that cannot get a Close any more. */
+struct ws_event ws_last_event(const struct ws *w);
 
 /* What came of an order. WS_REFUSED: *rule says why, and nothing was done. */
 enum ws_result { WS_OK, WS_REFUSED, WS_OUT_OF_MEMORY };
 
 /* A message or, with more, a piece of it; a ping or a pong. After a Close it is dropped. */
 enum ws_result ws_send(struct ws *w, unsigned type, struct slice data, bool more, const char **rule);
-/* Begins the closing handshake. code 0: none. */
-enum ws_result ws_close(struct ws *w, unsigned code, struct slice reason, const char **rule);
+/* Begins the closing handshake, unless it has begun. code 0: none. */
+enum ws_result ws_close(struct ws *w, enum ws_closer closer, unsigned code, struct slice reason, const char **rule);
 /* Says why this is the end, to a client that is not waited for. */
 void ws_fail(struct ws *w, unsigned code, const char *reason);
 
-/* n bytes have left for the kernel; returns how many bytes of messages that frees. */
+/* n bytes have left for the kernel; returns how much of the window that frees. */
 uint64_t ws_sent(struct ws *w, uint64_t n);
 
 /* When to call ws_tick, in ms; 0: never. */

@@ -30,6 +30,13 @@ case("limits_sum_of_fragments", max_message=100)(too_big(fragments(TEXT, *["x" *
 case("limits_1025_fragments")(too_big(fragments(BINARY, *[b"x"] * 1025)))
 case("limits_fragments_that_never_end")(too_big(frame(BINARY, fin=False) + frame(CONTINUATION, fin=False) * 1024))
 case("limits_few_fragments", max_fragments=2)(too_big(fragments(BINARY, b"a", b"b", b"c")))
+case("limits_a_million_empty_fragments", max_message=1 << 30)(too_big(frame(BINARY, fin=False) + frame(CONTINUATION, fin=False) * 1000000))
+case("limits_a_million_fragments_of_one_byte", max_message=1 << 30)(
+    too_big(frame(BINARY, b"x", fin=False) + frame(CONTINUATION, b"x", fin=False) * 1000000)
+)
+case("limits_small_fragments_among_large_ones")(
+    too_big(frame(BINARY, bytes(64), fin=False) + (frame(CONTINUATION, bytes(64), fin=False) + frame(CONTINUATION, b"x", fin=False)) * 1025)
+)
 
 
 def fits(data, whole):
@@ -49,10 +56,10 @@ case("limits_count_begins_anew", max_fragments=2, max_message=4)(
 )
 
 
-def sizes(opcode, size):
+def sizes(opcode, size, fragment=None):
     def run(t):
         data = b"*" * size
-        t.open().send(frame(opcode, data))
+        t.open().send(fragments(opcode, *wire.cut(data, fragment)) if fragment else frame(opcode, data))
         t.port.case = None  # the host keeps it: the window is smaller than it
         t.wait(lambda: t.port.heard, "the message at the host")
         t.expect(t.port.heard == [(77, opcode, data)], "another message")
@@ -67,6 +74,8 @@ for size in (65536, 262144, 1048576):
     case(f"limits_text_{size}")(sizes(TEXT, size))
     case(f"limits_binary_{size}")(sizes(BINARY, size))
 case("limits_binary_4194304", max_message=1 << 22)(sizes(BINARY, 1 << 22))
+for size in (64, 256, 16384):
+    case(f"limits_binary_4194304_in_fragments_of_{size}", max_message=1 << 22)(sizes(BINARY, 1 << 22, size))
 
 
 @case()
@@ -92,7 +101,17 @@ def limits_idle(t):
     t.expect(t.frame()[:2] == (wire.CLOSE, struct.pack(">H", 1001) + b"idle"), "not Close 1001")
     t.send(wire.close(1001))
     t.expect_eof()
-    t.hears_end(DONE)
+    t.hears(78, 1001, b"")
+    t.hears_end(GONE, "timeout")
+
+
+@case(idle_timeout=60, ping_interval=0, close_timeout=60)
+def limits_idle_and_gone(t):
+    t.open()
+    t.expect(t.frame()[:2] == (wire.CLOSE, struct.pack(">H", 1001) + b"idle"), "not Close 1001")
+    t.expect_eof()
+    t.hears_end(GONE, "timeout")
+    t.expect(not [e for e in t.port.heard if e[0] == 78], "CLOSED without the client's Close")
 
 
 @case(ping_interval=60)

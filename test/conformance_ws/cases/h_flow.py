@@ -1,6 +1,7 @@
 """Credits: nothing is read that was not asked for, and a slow client slows the host down. Rules for the host."""
 
 import wire
+from peer import COST
 from peer import DATA, END, GONE, READ, ROOM, SEND, case
 from wire import BINARY, PING, PONG, TEXT, frame, fragments
 
@@ -11,6 +12,10 @@ def says(t, *messages):
 
 def messages(t):
     return [event[1:] for event in t.port.heard if event[0] == 77]
+
+
+def room(t):
+    return sum(event[1] for event in t.port.heard if event[0] == ROOM)
 
 
 @case(host="nothing")
@@ -55,31 +60,70 @@ def flow_pushes_back(t):
 
 @case()
 def flow_window(t):
-    """ROOM comes back to the byte, whatever the framing"""
+    """ROOM comes back to the byte: the data, and COST for each piece"""
     t.open()
-    says(t, (SEND, BINARY, bytes(131072), 131072), (SEND, BINARY, bytes(131072), 0))
-    t.expect_message(BINARY, bytes(262144))
-    t.wait(lambda: sum(e[1] for e in t.port.heard if e[0] == ROOM) >= 131072, "ROOM")
+    sent = 0
+    for _ in range(20):
+        size = (262144 - sent + room(t)) // 2 - COST
+        says(t, (SEND, BINARY, bytes(size), size), (SEND, BINARY, bytes(size), 0))
+        sent += 2 * (size + COST)
+        t.expect_message(BINARY, bytes(2 * size))
+        t.wait(lambda: sent - room(t) < 131072, "ROOM")
+        t.expect(room(t) <= sent, "more room than was spent")
     t.closes()
+
+
+@case()
+def flow_window_of_empty_messages(t):
+    """an empty message, a ping, a pong and an empty piece cost something"""
+    t.open()
+    sent = 0
+    for _ in range(4):
+        times = (262144 - sent + room(t)) // (4 * COST)
+        says(t, *[(SEND, TEXT, b"", 0), (SEND, PING, b"", 0), (SEND, PONG, b"", 0), (SEND, BINARY, b"", 0)] * times)
+        sent += times * 4 * COST
+        for _ in range(4 * times):
+            t.expect(t.frame()[1] == b"", "another message")
+        t.wait(lambda: sent - room(t) < 131072, "ROOM")
+        t.expect(room(t) <= sent, "more room than was spent")
+    t.closes()
+
+
+@case()
+def flow_empty_messages_to_a_client_that_does_not_read(t):
+    """the host has to stop: what is queued is charged, whatever it has of data"""
+    t.open()
+    t.reads = False
+    sent = 0
+    while sent - room(t) + COST <= 262144 and sent < 1 << 28:
+        says(t, *[(SEND, TEXT, b"", 0)] * ((262144 - sent + room(t)) // COST))
+        sent = sent + 262144 - sent + room(t)
+        t.sync()
+        t.sync()
+    t.expect(sent < 1 << 28, "empty messages are not charged")
+    says(t, (SEND, TEXT, b"", 0))
+    t.reads = True
+    t.hears_end(GONE, "error")
+    t.expect(t.port.errors == ["data is more than the window"], f"{t.port.errors}")
+    t.port.errors.clear()
 
 
 @case()
 def flow_slow_client(t):
     t.open()
     t.reads = False
-    sent = 262144
-    says(t, *[(SEND, BINARY, bytes(65536), 0)] * 4)
+    sent, size = 262144, 65536 - COST
+    says(t, *[(SEND, BINARY, bytes(size), 0)] * 4)
     while sent < 1 << 23:
-        room = sum(e[1] for e in t.port.heard if e[0] == ROOM)
-        if sent - room > 262144 - 65536:
+        if sent - room(t) > 262144 - 65536:
             t.reads = True
-            t.wait(lambda: sent - sum(e[1] for e in t.port.heard if e[0] == ROOM) <= 262144 - 65536, "room")
+            t.wait(lambda: sent - room(t) <= 262144 - 65536, "room")
             t.reads = False
-        says(t, (SEND, BINARY, bytes(65536), 0))
+        says(t, (SEND, BINARY, bytes(size), 0))
         sent += 65536
     t.reads = True
     for _ in range(sent // 65536):
-        t.expect_message(BINARY, bytes(65536))
+        t.expect_message(BINARY, bytes(size))
     t.closes()
 
 
@@ -90,7 +134,7 @@ def flow_window_of_what_is_deflated(t):
     for _ in range(20):
         says(t, (SEND, BINARY, bytes(65536), 0))
         t.expect(z.unpack(t.message()[1]) == bytes(65536), "another message")
-    t.wait(lambda: sum(e[1] for e in t.port.heard if e[0] == ROOM) >= 20 * 65536 - 131072, "ROOM")
+    t.wait(lambda: room(t) >= 20 * 65536 - 131072, "ROOM")
     t.closes()
 
 

@@ -27,7 +27,8 @@ defmodule Sparx.WebSocket.SocketTest do
     refute_receive {:command, _}, 50
     :ets.update_counter(link.table, @stream, {4, -1})
     assert Task.await(task) == :ok
-    assert {@stream, 3_000, :socket, 0, _, _} = row(link)
+    # Nine pieces of at most a quarter of the window, each of which costs 16 bytes besides.
+    assert {@stream, 2_856, :socket, 0, _, _} = row(link)
   end
 
   test "one who was killed in between does not stop others for ever" do
@@ -38,13 +39,33 @@ defmodule Sparx.WebSocket.SocketTest do
   end
 
   test "what goes out together is no frame that the port would not take, however small the messages are" do
-    link = socket(5_000, 0)
+    link = socket(20_000, 0)
     assert Socket.send_messages(link, @stream, List.duplicate({1, ""}, 20), "more") == :ok
     assert_receive {:command, together}
     assert String.ends_with?(together, "more")
     assert Socket.send_messages(link, @stream, List.duplicate({1, ""}, 1_000), "more") == :ok
     for _ <- 1..1_000, do: assert_receive({:command, <<0x95, 14, @stream, 1, 0xC4, 0, 0>>})
     assert_receive {:command, "more"}
+  end
+
+  test "messages without data cost window too" do
+    link = socket(40, 0)
+    assert Socket.send_messages(link, @stream, [{1, ""}, {9, ""}], []) == :ok
+    assert {@stream, 8, :socket, 0, _, _} = row(link)
+    refute Socket.fits?(link.table, @stream, 16)
+    assert Socket.at_table!(link.table, @stream, :enter, 16) == :wait
+  end
+
+  test "a piece of a message waits until there is room for more than what it costs" do
+    link = socket(16, 0)
+    assert Socket.at_table!(link.table, @stream, :take, 250) == {:ok, 0}
+    :ets.update_counter(link.table, @stream, {4, 0x1_0000_0000})
+    refute Socket.fits?(link.table, @stream, :piece)
+    :ets.update_counter(link.table, @stream, {2, 1})
+    assert Socket.fits?(link.table, @stream, :piece)
+    refute Socket.fits?(link.table, @stream, 0)
+    assert Socket.at_table!(link.table, @stream, :take, 250) == {:ok, 17}
+    assert {@stream, 0, :socket, _, _, _} = row(link)
   end
 
   test "a socket that has ended is closed to all" do

@@ -260,7 +260,7 @@ static void judge_sums(const struct bridge *b)
 		if (!s)
 			continue;
 		chunks += s->chunks;
-		unsent += s->body_out - s->room_total;
+		unsent += s->ws ? s->ws->unsent : s->body_out - s->room_total;
 		held += s->held != NULL;
 		MUST(s->room_total <= s->body_out);
 	}
