@@ -45,14 +45,17 @@ defmodule Sparx.WebSocket do
   Of `accept/2` and `serve/4`:
 
     * `:origin`: which pages may connect. `:same_origin` (default): those that came from here, by comparing
-      Origin and Host; a list of origins, such as `["https://example.com"]`; or `:any`. Others get 403. Clients that
-      send no Origin are no browsers, and may connect
+      Origin and Host; a list of origins, such as `["https://example.com"]`; or `:any`. Others get 403, and a log line. Clients that
+      send no Origin are not browsers and may connect. A proxy has to pass on the Host that the client sent, with its port (nginx:
+      `proxy_set_header Host $http_host`; `$host` has no port), or to tell it in `Forwarded`, `X-Forwarded-Host` or
+      `X-Forwarded-Port`
     * `:protocols`: subprotocols that the server speaks, best first; the first one that the client offers is in
       `socket.protocol`
     * `:headers`: fields of the answer, such as cookies
     * `:compress`: true for permessage-deflate (RFC 7692) with clients that offer it, or a list of its parameters:
-      `:context_takeover` (false: each message is compressed by itself, and a socket keeps no memory for it. true: smaller
-      messages, and 38 KB for sending and up to 39 KB for receiving of each socket), `:window_bits` (12), `:level` (6),
+      `:context_takeover` (false: each message is compressed by itself, and a socket keeps no memory for it; clients are told so, also
+      those that did not offer it, which RFC 7692, section 7.1.1.2 allows, and one that refers to an earlier message all the same is closed
+      with 1007. true: smaller messages, and 38 KB for sending and up to 39 KB for receiving of each socket), `:window_bits` (12), `:level` (6),
       `:mem_level` (5), `:max_ratio` (100: how many times larger than what came a message over 1 MiB may be)
     * `:max_message` (1 MiB): bytes of a message; a larger one closes the socket with 1009
     * `:max_fragments` (1,024): fragments of a message that have fewer than 64 bytes. Longer ones are not counted
@@ -282,9 +285,14 @@ defmodule Sparx.WebSocket do
   @doc false
   # Without waiting.
   def start_close(socket, code, reason) do
+    check_close!(code, reason)
+    Link.write(socket.link, Frame.close(socket.id, code || 0, reason))
+  end
+
+  @doc false
+  def check_close!(code, reason) do
     check_code!(code)
     check_reason!(code, reason)
-    Link.write(socket.link, Frame.close(socket.id, code || 0, reason))
   end
 
   defp check_code!(nil), do: :ok

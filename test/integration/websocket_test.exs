@@ -6,8 +6,21 @@ defmodule Sparx.Integration.WebSocketTest do
 
   alias Sparx.{Client, Request, Response, WebSocket, WsClient}
 
-  defp serve(handler, options \\ []),
-    do: start_supervised!({Sparx, [host: "127.0.0.1", port: 0, workers: 4, handler: handler] ++ options})
+  defp serve(handler, options \\ []) do
+    {id, options} = Keyword.pop(options, :id, Sparx)
+    child = {Sparx, [host: "127.0.0.1", port: 0, workers: 4, handler: handler] ++ options}
+    start_supervised!(Supervisor.child_spec(child, id: id))
+  end
+
+  defmodule FailsToEnd do
+    use Sparx.WebSocket.Handler
+
+    @impl true
+    def handle_frame(frame, state), do: {:push, frame, state}
+
+    @impl true
+    def terminate(_reason, _state), do: raise("not today")
+  end
 
   defmodule EchoAll do
     use Sparx.WebSocket.Handler
@@ -28,6 +41,7 @@ defmodule Sparx.Integration.WebSocketTest do
 
     @impl true
     def handle_frame({:text, "fail"}, _test), do: raise("as the test wants it")
+    def handle_frame({:text, "do " <> code}, test), do: code |> Code.eval_string(test: test) |> elem(0)
     def handle_frame({:text, "bye"}, test), do: {:close, 4000, "so long", test}
     def handle_frame({:text, "wrong"}, _test), do: :wrong
     def handle_frame({:text, "twice"} = frame, test), do: {:push, [frame, frame], test}
@@ -45,15 +59,19 @@ defmodule Sparx.Integration.WebSocketTest do
 
     @impl true
     def handle_info({:say, text}, test), do: {:push, {:text, text}, test}
-    def handle_info(_other, test), do: {:ok, test}
+
+    def handle_info(other, test) do
+      send(test, {:info, other})
+      {:ok, test}
+    end
 
     @impl true
     def terminate(reason, test), do: send(test, {:terminate, reason})
   end
 
-  defp serve_told(options \\ []) do
+  defp serve_told(options \\ [], server_options \\ []) do
     test = self()
-    serve(fn request -> {:ok, _pid} = WebSocket.serve(request, Told, test, options) end)
+    serve(fn request -> WebSocket.serve(request, Told, test, options) end, server_options)
   end
 
   describe "a socket that its owner holds" do
@@ -334,8 +352,8 @@ defmodule Sparx.Integration.WebSocketTest do
             client = WsClient.open(server, "/")
             WsClient.send(client, {:text, what})
             assert WsClient.recv(client) == {:close, code, reason}
-            if code == 4000, do: WsClient.send(client, {:close, 4000, ""})
-            assert_receive {:terminate, _reason}
+            assert_receive {:terminate, reason}
+            assert if(code == 4000, do: reason == :normal, else: match?({:error, %{}}, reason))
           end
         end)
 
@@ -368,6 +386,57 @@ defmodule Sparx.Integration.WebSocketTest do
       assert WsClient.recv(client) == :closed
       Client.close(client)
       assert Task.await(drain) == :ok
+      assert_receive {:terminate, :shutdown}
+      refute_received {:terminate, _}
+    end
+
+    test "a drain whose deadline is over, too" do
+      server = serve_told()
+      client = WsClient.open(server, "/")
+      assert_receive {:init, pid, _socket}
+      monitor = Process.monitor(pid)
+      drain = Task.async(fn -> Sparx.drain(server, 50) end)
+      assert WsClient.recv(client) == {:close, 1001, ""}
+      Task.await(drain)
+      assert_receive {:terminate, :shutdown}
+      assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}
+    end
+
+    test "an idle timeout is told as one, whether the client answers or not" do
+      server = serve_told(idle_timeout: 50, close_timeout: 50)
+      client = WsClient.open(server, "/")
+      assert WsClient.recv(client) == {:close, 1001, "idle"}
+      WsClient.send(client, {:close, 1001, ""})
+      assert_receive {:terminate, :timeout}
+
+      silent = WsClient.open(server, "/")
+      assert WsClient.recv(silent) == {:close, 1001, "idle"}
+      assert_receive {:terminate, :timeout}
+      assert WsClient.recv(silent) == :closed
+    end
+
+    test "a client that answers no ping is given up for the time" do
+      server = serve_told(ping_interval: 50)
+      client = WsClient.open(server, "/")
+      assert {:ping, _} = WsClient.recv(client)
+      assert_receive {:terminate, :timeout}
+    end
+
+    test "a client's own 1001 is a close of its" do
+      server = serve_told()
+      client = WsClient.open(server, "/")
+      WsClient.send(client, {:close, 1001, "idle"})
+      assert_receive {:terminate, {:close, 1001, "idle"}}
+    end
+
+    test "the supervisor that stops the server ends it" do
+      server = serve_told([], id: :told)
+      _client = WsClient.open(server, "/")
+      assert_receive {:init, pid, _socket}
+      monitor = Process.monitor(pid)
+      stop_supervised!(:told)
+      assert_receive {:terminate, :shutdown}
+      assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}
     end
 
     test "a port program that dies takes its sockets along" do
@@ -400,8 +469,187 @@ defmodule Sparx.Integration.WebSocketTest do
       client = WsClient.open(server, "/")
       WsClient.send(client, {:text, "more than ten"})
       assert {:close, 1009, _} = WsClient.recv(client)
-      assert_receive {:terminate, {:close, 1009, _}}
+      assert_receive {:terminate, {:error, {1009, "the message is too big"}}}
     end
+  end
+
+  describe "what callbacks return" do
+    # {what a callback returns, the frames that come, the close code and text, the reason of terminate/2}
+    for {returns, frames, code, text, reason} <- [
+          {"{:close, 4000, [\"so\", ?!], test}", [], 4000, "so!", :normal},
+          {"{:stop, :normal, test}", [], 1000, "", :normal},
+          {"{:stop, :shutdown, test}", [], 1001, "", :shutdown},
+          {"{:stop, {:shutdown, :restart}, test}", [], 1012, "", {:shutdown, :restart}},
+          {"{:stop, {:shutdown, :else}, test}", [], 1000, "", {:shutdown, :else}},
+          {"{:stop, :normal, 4001, test}", [], 4001, "", :normal},
+          {"{:stop, :normal, {4001, nil}, test}", [], 4001, "", :normal},
+          {"{:stop, :normal, {4001, [\"why\"]}, test}", [], 4001, "why", :normal},
+          {"{:stop, :normal, 4001, {:text, \"last\"}, test}", [text: "last"], 4001, "", :normal},
+          {"{:stop, :normal, 1000, [text: \"a\", binary: \"b\"], test}", [text: "a", binary: "b"], 1000, "",
+           :normal}
+        ] do
+      test returns do
+        server = serve_told()
+        client = WsClient.open(server, "/")
+        assert_receive {:init, pid, _socket}
+        monitor = Process.monitor(pid)
+        WsClient.send(client, {:text, "do " <> unquote(returns)})
+        for frame <- unquote(Macro.escape(frames)), do: assert(WsClient.recv(client) == frame)
+        assert WsClient.recv(client) == {:close, unquote(code), unquote(text)}
+        assert_receive {:terminate, reason}
+        assert reason == unquote(Macro.escape(reason))
+        send(pid, :ignored)
+        WsClient.send(client, [{:text, "ignored"}, {:close, unquote(code), ""}])
+        assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}
+        assert WsClient.recv(client) == :closed
+        refute_received {:terminate, _}
+        refute_received {:info, :ignored}
+      end
+    end
+
+    for {returns, code, says} <- [
+          {"{:stop, :bad, test}", 1011, "** (exit) :bad"},
+          {"{:stop, :bad, 4002, test}", 4002, "** (exit) :bad"},
+          {"{:stop, :bad, {4002, \"why\"}, [], test}", 4002, "** (exit) :bad"},
+          {"{:close, 1005, \"\", test}", 1011, "a close code is"},
+          {"{:close, 99, \"\", test}", 1011, "a close code is"},
+          {"{:close, 1000, String.duplicate(\"x\", 124), test}", 1011, "at most 123 bytes"},
+          {"{:stop, :normal, :code, test}", 1011, "a close code is"},
+          {"{:push, :frame, test}", 1011, "a frame is {:text, data}"},
+          {"{:push, [{:text, \"good\"}, {:close, 1000, \"\"}], test}", 1011, "a frame is {:text, data}"},
+          {"{:push, {:ping, String.duplicate(\"x\", 126)}, test}", 1011, "at most 125 bytes"},
+          {"{:push, {:text, :atom}, test}", 1011, "ArgumentError"},
+          {"{:stop, :normal, 1000, [:frame], test}", 1011, "a frame is {:text, data}"},
+          {"throw(:ball)", 1011, ":ball"},
+          {"exit(:why)", 1011, "** (exit) :why"}
+        ] do
+      test "fails: " <> returns do
+        server = serve_told()
+        client = WsClient.open(server, "/")
+        assert_receive {:init, pid, _socket}
+        monitor = Process.monitor(pid)
+
+        log =
+          capture_log(fn ->
+            WsClient.send(client, {:text, "do " <> unquote(returns)})
+            assert {:close, unquote(code), _text} = WsClient.recv(client)
+            assert_receive {:terminate, {:error, _reason}}
+            WsClient.send(client, {:close, unquote(code), ""})
+            assert_receive {:DOWN, ^monitor, :process, ^pid, {:shutdown, _reason}}
+          end)
+
+        assert log =~ "[error] a WebSocket of Sparx.Integration.WebSocketTest.Told"
+        assert log =~ unquote(says)
+        refute_received {:terminate, _}
+      end
+    end
+
+    test "text that is none ends the socket, and terminate/2 is told so" do
+      server = serve_told()
+      client = WsClient.open(server, "/")
+
+      capture_log(fn ->
+        WsClient.send(client, {:text, ~S(do {:push, {:text, <<255>>}, test})})
+        assert {:close, 1011, _} = WsClient.recv(client)
+        assert_receive {:terminate, {:error, :refused}}
+      end)
+    end
+
+    test "a terminate/2 that fails is logged" do
+      server = serve(fn request -> WebSocket.serve(request, __MODULE__.FailsToEnd, nil) end)
+
+      log =
+        capture_log(fn ->
+          client = WsClient.open(server, "/")
+          WsClient.send(client, {:text, "x"})
+          assert WsClient.recv(client) == {:text, "x"}
+          WsClient.send(client, {:close, 1000, ""})
+          assert WsClient.recv(client) == {:close, 1000, ""}
+          assert WsClient.recv(client) == :closed
+          stop_supervised!(Sparx)
+        end)
+
+      assert log =~ "a WebSocket of Sparx.Integration.WebSocketTest.FailsToEnd failed to terminate"
+      assert log =~ "not today"
+    end
+  end
+
+  describe "a process of OTP" do
+    setup do
+      server = serve_told(hibernate_after: 0)
+      client = WsClient.open(server, "/")
+      assert_receive {:init, pid, socket}
+      %{client: client, pid: pid, socket: socket}
+    end
+
+    test "has ancestors and callers", %{pid: pid, client: client} do
+      WsClient.send(client, {:text, "do {:push, {:text, inspect(Process.get(:\"$callers\"))}, test}"})
+      assert {:text, "[#PID" <> _} = WsClient.recv(client)
+      {:dictionary, dictionary} = Process.info(pid, :dictionary)
+      assert [_ | _] = dictionary[:"$ancestors"]
+      assert hd(dictionary[:"$ancestors"]) == hd(dictionary[:"$callers"])
+      assert {Told, :init, 2} = :proc_lib.translate_initial_call(pid)
+    end
+
+    test "answers system messages, also while it hibernates", %{pid: pid, client: client} do
+      test = self()
+
+      wait_until(fn ->
+        Process.info(pid, :current_function) == {:current_function, {:erlang, :hibernate, 3}}
+      end)
+
+      assert :sys.get_state(pid) == test
+      assert {:status, ^pid, {:module, _}, [_dictionary, :running, _parent, [], misc]} = :sys.get_status(pid)
+      assert inspect(misc) =~ "Told"
+      assert :sys.replace_state(pid, fn ^test -> test end) == test
+      :ok = :sys.suspend(pid)
+      WsClient.send(client, {:text, "later"})
+      refute_receive {:frame, _}, 50
+      :ok = :sys.change_code(pid, Told, nil, [])
+      :ok = :sys.resume(pid)
+      assert WsClient.recv(client) == {:text, "later"}
+      :ok = :sys.log(pid, true)
+      send(pid, {:say, "logged"})
+      assert WsClient.recv(client) == {:text, "logged"}
+      assert {:ok, [in: {:say, "logged"}]} = :sys.log(pid, :get)
+    end
+
+    test "is stopped", %{pid: pid, client: client} do
+      :ok = GenServer.stop(pid)
+      assert_receive {:terminate, :normal}
+      assert WsClient.recv(client) == {:close, 1000, ""}
+    end
+
+    test "hears of linked processes that end", %{pid: pid, client: client} do
+      WsClient.send(client, {:text, "do spawn_link(fn -> exit(:bad) end); {:ok, test}"})
+      assert_receive {:info, {:EXIT, _pid, :bad}}
+      assert Process.alive?(pid)
+    end
+
+    test "takes along what is linked when it fails", %{client: client} do
+      WsClient.send(
+        client,
+        {:text,
+         "do pid = spawn_link(fn -> Process.sleep(:infinity) end); send(test, {:linked, pid}); {:ok, test}"}
+      )
+
+      assert_receive {:linked, pid}
+      monitor = Process.monitor(pid)
+
+      capture_log(fn ->
+        WsClient.send(client, {:text, "fail"})
+        assert_receive {:DOWN, ^monitor, :process, ^pid, {:shutdown, _}}
+      end)
+    end
+  end
+
+  test "by default the failure of a linked process is one of the socket" do
+    assert Sparx.WebSocket.Handler.ignore({:EXIT, self(), :bad}, 1) == {:stop, :bad, 1}
+
+    for reason <- [:normal, :shutdown, {:shutdown, 1}],
+        do: assert({:ok, 1} = Sparx.WebSocket.Handler.ignore({:EXIT, self(), reason}, 1))
+
+    assert Sparx.WebSocket.Handler.ignore(:else, 1) == {:ok, 1}
   end
 
   describe "who may connect" do
@@ -422,6 +670,53 @@ defmodule Sparx.Integration.WebSocketTest do
           ] do
         assert {403, _} = WsClient.open(server, "/", [{"origin", origin}]), origin
       end
+    end
+
+    test "behind a proxy that tells which host the client asked for" do
+      server = serve_told()
+      page = {"origin", "http://chat.example:8080"}
+
+      for fields <- [
+            [{"x-forwarded-host", "chat.example:8080"}],
+            [{"x-forwarded-host", "Chat.Example:8080, inner"}],
+            [{"forwarded", "for=192.0.2.1;host=chat.example:8080;proto=http"}],
+            [{"forwarded", ~s(for=192.0.2.1, for="[::1]"; Host="chat.example:8080")}]
+          ] do
+        assert is_port(WsClient.open(server, "/", [page | fields])), inspect(fields)
+      end
+
+      ports = [{"origin", "http://localhost:8080"}, {"x-forwarded-port", "8080"}]
+      assert is_port(WsClient.open(server, "/", ports))
+
+      capture_log(fn ->
+        for fields <- [
+              [page],
+              [page, {"x-forwarded-host", "chat.example"}],
+              [page, {"x-forwarded-port", "8080"}],
+              [page, {"forwarded", "for=chat.example:8080"}],
+              [{"origin", "http://"}, {"x-forwarded-host", ""}]
+            ] do
+          assert {403, _} = WsClient.open(server, "/", fields), inspect(fields)
+        end
+      end)
+    end
+
+    test "a page that is refused leaves a log line that says why, and what to set" do
+      server = serve(fn request -> assert {:error, :forbidden} = WebSocket.accept(request) end)
+
+      log =
+        capture_log(fn ->
+          assert {403, _} = WsClient.open(server, "/chat", [{"origin", "http://localhost:8080"}])
+        end)
+
+      assert log =~ "[warning] GET /chat: a WebSocket was refused"
+      assert log =~ ~s("http://localhost:8080")
+      assert log =~ ~s("localhost")
+      assert log =~ "Host $http_host"
+
+      server = serve_told([origin: ["https://example.com"]], id: :listed)
+      log = capture_log(fn -> WsClient.open(server, "/", [{"origin", "https://other.example"}]) end)
+      assert log =~ ~s(the option :origin has only "https://example.com")
     end
 
     test "those of a list, or any" do

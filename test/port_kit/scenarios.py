@@ -777,6 +777,27 @@ def drain_signal(kit):
 
 
 @scenario
+def drain_websockets(kit):
+    """Their clients get Close 1001, and the host hears why they have ended, whether they answer or not."""
+    started(kit)
+    if not kit.has("websocket"):
+        return "READY's features have no websocket"
+    answers, stream = websocket_open(kit, close_timeout=200)
+    silent, other = websocket_open(kit, close_timeout=200)
+    kit.send([DRAIN, 30000])
+    heard(kit, answers, CLOSE_FRAME, b"\x03\xe9")
+    heard(kit, silent, CLOSE_FRAME, b"\x03\xe9")
+    answers.frame(CLOSE_FRAME, b"\x03\xe9")
+    kit.done(stream, "drained")
+    expect(stream.closed == (1001, b""), "5", f"CLOSED: the code of the client: {stream.closed}")
+    kit.done(other, "drained")
+    expect(not other.closed, "5", "CLOSED comes when the client has answered")
+    answers.close()
+    silent.close()
+    kit.exits(0)
+
+
+@scenario
 def drain_deadline(kit):
     started(kit)
     client, stream = asked(kit)

@@ -7,7 +7,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     alias Sparx.Plug.Adapter
 
-    defstruct [:module, :state, :span, ended: nil]
+    defstruct [:module, :state]
 
     @timeout 60_000
     @max_message 8_000_000
@@ -54,14 +54,10 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     end
 
     @impl true
-    def handle_frame(_frame, %{ended: ended} = socket) when ended != nil, do: {:ok, socket}
-
     def handle_frame({type, data}, socket),
       do: result(socket.module.handle_in({data, opcode: type}, socket.state), socket)
 
     @impl true
-    def handle_control(_frame, %{ended: ended} = socket) when ended != nil, do: {:ok, socket}
-
     def handle_control({type, data}, socket) do
       if function_exported?(socket.module, :handle_control, 2),
         do: result(socket.module.handle_control({data, opcode: type}, socket.state), socket),
@@ -69,7 +65,6 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     end
 
     @impl true
-    def handle_info(_message, %{ended: ended} = socket) when ended != nil, do: {:ok, socket}
     # Of the answers to the request that became this socket.
     def handle_info({:plug_conn, :sent}, socket), do: {:ok, socket}
     def handle_info(message, socket), do: result(socket.module.handle_info(message, socket.state), socket)
@@ -77,13 +72,11 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp result({:ok, state}, socket), do: {:ok, %{socket | state: state}}
     defp result({:push, messages, state}, socket), do: push(messages, %{socket | state: state})
     defp result({:reply, _status, messages, state}, socket), do: push(messages, %{socket | state: state})
-    defp result({:stop, reason, state}, socket), do: stop(reason, code(reason), [], %{socket | state: state})
-
-    defp result({:stop, reason, detail, state}, socket),
-      do: stop(reason, detail, [], %{socket | state: state})
+    defp result({:stop, reason, state}, socket), do: {:stop, reason, %{socket | state: state}}
+    defp result({:stop, reason, detail, state}, socket), do: {:stop, reason, detail, %{socket | state: state}}
 
     defp result({:stop, reason, detail, messages, state}, socket),
-      do: stop(reason, detail, messages, %{socket | state: state})
+      do: {:stop, reason, detail, frames(messages), %{socket | state: state}}
 
     defp result(other, socket) do
       raise "expected #{inspect(socket.module)} to return a result of WebSock, got: #{inspect(other)}"
@@ -93,38 +86,16 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     defp frames(messages), do: for({type, data} <- List.wrap(messages), do: {type, data || ""})
 
-    defp code(:normal), do: 1000
-    defp code({:shutdown, :restart}), do: 1012
-    defp code({:shutdown, :disconnected}), do: 1000
-    defp code(_failure), do: 1011
-
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────
 
-    defp stop(reason, detail, messages, socket) do
-      {code, text} = detail(detail)
-      socket = ended(stop_reason(reason), socket)
-      {:close, code, text, frames(messages), socket}
-    end
-
-    defp detail({code, text}), do: {code, IO.iodata_to_binary(text || "")}
-    defp detail(code), do: {code, ""}
-
-    defp stop_reason(:normal), do: :normal
-    defp stop_reason({:shutdown, _}), do: :normal
-    defp stop_reason(reason), do: {:error, reason}
-
     @impl true
-    def terminate(reason, socket), do: ended(terminate_reason(reason), socket)
-
-    defp terminate_reason({:close, _code, _reason}), do: :remote
-    defp terminate_reason(:closed), do: {:error, :closed}
-    defp terminate_reason({:error, _reason} = error), do: error
-
-    defp ended(reason, %{ended: nil, module: module} = socket) do
-      if function_exported?(module, :terminate, 2), do: module.terminate(reason, socket.state)
-      %{socket | ended: reason}
+    def terminate(reason, %{module: module, state: state}) do
+      if function_exported?(module, :terminate, 2), do: module.terminate(reason(reason), state)
     end
 
-    defp ended(_reason, socket), do: socket
+    defp reason({:close, _code, _text}), do: :remote
+    defp reason(:closed), do: {:error, :closed}
+    defp reason({:shutdown, _}), do: :normal
+    defp reason(reason), do: reason
   end
 end

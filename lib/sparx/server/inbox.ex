@@ -158,13 +158,13 @@ defmodule Sparx.Server.Inbox do
   end
 
   defp done(id, stream, report, state) do
-    release(id, stream, {:error, :closed}, state)
+    release(id, stream, {:error, :closed}, nil, state)
     Telemetry.request_stop(state.telemetry, stream.facts, report)
     state
   end
 
   defp gone(id, stream, reason, state) do
-    release(id, stream, {:error, if(reason == "timeout", do: :timeout, else: :closed)}, state)
+    release(id, stream, {:error, if(reason == "timeout", do: :timeout, else: :closed)}, reason, state)
     tell_watchers(stream)
     Telemetry.request_exception(state.telemetry, stream.facts, reason, stream.crash)
     state
@@ -207,9 +207,9 @@ defmodule Sparx.Server.Inbox do
   end
 
   # Nobody goes on waiting for something on a stream that has ended.
-  defp release(id, stream, answer, state) do
+  defp release(id, stream, answer, why, state) do
     if stream.phase == :streaming, do: :ets.delete(state.link.table, id)
-    if stream.socket, do: Sockets.ended(stream, answer)
+    if stream.socket, do: Sockets.ended(stream, answer, why)
     stream.monitor && Process.demonitor(stream.monitor, [:flush])
     tell_readers(stream.readers, answer)
     Enum.each(stream.writers, &GenServer.reply(&1, answer))

@@ -3,7 +3,7 @@ defmodule Sparx.Server.Sockets do
   # What the port says about WebSockets, on its way to those who wait for it.
   #
   # Who asked for each message gets it as a chunk of a body is got (Streams.chunk/3). A process that a socket was
-  # delivered to gets `{:sparx_socket, frame}`, and at the end `{:sparx_socket, :ended}`.
+  # delivered to gets `{:sparx_socket, frame}`, and at the end `{:sparx_socket, {:ended, why}}`: the reason of GONE, or nil.
 
   alias Sparx.Frame
   alias Sparx.Server.{State, Streams}
@@ -59,9 +59,9 @@ defmodule Sparx.Server.Sockets do
   end
 
   @doc "A socket has ended: tells those who have to do with it."
-  @spec ended(Streams.stream(), {:error, :closed | :timeout}) :: :ok
-  def ended(stream, answer) do
-    stream.receiver && send(stream.receiver, {:sparx_socket, :ended})
+  @spec ended(Streams.stream(), {:error, :closed | :timeout}, String.t() | nil) :: :ok
+  def ended(stream, answer, why) do
+    stream.receiver && send(stream.receiver, {:sparx_socket, {:ended, why}})
     outcome = if stream.socket == :closed, do: :ok, else: answer
     Enum.each(stream.closers, &GenServer.reply(&1, outcome))
     :ok

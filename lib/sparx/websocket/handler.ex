@@ -24,26 +24,74 @@ defmodule Sparx.WebSocket.Handler do
         def terminate(_reason, state), do: MyApp.Room.leave(state.name)
       end
 
-  `Sparx.WebSocket.serve/4` starts one for a request. Between messages the process hibernates, and is a few hundred words.
+  `Sparx.WebSocket.serve/4` starts one for a request. Between messages the process hibernates, and takes a few kilobytes.
 
-  Callbacks return
+  ## What callbacks return
 
-  | | |
+  | result | meaning |
   | --- | --- |
-  | `{:ok, state}` | |
-  | `{:push, frames, state}` | and send a frame or several; waits while the client is slow |
-  | `{:close, code, reason, state}` | and close; `terminate/2` follows when the client has answered |
+  | `{:ok, state}` | goes on |
+  | `{:push, frames, state}` | sends a frame or several; waits while the client is slow |
+  | `{:close, code, text, state}` | closes the socket with this code (RFC 6455, section 7.4) and text |
+  | `{:stop, reason, state}` | closes the socket: with 1000 for `:normal`, 1001 for `:shutdown`, 1012 for `{:shutdown, :restart}`, 1000 for any other `{:shutdown, _}`. Any other reason is a failure |
+  | `{:stop, reason, detail, state}` | the same, with the code `detail`, or the code and text `{code, text}` |
+  | `{:stop, reason, detail, frames, state}` | sends frames before that |
 
-  A callback that fails closes its socket with 1011, and its reason is logged. When the server ends, the process does.
+  After a close or a stop `terminate/2` is called at once, and no other callback; the process lives on until the client has answered the close,
+  or `:close_timeout` is over.
+
+  ## Failures
+
+  A callback that raises, exits, or returns something else closes its socket with 1011. So does one that returns a wrong frame or close
+  code. `terminate/2` is called, a log line names the module and the reason, and the process ends with `{:shutdown, reason}`, which
+  takes linked processes along.
+
+  ## The process
+
+  It is a special process of OTP: `:sys.get_state/1`, `:sys.get_status/1`, `:sys.suspend/1` and the like, code change, and `GenServer.stop/3` work. Its
+  `$callers` begin with the process that called `serve/4`. It traps exits, as those of Cowboy and Bandit do: when a linked process ends,
+  `{:EXIT, pid, reason}` comes to `handle_info/2`, whose default stops with the reason unless that is `:normal` or a shutdown.
+  It is linked to its server, and ends with it.
   """
 
   alias Sparx.WebSocket
 
   @type state :: term
+
+  @typedoc "A close code, or the code and a text of at most 123 bytes."
+  @type detail :: 1000..4999 | {1000..4999, iodata | nil}
+
+  @type frames :: WebSocket.data() | [WebSocket.data()]
+
   @type result ::
           {:ok, state}
-          | {:push, WebSocket.data() | [WebSocket.data()], state}
-          | {:close, 1000..4999, binary, state}
+          | {:push, frames, state}
+          | {:close, 1000..4999, iodata, state}
+          | {:stop, reason :: term, state}
+          | {:stop, reason :: term, detail, state}
+          | {:stop, reason :: term, detail, frames, state}
+
+  @typedoc """
+  Why a socket has ended. In brackets: what WebSock calls it.
+
+  | reason | |
+  | --- | --- |
+  | `:normal`, `:shutdown`, `{:shutdown, term}` | the handler closed or stopped it with that reason [`:normal`] |
+  | `{:close, code, text}` | the client closed it [`:remote`]; 1005 if it gave no code |
+  | `:closed` | the client has gone without a close, or the port program has ended [`{:error, :closed}`] |
+  | `:timeout` | `:idle_timeout` is over, the client did not answer a ping, or it took nothing for `:write_timeout` [`:timeout`] |
+  | `:shutdown` | the server drains or ends [`:shutdown`] |
+  | `{:error, {code, text}}` | the client broke a rule, and was sent a close with this code [`{:error, …}`] |
+  | `{:error, reason}` | a callback failed, or stopped with a reason that is neither `:normal` nor a shutdown; `:refused`: what it sent was not text |
+  """
+  @type reason ::
+          :normal
+          | :shutdown
+          | {:shutdown, term}
+          | {:close, 1000..4999, binary}
+          | :closed
+          | :timeout
+          | {:error, term}
 
   @doc "The socket is open. The default returns `{:ok, argument}`."
   @callback init(WebSocket.t(), argument :: term) :: result
@@ -54,16 +102,24 @@ defmodule Sparx.WebSocket.Handler do
   @doc "A ping, which was answered, or a pong has come. The default ignores it."
   @callback handle_control({:ping | :pong, binary}, state) :: result
 
-  @doc "Another message has come to the process. The default ignores it."
+  @doc """
+  Another message has come to the process.
+
+  The default ignores it, but for the exit of a linked process: it stops with its reason, unless that is `:normal` or a shutdown.
+  """
   @callback handle_info(term, state) :: result
 
   @doc """
-  The socket has ended: `{:close, code, reason}` of the client's close frame, or `:closed` without one.
-  After a failure `{:error, exception}`. What it returns is of no meaning.
-  """
-  @callback terminate({:close, 1000..4999, binary} | :closed | {:error, term}, state) :: term
+  The socket has ended. The return value is ignored.
 
-  @optional_callbacks terminate: 2
+  It is called once, however the socket ends, unless the process is killed.
+  """
+  @callback terminate(reason, state) :: term
+
+  @doc "The code of the module was changed in a release upgrade (`c:GenServer.code_change/3`). The default keeps the state."
+  @callback code_change(old :: term, state, extra :: term) :: {:ok, state} | {:error, term}
+
+  @optional_callbacks terminate: 2, code_change: 3
 
   @doc false
   defmacro __using__(_options) do
@@ -77,9 +133,18 @@ defmodule Sparx.WebSocket.Handler do
       def handle_control(_frame, state), do: {:ok, state}
 
       @impl true
-      def handle_info(_message, state), do: {:ok, state}
+      def handle_info(message, state), do: Sparx.WebSocket.Handler.ignore(message, state)
 
       defoverridable init: 2, handle_control: 2, handle_info: 2
     end
   end
+
+  @doc false
+  def ignore({:EXIT, _pid, reason}, state) do
+    if reason in [:normal, :shutdown] or match?({:shutdown, _}, reason),
+      do: {:ok, state},
+      else: {:stop, reason, state}
+  end
+
+  def ignore(_message, state), do: {:ok, state}
 end

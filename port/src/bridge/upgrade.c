@@ -60,7 +60,7 @@ static void on_ws_timer(struct wheel_node *node)
 		return;
 	}
 	if (!ws_tick(s->ws, stream_reads(s))) {
-		bridge_end_stream(b, s, 0, END_TIMEOUT);
+		bridge_end_stream(b, s, 0, s->ws->closer == WS_CLOSED_BY_DRAIN ? END_DRAINED : END_TIMEOUT);
 		return;
 	}
 	s->thirsty = s->ws->state == WS_CLOSING;

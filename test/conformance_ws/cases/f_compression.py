@@ -190,6 +190,48 @@ def deflate_examples(t):
     t.closes()
 
 
+HELLO, HELLO_AGAIN = b"\xf2\x48\xcd\xc9\xc9\x07\x00", b"\xf2\x00\x11\x00\x00"
+
+
+def shared_window(offer):
+    def run(t):
+        z = client(t.open(offer))
+        t.expect("client_no_context_takeover" not in t.fields["sec-websocket-extensions"], "context takeover was to be agreed")
+        for data in (HELLO, HELLO_AGAIN, HELLO_AGAIN, HELLO):
+            t.send(frame(TEXT, data, rsv=4))
+            t.expect(z.unpack(t.message()[1]) == b"Hello", "another message")
+        t.closes()
+
+    return run
+
+
+# RFC 7692 section 7.2.3.2
+for name, offer in (("", OFFER), ("_bits", OFFER + "; client_max_window_bits"), ("_server", OFFER + "; server_no_context_takeover")):
+    case(f"deflate_example_of_a_shared_window{name}", compress=TAKEOVER)(shared_window(offer))
+
+
+@case(compress={})
+def deflate_example_of_a_shared_window_that_was_not_agreed(t):
+    """a server may ask for client_no_context_takeover although the client did not offer it (section 7.1.1.2); then the client must keep to it"""
+    client(t.open(OFFER))
+    t.expect("client_no_context_takeover" in t.fields["sec-websocket-extensions"], "context takeover was not to be agreed")
+    t.send(frame(TEXT, HELLO, rsv=4))
+    t.message()
+    t.send(frame(TEXT, HELLO_AGAIN, rsv=4))
+    t.fails_with(1007)
+
+
+@case(compress=TAKEOVER)
+def deflate_example_of_a_shared_window_that_the_client_gave_up(t):
+    """what the client offers not to use is agreed, and told so"""
+    client(t.open(OFFER + "; client_no_context_takeover"))
+    t.expect("client_no_context_takeover" in t.fields["sec-websocket-extensions"], "the parameter is not in the answer")
+    t.send(frame(TEXT, HELLO, rsv=4))
+    t.message()
+    t.send(frame(TEXT, HELLO_AGAIN, rsv=4))
+    t.fails_with(1007)
+
+
 @case(compress={})
 def deflate_ping_between(t):
     z = client(t.open(OFFER))
