@@ -19,6 +19,8 @@ SEND = 14
 CLOSE = 15
 PUSH = 16
 RELEASE = 17
+YIELD = 18
+RESUME = 19
 
 # from the port
 READY = 64

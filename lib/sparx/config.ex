@@ -17,6 +17,7 @@ defmodule Sparx.Config do
   | `:telemetry` | none | `fun.(event, measurements, metadata)`, called for each event; see `Sparx.Telemetry` |
   | `:telemetry_interval` | `10_000` | ms between two reports of what the port counts by itself, where somebody listens; `:infinity` for none |
   | `:claim_timeout` | `:infinity` | ms in which a request that was handed to a consumer must be claimed, answered or read, else its client gets a 500; see `Sparx.Request.claim/1` |
+  | `:trusted_proxies` | `[]` | whose word on their clients counts when peers get their share: addresses and ranges such as `"10.0.0.0/8"` or `"::1"`, and `"unix"` for all unix sockets. See below |
   | `:sandbox` | `:best_effort` | how the port program shuts itself in when it has bound its addresses (SECURITY.md): `:best_effort` goes without what the kernel lacks, and logs it; `:strict` does not start then; `:off` for debuggers |
   | `:user` | none | the user that the port program becomes when it has bound its addresses, if the VM runs as root |
   | `:executable` | found | path of `sparx_port`; else the application's `config :sparx, executable: path`, else that of the library |
@@ -25,6 +26,12 @@ defmodule Sparx.Config do
   None of them depends on another: when a handler waits for something for 2 ms or computes for 10, the answers before it go out and
   the requests behind it go to other workers, which are kept free for that; when a worker dies, the same. As long as handlers turn
   out to be slow, or are more than a few µs of work, each request goes to a worker of its own.
+
+  Peers get fair shares (`:share`) of the workers and of the queue, each port program counting for itself. A peer is an IPv4 address or an
+  IPv6 /64; each connection of a unix socket is one for itself. For a connection from `:trusted_proxies` it is the client that the
+  proxy names in `forwarded` (RFC 7239) or `x-forwarded-for`: the last address there that is not a trusted proxy itself. Where both fields are
+  there they must name the same; where none is, or it is malformed or hides the client, the connection is a peer for itself. List only
+  proxies that write one of these fields themselves. Behind a proxy that is not listed all clients are one peer.
 
   All limits and timeouts of the port program are options too, by the same names. A request that arrives
   when the consumers have taken back their demand waits by `:max_queue` and `:queue_timeout` as well.
@@ -52,11 +59,13 @@ defmodule Sparx.Config do
     :telemetry,
     :telemetry_interval,
     :claim_timeout,
+    :trusted_proxies,
     :sandbox,
     :user,
     :executable,
     :opener
   ]
+  @range "an address, a range such as \"10.0.0.0/8\" without bits behind its prefix, or \"unix\""
   @listener_keys [:host, :ip, :port, :backlog, :ipv6_only, :reuse_port]
 
   defstruct handler: nil,
@@ -70,6 +79,7 @@ defmodule Sparx.Config do
             telemetry: nil,
             telemetry_interval: 10_000,
             claim_timeout: :infinity,
+            trusted_proxies: [],
             sandbox: :best_effort,
             user: nil,
             executable: nil,
@@ -98,6 +108,7 @@ defmodule Sparx.Config do
           telemetry: Sparx.Telemetry.listener() | nil,
           telemetry_interval: timeout,
           claim_timeout: timeout,
+          trusted_proxies: [binary],
           sandbox: :best_effort | :strict | :off,
           user: binary | nil,
           executable: binary | nil,
@@ -137,6 +148,7 @@ defmodule Sparx.Config do
       listeners: Enum.map(config.listeners, &share(&1, config.ports)),
       server: config.server,
       report: report,
+      trusted_proxies: config.trusted_proxies,
       sandbox: Atom.to_string(config.sandbox),
       user: config.user
     })
@@ -218,6 +230,13 @@ defmodule Sparx.Config do
 
   defp put!({key, value}, _) when key in [:claim_timeout, :telemetry_interval],
     do: bad!(key, value, "a positive integer of milliseconds, or :infinity")
+
+  defp put!({:trusted_proxies, list}, config) when is_list(list) and length(list) <= 64 do
+    Enum.each(list, fn range -> range?(range) || bad!(:trusted_proxies, range, @range) end)
+    %{config | trusted_proxies: list}
+  end
+
+  defp put!({:trusted_proxies, value}, _), do: bad!(:trusted_proxies, value, "a list of at most 64 ranges")
 
   defp put!({:sandbox, mode}, config) when mode in [:best_effort, :strict, :off],
     do: %{config | sandbox: mode}
@@ -317,6 +336,32 @@ defmodule Sparx.Config do
   defp port!("unix:" <> _path, _port), do: 0
   defp port!(_address, port) when is_integer(port) and port in 0..65_535, do: port
   defp port!(_address, value), do: bad!(:port, value, "an integer from 0 to 65535")
+
+  # ── ranges of addresses ────────────────────────────────────────────────────────────────────────────
+
+  defp range?("unix"), do: true
+
+  defp range?(text) when is_binary(text) do
+    case String.split(text, "/") do
+      [address] -> match?({:ok, _}, parse(address))
+      [address, bits] -> prefix?(:inet.parse_strict_address(String.to_charlist(address)), Integer.parse(bits))
+      _ -> false
+    end
+  end
+
+  defp range?(_value), do: false
+
+  defp prefix?({:ok, ip}, {bits, ""}) when bits >= 0 do
+    octets =
+      for part <- Tuple.to_list(ip), into: <<>>, do: if(tuple_size(ip) == 4, do: <<part>>, else: <<part::16>>)
+
+    case octets do
+      <<_::bitstring-size(bits), rest::bitstring>> -> rest == <<0::size(bit_size(octets) - bits)>>
+      _ -> false
+    end
+  end
+
+  defp prefix?(_ip, _bits), do: false
 
   # ── options that must fit each other ───────────────────────────────────────────────────────────────
 

@@ -117,6 +117,14 @@ defmodule Sparx.Frame do
   @spec release(stream) :: iodata
   def release(stream), do: [<<0x92, 17>>, Term.int(stream)]
 
+  @doc "YIELD: for now the work on a stream occupies no place of the host's: it waits for its client."
+  @spec yield(stream) :: iodata
+  def yield(stream), do: [<<0x92, 18>>, Term.int(stream)]
+
+  @doc "RESUME: it does again."
+  @spec resume(stream) :: iodata
+  def resume(stream), do: [<<0x92, 19>>, Term.int(stream)]
+
   @doc "ABORT: the handler failed; the client gets `status`, or a cut connection."
   @spec abort(stream, 400..599) :: iodata
   def abort(stream, status), do: [<<0x93, 9>>, Term.int(stream), Term.int(status)]

@@ -3,6 +3,7 @@
 #include "base/sm.h"
 #include "bridge/parts.h"
 #include "bridge/queue.h"
+#include "bridge/work.h"
 #include "frames/mp.h"
 
 static const char *const state_names[] = {"new", "serving", "draining", "over"};
@@ -107,6 +108,7 @@ void bridge_forget(struct bridge *b, struct stream *s)
 	b->n.read_credit -= s->chunks;
 	b->n.body_queued -= s->ws ? s->ws->unsent : s->body_out - (s->body_out < s->room_total ? s->body_out : s->room_total);
 	bridge_queue_forget(b, s);
+	bridge_work_forget(b, s);
 	bridge_upgrade_forget(s);
 }
 
@@ -155,12 +157,14 @@ static void take_stats(struct bridge *b, const struct message *m)
 		return;
 	b->control.ops->stats(b->control.ctx, &f);
 	at = mp_uint(at, m->stats.tag);
-	at = mp_map(at, 21);
+	at = mp_map(at, 23);
 	at = put_figure(at, "connections", f.connections);
 	at = put_figure(at, "idle", f.idle);
 	at = put_figure(at, "lingering", f.lingering);
 	at = put_figure(at, "streams", b->streams.count);
 	at = put_figure(at, "queued", b->queued);
+	at = put_figure(at, "held_back", b->demand ? b->queued : 0);
+	at = put_figure(at, "peers", b->shares.peers);
 	at = put_figure(at, "queue_wait", bridge_queue_longest_wait(b));
 	at = put_figure(at, "demand", b->demand);
 	at = put_figure(at, "accepted", f.accepted);
@@ -251,6 +255,12 @@ static void on_message(void *ctx, const struct message *m)
 	case MSG_RELEASE:
 		bridge_take_release(b, m);
 		break;
+	case MSG_YIELD:
+		bridge_take_yield(b, m);
+		break;
+	case MSG_RESUME:
+		bridge_take_resume(b, m);
+		break;
 	case MSG_UPGRADE:
 		bridge_take_upgrade(b, m);
 		break;
@@ -323,7 +333,7 @@ const struct link_handler bridge_link_handler = {
 	.on_eof = on_eof,
 };
 
-void bridge_init(struct bridge *b, struct loop *loop, struct link *link, struct config *config)
+void bridge_init(struct bridge *b, struct loop *loop, struct link *link, struct config *config, const uint8_t secret[SHARES_SECRET])
 {
 	memset(b, 0, sizeof *b);
 	b->loop = loop;
@@ -332,7 +342,9 @@ void bridge_init(struct bridge *b, struct loop *loop, struct link *link, struct 
 	b->ws.now = &loop->now;
 	idmap_init(&b->streams);
 	idmap_init(&b->owed);
+	shares_init(&b->shares, secret);
 	bridge_queue_init(b);
+	bridge_work_init(b);
 	bridge_events_init(b);
 }
 
@@ -344,6 +356,8 @@ void bridge_control(struct bridge *b, struct control control)
 void bridge_free(struct bridge *b)
 {
 	bridge_queue_free(b);
+	bridge_work_free(b);
+	shares_free(&b->shares);
 	idmap_free(&b->streams);
 	idmap_free(&b->owed);
 	ws_env_free(&b->ws);

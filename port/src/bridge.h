@@ -10,6 +10,7 @@
 #include "config.h"
 #include "control.h"
 #include "link/link.h"
+#include "peer/shares.h"
 #include "sandbox/sandbox.h"
 #include "stream/stream.h"
 #include "ws/ws.h"
@@ -29,8 +30,13 @@ struct bridge {
 	struct idmap owed; /* streams that have ended, but for the host's work on them */
 	uint64_t last_id;
 	uint64_t demand;
+	struct shares shares;
 	struct list queue; /* streams that wait for demand, longest first */
 	uint64_t queued;
+	bool handing_out;                 /* the queue, at this moment */
+	struct idmap absent;              /* requests whose client has gone, but not the host's work on them */
+	struct list absents;              /* the same, longest first */
+	struct wheel_node forgets;        /* the first of them */
 	uint64_t shed_second, shed_count; /* turned away in this second */
 	struct wheel_node relief;         /* when it is over */
 	bool pressed;
@@ -45,7 +51,9 @@ struct bridge {
 	} n;
 };
 
-void bridge_init(struct bridge *b, struct loop *loop, struct link *link, struct config *config);
+/* secret: random bytes, so that nobody can choose which peers meet in the table of shares. */
+void bridge_init(struct bridge *b, struct loop *loop, struct link *link, struct config *config,
+		 const uint8_t secret[SHARES_SECRET]);
 void bridge_free(struct bridge *b);
 void bridge_control(struct bridge *b, struct control control);
 

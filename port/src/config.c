@@ -172,6 +172,28 @@ static bool read_sandbox(struct config *c, struct slice key, const struct mp_val
 	return fault_of(fault, key, "must be strict, best_effort or off");
 }
 
+static bool read_proxies(struct config *c, struct slice raw, struct config_fault *fault)
+{
+	struct slice key = SLICE_LIT("trusted_proxies");
+	struct cidr_list *list = &c->trusted_proxies;
+	struct mp_value array, v;
+	const char *rule;
+
+	if (!mp_read(&raw, &array) || array.type != MP_ARRAY)
+		return fault_of(fault, key, "must be an array of text");
+	if (array.u > CIDR_LIST_MAX)
+		return fault_of(fault, key, "must be at most %d", CIDR_LIST_MAX);
+	for (list->count = 0; list->count < array.u; list->count++) {
+		if (!mp_read(&raw, &v) || v.type != MP_STR)
+			return fault_of(fault, key, "must be an array of text");
+		rule = cidr_parse(v.bytes, &list->at[list->count]);
+		if (rule)
+			return fault_of(fault, key, "%.*s %s", (int)(v.bytes.len < 60 ? v.bytes.len : 60), (const char *)v.bytes.at,
+					rule);
+	}
+	return true;
+}
+
 static bool read_user(struct config *c, struct slice key, const struct mp_value *v, struct config_fault *fault)
 {
 	c->user[0] = 0;
@@ -196,6 +218,8 @@ static bool read_option(struct config *c, struct slice key, struct slice raw, st
 		return read_flag(&c->report, key, &v, fault);
 	if (slice_eq(key, SLICE_LIT("sandbox")))
 		return read_sandbox(c, key, &v, fault);
+	if (slice_eq(key, SLICE_LIT("trusted_proxies")))
+		return read_proxies(c, raw, fault);
 	if (slice_eq(key, SLICE_LIT("user")))
 		return read_user(c, key, &v, fault);
 	if (!def)

@@ -3,6 +3,7 @@
 #define SPARX_CONFIG_H
 
 #include "base/slice.h"
+#include "peer/cidr.h"
 
 enum { LISTENERS_MAX = 64, SERVER_NAME_MAX = 128, ADDRESS_MAX = 128, USER_NAME_MAX = 64 };
 enum sandbox_mode { SANDBOX_BEST_EFFORT, SANDBOX_STRICT, SANDBOX_OFF };
@@ -22,8 +23,9 @@ struct config {
 	unsigned listener_count;
 	char server[SERVER_NAME_MAX]; /* empty: no Server field */
 	bool report;
-	uint8_t sandbox;          /* enum sandbox_mode */
-	char user[USER_NAME_MAX]; /* to become, if this one is root; empty: none */
+	struct cidr_list trusted_proxies; /* whose word on their clients counts */
+	uint8_t sandbox;                  /* enum sandbox_mode */
+	char user[USER_NAME_MAX];         /* to become, if this one is root; empty: none */
 };
 
 struct config_fault {

@@ -85,15 +85,16 @@ static void say_goodbye(struct link *link)
 static int serve(void)
 {
 	static struct port port, *const p = &port;
+	uint8_t secret[SHARES_SECRET];
 	int in, out, status;
 
-	if (!take_pipes(&in, &out) || !loop_init(&p->loop, turn, p)) {
+	if (!take_pipes(&in, &out) || !loop_init(&p->loop, turn, p) || !platform_random(secret, sizeof secret)) {
 		log_line(LOG_ERROR, "cannot start: %s", strerror(errno));
 		return EXIT_SYSTEM;
 	}
 	config_defaults(&p->config);
 	link_init(&p->link, &p->loop, in, out, &bridge_link_handler, &p->bridge);
-	bridge_init(&p->bridge, &p->loop, &p->link, &p->config);
+	bridge_init(&p->bridge, &p->loop, &p->link, &p->config, secret);
 	if (!server_init(&p->server, &p->loop, &p->config, &p->bridge.sink)) {
 		log_line(LOG_ERROR, "out of memory");
 		return EXIT_SYSTEM;
@@ -101,6 +102,7 @@ static int serve(void)
 	p->server.on_drained = bridge_drained;
 	p->server.ctx = &p->bridge;
 	p->server.pool.watch = bridge_watch(&p->bridge);
+	p->server.pool.env.shares = &p->bridge.shares;
 	bridge_control(&p->bridge, (struct control){&server_control, &p->server});
 	p->bridge.shut_in = sandbox_enter;
 	log_to(bridge_log, &p->bridge);

@@ -18,6 +18,7 @@ static bool out_of_memory; /* the next operations fail */
 static bool listen_fails;
 static struct fake_stream streams[STREAMS + 1];
 static struct field fields[2];
+static struct share *alice, *bob, *proxy; /* as a connection of each would have them */
 
 /* ---- the fakes ---- */
 
@@ -174,7 +175,7 @@ static int setup(void **state)
 	memset(streams, 0, sizeof streams);
 	config_defaults(&config);
 	host_start(h, &bridge_link_handler, b);
-	bridge_init(b, &h->loop, &h->link, &config);
+	bridge_init(b, &h->loop, &h->link, &config, (const uint8_t[SHARES_SECRET]){1});
 	bridge_control(b, (struct control){&control_ops, NULL});
 	log_to(to_nowhere, NULL);
 	return 0;
@@ -190,6 +191,12 @@ static int teardown(void **state)
 			stream_detach(&streams[i].s);
 			b->sink.on_reset(b, &streams[i].s, END_CLOSED);
 		}
+	for (unsigned i = 0; i < 3; i++) {
+		struct share **share = (struct share * *[]){&alice, &bob, &proxy}[i];
+		if (*share)
+			shares_give(&b->shares, *share);
+		*share = NULL;
+	}
 	nothing_left = b->streams.count == 0 && b->queued == 0 && b->n.read_credit == 0 && b->n.body_queued == 0;
 	bridge_free(b);
 	log_to(NULL, NULL);
@@ -205,7 +212,8 @@ static void hello_with(const char *options)
 {
 	char text[600];
 
-	snprintf(text, sizeof text, "[HELLO, 1, {'listeners': [{'address': '::1'}]%s%s}]", *options ? ", " : "", options);
+	snprintf(text, sizeof text, "[HELLO, 1, {'listeners': [{'address': '::1'}]%s%s%s}]",
+		 strstr(options, "'share'") ? "" : ", 'share': 0", *options ? ", " : "", options);
 	host_says(h, text);
 	EXPECT_OPS("listen\n");
 	host_listens(h);
@@ -221,20 +229,26 @@ static void hello(void)
 	hello_with("");
 }
 
-static struct stream *request_with(unsigned number, struct request_head head)
+static struct stream *request_of_peer(unsigned number, struct request_head head, const struct peer *peer)
 {
-	static const struct peer peer = {
-		.address = {127, 0, 0, 1}, .address_len = 4, .port = 50000, .local = {127, 0, 0, 1, 0x0f, 0xa0}};
 	struct stream *s = &streams[number].s;
 
 	stream_init(s, &stream_ops);
 	streams[number].number = number;
-	head.peer = &peer;
+	head.peer = peer;
 	s->born_us = h->loop.now_us;
 	if (head.body == BODY_NONE)
 		stream_request_moves(s, REQUEST_ENDED);
 	b->sink.on_request(b, s, &head);
 	return s;
+}
+
+static struct stream *request_with(unsigned number, struct request_head head)
+{
+	static const struct peer peer = {
+		.address = {127, 0, 0, 1}, .address_len = 4, .port = 50000, .local = {127, 0, 0, 1, 0x0f, 0xa0}};
+
+	return request_of_peer(number, head, &peer);
 }
 
 static struct request_head plain_head(void)
@@ -536,12 +550,12 @@ static void test_stats_tell_how_long_the_first_of_the_queue_has_waited(void **st
 	host_says(h, "[STATS, 0]");
 	link_flush(&h->link);
 	host_listens(h);
-	assert_non_null(strstr(text_str(&h->heard), "'queued': 2, 'queue_wait': 100000, "));
+	assert_non_null(strstr(text_str(&h->heard), "'queued': 2, 'held_back': 0, 'peers': 0, 'queue_wait': 100000, "));
 	text_clear(&h->heard);
 	host_says(h, "[DEMAND, 1] [STATS, 0]");
 	link_flush(&h->link);
 	host_listens(h);
-	assert_non_null(strstr(text_str(&h->heard), "'queued': 1, 'queue_wait': 30000, "));
+	assert_non_null(strstr(text_str(&h->heard), "'queued': 1, 'held_back': 0, 'peers': 0, 'queue_wait': 30000, "));
 	text_clear(&h->heard);
 }
 
@@ -1241,6 +1255,278 @@ static void test_errors_beyond_what_the_link_holds_are_dropped_and_counted(void 
 
 /* ---- the whole ---- */
 
+/* ---- fair shares ---- */
+
+static struct share *peer_of(const char *address)
+{
+	struct ip ip;
+
+	assert_true(ip_parse(slice_str(address), &ip));
+	return shares_take(&b->shares, &ip);
+}
+
+static void shares_with(const char *options)
+{
+	char text[200];
+
+	snprintf(text, sizeof text, "'share': 2%s%s", *options ? ", " : "", options);
+	hello_with(text);
+	alice = peer_of("192.0.2.1");
+	bob = peer_of("2001:db8::1");
+}
+
+static struct stream *request_of(unsigned number, struct share *share)
+{
+	struct peer peer = {
+		.address = {127, 0, 0, 1}, .address_len = 4, .port = 50000, .local = {127, 0, 0, 1, 0x0f, 0xa0}, .share = share};
+
+	return request_of_peer(number, plain_head(), &peer);
+}
+
+static void requests_of(unsigned first, unsigned last, struct share *share)
+{
+	for (unsigned i = first; i <= last; i++)
+		request_of(i, share);
+}
+
+static void expect_figures(const char *wanted)
+{
+	host_says(h, "[STATS, 0]");
+	h->link.urgent = true;
+	link_flush(&h->link);
+	host_listens(h);
+	if (!strstr(text_str(&h->heard), wanted))
+		fail_msg("no %s in %s", wanted, text_str(&h->heard));
+	text_clear(&h->heard);
+}
+
+/* The example of PROTOCOL.md, section 3.5. */
+static void test_a_peer_has_its_share_of_demand_and_a_newcomer_finds_room(void **state)
+{
+	(void)state;
+	shares_with("");
+	host_says(h, "[DEMAND, 6]");
+	requests_of(1, 6, alice);
+	EXPECT_HEARD(h, GET_MESSAGE("1") GET_MESSAGE("2") GET_MESSAGE("3") GET_MESSAGE("4"));
+	expect_figures("'queued': 2, 'held_back': 2, 'peers': 2, ");
+	request_of(7, bob);
+	EXPECT_HEARD(h, GET_MESSAGE("7"));
+	request_of(8, bob);
+	EXPECT_HEARD(h, GET_MESSAGE("8"));               /* one in progress is less than twice the one that is left */
+	expect_figures("'queued': 2, 'held_back': 0, "); /* there is no demand that they could have */
+	host_says(h, "[RESPOND, 1, 200, [], ''] [DEMAND, 1]");
+	EXPECT_HEARD(h, "");
+	expect_figures("'queued': 2, 'held_back': 2, ");
+	host_says(h, "[RESPOND, 2, 200, [], ''] [RESPOND, 3, 200, [], '']");
+	EXPECT_HEARD(h, GET_MESSAGE("5")); /* an end makes room as demand does */
+	host_says(h, "[YIELD, 5] [DEMAND, 1]");
+	EXPECT_HEARD(h, GET_MESSAGE("6"));
+}
+
+static void test_the_last_demand_is_for_whoever_has_nothing(void **state)
+{
+	(void)state;
+	shares_with("");
+	host_says(h, "[DEMAND, 1]");
+	request_of(1, alice);
+	EXPECT_HEARD(h, GET_MESSAGE("1"));
+	requests_of(2, 3, alice);
+	request_of(4, bob);
+	host_says(h, "[DEMAND, 1]");
+	EXPECT_HEARD(h, GET_MESSAGE("4")); /* not alice's, which came before */
+	host_says(h, "[DEMAND, 1]");
+	EXPECT_HEARD(h, GET_MESSAGE("2"));
+	host_says(h, "[DEMAND, 1]");
+	EXPECT_HEARD(h, "");
+	host_says(h, "[ABORT, 1, 500]");
+	EXPECT_HEARD(h, GET_MESSAGE("3") "[GONE, 1, 'aborted']\n");
+	EXPECT_OPS("reset 1 500\n");
+}
+
+static void test_without_shares_the_longest_wait_goes_first_whosever_it_is(void **state)
+{
+	(void)state;
+	hello_with("'share': 0");
+	request(1);
+	request(2);
+	host_says(h, "[DEMAND, 9]");
+	requests_of(3, 9, NULL);
+	EXPECT_HEARD(h, GET_MESSAGE("1") GET_MESSAGE("2") GET_MESSAGE("3") GET_MESSAGE("4") GET_MESSAGE("5") GET_MESSAGE("6")
+				GET_MESSAGE("7") GET_MESSAGE("8") GET_MESSAGE("9"));
+}
+
+static void test_the_places_of_the_queue_are_shared_too(void **state)
+{
+	(void)state;
+	shares_with("'max_queue': 6");
+	requests_of(1, 6, alice);
+	EXPECT_OPS("reset 5 503 retry 1\nreset 6 503 retry 1\n");
+	requests_of(7, 9, bob);
+	EXPECT_OPS("reset 9 503 retry 1\n");
+	assert_int_equal(b->queued, 6);
+	assert_int_equal(b->n.shed, 3);
+	host_says(h, "[DEMAND, 100]");
+	EXPECT_HEARD(h, GET_MESSAGE("1") GET_MESSAGE("7") GET_MESSAGE("2") GET_MESSAGE("8") GET_MESSAGE("3") GET_MESSAGE("4"));
+}
+
+static void test_work_that_yields_is_not_counted_till_it_resumes(void **state)
+{
+	(void)state;
+	shares_with("");
+	host_says(h, "[DEMAND, 3]");
+	requests_of(1, 4, alice);
+	EXPECT_HEARD(h, GET_MESSAGE("1") GET_MESSAGE("2"));
+	host_says(h, "[YIELD, 1] [YIELD, 1]");
+	EXPECT_HEARD(h, GET_MESSAGE("3"));
+	assert_int_equal(alice->in_progress, 2);
+	host_says(h, "[RESUME, 1] [RESUME, 1] [DEMAND, 1]");
+	assert_int_equal(alice->in_progress, 3);
+	EXPECT_HEARD(h, "");
+	host_says(h, "[RESUME, 2] [YIELD, 1] [HEAD, 1, 200, [], nil] [END, 1, nil] [RESUME, 1]");
+	assert_int_equal(alice->in_progress, 2); /* the end was the last word */
+	EXPECT_OPS("head 1 200 length=-1\nend 1\n");
+	done(&streams[1].s);
+	host_says(h, "[RESUME, 1] [YIELD, 1] [YIELD, 9]");
+	assert_int_equal(b->n.dropped, 2);
+	EXPECT_HEARD(h, "[DONE, 1, nil]\n[ERROR, 18, 9, 'stream', 'was never given out', 'ignored']\n");
+}
+
+static void test_an_upgrade_yields_by_itself(void **state)
+{
+	struct request_head head = plain_head();
+	struct peer peer = {.address_len = 0};
+
+	(void)state;
+	shares_with("");
+	host_says(h, "[DEMAND, 9]");
+	peer.share = alice;
+	head.method = SLICE_LIT("CONNECT");
+	head.flags = REQUEST_MAY_UPGRADE;
+	request_of_peer(1, head, &peer);
+	assert_int_equal(alice->in_progress, 1);
+	host_says(h, "[UPGRADE, 1, '', [], {}]");
+	assert_int_equal(alice->in_progress, 0);
+	host_says(h, "[RESUME, 1]");
+	assert_int_equal(alice->in_progress, 1);
+	stream_response_moves(&streams[1].s, RESPONSE_ENDED);
+	done(&streams[1].s);
+	assert_int_equal(alice->in_progress, 0);
+	text_clear(&ops);
+	h->link.urgent = true;
+	link_flush(&h->link);
+	host_listens(h);
+	text_clear(&h->heard);
+}
+
+static void lost(unsigned number)
+{
+	stream_detach(&streams[number].s);
+	b->sink.on_reset(b, &streams[number].s, END_RESET);
+}
+
+static void test_a_client_that_leaves_frees_nobody_who_works_for_it(void **state)
+{
+	(void)state;
+	shares_with("'h2_reset_hold': 5000, 'queue_timeout': 60000");
+	host_says(h, "[DEMAND, 4]");
+	requests_of(1, 7, alice);
+	EXPECT_HEARD(h, GET_MESSAGE("1") GET_MESSAGE("2") GET_MESSAGE("3"));
+	for (unsigned i = 1; i <= 3; i++)
+		lost(i);
+	EXPECT_HEARD(h, "[GONE, 1, 'reset']\n[GONE, 2, 'reset']\n[GONE, 3, 'reset']\n");
+	assert_int_equal(alice->in_progress, 3);
+	host_says(h, "[RELEASE, 1] [RELEASE, 1]");
+	EXPECT_HEARD(h, "");
+	host_says(h, "[RESPOND, 2, 200, [], '']"); /* has crossed, and is the last word as well */
+	EXPECT_HEARD(h, GET_MESSAGE("4"));
+	assert_int_equal(alice->in_progress, 2);
+	lost(4);
+	host_says(h, "[YIELD, 3] [DEMAND, 1]"); /* it crossed the end: nothing is known of the stream */
+	EXPECT_HEARD(h, "[GONE, 4, 'reset']\n");
+	host_pass_time(h, 5000 + WHEEL_SLOT);
+	host_says(h, "[PING, 1]");
+	h->link.urgent = true;
+	link_flush(&h->link);
+	host_listens(h);
+	assert_memory_equal(text_str(&h->heard), "[REQUEST, 5, ", 13); /* a host that forgets to say so locks nobody out */
+	text_clear(&h->heard);
+	assert_int_equal(alice->in_progress, 1);
+	EXPECT_OPS("");
+}
+
+static void test_what_was_yielded_is_free_when_its_client_leaves(void **state)
+{
+	(void)state;
+	shares_with("");
+	host_says(h, "[DEMAND, 9]");
+	requests_of(1, 2, alice);
+	host_says(h, "[YIELD, 1]");
+	lost(1);
+	lost(2);
+	assert_int_equal(alice->in_progress, 1);
+	assert_int_equal(b->absent.count, 1);
+	host_says(h, "[RELEASE, 1] [RELEASE, 2]");
+	assert_int_equal(alice->in_progress, 0);
+	assert_int_equal(b->absent.count, 0);
+	EXPECT_HEARD(h, GET_MESSAGE("1") GET_MESSAGE("2") "[GONE, 1, 'reset']\n[GONE, 2, 'reset']\n");
+}
+
+static void test_work_that_took_too_long_counts_till_the_host_has_stopped(void **state)
+{
+	(void)state;
+	shares_with("'handler_timeout': 100");
+	host_says(h, "[DEMAND, 9]");
+	request_of(1, alice);
+	host_pass_time(h, 100 + WHEEL_SLOT);
+	EXPECT_HEARD(h, GET_MESSAGE("1") "[GONE, 1, 'timeout']\n");
+	EXPECT_OPS("reset 1 503 retry 1\n");
+	assert_int_equal(alice->in_progress, 1);
+	host_says(h, "[RELEASE, 1]");
+	assert_int_equal(alice->in_progress, 0);
+}
+
+static void test_who_asks_through_a_trusted_proxy_is_the_client_that_it_names(void **state)
+{
+	struct field named[] = {{SLICE_LIT("forwarded"), SLICE_LIT("for=192.0.2.1"), 23},
+				{SLICE_LIT("x-forwarded-for"), SLICE_LIT("unknown"), 63}};
+	struct peer peer = {.address = {127, 0, 0, 1}, .address_len = 4, .port = 50000, .trusted = true};
+	struct request_head head = plain_head();
+
+	(void)state;
+	shares_with("'trusted_proxies': ['127.0.0.0/8']");
+	proxy = shares_own(&b->shares);
+	peer.share = proxy;
+	head.fields = named;
+	head.field_count = 1;
+	host_says(h, "[DEMAND, 9]");
+	request_of_peer(1, head, &peer);
+	assert_int_equal(alice->in_progress, 1);
+	head.field_count = 2;
+	request_of_peer(2, head, &peer);
+	assert_int_equal(alice->in_progress, 1);
+	assert_int_equal(proxy->in_progress, 1);
+	peer.trusted = false; /* believed of nobody else */
+	peer.share = bob;
+	head.field_count = 1;
+	request_of_peer(3, head, &peer);
+	assert_int_equal(bob->in_progress, 1);
+	named[0].value = SLICE_LIT("for=203.0.113.1"); /* of whom nothing is known yet */
+	peer.trusted = true;
+	peer.share = proxy;
+	assert_int_equal(b->shares.peers, 3);
+	request_of_peer(4, head, &peer);
+	assert_int_equal(b->shares.peers, 4);
+	assert_int_equal(streams[4].s.share->in_progress, 1);
+	for (unsigned i = 1; i <= 4; i++)
+		lost(i);
+	host_says(h, "[RELEASE, 1] [RELEASE, 2] [RELEASE, 3] [RELEASE, 4]");
+	assert_int_equal(b->shares.peers, 3);
+	h->link.urgent = true;
+	link_flush(&h->link);
+	host_listens(h);
+	text_clear(&h->heard);
+}
+
 static void test_ping_and_stats_are_answered_with_their_tags(void **state)
 {
 	(void)state;
@@ -1257,8 +1543,8 @@ static void test_ping_and_stats_are_answered_with_their_tags(void **state)
 	host_listens(h);
 	text_clear(&h->heard);
 	host_says(h, "[STATS, 0]");
-	EXPECT_HEARD(h, "[FIGURES, 0, {'connections': 9, 'idle': 2, 'lingering': 1, 'streams': 1, 'queued': 0, 'queue_wait': 0, "
-			"'demand': 2, 'accepted': 3, "
+	EXPECT_HEARD(h, "[FIGURES, 0, {'connections': 9, 'idle': 2, 'lingering': 1, 'streams': 1, 'queued': 0, "
+			"'held_back': 0, 'peers': 0, 'queue_wait': 0, 'demand': 2, 'accepted': 3, "
 			"'requests': 1, 'responses': 0, 'shed': 0, 'timeouts': 0, 'rejected': 4, 'dropped': 0, 'errors': 0, "
 			"'logs_dropped': 0, "
 			"'bytes_in': 5, "
@@ -1388,6 +1674,16 @@ int main(void)
 		TEST(test_data_beyond_or_short_of_the_length_ends_the_stream),
 		TEST(test_errors_beyond_what_the_link_holds_are_dropped_and_counted),
 		TEST(test_stats_tell_how_long_the_first_of_the_queue_has_waited),
+		TEST(test_a_peer_has_its_share_of_demand_and_a_newcomer_finds_room),
+		TEST(test_the_last_demand_is_for_whoever_has_nothing),
+		TEST(test_without_shares_the_longest_wait_goes_first_whosever_it_is),
+		TEST(test_the_places_of_the_queue_are_shared_too),
+		TEST(test_work_that_yields_is_not_counted_till_it_resumes),
+		TEST(test_an_upgrade_yields_by_itself),
+		TEST(test_a_client_that_leaves_frees_nobody_who_works_for_it),
+		TEST(test_what_was_yielded_is_free_when_its_client_leaves),
+		TEST(test_work_that_took_too_long_counts_till_the_host_has_stopped),
+		TEST(test_who_asks_through_a_trusted_proxy_is_the_client_that_it_names),
 		TEST(test_ping_and_stats_are_answered_with_their_tags),
 		TEST(test_logs_are_messages),
 		TEST(test_a_drain_is_handed_on_and_drained_is_the_last_word),

@@ -134,6 +134,31 @@ static void test_server_and_report_are_taken(void **state)
 	assert_false(config.report);
 }
 
+static void test_trusted_proxies_are_taken(void **state)
+{
+	struct text many = {0};
+
+	(void)state;
+	assert_null(read_options("{'listeners': [{'address': '::1'}]}"));
+	assert_int_equal(config.trusted_proxies.count, 0);
+	assert_null(read_options("{'listeners': [{'address': '::1'}], 'trusted_proxies': ['10.0.0.0/8', '::1', 'unix']}"));
+	assert_int_equal(config.trusted_proxies.count, 3);
+	assert_int_equal(config.trusted_proxies.at[0].bits, 8);
+	assert_int_equal(config.trusted_proxies.at[1].bits, 128);
+	assert_int_equal(config.trusted_proxies.at[2].ip.len, 0);
+	expect_refused("'trusted_proxies': '10.0.0.0/8'", "trusted_proxies: must be an array of text");
+	expect_refused("'trusted_proxies': [7]", "trusted_proxies: must be an array of text");
+	expect_refused("'trusted_proxies': ['10.0.0.1/8']", "trusted_proxies: 10.0.0.1/8 has bits behind its prefix");
+	expect_refused("'trusted_proxies': ['::1', 'proxy']",
+		       "trusted_proxies: proxy is not an address, nor one with a prefix length, nor unix");
+	text_add(&many, "'trusted_proxies': ['::1'");
+	for (unsigned i = 0; i < CIDR_LIST_MAX; i++)
+		text_add(&many, ", '::1'");
+	text_add(&many, "]");
+	expect_refused(text_str(&many), "trusted_proxies: must be at most 64");
+	text_free(&many);
+}
+
 static void test_the_sandbox_and_the_user_are_taken(void **state)
 {
 	(void)state;
@@ -241,6 +266,7 @@ int main(void)
 		cmocka_unit_test(test_wrong_options_are_named),
 		cmocka_unit_test(test_options_that_are_no_map_are_refused),
 		cmocka_unit_test(test_server_and_report_are_taken),
+		cmocka_unit_test(test_trusted_proxies_are_taken),
 		cmocka_unit_test(test_the_sandbox_and_the_user_are_taken),
 		cmocka_unit_test(test_listeners_are_taken_in_their_order),
 		cmocka_unit_test(test_wrong_listeners_are_named),

@@ -63,6 +63,8 @@ static void test_each_kind_decodes(void **state)
 		{"[CLOSE, 1, 1000, 'bye']", FROM_HOST, 15},
 		{"[PUSH, 1, '/style.css', ['a', 'b']]", FROM_HOST, 16},
 		{"[RELEASE, 1]", FROM_HOST, 17},
+		{"[YIELD, 1]", FROM_HOST, 18},
+		{"[RESUME, 1]", FROM_HOST, 19},
 		{"[READY, 1, {}]", FROM_PORT, 64},
 		{"[REQUEST, 1, b'abc']", FROM_PORT, 65},
 		{"[BODY, 1, b'abc']", FROM_PORT, 66},
@@ -155,7 +157,7 @@ static void test_unknown_kinds_other_directions_and_things_that_are_no_message_a
 	struct message_fault fault;
 
 	(void)state;
-	expect_fault("[18]", FROM_HOST, "kind is unknown");
+	expect_fault("[20]", FROM_HOST, "kind is unknown");
 	expect_fault("[31, 1]", FROM_HOST, "kind is unknown");
 	expect_fault("[127]", FROM_HOST, "kind is unknown");
 	expect_fault("[128]", FROM_HOST, "kind is unknown");
@@ -172,8 +174,8 @@ static void test_unknown_kinds_other_directions_and_things_that_are_no_message_a
 	expect_fault("'[1, 1]'", FROM_HOST, "message must be an array that begins with its kind");
 	assert_false(read_text("[DATA, 77, 5]", FROM_HOST, &m, &fault));
 	assert_int_equal(m.stream, 77); /* so that ERROR can name the stream */
-	assert_false(read_text("[18, 77]", FROM_HOST, &m, &fault));
-	assert_int_equal(m.kind, 18);
+	assert_false(read_text("[20, 77]", FROM_HOST, &m, &fault));
+	assert_int_equal(m.kind, 20);
 	assert_null(m.def);
 	assert_false(read_text("7", FROM_HOST, &m, &fault));
 	assert_int_equal(m.kind, MSG_NONE);

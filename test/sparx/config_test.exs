@@ -104,6 +104,32 @@ defmodule Sparx.ConfigTest do
     refute Map.has_key?(listener, :reuse_port)
   end
 
+  test "trusted proxies are addresses and ranges" do
+    ranges = ["127.0.0.1", "10.0.0.0/8", "0.0.0.0/0", "::1", "2001:db8::/32", "::/0", "unix"]
+    assert %{trusted_proxies: ^ranges} = Config.hello(Config.new!(trusted_proxies: ranges), false)
+    assert %{trusted_proxies: []} = Config.hello(Config.new!([]), false)
+
+    for wrong <- [
+          "10.0.0/8",
+          "10.1.0.0/8",
+          "10.0.0.0/33",
+          "::/129",
+          "10.0.0.0/",
+          "1.2.3.4/-1",
+          "a",
+          "",
+          "1.2.3.4/8/8",
+          :unix,
+          7
+        ] do
+      assert message(trusted_proxies: ["::1", wrong]) =~
+               "option :trusted_proxies: #{inspect(wrong)}, expected an address"
+    end
+
+    assert message(trusted_proxies: "10.0.0.0/8") =~ "expected a list of at most 64 ranges"
+    assert message(trusted_proxies: List.duplicate("::1", 65)) =~ "expected a list of at most 64 ranges"
+  end
+
   test "HELLO says how far the port program is to shut itself in" do
     assert %{sandbox: "best_effort", user: nil} = Config.hello(Config.new!([]), false)
 

@@ -40,6 +40,8 @@ defmodule Sparx.FrameTest do
           push: quote(do: Frame.push(1, "/style.css", [{"accept", "text/css"}])),
           push_wide: quote(do: Frame.push(4_294_967_296, "/a?" <> String.duplicate("b", 40), [])),
           release: quote(do: Frame.release(4)),
+          yield: quote(do: Frame.yield(3)),
+          resume: quote(do: Frame.resume(3)),
           upgrade_tunnel: quote(do: Frame.upgrade(6, "", [], %{})),
           send_text: quote(do: Frame.send_message(5, 1, ["hel", "lo"], 5, 0)),
           send_piece: quote(do: Frame.send_message(70_000, 2, String.duplicate("b", 300), 300, 65_536)),

@@ -3,6 +3,7 @@
 
 #include "bridge/parts.h"
 #include "bridge/queue.h"
+#include "bridge/work.h"
 #include "frames/fields.h"
 #include "frames/mp.h"
 
@@ -29,8 +30,10 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 	s->window = b->config->window;
 	s->whole_us = b->loop->now_us;
 	s->sink_data = b;
+	s->share = bridge_share_of(b, h);
 	if (!bridge_upgrade_note(s, h) || !idmap_put(&b->streams, s->id, s)) {
 		bridge_upgrade_forget(s);
+		bridge_work_forget(b, s);
 		refuse_request(s, 503, 0);
 		return;
 	}
@@ -147,6 +150,7 @@ static void on_done(void *ctx, struct stream *s)
 	uint8_t *at = bridge_begin(b, MSG_DONE, 8 * MP_MAX_UINT);
 
 	b->n.responses++;
+	bridge_work_ends(b, s);
 	if (at) {
 		at = mp_uint(at, s->id);
 		link_commit_lazy(b->link, b->config->report ? put_report(b, at, s) : mp_nil(at));

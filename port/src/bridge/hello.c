@@ -76,12 +76,13 @@ static void send_ready(struct bridge *b)
 	at = mp_str(at, SLICE_LIT("pid"));
 	at = mp_uint(at, (uint64_t)getpid());
 	at = mp_str(at, SLICE_LIT("features"));
-	at = mp_array(at, 5);
+	at = mp_array(at, 6);
 	at = mp_str(at, SLICE_LIT("http/1.1"));
 	at = mp_str(at, SLICE_LIT("http/2"));
 	at = mp_str(at, SLICE_LIT("push"));
 	at = mp_str(at, SLICE_LIT("upgrade"));
 	at = mp_str(at, SLICE_LIT("websocket"));
+	at = mp_str(at, SLICE_LIT("shares"));
 	at = mp_str(at, SLICE_LIT("listeners"));
 	at = put_listeners(b, at);
 	at = mp_str(at, SLICE_LIT("limits"));

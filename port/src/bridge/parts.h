@@ -1,7 +1,7 @@
 /*
  * What the parts of the bridge share. bridge.c is the whole and the life of a stream in it; bridge/events.c turns events into
- * messages, bridge/streams.c messages into operations; bridge/queue.c hands out requests or keeps them; bridge/hello.c begins;
- * bridge/upgrade.c is WebSockets and tunnels.
+ * messages, bridge/streams.c messages into operations; bridge/queue.c hands out requests or keeps them; bridge/work.c
+ * counts what the host is at work on; bridge/hello.c begins; bridge/upgrade.c is WebSockets and tunnels.
  */
 #ifndef SPARX_BRIDGE_PARTS_H
 #define SPARX_BRIDGE_PARTS_H
@@ -59,6 +59,8 @@ void bridge_take_inform(struct bridge *b, const struct message *m);
 void bridge_take_push(struct bridge *b, const struct message *m);
 void bridge_take_abort(struct bridge *b, const struct message *m);
 void bridge_take_release(struct bridge *b, const struct message *m);
+void bridge_take_yield(struct bridge *b, const struct message *m);
+void bridge_take_resume(struct bridge *b, const struct message *m);
 
 /* ---- bridge/upgrade.c ---- */
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "bridge/parts.h"
+#include "bridge/work.h"
 #include "frames/fields.h"
 #include "frames/mp.h"
 
@@ -94,6 +95,7 @@ static void watch_handler(struct bridge *b, struct stream *s)
 		wheel_set(&b->loop->wheel, &s->timer, b->loop->now + b->config->handler_timeout);
 	b->demand--;
 	b->n.requests++;
+	bridge_work_begins(b, s);
 }
 
 static void send_request(struct bridge *b, struct stream *s, const struct request_head *h)
@@ -128,6 +130,7 @@ static bool hold(struct bridge *b, struct stream *s, const struct request_head *
 		s->held = shrunk;
 	list_append(&b->queue, &s->queue);
 	b->queued++;
+	shares_wait(&b->shares, s->share, &s->turn);
 	s->timer.fire = on_queue_timeout;
 	wheel_set(&b->loop->wheel, &s->timer, b->loop->now + b->config->queue_timeout);
 	return true;
@@ -158,6 +161,14 @@ static void send_held_end(struct bridge *b, struct stream *s, const uint8_t *tra
 	link_commit(b->link, at + s->held_end);
 }
 
+/* The stream waits no more. */
+static void leave(struct bridge *b, struct stream *s)
+{
+	list_remove(&s->queue);
+	b->queued--;
+	shares_leave(&b->shares, s->share, &s->turn);
+}
+
 static void send_held(struct bridge *b, struct stream *s)
 {
 	uint64_t waited = b->loop->now_us - s->whole_us;
@@ -165,8 +176,7 @@ static void send_held(struct bridge *b, struct stream *s)
 
 	if (!at)
 		return;
-	list_remove(&s->queue);
-	b->queued--;
+	leave(b, s);
 	mp_uint32_wide(held + s->held_waited, waited > UINT32_MAX ? UINT32_MAX : (uint32_t)waited);
 	at = mp_uint(at, s->id);
 	link_commit(b->link, mp_bin(at, slice_of(held, s->held_len)));
@@ -181,21 +191,40 @@ static void send_held(struct bridge *b, struct stream *s)
 
 void bridge_send_queued(struct bridge *b)
 {
-	while (b->demand > 0 && !list_empty(&b->queue)) {
-		struct stream *s = container_of(b->queue.next, struct stream, queue);
+	struct list *turn;
+
+	if (b->handing_out)
+		return; /* and will look again */
+	b->handing_out = true;
+	while ((turn = shares_next(&b->shares, b->demand, b->config->share))) {
+		struct stream *s = container_of(turn, struct stream, turn);
 		send_held(b, s);
 		if (s->held)
 			break;
 	}
+	b->handing_out = false;
+}
+
+/* Its peer may begin one more, and has none that came before. */
+static bool may_begin(const struct bridge *b, const struct share *share)
+{
+	return share->waiting == 0 && share_allows(share->in_progress, b->demand, b->config->share);
+}
+
+static bool may_wait(const struct bridge *b, const struct share *share)
+{
+	uint64_t most = b->config->max_queue, left = b->queued < most ? most - b->queued : 0;
+
+	return share_allows(share->waiting, left, b->config->share);
 }
 
 bool bridge_queue_take(struct bridge *b, struct stream *s, const struct request_head *h)
 {
-	if (b->demand > 0 && list_empty(&b->queue)) {
+	if (may_begin(b, s->share)) {
 		send_request(b, s, h);
 		return true;
 	}
-	if (b->queued < b->config->max_queue && hold(b, s, h))
+	if (may_wait(b, s->share) && hold(b, s, h))
 		return true;
 	count_shed(b);
 	return false;
@@ -203,10 +232,8 @@ bool bridge_queue_take(struct bridge *b, struct stream *s, const struct request_
 
 void bridge_queue_forget(struct bridge *b, struct stream *s)
 {
-	if (list_linked(&s->queue)) {
-		list_remove(&s->queue);
-		b->queued--;
-	}
+	if (list_linked(&s->queue))
+		leave(b, s);
 	free(s->held);
 	s->held = NULL;
 }

@@ -13,7 +13,7 @@ size_t bridge_head_bound(const struct request_head *h);
 bool bridge_queue_take(struct bridge *b, struct stream *s, const struct request_head *h);
 /* A body may end while its head waits, if it is empty: the trailers, or nil, are kept behind the head. False: out of memory. */
 bool bridge_queue_end(struct stream *s, const struct field *trailers, unsigned count);
-/* There is demand: hands out the queue, the longest wait first. */
+/* There may be demand for what waits: hands it out, to the peer with the least in progress first. */
 void bridge_send_queued(struct bridge *b);
 /* A stream waits no more, if it did. */
 void bridge_queue_forget(struct bridge *b, struct stream *s);

@@ -3,6 +3,7 @@
 
 #include "bridge/parts.h"
 #include "bridge/queue.h"
+#include "bridge/work.h"
 #include "frames/fields.h"
 #include "stream/rules.h"
 
@@ -15,6 +16,7 @@ static void release(struct bridge *b, uint64_t id)
 
 	if (s)
 		s->ops->release(s);
+	bridge_work_released(b, id);
 }
 
 /* Who says one of these is done, though it has not heard yet that it was in vain. */
@@ -35,8 +37,11 @@ struct stream *bridge_find(struct bridge *b, const struct message *m)
 	uint64_t id = m->stream;
 	struct stream *s = idmap_get(&b->streams, id);
 
-	if (s && !s->held)
+	if (s && !s->held) {
+		if (is_last_word(m->kind))
+			bridge_work_ends(b, s);
 		return s;
+	}
 	if (is_part_of_more(m))
 		return NULL;
 	if (s || id == 0 || id > b->last_id)
@@ -332,4 +337,20 @@ void bridge_take_release(struct bridge *b, const struct message *m)
 		bridge_send_error(b, m, "stream", "has not ended", "ignored");
 	else
 		release(b, id);
+}
+
+void bridge_take_yield(struct bridge *b, const struct message *m)
+{
+	struct stream *s = bridge_find(b, m);
+
+	if (s)
+		bridge_work_yields(b, s);
+}
+
+void bridge_take_resume(struct bridge *b, const struct message *m)
+{
+	struct stream *s = bridge_find(b, m);
+
+	if (s)
+		bridge_work_resumes(b, s);
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "bridge/parts.h"
+#include "bridge/work.h"
 #include "frames/fields.h"
 #include "frames/mp.h"
 #include "frames/names.h"
@@ -221,6 +222,7 @@ static bool start(struct bridge *b, struct stream *s, const struct message *m, u
 	bridge_first_answer(b, s, m->upgrade.protocol.len ? 101 : 200);
 	s->upgraded = true;
 	stream_response_moves(s, RESPONSE_STREAMING);
+	bridge_work_yields(b, s);
 	if (s->ops->upgrade(s, m->upgrade.protocol, b->fields, count))
 		return true;
 	bridge_no_memory(b, s);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/sm.h"
+#include "peer/shares.h"
 #include "proto/detect.h"
 
 enum { IOV_MAX_COUNT = 64 };
@@ -117,6 +118,18 @@ static void begin_handshake(struct conn *c)
 	wheel_set(&loop->wheel, &c->timer, loop->now + c->owner.env->config->handshake_timeout);
 }
 
+/* A proxy's connection stands for its clients, and a unix socket's for nobody that could be told apart. False: out of memory. */
+static bool find_share(struct conn_pool *pool, struct peer *peer)
+{
+	struct ip ip = ip_of(peer->address, peer->address_len);
+
+	if (!pool->env.shares || pool->env.config->share == 0)
+		return true;
+	peer->trusted = cidr_list_contains(&pool->env.config->trusted_proxies, &ip);
+	peer->share = peer->trusted || ip.len == 0 ? shares_own(pool->env.shares) : shares_take(pool->env.shares, &ip);
+	return peer->share;
+}
+
 struct conn *conn_open(struct conn_pool *pool, int fd, const struct transport_ops *transport, void *state, const struct peer *peer)
 {
 	struct conn *c = calloc(1, sizeof *c);
@@ -136,6 +149,10 @@ struct conn *conn_open(struct conn_pool *pool, int fd, const struct transport_op
 	wheel_node_init(&c->timer, on_timer);
 	member_join(&c->member, pool, &conn_member);
 	begin_record(c);
+	if (!find_share(pool, &c->owner.peer)) {
+		conn_close(c, true, END_RESET);
+		return NULL;
+	}
 	if (transport->handshake)
 		begin_handshake(c);
 	else if (!begin_session(c))
@@ -171,6 +188,8 @@ void conn_close(struct conn *c, bool abort, enum stream_end why)
 	sm_move(&machine, &c->state, CONN_CLOSED);
 	end_session(c, why);
 	end_record(c, why);
+	if (c->owner.peer.share)
+		shares_give(c->member.pool->env.shares, c->owner.peer.share);
 	wheel_cancel(&loop->wheel, &c->timer);
 	loop_io_watch(loop, &c->io, 0);
 	watch_hup(c, false);

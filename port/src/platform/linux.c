@@ -6,6 +6,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "platform/platform.h"
@@ -33,6 +34,11 @@ void platform_pipe_size(int fd, int bytes)
 void platform_unsent_limit(int fd, int bytes)
 {
 	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
+}
+
+bool platform_random(void *bytes, size_t n)
+{
+	return getrandom(bytes, n, 0) == (ssize_t)n;
 }
 
 size_t platform_memory_size(void *at)

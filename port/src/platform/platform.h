@@ -24,6 +24,11 @@ void platform_pipe_size(int fd, int bytes);
 /* Of what is written to a TCP socket, at most this many bytes are kept beyond the peer's window, where the system can do that. */
 void platform_unsent_limit(int fd, int bytes);
 
+/* ---- chance ---- */
+
+/* So many bytes that nobody can guess. False: errno says why. */
+bool platform_random(void *bytes, size_t n);
+
 /* ---- memory ---- */
 
 /* How many bytes there are at memory that malloc gave; 0: the system does not say. */

@@ -46,6 +46,16 @@ void platform_unsent_limit(int fd, int bytes)
 	(void)bytes;
 }
 
+bool platform_random(void *bytes, size_t n)
+{
+	int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+	bool all = fd >= 0 && read(fd, bytes, n) == (ssize_t)n;
+
+	if (fd >= 0)
+		close(fd);
+	return all;
+}
+
 size_t platform_memory_size(void *at)
 {
 	(void)at;

@@ -9,7 +9,9 @@
 
 enum { SESSION_FIELDS_MAX = 256, DATE_LEN = 29 };
 
-/* What all sessions of a server share. */
+struct shares;
+
+/* What all sessions of a server have in common. */
 struct session_env {
 	const struct config *config;
 	const struct stream_sink *sink;
@@ -18,6 +20,7 @@ struct session_env {
 	bool draining;                           /* responses close their connections */
 	bool crowded;                            /* idle connections are to go sooner */
 	bool paused;                             /* no new requests are to be begun */
+	struct shares *shares;                   /* of peers; NULL: nobody counts them */
 	uint64_t rejected;                       /* requests that the port itself answered with 4xx, 5xx */
 	struct field fields[SESSION_FIELDS_MAX]; /* scratch for on_request and on_end */
 	void *spare_parse;                       /* h1's: one parser kept */

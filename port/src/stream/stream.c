@@ -27,6 +27,7 @@ void stream_init(struct stream *s, const struct stream_ops *ops)
 {
 	*s = (struct stream){.ops = ops, .left = LENGTH_UNKNOWN};
 	list_init(&s->queue);
+	list_init(&s->turn);
 	wheel_node_init(&s->timer, NULL);
 }
 

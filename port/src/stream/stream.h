@@ -44,12 +44,16 @@ enum request_flag {
 /* Why a stream ended without a whole response (GONE). */
 enum stream_end { END_CLOSED, END_RESET, END_TIMEOUT, END_ABORTED, END_ERROR, END_DRAINED };
 
+struct share;
+
 struct peer {
 	uint8_t address[16];
 	uint8_t address_len; /* 4, 16, or 0 for a unix socket */
 	uint8_t listener;
 	uint16_t port;
-	uint8_t local[18]; /* our end of the connection: an address of the same length, and a port */
+	uint8_t local[18];   /* our end of the connection: an address of the same length, and a port */
+	bool trusted;        /* a proxy: the clients that it names are who asks */
+	struct share *share; /* peer/shares.h; NULL: peers are not told apart */
 };
 
 /* A slice whose `at` is NULL is absent. All of it points into memory that lives as long as the event. */
@@ -143,6 +147,9 @@ struct stream {
 	uint64_t body_in, body_out;
 	uint64_t born_us, whole_us, sent_us, answered_us; /* first byte; head complete; REQUEST sent; response begun */
 	struct list queue;                                /* the sink's: waiting for demand */
+	struct list turn;                                 /* the sink's: among those of its peer that do */
+	struct share *share;                              /* the sink's: its peer's */
+	uint8_t work;                                     /* the sink's: how far the host is with it */
 	uint8_t *held;                                    /* the sink's: the encoded request that waits */
 	uint32_t held_len, held_waited, held_end;
 	void *sink_data;                /* the sink's */

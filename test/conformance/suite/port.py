@@ -47,7 +47,8 @@ class Port(Program):
         self.pongs = self.pings = 0
         self.demand = 0
         self.begin([])
-        super().__init__(path, options)
+        # its demand is renewed with each request, and one address plays all clients: no shares, unless they are what is looked at
+        super().__init__(path, {"share": 0, **options})
         if demand:
             self.send([DEMAND, demand])
         self.demand = demand

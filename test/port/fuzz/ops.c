@@ -145,7 +145,7 @@ static void host_message(bool at_once)
 {
 	static uint8_t bytes[8192];
 	uint8_t *at = bytes;
-	unsigned kind = input_byte(&in) % (MSG_PUSH + 1);
+	unsigned kind = input_byte(&in) % (MSG_RESUME + 1);
 	const struct message_def *def = message_def(kind);
 
 	if (!def || kind == MSG_HELLO)

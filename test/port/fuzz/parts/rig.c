@@ -137,7 +137,7 @@ struct rig_client *rig_connect(struct rig *r)
 {
 	struct server *s = &r->server;
 	struct rig_client *k = &r->clients[r->client_count];
-	static const struct peer peer = {.address = {127, 0, 0, 1}, .address_len = 4, .port = 4711};
+	struct peer peer = {.address = {127, 0, 0, (uint8_t)(1 + r->client_count % 3)}, .address_len = 4, .port = 4711};
 
 	if (r->client_count == RIG_CLIENTS || s->state != SERVER_SERVING || s->accept_paused || s->pool.env.paused)
 		return NULL;
@@ -251,7 +251,7 @@ static bool some_client_ready(const struct rig *r)
 }
 
 /* The bridge's sums are those of its streams. */
-static void judge_sums(const struct bridge *b)
+static void judge_sums(struct bridge *b)
 {
 	uint64_t chunks = 0, unsent = 0, held = 0;
 
@@ -265,6 +265,7 @@ static void judge_sums(const struct bridge *b)
 		MUST(s->room_total <= s->body_out);
 	}
 	MUST(b->n.read_credit == chunks && b->n.body_queued == unsent && b->queued == held);
+	MUST(!shares_next(&b->shares, b->demand, b->config->share)); /* nobody waits for whom there is demand */
 }
 
 /* As main.c does it. */
@@ -466,11 +467,12 @@ void rig_start(struct rig *r)
 	config_defaults(&r->config);
 	link_init(&r->link, &loop, r->to_port[0], r->from_port[1], &bridge_link_handler, &r->bridge);
 	r->link.part_min = MESSAGE_DATA_HEAD_MAX; /* inputs are short */
-	bridge_init(&r->bridge, &loop, &r->link, &r->config);
+	bridge_init(&r->bridge, &loop, &r->link, &r->config, (const uint8_t[SHARES_SECRET]){1});
 	MUST(server_init(&r->server, &loop, &r->config, &r->bridge.sink));
 	r->server.on_drained = bridge_drained;
 	r->server.ctx = &r->bridge;
 	r->server.pool.watch = bridge_watch(&r->bridge);
+	r->server.pool.env.shares = &r->bridge.shares;
 	bridge_control(&r->bridge, (struct control){&control, &r->server});
 	log_to(bridge_log, &r->bridge);
 }

@@ -1,0 +1,235 @@
+#include "peer/shares.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/siphash.h"
+
+enum { SLOTS_MIN = 64, LAST = SHARE_LEVELS - 1, TRIES = 8, HALF = 8 };
+
+/* ---- the table ---- */
+
+static void share_init(struct share *s)
+{
+	*s = (struct share){.refs = 1};
+	list_init(&s->queue);
+	list_init(&s->waiters);
+}
+
+void shares_init(struct shares *t, const uint8_t secret[SHARES_SECRET])
+{
+	memset(t, 0, sizeof *t);
+	memcpy(t->secret, secret, SHARES_SECRET);
+	share_init(&t->everyone);
+	for (unsigned i = 0; i < SHARE_LEVELS; i++)
+		list_init(&t->levels[i]);
+}
+
+void shares_free(struct shares *t)
+{
+	assert(t->peers == 0 && t->in_table == 0);
+	free(t->slots);
+	t->slots = NULL;
+	t->mask = 0;
+}
+
+/* Half of an IPv6 address is its network, which one client has all of. */
+static uint64_t key_of(const struct ip *ip)
+{
+	uint64_t key = 0;
+
+	memcpy(&key, ip->bytes, ip->len < HALF ? ip->len : HALF);
+	return key;
+}
+
+static struct share **slot_of(const struct shares *t, uint64_t key, uint8_t family)
+{
+	uint8_t bytes[HALF + 1];
+
+	memcpy(bytes, &key, HALF);
+	bytes[HALF] = family;
+	return &t->slots[siphash(t->secret, bytes, sizeof bytes) & t->mask];
+}
+
+static void insert(struct shares *t, struct share *s)
+{
+	struct share **slot = slot_of(t, s->key, s->family);
+
+	s->next = *slot;
+	*slot = s;
+}
+
+/* Without memory for a larger table the old one has longer chains. False: there is none at all. */
+static bool grow(struct shares *t)
+{
+	uint64_t count = t->slots ? t->mask + 1 : 0, more = count ? count * 2 : SLOTS_MIN;
+	struct share **old = t->slots, **slots;
+
+	if (t->in_table < count)
+		return true;
+	slots = calloc(more, sizeof(struct share *));
+	if (!slots)
+		return old;
+	t->slots = slots;
+	t->mask = more - 1;
+	for (uint64_t i = 0; i < count; i++)
+		for (struct share *s = old[i], *next; s; s = next) {
+			next = s->next;
+			insert(t, s);
+		}
+	free(old);
+	return true;
+}
+
+static struct share *find(const struct shares *t, uint64_t key, uint8_t family)
+{
+	struct share *s = t->slots ? *slot_of(t, key, family) : NULL;
+
+	while (s && (s->key != key || s->family != family))
+		s = s->next;
+	return s;
+}
+
+struct share *share_keep(struct share *s)
+{
+	s->refs++;
+	return s;
+}
+
+struct share *shares_own(struct shares *t)
+{
+	struct share *s = malloc(sizeof *s);
+
+	if (!s)
+		return NULL;
+	share_init(s);
+	t->peers++;
+	return s;
+}
+
+struct share *shares_take(struct shares *t, const struct ip *ip)
+{
+	uint64_t key = key_of(ip);
+	struct share *s = find(t, key, ip->len);
+
+	if (s)
+		return share_keep(s);
+	if (!grow(t) || !(s = shares_own(t)))
+		return NULL;
+	s->key = key;
+	s->family = ip->len;
+	insert(t, s);
+	t->in_table++;
+	return s;
+}
+
+static void take_out(struct shares *t, const struct share *s)
+{
+	struct share **at = slot_of(t, s->key, s->family);
+
+	while (*at != s)
+		at = &(*at)->next;
+	*at = s->next;
+	t->in_table--;
+}
+
+void shares_give(struct shares *t, struct share *s)
+{
+	assert(s->refs > 0);
+	if (--s->refs > 0)
+		return;
+	assert(s->in_progress == 0 && s->waiting == 0);
+	if (s->family)
+		take_out(t, s);
+	t->peers--;
+	free(s);
+}
+
+/* ---- turns ---- */
+
+static unsigned level_of(const struct share *s)
+{
+	return s->in_progress < LAST ? (unsigned)s->in_progress : LAST;
+}
+
+static void enter_level(struct shares *t, struct share *s)
+{
+	unsigned level = level_of(s);
+
+	list_append(&t->levels[level], &s->waiters);
+	t->occupied |= UINT64_C(1) << level;
+}
+
+static void leave_level(struct shares *t, struct share *s, unsigned level)
+{
+	list_remove(&s->waiters);
+	if (list_empty(&t->levels[level]))
+		t->occupied &= ~(UINT64_C(1) << level);
+}
+
+static void change(struct shares *t, struct share *s, uint64_t in_progress)
+{
+	unsigned before = level_of(s);
+
+	s->in_progress = in_progress;
+	if (!list_linked(&s->waiters))
+		return;
+	leave_level(t, s, before);
+	enter_level(t, s);
+}
+
+void shares_began(struct shares *t, struct share *s)
+{
+	change(t, s, s->in_progress + 1);
+}
+
+void shares_ended(struct shares *t, struct share *s)
+{
+	assert(s->in_progress > 0);
+	change(t, s, s->in_progress - 1);
+}
+
+void shares_wait(struct shares *t, struct share *s, struct list *node)
+{
+	list_append(&s->queue, node);
+	if (s->waiting++ == 0)
+		enter_level(t, s);
+}
+
+void shares_leave(struct shares *t, struct share *s, struct list *node)
+{
+	list_remove(node);
+	if (--s->waiting == 0)
+		leave_level(t, s, level_of(s));
+}
+
+/* Those of the last level are in no order; each that has its share goes behind the others, and comes up again later. */
+static struct share *next_of_last(struct shares *t, uint64_t left, uint64_t factor)
+{
+	struct list *level = &t->levels[LAST];
+
+	for (unsigned i = 0; i < TRIES; i++) {
+		struct share *s = container_of(level->next, struct share, waiters);
+		if (share_allows(s->in_progress, left, factor))
+			return s;
+		list_remove(&s->waiters);
+		list_append(level, &s->waiters);
+	}
+	return NULL;
+}
+
+struct list *shares_next(struct shares *t, uint64_t left, uint64_t factor)
+{
+	unsigned level = t->occupied ? (unsigned)__builtin_ctzll(t->occupied) : 0;
+	struct share *s;
+
+	if (!t->occupied)
+		return NULL;
+	if (level == LAST) {
+		s = next_of_last(t, left, factor);
+		return s ? s->queue.next : NULL;
+	}
+	s = container_of(t->levels[level].next, struct share, waiters);
+	return share_allows(s->in_progress, left, factor) ? s->queue.next : NULL;
+}

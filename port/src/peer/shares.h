@@ -1,0 +1,70 @@
+/*
+ * Fair shares. A share is what one peer has of the server: an IPv4 address, an IPv6 /64, or one connection for itself. It counts
+ * the peer's requests that are in progress, and holds those that wait. Pure: nodes of lists and numbers; the bridge knows what
+ * they stand for.
+ *
+ * Both limits are dynamic thresholds (Choudhury and Hahne, 1998): a peer may take more only while it has less than `factor` times
+ * what is left for all. So whoever comes alone gets most of it, and there is always something left for whoever comes next.
+ */
+#ifndef SPARX_PEER_SHARES_H
+#define SPARX_PEER_SHARES_H
+
+#include "base/list.h"
+#include "peer/cidr.h"
+
+enum { SHARE_LEVELS = 64, SHARES_SECRET = 16 };
+
+struct share {
+	struct share *next; /* in its slot of the table */
+	uint64_t key;       /* the address, or the first half of it */
+	uint8_t family;     /* length of the address; 0: it is not in the table */
+	uint32_t refs;
+	uint64_t in_progress;
+	uint64_t waiting;    /* in the queue */
+	struct list queue;   /* first come, first served */
+	struct list waiters; /* in shares->levels; linked while something waits */
+};
+
+struct shares {
+	uint8_t secret[SHARES_SECRET];
+	struct share **slots; /* mask + 1 of them, a power of two; none before the first */
+	uint64_t mask, in_table;
+	uint64_t peers;        /* shares that are referred to, `everyone` not counted */
+	struct share everyone; /* where peers are not told apart */
+	/* Shares with something waiting, by what they have in progress; the last level has all that have that much or more. */
+	struct list levels[SHARE_LEVELS];
+	uint64_t occupied; /* bit i: level i is not empty */
+};
+
+void shares_init(struct shares *t, const uint8_t secret[SHARES_SECRET]);
+/* Nobody refers to a share any more. */
+void shares_free(struct shares *t);
+
+/* The share of an address, referred to once more. NULL: out of memory. */
+struct share *shares_take(struct shares *t, const struct ip *ip);
+/* One that belongs to no address: a connection's own. NULL: out of memory. */
+struct share *shares_own(struct shares *t);
+struct share *share_keep(struct share *s);
+/* One reference less: with the last it is freed. */
+void shares_give(struct shares *t, struct share *s);
+
+/* Whether somebody who has so much may have more of what `left` is there of. Factor 0: no shares, all may have all. */
+static inline bool share_allows(uint64_t has, uint64_t left, uint64_t factor)
+{
+	return left > 0 && (factor == 0 || left > UINT32_MAX || has < left * factor);
+}
+
+/* A request is in progress, or is not any more. */
+void shares_began(struct shares *t, struct share *s);
+void shares_ended(struct shares *t, struct share *s);
+
+/* A request waits, behind those of its peer; or waits no more. */
+void shares_wait(struct shares *t, struct share *s, struct list *node);
+void shares_leave(struct shares *t, struct share *s, struct list *node);
+/*
+ * Whose turn it is: the longest wait of the peer with the least in progress, among these of the one that has waited longest for
+ * its turn. NULL: nobody waits, or those who do have their share of what is left.
+ */
+struct list *shares_next(struct shares *t, uint64_t left, uint64_t factor);
+
+#endif
