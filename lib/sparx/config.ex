@@ -123,10 +123,11 @@ defmodule Sparx.Config do
   """
   @spec new!(keyword) :: t
   def new!(options) do
+    {plug, options} = split_plug!(options)
+
     Keyword.keyword?(options) ||
       raise ArgumentError, "expected the options as a keyword list, got: #{inspect(options)}"
 
-    {plug, options} = split_plug!(options)
     {limits, own} = Enum.split_with(options, fn {key, _} -> Limits.known?(key) end)
     limits = Map.new(limits, &limit!/1)
 
@@ -167,13 +168,16 @@ defmodule Sparx.Config do
   # ── a plug ─────────────────────────────────────────────────────────────────────────────────────────
 
   # What is compiled only where Plug is.
-  @compile {:no_warn_undefined, Sparx.Plug}
+  @compile {:no_warn_undefined, [Sparx.Plug, Sparx.Plug.Options]}
 
   defp split_plug!(options) do
-    if Keyword.has_key?(options, :plug) do
+    if is_list(options) and List.keymember?(options, :plug, 0) do
       Code.ensure_loaded?(Sparx.Plug) || no_plug!()
-      Keyword.has_key?(options, :handler) && bad!(:handler, options[:handler], "none beside :plug")
-      {plug, options} = Keyword.split(options, @plug)
+
+      List.keymember?(options, :handler, 0) &&
+        bad!(:handler, List.keyfind(options, :handler, 0), "none beside :plug")
+
+      {plug, options} = options |> Sparx.Plug.Options.translate!() |> Keyword.split(@plug)
       {Sparx.Plug.new!(plug), options}
     else
       {nil, options}

@@ -185,7 +185,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       span = Span.start(conn, served)
 
       try do
-        conn |> call!(served.plug) |> complete()
+        conn |> call!(served.plug) |> complete(span)
       catch
         kind, reason -> failed(kind, reason, __STACKTRACE__, conn, span, served)
       else
@@ -204,16 +204,16 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp call(plug, conn, options) when is_function(plug, 2), do: plug.(conn, options)
     defp call(plug, conn, _options), do: plug.(conn)
 
-    defp complete(%Plug.Conn{state: :unset}), do: raise(Plug.Conn.NotSentError)
-    defp complete(%Plug.Conn{state: :set} = conn), do: Plug.Conn.send_resp(conn)
+    defp complete(%Plug.Conn{state: :unset}, _span), do: raise(Plug.Conn.NotSentError)
+    defp complete(%Plug.Conn{state: :set} = conn, _span), do: Plug.Conn.send_resp(conn)
 
-    defp complete(%Plug.Conn{state: :chunked, adapter: {module, payload}} = conn),
+    defp complete(%Plug.Conn{state: :chunked, adapter: {module, payload}} = conn, _span),
       do: %{conn | adapter: {module, Adapter.finish(payload)}}
 
-    defp complete(%Plug.Conn{state: :upgraded, adapter: {_module, %{upgrade: {_, _, _}}}} = conn),
-      do: Socket.serve(conn)
+    defp complete(%Plug.Conn{state: :upgraded, adapter: {_module, %{upgrade: {_, _, _}}}} = conn, span),
+      do: Socket.serve(conn, span)
 
-    defp complete(conn), do: conn
+    defp complete(conn, _span), do: conn
 
     # ── failures ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -310,6 +310,10 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       end
     end
 
+    # Without TLS there is none.
+    @impl true
+    def get_ssl_data(_payload), do: nil
+
     @impl true
     def get_http_protocol(payload), do: payload.protocol
 

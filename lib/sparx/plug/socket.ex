@@ -5,68 +5,81 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     use Sparx.WebSocket.Handler
 
-    alias Sparx.Plug.Adapter
+    alias Sparx.Plug.{Adapter, Span}
+    alias Sparx.WebSocket
 
-    defstruct [:module, :state]
+    defstruct [:module, :state, :span, counts: %{}]
 
     @timeout 60_000
+    @longest_timeout 86_400_000
     @max_message 8_000_000
-    @largest 1_073_741_824
+    @largest_message 1_073_741_824
 
     # ── the upgrade ──────────────────────────────────────────────────────────────────────────────────
 
     @doc "Upgrades the request of a conn that asks for it; the socket's process goes on."
-    @spec serve(Plug.Conn.t()) :: Plug.Conn.t()
-    def serve(%Plug.Conn{adapter: {_module, payload}} = conn) do
+    @spec serve(Plug.Conn.t(), Span.t()) :: Plug.Conn.t()
+    def serve(%Plug.Conn{adapter: {adapter, payload}} = conn, span) do
       {websock, state, options} = payload.upgrade
-      headers = Adapter.handshake_fields(conn.resp_headers)
-      argument = {websock, state, Keyword.take(options, [:max_heap_size, :fullsweep_after])}
+      flags = Keyword.take(options, [:max_heap_size, :fullsweep_after])
+      headers = {:headers, Adapter.handshake_fields(conn.resp_headers)}
+      argument = {websock, state, flags, span}
 
-      case Sparx.WebSocket.serve(payload.request, __MODULE__, argument, [
-             {:headers, headers} | options(options, payload)
-           ]) do
+      case WebSocket.serve(payload.request, __MODULE__, argument, [headers | options(options, payload)]) do
         {:ok, _pid} -> %{conn | status: 101}
-        {:error, reason} -> %{conn | adapter: {elem(conn.adapter, 0), %{payload | error: reason}}}
+        {:error, reason} -> %{conn | adapter: {adapter, %{payload | error: reason}}}
       end
     end
 
     # What the upgrade says, else what the server was given, else what WebSock's users expect.
     defp options(options, %{served: %{websocket: defaults}}) do
+      said = options |> Enum.flat_map(&option/1) |> Enum.reject(&not_allowed?(&1, defaults))
+
       [origin: :any, idle_timeout: @timeout, max_message: @max_message]
       |> Keyword.merge(defaults)
-      |> Keyword.merge(Enum.flat_map(options, &option/1))
+      |> Keyword.merge(said)
     end
 
+    # A server may have compression off, whatever an upgrade says; and its parameters hold for whoever only wants it.
+    defp not_allowed?({:compress, true}, defaults), do: defaults[:compress] != nil
+    defp not_allowed?(_option, _defaults), do: false
+
     defp option({:timeout, :infinity}), do: [idle_timeout: 0]
-    defp option({:timeout, ms}), do: [idle_timeout: ms]
-    defp option({:max_frame_size, none}) when none in [0, nil, :infinity], do: [max_message: @largest]
-    defp option({:max_frame_size, size}), do: [max_message: min(size, @largest)]
+    defp option({:timeout, ms}), do: [idle_timeout: min(ms, @longest_timeout)]
+    defp option({:max_frame_size, none}) when none in [0, nil, :infinity], do: [max_message: @largest_message]
+    defp option({:max_frame_size, size}), do: [max_message: min(size, @largest_message)]
     defp option({:compress, compress}), do: [compress: compress]
     defp option(_other), do: []
 
     # ── callbacks ────────────────────────────────────────────────────────────────────────────────────
 
     @impl true
-    def init(_socket, {module, state, flags}) do
+    def init(_socket, {module, state, flags, span}) do
       Enum.each(flags, fn {flag, value} -> Process.flag(flag, value) end)
-      socket = %__MODULE__{module: module, state: state}
-      result(module.init(state), socket)
+      span = Span.start_socket(span, module)
+      result(module.init(state), %__MODULE__{module: module, state: state, span: span})
     end
 
     @impl true
-    def handle_frame({type, data}, socket),
-      do: result(socket.module.handle_in({data, opcode: type}, socket.state), socket)
+    def handle_frame({type, data}, socket) do
+      socket = count(socket, :recv, type, byte_size(data))
+      result(socket.module.handle_in({data, opcode: type}, socket.state), socket)
+    end
 
     @impl true
     def handle_control({type, data}, socket) do
+      socket = socket |> count(:recv, type, byte_size(data)) |> answered(type, data)
+
       if function_exported?(socket.module, :handle_control, 2),
         do: result(socket.module.handle_control({data, opcode: type}, socket.state), socket),
         else: {:ok, socket}
     end
 
+    # By the port, before it told of the ping.
+    defp answered(socket, :ping, data), do: count(socket, :send, :pong, byte_size(data))
+    defp answered(socket, :pong, _data), do: socket
+
     @impl true
-    # Of the answers to the request that became this socket.
-    def handle_info({:plug_conn, :sent}, socket), do: {:ok, socket}
     def handle_info(message, socket), do: result(socket.module.handle_info(message, socket.state), socket)
 
     defp result({:ok, state}, socket), do: {:ok, %{socket | state: state}}
@@ -75,27 +88,62 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp result({:stop, reason, state}, socket), do: {:stop, reason, %{socket | state: state}}
     defp result({:stop, reason, detail, state}, socket), do: {:stop, reason, detail, %{socket | state: state}}
 
-    defp result({:stop, reason, detail, messages, state}, socket),
-      do: {:stop, reason, detail, frames(messages), %{socket | state: state}}
+    defp result({:stop, reason, detail, messages, state}, socket) do
+      frames = frames(messages)
+      {:stop, reason, detail, frames, sent(frames, %{socket | state: state})}
+    end
 
     defp result(other, socket) do
       raise "expected #{inspect(socket.module)} to return a result of WebSock, got: #{inspect(other)}"
     end
 
-    defp push(messages, socket), do: {:push, frames(messages), socket}
+    defp push(messages, socket) do
+      frames = frames(messages)
+      {:push, frames, sent(frames, socket)}
+    end
 
     defp frames(messages), do: for({type, data} <- List.wrap(messages), do: {type, data || ""})
+
+    defp sent(frames, socket) do
+      Enum.reduce(frames, socket, fn {type, data}, socket ->
+        count(socket, :send, type, IO.iodata_length(data))
+      end)
+    end
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────
 
     @impl true
-    def terminate(reason, %{module: module, state: state}) do
-      if function_exported?(module, :terminate, 2), do: module.terminate(reason(reason), state)
+    def terminate({:close, _code, text}, socket),
+      do: ended(:remote, count(socket, :recv, :connection_close, byte_size(text)))
+
+    def terminate(:closed, socket), do: ended({:error, :closed}, socket)
+    def terminate({:shutdown, _}, socket), do: ended(:normal, socket)
+    def terminate(reason, socket), do: ended(reason, socket)
+
+    defp ended(reason, %{module: module, state: state} = socket) do
+      if function_exported?(module, :terminate, 2), do: module.terminate(reason, state)
+    after
+      Span.stop_socket(socket.span, socket.counts, reason)
     end
 
-    defp reason({:close, _code, _text}), do: :remote
-    defp reason(:closed), do: {:error, :closed}
-    defp reason({:shutdown, _}), do: :normal
-    defp reason(reason), do: reason
+    # ── counts, as those who listen to Bandit's events know them ─────────────────────────────────────
+
+    for direction <- [:recv, :send], type <- [:text, :binary, :ping, :pong, :connection_close] do
+      defp count(socket, unquote(direction), unquote(type), bytes),
+        do:
+          add(
+            socket,
+            unquote(:"#{direction}_#{type}_frame_count"),
+            unquote(:"#{direction}_#{type}_frame_bytes"),
+            bytes
+          )
+    end
+
+    defp add(%{counts: counts} = socket, count, size, bytes) do
+      case counts do
+        %{^count => n, ^size => sum} -> %{socket | counts: %{counts | count => n + 1, size => sum + bytes}}
+        _first -> %{socket | counts: Map.merge(counts, %{count => 1, size => bytes})}
+      end
+    end
   end
 end

@@ -8,7 +8,12 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     @compile {:no_warn_undefined, :telemetry}
 
-    @type t :: %{start: integer, metadata: map, telemetry: Telemetry.listener() | nil}
+    @type t :: %{
+            what: :request | :websocket,
+            start: integer,
+            metadata: map,
+            telemetry: Telemetry.listener() | nil
+          }
 
     @spec start(Plug.Conn.t(), Sparx.Plug.t()) :: t
     def start(%{adapter: {_, payload}} = conn, served) do
@@ -16,22 +21,52 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       metadata = %{telemetry_span_context: make_ref(), conn: conn, plug: served.plug}
       waited = System.convert_time_unit(payload.request.waited, :microsecond, :native)
       measurements = %{monotonic_time: start, system_time: System.system_time(), waited: waited}
-      span = %{start: start, metadata: metadata, telemetry: served.telemetry}
-      emit(span, [:request, :start], measurements, metadata)
-      span
+      start(:request, start, measurements, metadata, served.telemetry)
     end
 
     @spec stop(t, Plug.Conn.t()) :: :ok
     def stop(span, %{adapter: {_, payload}} = conn) do
       metadata = %{span.metadata | conn: conn}
       metadata = if payload.error, do: Map.put(metadata, :error, payload.error), else: metadata
-      emit(span, [:request, :stop], Map.merge(payload.times, ended(span)), metadata)
+
+      emit(
+        span,
+        :stop,
+        payload.times |> Map.put(:req_header_end_time, span.start) |> Map.merge(ended(span)),
+        metadata
+      )
     end
 
     @spec exception(t, Plug.Conn.t(), atom, term, Exception.stacktrace()) :: :ok
     def exception(span, conn, kind, reason, stacktrace) do
       failure = %{conn: conn, kind: kind, reason: reason, exception: reason, stacktrace: stacktrace}
-      emit(span, [:request, :exception], ended(span), Map.merge(span.metadata, failure))
+      emit(span, :exception, ended(span), Map.merge(span.metadata, failure))
+    end
+
+    @doc "A WebSocket begins, by the request of a span."
+    @spec start_socket(t, module) :: t
+    def start_socket(%{metadata: %{telemetry_span_context: origin}, telemetry: telemetry}, module) do
+      start = System.monotonic_time()
+      metadata = %{telemetry_span_context: make_ref(), origin_telemetry_span_context: origin, websock: module}
+      start(:websocket, start, %{monotonic_time: start}, metadata, telemetry)
+    end
+
+    @spec stop_socket(t, map, term) :: :ok
+    def stop_socket(span, counts, reason) do
+      metadata =
+        case reason do
+          {:error, error} -> Map.put(span.metadata, :error, error)
+          :timeout -> Map.put(span.metadata, :error, :timeout)
+          _expected -> span.metadata
+        end
+
+      emit(span, :stop, Map.merge(counts, ended(span)), metadata)
+    end
+
+    defp start(what, start, measurements, metadata, telemetry) do
+      span = %{what: what, start: start, metadata: metadata, telemetry: telemetry}
+      emit(span, :start, measurements, metadata)
+      span
     end
 
     defp ended(span) do
@@ -39,12 +74,9 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       %{monotonic_time: now, duration: now - span.start}
     end
 
-    defp emit(%{telemetry: nil}, event, measurements, metadata),
-      do: :telemetry.execute([:sparx | event], measurements, metadata)
-
-    defp emit(%{telemetry: listener}, event, measurements, metadata) do
-      Telemetry.emit(listener, event, measurements, metadata)
-      :telemetry.execute([:sparx | event], measurements, metadata)
+    defp emit(%{what: what, telemetry: telemetry}, event, measurements, metadata) do
+      if telemetry, do: Telemetry.emit(telemetry, [what, event], measurements, metadata)
+      :telemetry.execute([:sparx, what, event], measurements, metadata)
     end
   end
 end

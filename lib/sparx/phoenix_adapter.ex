@@ -1,0 +1,85 @@
+if Code.ensure_loaded?(Plug.Conn.Adapter) do
+  defmodule Sparx.PhoenixAdapter do
+    @moduledoc """
+    Serves a Phoenix endpoint.
+
+        # config/config.exs
+        config :my_app, MyAppWeb.Endpoint,
+          adapter: Sparx.PhoenixAdapter,
+
+    That line is all that changes. `http:` and `https:` of the endpoint's configuration take the options of `Sparx.Plug` and of a server
+    (`Sparx.Config`), and those of Bandit and Plug.Cowboy by their names, so what a generated application has in its configuration goes on to
+    work:
+
+        config :my_app, MyAppWeb.Endpoint,
+          http: [ip: {127, 0, 0, 1}, port: 4000, max_body: 10_000_000, workers: 256]
+
+    Controllers, LiveView, channels over WebSockets and long polling, and the code reloader run as they do elsewhere; sockets work over HTTP/2 too.
+    `drainer: [shutdown: ms]` of the endpoint is how long a stop waits for requests in progress, as the option `:drain_timeout` is.
+
+    `MyAppWeb.Endpoint.server_info(:http)` tells the address and port of the server, and `server/2` its pid, for `Sparx.info/1` and `Sparx.restart/2`.
+    """
+
+    @doc false
+    def child_specs(endpoint, config) do
+      for scheme <- [:http, :https], options = config[scheme] do
+        options = Keyword.merge(fixed(endpoint, scheme, config), options)
+        Supervisor.child_spec({Sparx, options}, id: {endpoint, scheme}, restart: :permanent)
+      end
+    end
+
+    defp fixed(endpoint, scheme, config) do
+      own = [plug: plug(endpoint, config[:code_reloader]), display_plug: endpoint, scheme: scheme]
+      port = if scheme == :https, do: [port: 4040, otp_app: config[:otp_app]], else: []
+      own ++ port ++ drainer(config[:drainer])
+    end
+
+    defp plug(endpoint, reload?) do
+      if reload? && Code.ensure_loaded?(Phoenix.Endpoint.SyncCodeReloadPlug) &&
+           function_exported?(Phoenix.Endpoint.SyncCodeReloadPlug, :call, 2),
+         do: {Phoenix.Endpoint.SyncCodeReloadPlug, {endpoint, []}},
+         else: endpoint
+    end
+
+    defp drainer(options) when is_list(options) do
+      case options[:shutdown] do
+        ms when is_integer(ms) -> [drain_timeout: ms]
+        _default -> []
+      end
+    end
+
+    defp drainer(_none), do: []
+
+    @doc """
+    The server of an endpoint, as `Sparx.info/1` and its like take it.
+    """
+    @spec server(module, :http | :https) :: {:ok, pid} | {:error, :not_running}
+    def server(endpoint, scheme \\ :http) do
+      endpoint
+      |> Supervisor.which_children()
+      |> List.keyfind({endpoint, scheme}, 0)
+      |> case do
+        {_id, pid, _type, _modules} when is_pid(pid) -> {:ok, pid}
+        _none_or_restarting -> {:error, :not_running}
+      end
+    end
+
+    @doc """
+    The address and port on which an endpoint's server listens.
+
+    A unix socket is `{{:local, path}, 0}`.
+    """
+    @spec server_info(module, :http | :https) ::
+            {:ok, {:inet.ip_address() | {:local, binary}, :inet.port_number()}} | {:error, :not_running}
+    def server_info(endpoint, scheme) do
+      with {:ok, server} <- server(endpoint, scheme), do: {:ok, address(Sparx.info(server))}
+    end
+
+    defp address(%{address: "unix:" <> path}), do: {{:local, path}, 0}
+
+    defp address(%{address: address, port: port}) do
+      {:ok, ip} = address |> String.to_charlist() |> :inet.parse_address()
+      {ip, port}
+    end
+  end
+end

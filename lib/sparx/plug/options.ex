@@ -1,0 +1,319 @@
+if Code.ensure_loaded?(Plug.Conn.Adapter) do
+  defmodule Sparx.Plug.Options do
+    @moduledoc false
+    # Options as Bandit, Thousand Island and Plug.Cowboy take them, in the terms of Sparx. Those of Sparx itself pass as they are.
+    #
+    # An option of theirs is one of ours, or has nothing to say here (how many processes accept, say), or asks for what there is
+    # not: that is logged once at the start, for whoever relies on it. docs/from_bandit_or_cowboy.md is the table for people.
+
+    alias Sparx.Config.Limits
+
+    require Logger
+
+    @bandit %{
+      http_options: :http,
+      http_1_options: :http_1,
+      http_2_options: :http_2,
+      websocket_options: :websocket,
+      thousand_island_options: :thousand_island,
+      transport_options: :transport,
+      protocol_options: :protocol
+    }
+
+    # group => %{option => what it becomes}. A name or a list of names: that option with the same value. A function: of the value, options.
+    # :tuning has no effect and needs none. :absent is what Sparx does not have.
+    defp table(:http) do
+      %{
+        log_exceptions_with_status_codes: :log_exceptions_with_status_codes,
+        log_protocol_errors: :tuning,
+        log_client_closures: :tuning,
+        compress: :tuning,
+        response_encodings: :tuning,
+        deflate_options: :tuning,
+        zstd_options: :tuning
+      }
+    end
+
+    defp table(:http_1) do
+      %{
+        enabled: &enabled/1,
+        max_request_line_length: :max_request_line,
+        max_header_length: :max_header_line,
+        max_header_count: :max_header_count,
+        max_requests: :max_requests,
+        clear_process_dict: :tuning,
+        gc_every_n_keepalive_requests: :tuning,
+        log_unknown_messages: :tuning
+      }
+    end
+
+    defp table(:http_2) do
+      %{
+        enabled: &enabled/1,
+        max_header_block_size: :max_header_block,
+        max_requests: :max_requests,
+        max_reset_stream_rate: &reset_rate/1,
+        sendfile_chunk_size: :tuning,
+        default_local_settings: &settings/1
+      }
+    end
+
+    defp table(:websocket) do
+      %{
+        enabled: fn enabled -> if enabled, do: [], else: [websocket: false] end,
+        max_frame_size: &message_size/1,
+        max_fragmented_message_size: &message_size/1,
+        validate_text_frames: :tuning,
+        compress: fn compress -> if compress, do: [], else: [websocket: [compress: false]] end,
+        deflate_options: :tuning,
+        max_inflate_ratio: :tuning,
+        primitive_ops_module: :tuning
+      }
+    end
+
+    defp table(:thousand_island) do
+      %{
+        port: :port,
+        read_timeout: &read_timeout/1,
+        shutdown_timeout: &shutdown_timeout/1,
+        transport_options: &group(:transport, &1),
+        num_acceptors: :tuning,
+        num_listen_sockets: :tuning,
+        num_connections: :tuning,
+        max_connections_retry_count: :tuning,
+        max_connections_retry_wait: :tuning,
+        handshake_timeout: :tuning,
+        silent_terminate_on_error: :tuning,
+        supervisor_options: :tuning,
+        genserver_options: :tuning,
+        transport_module: :absent,
+        handler_module: :absent,
+        handler_options: :absent
+      }
+    end
+
+    # Of gen_tcp, and of Ranch.
+    defp table(:transport) do
+      %{
+        ip: :ip,
+        ifaddr: :ip,
+        port: :port,
+        backlog: fn backlog -> [listener: [backlog: backlog]] end,
+        ipv6_v6only: fn only -> [listener: [ipv6_only: only]] end,
+        reuseport: fn reuse -> [listener: [reuse_port: reuse]] end,
+        send_timeout: &send_timeout/1,
+        socket_opts: &group(:transport, &1),
+        inet6: fn _ -> [ip: :inet6] end,
+        inet: :tuning,
+        nodelay: :tuning,
+        reuseaddr: :tuning,
+        send_timeout_close: :tuning,
+        buffer: :tuning,
+        recbuf: :tuning,
+        sndbuf: :tuning,
+        linger: :tuning,
+        keepalive: :tuning,
+        num_acceptors: :tuning,
+        num_conns_sups: :tuning,
+        num_listen_sockets: :tuning,
+        shutdown: :tuning,
+        handshake_timeout: :tuning,
+        max_connections: fn max -> if is_integer(max), do: [max_connections: max], else: [] end
+      }
+    end
+
+    # Of Cowboy.
+    defp table(:protocol) do
+      %{
+        idle_timeout: &idle_timeout/1,
+        inactivity_timeout: :tuning,
+        request_timeout: &request_timeout/1,
+        max_keepalive: &keepalive/1,
+        max_request_line_length: :max_request_line,
+        max_header_value_length: :max_header_line,
+        max_headers: :max_header_count,
+        max_empty_lines: :max_empty_lines,
+        max_skip_body_length: :skip_body,
+        max_concurrent_streams: &streams/1,
+        max_method_length: :tuning,
+        max_header_name_length: :tuning,
+        max_authority_length: :tuning,
+        linger_timeout: :linger_timeout,
+        active_n: :tuning,
+        sendfile: :tuning,
+        hibernate: :tuning,
+        stream_handlers: :absent,
+        compress: :tuning,
+        env: :absent,
+        middlewares: :absent,
+        proxy_header: :absent
+      }
+    end
+
+    @top %{
+      cipher_suite: :cipher_suite,
+      ref: :absent,
+      dispatch: :absent,
+      acceptors: :tuning,
+      num_acceptors: :tuning,
+      max_connections: :max_connections,
+      net: :tuning,
+      timeout: :tuning
+    }
+
+    @doc "Translates all options of a server with a plug."
+    @spec translate!(keyword) :: keyword
+    def translate!(options) do
+      options
+      |> Enum.map(&keyed/1)
+      |> Enum.flat_map(&option/1)
+      |> placed()
+    end
+
+    # :inet and :inet6 stand alone among options.
+    defp keyed(atom) when is_atom(atom), do: {atom, true}
+    defp keyed(option), do: option
+
+    defp option({name, options}) when is_map_key(@bandit, name), do: group(@bandit[name], options)
+    defp option({:inet6, _}), do: [ip: :inet6]
+    defp option({:inet, _}), do: []
+    defp option({:listener, _} = option), do: [option]
+    defp option({:scheme, :http}), do: []
+    defp option({:otp_app, _} = option), do: [option]
+    defp option({:port, port}) when is_binary(port), do: [port: String.to_integer(port)]
+    defp option({:ip, :loopback}), do: [ip: "127.0.0.1"]
+    defp option({:ip, :any}), do: [ip: "0.0.0.0"]
+    defp option({name, value} = option) when is_map_key(@top, name), do: become(@top[name], option, value)
+    defp option(option), do: [option]
+
+    defp group(group, options) do
+      unless is_list(options),
+        do: raise(ArgumentError, "expected a list of options, got: #{inspect(options)}")
+
+      table = table(group)
+
+      options
+      |> Enum.map(&keyed/1)
+      |> Enum.flat_map(fn {name, value} ->
+        case table do
+          %{^name => what} ->
+            become(what, {name, value}, value)
+
+          _ when group == :transport ->
+            become(:tuning, {name, value}, value)
+
+          _ ->
+            raise ArgumentError,
+                  "unknown option #{inspect(name)} in #{group}_options, got: #{inspect(options)}"
+        end
+      end)
+      |> Enum.flat_map(&option/1)
+    end
+
+    defp become(:tuning, _option, _value), do: []
+
+    defp become(name, _option, value) when is_atom(name) and name != :absent,
+      do: [{name, in_range(name, value)}]
+
+    defp become(what, _option, value) when is_function(what, 1), do: what.(value)
+
+    defp become(:absent, {name, value}, _value) do
+      Logger.warning("Sparx has no option #{inspect(name)}: #{inspect(value)} has no effect", domain: [:sparx])
+
+      []
+    end
+
+    # Limits of theirs may be wider than ours can be.
+    defp in_range(name, value) do
+      if Limits.known?(name) and is_integer(value) do
+        {least, most} = Limits.range(name)
+        value |> max(least) |> min(most)
+      else
+        value
+      end
+    end
+
+    # One of the two HTTPs cannot be switched off.
+    defp enabled(true), do: []
+    defp enabled(false), do: become(:absent, {:enabled, false}, false)
+
+    defp reset_rate(nil), do: [h2_max_resets: 1_000_000, h2_reset_rate: 1_000_000]
+    defp reset_rate({count, ms}), do: [h2_max_resets: count, h2_reset_rate: max(div(count * 1000, ms), 1)]
+
+    defp settings(settings) do
+      Enum.flat_map(settings, fn
+        {:max_concurrent_streams, n} when is_integer(n) ->
+          streams(n)
+
+        {:initial_window_size, size} ->
+          [h2_stream_window: size]
+
+        {:max_header_list_size, size} when is_integer(size) ->
+          [max_header_block: in_range(:max_header_block, size)]
+
+        _as_it_is ->
+          []
+      end)
+    end
+
+    defp streams(:infinity), do: []
+    defp streams(n), do: [h2_max_streams: n]
+
+    # 0 is none of theirs.
+    defp message_size(0), do: message_size(1_073_741_824)
+    defp message_size(size), do: [websocket: [max_message: size]]
+
+    defp read_timeout(ms), do: idle_timeout(ms)
+
+    defp idle_timeout(:infinity), do: [idle_timeout: 86_400_000]
+    defp idle_timeout(ms), do: [idle_timeout: ms]
+
+    defp request_timeout(:infinity), do: [header_timeout: 3_600_000]
+    defp request_timeout(ms), do: [header_timeout: ms]
+
+    defp keepalive(:infinity), do: [max_requests: 0]
+    defp keepalive(n), do: [max_requests: n]
+
+    defp send_timeout(:infinity), do: [write_timeout: 3_600_000]
+    defp send_timeout(ms), do: [write_timeout: ms]
+
+    defp shutdown_timeout(:brutal_kill), do: [drain_timeout: 0]
+    defp shutdown_timeout(:infinity), do: [drain_timeout: 86_400_000]
+    defp shutdown_timeout(ms), do: [drain_timeout: ms]
+
+    # ── what may come from several places ────────────────────────────────────────────────────────────
+
+    # What stands first has been said most directly: a later one of the same name is not looked at, but for :websocket, whose options go
+    # together. The address is put where it belongs.
+    defp placed(options) do
+      {sockets, options} = Keyword.pop_values(options, :websocket)
+      {listeners, options} = Keyword.pop_values(options, :listener)
+      options |> Enum.uniq_by(fn {name, _} -> name end) |> sockets(sockets) |> address(Enum.concat(listeners))
+    end
+
+    defp sockets(options, []), do: options
+    defp sockets(options, [given]), do: [{:websocket, given} | options]
+
+    defp sockets(options, sockets) do
+      if false in sockets do
+        [{:websocket, false} | options]
+      else
+        together = Enum.reduce(sockets, [], &Keyword.merge(&2, &1, fn name, a, b -> largest(name, a, b) end))
+        [{:websocket, together} | options]
+      end
+    end
+
+    defp largest(:max_message, a, b), do: max(a, b)
+    defp largest(_name, a, _b), do: a
+
+    # :inet6 alone is every address of IPv6, and those of IPv4 too.
+    defp address(options, listener) do
+      options = if options[:ip] == :inet6, do: Keyword.put(options, :ip, "::"), else: options
+      {address, rest} = Keyword.split(options, [:ip, :host, :port])
+
+      if listener == [],
+        do: options,
+        else: [{:listeners, [Keyword.merge(Enum.uniq_by(listener, &elem(&1, 0)), address)]} | rest]
+    end
+  end
+end
