@@ -110,7 +110,7 @@ static bool take_bytes(struct reader *r, const char *field, const char *rule, st
 	return true;
 }
 
-/* A whole container; nil becomes an absent slice. That it is complete was seen when the message was taken. */
+/* A whole container; nil becomes an absent slice. */
 static bool take_whole(struct reader *r, const char *field, unsigned types, const char *rule, struct slice *to)
 {
 	const uint8_t *start = r->in.at;
@@ -164,31 +164,45 @@ static bool read_fields(struct reader *r, struct message *m)
 	return false;
 }
 
+/* The message at the front of r->in, which is left behind it if all is well. */
+static bool read_whole(struct reader *r, enum message_direction from, struct message *m)
+{
+	struct mp_value array, kind;
+
+	if (!mp_read(&r->in, &array) || array.type != MP_ARRAY || array.u == 0)
+		return fault_at(r->fault, "message", "must be an array that begins with its kind");
+	if (!mp_read(&r->in, &kind) || kind.type != MP_UINT)
+		return fault_at(r->fault, "kind", "must be an unsigned integer");
+	m->kind = kind.u < MSG_NONE ? (unsigned)kind.u : MSG_NONE - 1;
+	m->def = message_def(m->kind);
+	if (!m->def)
+		return fault_at(r->fault, "kind", "is unknown");
+	if (m->def->direction != from)
+		return fault_at(r->fault, "kind", "is of the other direction");
+	r->left = array.u - 1;
+	if (!read_fields(r, m))
+		return false;
+	return r->left == 0 || fault_at(r->fault, "message", "has more fields than its kind");
+}
+
 bool message_read(struct slice *payload, enum message_direction from, struct message *m, struct message_fault *fault)
 {
-	struct reader r = {.fault = fault};
-	struct mp_value array, kind;
+	struct reader r = {.in = *payload, .fault = fault};
 
 	m->def = NULL;
 	m->kind = MSG_NONE;
 	m->stream = m->left = 0;
-	fault->frame_lost = !mp_skip(payload, &r.in);
-	if (fault->frame_lost)
-		return fault_at(fault, "message", "is not msgpack, or is cut short");
-	if (!mp_read(&r.in, &array) || array.type != MP_ARRAY || array.u == 0)
-		return fault_at(fault, "message", "must be an array that begins with its kind");
-	if (!mp_read(&r.in, &kind) || kind.type != MP_UINT)
-		return fault_at(fault, "kind", "must be an unsigned integer");
-	m->kind = kind.u < MSG_NONE ? (unsigned)kind.u : MSG_NONE - 1;
-	m->def = message_def(m->kind);
-	if (!m->def)
-		return fault_at(fault, "kind", "is unknown");
-	if (m->def->direction != from)
-		return fault_at(fault, "kind", "is of the other direction");
-	r.left = array.u - 1;
-	if (!read_fields(&r, m))
+	fault->frame_lost = false;
+	if (read_whole(&r, from, m)) {
+		*payload = r.in;
+		return true;
+	}
+	if (mp_skip(payload, NULL))
 		return false;
-	return r.left == 0 || fault_at(fault, "message", "has more fields than its kind");
+	m->def = NULL;
+	m->kind = MSG_NONE;
+	fault->frame_lost = true;
+	return fault_at(fault, "message", "is not msgpack, or is cut short");
 }
 
 /* ---- writing ---- */
