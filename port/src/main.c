@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "bridge.h"
+#include "bridge/bridge.h"
 #include "platform/platform.h"
 #include "sandbox/sandbox.h"
 #include "server/server.h"

@@ -1,5 +1,5 @@
 /* The bridge between a host that is text and streams that are fakes. */
-#include "bridge.h"
+#include "bridge/exchange.h"
 
 #include "host_fixture.h"
 
@@ -77,7 +77,8 @@ static bool op_send_end(struct stream *s, const struct field *trailers, unsigned
 
 static void op_consume(struct stream *s)
 {
-	text_add(&ops, "consume %u %llu of %llu\n", number_of(s), (unsigned long long)s->chunks, (unsigned long long)s->chunk);
+	text_add(&ops, "consume %u %llu of %llu\n", number_of(s), (unsigned long long)exchange_of(s)->chunks,
+		 (unsigned long long)exchange_of(s)->chunk);
 }
 
 static void op_discard(struct stream *s)
@@ -187,7 +188,7 @@ static int teardown(void **state)
 
 	(void)state;
 	for (unsigned i = 1; i <= STREAMS; i++)
-		if (streams[i].s.id && !streams[i].s.detached) {
+		if (streams[i].s.sink_data && !streams[i].s.detached) {
 			stream_detach(&streams[i].s);
 			b->sink.on_reset(b, &streams[i].s, END_CLOSED);
 		}
@@ -197,7 +198,7 @@ static int teardown(void **state)
 			shares_give(&b->shares, *share);
 		*share = NULL;
 	}
-	nothing_left = b->streams.count == 0 && b->queued == 0 && b->n.read_credit == 0 && b->n.body_queued == 0;
+	nothing_left = b->exchanges.count == 0 && b->queued == 0 && b->n.read_credit == 0 && b->n.body_queued == 0;
 	bridge_free(b);
 	log_to(NULL, NULL);
 	host_stop(h);
@@ -491,7 +492,6 @@ static void test_a_head_that_fits_no_frame_is_refused(void **state)
 	host_says(h, "[DEMAND, 1]");
 	head.path = slice_of(large, sizeof large);
 	request_with(1, head);
-	streams[1].s.id = 0;
 	EXPECT_OPS("reset 1 431\n");
 	EXPECT_HEARD(h, "");
 	head.path = slice_of(large, 60000);
@@ -676,7 +676,7 @@ static void test_read_credit_is_additive_and_spent_by_chunk(void **state)
 	assert_int_equal(b->n.read_credit, 3);
 	body(s, "Hello");
 	body(s, "!");
-	assert_int_equal(s->chunks, 1);
+	assert_int_equal(exchange_of(s)->chunks, 1);
 	assert_int_equal(b->n.read_credit, 1);
 	EXPECT_HEARD(h, "[BODY, 1, b'Hello']\n[BODY, 1, b'!']\n");
 	stream_request_moves(s, REQUEST_ENDED);
@@ -798,7 +798,7 @@ static void test_window_is_spent_to_the_byte_and_granted_anew_by_room(void **sta
 	EXPECT_HEARD(h, "");
 	room(s, 2047); /* less than half of the window is gathered */
 	EXPECT_HEARD(h, "");
-	assert_int_equal(s->window, 0);
+	assert_int_equal(exchange_of(s)->window, 0);
 	room(s, 1);
 	EXPECT_HEARD(h, "[ROOM, 1, 2048]\n");
 	room(s, 2048);
@@ -844,7 +844,7 @@ static void test_a_rule_is_for_the_whole_of_a_DATA_that_comes_in_parts(void **st
 	EXPECT_HEARD(h, "[ERROR, 6, 2, 'data', 'is more than the length that was said', 'reset']\n[GONE, 2, 'error']\n");
 	says_in_pieces("[DATA, 3, b'x'*4096]", 2009);
 	EXPECT_OPS("data 3 x*1997\ndata 3 x*2009\ndata 3 x*90\n");
-	assert_int_equal(s->window, 0);
+	assert_int_equal(exchange_of(s)->window, 0);
 }
 
 static void test_a_DATA_that_comes_in_parts_is_dropped_or_refused_once(void **state)
@@ -1516,7 +1516,7 @@ static void test_who_asks_through_a_trusted_proxy_is_the_client_that_it_names(vo
 	assert_int_equal(b->shares.peers, 3);
 	request_of_peer(4, head, &peer);
 	assert_int_equal(b->shares.peers, 4);
-	assert_int_equal(streams[4].s.share->in_progress, 1);
+	assert_int_equal(exchange_of(&streams[4].s)->share->in_progress, 1);
 	for (unsigned i = 1; i <= 4; i++)
 		lost(i);
 	host_says(h, "[RELEASE, 1] [RELEASE, 2] [RELEASE, 3] [RELEASE, 4]");
@@ -1610,7 +1610,7 @@ static void test_when_the_host_has_gone_only_whole_answers_go_out(void **state)
 		resets += streams[i].s.detached;
 	}
 	assert_int_equal(resets, 30);
-	assert_int_equal(b->streams.count, 10);
+	assert_int_equal(b->exchanges.count, 10);
 	assert_memory_equal(text_str(&ops), "drain 300\nreset ", 16);
 	text_clear(&ops);
 	host_listens(h);

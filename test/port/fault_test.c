@@ -199,7 +199,7 @@ static unsigned answers_socket(struct slice wire);
 #define H2_POST(id) "\0\0\6\1\4\0\0\0" id "\x83\x84\x86\x41\1a\0\0\5\0\1\0\0\0" id "hello"
 #define H2_TRAILERS(id) "\0\0\6\1\4\0\0\0" id "\x83\x84\x86\x41\1a\0\0\5\0\0\0\0\0" id "hello\0\0\5\1\5\0\0\0" id "\x40\1x\1y"
 
-struct exchange {
+struct trial {
 	const char *name;
 	struct slice first, then; /* what the client says; then: once it was answered */
 	enum answering_way way;
@@ -208,7 +208,7 @@ struct exchange {
 	unsigned wanted;
 };
 
-static const struct exchange exchanges[] = {
+static const struct trial exchanges[] = {
 	{"http/1 get", SLICE_LIT("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n"),
 	 SLICE_LIT("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"), ANSWER_READ, false, answers_h1, 3},
 	{"http/1 post", SLICE_LIT("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\nhello"),
@@ -292,7 +292,7 @@ static struct answering a;
 static bool warm; /* what the libraries keep they have by now */
 
 /* Answered, or at an end: nobody waits in vain. */
-static bool served(const struct exchange *x, const struct rig_client *k)
+static bool served(const struct trial *x, const struct rig_client *k)
 {
 	return x->answers(slice_of(buf_at(&k->outbox), buf_len(&k->outbox))) >= x->wanted || k->shut || k->cut;
 }
@@ -306,7 +306,7 @@ static unsigned descriptors(void)
 	return count;
 }
 
-static void converse(const struct exchange *x)
+static void converse(const struct trial *x)
 {
 	enum { SOON_MS = 150, TIMES = 4 };
 	struct rig_client *k = rig_connect(&a.rig);
@@ -326,7 +326,7 @@ static void converse(const struct exchange *x)
 			 strerror(fault.error), (int)buf_len(&k->outbox), (const char *)buf_at(&k->outbox));
 }
 
-static void run(const struct exchange *x)
+static void run(const struct trial *x)
 {
 	unsigned before = descriptors();
 	long alive = living;
@@ -350,7 +350,7 @@ static void set_fault(enum call call, unsigned long at, int error)
 }
 
 /* Each call of this kind fails in turn, until a run has fewer. */
-static void each(const struct exchange *x, enum call call, int error)
+static void each(const struct trial *x, enum call call, int error)
 {
 	unsigned long n = 0;
 

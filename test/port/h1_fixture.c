@@ -6,10 +6,24 @@
 
 /* ---- the sink ---- */
 
+static struct fixture_stream *known(const struct stream *s)
+{
+	return s->sink_data;
+}
+
 static unsigned number_of(struct h1_fixture *f, const struct stream *s)
 {
-	assert_true(s->id >= 1 && s->id <= f->count && f->streams[s->id] == s);
-	return (unsigned)s->id;
+	unsigned id = known(s)->id;
+
+	assert_true(id >= 1 && id <= f->count && f->streams[id] == s);
+	return id;
+}
+
+/* Sets how much of what was granted is left. */
+static void set_chunks(struct stream *s, uint64_t chunks)
+{
+	known(s)->chunks = chunks;
+	s->wanted = chunks ? known(s)->chunk : 0;
 }
 
 static void add_event(struct h1_fixture *f, const char *what, unsigned id)
@@ -34,8 +48,9 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 	struct h1_fixture *f = ctx;
 
 	assert_true(++f->count < FIXTURE_STREAMS);
-	s->id = f->count;
-	f->streams[s->id] = s;
+	f->known[f->count] = (struct fixture_stream){.id = f->count};
+	s->sink_data = &f->known[f->count];
+	f->streams[f->count] = s;
 	add_event(f, "request", f->count);
 	text_add(&f->events, " ");
 	text_add_quoted(&f->events, head->method);
@@ -45,7 +60,7 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 		text_add(&f->events, " body=%lld", (long long)head->body);
 	text_add(&f->events, "\n");
 	if (f->auto_read && head->body != BODY_NONE)
-		host_reads(f, (unsigned)s->id, 1000, 65000);
+		host_reads(f, f->count, 1000, 65000);
 }
 
 static void on_body(void *ctx, struct stream *s, struct slice data)
@@ -54,7 +69,7 @@ static void on_body(void *ctx, struct stream *s, struct slice data)
 	unsigned id = number_of(f, s);
 
 	assert_true(data.len > 0 && data.len <= stream_wanted(s));
-	s->chunks--;
+	set_chunks(s, known(s)->chunks - 1);
 	if (f->last_body == (int)id && buf_len(&f->events.buf))
 		f->events.buf.data[--f->events.buf.tail] = 0; /* its line break */
 	else
@@ -79,7 +94,7 @@ static void on_end(void *ctx, struct stream *s, const struct field *trailers, un
 	struct h1_fixture *f = ctx;
 
 	add_event(f, "end", number_of(f, s));
-	s->chunks = 0;
+	set_chunks(s, 0);
 	add_fields(f, trailers, count);
 }
 
@@ -88,8 +103,8 @@ static void on_room(void *ctx, struct stream *s, uint64_t bytes)
 	struct h1_fixture *f = ctx;
 
 	number_of(f, s);
-	s->room_total += bytes;
-	assert_true(s->room_total <= s->body_out);
+	known(s)->room += bytes;
+	assert_true(known(s)->room <= known(s)->body_out);
 }
 
 static void on_hangup(void *ctx, struct stream *s)
@@ -106,8 +121,8 @@ static void on_done(void *ctx, struct stream *s)
 
 	add_event(f, "done", number_of(f, s));
 	text_add(&f->events, "\n");
-	assert_int_equal(s->room_total, s->body_out); /* all that was given has been reported */
-	f->streams[s->id] = NULL;
+	assert_int_equal(known(s)->room, known(s)->body_out); /* all that was given has been reported */
+	f->streams[known(s)->id] = NULL;
 }
 
 static void on_reset(void *ctx, struct stream *s, enum stream_end why)
@@ -116,18 +131,18 @@ static void on_reset(void *ctx, struct stream *s, enum stream_end why)
 
 	add_event(f, "reset", number_of(f, s));
 	text_add(&f->events, " %s\n", stream_end_name(why));
-	f->streams[s->id] = NULL;
-	f->owed[s->id] = s->owed ? s : NULL;
+	f->streams[known(s)->id] = NULL;
+	f->owed[known(s)->id] = s->owed ? s : NULL;
 }
 
 static void on_lapse(void *ctx, struct stream *s)
 {
 	struct h1_fixture *f = ctx;
 
-	assert_true(s->owed && f->owed[s->id] == s);
-	add_event(f, "lapse", (unsigned)s->id);
+	assert_true(s->owed && f->owed[known(s)->id] == s);
+	add_event(f, "lapse", known(s)->id);
 	text_add(&f->events, "\n");
-	f->owed[s->id] = NULL;
+	f->owed[known(s)->id] = NULL;
 }
 
 /* ---- the session ---- */
@@ -332,7 +347,7 @@ void host_data(struct h1_fixture *f, unsigned id, const char *data)
 {
 	struct stream *s = stream_at(f, id);
 
-	s->body_out += strlen(data);
+	known(s)->body_out += strlen(data);
 	assert_true(s->ops->send_data(s, slice_str(data)));
 }
 
@@ -365,8 +380,8 @@ void host_reads(struct h1_fixture *f, unsigned id, unsigned chunks, unsigned max
 {
 	struct stream *s = stream_at(f, id);
 
-	s->chunks += chunks;
-	s->chunk = max;
+	known(s)->chunk = max;
+	set_chunks(s, known(s)->chunks + chunks);
 	s->ops->consume(s);
 }
 
@@ -375,7 +390,7 @@ void host_discards(struct h1_fixture *f, unsigned id)
 	struct stream *s = stream_at(f, id);
 
 	stream_request_moves(s, REQUEST_SKIPPED);
-	s->chunks = 0;
+	set_chunks(s, 0);
 	s->ops->discard(s);
 }
 

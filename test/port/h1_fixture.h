@@ -7,6 +7,13 @@
 
 enum { FIXTURE_STREAMS = 64 };
 
+/* What the sink knows of a stream. */
+struct fixture_stream {
+	unsigned id;
+	uint64_t chunks, body_out, room;
+	uint64_t chunk;
+};
+
 struct h1_fixture {
 	struct config config;
 	struct session_env env;
@@ -19,8 +26,9 @@ struct h1_fixture {
 	bool auto_read;                          /* every body is read as it comes */
 	struct stream *streams[FIXTURE_STREAMS]; /* NULL: over */
 	struct stream *owed[FIXTURE_STREAMS];    /* over, and to be released */
-	unsigned count;                          /* of all requests; the first is number 1 */
-	int last_body;                           /* the stream whose body was the last event: pieces are joined */
+	struct fixture_stream known[FIXTURE_STREAMS];
+	unsigned count; /* of all requests; the first is number 1 */
+	int last_body;  /* the stream whose body was the last event: pieces are joined */
 	struct text events, wire;
 };
 

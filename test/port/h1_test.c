@@ -209,11 +209,11 @@ static void test_room_is_told_for_what_left_and_not_before(void **state)
 	host_head(f, 1, 200, NULL, 10);
 	socket_takes(f, SIZE_MAX);
 	host_data(f, 1, "0123456789");
-	assert_int_equal(f->streams[1]->room_total, 0);
+	assert_int_equal(f->known[1].room, 0);
 	socket_takes(f, 4);
-	assert_int_equal(f->streams[1]->room_total, 4);
+	assert_int_equal(f->known[1].room, 4);
 	socket_takes(f, 5);
-	assert_int_equal(f->streams[1]->room_total, 9);
+	assert_int_equal(f->known[1].room, 9);
 	host_end(f, 1, NULL);
 	EXPECT_EVENTS(f, "request 1 GET /\n");
 	socket_takes(f, 1);

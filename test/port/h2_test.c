@@ -506,7 +506,7 @@ static void test_done_waits_for_the_socket(void **state)
 		socket_takes(host, 1);
 		EXPECT_EVENTS(host, "");
 	}
-	assert_int_equal(host->streams[1]->room_total, 0);
+	assert_int_equal(host->known[1].room, 0);
 	server_to_client(f);
 	EXPECT_EVENTS(host, "done 1\n");
 }

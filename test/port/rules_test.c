@@ -154,9 +154,8 @@ static void test_a_stream_begins_open_and_waiting_and_wants_what_was_granted(voi
 	stream_init(&s, NULL);
 	assert_int_equal(s.request, REQUEST_OPEN);
 	assert_int_equal(s.response, RESPONSE_WAITING);
-	s.chunk = 100;
 	assert_int_equal(stream_wanted(&s), 0);
-	s.chunks = 1;
+	s.wanted = 100;
 	assert_int_equal(stream_wanted(&s), 100);
 	stream_request_moves(&s, REQUEST_ENDED);
 	assert_int_equal(stream_wanted(&s), 0);

@@ -1,13 +1,30 @@
 /* The bridge's way out: events of streams and of connections become messages, against the host's credit. */
-#include <assert.h>
+#include "bridge/events.h"
 
-#include "bridge/parts.h"
 #include "bridge/queue.h"
+#include "bridge/say.h"
+#include "bridge/upgrade.h"
+#include "bridge/waiting.h"
 #include "bridge/work.h"
 #include "frames/fields.h"
 #include "frames/mp.h"
 
 enum { REQUEST_OVERHEAD = 32 };
+
+/* ---- a request and its response ---- */
+
+static void http_ended(struct exchange *x, const struct field *trailers, unsigned count)
+{
+	if (!x->head)
+		exchange_body_ended(x, trailers, count);
+	else if (!waiting_ended(x, trailers, count))
+		exchange_no_memory(x);
+}
+
+static const struct exchange_kind http = {
+	.ended = http_ended,
+	.read = exchange_read,
+};
 
 /* ---- requests ---- */
 
@@ -20,25 +37,24 @@ static void refuse_request(struct stream *s, unsigned status, unsigned retry_aft
 static void on_request(void *ctx, struct stream *s, const struct request_head *h)
 {
 	struct bridge *b = ctx;
+	struct exchange *x;
 
-	if (b->host_gone || bridge_head_bound(h) + REQUEST_OVERHEAD > FRAME_PAYLOAD_MAX) {
+	if (b->host_gone || queue_head_bound(h) + REQUEST_OVERHEAD > FRAME_PAYLOAD_MAX) {
 		b->n.refused++;
 		refuse_request(s, b->host_gone ? 503 : 431, 0);
 		return;
 	}
-	s->id = ++b->last_id;
-	s->window = b->config->window;
-	s->whole_us = b->loop->now_us;
-	s->sink_data = b;
-	s->share = bridge_share_of(b, h);
-	if (!bridge_upgrade_note(s, h) || !idmap_put(&b->streams, s->id, s)) {
-		bridge_upgrade_forget(s);
-		bridge_work_forget(b, s);
+	x = exchange_new(b, s, &http);
+	if (!x) {
 		refuse_request(s, 503, 0);
 		return;
 	}
-	if (!bridge_queue_take(b, s, h)) {
-		bridge_forget(b, s);
+	x->share = work_share(b, h);
+	if (!upgrade_note(x, h)) {
+		exchange_forget(x);
+		refuse_request(s, 503, 0);
+	} else if (!queue_take(x, h)) {
+		exchange_forget(x);
 		refuse_request(s, 503, (unsigned)b->config->retry_after);
 	}
 }
@@ -47,136 +63,96 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 
 static void on_body(void *ctx, struct stream *s, struct slice data)
 {
-	struct bridge *b = ctx;
-	uint8_t *at = bridge_begin(b, MSG_BODY, MP_MAX_UINT + MP_MAX_HEAD + data.len);
-
-	assert(s->chunks > 0 && data.len <= CHUNK_MAX);
-	if (!at) {
-		bridge_no_memory(b, s);
-		return;
-	}
-	s->chunks--;
-	b->n.read_credit--;
-	at = mp_uint(at, s->id);
-	link_commit(b->link, mp_bin(at, data));
+	(void)ctx;
+	exchange_body(exchange_of(s), data);
 }
 
-/* Of a tunnel: as much as there is credit for. */
 static size_t on_bytes(void *ctx, struct stream *s, struct slice bytes)
 {
-	size_t used = 0;
+	struct exchange *x = exchange_of(s);
 
-	if (s->ws)
-		return bridge_upgrade_bytes(ctx, s, bytes);
-	s->active = ((struct bridge *)ctx)->loop->now;
-	while (used < bytes.len && !s->detached && s->chunks > 0) {
-		size_t n = bytes.len - used < s->chunk ? bytes.len - used : (size_t)s->chunk;
-		on_body(ctx, s, slice_of(bytes.at + used, n));
-		used += n;
-	}
-	return used;
+	(void)ctx;
+	return x->kind->bytes(x, bytes);
 }
 
 static void on_end(void *ctx, struct stream *s, const struct field *trailers, unsigned count)
 {
-	struct bridge *b = ctx;
-	uint8_t *at;
+	struct exchange *x = exchange_of(s);
 
-	if (s->ws) {
-		bridge_upgrade_end(b, s);
-		return;
-	}
-	if (s->held) {
-		if (!bridge_queue_end(s, trailers, count))
-			bridge_no_memory(b, s);
-		return;
-	}
-	at = bridge_begin(b, MSG_BODY_END, MP_MAX_UINT + fields_bound(trailers, count));
-	if (!at) {
-		bridge_no_memory(b, s);
-		return;
-	}
-	b->n.read_credit -= s->chunks;
-	s->chunks = 0;
-	at = mp_uint(at, s->id);
-	link_commit(b->link, count ? fields_encode(at, trailers, count) : mp_nil(at));
+	(void)ctx;
+	x->kind->ended(x, trailers, count);
 }
 
 /* Small amounts are gathered: a writer that waits has spent its whole window, so more will come. */
 static void on_room(void *ctx, struct stream *s, uint64_t bytes)
 {
 	struct bridge *b = ctx;
-	uint8_t *at;
+	struct exchange *x = exchange_of(s);
 
-	if (s->ws)
-		bytes = ws_sent(s->ws, bytes);
-	else
-		s->room_total += bytes;
-	s->room += bytes;
+	if (x->kind->sent)
+		bytes = x->kind->sent(x, bytes);
+	x->room += bytes;
+	x->unsent -= bytes;
 	b->n.body_queued -= bytes;
-	if (s->response == RESPONSE_ENDED || s->room < b->config->window / 2)
+	if (s->response == RESPONSE_ENDED || x->room < b->config->window / 2)
 		return;
-	at = bridge_begin(b, MSG_ROOM, 2 * MP_MAX_UINT);
-	if (!at)
+	if (!say_room(b, &(struct msg_room){.stream = x->id, .bytes = x->room}))
 		return;
-	at = mp_uint(at, s->id);
-	link_commit(b->link, mp_uint(at, s->room));
-	s->window += s->room;
-	s->room = 0;
+	x->window += x->room;
+	x->room = 0;
 }
 
 static void on_hangup(void *ctx, struct stream *s)
 {
-	struct bridge *b = ctx;
+	struct exchange *x = exchange_of(s);
 
-	if (!s->held)
-		bridge_send_number(b, MSG_HANGUP, s->id);
+	if (x->known)
+		say_hangup(ctx, &(struct msg_hangup){.stream = x->id});
 }
 
-static uint8_t *put_report(struct bridge *b, uint8_t *at, const struct stream *s)
+static struct slice report(const struct exchange *x, uint8_t room[8 * MP_MAX_UINT])
 {
-	at = mp_array(at, 6);
+	const struct stream *s = x->s;
+	uint8_t *at = mp_array(room, 6);
+
 	at = mp_uint(at, s->status);
 	at = mp_uint(at, s->body_in);
-	at = mp_uint(at, s->body_out);
-	at = mp_uint(at, s->sent_us - s->born_us);
-	at = mp_uint(at, s->answered_us - s->sent_us);
-	return mp_uint(at, b->loop->now_us - s->sent_us);
+	at = mp_uint(at, x->body_out);
+	at = mp_uint(at, x->sent_us - s->born_us);
+	at = mp_uint(at, x->answered_us - x->sent_us);
+	at = mp_uint(at, x->b->loop->now_us - x->sent_us);
+	return slice_of(room, (size_t)(at - room));
 }
 
 static void on_done(void *ctx, struct stream *s)
 {
 	struct bridge *b = ctx;
-	uint8_t *at = bridge_begin(b, MSG_DONE, 8 * MP_MAX_UINT);
+	struct exchange *x = exchange_of(s);
+	uint8_t room[8 * MP_MAX_UINT];
 
 	b->n.responses++;
-	bridge_work_ends(b, s);
-	if (at) {
-		at = mp_uint(at, s->id);
-		link_commit_lazy(b->link, b->config->report ? put_report(b, at, s) : mp_nil(at));
-	}
-	bridge_forget(b, s);
+	work_ends(x);
+	say_done(b, &(struct msg_done){.stream = x->id, .report = b->config->report ? report(x, room) : (struct slice){0}});
+	exchange_forget(x);
 }
 
 static void on_reset(void *ctx, struct stream *s, enum stream_end why)
 {
-	struct bridge *b = ctx;
-	uint64_t id = s->id;
-	bool known = !s->held;
+	struct exchange *x = exchange_of(s);
+	uint64_t id = x->id;
+	bool known = x->known;
 
-	bridge_upgrade_lost(b, s);
-	bridge_forget(b, s);
+	if (x->kind->lost)
+		x->kind->lost(x);
+	exchange_part(x);
 	if (known)
-		bridge_send_gone(b, id, why);
-	if (s->owed && !(known && idmap_put(&b->owed, id, s)))
-		s->ops->release(s);
+		say_gone(ctx, &(struct msg_gone){.stream = id, .reason = slice_str(stream_end_name(why))});
 }
 
 static void on_lapse(void *ctx, struct stream *s)
 {
-	struct bridge *b = ctx;
-
-	idmap_del(&b->owed, s->id);
+	(void)ctx;
+	exchange_lapse(exchange_of(s));
 }
 
 /* ---- connections ---- */
@@ -190,32 +166,23 @@ static bool watch_wanted(void *ctx)
 
 static void on_opened(void *ctx, uint64_t connection, const struct peer *peer)
 {
-	struct bridge *b = ctx;
-	uint8_t *at = bridge_no_room_for_talk(b)
-			      ? NULL
-			      : bridge_begin(b, MSG_OPENED, 3 * MP_MAX_UINT + MP_MAX_HEAD + sizeof peer->address);
-
-	if (!at)
-		return;
-	at = mp_uint(at, connection);
-	at = mp_bin(at, slice_of(peer->address, peer->address_len));
-	at = mp_uint(at, peer->port);
-	link_commit_lazy(b->link, mp_uint(at, peer->listener));
+	say_opened(ctx, &(struct msg_opened){
+				.connection = connection,
+				.peer = slice_of(peer->address, peer->address_len),
+				.peer_port = peer->port,
+				.listener = peer->listener,
+			});
 }
 
 static void on_ended(void *ctx, uint64_t connection, enum stream_end why, uint64_t bytes_in, uint64_t bytes_out, uint64_t time)
 {
-	struct bridge *b = ctx;
-	struct slice reason = slice_str(stream_end_name(why));
-	uint8_t *at = bridge_no_room_for_talk(b) ? NULL : bridge_begin(b, MSG_ENDED, 4 * MP_MAX_UINT + MP_MAX_HEAD + reason.len);
-
-	if (!at)
-		return;
-	at = mp_uint(at, connection);
-	at = mp_str(at, reason);
-	at = mp_uint(at, bytes_in);
-	at = mp_uint(at, bytes_out);
-	link_commit_lazy(b->link, mp_uint(at, time));
+	say_ended(ctx, &(struct msg_ended){
+			       .connection = connection,
+			       .reason = slice_str(stream_end_name(why)),
+			       .bytes_in = bytes_in,
+			       .bytes_out = bytes_out,
+			       .duration = time,
+		       });
 }
 
 struct connection_watch bridge_watch(struct bridge *b)
@@ -223,7 +190,7 @@ struct connection_watch bridge_watch(struct bridge *b)
 	return (struct connection_watch){b, watch_wanted, on_opened, on_ended};
 }
 
-void bridge_events_init(struct bridge *b)
+void events_init(struct bridge *b)
 {
 	b->sink = (struct stream_sink){
 		.ctx = b,

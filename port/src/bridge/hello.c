@@ -1,7 +1,10 @@
 /* The bridge's beginning: the host's HELLO is its configuration, READY the answer. */
+#include "bridge/hello.h"
+
 #include <unistd.h>
 
-#include "bridge/parts.h"
+#include "bridge/orders.h"
+#include "bridge/say.h"
 #include "frames/mp.h"
 #include "version.h"
 
@@ -65,7 +68,7 @@ static uint8_t *put_sandbox(uint8_t *at, const struct sandbox *s)
 
 static void send_ready(struct bridge *b)
 {
-	uint8_t *at = bridge_begin(b, MSG_READY, 8192 + LISTENERS_MAX * (ADDRESS_MAX + 32));
+	uint8_t *at = say_begin(b, MSG_READY, 8192 + LISTENERS_MAX * (ADDRESS_MAX + 32));
 
 	if (!at)
 		return;
@@ -101,30 +104,35 @@ static void tell_missing(const struct sandbox *s)
 			log_line(LOG_WARNING, "the sandbox goes without %s: %s", sandbox_part_name(part), s->why[part]);
 }
 
-void bridge_hello_failed(struct bridge *b, const struct message *m, const char *field, const char *rule, int status)
+void hello_failed(struct bridge *b, const struct message *m, const char *field, const char *rule, int status)
 {
-	bridge_send_error(b, m, field, rule, "exit");
+	say_fault(b, m, field, rule, "exit");
 	bridge_over(b, status);
 }
 
-void bridge_take_hello(struct bridge *b, const struct message *m)
+void order_hello(struct bridge *b, struct exchange *x, const struct message *m)
 {
 	struct config_fault fault;
 
+	(void)x;
+	if (b->state != BRIDGE_NEW) {
+		say_fault(b, m, "kind", "comes only once", "ignored");
+		return;
+	}
 	if (m->hello.version != SPARX_PROTOCOL_VERSION) {
-		bridge_hello_failed(b, m, "version", "must be 1", EXIT_CONFIG);
+		hello_failed(b, m, "version", "must be 1", EXIT_CONFIG);
 		return;
 	}
 	if (!config_read(b->config, m->hello.options, &fault)) {
-		bridge_hello_failed(b, m, fault.field, fault.rule, EXIT_CONFIG);
+		hello_failed(b, m, fault.field, fault.rule, EXIT_CONFIG);
 		return;
 	}
 	if (!b->control.ops->listen(b->control.ctx, &fault)) {
-		bridge_hello_failed(b, m, fault.field, fault.rule, EXIT_LISTEN);
+		hello_failed(b, m, fault.field, fault.rule, EXIT_LISTEN);
 		return;
 	}
 	if (b->shut_in && !b->shut_in(&b->sandbox, b->config, &fault)) {
-		bridge_hello_failed(b, m, fault.field, fault.rule, EXIT_SANDBOX);
+		hello_failed(b, m, fault.field, fault.rule, EXIT_SANDBOX);
 		return;
 	}
 	link_limits(b->link, (size_t)b->config->max_frame, (size_t)b->config->max_link);

@@ -3,7 +3,9 @@
 
 #include <stdlib.h>
 
-#include "bridge/parts.h"
+#include "bridge/say.h"
+#include "bridge/upgrade.h"
+#include "bridge/waiting.h"
 #include "bridge/work.h"
 #include "frames/fields.h"
 #include "frames/mp.h"
@@ -38,23 +40,21 @@ static void count_shed(struct bridge *b)
 
 static void on_queue_timeout(struct wheel_node *node)
 {
-	struct stream *s = container_of(node, struct stream, timer);
-	struct bridge *b = s->sink_data;
+	struct exchange *x = container_of(node, struct exchange, timer);
 
-	b->n.shed++;
-	bridge_end_stream(b, s, 503, END_TIMEOUT);
+	x->b->n.shed++;
+	exchange_end(x, 503, END_TIMEOUT);
 }
 
 static void on_handler_timeout(struct wheel_node *node)
 {
-	struct stream *s = container_of(node, struct stream, timer);
-	struct bridge *b = s->sink_data;
+	struct exchange *x = container_of(node, struct exchange, timer);
 
-	b->n.timeouts++;
-	bridge_end_stream(b, s, 503, END_TIMEOUT);
+	x->b->n.timeouts++;
+	exchange_end(x, 503, END_TIMEOUT);
 }
 
-size_t bridge_head_bound(const struct request_head *h)
+size_t queue_head_bound(const struct request_head *h)
 {
 	return 17 * MP_MAX_UINT + h->method.len + h->authority.len + h->path.len + h->query.len + h->target.len + 16 +
 	       sizeof h->peer->local + fields_bound(h->fields, h->field_count);
@@ -66,7 +66,7 @@ static uint8_t *put_text_or_nil(uint8_t *at, struct slice text)
 }
 
 /* REQUEST's head, PROTOCOL.md section 5. *waited is where the time in the queue is to be put. */
-static uint8_t *put_head(uint8_t *at, const struct stream *s, const struct request_head *h, uint8_t **waited)
+static uint8_t *put_head(uint8_t *at, const struct exchange *x, const struct request_head *h, uint8_t **waited)
 {
 	at = mp_array(at, 15);
 	at = mp_uint(at, h->version);
@@ -77,7 +77,7 @@ static uint8_t *put_head(uint8_t *at, const struct stream *s, const struct reque
 	at = put_text_or_nil(at, h->query);
 	at = put_text_or_nil(at, h->target);
 	at = h->body == BODY_NONE ? mp_nil(at) : mp_int(at, h->body);
-	at = mp_uint(at, h->flags | bridge_upgrade_flags(s));
+	at = mp_uint(at, h->flags | upgrade_flags(x));
 	at = mp_bin(at, slice_of(h->peer->address, h->peer->address_len));
 	at = mp_uint(at, h->peer->port);
 	at = mp_uint(at, h->peer->listener);
@@ -87,121 +87,95 @@ static uint8_t *put_head(uint8_t *at, const struct stream *s, const struct reque
 	return mp_bin(at, slice_of(h->peer->local, h->peer->address_len ? h->peer->address_len + 2 : 0));
 }
 
-static void watch_handler(struct bridge *b, struct stream *s)
+/* The host has the request. */
+static void handed_out(struct exchange *x)
 {
-	s->sent_us = b->loop->now_us;
-	s->timer.fire = on_handler_timeout;
+	struct bridge *b = x->b;
+
+	x->known = true;
+	x->sent_us = b->loop->now_us;
+	x->timer.fire = on_handler_timeout;
 	if (b->config->handler_timeout)
-		wheel_set(&b->loop->wheel, &s->timer, b->loop->now + b->config->handler_timeout);
+		wheel_set(&b->loop->wheel, &x->timer, b->loop->now + b->config->handler_timeout);
 	b->demand--;
 	b->n.requests++;
-	bridge_work_begins(b, s);
+	work_begins(x);
 }
 
-static void send_request(struct bridge *b, struct stream *s, const struct request_head *h)
+static void send_request(struct exchange *x, const struct request_head *h)
 {
-	size_t bound = bridge_head_bound(h);
-	uint8_t *at = bridge_begin(b, MSG_REQUEST, MP_MAX_UINT + MP_MAX_HEAD + bound), *start, *waited;
+	size_t bound = queue_head_bound(h);
+	uint8_t *at = say_begin(x->b, MSG_REQUEST, MP_MAX_UINT + MP_MAX_HEAD + bound), *start, *waited;
 
 	if (!at) {
-		bridge_no_memory(b, s);
+		exchange_no_memory(x);
 		return;
 	}
-	at = mp_uint(at, s->id);
+	at = mp_uint(at, x->id);
 	start = mp_bin32_head(at, 0);
-	at = put_head(start, s, h, &waited);
+	at = put_head(start, x, h, &waited);
 	mp_bin32_head(start - MP_MAX_HEAD, (uint32_t)(at - start));
-	link_commit(b->link, at);
-	watch_handler(b, s);
+	link_commit(x->b->link, at);
+	handed_out(x);
 }
 
 /* Keeps the head, encoded, until there is demand. */
-static bool hold(struct bridge *b, struct stream *s, const struct request_head *h)
+static bool keep(struct exchange *x, const struct request_head *h)
 {
-	uint8_t *waited, *shrunk;
+	struct bridge *b = x->b;
+	uint8_t *head = malloc(queue_head_bound(h)), *waited;
+	uint32_t len;
 
-	s->held = malloc(bridge_head_bound(h));
-	if (!s->held)
+	if (!head)
 		return false;
-	s->held_len = (uint32_t)(put_head(s->held, s, h, &waited) - s->held);
-	s->held_waited = (uint32_t)(waited - s->held);
-	shrunk = realloc(s->held, s->held_len);
-	if (shrunk)
-		s->held = shrunk;
-	list_append(&b->queue, &s->queue);
-	b->queued++;
-	shares_wait(&b->shares, s->share, &s->turn);
-	s->timer.fire = on_queue_timeout;
-	wheel_set(&b->loop->wheel, &s->timer, b->loop->now + b->config->queue_timeout);
+	len = (uint32_t)(put_head(head, x, h, &waited) - head);
+	waiting_begin(x, head, len, (uint32_t)(waited - head));
+	x->timer.fire = on_queue_timeout;
+	wheel_set(&b->loop->wheel, &x->timer, b->loop->now + b->config->queue_timeout);
 	return true;
 }
 
-bool bridge_queue_end(struct stream *s, const struct field *trailers, unsigned count)
+/* What has happened to a request while it waited. */
+static void send_rest(struct exchange *x, struct slice trailers)
 {
-	uint8_t *held = realloc(s->held, s->held_len + MP_MAX_UINT + fields_bound(trailers, count)), *end;
+	struct bridge *b = x->b;
+	bool hung_up = x->s->hung_up;
+	uint64_t id = x->id;
 
-	if (!held)
+	if (trailers.len && !say_body_end(b, &(struct msg_body_end){.stream = id, .trailers = trailers}))
+		exchange_no_memory(x);
+	else if (hung_up)
+		say_hangup(b, &(struct msg_hangup){.stream = id});
+}
+
+/* False: there is no memory, and it goes on waiting. */
+static bool send_waiting(struct exchange *x)
+{
+	struct bridge *b = x->b;
+	uint64_t waited = b->loop->now_us - x->whole_us;
+	uint8_t *head = x->head;
+
+	mp_uint32_wide(head + x->waited_at, waited > UINT32_MAX ? UINT32_MAX : (uint32_t)waited);
+	if (!say_request(b, &(struct msg_request){.stream = x->id, .head = slice_of(head, x->head_len)}))
 		return false;
-	s->held = held;
-	end = held + s->held_len;
-	s->held_end = (uint32_t)((count ? fields_encode(end, trailers, count) : mp_nil(end)) - end);
+	waiting_leave(x);
+	x->head = NULL;
+	handed_out(x);
+	send_rest(x, slice_of(head + x->head_len, x->end_len));
+	free(head);
 	return true;
 }
 
-static void send_held_end(struct bridge *b, struct stream *s, const uint8_t *trailers)
-{
-	uint8_t *at = bridge_begin(b, MSG_BODY_END, MP_MAX_UINT + s->held_end);
-
-	if (!at) {
-		bridge_no_memory(b, s);
-		return;
-	}
-	at = mp_uint(at, s->id);
-	memcpy(at, trailers, s->held_end);
-	link_commit(b->link, at + s->held_end);
-}
-
-/* The stream waits no more. */
-static void leave(struct bridge *b, struct stream *s)
-{
-	list_remove(&s->queue);
-	b->queued--;
-	shares_leave(&b->shares, s->share, &s->turn);
-}
-
-static void send_held(struct bridge *b, struct stream *s)
-{
-	uint64_t waited = b->loop->now_us - s->whole_us;
-	uint8_t *at = bridge_begin(b, MSG_REQUEST, MP_MAX_UINT + MP_MAX_HEAD + s->held_len), *held = s->held;
-
-	if (!at)
-		return;
-	leave(b, s);
-	mp_uint32_wide(held + s->held_waited, waited > UINT32_MAX ? UINT32_MAX : (uint32_t)waited);
-	at = mp_uint(at, s->id);
-	link_commit(b->link, mp_bin(at, slice_of(held, s->held_len)));
-	s->held = NULL;
-	watch_handler(b, s);
-	if (s->held_end) /* while it waited */
-		send_held_end(b, s, held + s->held_len);
-	if (s->hung_up && !s->detached)
-		bridge_send_number(b, MSG_HANGUP, s->id);
-	free(held);
-}
-
-void bridge_send_queued(struct bridge *b)
+void queue_hand_out(struct bridge *b)
 {
 	struct list *turn;
 
 	if (b->handing_out)
 		return; /* and will look again */
 	b->handing_out = true;
-	while ((turn = shares_next(&b->shares, b->demand, b->config->share))) {
-		struct stream *s = container_of(turn, struct stream, turn);
-		send_held(b, s);
-		if (s->held)
+	while ((turn = shares_next(&b->shares, b->demand, b->config->share)))
+		if (!send_waiting(container_of(turn, struct exchange, turn)))
 			break;
-	}
 	b->handing_out = false;
 }
 
@@ -218,40 +192,26 @@ static bool may_wait(const struct bridge *b, const struct share *share)
 	return share_allows(share->waiting, left, b->config->share);
 }
 
-bool bridge_queue_take(struct bridge *b, struct stream *s, const struct request_head *h)
+bool queue_take(struct exchange *x, const struct request_head *h)
 {
-	if (may_begin(b, s->share)) {
-		send_request(b, s, h);
+	if (may_begin(x->b, x->share)) {
+		send_request(x, h);
 		return true;
 	}
-	if (may_wait(b, s->share) && hold(b, s, h))
+	if (may_wait(x->b, x->share) && keep(x, h))
 		return true;
-	count_shed(b);
+	count_shed(x->b);
 	return false;
 }
 
-void bridge_queue_forget(struct bridge *b, struct stream *s)
-{
-	if (list_linked(&s->queue))
-		leave(b, s);
-	free(s->held);
-	s->held = NULL;
-}
-
-uint64_t bridge_queue_longest_wait(const struct bridge *b)
-{
-	if (list_empty(&b->queue))
-		return 0;
-	return b->loop->now_us - container_of(b->queue.next, struct stream, queue)->whole_us;
-}
-
-void bridge_queue_init(struct bridge *b)
+void queue_init(struct bridge *b)
 {
 	list_init(&b->queue);
 	wheel_node_init(&b->relief, on_relief);
+	b->hand_out = queue_hand_out;
 }
 
-void bridge_queue_free(struct bridge *b)
+void queue_free(struct bridge *b)
 {
 	wheel_cancel(&b->loop->wheel, &b->relief);
 }

@@ -1,12 +1,10 @@
-/* Whose requests the host is at work on. That a client has left does not free who works for it, so it counts on. */
+/* That a client has left does not free who works for it, so its request counts on. */
 #include "bridge/work.h"
 
 #include <stdlib.h>
 
-#include "bridge/queue.h"
 #include "peer/forwarded.h"
 
-enum { WORK_NONE, WORK_GOES_ON, WORK_YIELDS, WORK_IS_OVER };
 enum { ABSENTS_MAX = 65536 };
 
 /* A request whose client has gone while somebody worked on it. */
@@ -16,7 +14,7 @@ struct absent {
 	struct share *share;
 };
 
-struct share *bridge_share_of(struct bridge *b, const struct request_head *h)
+struct share *work_share(struct bridge *b, const struct request_head *h)
 {
 	struct share *named = NULL;
 	struct ip client;
@@ -30,40 +28,40 @@ struct share *bridge_share_of(struct bridge *b, const struct request_head *h)
 
 /* ---- a request in progress ---- */
 
-void bridge_work_begins(struct bridge *b, struct stream *s)
+void work_begins(struct exchange *x)
 {
-	s->work = WORK_GOES_ON;
-	shares_began(&b->shares, s->share);
+	x->work = WORK_GOES_ON;
+	shares_began(&x->b->shares, x->share);
 }
 
 /* Its peer may begin another. */
 static void stop_counting(struct bridge *b, struct share *share)
 {
 	shares_ended(&b->shares, share);
-	bridge_send_queued(b);
+	b->hand_out(b);
 }
 
-void bridge_work_ends(struct bridge *b, struct stream *s)
+void work_ends(struct exchange *x)
 {
-	uint8_t before = s->work;
+	uint8_t before = x->work;
 
-	s->work = WORK_IS_OVER;
+	x->work = WORK_IS_OVER;
 	if (before == WORK_GOES_ON)
-		stop_counting(b, s->share);
+		stop_counting(x->b, x->share);
 }
 
-void bridge_work_yields(struct bridge *b, struct stream *s)
+void work_yields(struct exchange *x)
 {
-	if (s->work != WORK_GOES_ON)
+	if (x->work != WORK_GOES_ON)
 		return;
-	s->work = WORK_YIELDS;
-	stop_counting(b, s->share);
+	x->work = WORK_YIELDS;
+	stop_counting(x->b, x->share);
 }
 
-void bridge_work_resumes(struct bridge *b, struct stream *s)
+void work_resumes(struct exchange *x)
 {
-	if (s->work == WORK_YIELDS)
-		bridge_work_begins(b, s);
+	if (x->work == WORK_YIELDS)
+		work_begins(x);
 }
 
 /* ---- when the client has gone ---- */
@@ -101,13 +99,14 @@ static void on_forgets(struct wheel_node *node)
 }
 
 /* Takes over the stream's share, and what it counts there. False: out of memory. */
-static bool outlives(struct bridge *b, const struct stream *s)
+static bool outlives(const struct exchange *x)
 {
+	struct bridge *b = x->b;
 	struct absent *a = b->config->h2_reset_hold ? malloc(sizeof *a) : NULL;
 
 	if (!a)
 		return false;
-	*a = (struct absent){.id = s->id, .until = b->loop->now + b->config->h2_reset_hold, .share = s->share};
+	*a = (struct absent){.id = x->id, .until = b->loop->now + b->config->h2_reset_hold, .share = x->share};
 	if (!idmap_put(&b->absent, a->id, a)) {
 		free(a);
 		return false;
@@ -119,21 +118,21 @@ static bool outlives(struct bridge *b, const struct stream *s)
 	return true;
 }
 
-void bridge_work_forget(struct bridge *b, struct stream *s)
+void work_forget(struct exchange *x)
 {
-	struct share *share = s->share;
+	struct share *share = x->share;
 
 	if (!share)
 		return;
-	if (s->work != WORK_GOES_ON || !outlives(b, s)) {
-		bridge_work_ends(b, s);
-		shares_give(&b->shares, share);
+	if (x->work != WORK_GOES_ON || !outlives(x)) {
+		work_ends(x);
+		shares_give(&x->b->shares, share);
 	}
-	s->work = WORK_IS_OVER;
-	s->share = NULL;
+	x->work = WORK_IS_OVER;
+	x->share = NULL;
 }
 
-void bridge_work_released(struct bridge *b, uint64_t id)
+void work_released(struct bridge *b, uint64_t id)
 {
 	struct absent *a = idmap_get(&b->absent, id);
 
@@ -143,14 +142,14 @@ void bridge_work_released(struct bridge *b, uint64_t id)
 	watch(b);
 }
 
-void bridge_work_init(struct bridge *b)
+void work_init(struct bridge *b)
 {
 	idmap_init(&b->absent);
 	list_init(&b->absents);
 	wheel_node_init(&b->forgets, on_forgets);
 }
 
-void bridge_work_free(struct bridge *b)
+void work_free(struct bridge *b)
 {
 	while (!list_empty(&b->absents))
 		forget(b, container_of(b->absents.next, struct absent, link));

@@ -217,7 +217,7 @@ static void h1_discard(struct stream *s)
 	struct h1_stream *x = h1_stream_of(s);
 	struct h1 *h1 = x->h1;
 
-	s->chunks = 0;
+	s->wanted = 0;
 	if (h1->reading != x || h1->state != H1_BODY)
 		return;
 	h1_moves(h1, H1_SKIP);

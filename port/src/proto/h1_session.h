@@ -6,6 +6,7 @@
 #define SPARX_PROTO_H1_SESSION_H
 
 #include "base/bufq.h"
+#include "base/list.h"
 #include "base/sm.h"
 #include "proto/h1_read.h"
 #include "proto/h1_write.h"

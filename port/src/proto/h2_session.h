@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/bufq.h"
 #include "base/chunk.h"
+#include "base/list.h"
 #include "proto/h2_memory.h"
 #include "proto/h2_scan.h"
 #include "proto/session.h"

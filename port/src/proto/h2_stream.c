@@ -243,7 +243,7 @@ static void h2_discard(struct stream *s)
 {
 	struct h2_stream *x = stream_of(s);
 
-	s->chunks = 0;
+	s->wanted = 0;
 	h2_note(x, 0);
 	h2_wake(x->h2);
 }

@@ -25,10 +25,7 @@ static const char *const end_names[] = {
 
 void stream_init(struct stream *s, const struct stream_ops *ops)
 {
-	*s = (struct stream){.ops = ops, .left = LENGTH_UNKNOWN};
-	list_init(&s->queue);
-	list_init(&s->turn);
-	wheel_node_init(&s->timer, NULL);
+	*s = (struct stream){.ops = ops};
 }
 
 void stream_request_moves(struct stream *s, enum request_half to)

@@ -14,8 +14,6 @@
 #define SPARX_STREAM_STREAM_H
 
 #include "base/field.h"
-#include "base/list.h"
-#include "base/wheel.h"
 
 /*
  * Two halves, which go on independently:
@@ -127,37 +125,20 @@ struct stream_sink {
 
 struct stream {
 	const struct stream_ops *ops;
-	uint64_t id;         /* the sink's, 0 before it gave one */
-	uint8_t request;     /* enum request_half */
-	uint8_t response;    /* enum response_half */
-	bool detached;       /* the sink has let go: no more events */
-	bool head_method;    /* the request was HEAD */
-	bool bodiless;       /* the response carries no body; data for it is dropped */
-	bool hung_up;        /* on_hangup was told */
-	bool upgraded;       /* bytes both ways */
-	bool owed;           /* it has ended, and counts until it is released */
-	bool thirsty;        /* upgraded, and reads without credit: what comes is not for the host */
-	uint16_t status;     /* of the response, once there is one */
-	int64_t left;        /* of a response body with a length; LENGTH_UNKNOWN */
-	uint64_t chunks;     /* read credit: chunks, */
-	uint64_t chunk;      /* of at most so many bytes */
-	uint64_t window;     /* response bytes that the host may still send */
-	uint64_t room;       /* bytes that left, not yet granted anew */
-	uint64_t room_total; /* bytes that left */
-	uint64_t body_in, body_out;
-	uint64_t born_us, whole_us, sent_us, answered_us; /* first byte; head complete; REQUEST sent; response begun */
-	struct list queue;                                /* the sink's: waiting for demand */
-	struct list turn;                                 /* the sink's: among those of its peer that do */
-	struct share *share;                              /* the sink's: its peer's */
-	uint8_t work;                                     /* the sink's: how far the host is with it */
-	uint8_t *held;                                    /* the sink's: the encoded request that waits */
-	uint32_t held_len, held_waited, held_end;
-	void *sink_data;                /* the sink's */
-	struct ws_handshake *handshake; /* the sink's: what the request asks for, until it is answered */
-	struct ws *ws;                  /* the sink's: the WebSocket that the stream has become */
-	struct wheel_node timer;        /* the sink's */
-	uint64_t active;                /* the sink's, ms: when bytes of a tunnel last came or went */
-	uint32_t idle_timeout;          /* the sink's, ms: of a tunnel; 0: none */
+	void *sink_data;  /* all that the sink knows of it */
+	uint8_t request;  /* enum request_half */
+	uint8_t response; /* enum response_half */
+	bool detached;    /* the sink has let go: no more events */
+	bool head_method; /* the request was HEAD */
+	bool bodiless;    /* the response carries no body; data for it is dropped */
+	bool hung_up;     /* on_hangup was told */
+	bool upgraded;    /* bytes both ways */
+	bool owed;        /* it has ended, and counts until it is released */
+	uint16_t status;  /* of the response, once there is one */
+	uint64_t
+		wanted; /* what the sink takes now, of a body or of an upgraded stream: at most so many bytes at once; 0: nothing */
+	uint64_t body_in;
+	uint64_t born_us; /* when the first byte of the request came */
 };
 
 void stream_init(struct stream *s, const struct stream_ops *ops);
@@ -168,13 +149,13 @@ void stream_response_moves(struct stream *s, enum response_half to);
 /* How many bytes of body may be given now: 0 without credit. */
 static inline uint64_t stream_wanted(const struct stream *s)
 {
-	return s->request == REQUEST_OPEN && s->chunks > 0 ? s->chunk : 0;
+	return s->request == REQUEST_OPEN ? s->wanted : 0;
 }
 
 /* Whether bytes of an upgraded stream are to be read. */
 static inline bool stream_reads(const struct stream *s)
 {
-	return !s->detached && s->response == RESPONSE_STREAMING && (stream_wanted(s) > 0 || s->thirsty);
+	return !s->detached && s->response == RESPONSE_STREAMING && s->wanted > 0;
 }
 
 /* No events from now on. */

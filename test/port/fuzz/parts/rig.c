@@ -254,15 +254,16 @@ static bool some_client_ready(const struct rig *r)
 static void judge_sums(struct bridge *b)
 {
 	uint64_t chunks = 0, unsent = 0, held = 0;
+	struct idmap_walk walk = {0};
+	const struct exchange *x;
 
-	for (size_t i = 0; b->streams.slots && i <= b->streams.mask; i++) {
-		const struct stream *s = b->streams.slots[i].value;
-		if (!s)
-			continue;
-		chunks += s->chunks;
-		unsent += s->ws ? s->ws->unsent : s->body_out - s->room_total;
-		held += s->held != NULL;
-		MUST(s->room_total <= s->body_out);
+	while ((x = idmap_next(&b->exchanges, &walk))) {
+		chunks += x->chunks;
+		unsent += x->unsent;
+		held += x->head != NULL;
+		MUST(exchange_of(x->s) == x && x->b == b);
+		MUST(x->ws ? x->unsent == x->ws->unsent : x->unsent <= x->body_out);
+		MUST(x->known == !x->head);
 	}
 	MUST(b->n.read_credit == chunks && b->n.body_queued == unsent && b->queued == held);
 	MUST(!shares_next(&b->shares, b->demand, b->config->share)); /* nobody waits for whom there is demand */
@@ -483,7 +484,7 @@ static void judge_end(const struct rig *r)
 	const struct bridge *b = &r->bridge;
 	const struct conn_pool *pool = &r->server.pool;
 
-	MUST(b->streams.count == 0);
+	MUST(b->exchanges.count == 0);
 	MUST(b->queued == 0 && list_empty(&b->queue));
 	MUST(b->n.body_queued == 0);
 	MUST(b->n.read_credit == 0);

@@ -6,7 +6,7 @@
 #ifndef SPARX_FUZZ_RIG_H
 #define SPARX_FUZZ_RIG_H
 
-#include "bridge.h"
+#include "bridge/exchange.h"
 #include "server/server.h"
 
 enum { RIG_CLIENTS = 8, RIG_STREAMS = 4096, RIG_KEPT = 1 << 18 };

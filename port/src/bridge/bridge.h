@@ -2,8 +2,8 @@
  * The bridge: the only place that knows both streams and messages. Events become messages, against the host's credit;
  * messages become operations. Everything that the host says is checked here, before it reaches a stream.
  */
-#ifndef SPARX_BRIDGE_H
-#define SPARX_BRIDGE_H
+#ifndef SPARX_BRIDGE_BRIDGE_H
+#define SPARX_BRIDGE_BRIDGE_H
 
 #include "base/idmap.h"
 #include "base/log.h"
@@ -17,6 +17,8 @@
 
 enum bridge_state { BRIDGE_NEW, BRIDGE_SERVING, BRIDGE_DRAINING, BRIDGE_OVER };
 
+enum { BRIDGE_FIELDS = 256 };
+
 struct bridge {
 	struct loop *loop;
 	struct link *link;
@@ -26,24 +28,27 @@ struct bridge {
 	bool (*shut_in)(struct sandbox *s, const struct config *config, struct config_fault *fault);
 	struct sandbox sandbox;
 	uint8_t state; /* enum bridge_state */
-	struct idmap streams;
-	struct idmap owed; /* streams that have ended, but for the host's work on them */
+	struct idmap exchanges;
+	struct idmap owed;  /* those that have ended, but for the host's work on them */
+	struct list spares; /* memory for exchanges to come */
+	unsigned spare_count;
 	uint64_t last_id;
 	uint64_t demand;
 	struct shares shares;
-	struct list queue; /* streams that wait for demand, longest first */
+	struct list queue; /* exchanges that wait for demand, longest first */
 	uint64_t queued;
-	bool handing_out;                 /* the queue, at this moment */
-	struct idmap absent;              /* requests whose client has gone, but not the host's work on them */
-	struct list absents;              /* the same, longest first */
-	struct wheel_node forgets;        /* the first of them */
-	uint64_t shed_second, shed_count; /* turned away in this second */
-	struct wheel_node relief;         /* when it is over */
+	void (*hand_out)(struct bridge *b); /* looks for what may be handed out now: queue.c */
+	bool handing_out;                   /* at this moment */
+	struct idmap absent;                /* requests whose client has gone, but not the host's work on them */
+	struct list absents;                /* the same, longest first */
+	struct wheel_node forgets;          /* the first of them */
+	uint64_t shed_second, shed_count;   /* turned away in this second */
+	struct wheel_node relief;           /* when it is over */
 	bool pressed;
 	bool host_gone;
 	int exit_status; /* of the process, once the bridge has told the server to stop */
 	struct stream_sink sink;
-	struct field fields[256]; /* scratch */
+	struct field fields[BRIDGE_FIELDS]; /* scratch */
 	struct ws_env ws;
 	struct {
 		uint64_t requests, responses, shed, timeouts, refused, dropped, errors, logs_dropped;
@@ -59,8 +64,13 @@ void bridge_control(struct bridge *b, struct control control);
 
 extern const struct link_handler bridge_link_handler;
 
-/* A signal asked for a drain. */
+void bridge_moves(struct bridge *b, enum bridge_state to);
+/* Stops the server, and with it the process. */
+void bridge_over(struct bridge *b, int status);
+/* The host, or a signal, asked for a drain; deadline in ms. */
 void bridge_drain(struct bridge *b, uint64_t deadline);
+/* The host has gone: what was answered whole may go out. */
+void bridge_host_gone(struct bridge *b);
 /* The server has nothing left. */
 void bridge_drained(void *ctx, unsigned cut);
 /* Tells of connections, if the host asked for reports. */

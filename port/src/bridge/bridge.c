@@ -1,0 +1,160 @@
+#include "bridge/bridge.h"
+
+#include "base/sm.h"
+#include "bridge/events.h"
+#include "bridge/orders.h"
+#include "bridge/queue.h"
+#include "bridge/say.h"
+#include "bridge/waiting.h"
+#include "bridge/work.h"
+#include "frames/mp.h"
+
+static const char *const state_names[] = {"new", "serving", "draining", "over"};
+static const uint32_t state_next[] = {
+	[BRIDGE_NEW] = SM_BIT(BRIDGE_SERVING) | SM_BIT(BRIDGE_OVER),
+	[BRIDGE_SERVING] = SM_BIT(BRIDGE_DRAINING) | SM_BIT(BRIDGE_OVER),
+	[BRIDGE_DRAINING] = SM_BIT(BRIDGE_OVER),
+	[BRIDGE_OVER] = 0,
+};
+static const struct sm machine = {"bridge", state_names, state_next};
+
+void bridge_moves(struct bridge *b, enum bridge_state to)
+{
+	sm_move(&machine, &b->state, (uint8_t)to);
+}
+
+void bridge_over(struct bridge *b, int status)
+{
+	if (b->state != BRIDGE_OVER)
+		bridge_moves(b, BRIDGE_OVER);
+	b->control.ops->stop(b->control.ctx, status);
+}
+
+/* ---- figures ---- */
+
+static uint8_t *put_figure(uint8_t *at, const char *name, uint64_t value)
+{
+	at = mp_str(at, slice_str(name));
+	return mp_uint(at, value);
+}
+
+void order_stats(struct bridge *b, struct exchange *x, const struct message *m)
+{
+	uint8_t *at = say_begin(b, MSG_FIGURES, 1024);
+	struct control_figures f;
+
+	(void)x;
+	if (!at)
+		return;
+	b->control.ops->stats(b->control.ctx, &f);
+	at = mp_uint(at, m->stats.tag);
+	at = mp_map(at, 23);
+	at = put_figure(at, "connections", f.connections);
+	at = put_figure(at, "idle", f.idle);
+	at = put_figure(at, "lingering", f.lingering);
+	at = put_figure(at, "streams", b->exchanges.count);
+	at = put_figure(at, "queued", b->queued);
+	at = put_figure(at, "held_back", b->demand ? b->queued : 0);
+	at = put_figure(at, "peers", b->shares.peers);
+	at = put_figure(at, "queue_wait", waiting_longest(b));
+	at = put_figure(at, "demand", b->demand);
+	at = put_figure(at, "accepted", f.accepted);
+	at = put_figure(at, "requests", b->n.requests);
+	at = put_figure(at, "responses", b->n.responses);
+	at = put_figure(at, "shed", b->n.shed);
+	at = put_figure(at, "timeouts", b->n.timeouts);
+	at = put_figure(at, "rejected", f.rejected + b->n.refused);
+	at = put_figure(at, "dropped", b->n.dropped);
+	at = put_figure(at, "errors", b->n.errors);
+	at = put_figure(at, "logs_dropped", b->n.logs_dropped);
+	at = put_figure(at, "bytes_in", f.bytes_in);
+	at = put_figure(at, "bytes_out", f.bytes_out);
+	at = put_figure(at, "link_queued", b->link->queued);
+	at = put_figure(at, "body_queued", b->n.body_queued);
+	at = put_figure(at, "read_credit", b->n.read_credit);
+	link_commit(b->link, at);
+}
+
+void order_ping(struct bridge *b, struct exchange *x, const struct message *m)
+{
+	(void)x;
+	say_pong(b, &(struct msg_pong){.tag = m->ping.tag});
+}
+
+/* ---- the end ---- */
+
+enum { DRAIN_MAX_MS = 86400000 };
+
+void order_drain(struct bridge *b, struct exchange *x, const struct message *m)
+{
+	(void)x;
+	bridge_drain(b, m->drain.deadline < DRAIN_MAX_MS ? m->drain.deadline : DRAIN_MAX_MS);
+}
+
+void bridge_drain(struct bridge *b, uint64_t deadline)
+{
+	struct exchange *x;
+
+	if (b->state == BRIDGE_OVER)
+		return;
+	if (b->state == BRIDGE_NEW) {
+		bridge_over(b, 0);
+		return;
+	}
+	if (b->state == BRIDGE_SERVING)
+		bridge_moves(b, BRIDGE_DRAINING);
+	for (struct idmap_walk walk = {0}; (x = idmap_next(&b->exchanges, &walk));)
+		if (x->kind->drain)
+			x->kind->drain(x);
+	b->control.ops->drain(b->control.ctx, deadline);
+}
+
+void bridge_drained(void *ctx, unsigned cut)
+{
+	struct bridge *b = ctx;
+
+	if (b->state == BRIDGE_OVER)
+		return;
+	say_drained(b, &(struct msg_drained){.cut = cut});
+	bridge_over(b, 0);
+}
+
+void bridge_host_gone(struct bridge *b)
+{
+	struct idmap_walk walk = {0};
+	struct exchange *x;
+
+	b->host_gone = true;
+	bridge_drain(b, b->config->eof_timeout);
+	while ((x = idmap_next(&b->exchanges, &walk)))
+		if (x->s->response != RESPONSE_ENDED)
+			exchange_end(x, 503, END_CLOSED); /* nobody is there to answer */
+}
+
+void bridge_init(struct bridge *b, struct loop *loop, struct link *link, struct config *config, const uint8_t secret[SHARES_SECRET])
+{
+	memset(b, 0, sizeof *b);
+	b->loop = loop;
+	b->link = link;
+	b->config = config;
+	b->ws.now = &loop->now;
+	exchange_init(b);
+	shares_init(&b->shares, secret);
+	queue_init(b);
+	work_init(b);
+	events_init(b);
+}
+
+void bridge_control(struct bridge *b, struct control control)
+{
+	b->control = control;
+}
+
+void bridge_free(struct bridge *b)
+{
+	queue_free(b);
+	work_free(b);
+	shares_free(&b->shares);
+	exchange_free(b);
+	ws_env_free(&b->ws);
+}

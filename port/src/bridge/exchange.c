@@ -1,0 +1,297 @@
+#include "bridge/exchange.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "bridge/say.h"
+#include "bridge/waiting.h"
+#include "bridge/work.h"
+#include "frames/fields.h"
+#include "frames/mp.h"
+#include "ws/handshake.h"
+#include "ws/ws.h"
+
+/* ---- its memory: some is kept, since malloc keeps few of one size at hand ---- */
+
+/* Tools that look at each use of memory see nothing wrong with what is kept. */
+#ifdef SANDBOX_LEFT_OUT
+enum { SPARES_MAX = 0 };
+#else
+enum { SPARES_MAX = 256 };
+#endif
+
+static struct exchange *take_memory(struct bridge *b)
+{
+	struct list *spare = b->spares.prev; /* the last one is in the caches */
+
+	if (spare == &b->spares)
+		return malloc(sizeof(struct exchange));
+	b->spare_count--;
+	list_remove(spare);
+	return container_of(spare, struct exchange, queue);
+}
+
+static void give_memory(struct exchange *x)
+{
+	struct bridge *b = x->b;
+
+	x->s->sink_data = NULL;
+	if (b->spare_count + 1 > SPARES_MAX) {
+		free(x);
+		return;
+	}
+	b->spare_count++;
+	list_init(&x->queue);
+	list_append(&b->spares, &x->queue);
+}
+
+void exchange_init(struct bridge *b)
+{
+	idmap_init(&b->exchanges);
+	idmap_init(&b->owed);
+	list_init(&b->spares);
+}
+
+void exchange_free(struct bridge *b)
+{
+	struct list *spare;
+
+	while ((spare = list_pop(&b->spares)))
+		free(container_of(spare, struct exchange, queue));
+	idmap_free(&b->exchanges);
+	idmap_free(&b->owed);
+}
+
+/* ---- its life ---- */
+
+struct exchange *exchange_new(struct bridge *b, struct stream *s, const struct exchange_kind *kind)
+{
+	struct exchange *x = take_memory(b);
+
+	if (!x)
+		return NULL;
+	*x = (struct exchange){
+		.s = s,
+		.b = b,
+		.kind = kind,
+		.id = ++b->last_id,
+		.window = b->config->window,
+		.left = LENGTH_UNKNOWN,
+		.whole_us = b->loop->now_us,
+	};
+	list_init(&x->queue);
+	list_init(&x->turn);
+	wheel_node_init(&x->timer, NULL);
+	if (idmap_put(&b->exchanges, x->id, x)) {
+		s->sink_data = x;
+		return x;
+	}
+	give_memory(x);
+	return NULL;
+}
+
+/* Who says one of these is done, though it has not heard yet that it was in vain. */
+static bool is_last_word(uint32_t kind)
+{
+	return kind == MSG_RESPOND || kind == MSG_END || kind == MSG_ABORT;
+}
+
+struct exchange *exchange_find(struct bridge *b, const struct message *m)
+{
+	struct exchange *x = idmap_get(&b->exchanges, m->stream);
+
+	if (x && x->known) {
+		if (is_last_word(m->kind))
+			work_ends(x);
+		return x;
+	}
+	if (m->left > 0)
+		return NULL; /* the last part of the message is dropped, or refused, for all of them */
+	if (x || m->stream == 0 || m->stream > b->last_id)
+		say_fault(b, m, "stream", "was never given out", "ignored");
+	else
+		b->n.dropped++;
+	if (!x && is_last_word(m->kind))
+		exchange_release(b, m->stream);
+	return NULL;
+}
+
+/* What it holds in the bridge. */
+static void let_go(struct exchange *x)
+{
+	struct bridge *b = x->b;
+
+	idmap_del(&b->exchanges, x->id);
+	wheel_cancel(&b->loop->wheel, &x->timer);
+	b->n.read_credit -= x->chunks;
+	b->n.body_queued -= x->unsent;
+	waiting_forget(x);
+	work_forget(x);
+	free(x->handshake);
+	ws_free(x->ws);
+	x->handshake = NULL;
+	x->ws = NULL;
+}
+
+void exchange_forget(struct exchange *x)
+{
+	let_go(x);
+	give_memory(x);
+}
+
+void exchange_part(struct exchange *x)
+{
+	struct stream *s = x->s;
+	bool owed = s->owed && x->known;
+
+	let_go(x);
+	if (owed && idmap_put(&x->b->owed, x->id, x))
+		return;
+	give_memory(x);
+	if (s->owed)
+		s->ops->release(s);
+}
+
+void exchange_lapse(struct exchange *x)
+{
+	idmap_del(&x->b->owed, x->id);
+	give_memory(x);
+}
+
+void exchange_release(struct bridge *b, uint64_t id)
+{
+	struct exchange *x = idmap_get(&b->owed, id);
+
+	if (x) {
+		struct stream *s = x->s;
+		exchange_lapse(x);
+		s->ops->release(s);
+	}
+	work_released(b, id);
+}
+
+/* ---- its ends ---- */
+
+void exchange_end(struct exchange *x, unsigned status, enum stream_end why)
+{
+	struct bridge *b = x->b;
+	struct stream *s = x->s;
+	uint64_t id = x->id;
+	bool known = x->known, said = x->kind->goodbye && x->kind->goodbye(x, why);
+
+	exchange_forget(x);
+	stream_detach(s);
+	if (said)
+		s->ops->send_end(s, NULL, 0);
+	else
+		s->ops->reset(s, status, status == 503 ? (unsigned)b->config->retry_after : 0);
+	if (known)
+		say_gone(b, &(struct msg_gone){.stream = id, .reason = slice_str(stream_end_name(why))});
+}
+
+void exchange_break_rule(struct exchange *x, const struct message *m, const char *field, const char *rule)
+{
+	say_fault(x->b, m, field, rule, "reset");
+	exchange_end(x, 500, END_ERROR);
+}
+
+void exchange_refuse(struct exchange *x, const struct message *m, const char *field, const char *rule)
+{
+	log_line(LOG_ERROR, "response refused: %s %s", field, rule);
+	exchange_break_rule(x, m, field, rule);
+}
+
+void exchange_no_memory(struct exchange *x)
+{
+	log_line(LOG_ERROR, "out of memory: a stream is cut");
+	exchange_end(x, 0, END_ERROR);
+}
+
+/* ---- what all its kinds need ---- */
+
+void exchange_wants(struct exchange *x)
+{
+	bool open = x->s->request == REQUEST_OPEN && x->chunks > 0;
+
+	x->s->wanted = x->unheard ? CHUNK_MAX : open ? x->chunk : 0;
+}
+
+void exchange_grant(struct exchange *x, uint64_t chunks, uint64_t max)
+{
+	x->chunks += chunks;
+	x->b->n.read_credit += chunks;
+	x->chunk = max < CHUNK_MAX ? max : CHUNK_MAX;
+	exchange_wants(x);
+}
+
+void exchange_spend_chunk(struct exchange *x)
+{
+	x->chunks--;
+	x->b->n.read_credit--;
+	exchange_wants(x);
+}
+
+void exchange_drop_chunks(struct exchange *x)
+{
+	x->b->n.read_credit -= x->chunks;
+	x->chunks = 0;
+	exchange_wants(x);
+}
+
+void exchange_read(struct exchange *x, uint64_t chunks, uint64_t max)
+{
+	if (x->s->request != REQUEST_OPEN)
+		return; /* the end and this have crossed */
+	exchange_grant(x, chunks, max);
+	x->s->ops->consume(x->s);
+}
+
+void exchange_body(struct exchange *x, struct slice data)
+{
+	assert(x->chunks > 0 && data.len <= CHUNK_MAX);
+	if (say_body(x->b, &(struct msg_body){.stream = x->id, .data = data}))
+		exchange_spend_chunk(x);
+	else
+		exchange_no_memory(x);
+}
+
+void exchange_body_ended(struct exchange *x, const struct field *trailers, unsigned count)
+{
+	uint8_t *at = say_begin(x->b, MSG_BODY_END, MP_MAX_UINT + fields_bound(trailers, count));
+
+	if (!at) {
+		exchange_no_memory(x);
+		return;
+	}
+	exchange_drop_chunks(x);
+	at = mp_uint(at, x->id);
+	link_commit(x->b->link, count ? fields_encode(at, trailers, count) : mp_nil(at));
+}
+
+void exchange_answers(struct exchange *x, unsigned status)
+{
+	wheel_cancel(&x->b->loop->wheel, &x->timer);
+	x->answered_us = x->b->loop->now_us;
+	x->s->status = (uint16_t)status;
+}
+
+void exchange_spend(struct exchange *x, uint64_t cost)
+{
+	x->window -= cost;
+	x->unsent += cost;
+	x->b->n.body_queued += cost;
+}
+
+bool exchange_fields(struct exchange *x, const struct message *m, const char *field, struct slice raw, unsigned *count)
+{
+	struct bridge *b = x->b;
+	const char *rule = "is longer than 65536 bytes";
+
+	*count = 0;
+	if (!raw.at)
+		return true;
+	if (raw.len <= FIELDS_BYTES_MAX && fields_decode(raw, b->fields, BRIDGE_FIELDS, count, &rule))
+		return true;
+	exchange_break_rule(x, m, field, rule);
+	return false;
+}

@@ -1,0 +1,17 @@
+/*
+ * What takes each message of the host: order_NAME(bridge, exchange, message). The exchange is the one that the message speaks of, alive and
+ * known to the host (dispatch.c has found it); NULL where it speaks of none.
+ */
+#ifndef SPARX_BRIDGE_ORDERS_H
+#define SPARX_BRIDGE_ORDERS_H
+
+#include "bridge/exchange.h"
+
+#define HOST(name) void order_##name(struct bridge *b, struct exchange *x, const struct message *m);
+#define PORT(name)
+#define MESSAGE(NAME, name, kind, direction, fields) direction(name)
+#include "frames/messages.def"
+#undef HOST
+#undef PORT
+
+#endif

@@ -1,0 +1,24 @@
+/* Messages to the host. Where there is no memory a message is lost, and the link gives the host up (link_flush). */
+#ifndef SPARX_BRIDGE_SAY_H
+#define SPARX_BRIDGE_SAY_H
+
+#include "bridge/bridge.h"
+
+/*
+ * For each message of the port: say_room(b, &(struct msg_room){.stream = 1, .bytes = 5}). False: there was no memory, or it is
+ * a diagnostic, and the host does not keep up.
+ */
+#define PORT(name) bool say_##name(struct bridge *b, const struct msg_##name *m);
+#define HOST(name)
+#define MESSAGE(NAME, name, kind, direction, fields) direction(name)
+#include "frames/messages.def"
+#undef PORT
+#undef HOST
+
+/* What was wrong with a message, and what follows from it. */
+void say_fault(struct bridge *b, const struct message *m, const char *field, const char *rule, const char *consequence);
+
+/* Messages that are written piece by piece: the beginning, with room for `body` bytes after it; link_commit ends it. NULL: no memory. */
+uint8_t *say_begin(struct bridge *b, enum message_kind kind, size_t body);
+
+#endif

@@ -1,0 +1,18 @@
+/* Exchanges that wait for demand, and their heads. */
+#ifndef SPARX_BRIDGE_WAITING_H
+#define SPARX_BRIDGE_WAITING_H
+
+#include "bridge/exchange.h"
+
+/* Takes the head of its REQUEST, encoded (malloc's, len bytes of it in use); the time that it waited is to be put at `waited_at`. */
+void waiting_begin(struct exchange *x, uint8_t *head, uint32_t len, uint32_t waited_at);
+/* A body may end while its head waits, if it is empty: keeps the trailers, or nil, behind the head. False: out of memory. */
+bool waiting_ended(struct exchange *x, const struct field *trailers, unsigned count);
+/* It waits no more, but keeps its head. */
+void waiting_leave(struct exchange *x);
+/* It waits no more, if it did. */
+void waiting_forget(struct exchange *x);
+/* µs for which the first has waited. */
+uint64_t waiting_longest(const struct bridge *b);
+
+#endif
