@@ -24,7 +24,7 @@ const [TEXT, BINARY] = [1, 2];
 const SEND_COST = 16; // bytes of room that a message of a WebSocket, or a piece of one, costs beside its data
 const EMPTY = Buffer.alloc(0);
 
-// The exchange has ended: the client left, or a limit was passed. A handler need not catch it.
+// The client has left, or a limit was passed. A handler need not catch it.
 class Gone extends Error {}
 
 // One exchange (a stream). All that waits here waits for credit, or for the client.
@@ -40,8 +40,26 @@ class Request {
     this.bodyEnded = body === null;
     this.answered = this.released = this.left = false; // left: the handler has ended
     this.socket = null; // a WebSocket, once accepted
+    this.hungUp = false; // the client has closed its side: most have gone then, some wait for the answer
     this.over = null; // why the stream has ended
     this.waiting = [];
+  }
+
+  // Returns when the client has closed its side, or the exchange has ended.
+  async clientLeft() {
+    while (!this.hungUp && !this.over) await this.wait();
+  }
+
+  // Waits for something else, such as an event; throws Gone if the client leaves first. An answer that is idle would otherwise
+  // stay for ever, since nothing is written to a client that has gone.
+  async unlessLeft(promise) {
+    const gone = this.clientLeft().catch(() => {});
+    return Promise.race([
+      promise,
+      gone.then(() => {
+        throw new Gone(this.over ?? 'hangup');
+      }),
+    ]);
   }
 
   // Pairs of a name (lower case) and a value (Buffer).
@@ -124,6 +142,7 @@ class Request {
     if (kind === BODY) this.chunks.push(fields[0]);
     else if (kind === BODY_END) this.bodyEnded = true;
     else if (kind === ROOM) this.room += fields[0];
+    else if (kind === HANGUP) this.hungUp = true;
     else if (kind === DONE) this.over = 'done';
     else if (kind === GONE) this.over = fields[0];
     else if (this.socket) this.socket.heard(kind, fields);
@@ -252,12 +271,15 @@ class Host {
   async work(request) {
     try {
       await this.handler(request);
-      if (!request.answered) throw new Error(`${request.method} ${request.path} was not answered`);
-    } catch (error) {
-      if (!(error instanceof Gone)) {
-        console.error(error);
-        this.send(ABORT, request.stream, 500);
+      if (!request.answered) {
+        if (request.hungUp || request.over) throw new Gone();
+        throw new Error(`${request.method} ${request.path} was not answered`);
       }
+    } catch (error) {
+      // What comes of a client that has left is worth a line, not more.
+      const left = request.hungUp || request.over;
+      if (!(error instanceof Gone)) console.error(left ? `${request.method} ${request.path}: its client had left: ${error}` : error);
+      if (!(error instanceof Gone) || (!request.answered && !request.over)) this.send(ABORT, request.stream, 500);
     }
     request.left = true;
     this.release(request);
@@ -299,13 +321,20 @@ async function download(request) {
   request.finish();
 }
 
+// An event stream: a greeting, and then nothing, until the client leaves.
+async function events(request) {
+  request.start(200, [['content-type', 'text/event-stream']]);
+  await request.write(Buffer.from('data: hello\n\n'));
+  await request.unlessLeft(new Promise(() => {}));
+}
+
 async function echo(request) {
   if (!(request.flags & 8)) return request.respond(426, PLAIN, 'This is a WebSocket.\n');
   const socket = request.accept();
   for (let message; (message = await socket.receive()); ) await socket.send(...message);
 }
 
-const ROUTES = { 'GET /': hello, 'PUT /upload': upload, 'GET /download': download, 'GET /echo': echo };
+const ROUTES = { 'GET /': hello, 'PUT /upload': upload, 'GET /download': download, 'GET /events': events, 'GET /echo': echo };
 
 async function route(request) {
   const handler = ROUTES[`${request.method} ${request.path}`];

@@ -49,7 +49,7 @@ async def index(scope, receive, send):
 
 async def about(scope, receive, send):
     """What the scope says, as JSON."""
-    told = {name: scope[name] for name in ("method", "http_version", "scheme", "path", "client", "server")}
+    told = {name: scope[name] for name in ("method", "http_version", "scheme", "path", "root_path", "client", "server")}
     told["query"] = scope["query_string"].decode()
     told["started"] = scope["state"]["started"] <= time.time()
     told["headers"] = [[name.decode(), value.decode("latin-1")] for name, value in scope["headers"]]
@@ -63,6 +63,29 @@ async def clock(scope, receive, send):
         await send({"type": "http.response.body", "body": b"tick %d\n" % tick, "more_body": True})
         await asyncio.sleep(0.05)
     await send({"type": "http.response.body"})
+
+
+async def events(scope, receive, send):
+    """An event stream: a greeting, and then nothing, until the client leaves."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+    await send({"type": "http.response.body", "body": b"data: hello\n\n", "more_body": True})
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def slow(scope, receive, send):
+    """The head, and a body that does not come before the client has left."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-early", b"1")]})
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def lengths(scope, receive, send):
+    """A body of as many bytes as the query says, which announces five."""
+    size = int(scope["query_string"])
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+    await send({"type": "http.response.body", "body": b"." * (size // 2), "more_body": True})
+    await send({"type": "http.response.body", "body": b"." * (size - size // 2)})
 
 
 async def upload(scope, receive, send):
@@ -105,6 +128,9 @@ PAGES = {
     "/": index,
     "/about": about,
     "/clock": clock,
+    "/events": events,
+    "/slow": slow,
+    "/lengths": lengths,
     "/upload": upload,
     "/download": download,
     "/trailers": trailers,

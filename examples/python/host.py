@@ -33,7 +33,7 @@ SEND_COST = 16  # bytes of room that a message of a WebSocket, or a piece of one
 
 
 class Gone(Exception):
-    """The exchange has ended: the client left, or a limit was passed. A handler need not catch it."""
+    """The client has left, or a limit was passed. A handler need not catch it."""
 
 
 class Request:
@@ -49,6 +49,7 @@ class Request:
         self.chunks, self.granted, self.body_ended = [], 0, body is None
         self.answered = self.released = self.left = False  # left: the handler has ended
         self.socket = None  # a WebSocket, once accepted
+        self.hung_up = False  # the client has closed its side: most have gone then, some wait for the answer
         self.over = None  # why the stream has ended
         self.news = asyncio.Event()
 
@@ -63,6 +64,24 @@ class Request:
             raise Gone(self.over)
         self.news.clear()
         await self.news.wait()
+
+    async def client_left(self):
+        """Returns when the client has closed its side, or the exchange has ended."""
+        while not self.hung_up and not self.over:
+            await self.wait()
+
+    async def unless_left(self, awaitable):
+        """Waits for something else, such as a queue of events; raises Gone if the client leaves first. An answer that is idle
+        would otherwise stay for ever, since nothing is written to a client that has gone."""
+        tasks = [asyncio.ensure_future(awaitable), asyncio.ensure_future(self.client_left())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not tasks[0].done():
+                raise Gone(self.over or "hangup")
+            return tasks[0].result()
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def read(self):
         """The next chunk of the request body; b"" when it has ended. The client is read no faster than this is called."""
@@ -127,6 +146,8 @@ class Request:
             self.body_ended = True
         elif kind == ROOM:
             self.room += fields[0]
+        elif kind == HANGUP:
+            self.hung_up = True
         elif kind == DONE:
             self.over = "done"
         elif kind == GONE:
@@ -283,11 +304,15 @@ class Host(asyncio.SubprocessProtocol):
         try:
             await self.handler(request)
             if not request.answered:
-                raise RuntimeError(f"{request.method} {request.path} was not answered")
+                raise Gone() if request.hung_up or request.over else RuntimeError(f"{request.method} {request.path} was not answered")
         except Gone:
-            pass
-        except Exception:
-            traceback.print_exc()
+            if not request.answered and not request.over:
+                self.send(ABORT, request.stream, 500)  # the client has closed its side, and nobody goes on with its answer
+        except Exception as error:
+            if request.hung_up or request.over:  # what comes of a client that has left is worth a line, not more
+                print(f"{request.method} {request.path}: its client had left: {error!r}", file=sys.stderr)
+            else:
+                traceback.print_exc()
             self.send(ABORT, request.stream, 500)
         finally:
             request.left = True
@@ -321,12 +346,13 @@ def serve(handler, port, address="127.0.0.1"):
 
 def say(ready):
     for listener in ready["listeners"]:
-        print(f"http://{listener['address']}:{listener['port']}", flush=True)
+        address = listener["address"]
+        print(address if address.startswith("unix:") else f"http://{address}:{listener['port']}", flush=True)
 
 
-def stop_on_signals(host):
-    """The first drains, a second one cuts what is left."""
-    calls = iter((30000,))
+def stop_on_signals(host, deadline=30000):
+    """The first drains, at most so many ms; a second one cuts what is left."""
+    calls = iter((deadline,))
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, lambda: host.drain(next(calls, 0)))
 
@@ -368,6 +394,13 @@ async def download(request):
     request.finish()
 
 
+async def events(request):
+    """An event stream: a greeting, and then nothing, until the client leaves."""
+    request.start(200, [("content-type", b"text/event-stream")])
+    await request.write(b"data: hello\n\n")
+    await request.unless_left(asyncio.Event().wait())
+
+
 async def echo(request):
     if not request.flags & 8:
         return await request.respond(426, PLAIN, b"This is a WebSocket.\n")
@@ -376,7 +409,13 @@ async def echo(request):
         await socket.send(*message)
 
 
-ROUTES = {("GET", "/"): hello, ("PUT", "/upload"): upload, ("GET", "/download"): download, ("GET", "/echo"): echo}
+ROUTES = {
+    ("GET", "/"): hello,
+    ("PUT", "/upload"): upload,
+    ("GET", "/download"): download,
+    ("GET", "/events"): events,
+    ("GET", "/echo"): echo,
+}
 
 
 async def route(request):

@@ -8,13 +8,15 @@ defmodule Sparx.Examples.AsgiTest do
   @moduletag skip: Host.skip(:python)
 
   setup context do
-    if context[:kit] || context[:foreign], do: :ok, else: {:ok, host: start([])}
+    if context[:kit] || context[:foreign],
+      do: :ok,
+      else: {:ok, host: start([], "demo_asgi:app", context[:flags] || [])}
   end
 
-  defp start(environment, app \\ "demo_asgi:app") do
+  defp start(environment, app \\ "demo_asgi:app", flags \\ []) do
     folder = Path.expand("../../examples/python", __DIR__)
 
-    Host.start(:python, [Path.join(folder, "asgi.py"), app, "--port", "0"], [
+    Host.start(:python, [Path.join(folder, "asgi.py"), app, "--port", "0" | flags], [
       {"PYTHONPATH", Enum.join([folder, __DIR__], ":")},
       {"PYTHONDONTWRITEBYTECODE", "1"} | environment
     ])
@@ -38,6 +40,103 @@ defmodule Sparx.Examples.AsgiTest do
     assert byte_size(Client.get(host.port, "/download?bytes=3000001").body) == 3_000_001
     assert Client.get(host.port, "/download?bytes=-1").status == 400
     assert %{trailers: %{"x-sum" => "26"}} = Client.get(host.port, "/trailers", [{"te", "trailers"}])
+  end
+
+  test "the head goes out when the application says it", %{host: host} do
+    socket = Client.connect(host.port)
+    Client.send(socket, Client.head("GET", "/slow"))
+    assert {:ok, 200, %{"x-early" => "1"}} = Client.head_of(socket)
+  end
+
+  test "a body of another length than was announced is an error, and cut", %{host: host} do
+    assert %{status: 200, body: ".....", headers: %{"content-length" => "5"}} =
+             Client.get(host.port, "/lengths?5")
+
+    for size <- [0, 1, 4, 6, 9, 100] do
+      socket = Client.connect(host.port)
+      Client.send(socket, Client.head("GET", "/lengths?#{size}"))
+      assert {:ok, 200, %{"content-length" => "5"}} = Client.head_of(socket)
+      assert byte_size(until_closed(socket)) < 5
+    end
+
+    assert %{status: 200, body: ""} = Client.request(host.port, "HEAD", "/lengths?9")
+    Host.interrupt(host)
+    {0, text} = Host.ended(host)
+    assert text =~ "the body is 1 bytes shorter than its content-length"
+    assert text =~ "bytes longer than its content-length"
+  end
+
+  defp until_closed(socket, read \\ "") do
+    case :gen_tcp.recv(socket, 0, 5_000) do
+      {:ok, data} -> until_closed(socket, read <> data)
+      {:error, reason} when reason in [:closed, :econnreset] -> read
+    end
+  end
+
+  @tag flags: ["--workers", "5", "--limit", "share=0"]
+  test "clients that leave answers that are idle hold no place, and leave no traceback", %{host: host} do
+    streams = for _ <- 1..5, do: Client.connect(host.port)
+    for stream <- streams, do: Client.send(stream, Client.head("GET", "/events"))
+    for stream <- streams, do: assert({:ok, 200, _} = Client.head_of(stream))
+    waits = Client.connect(host.port)
+    Client.send(waits, Client.head("GET", "/"))
+    Enum.each(streams, &Client.close/1)
+    assert Client.answer(waits).status == 200
+    Host.interrupt(host)
+    assert {0, text} = Host.ended(host)
+    refute text =~ ~r/Traceback|Error/
+  end
+
+  @forwarded [{"x-forwarded-for", "192.0.2.1, 198.51.100.7, 10.1.2.3"}, {"x-forwarded-proto", "https"}]
+
+  test "what proxies say of clients is not believed by default", %{host: host} do
+    body = Client.get(host.port, "/about", @forwarded).body
+    assert body =~ ~s("scheme": "http")
+    assert body =~ ~s("root_path": "", "client": ["127.0.0.1", )
+  end
+
+  @tag flags: ["--proxy-headers", "--forwarded-allow-ips", "127.0.0.1,10.0.0.0/8", "--root-path", "/app/"]
+  test "a trusted proxy names the client and the scheme; where an application is mounted is said", %{
+    host: host
+  } do
+    body = Client.get(host.port, "/about", @forwarded).body
+    assert body =~ ~s("scheme": "https", "path": "/about", "root_path": "/app", "client": ["198.51.100.7", 0])
+    assert Client.get(host.port, "/about").body =~ ~s("client": ["127.0.0.1", )
+  end
+
+  @tag flags: ["--proxy-headers", "--forwarded-allow-ips", "10.0.0.0/8"]
+  test "another proxy does not", %{host: host} do
+    assert Client.get(host.port, "/about", @forwarded).body =~ ~s("client": ["127.0.0.1", )
+  end
+
+  @tag :foreign
+  @tag :tmp_dir
+  test "over a unix socket", %{tmp_dir: folder} do
+    path = Path.join(folder, "socket")
+    start([], "demo_asgi:app", ["--uds", path])
+    {:ok, socket} = :gen_tcp.connect({:local, path}, 0, [:binary, active: false])
+    Client.send(socket, Client.head("GET", "/about"))
+    assert Client.answer(socket).body =~ ~s("client": null, "server": ["#{path}", null])
+  end
+
+  @tag flags: ["--ws-max-size", "10", "--limit", "max_body=10", "--timeout-handler", "0.2"]
+  test "limits are flags", %{host: host} do
+    offer = [{"sec-websocket-extensions", "permessage-deflate"}]
+    {socket, headers} = WsClient.open_with_headers(host.port, "/echo", offer)
+    assert headers["sec-websocket-extensions"] =~ "permessage-deflate"
+    WsClient.send(socket, {:text, "more than ten"})
+    assert {:close, 1009, _} = WsClient.recv(socket)
+    assert Client.request(host.port, "PUT", "/upload", [], "more than ten").status == 413
+    slow = Client.connect(host.port)
+    Client.send(slow, [Client.head("PUT", "/upload", [{"content-length", 5}]), "1"])
+    assert Client.answer(slow).status == 503
+  end
+
+  @tag flags: ["--no-ws-per-message-deflate"]
+  test "compression of WebSockets can be switched off", %{host: host} do
+    offer = [{"sec-websocket-extensions", "permessage-deflate"}]
+    {_socket, headers} = WsClient.open_with_headers(host.port, "/echo", offer)
+    refute Map.has_key?(headers, "sec-websocket-extensions")
   end
 
   test "HEAD has the length of GET", %{host: host} do

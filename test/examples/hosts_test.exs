@@ -86,6 +86,39 @@ defmodule Sparx.Examples.HostsTest do
         assert Client.get(host.port, "/").status == 200
       end
 
+      test "clients that leave answers that are idle hold no place", %{host: host} do
+        # One client gets two thirds of the host's 256 places: two rounds are more than these.
+        for _ <- 1..2 do
+          streams = for _ <- 1..150, do: Client.connect(host.port)
+          for stream <- streams, do: Client.send(stream, Client.head("GET", "/events"))
+
+          for stream <- streams do
+            assert {:ok, 200, _} = Client.head_of(stream)
+            assert {:ok, "d\r\ndata: hello\n\n\r\n"} = :gen_tcp.recv(stream, 18, 5_000)
+          end
+
+          Enum.each(streams, &Client.close/1)
+        end
+
+        assert Client.get(host.port, "/").status == 200
+
+        last = Client.connect(host.port)
+        Client.send(last, Client.head("GET", "/events"))
+        assert {:ok, 200, _} = Client.head_of(last)
+        Client.close(last)
+        Host.interrupt(host)
+        assert {0, text} = Host.ended(host)
+        refute text =~ ~r/Traceback|Error|   at /
+      end
+
+      test "a client that closes its side still gets its answer", %{host: host} do
+        socket = Client.connect(host.port)
+        Client.send(socket, Client.head("GET", "/download?bytes=3000000"))
+        :gen_tcp.shutdown(socket, :write)
+        assert {:ok, 200, _} = Client.head_of(socket)
+        assert received(socket, 3_000_000) == :ok
+      end
+
       test "echoes over a WebSocket", %{host: host} do
         socket = WsClient.open(host.port, "/echo")
 

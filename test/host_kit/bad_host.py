@@ -44,6 +44,8 @@ ANSWERS = {
     "close": [SOCKET, [CLOSE, 1, 1005, b""]],
     "release": [[17, 1]],
     "no_release": [[READ, 1, 1, 65000]],
+    "no_hangup": [STREAM, [DATA, 1, b"data: hello\n\n"]],
+    "free_messages": [SOCKET, *[[SEND, 1, 2, b"", 0]] * 1251],
     "long_ping": [SOCKET, [SEND, 1, 9, b"x" * 126, 0]],
 }
 

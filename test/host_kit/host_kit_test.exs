@@ -22,6 +22,13 @@ defmodule Sparx.HostKitTest do
       pieces(request, String.to_integer(bytes))
     end
 
+    def handle(%{path: "/events"} = request) do
+      Request.notify_closed(request)
+      :ok = Response.send_status(request, 200)
+      :ok = Response.write_chunk(request, "data: hello\n\n")
+      receive do: ({:sparx, :closed, _request} -> Response.finish(request))
+    end
+
     def handle(%{path: "/echo"} = request), do: Sparx.WebSocket.serve(request, Sparx.HostKitTest.Echo, nil)
     def handle(request), do: text(request, 404, "Not found.\n")
 
@@ -95,7 +102,9 @@ defmodule Sparx.HostKitTest do
           {"close", "websocket", "1005 is no code that may be sent"},
           {"long_ping", "websocket", "at most 125 bytes"},
           {"release", "get", "which is not GONE"},
-          {"no_release", "gone_upload", "RELEASE follows a GONE"}
+          {"no_release", "gone_upload", "RELEASE follows a GONE"},
+          {"no_hangup", "hangup_idle", "HANGUP: a handler is notified"},
+          {"free_messages", "websocket", "SEND: 16 bytes, but the window has room for 0"}
         ] do
       @tag :tmp_dir
       test fault, %{tmp_dir: folder} do
