@@ -11,7 +11,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
 
 def read_rules(text):
-    """Returns ({part: set of what it may include}, {library header: the part that owns it})."""
+    """Returns ({part: set of what it may include}, {library header: the parts that own it})."""
     allowed, owners = {}, {}
     for number, line in enumerate(text.splitlines(), 1):
         line = line.split("#")[0].strip()
@@ -22,7 +22,7 @@ def read_rules(text):
             sys.exit(f"layers.txt:{number}: no colon in this line")
         left = left.strip()
         if left.startswith("<"):
-            owners[left.strip("<>")] = right.strip()
+            owners[left.strip("<>")] = right.split()
         else:
             allowed[left] = set(right.split())
     return allowed, owners
@@ -35,9 +35,9 @@ def part_of(path):
 
 
 def owner_of(header, owners):
-    for name, part in owners.items():
+    for name, parts in owners.items():
         if header == name or (name.endswith("/") and header.startswith(name)):
-            return part
+            return parts
     return None
 
 
@@ -56,8 +56,8 @@ def complaint(kind, name, file, allowed, owners):
     if part not in allowed:
         return f"{part} is not in layers.txt"
     if kind == "<":
-        owner = owner_of(name, owners)
-        return None if owner in (None, part) else f"<{name}> belongs to {owner}, not to {part}"
+        parts = owner_of(name, owners)
+        return None if parts is None or part in parts else f"<{name}> belongs to {' and '.join(parts)}, not to {part}"
     found = resolve(name, file)
     if found is None:
         return f'"{name}" is not below port/src'

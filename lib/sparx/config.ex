@@ -14,6 +14,8 @@ defmodule Sparx.Config do
   | `:batch` | `8` | requests that a worker is given at once, at most, where several came together; `1` for one at a time. See below |
   | `:name` | none | what the server is registered as: as for `GenServer` |
   | `:server` | `"sparx"` | the Server header of every response; `nil` for none |
+  | `:compress` | `false` | whether responses are compressed for clients that take it: `true` for all codings that the port program was built with, or a list of `:gzip`, `:deflate`, `:br` and `:zstd`, the preferred ones first. See below |
+  | `:compress_types` | texts, JSON, XML, SVG and the like | media types of what is compressed, such as `["text/*", "application/json"]` |
   | `:telemetry` | none | `fun.(event, measurements, metadata)`, called for each event; see `Sparx.Telemetry` |
   | `:telemetry_interval` | `10_000` | ms between two reports of what the port counts by itself, where somebody listens; `:infinity` for none |
   | `:claim_timeout` | `:infinity` | ms in which a request that was handed to a consumer must be claimed, answered or read, else its client gets a 500; see `Sparx.Request.claim/1` |
@@ -32,6 +34,10 @@ defmodule Sparx.Config do
   proxy names in `forwarded` (RFC 7239) or `x-forwarded-for`: the last address there that is not a trusted proxy itself. Where both fields are
   there they must name the same; where none is, or it is malformed or hides the client, the connection is a peer for itself. List only
   proxies that write one of these fields themselves. Behind a proxy that is not listed all clients are one peer.
+
+  Responses are compressed by the port program (`:compress`), as far as their type, their length and what the client accepts make it worth while
+  (PROTOCOL.md, section 4.2). A page that has a secret together with text that an attacker chooses must not be: `Sparx.Response.header(response, "content-encoding", "identity")` sends a
+  response as it is.
 
   All limits and timeouts of the port program are options too, by the same names. A request that arrives
   when the consumers have taken back their demand waits by `:max_queue` and `:queue_timeout` as well.
@@ -56,6 +62,8 @@ defmodule Sparx.Config do
     :batch,
     :name,
     :server,
+    :compress,
+    :compress_types,
     :telemetry,
     :telemetry_interval,
     :claim_timeout,
@@ -76,6 +84,8 @@ defmodule Sparx.Config do
             batch: 8,
             name: nil,
             server: "sparx",
+            compress: false,
+            compress_types: nil,
             telemetry: nil,
             telemetry_interval: 10_000,
             claim_timeout: :infinity,
@@ -105,6 +115,8 @@ defmodule Sparx.Config do
           batch: pos_integer,
           name: GenServer.name() | nil,
           server: binary | nil,
+          compress: boolean | [binary],
+          compress_types: [binary] | nil,
           telemetry: Sparx.Telemetry.listener() | nil,
           telemetry_interval: timeout,
           claim_timeout: timeout,
@@ -145,15 +157,21 @@ defmodule Sparx.Config do
   @doc "The options of HELLO (PROTOCOL.md, section 7) for one port program of the server."
   @spec hello(t, report :: boolean) :: map
   def hello(config, report) do
-    Map.merge(config.limits, %{
+    config.limits
+    |> Map.merge(types(config.compress_types))
+    |> Map.merge(%{
       listeners: Enum.map(config.listeners, &share(&1, config.ports)),
       server: config.server,
+      compress: config.compress,
       report: report,
       trusted_proxies: config.trusted_proxies,
       sandbox: Atom.to_string(config.sandbox),
       user: config.user
     })
   end
+
+  defp types(nil), do: %{}
+  defp types(types), do: %{compress_types: types}
 
   @doc "A listener's address as people write it."
   @spec address(listener) :: binary
@@ -224,6 +242,21 @@ defmodule Sparx.Config do
   defp put!({:server, text}, config) when is_binary(text), do: %{config | server: text}
   defp put!({:server, value}, _), do: bad!(:server, value, "a string, or nil")
 
+  defp put!({:compress, flag}, config) when is_boolean(flag), do: %{config | compress: flag}
+
+  defp put!({:compress, codings}, config) when is_list(codings),
+    do: %{config | compress: Enum.map(codings, &coding!/1)}
+
+  defp put!({:compress, value}, _), do: bad!(:compress, value, "true, false or a list of codings")
+
+  defp put!({:compress_types, nil}, config), do: config
+
+  defp put!({:compress_types, types}, config) do
+    if is_list(types) and Enum.all?(types, &(is_binary(&1) and &1 =~ ~r/\A[!-~]+\z/)),
+      do: %{config | compress_types: types},
+      else: bad!(:compress_types, types, ~s(a list of media types such as ["text/*"]))
+  end
+
   defp put!({:telemetry, nil}, config), do: config
   defp put!({:telemetry, fun}, config) when is_function(fun, 3), do: %{config | telemetry: fun}
   defp put!({:telemetry, value}, _), do: bad!(:telemetry, value, "a function of three arguments")
@@ -262,6 +295,9 @@ defmodule Sparx.Config do
   defp put!({:opener, fun}, config) when is_function(fun, 1), do: %{config | opener: fun}
   defp put!({key, _value}, config) when key in [:port, :host, :ip, :listeners], do: config
   defp put!({key, _value}, _config), do: unknown!(key, "option", @own ++ Limits.names())
+
+  defp coding!(coding) when coding in [:gzip, :deflate, :br, :zstd], do: Atom.to_string(coding)
+  defp coding!(value), do: bad!(:compress, value, ":gzip, :deflate, :br or :zstd")
 
   defp handler!(nil), do: nil
   defp handler!(fun) when is_function(fun, 1), do: fun

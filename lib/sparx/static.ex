@@ -134,16 +134,17 @@ defmodule Sparx.Static do
     end
   end
 
+  @listing_headers [
+    {"content-type", "text/html; charset=utf-8"},
+    {"content-security-policy", "default-src 'none'; style-src 'unsafe-inline'"},
+    {"cache-control", "no-cache"}
+  ]
+
   defp listing(request, root, segments, options) do
-    page = Listing.page(title(options, segments), root, segments, options.dotfiles)
-
-    headers = [
-      {"content-type", "text/html; charset=utf-8"},
-      {"content-security-policy", "default-src 'none'; style-src 'unsafe-inline'"},
-      {"cache-control", "no-cache"}
-    ]
-
-    whole(request, 200, headers, page)
+    case Listing.page(title(options, segments), root, segments, options.dotfiles) do
+      {:ok, page} -> whole(request, 200, @listing_headers, page)
+      :error -> missing(request, options)
+    end
   end
 
   defp title(%{at: at}, segments), do: Enum.join([at | segments], "/") <> "/"

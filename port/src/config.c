@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "coding/encoder.h"
 #include "frames/mp.h"
 
 static const struct option_def defs[] = {
@@ -28,6 +29,12 @@ uint64_t option_value(const struct config *c, const struct option_def *def)
 	return *(const uint64_t *)(const void *)((const char *)c + def->offset);
 }
 
+/* What is text, or is written as if it was. */
+static const char compress_types[] =
+	"text/* application/json application/javascript application/xml application/wasm "
+	"application/manifest+json application/ld+json application/problem+json "
+	"application/xhtml+xml application/rss+xml application/atom+xml image/svg+xml font/ttf font/otf";
+
 void config_defaults(struct config *c)
 {
 	const struct option_def *def;
@@ -36,6 +43,7 @@ void config_defaults(struct config *c)
 	for (unsigned i = 0; (def = option_at(i)); i++)
 		*option_place(c, def) = def->value;
 	snprintf(c->server, sizeof c->server, "sparx");
+	snprintf(c->compress_types, sizeof c->compress_types, "%s", compress_types);
 }
 
 static bool fault_of(struct config_fault *fault, struct slice field, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -203,6 +211,74 @@ static bool read_user(struct config *c, struct slice key, const struct mp_value 
 	       fault_of(fault, key, "must be nil, or a name of at most %d bytes", USER_NAME_MAX - 1);
 }
 
+/* Those that there are, the fastest first; deflate only by name, since clients do not agree on what it is (RFC 9110 8.4.1.2). */
+static void all_codings(struct config *c, bool on)
+{
+	static const uint8_t all[] = {CODING_ZSTD, CODING_BR, CODING_GZIP};
+
+	c->coding_count = 0;
+	for (size_t i = 0; on && i < sizeof all; i++)
+		if (encoder_exists(all[i]))
+			c->codings[c->coding_count++] = all[i];
+}
+
+static bool read_codings(struct config *c, struct slice raw, struct config_fault *fault)
+{
+	struct slice key = SLICE_LIT("compress");
+	struct mp_value array, name;
+
+	if (!mp_read(&raw, &array))
+		return false;
+	if (array.type == MP_BOOL) {
+		all_codings(c, array.u);
+		return true;
+	}
+	if (array.type != MP_ARRAY || array.u > CODINGS_MAX)
+		return fault_of(fault, key, "must be true, false, or an array of at most %d names", CODINGS_MAX);
+	for (c->coding_count = 0; c->coding_count < array.u; c->coding_count++) {
+		enum coding coding = CODING_IDENTITY;
+
+		if (mp_read(&raw, &name) && name.type == MP_STR)
+			coding = coding_by_name(name.bytes);
+		if (coding == CODING_IDENTITY)
+			return fault_of(fault, key, "must be names out of gzip, deflate, br and zstd");
+		if (!encoder_exists(coding))
+			return fault_of(fault, key, "has %s, without which this program was built", coding_name(coding));
+		c->codings[c->coding_count] = (uint8_t)coding;
+	}
+	return true;
+}
+
+/* Visible, and no space: that is what they are kept between. */
+static bool is_type(struct slice text)
+{
+	for (size_t i = 0; i < text.len; i++)
+		if (text.at[i] <= 0x20 || text.at[i] >= 0x7f)
+			return false;
+	return text.len > 0;
+}
+
+static bool read_types(struct config *c, struct slice raw, struct config_fault *fault)
+{
+	struct slice key = SLICE_LIT("compress_types");
+	struct mp_value array, type;
+	size_t len = 0;
+
+	if (!mp_read(&raw, &array) || array.type != MP_ARRAY)
+		return fault_of(fault, key, "must be an array of media types");
+	for (c->compress_types[0] = 0; array.u > 0; array.u--) {
+		if (!mp_read(&raw, &type) || type.type != MP_STR || !is_type(type.bytes))
+			return fault_of(fault, key, "must be an array of media types");
+		if (len + type.bytes.len + 2 > sizeof c->compress_types)
+			return fault_of(fault, key, "must be shorter than %d bytes in all", TYPES_MAX);
+		memcpy(c->compress_types + len, type.bytes.at, type.bytes.len);
+		len += type.bytes.len;
+		c->compress_types[len++] = ' ';
+		c->compress_types[len] = 0;
+	}
+	return true;
+}
+
 static bool read_option(struct config *c, struct slice key, struct slice raw, struct config_fault *fault)
 {
 	const struct option_def *def = find(key);
@@ -216,6 +292,10 @@ static bool read_option(struct config *c, struct slice key, struct slice raw, st
 		return read_server(c, key, &v, fault);
 	if (slice_eq(key, SLICE_LIT("report")))
 		return read_flag(&c->report, key, &v, fault);
+	if (slice_eq(key, SLICE_LIT("compress")))
+		return read_codings(c, raw, fault);
+	if (slice_eq(key, SLICE_LIT("compress_types")))
+		return read_types(c, raw, fault);
 	if (slice_eq(key, SLICE_LIT("sandbox")))
 		return read_sandbox(c, key, &v, fault);
 	if (slice_eq(key, SLICE_LIT("trusted_proxies")))

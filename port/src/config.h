@@ -5,7 +5,7 @@
 #include "base/slice.h"
 #include "peer/cidr.h"
 
-enum { LISTENERS_MAX = 64, SERVER_NAME_MAX = 128, ADDRESS_MAX = 128, USER_NAME_MAX = 64 };
+enum { LISTENERS_MAX = 64, SERVER_NAME_MAX = 128, ADDRESS_MAX = 128, USER_NAME_MAX = 64, TYPES_MAX = 1024, CODINGS_MAX = 8 };
 enum sandbox_mode { SANDBOX_BEST_EFFORT, SANDBOX_STRICT, SANDBOX_OFF };
 
 struct listener_config {
@@ -24,8 +24,11 @@ struct config {
 	char server[SERVER_NAME_MAX]; /* empty: no Server field */
 	bool report;
 	struct cidr_list trusted_proxies; /* whose word on their clients counts */
-	uint8_t sandbox;                  /* enum sandbox_mode */
-	char user[USER_NAME_MAX];         /* to become, if this one is root; empty: none */
+	uint8_t codings[CODINGS_MAX];     /* enum coding: of responses, the preferred ones first */
+	unsigned coding_count;
+	char compress_types[TYPES_MAX]; /* media types between spaces */
+	uint8_t sandbox;                /* enum sandbox_mode */
+	char user[USER_NAME_MAX];       /* to become, if this one is root; empty: none */
 };
 
 struct config_fault {

@@ -35,6 +35,7 @@ static bool turn(void *ctx)
 		p->loop.signalled = 0;
 	}
 	more = link_read(&p->link);
+	more |= bridge_run(&p->bridge);
 	wheel_fire(&p->loop.wheel, p->loop.now);
 	more |= server_run(&p->server);
 	link_flush(&p->link);

@@ -34,7 +34,8 @@ defmodule Sparx.Integration.StaticTest do
       end
     end
 
-    start_supervised!({Sparx, host: "127.0.0.1", port: 0, workers: 8, handler: handler})
+    options = [host: "127.0.0.1", port: 0, workers: 8, handler: handler]
+    start_supervised!(Supervisor.child_spec({Sparx, options}, id: :files))
   end
 
   defp get(server, path, headers \\ []), do: Client.get(server, path, headers)
@@ -216,7 +217,7 @@ defmodule Sparx.Integration.StaticTest do
       write(root, "main.txt", "main")
       write(root, "index.html", "index")
       assert get(serve(root, index: "main.txt"), "/").body == "main"
-      stop_supervised!(Sparx)
+      stop_supervised!(:files)
       assert get(serve(root, index: nil), "/").status == 404
     end
 
@@ -315,7 +316,7 @@ defmodule Sparx.Integration.StaticTest do
       assert coded(server, "/b.js", "gzip") == {200, nil, "new"}
       assert coded(server, "/c", "gzip") == {200, nil, "c"}
       assert coded(server, "/only.css", "gzip") == {200, nil, "plain"}
-      stop_supervised!(Sparx)
+      stop_supervised!(:files)
 
       answer = get(serve(root, precompressed: []), "/a.js", [{"accept-encoding", "br"}])
       assert {answer.body, answer.headers["vary"]} == {"plain", nil}

@@ -1,5 +1,6 @@
 #include "config.h"
 
+#include "coding/negotiate.h"
 #include "support.h"
 
 static struct config config;
@@ -159,6 +160,38 @@ static void test_trusted_proxies_are_taken(void **state)
 	text_free(&many);
 }
 
+static void test_codings_are_taken(void **state)
+{
+	(void)state;
+	assert_null(read_options("{'listeners': [{'address': '::1'}]}"));
+	assert_int_equal(config.coding_count, 0);
+	assert_null(read_options("{'listeners': [{'address': '::1'}], 'compress': true}"));
+	assert_true(config.coding_count >= 1);
+	assert_int_equal(config.codings[config.coding_count - 1], CODING_GZIP);
+	assert_null(read_options("{'listeners': [{'address': '::1'}], 'compress': false}"));
+	assert_int_equal(config.coding_count, 0);
+	assert_null(read_options("{'listeners': [{'address': '::1'}], 'compress': ['deflate', 'gzip']}"));
+	assert_int_equal(config.coding_count, 2);
+	assert_int_equal(config.codings[0], CODING_DEFLATE);
+	assert_int_equal(config.codings[1], CODING_GZIP);
+	expect_refused("'compress': 1", "compress: must be true, false, or an array of at most 8 names");
+	expect_refused("'compress': ['gzip','gzip','gzip','gzip','gzip','gzip','gzip','gzip','gzip']",
+		       "compress: must be true, false, or an array of at most 8 names");
+	expect_refused("'compress': ['lzma']", "compress: must be names out of gzip, deflate, br and zstd");
+	expect_refused("'compress': ['identity']", "compress: must be names out of gzip, deflate, br and zstd");
+	expect_refused("'compress': [1]", "compress: must be names out of gzip, deflate, br and zstd");
+	assert_null(read_options("{'listeners': [{'address': '::1'}], 'compress_types': ['text/*', 'a/b']}"));
+	assert_string_equal(config.compress_types, "text/* a/b ");
+	assert_null(read_options("{'listeners': [{'address': '::1'}], 'compress_types': []}"));
+	assert_string_equal(config.compress_types, "");
+	assert_null(read_options("{'listeners': [{'address': '::1'}], 'compress_types': ['x'*1022]}"));
+	expect_refused("'compress_types': ['x'*1023]", "compress_types: must be shorter than 1024 bytes in all");
+	expect_refused("'compress_types': 'text/*'", "compress_types: must be an array of media types");
+	expect_refused("'compress_types': ['a b']", "compress_types: must be an array of media types");
+	expect_refused("'compress_types': ['']", "compress_types: must be an array of media types");
+	expect_refused("'compress_types': [nil]", "compress_types: must be an array of media types");
+}
+
 static void test_the_sandbox_and_the_user_are_taken(void **state)
 {
 	(void)state;
@@ -267,6 +300,7 @@ int main(void)
 		cmocka_unit_test(test_options_that_are_no_map_are_refused),
 		cmocka_unit_test(test_server_and_report_are_taken),
 		cmocka_unit_test(test_trusted_proxies_are_taken),
+		cmocka_unit_test(test_codings_are_taken),
 		cmocka_unit_test(test_the_sandbox_and_the_user_are_taken),
 		cmocka_unit_test(test_listeners_are_taken_in_their_order),
 		cmocka_unit_test(test_wrong_listeners_are_named),

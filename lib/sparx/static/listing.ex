@@ -7,24 +7,31 @@ defmodule Sparx.Static.Listing do
 
   @most 10_000
 
-  @doc "The page, of what `Sparx.Static` would serve: what a link out of the root leads to, devices and, unless `dotfiles`, names that begin with a dot are left out."
-  @spec page(binary, Path.t(), Location.segments(), boolean) :: iodata
+  @doc """
+  The page, of what `Sparx.Static` would serve: what a link out of the root leads to, devices and, unless `dotfiles`, names that
+  begin with a dot are left out. `:error` for a folder that cannot be read.
+  """
+  @spec page(binary, Path.t(), Location.segments(), boolean) :: {:ok, iodata} | :error
   def page(title, root, segments, dotfiles) do
-    {:ok, path, %{type: :folder}} = Location.locate(root, segments)
-    {:ok, names} = :file.list_dir(path)
+    with {:ok, path, %{type: :folder}} <- Location.locate(root, segments),
+         {:ok, names} <- :file.list_dir(path) do
+      names =
+        for name <- names, name = to_text(name), dotfiles or not String.starts_with?(name, "."), do: name
 
+      {shown, rest} = names |> Enum.sort_by(&{String.downcase(&1), &1}) |> Enum.split(@most)
+      {:ok, html(title, entries(shown, root, segments), length(rest), segments)}
+    else
+      _ -> :error
+    end
+  end
+
+  # Folders first.
+  defp entries(names, root, segments) do
     entries =
-      for name <- names,
-          name = to_text(name),
-          name != nil and (dotfiles or not String.starts_with?(name, ".")),
-          {:ok, _path, info} <- [Location.locate(root, segments ++ [name])],
-          do: {info.type, name, info}
+      for name <- names, {:ok, _path, info} <- [Location.locate(root, segments ++ [name])], do: {name, info}
 
-    html(
-      title,
-      Enum.sort_by(entries, fn {type, name, _} -> {type == :file, String.downcase(name), name} end),
-      segments
-    )
+    {folders, files} = Enum.split_with(entries, fn {_name, info} -> info.type == :folder end)
+    folders ++ files
   end
 
   # A name that is not UTF-8 cannot be asked for.
@@ -35,9 +42,7 @@ defmodule Sparx.Static.Listing do
     end
   end
 
-  defp html(title, entries, segments) do
-    {shown, rest} = Enum.split(entries, @most)
-
+  defp html(title, entries, more, segments) do
     [
       "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n",
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n",
@@ -49,16 +54,16 @@ defmodule Sparx.Static.Listing do
       escape(title),
       "</h1>\n<table>\n",
       if(segments == [], do: [], else: "<tr><td><a href=\"../\">../</a><td><td>\n"),
-      Enum.map(shown, &row/1),
+      Enum.map(entries, &row/1),
       "</table>\n",
-      if(rest == [], do: [], else: "<p>and #{length(rest)} more</p>\n")
+      if(more == 0, do: [], else: "<p>and #{more} more</p>\n")
     ]
   end
 
   # `./` in front: a name with a colon is no scheme.
-  defp row({type, name, info}) do
-    slash = if type == :folder, do: "/", else: ""
-    size = if type == :folder, do: "", else: Integer.to_string(info.size)
+  defp row({name, info}) do
+    slash = if info.type == :folder, do: "/", else: ""
+    size = if info.type == :folder, do: "", else: Integer.to_string(info.size)
     href = ["./", URI.encode(name, &URI.char_unreserved?/1), slash]
 
     [

@@ -127,7 +127,7 @@ void bridge_host_gone(struct bridge *b)
 	b->host_gone = true;
 	bridge_drain(b, b->config->eof_timeout);
 	while ((x = idmap_next(&b->exchanges, &walk)))
-		if (x->s->response != RESPONSE_ENDED)
+		if (x->s->response != RESPONSE_ENDED && !coding_ends(x->s))
 			exchange_end(x, 503, END_CLOSED); /* nobody is there to answer */
 }
 
@@ -145,6 +145,11 @@ void bridge_init(struct bridge *b, struct loop *loop, struct link *link, struct 
 	events_init(b);
 }
 
+bool bridge_run(struct bridge *b)
+{
+	return codings_run(&b->codings);
+}
+
 void bridge_control(struct bridge *b, struct control control)
 {
 	b->control = control;
@@ -155,6 +160,7 @@ void bridge_free(struct bridge *b)
 	queue_free(b);
 	work_free(b);
 	shares_free(&b->shares);
+	codings_free(&b->codings);
 	exchange_free(b);
 	ws_env_free(&b->ws);
 }

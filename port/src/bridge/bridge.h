@@ -7,6 +7,7 @@
 
 #include "base/idmap.h"
 #include "base/log.h"
+#include "coding/coding.h"
 #include "config.h"
 #include "control.h"
 #include "link/link.h"
@@ -50,6 +51,7 @@ struct bridge {
 	struct stream_sink sink;
 	struct field fields[BRIDGE_FIELDS]; /* scratch */
 	struct ws_env ws;
+	struct codings codings;
 	struct {
 		uint64_t requests, responses, shed, timeouts, refused, dropped, errors, logs_dropped;
 		uint64_t body_queued, read_credit;
@@ -71,6 +73,8 @@ void bridge_over(struct bridge *b, int status);
 void bridge_drain(struct bridge *b, uint64_t deadline);
 /* The host has gone: what was answered whole may go out. */
 void bridge_host_gone(struct bridge *b);
+/* Compresses for a while what is to be compressed of responses. True: there is more. */
+bool bridge_run(struct bridge *b);
 /* The server has nothing left. */
 void bridge_drained(void *ctx, unsigned cut);
 /* Tells of connections, if the host asked for reports. */

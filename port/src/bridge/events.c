@@ -21,9 +21,15 @@ static void http_ended(struct exchange *x, const struct field *trailers, unsigne
 		exchange_no_memory(x);
 }
 
+static uint64_t http_sent(struct exchange *x, uint64_t n)
+{
+	return coding_sent(x->s, n);
+}
+
 static const struct exchange_kind http = {
 	.ended = http_ended,
 	.read = exchange_read,
+	.sent = http_sent,
 };
 
 /* ---- requests ---- */
@@ -50,6 +56,7 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 		return;
 	}
 	x->share = work_share(b, h);
+	x->accepts = (uint8_t)codings_note(&b->codings, h->fields, h->field_count);
 	if (!upgrade_note(x, h)) {
 		exchange_forget(x);
 		refuse_request(s, 503, 0);
@@ -100,6 +107,18 @@ static void on_room(void *ctx, struct stream *s, uint64_t bytes)
 		return;
 	x->window += x->room;
 	x->room = 0;
+}
+
+/* Of a response that is compressed: what the host wrote has become nothing that is to be sent. */
+static void on_coded(void *ctx, struct stream *s)
+{
+	on_room(ctx, s, 0);
+}
+
+static void on_not_coded(void *ctx, struct stream *s)
+{
+	(void)ctx;
+	exchange_no_memory(exchange_of(s));
 }
 
 static void on_hangup(void *ctx, struct stream *s)
@@ -192,6 +211,7 @@ struct connection_watch bridge_watch(struct bridge *b)
 
 void events_init(struct bridge *b)
 {
+	codings_init(&b->codings, b, on_coded, on_not_coded);
 	b->sink = (struct stream_sink){
 		.ctx = b,
 		.on_request = on_request,

@@ -127,6 +127,7 @@ static void let_go(struct exchange *x)
 	b->n.body_queued -= x->unsent;
 	waiting_forget(x);
 	work_forget(x);
+	coding_forget(x->s);
 	free(x->handshake);
 	ws_free(x->ws);
 	x->handshake = NULL;

@@ -34,6 +34,7 @@ struct exchange {
 	uint64_t unsent; /* bytes of the window that were spent, and have not left */
 	int64_t left;    /* of a response body with a length; LENGTH_UNKNOWN */
 	uint64_t body_out;
+	uint8_t accepts;                         /* enum coding: of the response, what the client takes */
 	uint64_t whole_us, sent_us, answered_us; /* head complete; REQUEST sent; response begun */
 	/* Upgrades */
 	struct ws_handshake *handshake; /* what the request asks for, until it is answered */

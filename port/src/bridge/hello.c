@@ -69,9 +69,12 @@ static uint8_t *put_sandbox(uint8_t *at, const struct sandbox *s)
 static void send_ready(struct bridge *b)
 {
 	uint8_t *at = say_begin(b, MSG_READY, 8192 + LISTENERS_MAX * (ADDRESS_MAX + 32));
+	uint32_t codings = 0;
 
 	if (!at)
 		return;
+	for (enum coding c = CODING_GZIP; c < CODINGS; c++)
+		codings += encoder_exists(c);
 	at = mp_uint(at, SPARX_PROTOCOL_VERSION);
 	at = mp_map(at, 7);
 	at = mp_str(at, SLICE_LIT("version"));
@@ -79,13 +82,16 @@ static void send_ready(struct bridge *b)
 	at = mp_str(at, SLICE_LIT("pid"));
 	at = mp_uint(at, (uint64_t)getpid());
 	at = mp_str(at, SLICE_LIT("features"));
-	at = mp_array(at, 6);
+	at = mp_array(at, 6 + codings);
 	at = mp_str(at, SLICE_LIT("http/1.1"));
 	at = mp_str(at, SLICE_LIT("http/2"));
 	at = mp_str(at, SLICE_LIT("push"));
 	at = mp_str(at, SLICE_LIT("upgrade"));
 	at = mp_str(at, SLICE_LIT("websocket"));
 	at = mp_str(at, SLICE_LIT("shares"));
+	for (enum coding c = CODING_GZIP; c < CODINGS; c++)
+		if (encoder_exists(c))
+			at = mp_str(at, slice_str(coding_name(c)));
 	at = mp_str(at, SLICE_LIT("listeners"));
 	at = put_listeners(b, at);
 	at = mp_str(at, SLICE_LIT("limits"));
@@ -102,6 +108,26 @@ static void tell_missing(const struct sandbox *s)
 	for (enum sandbox_part part = 0; part < SANDBOX_PARTS; part++)
 		if (sandbox_has(s->missing, part))
 			log_line(LOG_WARNING, "the sandbox goes without %s: %s", sandbox_part_name(part), s->why[part]);
+}
+
+static void set_codings(struct bridge *b)
+{
+	const struct config *c = b->config;
+
+	b->codings.options = (struct coding_options){
+		.offered = c->codings,
+		.offers = c->coding_count,
+		.types = c->compress_types,
+		.least = c->compress_min,
+		.memory = c->compress_memory,
+		.levels =
+			{
+				[CODING_GZIP] = (int)c->compress_gzip_level,
+				[CODING_DEFLATE] = (int)c->compress_gzip_level,
+				[CODING_BR] = (int)c->compress_br_level,
+				[CODING_ZSTD] = (int)c->compress_zstd_level,
+			},
+	};
 }
 
 void hello_failed(struct bridge *b, const struct message *m, const char *field, const char *rule, int status)
@@ -135,6 +161,7 @@ void order_hello(struct bridge *b, struct exchange *x, const struct message *m)
 		hello_failed(b, m, fault.field, fault.rule, EXIT_SANDBOX);
 		return;
 	}
+	set_codings(b);
 	link_limits(b->link, (size_t)b->config->max_frame, (size_t)b->config->max_link);
 	bridge_moves(b, BRIDGE_SERVING);
 	send_ready(b);

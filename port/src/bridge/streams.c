@@ -78,7 +78,7 @@ static bool start_response(struct exchange *x, const struct message *m, uint64_t
 	x->left = head.length;
 	exchange_answers(x, head.status);
 	stream_response_moves(s, RESPONSE_STREAMING);
-	if (s->ops->send_head(s, &head))
+	if (coding_begin(&x->b->codings, s, (enum coding)x->accepts, &head) && s->ops->send_head(s, &head))
 		return true;
 	exchange_no_memory(x);
 	return false;
@@ -108,7 +108,8 @@ static void finish_response(struct exchange *x, unsigned trailers)
 {
 	struct stream *s = x->s;
 
-	stream_response_moves(s, RESPONSE_ENDED);
+	if (!s->coding) /* else it ends when the last of it is encoded */
+		stream_response_moves(s, RESPONSE_ENDED);
 	if (!s->ops->send_end(s, x->b->fields, trailers))
 		exchange_no_memory(x);
 }
@@ -142,7 +143,9 @@ void order_head(struct bridge *b, struct exchange *x, const struct message *m)
 /* Why there cannot be a part of the body now, nor its end. */
 static const char *no_body_now(const struct exchange *x)
 {
-	return x->s->response == RESPONSE_STREAMING ? x->kind->no_data : "the response has not begun, or has ended";
+	if (x->s->response != RESPONSE_STREAMING || coding_ends(x->s))
+		return "the response has not begun, or has ended";
+	return x->kind->no_data;
 }
 
 void order_data(struct bridge *b, struct exchange *x, const struct message *m)
@@ -227,7 +230,7 @@ void order_push(struct bridge *b, struct exchange *x, const struct message *m)
 
 void order_abort(struct bridge *b, struct exchange *x, const struct message *m)
 {
-	if (in_range(b, m, "status", m->abort.status, 400, 599) && x->s->response != RESPONSE_ENDED)
+	if (in_range(b, m, "status", m->abort.status, 400, 599) && x->s->response != RESPONSE_ENDED && !coding_ends(x->s))
 		exchange_end(x, (unsigned)m->abort.status, END_ABORTED); /* who answered whole has not failed its client */
 }
 

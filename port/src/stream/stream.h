@@ -125,16 +125,17 @@ struct stream_sink {
 
 struct stream {
 	const struct stream_ops *ops;
-	void *sink_data;  /* all that the sink knows of it */
-	uint8_t request;  /* enum request_half */
-	uint8_t response; /* enum response_half */
-	bool detached;    /* the sink has let go: no more events */
-	bool head_method; /* the request was HEAD */
-	bool bodiless;    /* the response carries no body; data for it is dropped */
-	bool hung_up;     /* on_hangup was told */
-	bool upgraded;    /* bytes both ways */
-	bool owed;        /* it has ended, and counts until it is released */
-	uint16_t status;  /* of the response, once there is one */
+	void *sink_data;                /* all that the sink knows of it */
+	struct response_coding *coding; /* a step between the sink and the session, that has taken the place of `ops` */
+	uint8_t request;                /* enum request_half */
+	uint8_t response;               /* enum response_half */
+	bool detached;                  /* the sink has let go: no more events */
+	bool head_method;               /* the request was HEAD */
+	bool bodiless;                  /* the response carries no body; data for it is dropped */
+	bool hung_up;                   /* on_hangup was told */
+	bool upgraded;                  /* bytes both ways */
+	bool owed;                      /* it has ended, and counts until it is released */
+	uint16_t status;                /* of the response, once there is one */
 	uint64_t
 		wanted; /* what the sink takes now, of a body or of an upgraded stream: at most so many bytes at once; 0: nothing */
 	uint64_t body_in;

@@ -224,7 +224,27 @@ def ops():
     yield "drain", b"\x91" + socket + asks(1, 2) + b"\x09\xff" + turn + wait + b"\5"
 
 
-TARGETS = {"frame": frame_, "host": host, "h1": h1, "h2": h2, "ws": ws, "ops": ops}
+# ---- coding
+
+
+def coding():
+    def begin(which, accept, type_=b"text/plain"):
+        return bytes([which, len(accept)]) + accept + bytes([len(type_)]) + type_
+
+    hello, much, noise = b"\x05hello", b"\x90x", bytes([100]) + bytes(i * 37 % 251 for i in range(100))
+    turn, leaves, end = b"\xa0", b"\xfe", b"\xff"
+    for i, accept in enumerate((b"gzip", b"deflate", b"br", b"zstd")):
+        name = accept.decode()
+        yield name, begin(i, accept) + hello + turn + leaves + much * 8 + turn + noise + end
+        yield name + "-flushed", begin(i, accept) + (hello + turn + leaves) * 5 + noise + turn * 3 + end
+        yield name + "-slow", begin(i, accept) + b"\x9fy" * 16 + turn * 4 + b"\xc0" * 20 + turn + end
+        yield name + "-empty", begin(i, accept) + end
+    yield "refused", begin(0, b"gzip;q=0, *;q=0.5, identity;q=0.5") + hello + end
+    yield "star", begin(3, b"*;q=0.001,identity;q=0", b"application/json;charset=utf-8") + much + end
+    yield "other-type", begin(0, b"gzip", b"image/png") + hello + end
+
+
+TARGETS = {"frame": frame_, "host": host, "h1": h1, "h2": h2, "ws": ws, "ops": ops, "coding": coding}
 
 
 def main():

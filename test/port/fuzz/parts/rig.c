@@ -275,6 +275,7 @@ static bool turn_of_port(void *ctx)
 	struct rig *r = ctx;
 	bool more = link_read(&r->link);
 
+	more |= bridge_run(&r->bridge);
 	wheel_fire(&loop.wheel, loop.now);
 	more |= server_run(&r->server);
 	link_flush(&r->link);

@@ -1,0 +1,460 @@
+#include "coding/coding.h"
+
+#include "stream/rules.h"
+
+#include <stdlib.h>
+
+enum { SLICE = 16384, TURN = 131072, OUT = SEND_COPIED, UNSENT_MAX = 65536 };
+
+struct response_coding {
+	struct stream *s;
+	struct codings *all;
+	const struct stream_ops *below;
+	struct encoder *encoder; /* NULL once it has ended */
+	enum coding coding;
+	size_t memory; /* that the encoder holds, at most */
+	struct list link;
+	struct bufq raw; /* of the host, not encoded yet */
+	uint64_t owed;   /* bytes of the host that were encoded and have not been counted as sent */
+	uint64_t unsent; /* bytes that the session has of it */
+	bool dirty;      /* the encoder may hold bytes back */
+	bool ends;
+	struct field *trailers; /* and their bytes behind them */
+	unsigned trailer_count;
+};
+
+static const struct stream_ops coding_ops;
+
+/* ---- what is compressed ---- */
+
+static bool has_word(struct slice value, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (size_t i = 0; i + n <= value.len; i++)
+		if (strncasecmp((const char *)value.at + i, word, n) == 0)
+			return true;
+	return false;
+}
+
+static bool matches(const char *pattern, size_t n, struct slice type)
+{
+	if (n > 0 && pattern[n - 1] == '*')
+		return type.len >= n - 1 && strncasecmp(pattern, (const char *)type.at, n - 1) == 0;
+	return type.len == n && strncasecmp(pattern, (const char *)type.at, n) == 0;
+}
+
+static bool is_listed(const char *types, struct slice value)
+{
+	struct slice type = value;
+
+	for (size_t i = 0; i < value.len && type.len == value.len; i++)
+		if (value.at[i] == ';' || value.at[i] == ' ' || value.at[i] == '\t')
+			type.len = i;
+	while (*types) {
+		size_t n = strcspn(types, " ");
+		if (matches(types, n, type))
+			return true;
+		types += n + strspn(types + n, " ");
+	}
+	return false;
+}
+
+static bool is(const struct field *f, const char *name)
+{
+	return slice_eq_nocase(f->name, slice_str(name));
+}
+
+/* Of 204, 205 and 304 there is nothing to compress, and of 206 a part of the file as it is. */
+static bool has_content(unsigned status)
+{
+	return status != 206 && !never_has_body(status, false);
+}
+
+/* RFC 9110 7.7: no-transform; 8.4: what has a coding has it for a reason. */
+static bool may_be_coded(const struct codings *all, const struct response_head *head)
+{
+	bool listed = false;
+
+	if (!has_content(head->status) || (head->length != LENGTH_UNKNOWN && (uint64_t)head->length < all->options.least))
+		return false;
+	for (unsigned i = 0; i < head->field_count; i++) {
+		const struct field *f = &head->fields[i];
+
+		if (is(f, "content-encoding") || is(f, "content-range") ||
+		    (is(f, "cache-control") && has_word(f->value, "no-transform")))
+			return false;
+		if (is(f, "content-type"))
+			listed = is_listed(all->options.types, f->value);
+	}
+	return listed;
+}
+
+/* ---- what its head says ---- */
+
+/* The length and the digests are those of other bytes, and ranges of these are not to be had. */
+static bool is_of_the_plain_bytes(const struct field *f)
+{
+	static const char *const names[] = {"content-length", "content-digest", "repr-digest",
+					    "digest",         "content-md5",    "accept-ranges"};
+
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (is(f, names[i]))
+			return true;
+	return false;
+}
+
+/* Two variants are not the same byte for byte (RFC 9110 8.8.1). False: the tag is too long, and is left out. */
+static bool weaken(struct codings *all, struct field *f)
+{
+	if (f->value.len >= 2 && f->value.at[0] == 'W')
+		return true;
+	if (f->value.len + 2 > sizeof all->etag)
+		return false;
+	all->etag[0] = 'W';
+	all->etag[1] = '/';
+	memcpy(all->etag + 2, f->value.at, f->value.len);
+	f->value = slice_of(all->etag, f->value.len + 2);
+	return true;
+}
+
+static bool varies(const struct field *f)
+{
+	return is(f, "vary") && (has_word(f->value, "accept-encoding") || (f->value.len == 1 && *f->value.at == '*'));
+}
+
+/* The fields of a response that may be compressed; with a coding, of one that is. */
+static void say(struct codings *all, struct response_head *head, enum coding coding)
+{
+	bool varied = false;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < head->field_count; i++) {
+		struct field *f = &all->fields[n];
+
+		*f = head->fields[i];
+		varied = varied || varies(f);
+		if (coding == CODING_IDENTITY || (!is_of_the_plain_bytes(f) && (!is(f, "etag") || weaken(all, f))))
+			n++;
+	}
+	if (coding != CODING_IDENTITY)
+		all->fields[n++] = (struct field){SLICE_LIT("content-encoding"), slice_str(coding_name(coding)), -1};
+	if (!varied)
+		all->fields[n++] = (struct field){SLICE_LIT("vary"), SLICE_LIT("accept-encoding"), -1};
+	head->fields = all->fields;
+	head->field_count = n;
+	if (coding != CODING_IDENTITY)
+		head->length = LENGTH_UNKNOWN;
+}
+
+/* The host says `content-encoding: identity` of what is not to be compressed; to a client nobody says that (RFC 9110 8.4). */
+static bool refused_by_host(struct codings *all, struct response_head *head)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < head->field_count; i++)
+		if (!is(&head->fields[i], "content-encoding") || !slice_eq_nocase(head->fields[i].value, SLICE_LIT("identity")))
+			all->fields[n++] = head->fields[i];
+	if (n == head->field_count)
+		return false;
+	head->fields = all->fields;
+	head->field_count = n;
+	return true;
+}
+
+/* ---- its beginning and its end ---- */
+
+void codings_init(struct codings *all, void *ctx, void (*room)(void *, struct stream *), void (*failed)(void *, struct stream *))
+{
+	memset(all, 0, sizeof *all);
+	list_init(&all->active);
+	all->ctx = ctx;
+	all->room = room;
+	all->failed = failed;
+}
+
+void codings_free(struct codings *all)
+{
+	for (int i = 0; i < CODINGS; i++)
+		encoder_free(all->spare[i]);
+}
+
+enum coding codings_note(const struct codings *all, const struct field *fields, unsigned count)
+{
+	return all->options.offers ? coding_choose(fields, count, all->options.offered, all->options.offers) : CODING_IDENTITY;
+}
+
+static size_t memory_for(const struct codings *all, enum coding coding)
+{
+	return encoder_memory(coding, all->options.levels[coding]);
+}
+
+/* To make one takes longer than to compress a short answer. */
+static struct encoder *take_encoder(struct codings *all, enum coding coding)
+{
+	struct encoder *e = all->spare[coding];
+
+	all->spare[coding] = NULL;
+	return e ? e : encoder_new(coding, all->options.levels[coding]);
+}
+
+static void end_encoder(struct response_coding *c, bool finished)
+{
+	if (!c->encoder)
+		return;
+	if (finished && !c->all->spare[c->coding] && encoder_reset(c->encoder))
+		c->all->spare[c->coding] = c->encoder;
+	else
+		encoder_free(c->encoder);
+	c->encoder = NULL;
+	c->all->memory -= c->memory;
+}
+
+static bool attach(struct codings *all, struct stream *s, enum coding coding)
+{
+	struct response_coding *c = calloc(1, sizeof *c);
+
+	if (!c)
+		return false;
+	c->encoder = take_encoder(all, coding);
+	if (!c->encoder) {
+		free(c);
+		return false;
+	}
+	c->s = s;
+	c->all = all;
+	c->coding = coding;
+	c->memory = memory_for(all, coding);
+	c->below = s->ops;
+	list_init(&c->link);
+	bufq_init(&c->raw);
+	all->memory += c->memory;
+	s->coding = c;
+	s->ops = &coding_ops;
+	return true;
+}
+
+bool coding_begin(struct codings *all, struct stream *s, enum coding accepts, struct response_head *head)
+{
+	enum coding coding = accepts;
+
+	if (refused_by_host(all, head) || all->options.offers == 0 || !may_be_coded(all, head))
+		return true;
+	if (coding != CODING_IDENTITY && all->memory + memory_for(all, coding) > all->options.memory)
+		coding = CODING_IDENTITY;
+	say(all, head, coding);
+	return coding == CODING_IDENTITY || s->bodiless || attach(all, s, coding);
+}
+
+void coding_forget(struct stream *s)
+{
+	struct response_coding *c = s->coding;
+
+	if (!c)
+		return;
+	end_encoder(c, false);
+	list_remove(&c->link);
+	bufq_free(&c->raw);
+	free(c->trailers);
+	s->ops = c->below;
+	s->coding = NULL;
+	free(c);
+}
+
+bool coding_ends(const struct stream *s)
+{
+	return s->coding && s->coding->ends;
+}
+
+/* Unless the session has enough of it already: what waits here is small, and what waits there is the client's fault. */
+static void activate(struct response_coding *c)
+{
+	if (c->encoder && c->unsent < UNSENT_MAX && !list_linked(&c->link))
+		list_append(&c->all->active, &c->link);
+}
+
+uint64_t coding_sent(struct stream *s, uint64_t bytes)
+{
+	struct response_coding *c = s->coding;
+	uint64_t share;
+
+	if (!c)
+		return bytes;
+	share = bytes >= c->unsent ? c->owed : (uint64_t)((unsigned __int128)c->owed * bytes / c->unsent);
+	c->unsent -= bytes < c->unsent ? bytes : c->unsent;
+	c->owed -= share;
+	if (c->raw.len > 0 || c->ends)
+		activate(c);
+	return share;
+}
+
+/* ---- the work ---- */
+
+/* Runs the encoder until the operation is complete, and sends what it gives. */
+static bool encode(struct response_coding *c, enum encoder_op op, struct slice in)
+{
+	uint8_t out[OUT];
+	size_t used;
+	int complete;
+
+	do {
+		complete = encoder_run(c->encoder, op, &in, out, sizeof out, &used);
+		c->unsent += used;
+		if (complete < 0 || (used > 0 && !c->below->send_data(c->s, slice_of(out, used))))
+			return false;
+	} while (!complete);
+	return true;
+}
+
+static bool take(struct response_coding *c, size_t most, size_t *taken)
+{
+	struct iovec front;
+	size_t n;
+
+	bufq_iov(&c->raw, &front, 1);
+	n = front.iov_len < most ? front.iov_len : most;
+	if (!encode(c, ENCODER_TAKE, slice_of(front.iov_base, n)))
+		return false;
+	bufq_consume(&c->raw, n);
+	c->owed += n;
+	c->dirty = true;
+	*taken = n;
+	return true;
+}
+
+static bool finish(struct response_coding *c)
+{
+	if (!encode(c, ENCODER_FINISH, SLICE_LIT("")))
+		return false;
+	end_encoder(c, true);
+	stream_response_moves(c->s, RESPONSE_ENDED);
+	return c->below->send_end(c->s, c->trailers, c->trailer_count);
+}
+
+static bool flush(struct response_coding *c)
+{
+	c->dirty = false;
+	return encode(c, ENCODER_FLUSH, SLICE_LIT(""));
+}
+
+/* One slice, or what is behind the last one. False: out of memory. */
+static bool step(struct response_coding *c, size_t *taken)
+{
+	if (c->raw.len > 0 && !take(c, SLICE, taken))
+		return false;
+	if (c->raw.len > 0)
+		return true;
+	if (c->ends)
+		return finish(c);
+	return !c->dirty || flush(c);
+}
+
+bool codings_run(struct codings *all)
+{
+	size_t left = TURN;
+
+	while (left > 0 && !list_empty(&all->active)) {
+		struct response_coding *c = container_of(all->active.next, struct response_coding, link);
+		struct stream *s = c->s;
+		size_t taken = 0;
+
+		list_remove(&c->link);
+		if (!step(c, &taken)) {
+			all->failed(all->ctx, s);
+			continue;
+		}
+		left -= taken < left ? taken : left;
+		if (c->raw.len > 0 && c->unsent < UNSENT_MAX)
+			list_append(&all->active, &c->link);
+		if (c->unsent == 0 && c->owed > 0)
+			all->room(all->ctx, s);
+	}
+	return !list_empty(&all->active);
+}
+
+/* ---- operations ---- */
+
+static bool coded_send_data(struct stream *s, struct slice data)
+{
+	activate(s->coding);
+	return data.len == 0 || bufq_append(&s->coding->raw, data.at, data.len);
+}
+
+/* A digest is of bytes that the client does not get. */
+static bool copy_trailers(struct response_coding *c, const struct field *trailers, unsigned count)
+{
+	size_t bytes = 0;
+	uint8_t *at;
+
+	for (unsigned i = 0; i < count; i++)
+		bytes += trailers[i].name.len + trailers[i].value.len;
+	if (count == 0)
+		return true;
+	c->trailers = malloc(count * sizeof *c->trailers + bytes);
+	if (!c->trailers)
+		return false;
+	at = (uint8_t *)(c->trailers + count);
+	for (unsigned i = 0; i < count; i++) {
+		struct field f = trailers[i];
+
+		if (is_of_the_plain_bytes(&f))
+			continue;
+		memcpy(at, f.name.at, f.name.len);
+		memcpy(at + f.name.len, f.value.at, f.value.len);
+		c->trailers[c->trailer_count++] = (struct field){slice_of(at, f.name.len), slice_of(at + f.name.len, f.value.len),
+								 f.index};
+		at += f.name.len + f.value.len;
+	}
+	return true;
+}
+
+static bool coded_send_end(struct stream *s, const struct field *trailers, unsigned count)
+{
+	s->coding->ends = true;
+	activate(s->coding);
+	return copy_trailers(s->coding, trailers, count);
+}
+
+/* All else is the session's. */
+
+static bool coded_send_info(struct stream *s, unsigned status, const struct field *fields, unsigned count)
+{
+	return s->coding->below->send_info(s, status, fields, count);
+}
+
+static bool coded_send_head(struct stream *s, const struct response_head *head)
+{
+	return s->coding->below->send_head(s, head);
+}
+
+static bool coded_push(struct stream *s, struct slice target, const struct field *fields, unsigned count)
+{
+	return !s->coding->below->push || s->coding->below->push(s, target, fields, count);
+}
+
+static void coded_consume(struct stream *s)
+{
+	s->coding->below->consume(s);
+}
+
+static void coded_discard(struct stream *s)
+{
+	s->coding->below->discard(s);
+}
+
+static void coded_reset(struct stream *s, unsigned status, unsigned retry_after)
+{
+	s->coding->below->reset(s, status, retry_after);
+}
+
+/* An upgrade comes instead of a head, and a release after the end: neither comes here. */
+static const struct stream_ops coding_ops = {
+	.send_info = coded_send_info,
+	.send_head = coded_send_head,
+	.send_data = coded_send_data,
+	.send_end = coded_send_end,
+	.push = coded_push,
+	.consume = coded_consume,
+	.discard = coded_discard,
+	.reset = coded_reset,
+};

@@ -1,0 +1,30 @@
+/* One content coding in progress: gzip and deflate by zlib, br by libbrotli, zstd by libzstd, those that were there at build time. */
+#ifndef SPARX_CODING_ENCODER_H
+#define SPARX_CODING_ENCODER_H
+
+#include "coding/negotiate.h"
+
+enum encoder_op {
+	ENCODER_TAKE,   /* takes bytes, and may keep them */
+	ENCODER_FLUSH,  /* gives all that it was given, so that the client can decode it */
+	ENCODER_FINISH, /* ends */
+};
+
+struct encoder;
+
+/* Whether the program was built with it. */
+bool encoder_exists(enum coding coding);
+/* Bytes of memory that one of this level holds, at most; coding_test measures it. */
+size_t encoder_memory(enum coding coding, int level);
+/* level: of the coding's own scale, 1 to 9 for gzip and deflate, 0 to 5 for br, 1 to 5 for zstd. NULL: out of memory. */
+struct encoder *encoder_new(enum coding coding, int level);
+void encoder_free(struct encoder *e);
+/* One that has finished is as new again. False: it cannot be, and is to be freed. */
+bool encoder_reset(struct encoder *e);
+/*
+ * Takes from the front of *in and writes at most `room` bytes to `out`; *used is how many. Returns 1 if the operation is complete, 0
+ * if it is to be called again with more room, -1 if there is no memory: the encoder is not to be used any more.
+ */
+int encoder_run(struct encoder *e, enum encoder_op op, struct slice *in, uint8_t *out, size_t room, size_t *used);
+
+#endif

@@ -1,0 +1,22 @@
+/* Which content coding a client takes: Accept-Encoding, RFC 9110 12.5.3. */
+#ifndef SPARX_CODING_NEGOTIATE_H
+#define SPARX_CODING_NEGOTIATE_H
+
+#include "base/field.h"
+
+enum coding { CODING_IDENTITY, CODING_GZIP, CODING_DEFLATE, CODING_BR, CODING_ZSTD, CODINGS };
+
+/* As Content-Encoding says it. */
+const char *coding_name(enum coding coding);
+/* CODING_IDENTITY for a name that is none of the others. */
+enum coding coding_by_name(struct slice name);
+
+/*
+ * Chooses one of `offered`, which are in the order of the server's preference, or CODING_IDENTITY. The client's weights come first.
+ * A coding is taken only if it is named, or `*` is. Identity is taken unless it is refused, but yields to a coding with the same weight;
+ * if it is refused and no coding is acceptable, it is identity all the same, since a client rather has that than nothing.
+ * A member that is malformed refuses the coding that it names, and so does the lowest weight of a coding that is named twice.
+ */
+enum coding coding_choose(const struct field *fields, unsigned count, const uint8_t *offered, unsigned offers);
+
+#endif

@@ -1,0 +1,266 @@
+defmodule Sparx.Integration.CompressionTest do
+  @moduledoc """
+  Responses that the port program compresses, over HTTP/1.0, HTTP/1.1 and HTTP/2.
+
+  Not async: memory is measured.
+  """
+  use ExUnit.Case, async: false
+
+  alias Sparx.{Client, Response, Vm}
+
+  @text String.duplicate("All work and no play makes Jack a dull boy. ", 2_000)
+
+  defp serve(handler, options \\ []) do
+    fixed = [host: "127.0.0.1", port: 0, workers: 16, handler: handler, compress: [:gzip]]
+    start_supervised!({Sparx, Keyword.merge(fixed, options)})
+  end
+
+  defp respond(request, headers \\ [], body \\ @text) do
+    [{"content-type", "text/plain"} | headers]
+    |> Enum.reduce(Response.new(200), fn {name, value}, response -> Response.header(response, name, value) end)
+    |> Response.body(body)
+    |> Response.send(request)
+  end
+
+  defp get(server, path \\ "/", accept \\ "gzip"), do: Client.get(server, path, [{"accept-encoding", accept}])
+  defp port(server), do: Sparx.info(server).ports |> hd()
+
+  # What has come so far of a gzip stream that may go on.
+  defp inflate(bytes) do
+    z = :zlib.open()
+    :zlib.inflateInit(z, 31)
+    text = z |> :zlib.inflate(bytes) |> IO.iodata_to_binary()
+    :zlib.close(z)
+    text
+  end
+
+  defp curl(server, arguments) do
+    url = "http://127.0.0.1:#{Sparx.info(server).port}/"
+    {text, 0} = System.cmd("curl", ["-sS" | arguments] ++ [url], stderr_to_stdout: true)
+    text
+  end
+
+  @no_curl System.find_executable("curl") == nil && "there is no curl on this machine"
+
+  @tag skip: @no_curl
+  test "in all protocols and codings that there are, what curl decodes is what was sent" do
+    server = serve(&respond/1, compress: true)
+
+    for protocol <- ["--http1.0", "--http1.1", "--http2-prior-knowledge"],
+        coding <- ["gzip", "br", "zstd", "gzip, br, zstd", "identity"] do
+      assert curl(server, [protocol, "--compressed", "-H", "accept-encoding: #{coding}"]) == @text
+    end
+  end
+
+  test "a whole answer, and one in parts of any size" do
+    server =
+      serve(fn
+        %{path: "/parts"} = request ->
+          Response.stream(
+            request,
+            200,
+            [{"content-type", "text/plain"}],
+            for(<<part::binary-1_000 <- @text>>, do: part)
+          )
+
+        request ->
+          respond(request, [{"etag", ~s("a")}, {"content-digest", "x"}, {"accept-ranges", "bytes"}])
+      end)
+
+    answer = get(server)
+    assert inflate(answer.body) == @text
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.headers["vary"] == "accept-encoding"
+    assert answer.headers["etag"] == ~s(W/"a")
+    for name <- ["content-length", "content-digest", "accept-ranges"], do: refute(answer.headers[name])
+    assert inflate(get(server, "/parts").body) == @text
+
+    plain = get(server, "/", "gzip;q=0")
+    assert plain.body == @text
+    assert plain.headers["vary"] == "accept-encoding"
+    assert {plain.headers["content-encoding"], plain.headers["etag"]} == {nil, ~s("a")}
+  end
+
+  test "HEAD says what GET would; the next request on the connection is answered" do
+    socket = Client.connect(serve(&respond/1))
+
+    for method <- ["HEAD", "GET", "HEAD"] do
+      Client.send(socket, Client.head(method, "/", [{"accept-encoding", "gzip"}]))
+      answer = Client.answer(socket, method)
+      assert answer.headers["content-encoding"] == "gzip"
+      refute answer.headers["content-length"]
+      if method == "GET", do: assert(inflate(answer.body) == @text)
+    end
+  end
+
+  test "what is not compressed" do
+    server =
+      serve(fn
+        %{path: "/small"} = request ->
+          respond(request, [], "small")
+
+        %{path: "/identity"} = request ->
+          respond(request, [{"content-encoding", "identity"}])
+
+        %{path: "/no-transform"} = request ->
+          respond(request, [{"cache-control", "no-transform"}])
+
+        %{path: "/coded"} = request ->
+          respond(request, [{"content-encoding", "br"}])
+
+        %{path: "/image"} = request ->
+          Response.new(200)
+          |> Response.header("content-type", "image/png")
+          |> Response.body(@text)
+          |> Response.send(request)
+      end)
+
+    for path <- ["/small", "/identity", "/no-transform", "/coded", "/image"] do
+      answer = get(server, path)
+      assert answer.body in [@text, "small"]
+      assert answer.headers["content-encoding"] == if(path == "/coded", do: "br")
+      refute answer.headers["vary"]
+    end
+  end
+
+  test "an event is there as soon as it was written" do
+    test = self()
+
+    server =
+      serve(fn request ->
+        :ok = Response.send_status(request, 200)
+        :ok = Response.send_header(request, "content-type", "text/event-stream")
+        write(request, test)
+      end)
+
+    socket = Client.connect(server)
+    Client.send(socket, Client.head("GET", "/", [{"accept-encoding", "gzip"}]))
+
+    Enum.reduce(1..5, "", fn number, sofar ->
+      assert_receive {:writer, pid}
+      send(pid, {:write, "data: #{number}\n\n"})
+      if number == 1, do: assert({:ok, 200, %{"content-encoding" => "gzip"}} = Client.head_of(socket))
+      expected = Enum.map_join(1..number, &"data: #{&1}\n\n")
+      until(socket, sofar, expected)
+    end)
+
+    assert_receive {:writer, pid}
+    send(pid, :end)
+  end
+
+  defp write(request, test) do
+    send(test, {:writer, self()})
+
+    receive do
+      {:write, data} ->
+        :ok = Response.write_chunk(request, data)
+        write(request, test)
+
+      :end ->
+        Response.finish(request)
+    end
+  end
+
+  # Chunks, until what they hold is what was expected; nothing else is sent meanwhile.
+  defp until(socket, sofar, expected) do
+    :ok = :inet.setopts(socket, packet: :line)
+    {:ok, line} = :gen_tcp.recv(socket, 0, 5_000)
+    :ok = :inet.setopts(socket, packet: :raw)
+    size = line |> String.trim() |> String.to_integer(16)
+    {:ok, data} = :gen_tcp.recv(socket, size + 2, 5_000)
+    sofar = sofar <> binary_part(data, 0, size)
+    if inflate(sofar) == expected, do: sofar, else: until(socket, sofar, expected)
+  end
+
+  @tag :capture_log
+  test "an answer that fails is never taken for whole" do
+    server =
+      serve(fn request ->
+        :ok = Response.send_status(request, 200)
+        :ok = Response.send_header(request, "content-type", "text/plain")
+        :ok = Response.write_chunk(request, @text)
+        raise "oh"
+      end)
+
+    assert {:error, :closed} = get(server)
+  end
+
+  test "a handler that writes without end to a client that does not read has to wait" do
+    test = self()
+    noise = :crypto.strong_rand_bytes(1_000_000)
+
+    server =
+      serve(fn request ->
+        :ok = Response.send_status(request, 200)
+        :ok = Response.send_header(request, "content-type", "text/plain")
+
+        Enum.reduce_while(Stream.cycle([noise]), 0, fn part, sent ->
+          send(test, {:sent, sent})
+
+          case Response.write_chunk(request, part) do
+            :ok -> {:cont, sent + 1}
+            _error -> {:halt, sent}
+          end
+        end)
+      end)
+
+    socket = Client.connect(server, recbuf: 16_384)
+    Client.send(socket, Client.head("GET", "/", [{"accept-encoding", "gzip"}]))
+    # The window and what the kernel takes; then it stands.
+    standstill(0)
+    assert port(server).figures.body_queued <= 262_144
+    Client.close(socket)
+  end
+
+  defp standstill(sent) do
+    receive do
+      {:sent, sent} when sent > 10 -> flunk("it wrote #{sent} MB")
+      {:sent, sent} -> standstill(sent)
+    after
+      500 -> sent
+    end
+  end
+
+  test "200 clients that do not read cost what was said" do
+    noise = :crypto.strong_rand_bytes(400_000)
+    server = serve(&respond(&1, [], noise), workers: 256, compress_memory: 10_000_000)
+    get(server)
+    %{os_pid: pid} = port(server)
+    before = Vm.resident(pid)
+
+    sockets =
+      for _ <- 1..200 do
+        socket = Client.connect(server, recbuf: 4_096)
+        Client.send(socket, Client.head("GET", "/", [{"accept-encoding", "gzip"}]))
+        socket
+      end
+
+    settle(server)
+    # The window of each, and 10 MB of encoders.
+    assert Vm.resident(pid) - before < 200 * 300 + 10_000 + 4_000
+    Enum.each(sockets, &Client.close/1)
+  end
+
+  # Until no more is written to sockets.
+  defp settle(server, before \\ nil) do
+    Process.sleep(100)
+    figures = port(server).figures
+    now = {figures.streams, figures.bytes_out}
+    if now != before, do: settle(server, now)
+  end
+
+  test "options that are wrong" do
+    for {option, value} <- [
+          compress: :gzip,
+          compress: [:lzma],
+          compress: 1,
+          compress_types: "text/*",
+          compress_types: [1],
+          compress_types: ["a b"]
+        ] do
+      assert_raise ArgumentError, ~r/#{option}/, fn -> Sparx.Config.new!([{option, value}]) end
+    end
+
+    assert Sparx.Config.new!(compress: [:br, :gzip]).compress == ["br", "gzip"]
+  end
+end
