@@ -62,7 +62,7 @@ defmodule Sparx do
   def version, do: unquote(Mix.Project.config()[:version])
 
   @doc """
-  A child specification, for `{Sparx, options}` in a list of children.
+  A child specification, for `{Sparx, options}` in a list of children. Its id is the option `:name`, or unique.
 
   On shutdown a server stops accepting and answers what is in flight, for at most the option `:drain_timeout`.
   """
@@ -71,7 +71,7 @@ defmodule Sparx do
     config = Config.new!(options)
 
     %{
-      id: Keyword.get(options, :name) || __MODULE__,
+      id: Keyword.get(options, :name) || {__MODULE__, make_ref()},
       start: {__MODULE__, :start_link, [options]},
       type: if(Config.answers?(config) or config.ports > 1, do: :supervisor, else: :worker),
       restart: :transient,
@@ -98,9 +98,10 @@ defmodule Sparx do
     * `address`, `port`: of its first listener, as it was bound
     * `listeners`: all of them, each with `address` and `port`
     * `ports`: for each port program a map with `server` (its producer), `os_pid`, `version`, `features`, `sandbox`,
-      `limits` (by name, as in force), `phase` (`:running`, `:draining` or `:restarting`), `restarts`; of the consumers
+      `limits` (by name, as in force), `phase` (`:running`, `:draining` or `:restarting`), `restarts`; `running` (handlers
+      that hold a slot) and `waiting_for_clients` (handlers that wait for their clients, and hold none); of the consumers
       `subscriptions`, `demand` (asked for and not yet given), `surplus` (demand that was taken back when the
-      port had it already), `streams` (requests in work), `waiting` (for demand, since it was taken back); and
+      port had it already), `streams` (requests in progress), `waiting` (for demand, since it was taken back); and
       `figures`: those of PROTOCOL.md, section 8, or nil while it is restarting: `connections` (`idle` and `lingering` of
       them, the others at work), `streams`, `queued`, `queue_wait` (µs), `shed`, …; and what is held for each credit: `body_queued` (bytes for
       clients), `read_credit` (chunks asked for), `link_queued` (bytes for this VM). `sandbox` is a map of `"mode"`, `"parts"` (what is in

@@ -1,12 +1,15 @@
 defmodule Sparx.Application do
   @moduledoc false
-  # The registry tells of what start_link/1 returned whether it is a producer or a supervisor of several.
+  # The registry knows of what start_link/1 returned whether it is a producer or a supervisor of several; the reaper ends what
+  # servers that were killed have left behind.
 
   use Application
 
   @impl Application
   def start(_type, _args) do
-    Supervisor.start_link([{Registry, keys: :unique, name: Sparx.Registry}, Sparx.Multipart.Files],
+    children = [{Registry, keys: :unique, name: Sparx.Registry}, Sparx.Server.Reaper, Sparx.Multipart.Files]
+
+    Supervisor.start_link(children,
       strategy: :one_for_one,
       name: Sparx.Application
     )

@@ -10,24 +10,21 @@ defmodule Sparx.Config do
   | `:host` | `"0.0.0.0"` | the address to listen on: text, an `:inet` tuple, `"unix:PATH"` or `{:local, path}`. `:ip` is another name of it |
   | `:listeners` | one of `:host`, `:port` | several addresses: a list of keyword lists with `:host` (or `:ip`), `:port`, and if wanted `:backlog` (1024), `:ipv6_only` (false), `:reuse_port` (false) |
   | `:ports` | `1` | port programs, each with its own thread and its own listening sockets (`SO_REUSEPORT`) |
-  | `:workers` | `128` | processes that run the handler, in all; so many requests are in work at once |
-  | `:batch` | `8` | requests that a worker is given at once, at most, where several came together; `1` for one at a time. See below |
+  | `:workers` | `128` | handlers that run at the same time, in all. One that waits for its client longer than 100 ms does not count until it goes on |
+  | `:max_waiting` | `10_000` | handlers that wait for their clients so, at most; beyond it the one whose client has sent and taken least lately is cut |
   | `:name` | none | what the server is registered as: as for `GenServer` |
   | `:server` | `"sparx"` | the Server header of every response; `nil` for none |
   | `:compress` | `false` | whether responses are compressed for clients that take it: `true` for all codings that the port program was built with, or a list of `:gzip`, `:deflate`, `:br` and `:zstd`, the preferred ones first. See below |
   | `:compress_types` | texts, JSON, XML, SVG and the like | media types of what is compressed, such as `["text/*", "application/json"]` |
   | `:telemetry` | none | `fun.(event, measurements, metadata)`, called for each event; see `Sparx.Telemetry` |
   | `:telemetry_interval` | `10_000` | ms between two reports of what the port counts by itself, where somebody listens; `:infinity` for none |
+  | `:heartbeat` | `5_000` | ms in which the port program must say something, if only the answer to a PING; one that does not stands still, and is killed and started again. `:infinity`: it is not watched |
+  | `:log_client_closures` | `false` | whether a handler that fails because its client has left is logged, as one line of level info |
   | `:claim_timeout` | `:infinity` | ms in which a request that was handed to a consumer must be claimed, answered or read, else its client gets a 500; see `Sparx.Request.claim/1` |
   | `:trusted_proxies` | `[]` | whose word on their clients counts when peers get their share: addresses and ranges such as `"10.0.0.0/8"` or `"::1"`, and `"unix"` for all unix sockets. See below |
   | `:sandbox` | `:best_effort` | how the port program shuts itself in when it has bound its addresses (SECURITY.md): `:best_effort` goes without what the kernel lacks, and logs it; `:strict` does not start then; `:off` for debuggers |
   | `:user` | none | the user that the port program becomes when it has bound its addresses, if the VM runs as root |
   | `:executable` | found | path of `sparx_port`; else the application's `config :sparx, executable: path`, else that of the library |
-
-  Requests that came together are given to few workers, several to each, since to wake a worker takes longer than many an answer.
-  None of them depends on another: when a handler waits for something for 2 ms or computes for 10, the answers before it go out and
-  the requests behind it go to other workers, which are kept free for that; when a worker dies, the same. As long as handlers turn
-  out to be slow, or are more than a few µs of work, each request goes to a worker of its own.
 
   Peers get fair shares (`:share`) of the workers and of the queue, each port program counting for itself. A peer is an IPv4 address or an
   IPv6 /64; each connection of a unix socket is one for itself. For a connection from `:trusted_proxies` it is the client that the
@@ -59,7 +56,9 @@ defmodule Sparx.Config do
     :listeners,
     :ports,
     :workers,
-    :batch,
+    :max_waiting,
+    :heartbeat,
+    :log_client_closures,
     :name,
     :server,
     :compress,
@@ -81,7 +80,9 @@ defmodule Sparx.Config do
             listeners: [],
             ports: 1,
             workers: 128,
-            batch: 8,
+            max_waiting: 10_000,
+            heartbeat: 5_000,
+            log_client_closures: false,
             name: nil,
             server: "sparx",
             compress: false,
@@ -112,7 +113,9 @@ defmodule Sparx.Config do
           listeners: [listener],
           ports: pos_integer,
           workers: pos_integer,
-          batch: pos_integer,
+          max_waiting: non_neg_integer,
+          heartbeat: timeout,
+          log_client_closures: boolean,
           name: GenServer.name() | nil,
           server: binary | nil,
           compress: boolean | [binary],
@@ -229,8 +232,13 @@ defmodule Sparx.Config do
   defp put!({:workers, n}, config) when is_integer(n) and n in 1..1_000_000, do: %{config | workers: n}
   defp put!({:workers, value}, _), do: bad!(:workers, value, "an integer from 1 to 1000000")
 
-  defp put!({:batch, n}, config) when is_integer(n) and n in 1..1024, do: %{config | batch: n}
-  defp put!({:batch, value}, _), do: bad!(:batch, value, "an integer from 1 to 1024")
+  defp put!({:max_waiting, n}, config) when is_integer(n) and n in 0..1_000_000, do: %{config | max_waiting: n}
+  defp put!({:max_waiting, value}, _), do: bad!(:max_waiting, value, "an integer from 0 to 1000000")
+
+  defp put!({:log_client_closures, flag}, config) when is_boolean(flag),
+    do: %{config | log_client_closures: flag}
+
+  defp put!({:log_client_closures, value}, _), do: bad!(:log_client_closures, value, "true or false")
 
   defp put!({:name, nil}, config), do: config
   defp put!({:name, name}, config) when is_atom(name), do: %{config | name: name}
@@ -262,10 +270,11 @@ defmodule Sparx.Config do
   defp put!({:telemetry, value}, _), do: bad!(:telemetry, value, "a function of three arguments")
 
   defp put!({key, ms}, config)
-       when key in [:claim_timeout, :telemetry_interval] and (ms == :infinity or (is_integer(ms) and ms > 0)),
+       when key in [:claim_timeout, :telemetry_interval, :heartbeat] and
+              (ms == :infinity or (is_integer(ms) and ms > 0)),
        do: Map.replace!(config, key, ms)
 
-  defp put!({key, value}, _) when key in [:claim_timeout, :telemetry_interval],
+  defp put!({key, value}, _) when key in [:claim_timeout, :telemetry_interval, :heartbeat],
     do: bad!(key, value, "a positive integer of milliseconds, or :infinity")
 
   defp put!({:trusted_proxies, list}, config) when is_list(list) and length(list) <= 64 do

@@ -3,8 +3,8 @@ defmodule Sparx.Frame do
   The messages that cross between the server and its port program, as bytes and as tuples: a pure codec.
 
   PROTOCOL.md is normative. A frame's payload is one or more messages, one after the other, and each is a
-  msgpack array `[kind, field, ...]`. The length before a frame is written and read by the runtime
-  (`{:packet, 4}`).
+  msgpack array `[kind, field, ...]`. The length before a frame is written by `Sparx.Link` and read by
+  `Sparx.Server.Framing`.
 
   Messages to the port are made by a function for each kind, which gives iodata; several of them in a list
   are the payload of one frame. Messages from the port are taken off a payload by `decode/1`.
@@ -201,7 +201,7 @@ defmodule Sparx.Frame do
   defp take_requests(rest, requests, done), do: {requests, done, rest}
 
   @doc """
-  Takes the first message off a payload.
+  Takes the first message off a payload, and checks the type of each of its fields.
 
   Binaries in the message are parts of the payload: copy what outlives it. Fields beyond those known are
   ignored, and a message of a kind that is not known is `{:unknown, kind}`, as PROTOCOL.md, section 2, asks.
@@ -213,7 +213,7 @@ defmodule Sparx.Frame do
           <<0x95, 77, unquote_splicing(prefix), stream::unquote(bits), type, 0xC4, size,
             data::binary-size(size), 0, rest::binary>>
         )
-        when unquote(prefix != []) or stream < 0x80,
+        when (unquote(prefix != []) or stream < 0x80) and type in [1, 2, 9, 10],
         do: {:ok, {:recv, stream, type, data, 0}, rest}
   end
 
@@ -228,31 +228,66 @@ defmodule Sparx.Frame do
   defp with_rest({:error, reason}, _rest), do: {:error, reason}
   defp with_rest(message, rest), do: {:ok, message, rest}
 
-  defp message(64, [version, info | _]) when is_map(info), do: {:ready, version, info}
-  defp message(65, [stream, head | _]), do: {:request, stream, head}
-  defp message(66, [stream, data | _]), do: {:body, stream, data}
-  defp message(67, [stream, trailers | _]), do: {:body_end, stream, Headers.pairs(trailers)}
-  defp message(68, [stream, bytes | _]), do: {:room, stream, bytes}
-  defp message(69, [stream, report | _]), do: {:done, stream, report}
-  defp message(70, [stream, reason | _]), do: {:gone, stream, reason}
-  defp message(71, [level, text | _]), do: {:log, level, text}
+  # A number of a stream, or another one; what is no such number is malformed.
+  defguardp is_stream(n) when is_integer(n) and n > 0 and n <= 0x1F_FFFF_FFFF_FFFF
+  defguardp is_uint(n) when is_integer(n) and n >= 0
 
-  defp message(72, [kind, stream, field, rule, consequence | _]),
-    do: {:error, kind, stream, field, rule, consequence}
+  defp message(64, [version, info | _]) when is_uint(version) and is_map(info), do: {:ready, version, info}
 
-  defp message(73, [tag, figures | _]) when is_map(figures), do: {:figures, tag, figures}
-  defp message(74, [tag | _]), do: {:pong, tag}
-  defp message(75, [cut | _]), do: {:drained, cut}
-  defp message(76, [stream | _]), do: {:hangup, stream}
-  defp message(77, [stream, type, data, left | _]), do: {:recv, stream, type, data, left}
-  defp message(78, [stream, code, reason | _]), do: {:closed, stream, code, reason}
-  defp message(79, [connection, peer, port, listener | _]), do: {:opened, connection, {peer, port}, listener}
+  defp message(65, [stream, head | _]) when is_stream(stream) and is_binary(head),
+    do: {:request, stream, head}
 
-  defp message(80, [connection, reason, bytes_in, bytes_out, time | _]),
-    do: {:ended, connection, reason, bytes_in, bytes_out, time}
+  defp message(66, [stream, data | _]) when is_stream(stream) and is_binary(data), do: {:body, stream, data}
+
+  defp message(67, [stream, nil | _]) when is_stream(stream), do: {:body_end, stream, nil}
+
+  defp message(67, [stream, trailers | _]) when is_stream(stream) and is_list(trailers),
+    do: with({:ok, pairs} <- Headers.pairs(trailers), do: {:body_end, stream, pairs})
+
+  defp message(68, [stream, bytes | _]) when is_stream(stream) and is_uint(bytes), do: {:room, stream, bytes}
+
+  defp message(69, [stream, nil | _]) when is_stream(stream), do: {:done, stream, nil}
+
+  defp message(69, [stream, [status, body_in, body_out, head, first, last | _] = report | _])
+       when is_stream(stream) and is_uint(status) and is_uint(body_in) and is_uint(body_out) and is_uint(head) and
+              is_uint(first) and is_uint(last),
+       do: {:done, stream, report}
+
+  defp message(70, [stream, reason | _]) when is_stream(stream) and is_binary(reason),
+    do: {:gone, stream, reason}
+
+  defp message(71, [level, text | _]) when is_binary(level) and is_binary(text), do: {:log, level, text}
+
+  defp message(72, [kind, stream, field, rule, consequence | _])
+       when (kind == nil or is_uint(kind)) and (stream == nil or is_uint(stream)) and is_binary(field) and
+              is_binary(rule) and is_binary(consequence),
+       do: {:error, kind, stream, field, rule, consequence}
+
+  defp message(73, [tag, figures | _]) when is_uint(tag) and is_map(figures), do: {:figures, tag, figures}
+  defp message(74, [tag | _]) when is_uint(tag), do: {:pong, tag}
+  defp message(75, [cut | _]) when is_uint(cut), do: {:drained, cut}
+  defp message(76, [stream | _]) when is_stream(stream), do: {:hangup, stream}
+
+  defp message(77, [stream, type, data, left | _])
+       when is_stream(stream) and type in [1, 2, 9, 10] and is_binary(data) and is_uint(left),
+       do: {:recv, stream, type, data, left}
+
+  defp message(78, [stream, code, reason | _])
+       when is_stream(stream) and is_uint(code) and code <= 4999 and is_binary(reason),
+       do: {:closed, stream, code, reason}
+
+  defp message(79, [connection, peer, port, listener | _])
+       when is_uint(connection) and is_binary(peer) and is_uint(port) and port <= 65_535 and is_uint(listener),
+       do: {:opened, connection, {peer, port}, listener}
+
+  defp message(80, [connection, reason, bytes_in, bytes_out, time | _])
+       when is_uint(connection) and is_binary(reason) and is_uint(bytes_in) and is_uint(bytes_out) and
+              is_uint(time),
+       do: {:ended, connection, reason, bytes_in, bytes_out, time}
 
   defp message(kind, _fields) when kind in 64..80, do: {:error, {:malformed, kind}}
-  defp message(kind, _fields), do: {:unknown, kind}
+  defp message(kind, _fields) when is_uint(kind), do: {:unknown, kind}
+  defp message(_kind, _fields), do: {:error, :not_a_message}
 
   @doc "All messages of a payload, and why it ended if not with its last byte."
   @spec decode_all(binary) :: {:ok, [message]} | {:error, reason, [message]}

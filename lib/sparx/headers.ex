@@ -34,28 +34,44 @@ defmodule Sparx.Headers do
   defp encode_each([{name, value} | rest]),
     do: [Term.str(name), Term.bin_header(byte_size(value)), value | encode_each(rest)]
 
-  @doc "Decodes a `fields` array that is known to be good, and what follows it."
+  @doc """
+  Decodes a `fields` array at the beginning of a binary.
+
+  Throws `{:malformed, text}` if there is none: the port program never sends such a thing.
+  """
   @spec decode(binary) :: t
-  def decode(<<9::4, size::4, rest::binary>>), do: decode_each(div(size, 2), rest)
-  def decode(<<0xDC, size::16, rest::binary>>), do: decode_each(div(size, 2), rest)
+  def decode(<<9::4, size::4, rest::binary>>) when rem(size, 2) == 0, do: decode_each(div(size, 2), rest)
+  def decode(<<0xDC, size::16, rest::binary>>) when rem(size, 2) == 0, do: decode_each(div(size, 2), rest)
+  def decode(_other), do: malformed()
 
   defp decode_each(0, _rest), do: []
 
   defp decode_each(left, binary) do
-    {name, rest} = Term.take(binary)
-    {value, rest} = Term.take(rest)
-    [{name(name), value} | decode_each(left - 1, rest)]
+    with {name, rest} when is_binary(name) or (is_integer(name) and name in 0..(@size - 1)//1) <- Term.take(binary),
+         {value, rest} when is_binary(value) <- Term.take(rest) do
+      [{name(name), value} | decode_each(left - 1, rest)]
+    else
+      _no_field -> malformed()
+    end
   end
 
-  @doc "A flat list of names and values, as it was decoded, as pairs."
-  @spec pairs([binary | non_neg_integer] | nil) :: t | nil
-  def pairs(nil), do: nil
-  def pairs([]), do: []
-  def pairs([name, value | rest]), do: [{name(name), value} | pairs(rest)]
+  @spec malformed() :: no_return
+  defp malformed, do: throw({:malformed, "header fields"})
 
-  defp name(index) when is_integer(index) and index < @size, do: elem(@table, index)
-  defp name(name) when is_binary(name), do: name
-  defp name(index), do: "x-unknown-#{index}"
+  @doc "A flat list of names and values, as it was decoded, as pairs."
+  @spec pairs([binary | non_neg_integer]) :: {:ok, t} | {:error, :not_fields}
+  def pairs(list), do: pairs(list, [])
+
+  defp pairs([], pairs), do: {:ok, Enum.reverse(pairs)}
+
+  defp pairs([name, value | rest], pairs)
+       when is_binary(value) and (is_binary(name) or (is_integer(name) and name in 0..(@size - 1)//1)),
+       do: pairs(rest, [{name(name), value} | pairs])
+
+  defp pairs(_other, _pairs), do: {:error, :not_fields}
+
+  defp name(index) when is_integer(index), do: elem(@table, index)
+  defp name(name), do: name
 
   @doc "The first value of a field, or `default`. `name` is in lower case."
   @spec get(t, binary, default) :: binary | default when default: term

@@ -32,18 +32,18 @@ defmodule Sparx.Request do
 
   ## Whose request it is
 
-  A request belongs to its `owner`: the worker that runs the handler, or the consumer that it was sent to.
+  A request belongs to its `owner`: the process that runs the handler, or the consumer that it was sent to.
   When the owner dies, the client gets a 500, or a cut connection if the answer has begun. Any process may
   read and answer; the first one to begin a streamed answer (`Sparx.Response.send_status/2`) becomes the
   owner. `claim/1` and `hand_over/2` say it outright. A child of a `ConsumerSupervisor` claims what it was started with,
   see `claim/1`.
   """
 
-  alias Sparx.{Frame, Headers, Link, Response}
+  alias Sparx.{Answer, Frame, Headers, Link}
   alias Sparx.Frame.Term
   alias Sparx.Request.Part
 
-  @derive {Inspect, except: [:link, :head, :address]}
+  @derive {Inspect, except: [:link, :answer, :head, :address]}
   defstruct [
     :id,
     :method,
@@ -57,6 +57,7 @@ defmodule Sparx.Request do
     :waited,
     :owner,
     :link,
+    :answer,
     :flags,
     :address,
     :listener,
@@ -76,6 +77,7 @@ defmodule Sparx.Request do
           waited: non_neg_integer,
           owner: pid,
           link: Link.t(),
+          answer: Answer.t() | nil,
           flags: non_neg_integer,
           address: {binary, :inet.port_number()},
           listener: non_neg_integer,
@@ -98,7 +100,7 @@ defmodule Sparx.Request do
   # ── decoding ───────────────────────────────────────────────────────────────────────────────────────
 
   @doc false
-  # A request of the head that came in REQUEST (PROTOCOL.md, section 5). The headers stay as they are.
+  # A request of the head that came in REQUEST (PROTOCOL.md, section 5). The headers stay as they are. Throws `{:malformed, text}`.
   #
   # The first clause is the most common shape, taken in one match: a short host and path, no query, no body,
   # over IPv4.
@@ -107,10 +109,11 @@ defmodule Sparx.Request do
         <<0x9F, version, method, scheme, 5::3, a::5, authority::binary-size(a), 5::3, p::5,
           path::binary-size(p), 0xC0, 0xC0, 0xC0, flags, 0xC4, 4, peer::binary-size(4), 0xCD, peer_port::16,
           listener, 0xCE, waited::32, headers::binary>>,
+        answer,
         owner,
         link
       )
-      when method < 0x80 do
+      when method < 0x80 and flags < 0x80 and listener < 0x80 do
     %__MODULE__{
       id: id,
       method: method(method),
@@ -124,6 +127,7 @@ defmodule Sparx.Request do
       waited: waited,
       owner: owner,
       link: link,
+      answer: answer,
       flags: flags,
       address: {peer, peer_port},
       listener: listener,
@@ -131,13 +135,21 @@ defmodule Sparx.Request do
     }
   end
 
-  def decode(id, <<type, rest::binary>>, owner, link) do
+  def decode(id, <<type, rest::binary>>, answer, owner, link) do
     {fields, headers} = take_fields(13, skip_size(type, rest))
-    build(fields, %__MODULE__{id: id, owner: owner, link: link, head: headers})
+    build(fields, %__MODULE__{id: id, owner: owner, link: link, answer: answer, head: headers})
+  catch
+    {Term, reason} -> malformed(inspect(reason))
   end
 
-  defp build([version, method, scheme, authority, path, query, target, body, flags | more], request) do
-    [peer, peer_port, listener, waited] = more
+  def decode(_id, _head, _answer, _owner, _link), do: malformed("empty")
+
+  defguardp is_text(value) when value == nil or is_binary(value)
+  defguardp is_uint(value) when is_integer(value) and value >= 0
+
+  defp build([version, method, scheme, authority, path, query, target, body, flags | more], request)
+       when is_text(authority) and is_binary(path) and is_text(query) and is_text(target) and is_uint(flags) do
+    {peer, peer_port, listener, waited} = origin(more)
 
     %{
       request
@@ -156,6 +168,14 @@ defmodule Sparx.Request do
     }
   end
 
+  defp build(_fields, _request), do: malformed("a field of a wrong type")
+
+  defp origin([peer, port, listener, waited])
+       when is_binary(peer) and is_uint(port) and port <= 65_535 and is_uint(listener) and is_uint(waited),
+       do: {peer, port, listener, waited}
+
+  defp origin(_other), do: malformed("a field of a wrong type")
+
   defp take_fields(0, rest), do: {[], rest}
 
   defp take_fields(count, binary) do
@@ -166,28 +186,44 @@ defmodule Sparx.Request do
 
   defp skip_size(type, rest) when type in 0x9E..0x9F, do: rest
   defp skip_size(0xDC, <<_size::16, rest::binary>>), do: rest
+  defp skip_size(_type, _rest), do: malformed("no array")
 
   defp version(11), do: :"HTTP/1.1"
   defp version(10), do: :"HTTP/1.0"
   defp version(20), do: :"HTTP/2"
+  defp version(_other), do: malformed("version")
 
   for {name, number} <- Enum.with_index(Sparx.Frame.Messages.methods()) do
     defp method(unquote(number)), do: unquote(name)
   end
 
   defp method(name) when is_binary(name), do: name
+  defp method(_other), do: malformed("method")
 
   defp scheme(0), do: :http
   defp scheme(1), do: :https
+  defp scheme(_other), do: malformed("scheme")
 
+  defp body(nil), do: nil
   defp body(-1), do: :unknown
-  defp body(length), do: length
+  defp body(length) when is_uint(length), do: length
+  defp body(_other), do: malformed("length of the body")
+
+  @spec malformed(binary) :: no_return
+  defp malformed(what), do: throw({:malformed, what})
 
   # ── the head ───────────────────────────────────────────────────────────────────────────────────────
 
   @doc "All header fields in the order of the message, names in lower case."
   @spec headers(t) :: Headers.t()
-  def headers(request), do: Headers.decode(request.head)
+  def headers(request) do
+    Headers.decode(request.head)
+  catch
+    # The port program never sends such a thing: it is one that was taken over.
+    {what, _reason} when what in [:malformed, Term] ->
+      send(request.link.server, {:"$sparx_violation", request.link.port, "header fields of stream #{request.id}"})
+      raise "sparx_port sent a request with malformed header fields"
+  end
 
   @doc """
   The first value of a header field, or `default`. `name` is in lower case.
@@ -271,7 +307,7 @@ defmodule Sparx.Request do
   end
 
   def read_chunk(request, options) do
-    ref = :erlang.monitor(:process, request.link.server, alias: :reply_demonitor)
+    ref = Link.monitor(request.link)
     Link.tell(request.link, request.id, {:read, ref, options[:max] || @chunk})
     ref
   end
@@ -279,17 +315,14 @@ defmodule Sparx.Request do
   @doc """
   Waits for the answer to a `read_chunk/2`.
 
-  `{:error, :timeout}` if there was none in `timeout` ms: then the question is taken back.
+  `{:error, :timeout}` if there was none in `timeout` ms: then the question is taken back. A handler that waits so for longer than
+  100 ms gives its slot (`:workers`) to others until it goes on, which one that waits by a `receive` of its own does not.
   """
   @spec await_chunk(t, reference, timeout) :: {:ok, binary} | :eof | {:error, :closed | :timeout}
   def await_chunk(request, ref, timeout \\ @timeout) do
-    receive do
-      {^ref, answer} -> answer
-      {:DOWN, ^ref, :process, _pid, _reason} -> {:error, :closed}
-    after
-      timeout ->
-        cancel_chunks(request, [ref])
-        {:error, :timeout}
+    with :timeout <- Link.await(request.link, request.id, ref, timeout) do
+      cancel_chunks(request, [ref])
+      {:error, :timeout}
     end
   end
 
@@ -537,10 +570,7 @@ defmodule Sparx.Request do
   asks for another one; at most for the option `:h2_reset_hold`.
   """
   @spec notify_closed(t) :: :ok
-  def notify_closed(request) do
-    Response.watch(request)
-    Link.tell(request.link, request.id, {:notify_closed, self(), request})
-  end
+  def notify_closed(request), do: Link.tell(request.link, request.id, {:notify_closed, self(), request})
 
   @doc """
   Makes the calling process the owner of the request: it answers, and if it dies the client is told.
@@ -595,17 +625,10 @@ defmodule Sparx.Request do
   @doc """
   Makes `pid` the owner of the request.
 
-  Returns the request with its new owner, which is to be sent to it: with it, answers take the shortest way.
+  Returns the request with its new owner, which is to be sent to it.
   """
   @spec hand_over(t, pid) :: {:ok, t} | {:error, :closed}
   def hand_over(request, pid) do
-    case Link.ask(request.link, request.id, {:own, pid}) do
-      :ok ->
-        Link.end_request()
-        {:ok, %{request | owner: pid}}
-
-      error ->
-        error
-    end
+    with :ok <- Link.ask(request.link, request.id, {:own, pid}), do: {:ok, %{request | owner: pid}}
   end
 end

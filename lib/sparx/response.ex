@@ -40,10 +40,6 @@ defmodule Sparx.Response do
 
   @type result :: :ok | {:error, :closed | :timeout | :already_sent | :not_started}
 
-  # In the process dictionary: how far the answer to a request is, and to which (a stream has its number for the life
-  # of its port program). So a worker knows without asking that its handler has answered.
-  @mark :"$sparx_answer"
-
   @file_chunk 65_536
   @longest_path 8_192
 
@@ -76,34 +72,13 @@ defmodule Sparx.Response do
   defp respond(response, size, %{id: id} = request) do
     headers = Headers.limit!(Enum.reverse(response.headers))
     message = Frame.respond(id, response.status, headers, response.body, size)
-
-    if request.owner == self(),
-      do: by_owner(progress(request), message, size, request),
-      else: by_server(message, request)
+    Link.respond(request.link, id, request.answer, size, message)
   end
-
-  defp by_owner(:no, message, size, %{id: id, link: link} = request) do
-    mark(request, :yes)
-    Link.answer(link, id, size, message)
-  end
-
-  defp by_owner(:watched, message, _size, request) do
-    with :ok <- by_server(message, request) do
-      mark(request, :yes)
-      :ok
-    end
-  end
-
-  defp by_owner(_begun, _message, _size, _request), do: {:error, :already_sent}
-
-  # The server knows whether the client is still there.
-  defp by_server(message, request),
-    do: Link.ask(request.link, request.id, {:respond, IO.iodata_to_binary(message)})
 
   # More than the window: with its length, by as much as there is room for.
   defp send_large(response, request, size) do
-    with :ok <- start(request, response.status, Enum.reverse(response.headers), size),
-         :ok <- Link.send_data(request.link, request.id, response.body),
+    with {:ok, head} <- start(request, response.status, Enum.reverse(response.headers), size),
+         :ok <- write(request, head, response.body),
          do: finish(request)
   end
 
@@ -115,26 +90,31 @@ defmodule Sparx.Response do
   The calling process becomes the owner of the request, if it is not.
   """
   @spec send_status(Request.t(), 200..599) :: result
-  def send_status(request, status) when status in 200..599, do: start(request, status, [], nil)
+  def send_status(request, status) when status in 200..599,
+    do: ask(request, {:open, self(), {status, [], nil}})
+
   def send_status(_request, status), do: bad_status!(status, "200 to 599")
 
-  defp start(request, status, headers, length) do
-    if answered(request),
-      do: {:error, :already_sent},
-      else: open(request, status, Headers.limit!(headers), length)
+  # The calling process begins the answer, and writes its head with the first bytes.
+  defp start(%{id: id, link: link} = request, status, headers, length) do
+    headers = Headers.limit!(headers)
+
+    with :ok <- Link.answer(link, id, request.answer, :stream),
+         :ok <- own(request),
+         do: {:ok, Frame.head(id, status, headers, length)}
   end
 
-  defp open(%{id: id} = request, status, headers, length) do
-    with :ok <- Link.open(request.link, id, status, headers, length) do
-      mark(request, :streaming)
-      :ok
-    end
-  end
+  defp own(%{owner: owner}) when owner == self(), do: :ok
+  defp own(request), do: ask(request, {:own, self()})
+
+  defp ask(request, question), do: Link.ask(request.link, request.id, question)
+
+  defp write(request, head, data), do: Link.send_data(request.link, request.id, request.answer, head, data)
 
   @doc "Adds a header field to a streamed response, as long as nothing of it has gone out."
   @spec send_header(Request.t(), binary, binary | integer) :: result
   def send_header(request, name, value) do
-    added = begun(request, Link.add_header(request.link, request.id, Headers.field!(name, value)))
+    added = ask(request, {:add_header, Headers.field!(name, value)})
     if added == {:error, :too_long}, do: Headers.too_long!(), else: added
   end
 
@@ -145,7 +125,7 @@ defmodule Sparx.Response do
   response at most). An empty part sends the head, if that has not gone out.
   """
   @spec write_chunk(Request.t(), iodata) :: result
-  def write_chunk(request, data), do: begun(request, Link.send_data(request.link, request.id, data))
+  def write_chunk(request, data), do: write(request, [], data)
 
   @doc """
   Ends a streamed response, with trailers (RFC 9110, section 6.5) for a client that takes them.
@@ -158,12 +138,8 @@ defmodule Sparx.Response do
   def finish(request, []), do: do_finish(request, nil)
   def finish(request, trailers), do: do_finish(request, Headers.fields!(trailers))
 
-  defp do_finish(request, trailers) do
-    with :ok <- begun(request, Link.finish(request.link, request.id, trailers)) do
-      mark(request, :yes)
-      :ok
-    end
-  end
+  defp do_finish(request, trailers),
+    do: Link.finish(request.link, request.id, request.answer, trailers)
 
   @doc """
   Sends an interim response, such as 103 Early Hints (RFC 8297): before the answer, any number of times.
@@ -174,7 +150,7 @@ defmodule Sparx.Response do
   @spec inform(Request.t(), 100 | 102..199, Enumerable.t()) :: result
   def inform(request, status, headers) when status == 100 or status in 102..199 do
     message = Frame.inform(request.id, status, Headers.fields!(headers))
-    if answered(request), do: {:error, :already_sent}, else: Link.write(request.link, message)
+    with :ok <- unsent(request), do: Link.write(request.link, message)
   end
 
   def inform(_request, status, _headers), do: bad_status!(status, "100, or 102 to 199")
@@ -200,32 +176,35 @@ defmodule Sparx.Response do
       not Request.takes_push?(request) ->
         {:error, :not_supported}
 
-      progress(request) == :yes ->
-        {:error, :already_sent}
-
       true ->
-        Link.write(request.link, Frame.push(request.id, path, Headers.fields!(headers)))
+        push_now(request, Frame.push(request.id, path, Headers.fields!(headers)))
     end
   end
 
-  # The server does not know of a whole answer that went past it.
-  defp begun(request, {:error, :not_started}),
-    do: {:error, if(answered(request), do: :already_sent, else: :not_started)}
+  defp push_now(request, message) do
+    case Link.answer(request.link, request.id, request.answer, :phase) do
+      phase when phase in [:waiting, :head, :streaming] -> Link.write(request.link, message)
+      phase when phase in [:sent, :socket] -> {:error, :already_sent}
+      _over -> {:error, :closed}
+    end
+  end
 
-  defp begun(_request, result), do: result
+  defp unsent(request), do: Link.answer(request.link, request.id, request.answer, :unsent)
 
   @doc "Answers with all that an enumerable gives, each element iodata: a part of the body."
   @spec stream(Request.t(), 200..599, Enumerable.t(), Enumerable.t()) :: result
   def stream(request, status, headers, parts) do
-    with :ok <- start(request, status, Headers.fields!(headers), nil),
-         :ok <- write_all(request, parts),
+    with {:ok, head} <- start(request, status, Headers.fields!(headers), nil),
+         {:ok, head} <- write_all(request, head, parts),
+         :ok <- if(head == [], do: :ok, else: write(request, head, [])),
          do: finish(request)
   end
 
-  defp write_all(request, parts) do
-    Enum.reduce_while(parts, :ok, fn part, :ok ->
-      case write_chunk(request, part) do
-        :ok -> {:cont, :ok}
+  # The head goes out with the first part.
+  defp write_all(request, head, parts) do
+    Enum.reduce_while(parts, {:ok, head}, fn part, {:ok, head} ->
+      case write(request, head, part) do
+        :ok -> {:cont, {:ok, []}}
         error -> {:halt, error}
       end
     end)
@@ -258,66 +237,28 @@ defmodule Sparx.Response do
 
     with {:ok, size} <- :file.position(file, :eof),
          length = Keyword.get(options, :length, max(size - offset, 0)),
-         :ok <- start(request, response.status, Enum.reverse(response.headers), length),
-         :ok <- copy(file, request, offset, length),
+         {:ok, head} <- start(request, response.status, Enum.reverse(response.headers), length),
+         :ok <- copy(file, request, head, offset, length),
          do: finish(request)
   end
 
-  defp copy(_file, _request, _offset, 0), do: :ok
+  defp copy(_file, _request, [], _offset, 0), do: :ok
+  defp copy(_file, request, head, _offset, 0), do: write(request, head, [])
 
-  defp copy(file, request, offset, left) do
+  defp copy(file, request, head, offset, left) do
     with {:ok, data} <- read(file, offset, min(left, @file_chunk)),
-         :ok <- write_chunk(request, data),
-         do: copy(file, request, offset + byte_size(data), left - byte_size(data))
+         :ok <- write(request, head, data),
+         do: copy(file, request, [], offset + byte_size(data), left - byte_size(data))
   end
 
   defp read(file, offset, size) do
     with :eof <- :file.pread(file, offset, size), do: {:error, :truncated}
   end
 
-  # ── what was answered ──────────────────────────────────────────────────────────────────────────────
-
-  @doc false
-  # What the calling process has done about a request: :no, :watched (it wants to know when the client goes), :streaming,
-  # or :yes.
-  def progress(request), do: progress_of(Process.get(@mark), request)
-
-  defp progress_of({progress, id, port}, %{id: id, link: %{port: port}}), do: progress
-  defp progress_of(_none_or_of_another, _request), do: :no
-
   @doc false
   # The answer is that another protocol is spoken, by the calling process, which the server is told with the message for the port.
-  def take_over(request, message, kind) do
-    if answered(request),
-      do: {:error, :already_sent},
-      else: upgrade(request, {:upgrade, self(), IO.iodata_to_binary(message), kind})
-  end
-
-  defp upgrade(request, question) do
-    with :ok <- Link.ask(request.link, request.id, question) do
-      mark(request, :streaming)
-      :ok
-    end
-  end
-
-  @doc false
-  # Another process goes on with it.
-  def handed_over(request), do: mark(request, :yes)
-
-  @doc false
-  # The same, and the calling process knows nothing of it any more.
-  def forget(request), do: progress_of(Process.delete(@mark), request)
-
-  @doc false
-  # The calling process wants to know when the client goes, so also when it answers.
-  def watch(request), do: if(progress(request) == :no, do: mark(request, :watched))
-
-  defp answered(request), do: progress(request) in [:streaming, :yes]
-
-  defp mark(request, progress) do
-    Process.put(@mark, {progress, request.id, request.link.port})
-    request
-  end
+  def take_over(request, message, kind),
+    do: ask(request, {:upgrade, self(), IO.iodata_to_binary(message), kind})
 
   defp bad_status!(status, range),
     do: raise(ArgumentError, "a status must be an integer from #{range}, got: #{inspect(status)}")

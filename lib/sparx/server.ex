@@ -2,14 +2,14 @@ defmodule Sparx.Server do
   @moduledoc """
   A producer of requests: the process that owns one port program.
 
-  It speaks the producer's side of the GenStage message protocol, so consumers of that library, on this node
+  With a handler it has slots, and starts a process for each request (`Sparx.Server.Slots`). Besides, or instead, it
+  speaks the producer's side of the GenStage message protocol, so consumers of that library, on this node
   or another, subscribe to it as to any producer and get `Sparx.Request` structs as events. Demand is passed
-  on to the port: no request comes that nobody asked for. Of consumers, who asked first is served first; of the
-  workers of this node, who became idle last.
+  on to the port: no request comes that nobody asked for. The consumer that asked first is served first.
 
-  The process lives on when its port program dies: who has a request in work is told
-  `{:error, :closed}`, and the program is started again at once on the same address. Only one that dies again
-  and again right after its start makes the server give up.
+  The process lives on when its port program dies: whoever has a request in progress gets
+  `{:error, :closed}`, and the program is started again on the same address, at once at first, and then with pauses of up to a
+  second for as long as it takes.
   """
 
   use GenServer
@@ -17,14 +17,16 @@ defmodule Sparx.Server do
   alias Sparx.{Config, Frame, Link, StartError, Telemetry}
 
   alias Sparx.Server.{
-    Batches,
     Consumers,
     Demand,
     Dispatch,
+    Endings,
     Exchange,
     Executable,
+    Heart,
     Inbox,
-    Recall,
+    Reaper,
+    Slots,
     Startup,
     State
   }
@@ -33,14 +35,14 @@ defmodule Sparx.Server do
 
   import State, only: [write: 2, flush: 1, cancel_all: 2, describe: 2]
 
-  # A port program that has lived for so many ms did not die of its start.
+  # A port program that ran this long (ms) does not count as one that failed at its start.
   @settled 5_000
-  # How often one may, before the server gives up; and the longest pause between two tries, in ms.
-  @tries 10
-  @longest_pause 2_000
+  # The longest pause between two tries to start one, in ms.
+  @longest_pause 1_000
 
-  # What waits to be written waits for no more messages than this, however full the mailbox is.
-  @most_held 64
+  # What waits to be written waits for no more messages than this, however full the mailbox is, and for no more bytes.
+  @most_taken 128
+  @most_out 131_072
 
   # Words of heap to begin with: a burst of requests fits between two garbage collections.
   @heap 65_536
@@ -48,21 +50,15 @@ defmodule Sparx.Server do
   # ── the door ───────────────────────────────────────────────────────────────────────────────────────
 
   @doc false
-  # `on_ready` is called in the server with the bound listeners each time a port program is ready.
-  def start_link({config, on_ready}) do
+  # `on_ready` is called in the server with the bound listeners each time a port program is ready. `again`: there was a server before
+  # in this place, so what keeps this one from listening is waited for.
+  def start_link({config, on_ready}), do: start_link({config, on_ready, false})
+
+  def start_link({config, _on_ready, _again} = argument) do
     name = if config.name, do: [name: config.name], else: []
     options = [message_queue_data: :off_heap, min_heap_size: @heap]
-    GenServer.start_link(__MODULE__, {config, on_ready}, name ++ [spawn_opt: options])
-  end
-
-  @doc false
-  def child_spec({config, _on_ready} = argument) do
-    %{
-      id: __MODULE__,
-      start: {__MODULE__, :start_link, [argument]},
-      restart: :transient,
-      shutdown: Config.limit(config, :drain_timeout) + 5_000
-    }
+    callers = [self() | Process.get(:"$callers", [])]
+    GenServer.start_link(__MODULE__, {argument, callers}, name ++ [spawn_opt: options])
   end
 
   @doc "What is known of the port program and its requests; see `Sparx.info/1`."
@@ -80,26 +76,67 @@ defmodule Sparx.Server do
   # ── the start ──────────────────────────────────────────────────────────────────────────────────────
 
   @impl GenServer
-  def init({config, on_ready}) do
+  def init({{config, on_ready, again}, callers}) do
     Process.flag(:trap_exit, true)
-    listener = Telemetry.listener(config.telemetry)
-    batches = Batches.new(config.batch)
-    state = %State{config: config, telemetry: listener, on_ready: on_ready, batches: batches}
 
-    case Startup.run(config, listener != nil) do
-      {:ok, port, ready} -> {:ok, state |> opened(port, ready) |> next_stats()}
+    state = %State{
+      config: config,
+      telemetry: Telemetry.listener(config.telemetry),
+      on_ready: on_ready,
+      job: %{
+        handler: config.handler,
+        ancestors: [name_or_pid() | Process.get(:"$ancestors", [])],
+        callers: callers,
+        log_client_closures: config.log_client_closures
+      },
+      slots: Slots.new(if(config.handler, do: config.workers, else: 0), config.max_waiting)
+    }
+
+    if again, do: {:ok, state, {:continue, :start_again}}, else: start_first(state)
+  end
+
+  defp name_or_pid do
+    case Process.info(self(), :registered_name) do
+      {:registered_name, name} when name != [] -> name
+      _none -> self()
+    end
+  end
+
+  defp start_first(state) do
+    case Startup.run(state.config, state.telemetry != nil) do
+      {:ok, started} -> {:ok, state |> opened(started) |> next_stats()}
       {:error, error} -> {:stop, {:shutdown, error}}
     end
   end
 
-  defp opened(state, port, ready) do
-    config = %{state.config | listeners: bound(state.config.listeners, ready["listeners"])}
+  @impl GenServer
+  def handle_continue(:start_again, state), do: start_again(next_stats(%{state | failures: 1}))
+
+  defp opened(state, %{port: port, info: info} = started) do
+    config = %{state.config | listeners: bound(state.config.listeners, info["listeners"])}
     {grant, demand} = Demand.renew(state.demand)
-    link = link(config, port, ready)
+    link = link(config, port, info)
     state.on_ready && state.on_ready.(config.listeners)
     Enum.each(state.restarters, &GenServer.reply(&1, cut(state)))
-    state = %{state | config: config, port: port, ready: ready, link: link, demand: demand, grant: grant}
-    announce(%{state | figures: %{}, restarters: [], cut: nil})
+    pulse = Heart.new()
+
+    announce(%{
+      state
+      | config: config,
+        port: port,
+        ready: info,
+        os_pid: started.os_pid || info["pid"],
+        link: link,
+        job: Map.put(state.job, :link, link),
+        demand: demand,
+        grant: grant,
+        framing: started.framing,
+        pulse: pulse,
+        heart: Heart.start(pulse, port, started.os_pid, config.heartbeat),
+        figures: %{},
+        restarters: [],
+        cut: nil
+    })
   end
 
   # What the port program counts by itself is asked for now and then, where somebody listens.
@@ -113,7 +150,7 @@ defmodule Sparx.Server do
 
   defp announce(state) do
     started = System.monotonic_time()
-    metadata = %{server: self(), os_pid: state.ready["pid"], listeners: state.config.listeners}
+    metadata = %{server: self(), os_pid: state.os_pid, listeners: state.config.listeners}
     Telemetry.emit(state.telemetry, [:port, :start], %{monotonic_time: started}, metadata)
     flush(%{state | started: started})
   end
@@ -123,14 +160,13 @@ defmodule Sparx.Server do
     Enum.zip_with(listeners, addresses, fn listener, address -> %{listener | port: address["port"]} end)
   end
 
-  defp link(config, port, ready) do
+  defp link(config, port, info) do
     %Link{
       server: self(),
+      slots: self(),
       port: port,
-      table: :ets.new(:sparx_responses, [:public, write_concurrency: true]),
-      held: :ets.new(:sparx_held, [:public, write_concurrency: true]),
-      window: Map.get(ready["limits"], "window", Config.limit(config, :window)),
-      max_frame: Map.get(ready, "max_frame", Config.limit(config, :max_frame)),
+      window: Map.get(info["limits"], "window", Config.limit(config, :window)),
+      max_frame: Map.get(info, "max_frame", Config.limit(config, :max_frame)),
       write_timeout: Config.limit(config, :write_timeout)
     }
   end
@@ -138,64 +174,63 @@ defmodule Sparx.Server do
   # ── messages ───────────────────────────────────────────────────────────────────────────────────────
 
   @impl GenServer
-  def handle_info({port, {:data, payload}}, %{port: port} = state), do: noreply(Inbox.deliver(payload, state))
+  def handle_info({port, {:data, data}}, %{port: port} = state) do
+    Heart.heard(state.pulse)
 
-  # A worker that is idle again, which comes with each request: one change of the state.
-  def handle_info(
-        {:"$gen_producer", {pid, tag}, {:ask, count}},
-        %{waiting: %{count: 0}, batches: %{given: given}, held: held, owed: %{subscriptions: owed}} = state
-      )
-      when held < @most_held and owed == %{} and not is_map_key(given, tag) do
-    case Demand.ask(state.demand, tag, count, 0) do
-      {:ok, grant, demand} ->
-        {:noreply, %{state | demand: demand, grant: state.grant + grant, held: held + 1}, 0}
-
-      {:error, reason} ->
-        noreply(Consumers.refuse(pid, tag, reason, state))
+    case Inbox.deliver(data, state) do
+      {:ok, state} -> noreply(state)
+      {:violation, text} -> violated(text, state)
     end
   end
 
-  def handle_info(
-        {:"$gen_producer", {_pid, tag}, {:ask, _count}},
-        %{waiting: %{count: 0}, batches: %{given: given}, held: held, owed: %{subscriptions: owed}} = state
-      )
-      when held < @most_held and owed == %{} and is_map_key(given, tag),
-      do: {:noreply, %{Recall.done(tag, state) | held: held + 1}, 0}
+  def handle_info({:"$sparx_write", port, message}, %{port: port} = state), do: noreply(write(state, message))
 
-  def handle_info(:timeout, state), do: {:noreply, state |> Dispatch.settle() |> flush()}
+  def handle_info({{:"$sparx_ended", port, id}, _monitor, :process, _pid, reason}, state),
+    do: noreply(Endings.handler_ended(port, id, reason, state))
 
-  def handle_info(message, %{taken: [_ | _]} = state), do: handle_info(message, Dispatch.settle(state))
+  def handle_info(:timeout, state), do: {:noreply, flush(state)}
+
+  def handle_info({:"$sparx_yield", port, id, pid}, %{port: port} = state),
+    do: noreply(Exchange.yield(id, pid, state))
+
+  def handle_info({:"$sparx_resume", port, id, pid}, %{port: port} = state),
+    do: noreply(Exchange.resume(id, pid, state))
+
+  def handle_info({:"$sparx_failed", port, id, crash}, %{port: port} = state),
+    do: noreply(Exchange.failed(id, crash, state))
+
+  def handle_info({:"$sparx_violation", port, text}, %{port: port} = state), do: violated(text, state)
 
   def handle_info({:"$gen_producer", {pid, tag}, message}, state),
     do: noreply(Consumers.message(message, pid, tag, state))
 
-  def handle_info({:DOWN, monitor, :process, _, _}, state), do: noreply(Consumers.down(monitor, state))
+  def handle_info({:DOWN, monitor, :process, _pid, reason}, state),
+    do: noreply(Consumers.down(monitor, reason, state))
+
   def handle_info({port, {:exit_status, status}}, %{port: port} = state), do: port_down(status, state)
   def handle_info({:EXIT, port, reason}, %{port: port} = state), do: port_down(reason, state)
-  def handle_info(:tick, state), do: noreply(Recall.tick(state))
-  def handle_info({:worker_waits, batch}, state), do: noreply(Recall.waits(batch, state))
-  def handle_info(:resume, state), do: noreply(Recall.resume(state))
+  def handle_info({:heartbeat, port}, %{port: port} = state), do: noreply(ping(state))
   def handle_info(:overdue, state), do: noreply(Dispatch.overdue(state))
   def handle_info({:unclaimed, port, id}, %{port: port} = state), do: noreply(Inbox.unclaimed(id, state))
-  def handle_info(:reopen, %{port: nil} = state), do: reopen(state)
+  def handle_info(:start_again, %{port: nil} = state), do: start_again(state)
   def handle_info(:stats, %{port: nil} = state), do: noreply(next_stats(state))
   def handle_info(:stats, state), do: state |> next_stats() |> ask_figures(:stats) |> noreply()
   def handle_info(_message, state), do: noreply(state)
 
-  @impl GenServer
-  def handle_call(message, from, %{taken: [_ | _]} = state),
-    do: handle_call(message, from, Dispatch.settle(state))
+  defp ping(state) do
+    Heart.asked(state.pulse)
+    state |> write(Frame.ping(0)) |> flush()
+  end
 
-  def handle_call({:stream, port, id, question}, from, %{port: port} = state) do
-    case Exchange.ask(question, id, from, state) do
-      {:reply, reply, state} -> reply(reply, state)
-      {:noreply, state} -> noreply(state)
-    end
+  @impl GenServer
+  def handle_call({:stream, port, id, question}, _from, %{port: port} = state) do
+    {answer, state} = Exchange.ask(question, id, state)
+    reply(answer, state)
   end
 
   def handle_call({:stream, _former_port, _id, _question}, _from, state), do: reply({:error, :closed}, state)
 
-  # The link to the port program that is up now. While there is none, requests of it are not in work either.
+  # The link to the port program that is up now. While there is none, no requests are in progress either.
   def handle_call(:link, _from, state), do: reply(state.link, state)
 
   def handle_call(:info, _from, %{port: nil} = state), do: reply(describe(state, nil), state)
@@ -222,41 +257,46 @@ defmodule Sparx.Server do
   def handle_call({:"$subscribe", _, _, _}, _from, state), do: reply({:error, :not_a_consumer}, state)
 
   @impl GenServer
-  def handle_cast(message, %{taken: [_ | _]} = state), do: handle_cast(message, Dispatch.settle(state))
-
   def handle_cast({:stream, port, id, message}, %{port: port} = state),
     do: noreply(Exchange.tell(message, id, state))
 
   def handle_cast({:stream, _former_port, _id, message}, state),
     do: noreply(Exchange.too_late(message, state))
 
-  def handle_cast({:write, port, message}, %{port: port} = state), do: noreply(write(state, message))
   def handle_cast({:"$demand", mode}, state), do: noreply(%{state | forward: mode == :forward})
   def handle_cast(_message, state), do: noreply(state)
 
   defp ask_figures(%{next_tag: tag} = state, who),
     do: write(%{state | calls: Map.put(state.calls, tag, who), next_tag: tag + 1}, Frame.stats(tag))
 
-  # With something to write, the next turn comes at the latest when the mailbox is empty.
-  defp noreply(%{out: [], grant: 0, taken: []} = state), do: {:noreply, state}
+  # What is to be written, and demand that is free, go out together when the mailbox is empty.
+  defp noreply(%{taken: taken, out_size: size} = state) when taken >= @most_taken or size >= @most_out,
+    do: {:noreply, flush(state)}
 
-  defp noreply(%{held: held} = state) when held >= @most_held,
-    do: {:noreply, state |> Dispatch.settle() |> flush()}
-
-  defp noreply(state), do: {:noreply, %{state | held: state.held + 1}, 0}
+  defp noreply(state), do: {:noreply, %{state | taken: state.taken + 1}, 0}
 
   defp reply(reply, state) do
-    state = elem(noreply(state), 1)
-    {:reply, reply, state, if(state.held > 0, do: 0, else: :infinity)}
+    case noreply(state) do
+      {:noreply, state} -> {:reply, reply, state}
+      {:noreply, state, timeout} -> {:reply, reply, state, timeout}
+    end
   end
 
   # ── the port program has ended ─────────────────────────────────────────────────────────────────────
+
+  # Nothing of what it says is believed any more.
+  defp violated(text, state) do
+    if is_port(state.port), do: Reaper.kill(state.os_pid)
+    port_down({:violation, text}, state)
+  end
 
   defp port_down(status, state) do
     lived = System.convert_time_unit(System.monotonic_time() - state.started, :native, :millisecond)
     Telemetry.emit(state.telemetry, [:port, :stop], %{uptime: lived}, %{server: self(), reason: status})
     told = state.cut != nil or state.restarters != []
-    after_port(%{phase: state.phase, told: told, lived: lived, status: status}, without_port(state))
+    failures = if lived >= @settled or state.restarters != [], do: 0, else: state.failures + 1
+    state = without_port(%{state | failures: failures, restarts: state.restarts + 1})
+    if state.phase == :draining, do: drained(state), else: after_port(told, status, state)
   end
 
   defp without_port(state) do
@@ -265,48 +305,46 @@ defmodule Sparx.Server do
         do: GenServer.reply(from, describe(%{state | port: nil}, nil))
 
     state = Inbox.lose_all(state)
-    :ets.delete(state.link.table)
-    :ets.delete(state.link.held)
+    Heart.stop(state.heart)
     Startup.close(state.port)
-    %{state | port: nil, calls: %{}, out: [], held: 0, grant: 0}
+    %{state | port: nil, heart: nil, calls: %{}, out: [], out_size: 0, taken: 0, grant: 0}
   end
 
-  defp after_port(%{phase: :draining}, state), do: drained(state)
-
-  defp after_port(%{told: true}, state) do
+  defp after_port(true, _status, state) do
     Logger.info("sparx_port was told to stop, and is started again")
-    reopen(%{state | restarts: state.restarts + 1})
+    pause(state)
   end
 
-  defp after_port(%{lived: lived, status: status}, state) do
+  defp after_port(false, status, state) do
     Logger.error("sparx_port #{Executable.explain(status)}; it is started again")
-    failures = if lived >= @settled, do: 0, else: state.failures + 1
-
-    retry(
-      %{state | failures: failures, restarts: state.restarts + 1},
-      StartError.new(:exit, Executable.explain(status))
-    )
-  end
-
-  defp reopen(state) do
-    case Startup.run(state.config, state.telemetry != nil) do
-      {:ok, port, ready} -> noreply(opened(state, port, ready))
-      {:error, error} -> retry(%{state | failures: state.failures + 1}, error)
-    end
-  end
-
-  defp retry(%{failures: failures} = state, error) when failures >= @tries do
-    Logger.error("giving up after #{failures} tries: " <> StartError.message(error))
-    {:stop, {:port_program_failed, error}, state}
+    pause(state)
   end
 
   # The first death is answered at once, repeated ones more and more slowly.
-  defp retry(%{failures: failures} = state, _error) when failures <= 1, do: reopen(state)
+  defp pause(%{failures: failures} = state) when failures <= 1, do: start_again(state)
 
-  defp retry(state, _error) do
-    Process.send_after(self(), :reopen, min(20 * Integer.pow(2, state.failures - 2), @longest_pause))
+  defp pause(state) do
+    Process.send_after(self(), :start_again, min(20 * Integer.pow(2, min(state.failures - 2, 10)), @longest_pause))
     {:noreply, state}
   end
+
+  defp start_again(state) do
+    case Startup.run(state.config, state.telemetry != nil) do
+      {:ok, started} ->
+        noreply(opened(state, started))
+
+      {:error, error} ->
+        state = %{state | failures: state.failures + 1}
+        log_failure(state.failures, error)
+        pause(state)
+    end
+  end
+
+  # Not a line for each try: a cause that stays is named now and then.
+  defp log_failure(failures, error) when failures in [2, 6] or rem(failures, 60) == 0,
+    do: Logger.error("sparx_port cannot be started, and is tried again: " <> StartError.message(error))
+
+  defp log_failure(_failures, _error), do: :ok
 
   # ── the end ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -321,7 +359,6 @@ defmodule Sparx.Server do
   defp cut(%{cut: cut}), do: {:error, {:cut, cut}}
 
   @impl GenServer
-  def terminate(reason, %{taken: [_ | _]} = state), do: terminate(reason, Dispatch.settle(state))
   def terminate(_reason, %{port: nil}), do: :ok
 
   def terminate(reason, state) when reason == :shutdown or elem(reason, 0) == :shutdown do
@@ -336,7 +373,7 @@ defmodule Sparx.Server do
 
   defp linger(state, deadline) do
     receive do
-      message -> message |> lingering(state) |> Dispatch.settle() |> flush() |> linger(deadline)
+      message -> message |> lingering(state) |> flush() |> linger(deadline)
     after
       max(deadline - now(), 0) -> cancel_all(state, :shutdown)
     end
@@ -345,6 +382,10 @@ defmodule Sparx.Server do
   defp lingering({:"$gen_call", from, message}, state) do
     case handle_call(message, from, state) do
       {:reply, reply, state, _timeout} ->
+        GenServer.reply(from, reply)
+        state
+
+      {:reply, reply, state} ->
         GenServer.reply(from, reply)
         state
 

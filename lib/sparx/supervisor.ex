@@ -1,55 +1,48 @@
 defmodule Sparx.Supervisor do
   @moduledoc false
-  # Of one Sparx server: for each port program a supervisor with the server and its pool of workers. A server
-  # that dies takes its workers along; another port program's never notice.
+  # Supervises one Sparx server: a Sparx.Server for each port program. One that dies is started again, however often and however
+  # fast: it waits by itself for what keeps it from listening.
   #
   # The table remembers, for as long as the whole server is up, where its servers are and which addresses were
   # bound, so that a server that is started anew takes the same ones.
 
   use Supervisor
 
-  alias Sparx.{Pool, Server}
+  alias Sparx.{Config, Server}
 
   def start_link(config) do
     name = if config.name, do: [name: config.name], else: []
-    Supervisor.start_link(__MODULE__, config, name)
+    Supervisor.start_link(__MODULE__, {config, [self() | Process.get(:"$callers", [])]}, name)
   end
 
   @impl Supervisor
-  def init(config) do
+  def init({config, callers}) do
     table = :ets.new(:sparx_servers, [:public, :ordered_set])
     {:ok, _} = Registry.register(Sparx.Registry, self(), table)
-    children = for index <- 0..(config.ports - 1), do: one(index, %{config | name: nil}, table)
-    Supervisor.init(children, strategy: :one_for_one)
+    children = for index <- 0..(config.ports - 1), do: server(index, %{config | name: nil}, callers, table)
+    Supervisor.init(children, strategy: :one_for_one, max_restarts: 1_000_000, max_seconds: 1)
   end
 
-  defp one(index, config, table) do
+  defp server(index, config, callers, table) do
     %{
       id: {:port, index},
-      type: :supervisor,
       restart: :transient,
-      start: {__MODULE__, :start_one, [index, config, table]}
+      shutdown: Config.limit(config, :drain_timeout) + 5_000,
+      start: {__MODULE__, :start_server, [index, config, callers, table]}
     }
-  end
-
-  @doc false
-  def start_one(index, config, table) do
-    server = %{
-      Server.child_spec({config, nil})
-      | start: {__MODULE__, :start_server, [index, config, table]}
-    }
-
-    Supervisor.start_link([server | pool(index, config, table)],
-      strategy: :rest_for_one,
-      max_restarts: 10,
-      max_seconds: 5
-    )
   end
 
   @doc false
   # Where the port was left open, all take the one that the first of them got.
-  def start_server(index, config, table) do
-    Server.start_link({%{config | listeners: bound(table, config)}, &entered(table, index, &1)})
+  def start_server(index, config, callers, table) do
+    Process.put(:"$callers", callers)
+    config = %{share(index, config) | listeners: bound(table, config)}
+    again = :ets.member(table, {:server, index})
+
+    with {:ok, server} <- Server.start_link({config, &:ets.insert(table, {:listeners, &1}), again}) do
+      :ets.insert(table, {{:server, index}, server})
+      {:ok, server}
+    end
   end
 
   defp bound(table, config) do
@@ -59,17 +52,9 @@ defmodule Sparx.Supervisor do
     end
   end
 
-  defp entered(table, index, listeners),
-    do: :ets.insert(table, [{{:server, index}, self()}, {:listeners, listeners}])
-
-  defp pool(_index, %{handler: nil}, _table), do: []
-
-  defp pool(index, config, table),
-    do: [{Pool, {config, fn -> :ets.lookup_element(table, {:server, index}, 2) end, share(index, config)}}]
-
   # Each server's share of the workers, one at least.
-  defp share(index, %{workers: workers, ports: ports}),
-    do: max(div(workers, ports) + if(index < rem(workers, ports), do: 1, else: 0), 1)
+  defp share(index, %{workers: workers, ports: ports} = config),
+    do: %{config | workers: max(div(workers, ports) + if(index < rem(workers, ports), do: 1, else: 0), 1)}
 
   @doc "The servers, in the order of their port programs."
   @spec servers(:ets.table()) :: [pid]

@@ -10,7 +10,7 @@ defmodule Sparx.Telemetry do
   | --- | --- | --- |
   | `[:sparx, :request, :start]` | `monotonic_time`, `system_time`, `waited` | `server`, `request` |
   | `[:sparx, :request, :stop]` | `duration`, `waited`, `req_body_bytes`, `resp_body_bytes`, `req_head_duration`, `time_to_first_byte`, `time_to_last_byte` | `server`, `request`, `status` |
-  | `[:sparx, :request, :exception]` | `duration`, `waited` | `server`, `request`, `reason`: why the response did not go out whole, such as `"closed"` or `"aborted"`; if the handler failed, `kind`, `exception` and `stacktrace` |
+  | `[:sparx, :request, :exception]` | `duration`, `waited` | `server`, `request`, `reason`: why the response did not go out whole, such as `"closed"` or `"aborted"`; if the handler failed, `kind`, `exception` and `stacktrace` (a handler that was killed: `:exit` and the reason) |
   | `[:sparx, :connection, :start]` | `monotonic_time` | `server`, `connection`: its number, `peer`: as of `Sparx.Request.peer/1`, `listener`: its index |
   | `[:sparx, :connection, :stop]` | `duration`, `bytes_in`, `bytes_out` | `server`, `connection`, `reason`: `"closed"`, `"reset"`, `"timeout"`, `"drained"` |
   | `[:sparx, :queue, :wait]` | `length` | `server`: a request found no demand, since a consumer had left |
@@ -27,7 +27,7 @@ defmodule Sparx.Telemetry do
   | | `accepted` | since the event before |
   | `[:sparx, :queue, :stats]` | `length`, `demand`, `wait` | heads that wait for demand, demand that waits for heads, and the µs for which the first head has waited, at this moment |
   | | `shed`, `timeouts` | answered with 503, for want of demand or of an answer, since the event before |
-  | `[:sparx, :port, :stats]` | `streams`, `link_queued`, `body_queued` | at this moment |
+  | `[:sparx, :port, :stats]` | `streams`, `running`, `waiting_for_clients`, `link_queued`, `body_queued` | at this moment |
   | | `requests`, `responses`, `rejected`, `bytes_in`, `bytes_out`, `errors` | since the event before |
 
   Their metadata have `server`. Times are in native units (`System.convert_time_unit/3`), `waited` and all durations
@@ -138,7 +138,13 @@ defmodule Sparx.Telemetry do
       since: [shed: :shed, timeouts: :timeouts]
     ],
     port: [
-      now: [streams: :streams, link_queued: :link_queued, body_queued: :body_queued],
+      now: [
+        streams: :streams,
+        running: :running,
+        waiting_for_clients: :waiting_for_clients,
+        link_queued: :link_queued,
+        body_queued: :body_queued
+      ],
       since: for(name <- ~w(requests responses rejected bytes_in bytes_out errors)a, do: {name, name})
     ]
   ]

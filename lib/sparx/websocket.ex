@@ -69,16 +69,22 @@ defmodule Sparx.WebSocket do
   alias Sparx.{Frame, Headers, Link, Request, Response}
   alias Sparx.WebSocket.{Options, Origin, Process, Socket}
 
-  @derive {Inspect, except: [:link]}
-  defstruct [:id, :link, :protocol]
+  @derive {Inspect, except: [:link, :answer]}
+  defstruct [:id, :link, :answer, :protocol]
 
-  @type t :: %__MODULE__{id: Frame.stream(), link: Link.t(), protocol: binary | nil}
+  @type t :: %__MODULE__{
+          id: Frame.stream(),
+          link: Link.t(),
+          answer: Sparx.Answer.t() | nil,
+          protocol: binary | nil
+        }
   @type data :: {:text, iodata} | {:binary, iodata} | {:ping, iodata} | {:pong, iodata}
   @type frame :: {:text | :binary | :ping | :pong, binary} | {:close, 1000..4999, binary}
 
   @timeout 30_000
   @prefetch 4
   @websocket 8
+  @max_message 1_048_576
 
   # ── the handshake ──────────────────────────────────────────────────────────────────────────────────
 
@@ -109,8 +115,9 @@ defmodule Sparx.WebSocket do
     fields = if protocol, do: [{"sec-websocket-protocol", protocol} | options.headers], else: options.headers
     message = Frame.upgrade(request.id, "websocket", fields, Map.put_new(options.port, :prefetch, 1))
 
-    with :ok <- Response.take_over(request, message, :socket),
-         do: {:ok, %__MODULE__{id: request.id, link: request.link, protocol: protocol}}
+    with :ok <- Response.take_over(request, message, {:socket, options.port[:max_message] || @max_message}),
+         do:
+           {:ok, %__MODULE__{id: request.id, link: request.link, answer: request.answer, protocol: protocol}}
   end
 
   defp refuse(request, 403, reason) do
@@ -122,15 +129,8 @@ defmodule Sparx.WebSocket do
 
   # The port says which protocol and version there are, which a response must not.
   defp refuse(request, status, reason) do
-    with :ok <-
-           Link.ask(
-             request.link,
-             request.id,
-             {:respond, IO.iodata_to_binary(Frame.abort(request.id, status))}
-           ) do
-      Response.handed_over(request)
-      {:error, reason}
-    end
+    message = Frame.abort(request.id, status)
+    with :ok <- Link.respond(request.link, request.id, request.answer, 0, message), do: {:error, reason}
   end
 
   defp refusal(request) do
@@ -169,7 +169,6 @@ defmodule Sparx.WebSocket do
     with {:ok, socket} <- accept(request, Keyword.put(options, :prefetch, prefetch)),
          pid = Process.start(socket, module, argument, [{:prefetch, prefetch} | own]),
          :ok <- hand_over(socket, pid) do
-      Response.handed_over(request)
       send(pid, {:sparx_socket, :yours})
       {:ok, pid}
     end
@@ -197,7 +196,7 @@ defmodule Sparx.WebSocket do
   """
   @spec receive_frame(t) :: reference
   def receive_frame(socket) do
-    ref = :erlang.monitor(:process, socket.link.server, alias: :reply_demonitor)
+    ref = Link.monitor(socket.link)
     Link.tell(socket.link, socket.id, {:read, ref, 1})
     ref
   end
@@ -245,7 +244,7 @@ defmodule Sparx.WebSocket do
   Text must be UTF-8: what is not closes the socket with 1011.
   """
   @spec send_frame(t, data | [data]) :: :ok | {:error, :closed | :timeout}
-  def send_frame(socket, frames), do: Socket.send_messages(socket.link, socket.id, messages(frames), [])
+  def send_frame(socket, frames), do: Socket.send_messages(socket, messages(frames), [])
 
   @doc false
   def messages(frames) when is_list(frames), do: Enum.map(frames, &message/1)
@@ -279,7 +278,7 @@ defmodule Sparx.WebSocket do
   @spec close(t, nil | 1000..4999, binary) :: :ok | {:error, :closed | :timeout}
   def close(socket, code \\ 1000, reason \\ "") do
     with :ok <- start_close(socket, code, reason),
-         do: Link.ask(socket.link, socket.id, :await_close, :infinity)
+         do: Link.ask_client(socket.link, socket.id, &{:await_close, &1}, :infinity)
   end
 
   @doc false

@@ -10,15 +10,16 @@ defmodule Sparx.Workers do
 
       children = [{Sparx.Workers, server: {MyApp.Front, :"front@10.0.0.1"}, handler: MyApp.Web, workers: 64}]
 
-  Each worker asks the server for one request at a time, so the nodes get as many as they can do. A handler reads and
-  answers with the same functions, and the same backpressure; what it reads and writes goes by the server's
+  Each free worker asks the server for one request, so the nodes get as many as they can do. A handler runs in a process of its own, as
+  in a server; it reads and answers with the same functions, and the same backpressure; what it reads and writes goes by the server's
   node.
 
   | option | default | meaning |
   | --- | --- | --- |
   | `:server` | required | a name there, `{name, node}`, or a pid: what `Sparx.start_link/1` was given or returned |
   | `:handler` | required | who answers, as for `Sparx.start_link/1`: a module or function of this node |
-  | `:workers` | `128` | requests that are worked on here at the same time |
+  | `:workers` | `128` | handlers that run here at the same time |
+  | `:max_waiting` | `10_000` | handlers that wait for their clients without holding a worker, at most |
   | `:shutdown` | `30_000` | ms that requests in work have when these workers are told to stop |
 
   A server that is not there, or goes, is looked for again every second. Workers that are stopped ask for nothing
@@ -27,10 +28,20 @@ defmodule Sparx.Workers do
 
   use GenServer
 
-  alias Sparx.{Config, Worker}
+  alias Sparx.{Config, Frame, Link, Worker}
+  alias Sparx.Server.{Reaper, Slots}
 
   @again 1_000
-  @defaults [:server, :handler, workers: 128, shutdown: 30_000]
+  @defaults [:server, :handler, workers: 128, shutdown: 30_000, max_waiting: 10_000]
+
+  # producers: for each server that was joined, its subscription, slots, and the link to its port program.
+  defstruct [:place, :config, :shutdown, :job, leaving: false, producers: %{}, tags: %{}]
+
+  defmodule Producer do
+    @moduledoc false
+    # streams: what runs here, by port program and stream. waiting: processes that wait for the client of one.
+    defstruct [:pid, :tag, :slots, :link, running: 0, waiting: %{}]
+  end
 
   @spec child_spec(keyword) :: Supervisor.child_spec()
   def child_spec(options) do
@@ -45,9 +56,10 @@ defmodule Sparx.Workers do
   @spec start_link(keyword) :: GenServer.on_start()
   def start_link(options) do
     options = Keyword.validate!(options, @defaults)
-    config = Config.new!(Keyword.take(options, [:handler, :workers]))
+    config = Config.new!(Keyword.take(options, [:handler, :workers, :max_waiting]))
     config.handler || raise ArgumentError, "the option :handler is required"
-    GenServer.start_link(__MODULE__, {place(options[:server]), config, options[:shutdown]})
+    callers = [self() | Process.get(:"$callers", [])]
+    GenServer.start_link(__MODULE__, {place(options[:server]), config, options[:shutdown], callers})
   end
 
   defp place({name, node}) when is_atom(name) and is_atom(node), do: {name, node}
@@ -62,29 +74,53 @@ defmodule Sparx.Workers do
       )
 
   @impl GenServer
-  def init({place, config, shutdown}) do
+  def init({place, config, shutdown, callers}) do
     Process.flag(:trap_exit, true)
-    state = %{place: place, config: config, shutdown: shutdown, producers: %{}, workers: %{}}
-    {:ok, state, {:continue, :join}}
+
+    job = %{
+      handler: config.handler,
+      ancestors: [self() | Process.get(:"$ancestors", [])],
+      callers: callers,
+      log_client_closures: config.log_client_closures
+    }
+
+    {:ok, %__MODULE__{place: place, config: config, shutdown: shutdown, job: job}, {:continue, :join}}
   end
 
   @impl GenServer
   def handle_continue(:join, state), do: {:noreply, join(state)}
 
   @impl GenServer
-  def handle_info(:join, state), do: {:noreply, join(state)}
+  def handle_info({:"$gen_consumer", {_server, tag}, [{id, port, head, answer}]}, state),
+    do: {:noreply, with_producer(tag, state, &start(id, port, head, answer, &1, state.job))}
 
-  def handle_info({:EXIT, pid, _reason}, %{workers: workers} = state) when is_map_key(workers, pid) do
-    {producer, rest} = Map.pop(workers, pid)
-    {:noreply, replace(producer, %{state | workers: rest})}
+  # The server has ended the subscription, and will not send any more.
+  def handle_info({:"$gen_consumer", {_server, tag}, {:cancel, _reason}}, state),
+    do: {:noreply, with_producer(tag, state, &%{&1 | slots: Slots.close(&1.slots)})}
+
+  def handle_info({{:"$sparx_ended", tag, port, id}, _monitor, :process, pid, reason}, state),
+    do: {:noreply, with_producer(tag, state, &ended(port, id, pid, reason, &1, state))}
+
+  def handle_info({:"$sparx_yield", port, id, pid}, state),
+    do: {:noreply, with_port(port, state, &yield(port, id, pid, &1, state))}
+
+  def handle_info({:"$sparx_resume", port, id, pid}, state),
+    do: {:noreply, with_port(port, state, &resume(port, id, pid, &1))}
+
+  def handle_info({:"$sparx_failed", port, id, crash}, state) do
+    {:noreply, with_port(port, state, &tell(&1, port, id, {:failed, crash}))}
   end
 
-  def handle_info({:DOWN, _monitor, :process, pid, _reason}, state) do
+  def handle_info(:join, state), do: {:noreply, join(state)}
+
+  def handle_info({:DOWN, tag, :process, pid, _reason}, state) do
     Process.send_after(self(), :join, @again)
-    {:noreply, %{state | producers: Map.delete(state.producers, pid)}}
+    {:noreply, %{state | producers: Map.delete(state.producers, pid), tags: Map.delete(state.tags, tag)}}
   end
 
   def handle_info(_message, state), do: {:noreply, state}
+
+  # ── the servers ────────────────────────────────────────────────────────────────────────────────────
 
   # A producer for each port program of the server, with its share of the workers, one at least.
   defp join(%{config: %{workers: workers}} = state) do
@@ -93,13 +129,16 @@ defmodule Sparx.Workers do
 
     producers
     |> Enum.with_index(&{&1, max(div(workers + &2, length(producers)), 1)})
-    |> Enum.reject(fn {producer, _share} -> is_map_key(state.producers, producer) end)
-    |> Enum.reduce(state, fn {producer, share}, state -> join(producer, share, state) end)
+    |> Enum.reject(fn {pid, _share} -> is_map_key(state.producers, pid) end)
+    |> Enum.reduce(state, fn {pid, share}, state -> join(pid, share, state) end)
   end
 
-  defp join(producer, share, state) do
-    state = put_in(state.producers[producer], Process.monitor(producer))
-    Enum.reduce(1..share, state, fn _, state -> hire(producer, state) end)
+  defp join(pid, share, state) do
+    tag = Process.monitor(pid)
+    send(pid, {:"$gen_producer", {self(), tag}, {:subscribe, nil, [sparx: :raw]}})
+    producer = %Producer{pid: pid, tag: tag, slots: Slots.new(share, state.config.max_waiting)}
+    state = %{state | tags: Map.put(state.tags, tag, pid)}
+    put_in(state.producers[pid], ask(producer))
   end
 
   defp producers({name, node}) do
@@ -108,25 +147,136 @@ defmodule Sparx.Workers do
     _kind, _is_not_there -> []
   end
 
-  defp hire(producer, state),
-    do: put_in(state.workers[Worker.start_link(producer, state.config.handler)], producer)
-
-  defp replace(producer, state),
-    do: if(is_map_key(state.producers, producer), do: hire(producer, state), else: state)
-
-  @impl GenServer
-  def terminate(_reason, state) do
-    for {worker, _producer} <- state.workers, do: Worker.leave(worker)
-    left(state.workers, System.monotonic_time(:millisecond) + state.shutdown)
+  # Every free slot is demand for one request.
+  defp ask(producer) do
+    {free, slots} = Slots.ask(producer.slots)
+    if free > 0, do: send(producer.pid, {:"$gen_producer", {self(), producer.tag}, {:ask, free}})
+    %{producer | slots: slots}
   end
 
-  defp left(workers, _deadline) when workers == %{}, do: :ok
+  defp with_producer(tag, state, change) do
+    case state.tags do
+      %{^tag => pid} -> %{state | producers: Map.update!(state.producers, pid, change)}
+      %{} -> state
+    end
+  end
 
-  defp left(workers, deadline) do
-    receive do
-      {:EXIT, pid, _reason} -> left(Map.delete(workers, pid), deadline)
-    after
-      max(deadline - System.monotonic_time(:millisecond), 0) -> :ok
+  defp with_port(port, state, change) do
+    case Enum.find(state.producers, fn {_pid, producer} -> producer.link && producer.link.port == port end) do
+      {_pid, producer} -> with_producer(producer.tag, state, change)
+      nil -> state
+    end
+  end
+
+  # ── requests ───────────────────────────────────────────────────────────────────────────────────────
+
+  defp start(id, port, head, answer, producer, job) do
+    producer = linked(port, producer)
+    job = Map.put(job, :link, %{producer.link | port: port})
+    Worker.spawn(id, head, answer, job, {:"$sparx_ended", producer.tag, port, id})
+    %{producer | slots: Slots.start(producer.slots), running: producer.running + 1}
+  end
+
+  # The link changes with the port program. One that has ended meanwhile leaves a request that nobody waits for.
+  defp linked(port, %{link: %{port: port}} = producer), do: producer
+
+  defp linked(port, producer) do
+    link = GenServer.call(producer.pid, :link, :infinity) || %Link{server: producer.pid}
+    link = %{link | slots: self()}
+    %{producer | link: if(link.port == port, do: link, else: %{link | port: port})}
+  catch
+    :exit, _has_ended -> %{producer | link: %Link{server: producer.pid, slots: self(), port: port}}
+  end
+
+  # The server judges what its end means (Sparx.Server.Endings).
+  defp ended(port, id, pid, reason, producer, _state) do
+    tell(producer, port, id, {:returned, pid, reason})
+    waiting = Map.delete(producer.waiting, {port, id})
+
+    ask(%{
+      producer
+      | slots: Slots.stop(producer.slots, {port, id}),
+        running: producer.running - 1,
+        waiting: waiting
+    })
+  end
+
+  defp tell(producer, port, id, message) do
+    Link.tell(%Link{server: producer.pid, port: port}, id, message)
+    producer
+  end
+
+  # ── slots ──────────────────────────────────────────────────────────────────────────────────────────
+
+  defp yield(port, id, pid, producer, _state) do
+    key = {port, id}
+    others = Map.get(producer.waiting, key, [])
+    producer = %{producer | waiting: Map.put(producer.waiting, key, [pid | others])}
+    if others == [], do: give_slot(key, producer), else: producer
+  end
+
+  # How far its stream has progressed only the server knows: the one that has waited longest is cut.
+  defp give_slot({port, id} = key, producer) do
+    {slowest, slots} = Slots.yield(producer.slots, key, System.monotonic_time(:millisecond))
+    write(producer, port, Frame.yield(id))
+    producer = %{producer | slots: slots}
+    ask(if(slowest, do: cut(slowest, producer), else: producer))
+  end
+
+  defp cut({port, id} = key, producer) do
+    {true, slots} = Slots.resume(producer.slots, key)
+    write(producer, port, Frame.abort(id, 408))
+    %{producer | slots: slots, waiting: Map.delete(producer.waiting, key)}
+  end
+
+  defp resume(port, id, pid, producer) do
+    case Map.get(producer.waiting, {port, id}, []) do
+      [^pid] -> take_slot({port, id}, producer)
+      others -> %{producer | waiting: Map.replace(producer.waiting, {port, id}, List.delete(others, pid))}
+    end
+  end
+
+  defp take_slot({port, id} = key, producer) do
+    {_waited, slots} = Slots.resume(producer.slots, key)
+    write(producer, port, Frame.resume(id))
+    %{producer | slots: slots, waiting: Map.delete(producer.waiting, key)}
+  end
+
+  defp write(producer, port, message),
+    do: send(producer.pid, {:"$sparx_write", port, IO.iodata_to_binary(message)})
+
+  # ── the end ────────────────────────────────────────────────────────────────────────────────────────
+
+  # What the server sends before it confirms a cancellation is still worked on.
+  @impl GenServer
+  def terminate(_reason, state) do
+    for {pid, producer} <- state.producers,
+        do: send(pid, {:"$gen_producer", {self(), producer.tag}, {:cancel, :shutdown}})
+
+    deadline = System.monotonic_time(:millisecond) + state.shutdown
+    leave(%{state | leaving: true}, MapSet.new(Map.keys(state.tags)), deadline)
+    Reaper.end_handlers(self())
+  end
+
+  defp leave(state, unconfirmed, deadline) do
+    running = state.producers |> Map.values() |> Enum.map(& &1.running) |> Enum.sum()
+
+    if running > 0 or MapSet.size(unconfirmed) > 0 do
+      receive do
+        {:"$gen_consumer", {_server, tag}, {:cancel, _reason}} = message ->
+          {:noreply, state} = handle_info(message, state)
+          leave(state, MapSet.delete(unconfirmed, tag), deadline)
+
+        {:DOWN, tag, :process, _pid, _reason} = message ->
+          {:noreply, state} = handle_info(message, state)
+          leave(state, MapSet.delete(unconfirmed, tag), deadline)
+
+        message ->
+          {:noreply, state} = handle_info(message, state)
+          leave(state, unconfirmed, deadline)
+      after
+        max(deadline - System.monotonic_time(:millisecond), 0) -> :ok
+      end
     end
   end
 end

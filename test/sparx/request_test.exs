@@ -5,7 +5,7 @@ defmodule Sparx.RequestTest do
 
   defp golden(name) do
     {:ok, [{:request, id, head}]} = Frame.decode_all(Golden.payload(name))
-    Request.decode(id, head, self(), nil)
+    Request.decode(id, head, nil, self(), nil)
   end
 
   test "the most common shape" do

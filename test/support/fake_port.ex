@@ -60,7 +60,10 @@ defmodule Sparx.FakePort do
   end
 
   @doc "Sends messages, lists of kind and fields, to the server in one frame."
-  def say(port, messages), do: send(port, {:say, encode(messages)})
+  def say(port, messages), do: say_bytes(port, encode(messages))
+
+  @doc "Sends bytes to the server."
+  def say_bytes(port, data), do: send(port, {:say, data})
 
   @doc "Ends the port program."
   def die(port, status), do: send(port, {:die, status})
@@ -77,13 +80,17 @@ defmodule Sparx.FakePort do
   @doc "A REQUEST message."
   def request(id, fields \\ []), do: [65, id, {:bin, head(fields)}]
 
-  defp encode(messages), do: messages |> Enum.map(&Term.encode/1) |> IO.iodata_to_binary()
+  @doc "Messages as a frame, with its length before it."
+  def encode(messages) do
+    payload = messages |> Enum.map(&Term.encode/1) |> IO.iodata_to_binary()
+    <<byte_size(payload)::32, payload::binary>>
+  end
 
   defp loop(state) do
     receive do
-      {:command, payload} when byte_size(payload) > state.max_frame -> die_now(state, 4)
-      {:command, payload} -> heard(payload, 0, state)
-      {:say, payload} -> send(state.server, {self(), {:data, payload}})
+      {:command, <<size::32, _payload::binary>>} when size > state.max_frame -> die_now(state, 4)
+      {:command, <<size::32, payload::binary-size(size)>>} -> heard(payload, 0, state)
+      {:say, data} -> send(state.server, {self(), {:data, data}})
       {:die, status} -> die_now(state, status)
     end
 

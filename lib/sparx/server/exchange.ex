@@ -1,137 +1,128 @@
 defmodule Sparx.Server.Exchange do
   @moduledoc false
-  # What processes ask and tell the server about a stream that they work on. A whole answer of the owner is not
-  # among it: that goes to the port directly.
+  # What processes ask and tell the server about a stream that they work on. A whole answer of a process of this node is not
+  # among it: that comes as bytes to be written (Sparx.Link.respond/5).
+  #
+  # A question that the client decides (whether there is room, or a chunk) carries a reference, which is answered when it is so.
 
-  alias Sparx.{Frame, Link}
-  alias Sparx.WebSocket.Socket
-  alias Sparx.Server.{Inbox, State, Streams}
+  alias Sparx.{Answer, Frame, Headers}
+  alias Sparx.Server.{Endings, Slots, State, Streams}
 
   import Sparx.Server.State
 
-  @type outcome :: {:reply, term, State.t()} | {:noreply, State.t()}
-
-  @doc "Answers a question about a stream, or keeps it."
-  @spec ask(term, Frame.stream(), GenServer.from(), State.t()) :: outcome
-  def ask(question, id, from, state) do
+  @doc "Answers a question about a stream."
+  @spec ask(term, Frame.stream(), State.t()) :: {term, State.t()}
+  def ask(question, id, state) do
     case Streams.fetch(state.streams, id) do
-      {:ok, stream} -> ask(question, id, stream, from, state)
-      :error -> {:reply, {:error, :closed}, state}
+      {:ok, stream} -> ask(question, id, stream, state)
+      :error -> {{:error, :closed}, state}
     end
   end
 
-  defp ask({:open, pid, {status, headers, length}}, id, %{phase: :waiting} = stream, _from, state) do
-    :ets.insert(state.link.table, {id, state.link.window, :head, status, headers, length})
-    state = update_stream(state, id, phase: :streaming)
-    {:reply, :ok, if(pid == stream.owner, do: state, else: own(state, id, pid))}
-  end
-
-  # The row of a tunnel is that of a streamed response whose head is out; that of a WebSocket is Sparx.WebSocket.Link's.
-  defp ask({:upgrade, pid, message, kind}, id, %{phase: :waiting} = stream, _from, state) do
-    :ets.insert(state.link.table, upgraded_row(kind, id, state.link.window))
-    state = state |> write(message) |> flush()
-    state = update_stream(state, id, phase: :streaming, socket: if(kind == :socket, do: :open))
-    {:reply, :ok, if(pid == stream.owner, do: state, else: own(state, id, pid))}
-  end
-
-  defp ask({:upgrade, _pid, _message, _kind}, _id, _stream, _from, state),
-    do: {:reply, {:error, :already_sent}, state}
-
-  defp ask({:deliver_to, pid}, id, %{socket: :open}, _from, state),
-    do: {:reply, :ok, own(%{state | streams: Streams.deliver_to(state.streams, id, pid)}, id, pid)}
-
-  defp ask({:socket_room, size}, id, %{socket: :open} = stream, from, state) do
-    if Socket.fits?(state.link.table, id, size),
-      do: {:reply, :ok, state},
-      else: {:noreply, update_stream(state, id, writers: [from | stream.writers])}
-  end
-
-  defp ask(:await_close, id, %{socket: socket} = stream, from, state) when socket != nil,
-    do: {:noreply, update_stream(state, id, closers: [from | stream.closers])}
-
-  defp ask({question, _argument}, _id, _stream, _from, state) when question in [:deliver_to, :socket_room],
-    do: {:reply, {:error, :closed}, state}
-
-  defp ask(:await_close, _id, _stream, _from, state), do: {:reply, {:error, :closed}, state}
-
-  defp ask({:open, _pid, _head}, _id, _stream, _from, state), do: {:reply, {:error, :already_sent}, state}
-
-  defp ask({:respond, message}, id, %{phase: :waiting}, _from, state),
-    do: {:reply, :ok, state |> write(message) |> update_stream(id, phase: :answered)}
-
-  defp ask({:respond, _message}, _id, _stream, _from, state), do: {:reply, {:error, :already_sent}, state}
-
-  defp ask(:room, id, %{phase: :streaming} = stream, from, state) do
-    if :ets.lookup_element(state.link.table, id, 2) > 0,
-      do: {:reply, :ok, state},
-      else: {:noreply, update_stream(state, id, writers: [from | stream.writers])}
-  end
+  # What processes of other nodes ask, and those here do by themselves.
+  defp ask({:answer, operation, arguments}, _id, stream, state)
+       when operation in [:phase, :unsent, :stream, :reserve, :finish, :lock, :senders, :take, :room?],
+       do: {apply(Answer, operation, [stream.answer | arguments]), state}
 
   # What was sent has left before others may send.
-  defp ask({:socket_send, messages, size}, id, _stream, _from, state) do
-    case Socket.at_table!(state.link.table, id, :enter, size) do
-      :ok ->
-        state = state |> write(messages) |> flush()
-        Socket.at_table!(state.link.table, id, :leave, 0)
-        {:reply, :ok, state}
-
-      wait_or_error ->
-        {:reply, wait_or_error, state}
-    end
-  end
-
-  defp ask({:socket_table, :unlock, argument}, id, _stream, _from, state) do
+  defp ask({:answer, :unlock, []}, _id, stream, state) do
     state = flush(state)
-    {:reply, Socket.at_table!(state.link.table, id, :unlock, argument), state}
+    {Answer.unlock(stream.answer), state}
   end
 
-  defp ask({:socket_table, operation, argument}, id, _stream, _from, state),
-    do: {:reply, Socket.at_table!(state.link.table, id, operation, argument), state}
+  defp ask({:respond, message}, _id, stream, state),
+    do: if_ok(Answer.send_whole(stream.answer), state, &write(&1, message))
 
-  defp ask({:at_table, operation, argument}, id, _stream, _from, state),
-    do: {:reply, Link.at_table!(state.link.table, id, operation, argument), state}
+  defp ask({:socket_send, messages, size}, _id, stream, state) do
+    if_ok(Answer.enter(stream.answer, size), state, fn state ->
+      state = state |> write(messages) |> flush()
+      Answer.leave(stream.answer)
+      state
+    end)
+  end
 
-  defp ask(:why_no_row, _id, %{phase: :waiting}, _from, state), do: {:reply, {:error, :not_started}, state}
-  defp ask(:why_no_row, _id, _stream, _from, state), do: {:reply, {:error, :already_sent}, state}
+  # A streamed answer of which nothing has gone out, and of which headers may come.
+  defp ask({:open, pid, head}, id, stream, state) do
+    if_ok(Answer.open(stream.answer), state, fn state ->
+      state |> put_stream(id, %{stream | kept_head: head, touched: true}) |> owned(id, stream, pid)
+    end)
+  end
 
-  defp ask({:unread, refs}, id, _stream, _from, state),
-    do: {:reply, :ok, %{state | streams: Streams.unread(state.streams, id, refs)}}
-
-  defp ask(:trailers, _id, %{body: {:ended, trailers}}, _from, state),
-    do: {:reply, {:ok, trailers || []}, state}
-
-  defp ask(:trailers, _id, _stream, _from, state), do: {:reply, {:error, :not_read}, state}
-
-  defp ask({:own, pid}, id, _stream, _from, state), do: {:reply, :ok, own(state, id, pid)}
-
-  # A handler has ended without an answer that it would have known of itself, and has failed if there is a crash.
-  defp ask({:returned, pid, crash}, id, stream, _from, state) do
-    case left_behind(stream, id, pid, state) do
-      :open_socket when crash == nil -> {:reply, :ok, write(state, Frame.close(id, 1000, ""))}
-      :open_socket -> {:reply, :ok, abort(state, id, 500)}
-      :nothing -> {:reply, :ok, state}
-      what -> {:reply, {:error, what}, state |> abort(id, 500) |> update_stream(id, crash: crash)}
+  defp ask({:add_header, field}, id, %{kept_head: {status, headers, length}} = stream, state) do
+    cond do
+      Answer.phase(stream.answer) != :head -> {no_head(stream), state}
+      not Headers.fit?([field | headers]) -> {{:error, :too_long}, state}
+      true -> {:ok, put_stream(state, id, %{stream | kept_head: {status, headers ++ [field], length}})}
     end
   end
 
-  defp left_behind(%{owner: owner}, _id, pid, _state) when owner != pid, do: :nothing
-  defp left_behind(%{socket: :open}, _id, _pid, _state), do: :open_socket
-  defp left_behind(%{socket: :closed}, _id, _pid, _state), do: :nothing
-  defp left_behind(%{phase: :waiting}, _id, _pid, _state), do: :unanswered
-  defp left_behind(%{phase: :answered}, _id, _pid, _state), do: :nothing
+  defp ask({:add_header, _field}, _id, stream, state), do: {no_head(stream), state}
 
-  defp left_behind(%{phase: :streaming}, id, _pid, state) do
-    if :ets.lookup_element(state.link.table, id, 3) == :finished, do: :nothing, else: :unfinished
+  defp ask(:take_head, id, %{kept_head: {status, headers, length}} = stream, state) do
+    case Answer.start(stream.answer) do
+      :ok -> {{:ok, Frame.head(id, status, headers, length)}, put_stream(state, id, %{stream | kept_head: nil})}
+      # Another process has taken it meanwhile.
+      {:error, :already_sent} -> {{:ok, []}, state}
+      error -> {error, state}
+    end
   end
 
-  defp upgraded_row(:socket, id, window), do: Socket.row(id, window)
-  defp upgraded_row(:tunnel, id, window), do: {id, window, :body, nil, [], nil}
+  defp ask(:take_head, _id, _stream, state), do: {{:ok, []}, state}
+
+  # An answer of which nothing went out, and which has no length that says otherwise, is a whole one.
+  defp ask({:finish_head, trailers}, id, %{kept_head: head} = stream, state),
+    do: if_ok(Answer.finish_head(stream.answer), state, &write(&1, whole(id, head, trailers)))
+
+  defp ask({:upgrade, pid, message, kind}, id, stream, state) do
+    if_ok(Answer.upgrade(stream.answer, if(kind == :tunnel, do: :tunnel, else: :socket)), state, fn state ->
+      state |> write(message) |> flush() |> put_stream(id, upgraded(stream, kind)) |> owned(id, stream, pid)
+    end)
+  end
+
+  defp ask({:deliver_to, pid}, id, %{ended: false, receiver: nil} = stream, state),
+    do: {:ok, state |> put_stream(id, %{stream | receiver: pid}) |> own(id, pid)}
+
+  defp ask({:deliver_to, _pid}, _id, _stream, state), do: {{:error, :closed}, state}
+
+  defp ask({:unread, refs}, id, _stream, state),
+    do: {:ok, %{state | streams: Streams.unread(state.streams, id, refs)}}
+
+  defp ask(:trailers, _id, %{body: {:ended, trailers}}, state), do: {{:ok, trailers || []}, state}
+  defp ask(:trailers, _id, _stream, state), do: {{:error, :not_read}, state}
+  defp ask({:own, _pid}, _id, %{ended: true}, state), do: {{:error, :closed}, state}
+  defp ask({:own, pid}, id, _stream, state), do: {:ok, own(state, id, pid)}
+  defp ask(_other, _id, _stream, state), do: {{:error, :closed}, state}
+
+  defp if_ok(:ok, state, change), do: {:ok, change.(state)}
+  defp if_ok(other, state, _change), do: {other, state}
+
+  defp owned(state, _id, %{owner: owner}, pid) when owner == pid, do: state
+  defp owned(state, id, _stream, pid), do: own(state, id, pid)
+
+  defp no_head(stream) do
+    case Answer.reserve(stream.answer, 0) do
+      {:ok, 0} -> {:error, :already_sent}
+      error -> error
+    end
+  end
+
+  defp whole(id, {status, headers, nil}, nil), do: Frame.respond(id, status, headers, [])
+
+  defp whole(id, {status, headers, length}, trailers),
+    do: [Frame.head(id, status, headers, length) | Frame.finish(id, trailers)]
+
+  defp upgraded(stream, :tunnel), do: %{stream | body: :open, touched: true}
+
+  defp upgraded(stream, {:socket, max_message}),
+    do: %{stream | body: :open, touched: true, max_message: max_message}
+
+  # ── what is told ───────────────────────────────────────────────────────────────────────────────────
 
   @doc "Takes what was told about a stream."
   @spec tell(term, Frame.stream(), State.t()) :: State.t()
   def tell({:read, ref, max}, id, state) do
     case Streams.read(state.streams, id, ref) do
-      {:ask, streams} -> write(%{state | streams: streams}, Frame.read(id, 1, max))
+      {:ask, streams} -> ask_port(id, max, %{state | streams: streams})
       {:wait, streams} -> %{state | streams: streams}
       {:ok, chunk, streams} -> answer(ref, {:ok, chunk}, %{state | streams: streams})
       answer -> answer(ref, answer, state)
@@ -143,33 +134,82 @@ defmodule Sparx.Server.Exchange do
 
   def tell(message, id, state) do
     case Streams.fetch(state.streams, id) do
-      {:ok, stream} -> tell(message, id, stream, state)
-      :error -> too_late(message, state)
+      {:ok, %{ended: false} = stream} -> tell(message, id, stream, state)
+      _ended_or_forgotten -> too_late(message, state)
     end
   end
 
+  defp tell({:room, ref}, id, stream, state),
+    do: when_it_fits(ref, 1, Answer.room?(stream.answer), id, stream, state)
+
+  defp tell({:socket_room, size, ref}, id, stream, state),
+    do: when_it_fits(ref, size, Answer.fits?(stream.answer, size), id, stream, state)
+
+  # Of a handler that Sparx.Workers runs.
+  defp tell({:failed, crash}, id, _stream, state), do: failed(id, crash, state)
+  defp tell({:returned, pid, reason}, id, stream, state), do: Endings.returned(id, pid, reason, stream, state)
+
+  # A process of another node is about to ask for messages.
+  defp tell({:lend, count}, _id, stream, state) do
+    Answer.lend(stream.answer, count)
+    state
+  end
+
   # A large message has gone out whole: others may send.
-  defp tell(:unlocked, id, stream, state), do: Inbox.room(id, stream, 0, state)
+  defp tell(:unlocked, id, stream, state), do: room(id, stream, state)
+
+  defp tell({:await_close, ref}, id, %{max_message: most} = stream, state) when most != nil,
+    do: put_stream(state, id, %{stream | closers: [ref | stream.closers]})
+
+  defp tell({:await_close, ref}, _id, _stream, state), do: answer(ref, {:error, :closed}, state)
 
   defp tell(:discard, id, %{body: :open} = stream, state) do
-    Inbox.tell_readers(stream.readers, {:error, :closed})
-
-    state
-    |> write(Frame.discard(id))
-    |> update_stream(id, body: :skipped, readers: [], chunks: [], touched: true)
+    Endings.tell(stream.readers, {:error, :closed})
+    spare = stream.spare + length(stream.readers)
+    stream = %{stream | body: :skipped, readers: [], spare: spare, chunks: [], touched: true}
+    state |> write(Frame.discard(id)) |> put_stream(id, stream)
   end
 
   defp tell({:notify_closed, _pid, _request} = message, _id, %{hung_up: true}, state),
     do: too_late(message, state)
 
   defp tell({:notify_closed, pid, request}, id, stream, state),
-    do: update_stream(state, id, watchers: [{pid, request} | stream.watchers])
+    do: put_stream(state, id, %{stream | watchers: [{pid, request} | stream.watchers], touched: true})
 
   defp tell(_message, _id, _stream, state), do: state
+
+  # A message of a WebSocket that somebody asks for is credit as those are that its process asks for by itself.
+  defp ask_port(id, max, state) do
+    {:ok, stream} = Streams.fetch(state.streams, id)
+    stream.max_message && Answer.lend(stream.answer, 1)
+    write(state, Frame.read(id, 1, max))
+  end
+
+  defp when_it_fits(ref, _size, true, _id, _stream, state), do: answer(ref, :ok, state)
+
+  defp when_it_fits(ref, size, false, id, stream, state),
+    do: put_stream(state, id, %{stream | writers: [{ref, size} | stream.writers]})
+
+  @doc "There may be more room for those who wait to send on a stream."
+  @spec room(Frame.stream(), Streams.stream(), State.t()) :: State.t()
+  def room(id, %{writers: []} = stream, state), do: put_stream(state, id, stream)
+
+  def room(id, stream, state) do
+    {served, writers} = Enum.split_with(stream.writers, fn {_ref, size} -> fits?(stream, size) end)
+    Endings.tell(for({ref, _size} <- served, do: ref), :ok)
+    put_stream(state, id, %{stream | writers: writers})
+  end
+
+  defp fits?(%{max_message: nil} = stream, _size), do: Answer.room?(stream.answer)
+  defp fits?(stream, size), do: Answer.fits?(stream.answer, size)
 
   @doc "What is told about a stream that has ended."
   @spec too_late(term, State.t()) :: State.t()
   def too_late({:read, ref, _max}, state), do: answer(ref, {:error, :closed}, state)
+  def too_late({:socket_room, _size, ref}, state), do: answer(ref, {:error, :closed}, state)
+
+  def too_late({question, ref}, state) when question in [:room, :await_close],
+    do: answer(ref, {:error, :closed}, state)
 
   def too_late({:notify_closed, pid, request}, state) do
     send(pid, {:sparx, :closed, request})
@@ -181,5 +221,61 @@ defmodule Sparx.Server.Exchange do
   defp answer(ref, answer, state) do
     send(ref, {ref, answer})
     state
+  end
+
+  @doc "The handler of a stream has failed, and is about to end."
+  @spec failed(Frame.stream(), tuple, State.t()) :: State.t()
+  def failed(id, crash, state) do
+    case Streams.fetch(state.streams, id) do
+      {:ok, stream} -> put_stream(state, id, %{stream | crash: crash})
+      :error -> state
+    end
+  end
+
+  # ── slots ──────────────────────────────────────────────────────────────────────────────────────────
+
+  @doc "A process has waited for the client of a stream so long that others get the slot of its handler meanwhile."
+  @spec yield(Frame.stream(), pid, State.t()) :: State.t()
+  def yield(id, pid, state) do
+    case Streams.fetch(state.streams, id) do
+      {:ok, %{handler: handler, ended: false, waiting: waiting} = stream} when handler != nil ->
+        state = put_stream(state, id, %{stream | waiting: [pid | waiting], touched: true})
+        if waiting == [], do: give_slot(id, stream, state), else: state
+
+      _has_no_slot ->
+        state
+    end
+  end
+
+  defp give_slot(id, stream, state) do
+    {slowest, slots} = Slots.yield(state.slots, id, stream.clock)
+    state = write(%{state | slots: slots}, Frame.yield(id))
+    if slowest, do: cut(slowest, state), else: state
+  end
+
+  # It waits no longer, since what the port says to the abort ends its waiting.
+  defp cut(id, state) do
+    {true, slots} = Slots.resume(state.slots, id)
+    %{state | slots: slots} |> update_stream(id, waiting: []) |> abort(id, 408)
+  end
+
+  @doc "It waits no longer."
+  @spec resume(Frame.stream(), pid, State.t()) :: State.t()
+  def resume(id, pid, state) do
+    case Streams.fetch(state.streams, id) do
+      {:ok, %{waiting: [_ | _] = waiting} = stream} ->
+        left = List.delete(waiting, pid)
+        state = put_stream(state, id, %{stream | waiting: left})
+        if left == [], do: take_slot(id, stream, state), else: state
+
+      _did_not_wait ->
+        state
+    end
+  end
+
+  defp take_slot(id, stream, state) do
+    {_waited, slots} = Slots.resume(state.slots, id)
+    state = %{state | slots: slots}
+    if stream.ended, do: state, else: write(state, Frame.resume(id))
   end
 end

@@ -20,17 +20,24 @@ defmodule Sparx.Server.Executable do
 
     {:ok,
      Port.open({:spawn_executable, path}, [
-       {:packet, 4},
        {:busy_limits_port, @busy_limits},
        {:busy_limits_msgq, @busy_limits},
        :binary,
        :exit_status,
        :use_stdio,
-       :hide
+       :hide,
+       env: environment()
      ])}
   rescue
     error in ErlangError -> {:error, StartError.new(:executable, not_started(path(config), error.original))}
   end
+
+  # What the VM's environment holds (passwords of databases, say) is no affair of a program that speaks to the network. What the
+  # loader of programs and the sanitizers of a build for tests need is kept.
+  @kept ~w(LD_LIBRARY_PATH ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS)
+
+  defp environment,
+    do: for({name, _value} <- System.get_env(), name not in @kept, do: {String.to_charlist(name), false})
 
   @doc "The path of the program: the option, the application's environment, or the library's own."
   def path(%{executable: path}) when is_binary(path), do: path
@@ -43,13 +50,15 @@ defmodule Sparx.Server.Executable do
   defp not_started(path, reason), do: "#{path} cannot be run: #{:file.format_error(reason)}"
 
   @doc "An exit status (PROTOCOL.md, section 6) in words."
-  def explain(0), do: "left by itself"
+  def explain(0), do: "exited by itself with status 0"
   def explain(2), do: "refused its options (status 2)"
   def explain(3), do: "could not bind an address (status 3)"
   def explain(4), do: "lost the framing (status 4)"
   def explain(5), do: "ran out of memory or met a fault of the system (status 5)"
 
   def explain(6), do: "could not enter its sandbox (status 6)"
+  def explain(126), do: "could not be run (status 126): is it a program for this machine?"
+  def explain(127), do: "could not be run (status 127): a library that it needs is missing (ldd names it)"
 
   def explain(@sigsys),
     do:
@@ -57,6 +66,8 @@ defmodule Sparx.Server.Executable do
         "which is a bug or an attack (see SECURITY.md)"
 
   def explain(@sigkill), do: "was killed (status 137, SIGKILL)"
+  def explain({:violation, text}), do: "broke the protocol: it sent #{text}"
+  def explain(:silent), do: "stood still: it did not answer a PING in time"
   def explain(status) when is_integer(status) and status > 128, do: "died of signal #{status - 128}"
   def explain(status) when is_integer(status), do: "exited with status #{status}"
   def explain(reason), do: "closed its pipe (#{inspect(reason)})"

@@ -1,91 +1,100 @@
 defmodule Sparx.Server.Inbox do
   @moduledoc false
-  # What the port program says.
+  # What the port program says. It is believed no more than a client: each message is checked, for its types where it is decoded
+  # (Sparx.Frame), and here for its stream, and for the credit that it spends. What breaks a rule is thrown as `{:violation, text}`, and is
+  # the end of that port program.
 
-  alias Sparx.{Frame, Telemetry}
-  alias Sparx.Server.{Batches, Demand, Dispatch, Notes, Owed, Sockets, State, Streams, Waiting}
-
-  require Logger
+  alias Sparx.{Answer, Frame, Telemetry}
+  alias Sparx.Server.{Dispatch, Endings, Exchange, Framing, Notes, Owed, Sockets, State, Streams, Waiting}
 
   import Sparx.Server.State
 
-  @doc "Takes all messages of a frame."
-  @spec deliver(binary, State.t()) :: State.t()
-  def deliver(<<>>, state), do: state
+  # Bytes of a body in one message.
+  @longest_chunk 65_000
 
-  # Requests, and the ends of streams of which nothing is known here, are most of what comes.
-  def deliver(payload, state) do
+  @doc "Takes what has come over the pipe."
+  @spec deliver(binary, State.t()) :: {:ok, State.t()} | {:violation, binary}
+  def deliver(data, state) do
+    case Framing.take(state.framing, data) do
+      {:ok, payloads, framing} ->
+        now = System.monotonic_time(:millisecond)
+        {:ok, Enum.reduce(payloads, %{state | framing: framing, now: now}, &payload/2)}
+
+      {:error, {:too_long, size}} ->
+        {:violation, "a frame of #{size} bytes"}
+    end
+  catch
+    {:violation, text} -> {:violation, text}
+    {:malformed, what} -> {:violation, "the head of a REQUEST: #{what}"}
+  end
+
+  # Requests, and the ends of streams of which nothing is known here any more, are most of what comes.
+  defp payload(<<>>, state), do: state
+
+  defp payload(payload, state) do
     {requests, done, rest} = Frame.take_requests(payload)
-    deliver_next(rest, state |> requests(requests) |> all_done(done))
+    state = Enum.reduce(Enum.reverse(requests), state, &request/2)
+    state = Enum.reduce(done, state, &Endings.done(&1, nil, &2))
+    next(rest, state)
   end
 
-  defp requests(state, []), do: state
-  defp requests(state, requests), do: %{state | taken: requests ++ state.taken}
+  defp next(<<>>, state), do: state
 
-  defp all_done(state, []), do: state
-
-  defp all_done(state, done) do
-    {touched, streams} = Streams.close_untouched(state.streams, done)
-    Enum.reduce(touched, %{state | streams: streams}, &message({:done, &1, nil}, Dispatch.settle(&2)))
-  end
-
-  defp deliver_next(<<>>, state), do: state
-
-  defp deliver_next(payload, state) do
+  defp next(payload, state) do
     case Frame.decode(payload) do
-      {:ok, message, rest} ->
-        deliver(rest, next(message, state))
-
-      {:error, reason} ->
-        Logger.error("sparx_port sent what is no message: #{inspect(reason)}")
-        state
+      {:ok, message, rest} -> payload(rest, message(message, state))
+      {:error, reason} -> throw({:violation, "what is no message: #{inspect(reason)}"})
     end
   end
 
-  # A whole message for a process that has not asked for it changes nothing here.
-  defp next({:recv, id, type, data, 0}, %{partial: [], streams: %{sockets: sockets}} = state)
-       when is_map_key(sockets, id) do
-    Sockets.give(Map.fetch!(sockets, id), type, data)
-    state
-  end
+  defp request({id, _head}, %{last_id: last}) when id <= last, do: throw({:violation, "stream #{id} again"})
+  defp request(_request, %{credit: 0}), do: throw({:violation, "a REQUEST that was not asked for"})
 
-  defp next(message, state), do: message(message, Dispatch.settle(state))
+  defp request({id, head}, state),
+    do: Dispatch.request(id, head, %{state | last_id: id, credit: state.credit - 1})
 
-  defp message({:request, id, head}, state), do: %{state | taken: [{id, head}]}
+  # ── one message ────────────────────────────────────────────────────────────────────────────────────
 
-  defp message({:done, id, report}, state) do
-    case Streams.close(state.streams, id) do
-      {:ok, stream, streams} -> done(id, stream, report, %{state | streams: streams})
-      :error -> state
-    end
-  end
+  defp message({:request, id, head}, state), do: request({id, head}, state)
+  defp message({:done, id, report}, state), do: Endings.done(id, report, state)
 
   defp message({:body, id, data}, state) do
-    case Streams.chunk(state.streams, id, data) do
-      {:ok, reader, streams} ->
-        send(reader, {reader, {:ok, data}})
-        %{state | streams: streams}
+    byte_size(data) in 1..@longest_chunk || throw({:violation, "a BODY of #{byte_size(data)} bytes"})
 
-      {:kept, streams} ->
-        %{state | streams: streams}
+    case Streams.chunk(Streams.progress(stream!(id, state), byte_size(data), state.now), data) do
+      {:ok, reader, stream} ->
+        send(reader, {reader, {:ok, data}})
+        put_stream(state, id, stream)
+
+      {:kept, stream} ->
+        put_stream(state, id, stream)
+
+      :not_asked ->
+        throw({:violation, "a BODY that was not asked for"})
     end
   end
 
   defp message({:body_end, id, trailers}, state) do
-    case Streams.end_body(state.streams, id, trailers) do
-      {:ok, readers, streams} ->
-        tell_readers(readers, :eof)
-        %{state | streams: streams}
+    case known(id, state) do
+      {:ok, stream} ->
+        Endings.tell(stream.readers, :eof)
+        body = if stream.body == :open, do: {:ended, trailers}, else: stream.body
+        put_stream(state, id, %{stream | readers: [], spare: 0, body: body})
 
-      :error ->
+      :forgotten ->
         Dispatch.happened(id, [body: {:ended, trailers}], state)
     end
   end
 
+  # What was granted may have crossed the end of the answer.
   defp message({:room, id, bytes}, state) do
-    case Streams.fetch(state.streams, id) do
-      {:ok, %{phase: :streaming} = stream} -> room(id, stream, bytes, state)
-      _ -> state
+    case known(id, state) do
+      {:ok, stream} ->
+        Answer.grant(stream.answer, bytes) <= state.link.window || throw({:violation, "a ROOM of too much"})
+        Exchange.room(id, Streams.progress(stream, bytes, state.now), state)
+
+      :forgotten ->
+        state
     end
   end
 
@@ -93,11 +102,9 @@ defmodule Sparx.Server.Inbox do
   defp message({:closed, id, code, reason}, state), do: Sockets.closed(id, code, reason, state)
 
   defp message({:gone, id, reason}, state) do
-    with {:ok, stream, streams} <- Streams.close(state.streams, id) do
-      state = gone(id, stream, reason, %{state | streams: streams})
-      if reason == "aborted", do: state, else: owe(id, stream, state)
-    else
-      :error -> waits_no_longer(id, reason, state)
+    case known(id, state) do
+      {:ok, _stream} -> Endings.gone(id, reason, state)
+      :forgotten -> waits_no_longer(id, state)
     end
   end
 
@@ -112,12 +119,12 @@ defmodule Sparx.Server.Inbox do
   end
 
   defp message({:hangup, id}, state) do
-    case Streams.fetch(state.streams, id) do
+    case known(id, state) do
       {:ok, stream} ->
-        tell_watchers(stream)
-        update_stream(state, id, watchers: [], hung_up: true)
+        Endings.tell_watchers(stream)
+        put_stream(state, id, %{stream | watchers: [], hung_up: true})
 
-      :error ->
+      :forgotten ->
         Dispatch.happened(id, [hung_up: true], state)
     end
   end
@@ -128,15 +135,32 @@ defmodule Sparx.Server.Inbox do
   end
 
   defp message({:drained, cut}, state), do: %{state | cut: cut}
+  defp message(other, state), do: Notes.log(other, state)
 
-  defp message(other, state) do
-    Notes.log(other)
-    state
+  # A stream that has a body to come, or room to give.
+  defp stream!(id, state) do
+    case Streams.fetch(state.streams, id) do
+      {:ok, %{ended: false} = stream} -> stream
+      _none -> throw({:violation, "a BODY of stream #{id}, which is not open"})
+    end
+  end
+
+  # Of a stream whose handler has ended nothing may be known any more.
+  defp known(id, %{last_id: last}) when id > last,
+    do: throw({:violation, "a message about stream #{id}, which does not exist"})
+
+  defp known(id, state) do
+    case Streams.fetch(state.streams, id) do
+      {:ok, %{ended: false} = stream} -> {:ok, stream}
+      {:ok, _ended} -> throw({:violation, "a message about stream #{id}, which has ended"})
+      :error -> :forgotten
+    end
   end
 
   defp figures(nil, _figures, state), do: state
 
   defp figures(:stats, figures, state) do
+    figures = Map.merge(figures, %{running: state.slots.running, waiting_for_clients: map_size(state.slots.waiting)})
     Telemetry.stats(state.telemetry, figures, state.figures, self())
     %{state | figures: figures}
   end
@@ -146,97 +170,35 @@ defmodule Sparx.Server.Inbox do
     state
   end
 
-  # ── a request ends ─────────────────────────────────────────────────────────────────────────────────
+  # It is one that waited for demand, or nobody works for it any more.
+  defp waits_no_longer(id, state) do
+    state =
+      case Waiting.delete(state.waiting, id) do
+        {:ok, waiting} -> %{state | waiting: waiting}
+        :error -> state
+      end
+
+    release_all(state, [id])
+  end
+
+  # ── requests of consumers ──────────────────────────────────────────────────────────────────────────
 
   @doc "The time to claim a request is over."
   @spec unclaimed(Frame.stream(), State.t()) :: State.t()
   def unclaimed(id, state) do
     case Streams.fetch(state.streams, id) do
-      {:ok, %{phase: :waiting, monitor: nil, touched: false}} -> abort(state, id, 500)
-      _ -> state
+      {:ok, %{monitor: nil, touched: false, ended: false} = stream} ->
+        if Answer.phase(stream.answer) == :waiting, do: abort(state, id, 500), else: state
+
+      _claimed ->
+        state
     end
   end
 
-  defp done(id, stream, report, state) do
-    release(id, stream, {:error, :closed}, nil, state)
-    Telemetry.request_stop(state.telemetry, stream.facts, report)
-    state
-  end
-
-  defp gone(id, stream, reason, state) do
-    release(id, stream, {:error, if(reason == "timeout", do: :timeout, else: :closed)}, reason, state)
-    tell_watchers(stream)
-    Telemetry.request_exception(state.telemetry, stream.facts, reason, stream.crash)
-    state
-  end
-
-  # The port is told when nobody is at work for it any more.
-  defp owe(_id, %{phase: :answered}, state), do: state
-
-  defp owe(id, %{tag: nil, owner: owner}, state) do
-    case Demand.of_process(state.demand, owner) do
-      {:ok, tag} -> %{state | owed: Owed.until_asked(state.owed, id, tag)}
-      :error -> %{state | owed: Owed.until_down(state.owed, id, Process.monitor(owner))}
-    end
-  end
-
-  # Who has died, and whose death has crossed the client's leaving, asks no more.
-  defp owe(id, %{tag: tag}, state) do
-    if Demand.known?(state.demand, tag),
-      do: %{state | owed: Owed.until_asked(state.owed, id, tag)},
-      else: release_all(state, [id])
-  end
-
-  @doc "The port program has died, and with it all streams."
+  @doc "The port program has ended: nothing that it had begun will go on."
   @spec lose_all(State.t()) :: State.t()
   def lose_all(state) do
-    for {id, stream} <- Streams.all(state.streams), do: gone(id, stream, "closed", state)
-    for {monitor, _id} <- state.owed.monitors, do: Process.demonitor(monitor, [:flush])
-    {spare, batches} = Batches.lose_all(state.batches)
-    # The next one is granted what all ask for together.
-    {_grant, demand} = Demand.ask_again(state.demand, spare, 0)
-
-    %{
-      state
-      | streams: Streams.new(),
-        waiting: Waiting.new(),
-        owed: Owed.new(),
-        batches: batches,
-        demand: demand
-    }
-  end
-
-  # Nobody goes on waiting for something on a stream that has ended.
-  defp release(id, stream, answer, why, state) do
-    if stream.phase == :streaming, do: :ets.delete(state.link.table, id)
-    if stream.socket, do: Sockets.ended(stream, answer, why)
-    stream.monitor && Process.demonitor(stream.monitor, [:flush])
-    tell_readers(stream.readers, answer)
-    Enum.each(stream.writers, &GenServer.reply(&1, answer))
-  end
-
-  @doc "Tells processes that wait for a chunk of a body."
-  @spec tell_readers([reference], term) :: :ok
-  def tell_readers(readers, answer), do: Enum.each(readers, &send(&1, {&1, answer}))
-
-  defp tell_watchers(stream) do
-    for {pid, request} <- stream.watchers, do: send(pid, {:sparx, :closed, request})
-  end
-
-  @doc "There is more room for those who send on a stream."
-  @spec room(Frame.stream(), Streams.stream(), non_neg_integer, State.t()) :: State.t()
-  def room(id, stream, bytes, state) do
-    :ets.update_counter(state.link.table, id, {2, bytes})
-    Enum.each(stream.writers, &GenServer.reply(&1, :ok))
-    if stream.writers == [], do: state, else: update_stream(state, id, writers: [])
-  end
-
-  # Or it was one of those that a worker has given back.
-  defp waits_no_longer(id, reason, state) do
-    case Waiting.delete(state.waiting, id) do
-      {:ok, waiting} -> release_all(%{state | waiting: waiting}, [id])
-      :error when reason == "aborted" -> state
-      :error -> release_all(state, [id])
-    end
+    state = Endings.lose_all(state)
+    %{state | framing: Framing.new(), partial: nil, last_id: 0, credit: 0, waiting: Waiting.new(), owed: Owed.new()}
   end
 end

@@ -6,18 +6,33 @@ defmodule Sparx.Server.Notes do
 
   @levels %{"debug" => :debug, "info" => :info, "warning" => :warning, "error" => :error}
 
+  # Lines a second. A port program that says more is not listened to.
+  @most 50
+
   @doc "Logs a LOG or an ERROR; other messages are of no interest here."
-  def log({:log, level, text}), do: Logger.log(Map.get(@levels, level, :info), ["sparx_port: ", text])
+  @spec log(Sparx.Frame.message(), Sparx.Server.State.t()) :: Sparx.Server.State.t()
+  def log(message, state) do
+    second = System.monotonic_time(:second)
+    count = if state.log_second == second, do: state.log_count + 1, else: 1
+    if count <= @most, do: log(message)
+    %{state | log_second: second, log_count: count}
+  end
+
+  @doc "The same, at the start."
+  @spec log(Sparx.Frame.message()) :: term
+  def log({:log, level, text}), do: Logger.log(Map.get(@levels, level, :info), ["sparx_port: ", printable(text)])
 
   def log({:error, kind, stream, field, rule, consequence}) do
     Logger.error([
       "sparx_port did not accept a message of kind #{inspect(kind)}",
       if(stream, do: " for stream #{stream}", else: ""),
-      ": #{field}: #{rule} (#{consequence})"
+      ": #{printable(field)}: #{printable(rule)} (#{printable(consequence)})"
     ])
   end
 
   def log(_message), do: :ok
+
+  defp printable(text), do: if(String.printable?(text), do: text, else: inspect(text))
 
   @figures ~w(connections idle lingering streams queued queue_wait demand accepted requests responses shed timeouts rejected dropped
               errors logs_dropped bytes_in bytes_out link_queued body_queued read_credit)

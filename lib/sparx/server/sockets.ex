@@ -1,70 +1,82 @@
 defmodule Sparx.Server.Sockets do
   @moduledoc false
-  # What the port says about WebSockets, on its way to those who wait for it.
+  # What the port program says about WebSockets, on its way to those who wait for it.
   #
-  # Who asked for each message gets it as a chunk of a body is got (Streams.chunk/3). A process that a socket was
+  # A process that asks for each message gets it as a chunk of a body is got (Streams.chunk/2). A process that a socket was
   # delivered to gets `{:sparx_socket, frame}`, and at the end `{:sparx_socket, {:ended, why}}`: the reason of GONE, or nil.
 
-  alias Sparx.Frame
-  alias Sparx.Server.{State, Streams}
+  alias Sparx.{Answer, Frame}
+  alias Sparx.Server.{Endings, State, Streams}
 
   import Sparx.Server.State
 
-  @doc "Gives a whole message to the process of a socket."
-  @spec give(pid, non_neg_integer, binary) :: term
-  def give(pid, type, data), do: send(pid, {:sparx_socket, frame(type, data)})
-
-  @doc "A message, or a piece of one: the pieces of one message follow each other."
+  @doc "A message, or a piece of one: the pieces of one message follow each other. Throws `{:violation, text}`."
   @spec recv(Frame.stream(), non_neg_integer, binary, non_neg_integer, State.t()) :: State.t()
-  def recv(id, type, data, 0, %{partial: []} = state), do: whole(id, frame(type, data), state)
+  def recv(id, type, data, left, %{partial: nil} = state) do
+    stream = socket!(id, state)
+    Answer.spend(stream.answer) || throw({:violation, "a RECV that was not asked for"})
+    byte_size(data) + left <= stream.max_message || throw({:violation, "a RECV that is too long"})
 
-  def recv(id, type, data, 0, state) do
-    data = IO.iodata_to_binary([state.partial | data])
-    whole(id, frame(type, data), %{state | partial: []})
+    if left == 0,
+      do: deliver(id, stream, type, data, state),
+      else: %{state | partial: {id, type, left, [data]}}
   end
 
-  def recv(_id, _type, data, _left, state), do: %{state | partial: [state.partial | data]}
+  def recv(id, type, data, left, %{partial: {id, type, former, pieces}} = state)
+      when left == former - byte_size(data) and data != "" do
+    if left == 0,
+      do: deliver(id, socket!(id, state), type, join([data | pieces]), %{state | partial: nil}),
+      else: %{state | partial: {id, type, left, [data | pieces]}}
+  end
 
-  defp whole(id, frame, state) do
-    case state.streams.sockets do
-      %{^id => pid} ->
-        send(pid, {:sparx_socket, frame})
-        state
+  def recv(_id, _type, _data, _left, _state), do: throw({:violation, "a RECV that does not continue the one before"})
 
-      %{} ->
-        to_reader(Streams.chunk(state.streams, id, frame), frame, state)
+  defp join(pieces), do: pieces |> Enum.reverse() |> IO.iodata_to_binary()
+
+  defp socket!(id, state) do
+    case Streams.fetch(state.streams, id) do
+      {:ok, %{ended: false, socket_closed: false, max_message: most} = stream} when most != nil -> stream
+      _no_socket -> throw({:violation, "a RECV or CLOSED of a stream that is no open WebSocket"})
     end
   end
 
-  defp to_reader({:ok, reader, streams}, frame, state) do
-    send(reader, {reader, {:ok, frame}})
-    %{state | streams: streams}
+  defp deliver(_id, %{receiver: pid}, type, data, state) when pid != nil do
+    send(pid, {:sparx_socket, frame(type, data)})
+    state
   end
 
-  defp to_reader({:kept, streams}, _frame, state), do: %{state | streams: streams}
+  defp deliver(id, stream, type, data, state), do: whole(id, stream, frame(type, data), byte_size(data), state)
+
+  # The end may come without having been asked for.
+  defp whole(id, %{receiver: nil} = stream, frame, size, state) do
+    case Streams.chunk(Streams.progress(stream, size, state.now), frame) do
+      {:ok, reader, stream} ->
+        send(reader, {reader, {:ok, frame}})
+        put_stream(state, id, stream)
+
+      {:kept, stream} ->
+        put_stream(state, id, stream)
+
+      :not_asked ->
+        put_stream(state, id, %{stream | chunks: stream.chunks ++ [frame]})
+    end
+  end
 
   @doc "The closing handshake is over, or the client broke a rule; the end of the stream follows."
   @spec closed(Frame.stream(), non_neg_integer, binary, State.t()) :: State.t()
   def closed(id, code, reason, state) do
-    case Streams.fetch(state.streams, id) do
-      {:ok, %{socket: :open} = stream} ->
-        :ets.update_element(state.link.table, id, {3, :finished})
-        Enum.each(stream.writers, &GenServer.reply(&1, {:error, :closed}))
-        state = update_stream(state, id, socket: :closed, writers: [])
-        whole(id, {:close, code, :binary.copy(reason)}, state)
+    stream = socket!(id, state)
+    Answer.close(stream.answer)
+    Endings.tell(for({ref, _size} <- stream.writers, do: ref), {:error, :closed})
+    stream = %{stream | socket_closed: true, writers: []}
+    close = {:close, code, :binary.copy(reason)}
 
-      _gone ->
-        state
+    if stream.receiver do
+      send(stream.receiver, {:sparx_socket, close})
+      put_stream(state, id, stream)
+    else
+      whole(id, stream, close, 0, put_stream(state, id, stream))
     end
-  end
-
-  @doc "A socket has ended: tells those who have to do with it."
-  @spec ended(Streams.stream(), {:error, :closed | :timeout}, String.t() | nil) :: :ok
-  def ended(stream, answer, why) do
-    stream.receiver && send(stream.receiver, {:sparx_socket, {:ended, why}})
-    outcome = if stream.socket == :closed, do: :ok, else: answer
-    Enum.each(stream.closers, &GenServer.reply(&1, outcome))
-    :ok
   end
 
   defp frame(1, data), do: {:text, data}

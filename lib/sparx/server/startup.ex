@@ -3,25 +3,48 @@ defmodule Sparx.Server.Startup do
   # From nothing to a port program that is ready, or to the reason why not. Waits for it.
 
   alias Sparx.{Config, Frame, Link, StartError}
-  alias Sparx.Server.{Executable, Notes}
+  alias Sparx.Server.{Executable, Framing, Notes, Reaper}
 
   @patience 10_000
   @last_words 1_000
 
-  @spec run(Config.t(), report :: boolean) :: {:ok, port | pid, map} | {:error, StartError.t()}
+  @type started :: %{port: port | pid, info: map, os_pid: pos_integer | nil, framing: Framing.t()}
+
+  @doc """
+  Starts a port program and waits until it listens.
+
+  An address may still be held by a program of a server that has died: that one leaves soon, or is ended, and is waited for.
+  """
+  @spec run(Config.t(), report :: boolean) :: {:ok, started} | {:error, StartError.t()}
   def run(config, report) do
+    with {:error, %{reason: :address}} = error <- run_once(config, report),
+         do: if(Reaper.await_one(), do: run(config, report), else: error)
+  end
+
+  defp run_once(config, report) do
     with {:ok, port} <- open(config) do
+      Reaper.watch(os_pid(port))
       Link.command(port, Frame.hello(Config.hello(config, report)))
-      await(port, config)
+      await(port, Framing.new(), config)
     end
   end
 
   defp open(%{opener: nil} = config), do: Executable.open(config)
   defp open(config), do: {:ok, config.opener.(config)}
 
-  defp await(port, config) do
+  # As the VM knows it: what the program says of itself is not believed.
+  defp os_pid(port) when is_pid(port), do: nil
+
+  defp os_pid(port) do
+    case Port.info(port, :os_pid) do
+      {:os_pid, os_pid} -> os_pid
+      nil -> nil
+    end
+  end
+
+  defp await(port, framing, config) do
     receive do
-      {^port, {:data, frame}} -> frame |> Frame.decode_all() |> answer(port, config)
+      {^port, {:data, data}} -> framing |> Framing.take(data) |> heard(port, config)
       {^port, {:exit_status, status}} -> failed(port, :exit, "sparx_port " <> Executable.explain(status))
       {:EXIT, ^port, reason} -> failed(port, :exit, "sparx_port " <> Executable.explain(reason))
     after
@@ -29,26 +52,56 @@ defmodule Sparx.Server.Startup do
     end
   end
 
-  defp answer({:ok, messages}, port, config), do: answer(messages, port, config)
-  defp answer({:error, reason, _}, port, _config), do: failed(port, :protocol, not_spoken(inspect(reason)))
+  defp heard({:ok, payloads, framing}, port, config) do
+    case payloads |> IO.iodata_to_binary() |> Frame.decode_all() do
+      {:ok, messages} -> answer(messages, framing, port, config)
+      {:error, reason, _messages} -> failed(port, :protocol, not_spoken(inspect(reason)))
+    end
+  end
 
-  defp answer([{:ready, version, info} | rest], port, _config) do
+  defp heard({:error, reason}, port, _config), do: failed(port, :protocol, not_spoken(inspect(reason)))
+
+  defp answer([{:ready, version, info} | rest], framing, port, config) do
     Enum.each(rest, &Notes.log/1)
 
-    if version == Frame.version(),
-      do: {:ok, port, info},
-      else: failed(port, :protocol, not_spoken("its protocol version is #{version}"))
+    cond do
+      version != Frame.version() ->
+        failed(port, :protocol, not_spoken("its protocol version is #{version}"))
+
+      not ready?(info, config) ->
+        failed(port, :protocol, not_spoken("its READY is not complete"))
+
+      true ->
+        {:ok, %{port: port, info: info, os_pid: os_pid(port), framing: framing}}
+    end
   end
 
-  defp answer([{:error, _kind, _stream, field, rule, _} | _], port, config),
+  defp answer([{:error, _kind, _stream, field, rule, _} | _], _framing, port, config),
     do: refused(last_words(port), port, field, rule, config)
 
-  defp answer([message | rest], port, config) do
+  defp answer([message | rest], framing, port, config) do
     Notes.log(message)
-    answer(rest, port, config)
+    answer(rest, framing, port, config)
   end
 
-  defp answer([], port, config), do: await(port, config)
+  defp answer([], framing, port, config), do: await(port, framing, config)
+
+  defp ready?(%{"listeners" => listeners, "limits" => limits} = info, config)
+       when is_list(listeners) and is_map(limits) do
+    length(listeners) == length(config.listeners) and Enum.all?(listeners, &address?/1) and
+      Enum.all?(limits, fn {name, value} -> is_binary(name) and is_integer(value) and value >= 0 end) and
+      in_range?(limits["window"], 1..16_777_216) and in_range?(info["max_frame"], 65_536..67_108_864)
+  end
+
+  defp ready?(_info, _config), do: false
+
+  defp address?(%{"address" => address, "port" => port}),
+    do: is_binary(address) and is_integer(port) and port in 0..65_535
+
+  defp address?(_other), do: false
+
+  defp in_range?(nil, _range), do: true
+  defp in_range?(value, range), do: is_integer(value) and value in range
 
   defp last_words(port) do
     receive do

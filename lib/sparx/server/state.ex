@@ -2,11 +2,11 @@ defmodule Sparx.Server.State do
   @moduledoc false
   # What the server knows, and what waits to be written to its port program.
   #
-  # Nothing is written at once: `out` and `grant` (demand to be passed on) go out in one frame when the server's
-  # mailbox is empty, so that the demand of a burst is one message; `taken` are requests that are handed out then. See Sparx.Server.
+  # Nothing is written at once: `out` and the demand that is to be passed on go out in one frame when the server's mailbox is empty,
+  # so that the answers of many handlers, and the demand that their ends free, are one write. See Sparx.Server.
 
   alias Sparx.{Frame, Link}
-  alias Sparx.Server.{Batches, Demand, Owed, Streams, Waiting}
+  alias Sparx.Server.{Demand, Framing, Owed, Slots, Streams, Waiting}
 
   defstruct [
     :config,
@@ -14,23 +14,44 @@ defmodule Sparx.Server.State do
     :telemetry,
     :port,
     :link,
+    # what a new handler's process is given (Sparx.Worker.spawn/4)
+    :job,
     :ready,
+    :os_pid,
     :started,
+    # words that the server shares with Sparx.Server.Heart
+    :pulse,
+    :heart,
     phase: :running,
     demand: Demand.new(),
+    slots: Slots.new(0, 0),
+    # whose turn it is where slots and consumers both ask: :slots or :line
+    turn: :slots,
     streams: Streams.new(),
     waiting: Waiting.new(),
-    batches: %Batches{},
-    taken: [],
     owed: Owed.new(),
-    partial: [],
-    out: [],
-    held: 0,
+    framing: Framing.new(),
+    # the greatest number of a stream so far
+    last_id: 0,
+    # requests that the port may send
+    credit: 0,
+    # demand of consumers to be passed on
     grant: 0,
+    # of a message of a WebSocket that comes in pieces: {id, type, bytes left, pieces}
+    partial: nil,
+    out: [],
+    out_size: 0,
+    # messages that were taken since the last write
+    taken: 0,
+    # ms, when the frame at hand came
+    now: 0,
     forward: true,
     calls: %{},
     figures: %{},
     next_tag: 1,
+    # lines that the port program has had logged in this second
+    log_second: nil,
+    log_count: 0,
     drainers: [],
     restarters: [],
     cut: nil,
@@ -42,37 +63,34 @@ defmodule Sparx.Server.State do
 
   @doc "Has a message written with the next frame."
   @spec write(t, iodata) :: t
-  def write(state, message), do: %{state | out: [state.out | message]}
+  def write(state, message), do: write(state, message, IO.iodata_length(message))
 
-  @doc "Writes what waits, as one frame, or as few as it can be: of one that is too long the port program would die."
+  # A frame that is too long would be the end of the port program. A DEMAND fits behind what is written.
+  defp write(%{out_size: size, link: %{max_frame: most}} = state, message, more)
+       when size > 0 and size + more > most - 16,
+       do: state |> send_out() |> write(message, more)
+
+  defp write(state, message, more), do: %{state | out: [state.out | message], out_size: state.out_size + more}
+
+  @doc "Writes what waits, as one frame, with the demand that is free."
   @spec flush(t) :: t
-  def flush(%{port: nil} = state), do: %{state | out: [], held: 0}
-
-  def flush(%{grant: grant, forward: true} = state) when grant > 0,
-    do: flush(write(%{state | grant: 0}, Frame.demand(grant)))
-
-  def flush(%{out: []} = state), do: %{state | held: 0}
+  def flush(%{port: nil} = state), do: %{state | out: [], out_size: 0, taken: 0}
+  def flush(%{forward: false} = state), do: send_out(state)
 
   def flush(state) do
+    {free, slots} = Slots.ask(state.slots)
+    send_out(demand(%{state | slots: slots, grant: 0}, free + state.grant))
+  end
+
+  defp demand(state, 0), do: state
+  defp demand(state, count), do: write(%{state | credit: state.credit + count}, Frame.demand(count))
+
+  defp send_out(%{out: []} = state), do: %{state | taken: 0}
+
+  defp send_out(state) do
     # That the port is closing comes as a message of its own.
-    state.out |> frames(state.link.max_frame) |> Enum.each(&Link.command(state.port, &1))
-    %{state | out: [], held: 0}
-  end
-
-  defp frames([earlier | messages] = out, most) do
-    if IO.iodata_length(out) <= most,
-      do: [out],
-      else: frames(earlier, [messages], IO.iodata_length(messages), most, [])
-  end
-
-  # The last that was to be written is the first that is here.
-  defp frames([], frame, _size, _most, frames), do: [frame | frames]
-
-  defp frames([earlier | messages], frame, size, most, frames) do
-    case IO.iodata_length(messages) do
-      more when size + more <= most -> frames(earlier, [messages | frame], size + more, most, frames)
-      more -> frames(earlier, [messages], more, most, [frame | frames])
-    end
+    Link.command(state.port, state.out, state.out_size)
+    %{state | out: [], out_size: 0, taken: 0}
   end
 
   @doc "Ends a stream that went wrong. The port decides what its client gets: no more, if it has got its answer."
@@ -82,6 +100,9 @@ defmodule Sparx.Server.State do
   @doc "Tells the port that nobody works any more on these streams, which are gone."
   @spec release_all(t, [Frame.stream()]) :: t
   def release_all(state, ids), do: Enum.reduce(ids, state, &write(&2, Frame.release(&1)))
+
+  @spec put_stream(t, Frame.stream(), Streams.stream()) :: t
+  def put_stream(state, id, stream), do: %{state | streams: Streams.put(state.streams, id, stream)}
 
   @spec update_stream(t, Frame.stream(), keyword) :: t
   def update_stream(state, id, fields), do: %{state | streams: Streams.update(state.streams, id, fields)}
@@ -108,7 +129,7 @@ defmodule Sparx.Server.State do
     %{state | demand: Demand.new()}
   end
 
-  @doc "What `Sparx.info/1` tells of one port program."
+  @doc "What `Sparx.info/1` returns of one port program."
   @spec describe(t, map | nil) :: map
   def describe(state, figures) do
     %{
@@ -116,13 +137,15 @@ defmodule Sparx.Server.State do
       listeners: Enum.map(state.config.listeners, &Map.take(&1, [:address, :port])),
       phase: if(state.port, do: state.phase, else: :restarting),
       version: state.ready["version"],
-      os_pid: state.ready["pid"],
+      os_pid: state.os_pid,
       features: state.ready["features"],
       limits: state.ready["limits"],
       sandbox: state.ready["sandbox"],
       restarts: state.restarts,
+      running: state.slots.running,
+      waiting_for_clients: Slots.count_waiting(state.slots),
       subscriptions: length(Demand.subscriptions(state.demand)),
-      demand: Demand.total(state.demand),
+      demand: Demand.total(state.demand) + state.slots.asked,
       surplus: state.demand.surplus,
       streams: Streams.count(state.streams),
       waiting: state.waiting.count,

@@ -1,229 +1,132 @@
 defmodule Sparx.Server.Streams do
   @moduledoc """
-  Who has which request, and what is waited for on it: a pure structure of the server.
+  The state of each stream on this side of the pipe: a pure structure of the server.
 
-  A stream is entered when its request is handed out and leaves when the port says DONE or GONE. Its owner
-  is the process that must answer; when that dies, the server does.
-
-  Most streams end without anything having happened to them here. Until something does, a stream is kept as
-  `{owner, tag, facts}`; and those that a worker was given together, of which there are no facts, are not entered each by itself:
-  they are `lent`, until the worker gives them back or something happens to one.
+  A stream is entered when its request is handed out. It leaves when the port program has said DONE or GONE and its handler has
+  ended. How far its answer is, `Sparx.Answer` knows.
   """
+
+  alias Sparx.{Answer, Frame, Headers}
 
   defmodule Stream do
     @moduledoc false
-    # hung_up: the client has closed its side.
-    # phase: how far the answer is, as far as the server knows: an owner's whole answer passes it by.
-    # body: :open, {:ended, trailers} or :skipped.  readers: those who wait for a chunk, in order.
-    # spare: chunks asked of the port that nobody waits for any more.  chunks: such that have come.
-    # socket: nil, :open, or :closed when the closing handshake is over.  receiver: the process of it.  closers: those who wait for a socket's end.
-    # writers: those who wait for room.  crash: what the handler failed with.  watchers: {pid, request} to be told when the client goes.
     defstruct [
+      # the process that must answer: if it dies, the client gets a 500
       :owner,
+      # the process that runs the handler in a slot of the server, until it has ended
+      :handler,
+      # the subscription of the consumer that the request was sent to, until it is claimed
       :tag,
+      # watches an owner that is not the handler
       :monitor,
+      :answer,
+      # as REQUEST brought it: for log lines
+      :head,
+      # what telemetry noted at the start
       :facts,
-      phase: :waiting,
-      body: :open,
+      # {status, headers, length} of an answer whose phase is :head
+      :kept_head,
+      # how far it has progressed, in ms (progress/3)
+      :clock,
+      # what the handler failed with: {kind, reason, stacktrace}
+      :crash,
+      # the process of a WebSocket that gets its messages as they come
+      :receiver,
+      # bytes of a message of a WebSocket, at most
+      :max_message,
+      # DONE or GONE has come
+      ended: false,
+      # the port counts it as one of its client's until it is released
+      owed: false,
+      # the client has closed its side
       hung_up: false,
-      touched: false,
+      # the request body: :open, {:ended, trailers} or :skipped
+      body: :open,
+      # who waits for a chunk of it, or a message, in order
       readers: [],
+      # chunks that were asked for, and for which nobody waits any more
       spare: 0,
+      # chunks that have come for nobody
       chunks: [],
+      # who waits for room: {reference, bytes}
       writers: [],
-      crash: nil,
+      # who waits for the end of a closing handshake
+      closers: [],
+      # who is to be told when the client goes: {pid, request}
       watchers: [],
-      socket: nil,
-      receiver: nil,
-      closers: []
+      # processes that have waited for the client so long that the handler holds no slot
+      waiting: [],
+      # a WebSocket's closing handshake is over
+      socket_closed: false,
+      # somebody has read, or asked for something
+      touched: false
     ]
   end
 
-  # sockets: the processes that get the messages of their WebSockets without asking for each.
-  # lent: to whom, by subscription, and the requests, each with its stream first. What has become of one is in all.
-  # ended: streams that have ended while others were lent, so many: a lent one that is among them is not there any more.
-  defstruct all: %{}, monitors: %{}, sockets: %{}, lent: %{}, ended: [], count_ended: 0
+  # Bytes a ms: a stream that moves as many does not fall behind.
+  @pace 10
 
-  # So many more streams may have ended than are lent before those that are not lent are forgotten.
-  @most_ended 256
+  defstruct all: %{}, monitors: %{}
 
-  @type id :: Sparx.Frame.stream()
+  @type id :: Frame.stream()
   @type stream :: %Stream{
           owner: pid,
+          handler: pid | nil,
           tag: term,
           monitor: reference | nil,
+          answer: Answer.t(),
+          head: binary,
           facts: term,
-          phase: :waiting | :streaming | :answered,
-          body: :open | {:ended, Sparx.Headers.t() | nil} | :skipped,
+          kept_head: {200..599, Headers.t(), non_neg_integer | nil} | nil,
+          clock: integer,
+          crash: {:error | :exit | :throw, term, Exception.stacktrace()} | nil,
+          receiver: pid | nil,
+          max_message: pos_integer | nil,
+          ended: boolean,
+          owed: boolean,
           hung_up: boolean,
-          touched: boolean,
+          body: :open | {:ended, Headers.t() | nil} | :skipped,
           readers: [reference],
           spare: non_neg_integer,
-          chunks: [binary],
-          writers: [GenServer.from()],
-          crash: {:error | :exit | :throw, term, Exception.stacktrace()} | nil,
+          chunks: [term],
+          writers: [{reference, non_neg_integer}],
+          closers: [reference],
           watchers: [{pid, Sparx.Request.t()}],
-          socket: nil | :open | :closed,
-          receiver: pid | nil,
-          closers: [GenServer.from()]
+          waiting: [pid],
+          socket_closed: boolean,
+          touched: boolean
         }
-  @type t :: %__MODULE__{
-          all: %{id => stream | {pid, term, term}},
-          monitors: %{reference => id},
-          sockets: %{id => pid},
-          lent: %{term => {pid, [lent]}},
-          ended: [id],
-          count_ended: non_neg_integer
-        }
-  @typedoc "Of a stream that is not entered: what was noted for telemetry, of its body, and of its client. None of it may be there."
-  @type known :: %{optional(:facts | :body | :hung_up) => term}
-
-  @typedoc "A tuple that begins with the stream's number."
-  @type lent :: tuple
+  @type t :: %__MODULE__{all: %{id => stream}, monitors: %{reference => id}}
 
   @spec new() :: t
   def new, do: %__MODULE__{}
 
-  @doc "Enters a stream: handed to `owner`, by its subscription `tag`. `facts` are kept for telemetry."
-  @spec open(t, id, pid, term, term) :: t
-  def open(streams, id, owner, tag, facts \\ nil) do
-    %{streams | all: Map.put(streams.all, id, {owner, tag, facts})}
-  end
-
-  @doc "Enters streams that were handed to `owner` together, by its subscription `tag`."
-  @spec lend(t, term, pid, [lent]) :: t
-  def lend(streams, tag, owner, requests),
-    do: %{streams | lent: Map.put(streams.lent, tag, {owner, requests})}
-
-  @doc "Whoever was lent streams has done with them: those to which nothing has happened are forgotten."
-  @spec returned(t, term) :: t
-  def returned(%{lent: lent} = streams, tag) do
-    case Map.delete(lent, tag) do
-      ^lent -> streams
-      none when none == %{} -> %{streams | lent: none, ended: [], count_ended: 0}
-      rest -> forget_ended(%{streams | lent: rest})
-    end
-  end
-
-  # Seldom enough that it costs little for each that has ended.
-  defp forget_ended(%{lent: lent, count_ended: count} = streams)
-       when count < @most_ended + 64 * map_size(lent),
-       do: streams
-
-  defp forget_ended(streams) do
-    lent =
-      for {_tag, {_owner, requests}} <- streams.lent,
-          request <- requests,
-          into: MapSet.new(),
-          do: elem(request, 0)
-
-    ended = Enum.filter(streams.ended, &(&1 in lent))
-    %{streams | ended: ended, count_ended: length(ended)}
-  end
-
-  @doc "What was lent is entered as if each had been handed out by itself."
-  @spec call_in(t, term) :: t
-  def call_in(streams, tag) do
-    opened = Map.new(lent_by(streams, tag), fn {id, owner} -> {id, {owner, tag, nil}} end)
-    returned(%{streams | all: Map.merge(opened, streams.all)}, tag)
-  end
-
-  # Those to which nothing has happened.
-  defp lent_by(%{lent: lent} = streams, tag) do
-    case lent do
-      %{^tag => {owner, requests}} ->
-        for request <- requests,
-            id = elem(request, 0),
-            not is_map_key(streams.all, id) and id not in streams.ended,
-            do: {id, owner}
-
-      %{} ->
-        []
-    end
-  end
+  @spec open(t, id, stream) :: t
+  def open(streams, id, stream), do: %{streams | all: Map.put(streams.all, id, stream)}
 
   @spec fetch(t, id) :: {:ok, stream} | :error
-  def fetch(streams, id) do
-    case streams.all do
-      %{^id => stream} -> {:ok, whole(stream)}
-      %{} -> fetch_lent(streams, id)
-    end
-  end
+  def fetch(streams, id), do: Map.fetch(streams.all, id)
 
-  defp fetch_lent(%{lent: lent}, _id) when lent == %{}, do: :error
-
-  defp fetch_lent(streams, id) do
-    of_id = fn {_tag, {_owner, requests}} -> List.keymember?(requests, id, 0) end
-
-    with {tag, {owner, _requests}} <- Enum.find(streams.lent, :error, of_id),
-         do: if(id in streams.ended, do: :error, else: {:ok, %Stream{owner: owner, tag: tag}})
-  end
-
-  defp whole({owner, tag, facts}), do: %Stream{owner: owner, tag: tag, facts: facts}
-  defp whole(stream), do: stream
-
-  @spec count(t) :: non_neg_integer
-  def count(streams), do: map_size(all(streams))
-
-  @doc "All streams by their numbers."
-  @spec all(t) :: %{id => stream}
-  def all(streams) do
-    %{all: all} = Enum.reduce(Map.keys(streams.lent), streams, &call_in(&2, &1))
-    Map.new(all, fn {id, stream} -> {id, whole(stream)} end)
-  end
+  @doc "Changes a stream that is there."
+  @spec put(t, id, stream) :: t
+  def put(streams, id, stream), do: %{streams | all: Map.replace!(streams.all, id, stream)}
 
   @doc "Changes fields of a stream that is there."
   @spec update(t, id, keyword) :: t
-  def update(streams, id, fields) do
-    {:ok, stream} = fetch(streams, id)
-    %{streams | all: Map.put(streams.all, id, struct!(stream, fields))}
-  end
+  def update(streams, id, fields), do: put(streams, id, struct!(Map.fetch!(streams.all, id), fields))
 
-  @doc """
-  Takes those streams out to which nothing has happened and of which there are no facts.
-
-  Returns the others, as far as they are there.
-  """
-  @spec close_untouched(t, [id]) :: {[id], t}
-  def close_untouched(%{all: all} = streams, ids) when all == %{}, do: {[], ended(streams, ids)}
-
-  def close_untouched(%{all: all} = streams, ids) do
-    {touched, untouched} = Enum.split_with(ids, &touched?(all, &1))
-    {touched, ended(%{streams | all: Map.drop(all, untouched)}, untouched)}
-  end
-
-  defp touched?(all, id) do
-    case all do
-      %{^id => {_owner, _tag, nil}} -> false
-      %{} -> is_map_key(all, id)
+  @doc "Takes a stream out."
+  @spec delete(t, id) :: t
+  def delete(streams, id) do
+    case Map.pop(streams.all, id) do
+      {%{monitor: nil}, all} -> %{streams | all: all}
+      {%{monitor: monitor}, all} -> %{streams | all: all, monitors: Map.delete(streams.monitors, monitor)}
+      {nil, _all} -> streams
     end
   end
 
-  defp ended(%{lent: lent} = streams, _ids) when lent == %{}, do: streams
-
-  defp ended(%{ended: ended, count_ended: count} = streams, ids),
-    do: %{streams | ended: ids ++ ended, count_ended: count + length(ids)}
-
-  @doc "Takes a stream out, and returns it."
-  @spec close(t, id) :: {:ok, stream, t} | :error
-  def close(streams, id) do
-    with {:ok, stream} <- fetch(streams, id) do
-      monitors = if stream.monitor, do: Map.delete(streams.monitors, stream.monitor), else: streams.monitors
-      sockets = if stream.socket, do: Map.delete(streams.sockets, id), else: streams.sockets
-      streams = %{streams | all: Map.delete(streams.all, id), monitors: monitors, sockets: sockets}
-      {:ok, stream, ended(streams, [id])}
-    end
-  end
-
-  @doc "Forgets a stream with which nobody has begun. Returns what is known of it, to be noted when it is entered again."
-  @spec drop(t, id) :: {known, t}
-  def drop(streams, id) do
-    {:ok, stream, streams} = close(streams, id)
-    {Map.take(stream, [:facts, :body, :hung_up]), streams}
-  end
-
-  @spec known?(t, id) :: boolean
-  def known?(streams, id), do: fetch(streams, id) != :error
+  @spec count(t) :: non_neg_integer
+  def count(streams), do: Enum.count(streams.all, fn {_id, stream} -> not stream.ended end)
 
   @doc """
   Gives a stream another owner, or the same one with a monitor of its own.
@@ -232,10 +135,10 @@ defmodule Sparx.Server.Streams do
   """
   @spec own(t, id, pid, reference) :: {reference | nil, t}
   def own(streams, id, owner, monitor) do
-    {:ok, stream} = fetch(streams, id)
+    stream = Map.fetch!(streams.all, id)
     monitors = streams.monitors |> Map.delete(stream.monitor) |> Map.put(monitor, id)
-    streams = update(%{streams | monitors: monitors}, id, owner: owner, tag: nil, monitor: monitor)
-    {stream.monitor, streams}
+    stream = %{stream | owner: owner, tag: nil, monitor: monitor, touched: true}
+    {streams.all[id].monitor, put(%{streams | monitors: monitors}, id, stream)}
   end
 
   @doc "The stream whose owner this monitor watches."
@@ -245,15 +148,17 @@ defmodule Sparx.Server.Streams do
   @doc "The streams that were handed out by a subscription and not claimed by anyone since."
   @spec of_subscription(t, term) :: [id]
   def of_subscription(streams, tag) do
-    entered = for {id, stream} <- streams.all, match?(%{tag: ^tag, monitor: nil}, whole(stream)), do: id
-    for({id, _owner} <- lent_by(streams, tag), do: id) ++ entered
+    for {id, %{tag: ^tag, handler: nil, monitor: nil, ended: false}} <- streams.all, do: id
   end
 
-  @doc "Has the messages of a WebSocket sent to a process as they come."
-  @spec deliver_to(t, id, pid) :: t
-  def deliver_to(streams, id, pid) do
-    update(%{streams | sockets: Map.put(streams.sockets, id, pid)}, id, receiver: pid)
-  end
+  @doc """
+  A stream's clock after its client has sent or taken `bytes`.
+
+  It begins with the stream, and moves by a ms for every #{@pace} bytes, but never beyond `now`: who is slow falls behind, and what
+  was fast once does not pay for later.
+  """
+  @spec progress(stream, non_neg_integer, integer) :: stream
+  def progress(stream, bytes, now), do: %{stream | clock: min(stream.clock + div(bytes, @pace), now)}
 
   # ── the request's body ─────────────────────────────────────────────────────────────────────────────
 
@@ -261,22 +166,20 @@ defmodule Sparx.Server.Streams do
   Someone wants a chunk: what to tell, or to wait, for a chunk that was asked for already or that must be asked
   of the port.
   """
-  @spec read(t, id, reference) ::
-          {:ok, binary, t} | {:wait, t} | {:ask, t} | :eof | {:error, :closed}
+  @spec read(t, id, reference) :: {:ok, term, t} | {:wait, t} | {:ask, t} | :eof | {:error, :closed}
   def read(streams, id, reader) do
     case fetch(streams, id) do
-      {:ok, %{chunks: [chunk | rest]}} -> {:ok, chunk, update(streams, id, chunks: rest)}
-      {:ok, %{body: :open} = stream} -> wait(streams, id, stream, reader)
+      {:ok, %{chunks: [chunk | rest]} = stream} -> {:ok, chunk, put(streams, id, %{stream | chunks: rest})}
+      {:ok, %{body: :open, ended: false} = stream} -> wait(streams, id, stream, reader)
       {:ok, %{body: {:ended, _}}} -> :eof
       _skipped_or_gone -> {:error, :closed}
     end
   end
 
-  defp wait(streams, id, %{spare: 0} = stream, reader),
-    do: {:ask, update(streams, id, readers: stream.readers ++ [reader], touched: true)}
-
-  defp wait(streams, id, stream, reader),
-    do: {:wait, update(streams, id, readers: stream.readers ++ [reader], spare: stream.spare - 1)}
+  defp wait(streams, id, %{readers: readers, spare: spare} = stream, reader) do
+    stream = %{stream | readers: readers ++ [reader], spare: max(spare - 1, 0), touched: true}
+    {if(spare == 0, do: :ask, else: :wait), put(streams, id, stream)}
+  end
 
   @doc "Readers who wait no longer. What was asked for them goes to the next ones."
   @spec unread(t, id, [reference]) :: t
@@ -285,7 +188,7 @@ defmodule Sparx.Server.Streams do
       {:ok, stream} ->
         left = stream.readers -- readers
         spare = stream.spare + length(stream.readers) - length(left)
-        update(streams, id, readers: left, spare: spare)
+        put(streams, id, %{stream | readers: left, spare: spare})
 
       :error ->
         streams
@@ -293,28 +196,24 @@ defmodule Sparx.Server.Streams do
   end
 
   @doc "Chunks that were given, and are given back: the next readers get them."
-  @spec put_back(t, id, [binary]) :: t
+  @spec put_back(t, id, [term]) :: t
   def put_back(streams, id, chunks) do
     case fetch(streams, id) do
-      {:ok, stream} -> update(streams, id, chunks: chunks ++ stream.chunks)
+      {:ok, stream} -> put(streams, id, %{stream | chunks: chunks ++ stream.chunks})
       :error -> streams
     end
   end
 
-  @doc "A chunk has come: who gets it. It is kept for the next reader if nobody waits."
-  @spec chunk(t, id, binary) :: {:ok, reference, t} | {:kept, t}
-  def chunk(streams, id, data) do
-    case fetch(streams, id) do
-      {:ok, %{readers: [reader | rest]}} -> {:ok, reader, update(streams, id, readers: rest)}
-      {:ok, stream} -> {:kept, update(streams, id, chunks: stream.chunks ++ [data], spare: stream.spare - 1)}
-      :error -> {:kept, streams}
-    end
-  end
+  @doc "A chunk has come: who gets it. It is kept for the next reader if nobody waits. `:not_asked` if there was no credit for it."
+  @spec chunk(stream, term) :: {:ok, reference, stream} | {:kept, stream} | :not_asked
+  def chunk(%{readers: [reader | rest]} = stream, _data), do: {:ok, reader, %{stream | readers: rest}}
 
-  @doc "The body has ended: who must be told."
-  @spec end_body(t, id, Sparx.Headers.t() | nil) :: {:ok, [reference], t} | :error
-  def end_body(streams, id, trailers) do
-    with {:ok, stream} <- fetch(streams, id),
-         do: {:ok, stream.readers, update(streams, id, readers: [], body: {:ended, trailers})}
-  end
+  # It has crossed the word that the rest is not wanted.
+  def chunk(%{spare: spare, body: :skipped} = stream, _data) when spare > 0,
+    do: {:kept, %{stream | spare: spare - 1}}
+
+  def chunk(%{spare: spare} = stream, data) when spare > 0,
+    do: {:kept, %{stream | chunks: stream.chunks ++ [data], spare: spare - 1}}
+
+  def chunk(_stream, _data), do: :not_asked
 end

@@ -36,7 +36,7 @@ defmodule Sparx.WebSocket.Process do
 
     receive do
       {:sparx_socket, :yours} ->
-        run(process, :init, [socket, argument], Frame.read(socket.id, options[:prefetch], 1))
+        run(process, :init, [socket, argument], Socket.credit(socket, options[:prefetch]))
 
       {:EXIT, ^server, _reason} ->
         :ok
@@ -80,10 +80,10 @@ defmodule Sparx.WebSocket.Process do
     do: loop(%{process | close: close})
 
   defp handle({:sparx_socket, {type, _data} = frame}, process) when type in [:text, :binary],
-    do: run(process, :handle_frame, [frame, process.state], Frame.read(process.socket.id, 1, 1))
+    do: run(process, :handle_frame, [frame, process.state], Socket.credit(process.socket, 1))
 
   defp handle({:sparx_socket, {type, _data} = frame}, process) when type in [:ping, :pong],
-    do: run(process, :handle_control, [frame, process.state], Frame.read(process.socket.id, 1, 1))
+    do: run(process, :handle_control, [frame, process.state], Socket.credit(process.socket, 1))
 
   defp handle(message, process), do: run(process, :handle_info, [message, process.state], [])
 
@@ -148,7 +148,7 @@ defmodule Sparx.WebSocket.Process do
   end
 
   defp send_frames(%{socket: socket}, frames, credit),
-    do: Socket.send_messages(socket.link, socket.id, WebSocket.messages(frames), credit)
+    do: Socket.send_messages(socket, WebSocket.messages(frames), credit)
 
   # The client has taken nothing for :write_timeout.
   defp gave_up(process) do

@@ -1,0 +1,229 @@
+defmodule Sparx.Answer do
+  @moduledoc false
+  # How far the answer to a request is: four words that the server and all processes of its node share (`:atomics`).
+  # This is the only place that knows. Processes of another node ask the server, which looks here (Sparx.Link.answer/4).
+  #
+  #     phase    waiting ──whole answer──> sent
+  #              waiting ──send_status──> head ──first bytes──> streaming ──finish──> sent     (the server keeps the head)
+  #              waiting ──stream, send_file, a large answer──> streaming
+  #              waiting ──upgrade──> streaming (a tunnel) or socket (a WebSocket)
+  #              any but sent ──the stream has ended──> over
+  #     window   bytes that may still be sent: writers take from it, the server adds what ROOM says
+  #     senders  of a WebSocket: processes that are about to send, and @lock while one of them sends a message in pieces
+  #     credit   of a WebSocket: messages that were asked for and have not come
+
+  @phase 1
+  @window 2
+  @senders 3
+  @credit 4
+
+  @waiting 0
+  @head 1
+  @streaming 2
+  @sent 3
+  @socket 4
+  @over 5
+
+  @names {:waiting, :head, :streaming, :sent, :socket, :over}
+
+  @lock 0x1_0000_0000
+
+  # Bytes of the window that a piece of a message costs beside its data (PROTOCOL.md, section 4, SEND).
+  @piece 16
+
+  @type t :: :atomics.atomics_ref()
+  @type phase :: :waiting | :head | :streaming | :sent | :socket | :over
+  @type error :: {:error, :closed | :already_sent | :not_started}
+
+  @doc "For a request that has just come; `window` bytes of its answer may be under way."
+  @spec new(pos_integer) :: t
+  def new(window) do
+    answer = :atomics.new(4, signed: true)
+    :atomics.put(answer, @window, window)
+    answer
+  end
+
+  @spec phase(t) :: phase
+  def phase(answer), do: elem(@names, :atomics.get(answer, @phase))
+
+  # ── steps ──────────────────────────────────────────────────────────────────────────────────────────
+
+  @doc "The calling process sends a whole answer, if nobody has begun one."
+  @spec send_whole(t) :: :ok | error
+  def send_whole(answer), do: step(answer, @waiting, @sent)
+
+  @doc "The calling process begins a streamed answer, and writes its head with the first bytes."
+  @spec stream(t) :: :ok | error
+  def stream(answer), do: step(answer, @waiting, @streaming)
+
+  @doc "A streamed answer is begun, whose head the server keeps."
+  @spec open(t) :: :ok | error
+  def open(answer), do: step(answer, @waiting, @head)
+
+  @doc "The head that the server kept goes out."
+  @spec start(t) :: :ok | error
+  def start(answer), do: step(answer, @head, @streaming)
+
+  @doc "A streamed answer ends."
+  @spec finish(t) :: :ok | :head | error
+  def finish(answer) do
+    case :atomics.compare_exchange(answer, @phase, @streaming, @sent) do
+      :ok -> :ok
+      @head -> :head
+      phase -> not_streaming(phase)
+    end
+  end
+
+  @doc "An answer whose head was kept is sent whole."
+  @spec finish_head(t) :: :ok | error
+  def finish_head(answer), do: step(answer, @head, @sent)
+
+  @doc "The answer is that another protocol is spoken."
+  @spec upgrade(t, :tunnel | :socket) :: :ok | error
+  def upgrade(answer, :tunnel), do: step(answer, @waiting, @streaming)
+  def upgrade(answer, :socket), do: step(answer, @waiting, @socket)
+
+  @doc "The stream has ended, or its socket is closed: nothing more can be sent."
+  @spec close(t) :: :ok
+  def close(answer) do
+    phase = :atomics.get(answer, @phase)
+    if phase in [@sent, @over] or move(answer, phase, @over) == :ok, do: :ok, else: close(answer)
+  end
+
+  defp step(answer, from, to) do
+    case move(answer, from, to) do
+      :ok -> :ok
+      @over -> {:error, :closed}
+      _begun -> {:error, :already_sent}
+    end
+  end
+
+  defp move(answer, from, to), do: :atomics.compare_exchange(answer, @phase, from, to)
+
+  defp not_streaming(@waiting), do: {:error, :not_started}
+  defp not_streaming(@over), do: {:error, :closed}
+  defp not_streaming(_sent_or_socket), do: {:error, :already_sent}
+
+  @doc "Whether nothing of the final answer has been sent: `:ok`, or why not."
+  @spec unsent(t) :: :ok | error
+  def unsent(answer) do
+    case :atomics.get(answer, @phase) do
+      phase when phase in [@waiting, @head] -> :ok
+      @over -> {:error, :closed}
+      _begun -> {:error, :already_sent}
+    end
+  end
+
+  # ── the window ─────────────────────────────────────────────────────────────────────────────────────
+
+  @doc "Takes as much of `size` bytes as there is room for, which may be nothing. `:head` if the head must go out first."
+  @spec reserve(t, non_neg_integer) :: {:ok, non_neg_integer} | :head | error
+  def reserve(answer, size) do
+    case :atomics.get(answer, @phase) do
+      @streaming -> {:ok, take_window(answer, size)}
+      @head -> :head
+      phase -> not_streaming(phase)
+    end
+  end
+
+  # Another process may take of the same window meanwhile: then this one gives back and waits.
+  defp take_window(answer, size) do
+    wanted = max(min(:atomics.get(answer, @window), size), 0)
+
+    if wanted == 0 or :atomics.sub_get(answer, @window, wanted) >= 0 do
+      wanted
+    else
+      :atomics.add(answer, @window, wanted)
+      0
+    end
+  end
+
+  @doc "The client has taken `bytes`. Returns the window after it."
+  @spec grant(t, pos_integer) :: integer
+  def grant(answer, bytes), do: :atomics.add_get(answer, @window, bytes)
+
+  @doc "Whether there is room for at least one byte."
+  @spec room?(t) :: boolean
+  def room?(answer), do: :atomics.get(answer, @window) > 0
+
+  # ── WebSockets ─────────────────────────────────────────────────────────────────────────────────────
+
+  @doc "A process is about to send a message of `size` bytes in one piece: `:wait` if there is no room, or the socket is locked."
+  @spec enter(t, non_neg_integer) :: :ok | :wait | error
+  def enter(answer, size) do
+    with :ok <- open_socket(answer), :ok <- count_in(answer), do: take_all(answer, size)
+  end
+
+  defp count_in(answer) do
+    if :atomics.add_get(answer, @senders, 1) < @lock do
+      :ok
+    else
+      :atomics.sub(answer, @senders, 1)
+      :wait
+    end
+  end
+
+  defp take_all(answer, size) do
+    if :atomics.sub_get(answer, @window, size) >= 0 do
+      :ok
+    else
+      :atomics.add(answer, @window, size)
+      :atomics.sub(answer, @senders, 1)
+      :wait
+    end
+  end
+
+  @doc "It has sent it."
+  @spec leave(t) :: :ok
+  def leave(answer), do: :atomics.sub(answer, @senders, 1)
+
+  @doc "Keeps all others from sending: `:wait` if another process does so."
+  @spec lock(t) :: :ok | :wait | error
+  def lock(answer) do
+    with :ok <- open_socket(answer) do
+      if :atomics.add_get(answer, @senders, @lock) < 2 * @lock do
+        :ok
+      else
+        :atomics.sub(answer, @senders, @lock)
+        :wait
+      end
+    end
+  end
+
+  @spec unlock(t) :: :ok
+  def unlock(answer), do: :atomics.sub(answer, @senders, @lock)
+
+  @doc "How many processes are in the middle of sending."
+  @spec senders(t) :: non_neg_integer | error
+  def senders(answer),
+    do: with(:ok <- open_socket(answer), do: rem(:atomics.get(answer, @senders), @lock))
+
+  @doc """
+  Takes up to `most` bytes of the window of a socket that the calling process has locked, for a piece of a message: 0 if
+  there is no room for one that has at least a byte of data.
+  """
+  @spec take(t, non_neg_integer) :: {:ok, non_neg_integer} | error
+  def take(answer, most) do
+    with :ok <- open_socket(answer) do
+      if :atomics.get(answer, @window) > @piece, do: {:ok, take_window(answer, most)}, else: {:ok, 0}
+    end
+  end
+
+  @doc "Whether a message of this cost could be sent now, or a piece of the message of the process that has locked the socket."
+  @spec fits?(t, non_neg_integer | :piece) :: boolean
+  def fits?(answer, :piece), do: :atomics.get(answer, @window) > @piece
+
+  def fits?(answer, cost),
+    do: :atomics.get(answer, @window) >= cost and :atomics.get(answer, @senders) < @lock
+
+  defp open_socket(answer),
+    do: if(:atomics.get(answer, @phase) == @socket, do: :ok, else: {:error, :closed})
+
+  @doc "`count` more messages are asked of the port. To be called before they are asked for."
+  @spec lend(t, pos_integer) :: :ok
+  def lend(answer, count), do: :atomics.add(answer, @credit, count)
+
+  @doc "A message has come. False: nobody has asked for it."
+  @spec spend(t) :: boolean
+  def spend(answer), do: :atomics.sub_get(answer, @credit, 1) >= 0
+end

@@ -1,0 +1,77 @@
+defmodule Sparx.Server.Heart do
+  @moduledoc false
+  # A process beside a server that notices when its port program stands still, and ends it. The server cannot do so by itself: a
+  # process that writes to a program that does not read is suspended.
+  #
+  # Twice in the time of the option `:heartbeat` the server is asked to send a PING. A program from which nothing has come for
+  # that time, though a PING was written or could not be, stands still. `pulse` are two words that both share: how often something
+  # has come, and how often a PING was written.
+
+  alias Sparx.Server.{Executable, Reaper}
+
+  require Logger
+
+  @heard 1
+  @asked 2
+
+  @type pulse :: :atomics.atomics_ref()
+
+  @spec new() :: pulse
+  def new, do: :atomics.new(2, [])
+
+  @doc "Something has come from the program."
+  @spec heard(pulse) :: :ok
+  def heard(pulse), do: :atomics.add(pulse, @heard, 1)
+
+  @doc "A PING was written."
+  @spec asked(pulse) :: :ok
+  def asked(pulse), do: :atomics.add(pulse, @asked, 1)
+
+  @doc "Starts one for the program of the calling server. It ends with the server, or when it is told to."
+  @spec start(pulse, port | pid, pos_integer | nil, pos_integer | :infinity) :: pid | nil
+  def start(_pulse, _port, nil, _heartbeat), do: nil
+  def start(_pulse, _port, _os_pid, :infinity), do: nil
+
+  def start(pulse, port, os_pid, heartbeat) do
+    server = self()
+    interval = max(div(heartbeat, 2), 1)
+    state = %{server: server, port: port, os_pid: os_pid, pulse: pulse, interval: interval, seen: read(pulse), silent: 0}
+    spawn_link(fn -> beat(state) end)
+  end
+
+  @spec stop(pid | nil) :: term
+  def stop(nil), do: :ok
+
+  def stop(heart) do
+    Process.unlink(heart)
+    Process.exit(heart, :kill)
+  end
+
+  defp read(pulse), do: {:atomics.get(pulse, @heard), :atomics.get(pulse, @asked)}
+
+  defp beat(state) do
+    send(state.server, {:heartbeat, state.port})
+    began = System.monotonic_time(:millisecond)
+    Process.sleep(state.interval)
+    # If the VM itself stood still, the program was not asked in time.
+    late = System.monotonic_time(:millisecond) - began > 2 * state.interval + 100
+    look(if(late, do: %{state | silent: 0, seen: read(state.pulse)}, else: seen(read(state.pulse), state)))
+  end
+
+  defp look(%{silent: silent} = state) when silent >= 2 do
+    Logger.error("sparx_port (#{state.os_pid}) #{Executable.explain(:silent)}; it is killed")
+    Reaper.kill(state.os_pid)
+  end
+
+  defp look(state), do: beat(state)
+
+  defp seen({heard, asked}, %{seen: {heard, former}} = state) do
+    silent = if asked > former or suspended?(state.server), do: state.silent + 1, else: state.silent
+    %{state | seen: {heard, asked}, silent: silent}
+  end
+
+  defp seen(seen, state), do: %{state | seen: seen, silent: 0}
+
+  # A process that writes to a program that does not read.
+  defp suspended?(server), do: Process.info(server, :status) == {:status, :suspended}
+end

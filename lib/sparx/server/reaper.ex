@@ -1,0 +1,89 @@
+defmodule Sparx.Server.Reaper do
+  @moduledoc false
+  # What a server leaves behind that is killed: the port program, which leaves by itself when its pipe closes, if it can (one that
+  # stands still cannot, and would keep its address for ever), and the processes of requests. This process, one for the node, watches
+  # the servers and ends both.
+
+  use GenServer
+
+  # ms in which a program leaves by itself, longer than any `:eof_timeout` that is not extreme.
+  @grace 1_500
+  @pause 50
+
+  def start_link(_), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+
+  @doc "The calling server has started a program."
+  @spec watch(pos_integer | nil) :: :ok
+  def watch(nil), do: :ok
+  def watch(os_pid), do: GenServer.call(__MODULE__, {:watch, self(), os_pid, birth(os_pid)})
+
+  @doc "Waits a moment if a program of a server that has died has not left yet. False if there is none."
+  @spec await_one() :: boolean
+  def await_one do
+    waits = GenServer.call(__MODULE__, :leaving?)
+    waits && Process.sleep(@pause)
+    waits
+  end
+
+  @doc "Ends a program at once."
+  @spec kill(pos_integer | nil) :: term
+  def kill(nil), do: :ok
+  def kill(os_pid), do: :os.cmd(~c"kill -KILL #{os_pid} 2>/dev/null")
+
+  @impl GenServer
+  # servers: {their monitor, their last program}. leaving: programs of servers that have died.
+  def init(_), do: {:ok, %{servers: %{}, leaving: %{}}}
+
+  @impl GenServer
+  def handle_call({:watch, server, os_pid, birth}, _from, state) do
+    monitor =
+      case state.servers do
+        %{^server => {monitor, _program}} -> monitor
+        %{} -> Process.monitor(server)
+      end
+
+    {:reply, :ok, put_in(state.servers[server], {monitor, {os_pid, birth}})}
+  end
+
+  def handle_call(:leaving?, _from, state) do
+    leaving = Map.filter(state.leaving, fn {program, _} -> alive?(program) end)
+    {:reply, leaving != %{}, %{state | leaving: leaving}}
+  end
+
+  @impl GenServer
+  def handle_info({:DOWN, _monitor, :process, server, _reason}, state) do
+    {{_monitor, program}, servers} = Map.pop(state.servers, server)
+    end_handlers(server)
+    Process.send_after(self(), {:overdue, program}, @grace)
+    {:noreply, %{state | servers: servers, leaving: Map.put(state.leaving, program, true)}}
+  end
+
+  def handle_info({:overdue, {os_pid, _birth} = program}, state) do
+    if alive?(program), do: kill(os_pid)
+    {:noreply, %{state | leaving: Map.delete(state.leaving, program)}}
+  end
+
+  def handle_info(_message, state), do: {:noreply, state}
+
+  @doc "Ends the processes of requests of a server, as a supervisor ends its children."
+  @spec end_handlers(pid) :: :ok
+  def end_handlers(server) do
+    for pid <- Process.list(), :erlang.process_info(pid, :parent) == {:parent, server}, do: Process.exit(pid, :kill)
+    :ok
+  end
+
+  # A number may be given to another program later, which was born later.
+  defp alive?({os_pid, birth}), do: birth != nil and birth(os_pid) == birth
+
+  # When a program was started, in ticks since the machine was: field 22 of proc(5).
+  defp birth(os_pid) do
+    with {:ok, stat} <- File.read("/proc/#{os_pid}/stat"),
+         [_name, fields] <- String.split(stat, ") ", parts: 2),
+         fields = String.split(fields),
+         false <- hd(fields) in ["Z", "X"] do
+      Enum.at(fields, 19)
+    else
+      _has_left -> nil
+    end
+  end
+end

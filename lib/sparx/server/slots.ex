@@ -1,0 +1,89 @@
+defmodule Sparx.Server.Slots do
+  @moduledoc """
+  How many handlers may run, and which of them wait for their clients: a pure structure.
+
+  A free slot is demand for one request. A handler that waits for its client (`yield/3`) holds no slot until it goes on
+  (`resume/2`), so more may run for a moment than there are slots; then nothing is asked for until fewer do.
+
+      asked for + running <= limit, but for handlers that went on
+
+  At most `most_waiting` handlers wait. Beyond that, one is to be cut: the one whose clock is the farthest behind. A clock shows
+  how far a stream has progressed (`Sparx.Server.Streams.progress/3`), and does not change while its handler waits.
+  """
+
+  defstruct limit: 0, most_waiting: 0, running: 0, asked: 0, waiting: %{}, by_clock: :gb_sets.new()
+
+  @type id :: term
+  @type t :: %__MODULE__{
+          limit: non_neg_integer,
+          most_waiting: non_neg_integer,
+          running: non_neg_integer,
+          asked: non_neg_integer,
+          waiting: %{id => integer},
+          by_clock: :gb_sets.set({integer, id})
+        }
+
+  @spec new(non_neg_integer, non_neg_integer) :: t
+  def new(limit, most_waiting), do: %__MODULE__{limit: limit, most_waiting: most_waiting}
+
+  @doc "Asks for as many requests as there are free slots. Returns how many that are."
+  @spec ask(t) :: {non_neg_integer, t}
+  def ask(slots) do
+    free = max(slots.limit - slots.running - slots.asked, 0)
+    {free, if(free == 0, do: slots, else: %{slots | asked: slots.asked + free})}
+  end
+
+  @doc "A request has come that was asked for, and its handler is started."
+  @spec start(t) :: t
+  def start(slots), do: %{slots | asked: slots.asked - 1, running: slots.running + 1}
+
+  @doc "A handler has ended, whether it ran or waited."
+  @spec stop(t, id) :: t
+  def stop(%{waiting: none} = slots, _id) when none == %{}, do: %{slots | running: slots.running - 1}
+
+  def stop(slots, id) do
+    {_was_waiting, slots} = resume(slots, id)
+    %{slots | running: slots.running - 1}
+  end
+
+  @doc "A running handler waits for its client. Returns the one that must be cut, if too many wait."
+  @spec yield(t, id, clock :: integer) :: {id | nil, t}
+  def yield(slots, id, clock) do
+    waiting = Map.put(slots.waiting, id, clock)
+    by_clock = :gb_sets.add({clock, id}, slots.by_clock)
+    slots = %{slots | running: slots.running - 1, waiting: waiting, by_clock: by_clock}
+    {if(map_size(waiting) > slots.most_waiting, do: slowest(by_clock)), slots}
+  end
+
+  defp slowest(by_clock) do
+    {_clock, id} = :gb_sets.smallest(by_clock)
+    id
+  end
+
+  @doc "A handler goes on. False if it did not wait."
+  @spec resume(t, id) :: {boolean, t}
+  def resume(slots, id) do
+    case Map.pop(slots.waiting, id) do
+      {nil, _} ->
+        {false, slots}
+
+      {clock, waiting} ->
+        by_clock = :gb_sets.delete({clock, id}, slots.by_clock)
+        {true, %{slots | running: slots.running + 1, waiting: waiting, by_clock: by_clock}}
+    end
+  end
+
+  @doc "What was asked for will not come, and no handler waits any more: whoever was to answer has gone."
+  @spec renew(t) :: t
+  def renew(slots) do
+    running = slots.running + map_size(slots.waiting)
+    %{slots | running: running, asked: 0, waiting: %{}, by_clock: :gb_sets.new()}
+  end
+
+  @doc "Nothing is asked for any more."
+  @spec close(t) :: t
+  def close(slots), do: %{slots | limit: 0, asked: 0}
+
+  @spec count_waiting(t) :: non_neg_integer
+  def count_waiting(slots), do: map_size(slots.waiting)
+end
