@@ -33,7 +33,7 @@ defmodule Sparx.Server do
 
   require Logger
 
-  import State, only: [write: 2, flush: 1, cancel_all: 2, describe: 2]
+  import State, only: [write: 2, flush: 1, cancel_all: 2, describe: 2, update_life: 2]
 
   # A port program that ran this long (ms) does not count as one that failed at its start.
   @settled 5_000
@@ -82,7 +82,8 @@ defmodule Sparx.Server do
     state = %State{
       config: config,
       telemetry: Telemetry.listener(config.telemetry),
-      on_ready: on_ready,
+      program: %State.Program{},
+      life: %State.Life{on_ready: on_ready},
       job: %{
         handler: config.handler,
         ancestors: [name_or_pid() | Process.get(:"$ancestors", [])],
@@ -110,33 +111,39 @@ defmodule Sparx.Server do
   end
 
   @impl GenServer
-  def handle_continue(:start_again, state), do: start_again(next_stats(%{state | failures: 1}))
+  def handle_continue(:start_again, state), do: start_again(next_stats(update_life(state, failures: 1)))
 
-  defp opened(state, %{port: port, info: info} = started) do
+  defp opened(%{life: life} = state, %{port: port, info: info} = started) do
     config = %{state.config | listeners: bound(state.config.listeners, info["listeners"])}
     {grant, demand} = Demand.renew(state.demand)
     link = link(config, port, info)
-    state.on_ready && state.on_ready.(config.listeners)
-    Enum.each(state.restarters, &GenServer.reply(&1, cut(state)))
-    pulse = Heart.new()
+    life.on_ready && life.on_ready.(config.listeners)
+    Enum.each(life.restarters, &GenServer.reply(&1, cut(life)))
 
     announce(%{
       state
       | config: config,
         port: port,
-        ready: info,
-        os_pid: started.os_pid || info["pid"],
+        program: program(port, started, config),
         link: link,
         job: Map.put(state.job, :link, link),
         demand: demand,
         grant: grant,
         framing: started.framing,
-        pulse: pulse,
-        heart: Heart.start(pulse, port, started.os_pid, config.heartbeat),
-        figures: %{},
-        restarters: [],
-        cut: nil
+        life: %{life | restarters: [], cut: nil}
     })
+  end
+
+  defp program(port, %{info: info, os_pid: os_pid}, config) do
+    pulse = Heart.new()
+
+    %State.Program{
+      ready: info,
+      os_pid: os_pid || info["pid"],
+      started: System.monotonic_time(),
+      pulse: pulse,
+      heart: Heart.start(pulse, port, os_pid, config.heartbeat)
+    }
   end
 
   # What the port program counts by itself is asked for now and then, where somebody listens.
@@ -148,11 +155,10 @@ defmodule Sparx.Server do
     state
   end
 
-  defp announce(state) do
-    started = System.monotonic_time()
-    metadata = %{server: self(), os_pid: state.os_pid, listeners: state.config.listeners}
+  defp announce(%{program: %{os_pid: os_pid, started: started}} = state) do
+    metadata = %{server: self(), os_pid: os_pid, listeners: state.config.listeners}
     Telemetry.emit(state.telemetry, [:port, :start], %{monotonic_time: started}, metadata)
-    flush(%{state | started: started})
+    flush(state)
   end
 
   # From now on the address that was really bound, so that the next program takes the same one.
@@ -175,7 +181,7 @@ defmodule Sparx.Server do
 
   @impl GenServer
   def handle_info({port, {:data, data}}, %{port: port} = state) do
-    Heart.heard(state.pulse)
+    Heart.heard(state.program.pulse)
 
     case Inbox.deliver(data, state) do
       {:ok, state} -> noreply(state)
@@ -183,10 +189,11 @@ defmodule Sparx.Server do
     end
   end
 
-  def handle_info({:"$sparx_write", port, message}, %{port: port} = state), do: noreply(write(state, message))
+  def handle_info({:"$sparx_write", port, message}, %{port: port} = state),
+    do: more(write(state, message), @most_taken)
 
   def handle_info({{:"$sparx_ended", port, id}, _monitor, :process, _pid, reason}, state),
-    do: noreply(Endings.handler_ended(port, id, reason, state))
+    do: more(Endings.handler_ended(port, id, reason, state), @most_taken)
 
   def handle_info(:timeout, state), do: {:noreply, flush(state)}
 
@@ -217,8 +224,24 @@ defmodule Sparx.Server do
   def handle_info(:stats, state), do: state |> next_stats() |> ask_figures(:stats) |> noreply()
   def handle_info(_message, state), do: noreply(state)
 
+  # Answers and ends of handlers come many at a time, and most messages are such: they are taken in a loop of their own.
+  defp more(state, 0), do: {:noreply, flush(state)}
+  defp more(%{out_size: size} = state, _left) when size >= @most_out, do: {:noreply, flush(state)}
+
+  defp more(%{port: port} = state, left) do
+    receive do
+      {:"$sparx_write", ^port, message} ->
+        more(write(state, message), left - 1)
+
+      {{:"$sparx_ended", its_port, id}, _monitor, :process, _pid, reason} ->
+        more(Endings.handler_ended(its_port, id, reason, state), left - 1)
+    after
+      0 -> {:noreply, state, 0}
+    end
+  end
+
   defp ping(state) do
-    Heart.asked(state.pulse)
+    Heart.asked(state.program.pulse)
     state |> write(Frame.ping(0)) |> flush()
   end
 
@@ -238,15 +261,15 @@ defmodule Sparx.Server do
   def handle_call(:info, from, state), do: state |> ask_figures(from) |> noreply()
 
   def handle_call({:drain, _timeout}, from, %{port: nil} = state),
-    do: drained(%{state | drainers: [from | state.drainers]})
+    do: drained(drainer(from, state))
 
   def handle_call({:drain, timeout}, from, state),
-    do: noreply(start_drain(%{state | drainers: [from | state.drainers]}, timeout))
+    do: noreply(start_drain(drainer(from, state), timeout))
 
   def handle_call({:restart, _timeout}, _from, %{port: nil} = state), do: reply(:ok, state)
 
   def handle_call({:restart, timeout}, from, state),
-    do: noreply(write(%{state | restarters: [from | state.restarters]}, Frame.drain(timeout)))
+    do: noreply(write(update_life(state, restarters: [from | state.life.restarters]), Frame.drain(timeout)))
 
   # What a producer of GenStage answers besides.
   def handle_call(:"$demand", _from, state),
@@ -266,8 +289,12 @@ defmodule Sparx.Server do
   def handle_cast({:"$demand", mode}, state), do: noreply(%{state | forward: mode == :forward})
   def handle_cast(_message, state), do: noreply(state)
 
-  defp ask_figures(%{next_tag: tag} = state, who),
-    do: write(%{state | calls: Map.put(state.calls, tag, who), next_tag: tag + 1}, Frame.stats(tag))
+  defp drainer(from, state), do: update_life(state, drainers: [from | state.life.drainers])
+
+  defp ask_figures(%{program: %{next_tag: tag} = program} = state, who) do
+    program = %{program | calls: Map.put(program.calls, tag, who), next_tag: tag + 1}
+    write(%{state | program: program}, Frame.stats(tag))
+  end
 
   # What is to be written, and demand that is free, go out together when the mailbox is empty.
   defp noreply(%{taken: taken, out_size: size} = state) when taken >= @most_taken or size >= @most_out,
@@ -286,28 +313,29 @@ defmodule Sparx.Server do
 
   # Nothing of what it says is believed any more.
   defp violated(text, state) do
-    if is_port(state.port), do: Reaper.kill(state.os_pid)
+    if is_port(state.port), do: Reaper.kill(state.program.os_pid)
     port_down({:violation, text}, state)
   end
 
-  defp port_down(status, state) do
-    lived = System.convert_time_unit(System.monotonic_time() - state.started, :native, :millisecond)
+  defp port_down(status, %{life: life} = state) do
+    lived = System.convert_time_unit(System.monotonic_time() - state.program.started, :native, :millisecond)
     Telemetry.emit(state.telemetry, [:port, :stop], %{uptime: lived}, %{server: self(), reason: status})
-    told = state.cut != nil or state.restarters != []
-    failures = if lived >= @settled or state.restarters != [], do: 0, else: state.failures + 1
-    state = without_port(%{state | failures: failures, restarts: state.restarts + 1})
-    if state.phase == :draining, do: drained(state), else: after_port(told, status, state)
+    told = life.cut != nil or life.restarters != []
+    failures = if lived >= @settled or life.restarters != [], do: 0, else: life.failures + 1
+    state = without_port(update_life(state, failures: failures, restarts: life.restarts + 1))
+    if life.phase == :draining, do: drained(state), else: after_port(told, status, state)
   end
 
-  defp without_port(state) do
-    for {_tag, from} <- state.calls,
+  defp without_port(%{program: program} = state) do
+    for {_tag, from} <- program.calls,
         from != :stats,
         do: GenServer.reply(from, describe(%{state | port: nil}, nil))
 
     state = Inbox.lose_all(state)
-    Heart.stop(state.heart)
+    Heart.stop(program.heart)
     Startup.close(state.port)
-    %{state | port: nil, heart: nil, calls: %{}, out: [], out_size: 0, taken: 0, grant: 0}
+    program = %{program | heart: nil, calls: %{}}
+    %{state | port: nil, program: program, out: [], out_size: 0, taken: 0, grant: 0}
   end
 
   defp after_port(true, _status, state) do
@@ -321,10 +349,10 @@ defmodule Sparx.Server do
   end
 
   # The first death is answered at once, repeated ones more and more slowly.
-  defp pause(%{failures: failures} = state) when failures <= 1, do: start_again(state)
+  defp pause(%{life: %{failures: failures}} = state) when failures <= 1, do: start_again(state)
 
-  defp pause(state) do
-    Process.send_after(self(), :start_again, min(20 * Integer.pow(2, min(state.failures - 2, 10)), @longest_pause))
+  defp pause(%{life: %{failures: failures}} = state) do
+    Process.send_after(self(), :start_again, min(20 * Integer.pow(2, min(failures - 2, 10)), @longest_pause))
     {:noreply, state}
   end
 
@@ -334,8 +362,8 @@ defmodule Sparx.Server do
         noreply(opened(state, started))
 
       {:error, error} ->
-        state = %{state | failures: state.failures + 1}
-        log_failure(state.failures, error)
+        state = update_life(state, failures: state.life.failures + 1)
+        log_failure(state.life.failures, error)
         pause(state)
     end
   end
@@ -348,11 +376,11 @@ defmodule Sparx.Server do
 
   # ── the end ────────────────────────────────────────────────────────────────────────────────────────
 
-  defp start_drain(state, timeout), do: write(%{state | phase: :draining}, Frame.drain(timeout))
+  defp start_drain(state, timeout), do: write(update_life(state, phase: :draining), Frame.drain(timeout))
 
-  defp drained(state) do
-    Enum.each(state.drainers ++ state.restarters, &GenServer.reply(&1, cut(state)))
-    {:stop, {:shutdown, :drained}, cancel_all(%{state | drainers: []}, {:shutdown, :drained})}
+  defp drained(%{life: life} = state) do
+    Enum.each(life.drainers ++ life.restarters, &GenServer.reply(&1, cut(life)))
+    {:stop, {:shutdown, :drained}, cancel_all(update_life(state, drainers: []), {:shutdown, :drained})}
   end
 
   defp cut(%{cut: none}) when none in [nil, 0], do: :ok

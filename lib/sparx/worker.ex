@@ -37,7 +37,6 @@ defmodule Sparx.Worker do
   def run(id, head, answer, job) do
     Process.put(:"$ancestors", job.ancestors)
     Process.put(:"$callers", job.callers)
-    Process.put(:"$initial_call", {__MODULE__, :run, 4})
     request = decode(id, head, answer, job.link)
 
     try do

@@ -45,7 +45,7 @@ defmodule Sparx.Server.Endings do
 
   # Most requests: nothing can come of the stream that anybody waits for.
   defp answered(id, %{touched: false, facts: nil}, :normal, state),
-    do: %{state | streams: Streams.delete(state.streams, id)}
+    do: %{state | streams: Streams.forget(state.streams, id)}
 
   defp answered(id, stream, reason, state) do
     log_unless_told(stream, reason, "; its answer was sent before", state)

@@ -130,11 +130,11 @@ defmodule Sparx.Server.Inbox do
   end
 
   defp message({:figures, tag, figures}, state) do
-    {from, calls} = Map.pop(state.calls, tag)
-    figures(from, Notes.figures(figures), %{state | calls: calls})
+    {from, calls} = Map.pop(state.program.calls, tag)
+    figures(from, Notes.figures(figures), %{state | program: %{state.program | calls: calls}})
   end
 
-  defp message({:drained, cut}, state), do: %{state | cut: cut}
+  defp message({:drained, cut}, state), do: update_life(state, cut: cut)
   defp message(other, state), do: Notes.log(other, state)
 
   # A stream that has a body to come, or room to give.
@@ -161,8 +161,8 @@ defmodule Sparx.Server.Inbox do
 
   defp figures(:stats, figures, state) do
     figures = Map.merge(figures, %{running: state.slots.running, waiting_for_clients: map_size(state.slots.waiting)})
-    Telemetry.stats(state.telemetry, figures, state.figures, self())
-    %{state | figures: figures}
+    Telemetry.stats(state.telemetry, figures, state.program.figures, self())
+    %{state | program: %{state.program | figures: figures}}
   end
 
   defp figures(from, figures, state) do

@@ -12,11 +12,13 @@ defmodule Sparx.Server.Notes do
   @doc "Logs a LOG or an ERROR; other messages are of no interest here."
   @spec log(Sparx.Frame.message(), Sparx.Server.State.t()) :: Sparx.Server.State.t()
   def log(message, state) do
-    second = System.monotonic_time(:second)
-    count = if state.log_second == second, do: state.log_count + 1, else: 1
+    {second, count} = logged(System.monotonic_time(:second), state.program.logged)
     if count <= @most, do: log(message)
-    %{state | log_second: second, log_count: count}
+    %{state | program: %{state.program | logged: {second, count}}}
   end
+
+  defp logged(second, {second, count}), do: {second, count + 1}
+  defp logged(second, _former), do: {second, 1}
 
   @doc "The same, at the start."
   @spec log(Sparx.Frame.message()) :: term

@@ -8,21 +8,53 @@ defmodule Sparx.Server.State do
   alias Sparx.{Frame, Link}
   alias Sparx.Server.{Demand, Framing, Owed, Slots, Streams, Waiting}
 
+  defmodule Program do
+    @moduledoc false
+    # What is known of one port program, from its start to its end.
+    defstruct [
+      # what READY said, and the number that the system knows it by
+      :ready,
+      :os_pid,
+      :started,
+      # words that the server shares with Sparx.Server.Heart, and its process
+      :pulse,
+      :heart,
+      # who has asked for FIGURES, by tag, and what they were the last time
+      calls: %{},
+      next_tag: 1,
+      figures: %{},
+      # lines that it has had logged: {second, how many in it}
+      logged: {0, 0}
+    ]
+  end
+
+  defmodule Life do
+    @moduledoc false
+    # What the server goes through, whatever its port programs do.
+    defstruct [
+      # called with the bound listeners when a program is ready
+      :on_ready,
+      # connections that the last program had to cut
+      :cut,
+      phase: :running,
+      drainers: [],
+      restarters: [],
+      restarts: 0,
+      # programs in a row that did not live long
+      failures: 0
+    ]
+  end
+
+  # Of more than 31 fields the runtime would make a tree, and each change would cost many times as much.
   defstruct [
     :config,
-    :on_ready,
     :telemetry,
     :port,
     :link,
-    # what a new handler's process is given (Sparx.Worker.spawn/4)
+    # what a new handler's process is given (Sparx.Worker.spawn/5)
     :job,
-    :ready,
-    :os_pid,
-    :started,
-    # words that the server shares with Sparx.Server.Heart
-    :pulse,
-    :heart,
-    phase: :running,
+    :program,
+    :life,
     demand: Demand.new(),
     slots: Slots.new(0, 0),
     # whose turn it is where slots and consumers both ask: :slots or :line
@@ -35,28 +67,17 @@ defmodule Sparx.Server.State do
     last_id: 0,
     # requests that the port may send
     credit: 0,
-    # demand of consumers to be passed on
+    # demand of consumers to be passed on; not while `forward` is false
     grant: 0,
+    forward: true,
     # of a message of a WebSocket that comes in pieces: {id, type, bytes left, pieces}
     partial: nil,
     out: [],
     out_size: 0,
     # messages that were taken since the last write
     taken: 0,
-    # ms, when the frame at hand came
-    now: 0,
-    forward: true,
-    calls: %{},
-    figures: %{},
-    next_tag: 1,
-    # lines that the port program has had logged in this second
-    log_second: nil,
-    log_count: 0,
-    drainers: [],
-    restarters: [],
-    cut: nil,
-    restarts: 0,
-    failures: 0
+    # ms, when the bytes at hand came
+    now: 0
   ]
 
   @type t :: %__MODULE__{}
@@ -92,6 +113,9 @@ defmodule Sparx.Server.State do
     Link.command(state.port, state.out, state.out_size)
     %{state | out: [], out_size: 0, taken: 0}
   end
+
+  @spec update_life(t, keyword) :: t
+  def update_life(state, fields), do: %{state | life: struct!(state.life, fields)}
 
   @doc "Ends a stream that went wrong. The port decides what its client gets: no more, if it has got its answer."
   @spec abort(t, Frame.stream(), 400..599) :: t
@@ -131,17 +155,17 @@ defmodule Sparx.Server.State do
 
   @doc "What `Sparx.info/1` returns of one port program."
   @spec describe(t, map | nil) :: map
-  def describe(state, figures) do
+  def describe(%{program: %{ready: ready}} = state, figures) do
     %{
       server: self(),
       listeners: Enum.map(state.config.listeners, &Map.take(&1, [:address, :port])),
-      phase: if(state.port, do: state.phase, else: :restarting),
-      version: state.ready["version"],
-      os_pid: state.os_pid,
-      features: state.ready["features"],
-      limits: state.ready["limits"],
-      sandbox: state.ready["sandbox"],
-      restarts: state.restarts,
+      phase: if(state.port, do: state.life.phase, else: :restarting),
+      version: ready["version"],
+      os_pid: state.program.os_pid,
+      features: ready["features"],
+      limits: ready["limits"],
+      sandbox: ready["sandbox"],
+      restarts: state.life.restarts,
       running: state.slots.running,
       waiting_for_clients: Slots.count_waiting(state.slots),
       subscriptions: length(Demand.subscriptions(state.demand)),

@@ -125,6 +125,10 @@ defmodule Sparx.Server.Streams do
     end
   end
 
+  @doc "Takes out a stream that nobody has claimed."
+  @spec forget(t, id) :: t
+  def forget(streams, id), do: %{streams | all: Map.delete(streams.all, id)}
+
   @spec count(t) :: non_neg_integer
   def count(streams), do: Enum.count(streams.all, fn {_id, stream} -> not stream.ended end)
 
