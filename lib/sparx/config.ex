@@ -232,7 +232,9 @@ defmodule Sparx.Config do
   defp put!({:workers, n}, config) when is_integer(n) and n in 1..1_000_000, do: %{config | workers: n}
   defp put!({:workers, value}, _), do: bad!(:workers, value, "an integer from 1 to 1000000")
 
-  defp put!({:max_waiting, n}, config) when is_integer(n) and n in 0..1_000_000, do: %{config | max_waiting: n}
+  defp put!({:max_waiting, n}, config) when is_integer(n) and n in 0..1_000_000,
+    do: %{config | max_waiting: n}
+
   defp put!({:max_waiting, value}, _), do: bad!(:max_waiting, value, "an integer from 0 to 1000000")
 
   defp put!({:log_client_closures, flag}, config) when is_boolean(flag),

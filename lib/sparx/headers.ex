@@ -47,7 +47,8 @@ defmodule Sparx.Headers do
   defp decode_each(0, _rest), do: []
 
   defp decode_each(left, binary) do
-    with {name, rest} when is_binary(name) or (is_integer(name) and name in 0..(@size - 1)//1) <- Term.take(binary),
+    with {name, rest} when is_binary(name) or (is_integer(name) and name in 0..(@size - 1)//1) <-
+           Term.take(binary),
          {value, rest} when is_binary(value) <- Term.take(rest) do
       [{name(name), value} | decode_each(left - 1, rest)]
     else

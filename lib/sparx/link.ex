@@ -158,10 +158,17 @@ defmodule Sparx.Link do
 
   defp send_data(link, id, answer, head, data, size) do
     case answer(link, id, answer, :reserve, [size]) do
-      {:ok, ^size} -> write(link, [head | data(id, data, size)])
-      {:ok, taken} -> send_part(link, id, answer, head, data, size, taken)
-      :head -> with {:ok, head} <- ask(link, id, :take_head), do: send_data(link, id, answer, head, data, size)
-      {:error, reason} -> {:error, reason}
+      {:ok, ^size} ->
+        write(link, [head | data(id, data, size)])
+
+      {:ok, taken} ->
+        send_part(link, id, answer, head, data, size, taken)
+
+      :head ->
+        with {:ok, head} <- ask(link, id, :take_head), do: send_data(link, id, answer, head, data, size)
+
+      {:error, reason} ->
+        {:error, reason}
     end
   end
 

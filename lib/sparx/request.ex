@@ -221,7 +221,11 @@ defmodule Sparx.Request do
   catch
     # The port program never sends such a thing: it is one that was taken over.
     {what, _reason} when what in [:malformed, Term] ->
-      send(request.link.server, {:"$sparx_violation", request.link.port, "header fields of stream #{request.id}"})
+      send(
+        request.link.server,
+        {:"$sparx_violation", request.link.port, "header fields of stream #{request.id}"}
+      )
+
       raise "sparx_port sent a request with malformed header fields"
   end
 

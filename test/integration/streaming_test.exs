@@ -12,7 +12,7 @@ defmodule Sparx.Integration.StreamingTest do
 
   defp serve(handler, options \\ []) do
     fixed = [host: "127.0.0.1", port: 0, workers: 2, handler: handler]
-    start_supervised!({Sparx, fixed ++ Sparx.Host.shown() ++ options})
+    start_supervised!({Sparx, fixed ++ Sparx.Host.shown() ++ options}, id: Sparx)
   end
 
   defp text(request, text, status \\ 200),
@@ -67,7 +67,9 @@ defmodule Sparx.Integration.StreamingTest do
           text(request, "#{bytes}")
         end
 
-        server = start_supervised!({Sparx, host: "127.0.0.1", port: 0, workers: 1, handler: handler})
+        server =
+          start_supervised!({Sparx, host: "127.0.0.1", port: 0, workers: 1, handler: handler}, id: Sparx)
+
         socket = Client.connect(server)
         Client.send(socket, Client.head("PUT", "/", [{"content-length", size}]))
         until(server, &(&1.figures.read_credit == ahead))

@@ -46,7 +46,7 @@ if Code.ensure_loaded?(Sparx.Plug) do
 
     defp serve(plug, options \\ []) do
       fixed = [host: "127.0.0.1", port: 0, startup_log: false, plug: plug]
-      start_supervised!({Sparx, Keyword.merge(fixed, options)})
+      start_supervised!({Sparx, Keyword.merge(fixed, options)}, id: Sparx)
     end
 
     defp get(plug, options \\ []), do: plug |> serve() |> Client.get("/", options)

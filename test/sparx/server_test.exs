@@ -8,7 +8,7 @@ defmodule Sparx.ServerTest do
   @closed {:error, :closed}
 
   defp start(options \\ []) do
-    server = start_supervised!({Sparx, FakePort.options(options)})
+    server = start_supervised!({Sparx, FakePort.options(options)}, id: Sparx)
     assert_receive {:opened, port, _config}
     assert_receive {:host, ^port, [0, 1, %{"listeners" => [_]}]}
     %{server: server, port: port}
@@ -272,18 +272,12 @@ defmodule Sparx.ServerTest do
       ask(server, tag, 2)
       assert_receive {:host, ^port, [1, 2]}
       cancel(server, tag, :enough)
-      FakePort.say(port, [FakePort.request(1), FakePort.request(2, f7: -1), [67, 2, nil], [67, 9, nil]])
+      FakePort.say(port, [FakePort.request(1), FakePort.request(2, f7: -1), [67, 2, nil]])
       assert [%{waiting: 2}] = sync(server, port).ports
       next = subscribe(server)
       ask(server, next, 2)
       assert_receive {:"$gen_consumer", {^server, ^next}, [%Request{id: 2} = request]}
       assert Request.read_body(request) == {:ok, ""}
-    end
-
-    test "a request that nobody asked for gets a 503" do
-      %{port: port} = start()
-      FakePort.say(port, [FakePort.request(1)])
-      assert_receive {:host, ^port, [9, 1, 503]}
     end
   end
 
@@ -451,9 +445,11 @@ defmodule Sparx.ServerTest do
         if byte_size(part) == 500, do: part, else: part <> receive(do: ({:host, ^port, [6, 1, more]} -> more))
 
       assert more == second
-      FakePort.say(port, [[68, 1, 1003]])
-      rest = binary_part(body, 1500, 1000) <> "end"
+      FakePort.say(port, [[68, 1, 1000]])
+      rest = binary_part(body, 1500, 1000)
       assert_receive {:host, ^port, [6, 1, ^rest]}
+      FakePort.say(port, [[68, 1, 3]])
+      assert_receive {:host, ^port, [6, 1, "end"]}
       assert Task.await(writer) == :ok
     end
 
@@ -761,20 +757,147 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, ^next, [4, 1, 201, [], ""]}
     end
 
-    test "again and again right after its start makes the server give up" do
-      Process.flag(:trap_exit, true)
+    test "again and again right after its start is tried until it lives" do
       {:ok, agent} = Agent.start_link(fn -> 0 end)
       opener = FakePort.options()[:opener]
       dead = FakePort.dead_options(5)[:opener]
 
-      first_alive = fn config ->
-        if Agent.get_and_update(agent, &{&1, &1 + 1}) == 0, do: opener.(config), else: dead.(config)
+      dead_for_a_while = fn config ->
+        if Agent.get_and_update(agent, &{&1, &1 + 1}) in 1..4, do: dead.(config), else: opener.(config)
       end
 
-      {:ok, server} = Sparx.start_link(port: 1234, opener: first_alive)
+      {:ok, server} = Sparx.start_link(port: 1234, opener: dead_for_a_while)
       assert_receive {:opened, port, _}
+      assert_receive {:host, ^port, [0 | _]}
       FakePort.die(port, 5)
-      assert_receive {:EXIT, ^server, {:port_program_failed, %StartError{reason: :exit}}}, 20_000
+      assert_receive {:opened, next, _}
+      assert_receive {:host, ^next, [0 | _]}
+      assert [%{restarts: 1, phase: :running}] = sync(server, next).ports
+    end
+  end
+
+  # Each is what a program that was taken over may say, and would be the end of a server that believes it.
+  describe "a port program that breaks the protocol is ended, and another one takes its place:" do
+    @hostile [
+      {"a frame that is longer than any", {:bytes, <<0x7FFFFFF0::32>>}},
+      {"bytes that are no message", {:bytes, <<1::32, 0xC1>>}},
+      {"a number where a message should be", {:payload, <<7>>}},
+      {"a message that is cut off", {:payload, <<0x93, 66, 1>>}},
+      {"RECV of a type that is a string",
+       {:payload, Base.decode16!("954D0105C401780 0" |> String.replace(" ", ""))}},
+      {"BODY_END with one trailer field",
+       {:payload, Base.decode16!("934301910 1" |> String.replace(" ", ""))}},
+      {"ERROR with numbers for texts", {:payload, Base.decode16!("9648C0C080A172A163")}},
+      {"ERROR about a list", {:messages, [[72, 0, [%{}], "a", "b", "c"]]}},
+      {"a stream that is a string", {:messages, [[65, "abc", {:bin, "x"}]]}},
+      {"a stream that is negative", {:messages, [[65, -1, {:bin, "x"}]]}},
+      {"ROOM of a string", {:messages, [[68, 1, "x"]]}},
+      {"ROOM of more than the window", {:messages, [[68, 1, 1]]}},
+      {"ROOM for a stream that does not exist", {:messages, [[68, 9, 1]]}},
+      {"a REQUEST that was not asked for", {:messages, [[65, 2, {:bin, "x"}]]}},
+      {"a stream's number again", {:messages, [[65, 1, {:bin, "x"}]]}},
+      {"BODY that was not asked for", {:messages, [[66, 1, {:bin, "x"}]]}},
+      {"BODY without a byte", {:messages, [[66, 1, {:bin, ""}]]}},
+      {"BODY of no stream", {:messages, [[66, 9, {:bin, "x"}]]}},
+      {"BODY that is a list", {:messages, [[66, 1, []]]}},
+      {"RECV of what is no WebSocket", {:messages, [[77, 1, 1, "x", 0]]}},
+      {"CLOSED of what is no WebSocket", {:messages, [[78, 1, 1000, ""]]}},
+      {"GONE of no stream", {:messages, [[70, 9, "closed"]]}},
+      {"GONE without a reason", {:messages, [[70, 1, nil]]}},
+      {"HANGUP of a map", {:messages, [[76, %{}]]}},
+      {"DONE with half a report", {:messages, [[69, 1, [200, 1]]]}},
+      {"DONE with texts in its report", {:messages, [[69, 1, ["a", "b", "c", "d", "e", "f"]]]}},
+      {"FIGURES that are a list", {:messages, [[73, 1, []]]}},
+      {"READY without its fields", {:messages, [[64, nil, nil]]}},
+      {"OPENED by a number", {:messages, [[79, 1, 2, 3, 4]]}},
+      {"ENDED of texts", {:messages, [[80, "a", "b", "c", "d", "e"]]}}
+    ]
+
+    for {name, what} <- @hostile do
+      @what what
+      test name do
+        %{server: server, port: port, tag: tag, request: request} = start_with_request(f7: 5)
+
+        case @what do
+          {:bytes, bytes} -> FakePort.say_bytes(port, bytes)
+          {:payload, payload} -> FakePort.say_bytes(port, <<byte_size(payload)::32, payload::binary>>)
+          {:messages, messages} -> FakePort.say(port, messages)
+        end
+
+        assert_receive {:opened, next, _}
+        assert Response.send(Response.new(200), request) == @closed
+        ask(server, tag, 1)
+        assert_receive {:host, ^next, [1, 1]}
+        FakePort.say(next, [FakePort.request(1)])
+        assert_receive {:"$gen_consumer", {^server, ^tag}, [%Request{id: 1}]}
+        assert [%{restarts: 1}] = sync(server, next).ports
+      end
+    end
+
+    test "heads of requests that are none" do
+      heads = [
+        "",
+        <<0xC0>>,
+        <<0x90>>,
+        FakePort.head(f0: 99),
+        FakePort.head(f1: 99),
+        FakePort.head(f1: [1]),
+        FakePort.head(f2: 7),
+        FakePort.head(f3: 1),
+        FakePort.head(f4: nil),
+        FakePort.head(f5: []),
+        FakePort.head(f7: "x"),
+        FakePort.head(f8: -1),
+        FakePort.head(f9: nil),
+        FakePort.head(f10: 70_000),
+        FakePort.head(f12: "x"),
+        binary_part(FakePort.head(), 0, 20)
+      ]
+
+      %{server: server, port: port} = start()
+      tag = subscribe(server)
+      ask(server, tag, 1)
+      assert_receive {:host, ^port, [1, 1]}
+
+      Enum.reduce(heads, port, fn head, port ->
+        FakePort.say(port, [[65, 1, {:bin, head}]])
+        assert_receive {:opened, next, _}, 5_000, inspect(head)
+        next
+      end)
+    end
+
+    test "messages of a WebSocket beyond what was asked for, too long, or in pieces that do not fit" do
+      too_much = [
+        [[77, 1, 1, "a", 0], [77, 1, 1, "b", 0]],
+        [[77, 1, 2, {:bin, :binary.copy("x", 60_000)}, 2_000_000]],
+        [[77, 1, 1, "abc", 5], [77, 1, 1, "", 5]],
+        [[77, 1, 1, "abc", 5], [77, 1, 1, "de", 4]],
+        [[77, 1, 1, "abc", 5], [77, 1, 2, "de", 3]]
+      ]
+
+      for messages <- too_much do
+        %{port: port, request: request} = start_with_request(f8: 12)
+        {:ok, socket} = Sparx.WebSocket.accept(request, origin: :any)
+        ref = Sparx.WebSocket.receive_frame(socket)
+        assert_receive {:host, ^port, [2, 1, 1, 1]}
+        FakePort.say(port, messages)
+        assert_receive {:opened, _next, _}
+        assert_receive {^ref, _frame_or_closed}
+        assert Sparx.WebSocket.next_frame(socket) in [@closed, {:ok, {:text, "b"}}]
+        stop_supervised!(Sparx)
+      end
+    end
+
+    test "log lines without end are not all logged" do
+      log =
+        ExUnit.CaptureLog.capture_log(fn ->
+          %{server: server, port: port} = start()
+          FakePort.say(port, for(n <- 1..1_000, do: [71, "info", "line #{n}"]))
+          sync(server, port)
+        end)
+
+      assert log =~ "line 1"
+      assert length(String.split(log, "sparx_port: line")) <= 102
     end
   end
 
@@ -921,7 +1044,7 @@ defmodule Sparx.ServerTest do
     end
 
     test "HELLO asks for reports only where somebody listens" do
-      {:ok, _} = start_supervised({Sparx, FakePort.options(name: :"silent server")})
+      {:ok, _} = start_supervised({Sparx, FakePort.options(name: :"silent server")}, id: Sparx)
       assert_receive {:host, _, [0, 1, %{"report" => false}]}
       {:ok, _} = start_supervised({Sparx, FakePort.options(listening() ++ [name: :"telling server"])})
       assert_receive {:host, _, [0, 1, %{"report" => true}]}

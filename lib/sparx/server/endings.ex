@@ -163,7 +163,17 @@ defmodule Sparx.Server.Endings do
     tell(for({ref, _size} <- stream.writers, do: ref), answer)
     tell(stream.closers, if(stream.socket_closed, do: :ok, else: answer))
 
-    stream = %{stream | ended: true, readers: [], writers: [], closers: [], watchers: [], chunks: [], spare: 0}
+    stream = %{
+      stream
+      | ended: true,
+        readers: [],
+        writers: [],
+        closers: [],
+        watchers: [],
+        chunks: [],
+        spare: 0
+    }
+
     if stream.handler, do: put_stream(state, id, stream), else: let_go(id, stream, state)
   end
 
@@ -205,5 +215,6 @@ defmodule Sparx.Server.Endings do
 
   @doc "Tells those who wanted to know that the client has left."
   @spec tell_watchers(Streams.stream()) :: term
-  def tell_watchers(stream), do: for({pid, request} <- stream.watchers, do: send(pid, {:sparx, :closed, request}))
+  def tell_watchers(stream),
+    do: for({pid, request} <- stream.watchers, do: send(pid, {:sparx, :closed, request}))
 end

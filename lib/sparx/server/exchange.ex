@@ -60,10 +60,15 @@ defmodule Sparx.Server.Exchange do
 
   defp ask(:take_head, id, %{kept_head: {status, headers, length}} = stream, state) do
     case Answer.start(stream.answer) do
-      :ok -> {{:ok, Frame.head(id, status, headers, length)}, put_stream(state, id, %{stream | kept_head: nil})}
+      :ok ->
+        {{:ok, Frame.head(id, status, headers, length)}, put_stream(state, id, %{stream | kept_head: nil})}
+
       # Another process has taken it meanwhile.
-      {:error, :already_sent} -> {{:ok, []}, state}
-      error -> {error, state}
+      {:error, :already_sent} ->
+        {{:ok, []}, state}
+
+      error ->
+        {error, state}
     end
   end
 

@@ -35,7 +35,17 @@ defmodule Sparx.Server.Heart do
   def start(pulse, port, os_pid, heartbeat) do
     server = self()
     interval = max(div(heartbeat, 2), 1)
-    state = %{server: server, port: port, os_pid: os_pid, pulse: pulse, interval: interval, seen: read(pulse), silent: 0}
+
+    state = %{
+      server: server,
+      port: port,
+      os_pid: os_pid,
+      pulse: pulse,
+      interval: interval,
+      seen: read(pulse),
+      silent: 0
+    }
+
     spawn_link(fn -> beat(state) end)
   end
 

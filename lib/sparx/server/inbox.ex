@@ -160,7 +160,9 @@ defmodule Sparx.Server.Inbox do
   defp figures(nil, _figures, state), do: state
 
   defp figures(:stats, figures, state) do
-    figures = Map.merge(figures, %{running: state.slots.running, waiting_for_clients: map_size(state.slots.waiting)})
+    figures =
+      Map.merge(figures, %{running: state.slots.running, waiting_for_clients: map_size(state.slots.waiting)})
+
     Telemetry.stats(state.telemetry, figures, state.program.figures, self())
     %{state | program: %{state.program | figures: figures}}
   end
@@ -199,6 +201,15 @@ defmodule Sparx.Server.Inbox do
   @spec lose_all(State.t()) :: State.t()
   def lose_all(state) do
     state = Endings.lose_all(state)
-    %{state | framing: Framing.new(), partial: nil, last_id: 0, credit: 0, waiting: Waiting.new(), owed: Owed.new()}
+
+    %{
+      state
+      | framing: Framing.new(),
+        partial: nil,
+        last_id: 0,
+        credit: 0,
+        waiting: Waiting.new(),
+        owed: Owed.new()
+    }
   end
 end

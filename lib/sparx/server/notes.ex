@@ -22,7 +22,8 @@ defmodule Sparx.Server.Notes do
 
   @doc "The same, at the start."
   @spec log(Sparx.Frame.message()) :: term
-  def log({:log, level, text}), do: Logger.log(Map.get(@levels, level, :info), ["sparx_port: ", printable(text)])
+  def log({:log, level, text}),
+    do: Logger.log(Map.get(@levels, level, :info), ["sparx_port: ", printable(text)])
 
   def log({:error, kind, stream, field, rule, consequence}) do
     Logger.error([

@@ -68,7 +68,10 @@ defmodule Sparx.Server.Reaper do
   @doc "Ends the processes of requests of a server, as a supervisor ends its children."
   @spec end_handlers(pid) :: :ok
   def end_handlers(server) do
-    for pid <- Process.list(), :erlang.process_info(pid, :parent) == {:parent, server}, do: Process.exit(pid, :kill)
+    for pid <- Process.list(),
+        :erlang.process_info(pid, :parent) == {:parent, server},
+        do: Process.exit(pid, :kill)
+
     :ok
   end
 

@@ -29,7 +29,8 @@ defmodule Sparx.Server.Sockets do
       else: %{state | partial: {id, type, left, [data | pieces]}}
   end
 
-  def recv(_id, _type, _data, _left, _state), do: throw({:violation, "a RECV that does not continue the one before"})
+  def recv(_id, _type, _data, _left, _state),
+    do: throw({:violation, "a RECV that does not continue the one before"})
 
   defp join(pieces), do: pieces |> Enum.reverse() |> IO.iodata_to_binary()
 
@@ -45,7 +46,8 @@ defmodule Sparx.Server.Sockets do
     state
   end
 
-  defp deliver(id, stream, type, data, state), do: whole(id, stream, frame(type, data), byte_size(data), state)
+  defp deliver(id, stream, type, data, state),
+    do: whole(id, stream, frame(type, data), byte_size(data), state)
 
   # The end may come without having been asked for.
   defp whole(id, %{receiver: nil} = stream, frame, size, state) do

@@ -1,7 +1,7 @@
 defmodule Sparx.Server.DemandTest do
   use ExUnit.Case, async: true
 
-  alias Sparx.Server.{Claims, Demand}
+  alias Sparx.Server.Demand
 
   defp subscribe(demand, tag, mode \\ :request), do: Demand.subscribe(demand, tag, self(), make_ref(), mode)
   defp with_tags(tags), do: Enum.reduce(tags, Demand.new(), &subscribe(&2, &1))
@@ -40,58 +40,12 @@ defmodule Sparx.Server.DemandTest do
     assert take_all(demand) == [:b, :a, :c, :b, :b, :c, :b]
   end
 
-  test "of the pool's workers, the last to become idle is the first to work" do
-    demand = Enum.reduce([:a, :b, :c], Demand.new(), &subscribe(&2, &1, :raw))
-    {_, demand} = ask!(demand, :a, 1)
-    {_, demand} = ask!(demand, :c, 1)
-    {_, demand} = ask!(demand, :b, 1)
-    assert {:ok, :b, %{mode: :raw}, demand} = Demand.take(demand)
-    {_, demand} = ask!(demand, :b, 1)
-    assert take_all(demand) == [:b, :c, :a]
-  end
-
-  test "workers and the line take turns" do
-    demand = Enum.reduce([:w1, :w2, :w3], with_tags([:x, :y]), &subscribe(&2, &1, :raw))
-    {_, demand} = ask!(demand, :x, 2)
-    demand = Enum.reduce([:w1, :w2, :w3], demand, &elem(ask!(&2, &1, 1), 1))
-    {_, demand} = ask!(demand, :y, 1)
-    assert Demand.total(demand) == 6
-    assert take_all(demand) == [:w3, :x, :w2, :y, :w1, :x]
-  end
-
-  test "several workers at once, those who would be taken one by one, or none if that would not be workers only" do
-    pool =
-      Enum.reduce(
-        [:a, :b, :c],
-        Demand.new(),
-        &Demand.subscribe(&2, &1, self(), make_ref(), :raw, Claims.new())
-      )
-
-    asked = Enum.reduce([:a, :c, :b], pool, &elem(ask!(&2, &1, 1), 1))
-    assert {:ok, [], ^asked} = Demand.workers(asked, 0)
-    assert {:ok, [{:b, %{mode: :raw}, 1}, {:c, _, 1}], demand} = Demand.workers(asked, 2)
-    assert take_all(demand) == [:a]
-    assert Demand.workers(demand, 2) == :not_all
-
-    {_, two} = ask!(demand, :b, 2)
-    assert Demand.workers(two, 1) == :not_all
-
-    {_, beside} = asked |> subscribe(:x) |> ask!(:x, 1)
-    assert Demand.workers(beside, 1) == :not_all
-    {:ok, :b, _, its_turn} = Demand.take(beside)
-    {:ok, :x, _, demand} = Demand.take(its_turn)
-    assert {:ok, [{:c, _, 1}], _} = Demand.workers(demand, 1)
-
-    {_, unknown} = Demand.new() |> subscribe(:raw, :raw) |> ask!(:raw, 1)
-    assert Demand.workers(unknown, 1) == :not_all
-  end
-
-  test "workers of other nodes stand in line" do
-    far = :erlang.binary_to_term(<<131, 88, 119, 5, "a@far", 1::32, 0::32, 1::32>>)
-    assert node(far) == :a@far
-    demand = Enum.reduce([:a, :b], Demand.new(), &Demand.subscribe(&2, &1, far, make_ref(), :raw))
-    demand = Enum.reduce([:a, :b, :a], demand, &elem(ask!(&2, &1, 1), 1))
-    assert take_all(demand) == [:a, :b, :a]
+  test "whether anybody in the line has demand" do
+    refute Demand.any?(with_tags([:a]))
+    {_, demand} = ask!(with_tags([:a]), :a, 1)
+    assert Demand.any?(demand)
+    {:ok, :a, _, demand} = Demand.take(demand)
+    refute Demand.any?(demand)
   end
 
   test "a tag is any term" do

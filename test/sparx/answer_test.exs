@@ -1,0 +1,128 @@
+defmodule Sparx.AnswerTest do
+  use ExUnit.Case, async: true
+
+  alias Sparx.Answer
+
+  test "a whole answer is sent once" do
+    answer = Answer.new(10)
+    assert Answer.phase(answer) == :waiting
+    assert Answer.unsent(answer) == :ok
+    assert Answer.reserve(answer, 1) == {:error, :not_started}
+    assert Answer.finish(answer) == {:error, :not_started}
+    assert Answer.send_whole(answer) == :ok
+    assert Answer.phase(answer) == :sent
+
+    for again <- [:send_whole, :stream, :open, :finish, :unsent],
+        do: assert(apply(Answer, again, [answer]) == {:error, :already_sent})
+
+    assert Answer.reserve(answer, 1) == {:error, :already_sent}
+    assert Answer.upgrade(answer, :tunnel) == {:error, :already_sent}
+    # The end of the stream does not make it unsent.
+    assert Answer.close(answer) == :ok
+    assert Answer.phase(answer) == :sent
+  end
+
+  test "of many processes that answer, one does" do
+    answer = Answer.new(10)
+    tasks = for _ <- 1..50, do: Task.async(fn -> Answer.send_whole(answer) end)
+    results = Task.await_many(tasks)
+    assert Enum.count(results, &(&1 == :ok)) == 1
+  end
+
+  test "a streamed one whose head is kept" do
+    answer = Answer.new(10)
+    assert Answer.open(answer) == :ok
+    assert Answer.phase(answer) == :head
+    assert Answer.unsent(answer) == :ok
+    assert Answer.reserve(answer, 5) == :head
+    assert Answer.finish(answer) == :head
+    assert Answer.start(answer) == :ok
+    assert Answer.start(answer) == {:error, :already_sent}
+    assert Answer.reserve(answer, 4) == {:ok, 4}
+    assert Answer.finish(answer) == :ok
+    assert Answer.finish(answer) == {:error, :already_sent}
+
+    empty = Answer.new(10)
+    Answer.open(empty)
+    assert Answer.finish_head(empty) == :ok
+    assert Answer.phase(empty) == :sent
+  end
+
+  test "the window is never overdrawn, and what was taken comes back" do
+    answer = Answer.new(10)
+    Answer.stream(answer)
+    assert Answer.reserve(answer, 7) == {:ok, 7}
+    assert Answer.reserve(answer, 7) == {:ok, 3}
+    assert Answer.reserve(answer, 7) == {:ok, 0}
+    refute Answer.room?(answer)
+    assert Answer.grant(answer, 5) == 5
+    assert Answer.room?(answer)
+    assert Answer.reserve(answer, 0) == {:ok, 0}
+  end
+
+  test "of processes that write at the same time none takes what another has" do
+    answer = Answer.new(100_000)
+    Answer.stream(answer)
+
+    take = fn ->
+      Stream.repeatedly(fn -> Answer.reserve(answer, :rand.uniform(50)) end)
+      |> Enum.reduce_while(0, fn {:ok, n}, sum -> if n == 0, do: {:halt, sum}, else: {:cont, sum + n} end)
+    end
+
+    taken = 1..8 |> Enum.map(fn _ -> Task.async(take) end) |> Task.await_many() |> Enum.sum()
+    {:ok, rest} = Answer.reserve(answer, 100_000)
+    assert taken + rest == 100_000
+  end
+
+  test "after the end of its stream everything is closed" do
+    for begin <- [fn _ -> :ok end, &Answer.open/1, &Answer.stream/1, &Answer.upgrade(&1, :socket)] do
+      answer = Answer.new(10)
+      begin.(answer)
+      Answer.close(answer)
+      assert Answer.phase(answer) == :over
+
+      for operation <- [:send_whole, :stream, :open, :start, :finish, :unsent, :lock, :senders],
+          do: assert(apply(Answer, operation, [answer]) == {:error, :closed})
+
+      assert Answer.reserve(answer, 1) == {:error, :closed}
+      assert Answer.enter(answer, 1) == {:error, :closed}
+      assert Answer.take(answer, 1) == {:error, :closed}
+    end
+  end
+
+  test "a message of a socket waits for room, and for who has locked it" do
+    answer = Answer.new(100)
+    assert Answer.enter(answer, 1) == {:error, :closed}
+    Answer.upgrade(answer, :socket)
+    assert Answer.enter(answer, 60) == :ok
+    assert Answer.senders(answer) == 1
+    assert Answer.enter(answer, 60) == :wait
+    assert Answer.senders(answer) == 1
+    refute Answer.fits?(answer, 60)
+    assert Answer.fits?(answer, 40)
+    assert Answer.lock(answer) == :ok
+    assert Answer.lock(answer) == :wait
+    assert Answer.enter(answer, 1) == :wait
+    refute Answer.fits?(answer, 1)
+    assert Answer.fits?(answer, :piece)
+    assert Answer.leave(answer) == :ok
+    assert Answer.senders(answer) == 0
+    assert Answer.take(answer, 20) == {:ok, 20}
+    assert Answer.take(answer, 20) == {:ok, 20}
+    # What is left is the window that no message has taken.
+    assert Answer.take(answer, 20) == {:ok, 0}
+    refute Answer.fits?(answer, :piece)
+    assert Answer.unlock(answer) == :ok
+    assert Answer.grant(answer, 100) == 100
+    assert Answer.enter(answer, 100) == :ok
+  end
+
+  test "messages that were not asked for" do
+    answer = Answer.new(10)
+    refute Answer.spend(answer)
+    Answer.lend(answer, 3)
+    assert Answer.spend(answer)
+    assert Answer.spend(answer)
+    refute Answer.spend(answer)
+  end
+end
