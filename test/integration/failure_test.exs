@@ -97,7 +97,7 @@ defmodule Sparx.Integration.FailureTest do
     end
 
     @tag capture_log: true
-    test "kills its worker a thousand times in a row" do
+    test "kills its process a thousand times in a row" do
       server =
         serve(fn
           %{path: "/bad"} -> Process.exit(self(), :kill)
@@ -111,71 +111,15 @@ defmodule Sparx.Integration.FailureTest do
       |> Task.await_many(60_000)
 
       assert %{status: 200} = Client.get(server, "/")
-      assert [%{subscriptions: 2, surplus: 0, restarts: 0}] = settled(server)
+      assert [%{running: 0, demand: 2, restarts: 0}] = settled(server)
     end
 
-    # The deaths and hires of the last moment may still be on their way.
+    # The deaths of the last moment may still be on their way.
     defp settled(server, tries \\ 100) do
       case Sparx.info(server).ports do
-        [%{surplus: n}] when n > 0 and tries > 0 -> settled(server, tries - 1)
+        [%{running: n}] when n > 0 and tries > 0 -> settled(server, tries - 1)
         ports -> ports
       end
-    end
-  end
-
-  test "nothing of a request is there at the next" do
-    test = self()
-
-    server =
-      serve(
-        fn request ->
-          {:dictionary, dictionary} = Process.info(self(), :dictionary)
-          {:links, links} = Process.info(self(), :links)
-          {:messages, messages} = Process.info(self(), :messages)
-
-          state =
-            {Keyword.keys(dictionary), length(links), messages, Logger.metadata(),
-             Process.flag(:trap_exit, false)}
-
-          send(test, {request.path, self(), state})
-
-          case request.path do
-            "/dirty" ->
-              Process.put(:left, :behind)
-              Logger.metadata(user: 7)
-              send(self(), :left_behind)
-              spawn_link(fn -> Process.sleep(:infinity) end)
-
-            "/trap" ->
-              Process.flag(:trap_exit, true)
-
-            "/monitor" ->
-              Process.monitor(test)
-
-            _ ->
-              :ok
-          end
-
-          ok(request)
-        end,
-        workers: 1
-      )
-
-    Client.get(server, "/")
-    assert_receive {"/", worker, clean}
-
-    for path <- ["/dirty", "/", "/dirty", "/"] do
-      Client.get(server, path)
-      assert_receive {^path, ^worker, ^clean}
-    end
-
-    # What cannot be taken back costs the worker its life, and nobody else anything.
-    for path <- ["/trap", "/monitor"] do
-      Client.get(server, path)
-      assert_receive {^path, worker, ^clean}
-      Client.get(server, "/")
-      assert_receive {"/", next, ^clean}
-      assert next != worker
     end
   end
 

@@ -53,7 +53,7 @@ defmodule Sparx.Integration.LoadTest do
     kill(port, 10_000)
     assert %{status: 200} = Client.get(server, "/")
     # The last to die are being replaced.
-    assert [%{restarts: 0}] = eventually(fn -> ports(server) end, &match?([%{subscriptions: 16}], &1))
+    assert [%{restarts: 0}] = eventually(fn -> ports(server) end, &match?([%{running: 0, demand: 16}], &1))
     later = measured(server)
     assert later.processes <= before.processes + 5
     assert later.descriptors <= before.descriptors + 2

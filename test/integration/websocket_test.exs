@@ -135,6 +135,7 @@ defmodule Sparx.Integration.WebSocketTest do
       server =
         serve(fn request ->
           {:ok, socket} = WebSocket.accept(request)
+          send(test, {:holds, self()})
           receive do: (:go -> :ok)
           send(test, {:got, for(_ <- 1..3, do: WebSocket.next_frame(socket))})
         end)
@@ -144,7 +145,8 @@ defmodule Sparx.Integration.WebSocketTest do
       :ok = :inet.setopts(client, send_timeout: 200)
       sent = Enum.find_index(1..5_000, fn _ -> try_send(client, {:binary, chunk}) != :ok end)
       assert is_integer(sent), "300 MB were read that nobody asked for"
-      for {_, pid, _, _} <- children(server), do: send(pid, :go)
+      assert_receive {:holds, pid}
+      send(pid, :go)
       assert_receive {:got, [ok: {:binary, ^chunk}, ok: {:binary, ^chunk}, ok: {:binary, ^chunk}]}
     end
 
@@ -906,14 +908,6 @@ defmodule Sparx.Integration.WebSocketTest do
     WsClient.send(client, frame)
   rescue
     MatchError -> :full
-  end
-
-  # The workers of a pool, wherever it hangs in the tree.
-  defp children(_server) do
-    for pid <- Process.list(),
-        {:dictionary, dictionary} <- [Process.info(pid, :dictionary)],
-        match?({Sparx.Worker, _, _}, dictionary[:"$initial_call"]),
-        do: {nil, pid, nil, nil}
   end
 
   defp wait_until(condition, left \\ 500) do

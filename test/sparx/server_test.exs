@@ -11,7 +11,8 @@ defmodule Sparx.ServerTest do
     server = start_supervised!({Sparx, FakePort.options(options)}, id: Sparx)
     assert_receive {:opened, port, _config}
     assert_receive {:host, ^port, [0, 1, %{"listeners" => [_]}]}
-    %{server: server, port: port}
+    [producer] = Sparx.producers(server)
+    %{server: producer, port: port}
   end
 
   # One request, in the hands of this process.
@@ -834,36 +835,15 @@ defmodule Sparx.ServerTest do
       end
     end
 
-    test "heads of requests that are none" do
-      heads = [
-        "",
-        <<0xC0>>,
-        <<0x90>>,
-        FakePort.head(f0: 99),
-        FakePort.head(f1: 99),
-        FakePort.head(f1: [1]),
-        FakePort.head(f2: 7),
-        FakePort.head(f3: 1),
-        FakePort.head(f4: nil),
-        FakePort.head(f5: []),
-        FakePort.head(f7: "x"),
-        FakePort.head(f8: -1),
-        FakePort.head(f9: nil),
-        FakePort.head(f10: 70_000),
-        FakePort.head(f12: "x"),
-        binary_part(FakePort.head(), 0, 20)
-      ]
-
-      %{server: server, port: port} = start()
-      tag = subscribe(server)
-      ask(server, tag, 1)
-      assert_receive {:host, ^port, [1, 1]}
-
-      Enum.reduce(heads, port, fn head, port ->
-        FakePort.say(port, [[65, 1, {:bin, head}]])
-        assert_receive {:opened, next, _}, 5_000, inspect(head)
-        next
-      end)
+    test "a head of a request that is none, which a consumer or the process of the request would decode" do
+      for options <- [[], [handler: &Function.identity/1], [handler: &Function.identity/1] ++ listening()] do
+        %{server: server, port: port} = start(options)
+        unless options[:handler], do: ask(server, subscribe(server), 1)
+        assert_receive {:host, ^port, [1, _demand]}
+        FakePort.say(port, [[65, 1, {:bin, FakePort.head(f3: 1)}]])
+        assert_receive {:opened, _next, _config}
+        stop_supervised!(Sparx)
+      end
     end
 
     test "messages of a WebSocket beyond what was asked for, too long, or in pieces that do not fit" do
@@ -981,12 +961,12 @@ defmodule Sparx.ServerTest do
     end
   end
 
-  describe "telemetry" do
-    defp listening do
-      test = self()
-      [telemetry: fn event, measurements, metadata -> send(test, {event, measurements, metadata}) end]
-    end
+  defp listening do
+    test = self()
+    [telemetry: fn event, measurements, metadata -> send(test, {event, measurements, metadata}) end]
+  end
 
+  describe "telemetry" do
     test "of a request that ends well, with what the port measured" do
       %{port: port, request: request, server: server} = start_with_request([f12: 7], listening())
       assert_receive {[:sparx, :port, :start], %{monotonic_time: _}, %{os_pid: 4711}}

@@ -7,6 +7,8 @@ defmodule Sparx.Server.Heart do
   # that time, though a PING was written or could not be, stands still. `pulse` are two words that both share: how often something
   # has come, and how often a PING was written.
 
+  use GenServer
+
   alias Sparx.Server.{Executable, Reaper}
 
   require Logger
@@ -33,20 +35,9 @@ defmodule Sparx.Server.Heart do
   def start(_pulse, _port, _os_pid, :infinity), do: nil
 
   def start(pulse, port, os_pid, heartbeat) do
-    server = self()
     interval = max(div(heartbeat, 2), 1)
-
-    state = %{
-      server: server,
-      port: port,
-      os_pid: os_pid,
-      pulse: pulse,
-      interval: interval,
-      seen: read(pulse),
-      silent: 0
-    }
-
-    spawn_link(fn -> beat(state) end)
+    {:ok, heart} = GenServer.start_link(__MODULE__, {self(), port, os_pid, pulse, interval})
+    heart
   end
 
   @spec stop(pid | nil) :: term
@@ -57,23 +48,34 @@ defmodule Sparx.Server.Heart do
     Process.exit(heart, :kill)
   end
 
-  defp read(pulse), do: {:atomics.get(pulse, @heard), :atomics.get(pulse, @asked)}
+  @impl GenServer
+  def init({server, port, os_pid, pulse, interval}) do
+    state = %{server: server, port: port, os_pid: os_pid, pulse: pulse, interval: interval}
+    {:ok, beat(Map.merge(state, %{seen: read(pulse), silent: 0, due: 0}))}
+  end
 
   defp beat(state) do
     send(state.server, {:heartbeat, state.port})
-    began = System.monotonic_time(:millisecond)
-    Process.sleep(state.interval)
+    Process.send_after(self(), :look, state.interval)
+    %{state | due: now() + state.interval}
+  end
+
+  @impl GenServer
+  def handle_info(:look, state) do
     # If the VM itself stood still, the program was not asked in time.
-    late = System.monotonic_time(:millisecond) - began > 2 * state.interval + 100
+    late = now() > state.due + state.interval
     look(if(late, do: %{state | silent: 0, seen: read(state.pulse)}, else: seen(read(state.pulse), state)))
   end
+
+  def handle_info(_message, state), do: {:noreply, state}
 
   defp look(%{silent: silent} = state) when silent >= 2 do
     Logger.error("sparx_port (#{state.os_pid}) #{Executable.explain(:silent)}; it is killed")
     Reaper.kill(state.os_pid)
+    {:stop, :normal, state}
   end
 
-  defp look(state), do: beat(state)
+  defp look(state), do: {:noreply, beat(state)}
 
   defp seen({heard, asked}, %{seen: {heard, former}} = state) do
     silent = if asked > former or suspended?(state.server), do: state.silent + 1, else: state.silent
@@ -84,4 +86,7 @@ defmodule Sparx.Server.Heart do
 
   # A process that writes to a program that does not read.
   defp suspended?(server), do: Process.info(server, :status) == {:status, :suspended}
+
+  defp read(pulse), do: {:atomics.get(pulse, @heard), :atomics.get(pulse, @asked)}
+  defp now, do: System.monotonic_time(:millisecond)
 end

@@ -3,8 +3,8 @@ defmodule Sparx.Server.Owed do
   Streams that are gone while somebody may still be at work for them: a pure structure.
 
   The port counts such a stream as one of its client's until it hears (RELEASE) that nobody is at work for it. That is so when
-  the process that owns it dies, or when its subscription asks for as many requests as it had in vain, oldest first: for the
-  workers of a pool, which ask for one at a time, when its handler has ended.
+  the process that owns it dies, or when its subscription asks for as many requests as it had in vain, oldest first. Streams with a
+  handler of the server's own are not among these: their handler's end is seen.
   """
 
   defstruct subscriptions: %{}, monitors: %{}

@@ -1,0 +1,203 @@
+defmodule Sparx.Integration.ReturnTest do
+  @moduledoc "A server always comes back, whatever ends its parts, in any order and at any rate."
+  use ExUnit.Case, async: true
+
+  alias Sparx.{Client, FakePort, Response}
+
+  @moduletag capture_log: true
+
+  defp serve(options) do
+    handler = fn request -> Response.new(200) |> Response.body("ok") |> Response.send(request) end
+
+    start_supervised!(
+      {Sparx, Keyword.merge([host: "127.0.0.1", port: 0, workers: 2, handler: handler], options)},
+      id: Sparx
+    )
+  end
+
+  # A server may be between two lives.
+  defp info(server) do
+    hd(Sparx.info(server).ports)
+  catch
+    :exit, _reason -> %{phase: :restarting, restarts: 0, os_pid: nil}
+  end
+
+  defp await(server, condition, tries \\ 1_000) do
+    info = info(server)
+
+    cond do
+      condition.(info) -> info
+      tries == 0 -> flunk("it did not come true: #{inspect(info)}")
+      true -> receive(after: (10 -> await(server, condition, tries - 1)))
+    end
+  end
+
+  defp running(server), do: await(server, &(&1.phase == :running and &1.figures != nil))
+
+  defp signal(os_pid, name), do: System.cmd("kill", ["-" <> name, Integer.to_string(os_pid)])
+
+  defp serves(server, port) do
+    running(server)
+    assert %{status: 200, body: "ok"} = Client.get(port, "/")
+    assert %{port: ^port} = Sparx.info(server)
+  end
+
+  test "a port program that stands still is noticed, and another one takes its place" do
+    server = serve(heartbeat: 200)
+    %{os_pid: os_pid} = info(server)
+    %{port: port} = Sparx.info(server)
+    signal(os_pid, "STOP")
+    assert %{os_pid: next} = await(server, &(&1.phase == :running and &1.restarts == 1))
+    assert next != os_pid
+    serves(server, port)
+    refute File.exists?("/proc/#{os_pid}")
+  end
+
+  test "one that stands still under load, so that the server cannot write to it, is noticed too" do
+    body = :binary.copy("x", 200_000)
+    handler = fn request -> Response.new(200) |> Response.body(body) |> Response.send(request) end
+    server = serve(handler: handler, heartbeat: 300, workers: 64, share: 0)
+    %{os_pid: os_pid} = info(server)
+    %{port: port} = Sparx.info(server)
+    test = self()
+
+    clients =
+      for _ <- 1..32 do
+        spawn_link(fn ->
+          socket = Client.connect(port)
+          send(test, :connected)
+          for _ <- 1..1_000, do: Client.send(socket, Client.head("GET", "/"))
+          receive(do: (:stop -> :ok))
+        end)
+      end
+
+    for _ <- clients, do: assert_receive(:connected)
+    signal(os_pid, "STOP")
+    for client <- clients, do: Process.unlink(client) && Process.exit(client, :kill)
+    assert %{os_pid: next} = await(server, &(&1.phase == :running and &1.restarts == 1))
+    assert next != os_pid
+    assert %{status: 200} = Client.get(port, "/")
+  end
+
+  test "a program that answers is left alone, however little there is to do" do
+    server = serve(heartbeat: 1_000)
+    %{os_pid: os_pid} = info(server)
+    receive(after: (2_500 -> :ok))
+    assert %{os_pid: ^os_pid, restarts: 0} = info(server)
+  end
+
+  test "the server is killed while its port program stands still" do
+    server = serve([])
+    %{os_pid: os_pid} = info(server)
+    %{port: port} = Sparx.info(server)
+    [producer] = Sparx.producers(server)
+    signal(os_pid, "STOP")
+    Process.exit(producer, :kill)
+    # Nobody continues it: it is killed, since it keeps the address.
+    serves(server, port)
+    refute File.exists?("/proc/#{os_pid}")
+  end
+
+  test "the server is killed again and again, as fast as can be" do
+    server = serve([])
+    %{port: port} = Sparx.info(server)
+
+    for _ <- 1..50 do
+      for producer <- Sparx.producers(server), do: Process.exit(producer, :kill)
+      Process.sleep(1)
+    end
+
+    serves(server, port)
+    assert Process.alive?(server)
+  end
+
+  test "the port program is killed again and again" do
+    server = serve([])
+    %{port: port} = Sparx.info(server)
+
+    for _ <- 1..5 do
+      %{os_pid: os_pid} = running(server)
+      signal(os_pid, "KILL")
+      await(server, &(&1.os_pid != os_pid))
+    end
+
+    serves(server, port)
+  end
+
+  test "one that drains by itself again and again is started with pauses" do
+    test = self()
+    opener = FakePort.options()[:opener]
+
+    {:ok, _server} =
+      Sparx.start_link(
+        port: 1234,
+        host: "127.0.0.1",
+        opener: fn config ->
+          port = opener.(config)
+          send(test, {:at, System.monotonic_time(:millisecond)})
+          port
+        end
+      )
+
+    times =
+      for _ <- 1..7 do
+        assert_receive {:opened, port, _config}
+        assert_receive {:host, ^port, [0 | _]}
+        assert_receive {:at, time}
+        FakePort.say(port, [[75, 0]])
+        FakePort.die(port, 0)
+        time
+      end
+
+    assert List.last(times) - hd(times) >= 20 + 40 + 80 + 160 + 320
+  end
+
+  test "handlers of a server that is killed end with it" do
+    test = self()
+
+    server =
+      serve(
+        handler: fn _request ->
+          Process.flag(:trap_exit, true)
+          send(test, {:at, self()})
+          Process.sleep(:infinity)
+        end
+      )
+
+    socket = Client.connect(server)
+    Client.send(socket, Client.head("GET", "/"))
+    assert_receive {:at, pid}
+    monitor = Process.monitor(pid)
+    for producer <- Sparx.producers(server), do: Process.exit(producer, :kill)
+    assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}
+  end
+
+  test "an address that others hold is waited for when the server was there before" do
+    server = serve([])
+    %{port: port} = Sparx.info(server)
+    %{os_pid: os_pid} = info(server)
+    signal(os_pid, "KILL")
+    {:ok, squatter} = squat(port, 100)
+    [producer] = Sparx.producers(server)
+    Process.exit(producer, :kill)
+    await(server, &(&1.phase == :restarting))
+    :gen_tcp.close(squatter)
+    serves(server, port)
+  end
+
+  # The port program may be faster: then it is killed once more.
+  defp squat(port, tries) do
+    with {:error, :eaddrinuse} when tries > 0 <- :gen_tcp.listen(port, ip: {127, 0, 0, 1}, reuseaddr: true) do
+      receive(after: (1 -> squat(port, tries - 1)))
+    end
+  end
+
+  test "the program knows nothing of the VM's environment" do
+    System.put_env("SECRET_OF_THE_VM", "do not tell")
+    server = serve([])
+    %{os_pid: os_pid} = info(server)
+    assert File.read!("/proc/#{os_pid}/environ") == ""
+  after
+    System.delete_env("SECRET_OF_THE_VM")
+  end
+end
