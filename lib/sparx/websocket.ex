@@ -14,7 +14,7 @@ defmodule Sparx.WebSocket do
 
       def handle(%{path: "/echo"} = request), do: Sparx.WebSocket.serve(request, MyApp.Echo, nil)
 
-  The worker that ran the handler is free at once; see `Sparx.WebSocket.Handler`. A process that wants to hold
+  The handler may return at once; see `Sparx.WebSocket.Handler`. A process that wants to hold
   the socket itself accepts it, and asks for frames when it wants them:
 
       def handle(%{path: "/echo"} = request) do

@@ -48,7 +48,7 @@ if Code.ensure_loaded?(Sparx.Plug) and Code.ensure_loaded?(WebSockAdapter) do
       end
 
       fixed = [host: "127.0.0.1", port: 0, startup_log: false, plug: plug]
-      start_supervised!({Sparx, Keyword.merge(fixed, server)})
+      start_supervised!({Sparx, Keyword.merge(fixed, server)}, id: Sparx)
     end
 
     defp open(server, path \\ "/"), do: WsClient.open(server, path)
