@@ -56,7 +56,7 @@ defmodule Sparx.Server do
 
   def start_link({config, _on_ready, _again} = argument) do
     name = if config.name, do: [name: config.name], else: []
-    options = [message_queue_data: :off_heap, min_heap_size: @heap]
+    options = [min_heap_size: @heap]
     callers = [self() | Process.get(:"$callers", [])]
     GenServer.start_link(__MODULE__, {argument, callers}, name ++ [spawn_opt: options])
   end
