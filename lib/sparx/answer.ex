@@ -1,6 +1,6 @@
 defmodule Sparx.Answer do
   @moduledoc false
-  # How far the answer to a request is: four words that the server and all processes of its node share (`:atomics`).
+  # How far the answer to a request is: five words that the server and all processes of its node share (`:atomics`).
   # This is the only place that knows. Processes of another node ask the server, which looks here (Sparx.Link.answer/4).
   #
   #     phase    waiting ──whole answer──> sent
@@ -8,7 +8,9 @@ defmodule Sparx.Answer do
   #              waiting ──stream, send_file, a large answer──> streaming
   #              waiting ──upgrade──> streaming (a tunnel) or socket (a WebSocket)
   #              any but sent ──the stream has ended──> over
+  #              empty is streaming for an answer that has no body (RFC 9110, section 6.4.1): what is written goes nowhere
   #     window   bytes that may still be sent: writers take from it, the server adds what ROOM says
+  #     left     of a body whose length was said: one more than the bytes that are still to come; 0 if no length was said
   #     senders  of a WebSocket: processes that are about to send, and @lock while one of them sends a message in pieces
   #     credit   of a WebSocket: messages that were asked for and have not come
 
@@ -16,6 +18,7 @@ defmodule Sparx.Answer do
   @window 2
   @senders 3
   @credit 4
+  @left 5
 
   @waiting 0
   @head 1
@@ -23,8 +26,9 @@ defmodule Sparx.Answer do
   @sent 3
   @socket 4
   @over 5
+  @empty 6
 
-  @names {:waiting, :head, :streaming, :sent, :socket, :over}
+  @names {:waiting, :head, :streaming, :sent, :socket, :over, :empty}
 
   @lock 0x1_0000_0000
 
@@ -32,13 +36,17 @@ defmodule Sparx.Answer do
   @piece 16
 
   @type t :: :atomics.atomics_ref()
-  @type phase :: :waiting | :head | :streaming | :sent | :socket | :over
+  @type phase :: :waiting | :head | :streaming | :empty | :sent | :socket | :over
+
+  @typedoc "The length of a body, `nil` if it is not known, or `:empty` if the answer has none."
+  @type body :: non_neg_integer | nil | :empty
+
   @type error :: {:error, :closed | :already_sent | :not_started}
 
   @doc "For a request that has just come; `window` bytes of its answer may be under way."
   @spec new(pos_integer) :: t
   def new(window) do
-    answer = :atomics.new(4, signed: true)
+    answer = :atomics.new(5, signed: true)
     :atomics.put(answer, @window, window)
     answer
   end
@@ -53,23 +61,46 @@ defmodule Sparx.Answer do
   def send_whole(answer), do: step(answer, @waiting, @sent)
 
   @doc "The calling process begins a streamed answer, and writes its head with the first bytes."
-  @spec stream(t) :: :ok | error
-  def stream(answer), do: step(answer, @waiting, @streaming)
+  @spec stream(t, body) :: :ok | error
+  def stream(answer, body), do: begin(answer, @waiting, body)
 
   @doc "A streamed answer is begun, whose head the server keeps."
   @spec open(t) :: :ok | error
   def open(answer), do: step(answer, @waiting, @head)
 
   @doc "The head that the server kept goes out."
-  @spec start(t) :: :ok | error
-  def start(answer), do: step(answer, @head, @streaming)
+  @spec start(t, body) :: :ok | error
+  def start(answer, body), do: begin(answer, @head, body)
 
-  @doc "A streamed answer ends."
-  @spec finish(t) :: :ok | :head | error
+  defp begin(answer, from, :empty), do: step(answer, from, @empty)
+  defp begin(answer, from, nil), do: step(answer, from, @streaming)
+
+  # Nobody else changes `left` before the answer has begun, and the one process that begins it comes first.
+  defp begin(answer, from, length) do
+    with :ok <- step(answer, from, @streaming), do: :atomics.put(answer, @left, length + 1)
+  end
+
+  @doc "A streamed answer ends. One whose body is shorter than was said does not."
+  @spec finish(t) :: :ok | :head | error | {:error, :too_short}
   def finish(answer) do
-    case :atomics.compare_exchange(answer, @phase, @streaming, @sent) do
+    case :atomics.get(answer, @phase) do
+      @streaming ->
+        if :atomics.get(answer, @left) > 1, do: {:error, :too_short}, else: finish(answer, @streaming)
+
+      @empty ->
+        finish(answer, @empty)
+
+      @head ->
+        :head
+
+      phase ->
+        not_streaming(phase)
+    end
+  end
+
+  defp finish(answer, from) do
+    case move(answer, from, @sent) do
       :ok -> :ok
-      @head -> :head
       phase -> not_streaming(phase)
     end
   end
@@ -116,14 +147,28 @@ defmodule Sparx.Answer do
 
   # ── the window ─────────────────────────────────────────────────────────────────────────────────────
 
-  @doc "Takes as much of `size` bytes as there is room for, which may be nothing. `:head` if the head must go out first."
-  @spec reserve(t, non_neg_integer) :: {:ok, non_neg_integer} | :head | error
+  @doc """
+  Takes as much of `size` bytes as there is room for, which may be nothing.
+
+  `:head` if the head must go out first, `:empty` if there is no body to be sent. `{:error, :too_long}` if that is more than was said.
+  """
+  @spec reserve(t, non_neg_integer) :: {:ok, non_neg_integer} | :head | :empty | error | {:error, :too_long}
   def reserve(answer, size) do
     case :atomics.get(answer, @phase) do
-      @streaming -> {:ok, take_window(answer, size)}
+      @streaming -> reserve(answer, size, :atomics.get(answer, @left))
       @head -> :head
+      @empty -> :empty
       phase -> not_streaming(phase)
     end
+  end
+
+  defp reserve(answer, size, 0), do: {:ok, take_window(answer, size)}
+  defp reserve(_answer, size, left) when size >= left, do: {:error, :too_long}
+
+  defp reserve(answer, size, _left) do
+    taken = take_window(answer, size)
+    :atomics.sub(answer, @left, taken)
+    {:ok, taken}
   end
 
   # Another process may take of the same window meanwhile: then this one gives back and waits.

@@ -9,6 +9,7 @@ defmodule Sparx.Headers do
   alias Sparx.Frame.Term
 
   import Bitwise
+  import Kernel, except: [length: 1]
 
   @typedoc "Header or trailer fields."
   @type t :: [{name :: binary, value :: binary}]
@@ -27,7 +28,7 @@ defmodule Sparx.Headers do
   @doc "Fields as the port's `fields` array."
   @spec encode(t) :: iodata
   def encode([]), do: <<0x90>>
-  def encode(fields), do: [Term.array(2 * length(fields)) | encode_each(fields)]
+  def encode(fields), do: [Term.array(2 * Kernel.length(fields)) | encode_each(fields)]
 
   defp encode_each([]), do: []
 
@@ -89,16 +90,17 @@ defmodule Sparx.Headers do
 
   @doc """
   A field that may be sent: a token as name (RFC 9110, section 5.6.2), a value without control characters
-  other than tab. An integer becomes its digits.
+  other than tab. An integer becomes its digits. `nil` for `connection: keep-alive`, which goes without saying.
 
-  Raises `ArgumentError` otherwise.
+  Fields that belong to the connection or to its framing are the server's own: `connection` (but `close`), `keep-alive`,
+  `proxy-connection`, `te`, `transfer-encoding` and `upgrade` (RFC 9110, section 7.6.1). Raises `ArgumentError` for these, and for what cannot be sent.
   """
-  @spec field!(binary, binary | integer) :: {binary, binary}
+  @spec field!(binary, binary | integer) :: {binary, binary} | nil
   def field!(name, value) when is_integer(value), do: field!(name, Integer.to_string(value))
 
   def field!(name, value) when is_binary(name) and is_binary(value) do
     name == "" and bad_name(name)
-    {check_name(name, name), check_value(value, value)}
+    own!({check_name(name, name), check_value(value, value)})
   end
 
   def field!(name, value) when is_binary(name),
@@ -106,9 +108,50 @@ defmodule Sparx.Headers do
 
   def field!(name, _value), do: bad_name(name)
 
+  # Only names of these lengths are looked at.
+  defp own!({name, _value} = field) when byte_size(name) not in [2, 7, 10, 14, 16, 17], do: field
+  defp own!({name, value} = field), do: own!(String.downcase(name), value, field)
+
+  defp own!("connection", value, field) do
+    case value |> String.downcase() |> String.trim() do
+      "close" -> field
+      "keep-alive" -> nil
+      _other -> refuse!("connection", "what it says is decided by the server; `close` may be given")
+    end
+  end
+
+  defp own!("content-length", value, field) do
+    if value =~ ~r/\A\d{1,18}\z/,
+      do: field,
+      else: refuse!("content-length", "its value is a number of bytes, got: #{inspect(value)}")
+  end
+
+  defp own!(name, _value, _field)
+       when name in ["keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"],
+       do: refuse!(name, "it belongs to the connection, and the server writes it where it is needed")
+
+  defp own!(_name, _value, field), do: field
+
+  @spec refuse!(binary, binary) :: no_return
+  defp refuse!(name, why), do: raise(ArgumentError, "the header #{name} cannot be given: #{why}")
+
   @doc "A list of fields, each as `field!/2` asks, and all as `limit!/1` asks."
   @spec fields!(Enumerable.t()) :: t
-  def fields!(fields), do: limit!(for({name, value} <- fields, do: field!(name, value)))
+  def fields!(fields), do: limit!(for({name, value} <- fields, field = field!(name, value), do: field))
+
+  @doc "The fields without those of this name, which is in lower case."
+  @spec delete(t, binary) :: t
+  def delete(fields, name), do: Enum.reject(fields, fn {other, _value} -> String.downcase(other) == name end)
+
+  @doc "What `content-length` says, if it is there."
+  @spec length(t) :: non_neg_integer | nil
+  def length([]), do: nil
+
+  def length([{name, value} | rest]) do
+    if byte_size(name) == 14 and String.downcase(name) == "content-length",
+      do: String.to_integer(value),
+      else: length(rest)
+  end
 
   @doc """
   Fields that may be sent together: at most 256, of at most 65,536 bytes, names, values and 8 bytes for each field.
@@ -120,7 +163,7 @@ defmodule Sparx.Headers do
 
   @doc "Whether `limit!/1` would return."
   @spec fit?(t) :: boolean
-  def fit?(fields), do: length(fields) <= @most_fields and size(fields, 0) <= @most
+  def fit?(fields), do: Kernel.length(fields) <= @most_fields and size(fields, 0) <= @most
 
   @doc false
   @spec too_long!() :: no_return

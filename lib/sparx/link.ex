@@ -167,6 +167,9 @@ defmodule Sparx.Link do
       :head ->
         with {:ok, head} <- ask(link, id, :take_head), do: send_data(link, id, answer, head, data, size)
 
+      :empty ->
+        if head == [], do: :ok, else: write(link, head)
+
       {:error, reason} ->
         {:error, reason}
     end

@@ -24,6 +24,9 @@ defmodule Sparx.Response do
   | `:already_sent` | the request was answered before, or its head has gone out |
   | `:not_started` | there was no `send_status/2` |
   | `:not_supported` | the client's protocol has no such thing |
+  | `:wrong_length` | there is a `content-length` header, and the body has another length; nothing was sent |
+  | `:too_long` | the part is more than what is left of the length that `content-length` said; nothing of it was sent |
+  | `:too_short` | the body is shorter than `content-length` said: return, and the client is cut off, so that it does not take it for whole |
 
   `:ok` says that the bytes are on their way, not that they have arrived. The port adds `content-length` or the
   chunked framing, `date`, `server` and `connection`; it sends no body in answer to HEAD, nor with 204, 205 and
@@ -33,12 +36,16 @@ defmodule Sparx.Response do
 
   alias Sparx.{Frame, Headers, Link, Request}
 
-  defstruct status: 200, headers: [], body: []
+  # checked: the headers as the builder left them. Those of a struct that was made or changed by hand are checked when they are sent.
+  defstruct status: 200, headers: [], body: [], checked: []
 
   @typedoc "A response to be sent. `headers` are kept in reverse order."
-  @type t :: %__MODULE__{status: 200..599, headers: Headers.t(), body: iodata}
+  @type t :: %__MODULE__{status: 200..599, headers: Headers.t(), body: iodata, checked: Headers.t()}
 
-  @type result :: :ok | {:error, :closed | :timeout | :already_sent | :not_started}
+  @type result ::
+          :ok
+          | {:error,
+             :closed | :timeout | :already_sent | :not_started | :wrong_length | :too_long | :too_short}
 
   @file_chunk 65_536
   @longest_path 8_192
@@ -52,32 +59,85 @@ defmodule Sparx.Response do
 
   @doc "Adds a header field. An integer becomes its digits. Duplicates are kept."
   @spec header(t, binary, binary | integer) :: t
-  def header(response, name, value),
-    do: %{response | headers: [Headers.field!(name, value) | response.headers]}
+  def header(response, name, value), do: with_field(response, Headers.field!(name, value))
+
+  defp with_field(response, nil), do: response
+
+  # The list stays the same one, so that to compare it with what was checked costs nothing.
+  defp with_field(%{headers: headers, checked: headers} = response, field) do
+    headers = [field | headers]
+    %{response | headers: headers, checked: headers}
+  end
+
+  defp with_field(response, field), do: %{response | headers: [field | response.headers]}
 
   @doc "Sets the body."
   @spec body(t, iodata) :: t
   def body(response, body), do: %{response | body: body}
 
-  @doc "Sends a whole response: the answer to `request`."
+  @doc """
+  Sends a whole response: the answer to `request`.
+
+  `{:error, :wrong_length}` if there is a `content-length` header, and the body has another length: then nothing was sent. A body for HEAD, or of a
+  response with status 204, 205 or 304, is not sent.
+  """
   @spec send(t, Request.t()) :: result
   def send(%__MODULE__{} = response, %Request{} = request) do
     size = IO.iodata_length(response.body)
+    headers = headers(response)
 
-    if size <= request.link.window,
-      do: respond(response, size, request),
-      else: send_large(response, request, size)
+    cond do
+      bodiless?(request, response.status) ->
+        send_bodiless(request, response.status, headers, length_of(response, size))
+
+      wrong_length?(headers, size) ->
+        {:error, :wrong_length}
+
+      size <= request.link.window ->
+        respond(response, headers, size, request)
+
+      true ->
+        send_large(response, headers, request, size)
+    end
   end
 
-  defp respond(response, size, %{id: id} = request) do
-    headers = Headers.limit!(Enum.reverse(response.headers))
+  # In the order of the message.
+  defp headers(%{status: status} = response) when status in 200..599,
+    do: response |> checked() |> Enum.reverse() |> Headers.limit!()
+
+  defp headers(%{status: status}), do: bad_status!(status, "200 to 599")
+
+  defp checked(%{headers: headers, checked: headers}), do: headers
+  defp checked(%{headers: headers}), do: Headers.fields!(headers)
+
+  defp wrong_length?([], _size), do: false
+  defp wrong_length?(headers, size), do: Headers.length(headers) not in [nil, size]
+
+  # RFC 9110, section 6.4.1; 205: section 15.3.6.
+  defp bodiless?(%{method: "HEAD"}, _status), do: true
+  defp bodiless?(_request, status), do: status in [204, 205, 304]
+
+  # Only the head of an answer to HEAD says how long the body would be. An empty one may stand for a body that was not made.
+  defp length_of(%{status: status}, _size) when status in [204, 205, 304], do: nil
+  defp length_of(_response, 0), do: nil
+  defp length_of(_response, size), do: size
+
+  # Nothing but the head crosses the pipe. What a header says of the length is right, but for a status that has none.
+  defp send_bodiless(%{id: id} = request, status, headers, length) do
+    headers = if status in [204, 205], do: Headers.delete(headers, "content-length"), else: headers
+    length = if Headers.length(headers), do: nil, else: length
+    message = [Frame.head(id, status, headers, length) | Frame.finish(id, nil)]
+    Link.respond(request.link, id, request.answer, 0, message)
+  end
+
+  defp respond(response, headers, size, %{id: id} = request) do
     message = Frame.respond(id, response.status, headers, response.body, size)
     Link.respond(request.link, id, request.answer, size, message)
   end
 
   # More than the window: with its length, by as much as there is room for.
-  defp send_large(response, request, size) do
-    with {:ok, head} <- start(request, response.status, Enum.reverse(response.headers), size),
+  defp send_large(response, headers, request, size) do
+    with {:ok, head} <- start(request, response.status, headers, size),
          :ok <- write(request, head, response.body),
          do: finish(request)
   end
@@ -91,15 +151,13 @@ defmodule Sparx.Response do
   """
   @spec send_status(Request.t(), 200..599) :: result
   def send_status(request, status) when status in 200..599,
-    do: ask(request, {:open, self(), {status, [], nil}})
+    do: ask(request, {:open, self(), status, bodiless?(request, status)})
 
   def send_status(_request, status), do: bad_status!(status, "200 to 599")
 
   # The calling process begins the answer, and writes its head with the first bytes.
   defp start(%{id: id, link: link} = request, status, headers, length) do
-    headers = Headers.limit!(headers)
-
-    with :ok <- Link.answer(link, id, request.answer, :stream),
+    with :ok <- Link.answer(link, id, request.answer, :stream, [length]),
          :ok <- own(request),
          do: {:ok, Frame.head(id, status, headers, length)}
   end
@@ -114,8 +172,10 @@ defmodule Sparx.Response do
   @doc "Adds a header field to a streamed response, as long as nothing of it has gone out."
   @spec send_header(Request.t(), binary, binary | integer) :: result
   def send_header(request, name, value) do
-    added = ask(request, {:add_header, Headers.field!(name, value)})
-    if added == {:error, :too_long}, do: Headers.too_long!(), else: added
+    case Headers.field!(name, value) do
+      nil -> :ok
+      field -> with {:error, :too_long} <- ask(request, {:add_header, field}), do: Headers.too_long!()
+    end
   end
 
   @doc """
@@ -183,7 +243,7 @@ defmodule Sparx.Response do
 
   defp push_now(request, message) do
     case Link.answer(request.link, request.id, request.answer, :phase) do
-      phase when phase in [:waiting, :head, :streaming] -> Link.write(request.link, message)
+      phase when phase in [:waiting, :head, :streaming, :empty] -> Link.write(request.link, message)
       phase when phase in [:sent, :socket] -> {:error, :already_sent}
       _over -> {:error, :closed}
     end
@@ -194,7 +254,15 @@ defmodule Sparx.Response do
   @doc "Answers with all that an enumerable gives, each element iodata: a part of the body."
   @spec stream(Request.t(), 200..599, Enumerable.t(), Enumerable.t()) :: result
   def stream(request, status, headers, parts) do
-    with {:ok, head} <- start(request, status, Headers.fields!(headers), nil),
+    headers = Headers.fields!(headers)
+
+    if bodiless?(request, status),
+      do: send_bodiless(request, status, headers, nil),
+      else: stream_parts(request, status, headers, parts)
+  end
+
+  defp stream_parts(request, status, headers, parts) do
+    with {:ok, head} <- start(request, status, headers, Headers.length(headers)),
          {:ok, head} <- write_all(request, head, parts),
          :ok <- if(head == [], do: :ok, else: write(request, head, [])),
          do: finish(request)
@@ -235,9 +303,25 @@ defmodule Sparx.Response do
   defp send_open_file(response, request, file, options) do
     offset = Keyword.get(options, :offset, 0)
 
-    with {:ok, size} <- :file.position(file, :eof),
-         length = Keyword.get(options, :length, max(size - offset, 0)),
-         {:ok, head} <- start(request, response.status, Enum.reverse(response.headers), length),
+    with {:ok, size} <- :file.position(file, :eof) do
+      length = Keyword.get(options, :length, max(size - offset, 0))
+      headers = headers(response)
+
+      cond do
+        bodiless?(request, response.status) ->
+          send_bodiless(request, response.status, headers, length_of(response, length))
+
+        wrong_length?(headers, length) ->
+          {:error, :wrong_length}
+
+        true ->
+          copy_file(response, headers, request, file, offset, length)
+      end
+    end
+  end
+
+  defp copy_file(response, headers, request, file, offset, length) do
+    with {:ok, head} <- start(request, response.status, headers, length),
          :ok <- copy(file, request, head, offset, length),
          do: finish(request)
   end

@@ -12,8 +12,10 @@ defmodule Sparx.AnswerTest do
     assert Answer.send_whole(answer) == :ok
     assert Answer.phase(answer) == :sent
 
-    for again <- [:send_whole, :stream, :open, :finish, :unsent],
+    for again <- [:send_whole, :open, :finish, :unsent],
         do: assert(apply(Answer, again, [answer]) == {:error, :already_sent})
+
+    assert Answer.stream(answer, nil) == {:error, :already_sent}
 
     assert Answer.reserve(answer, 1) == {:error, :already_sent}
     assert Answer.upgrade(answer, :tunnel) == {:error, :already_sent}
@@ -36,8 +38,8 @@ defmodule Sparx.AnswerTest do
     assert Answer.unsent(answer) == :ok
     assert Answer.reserve(answer, 5) == :head
     assert Answer.finish(answer) == :head
-    assert Answer.start(answer) == :ok
-    assert Answer.start(answer) == {:error, :already_sent}
+    assert Answer.start(answer, nil) == :ok
+    assert Answer.start(answer, nil) == {:error, :already_sent}
     assert Answer.reserve(answer, 4) == {:ok, 4}
     assert Answer.finish(answer) == :ok
     assert Answer.finish(answer) == {:error, :already_sent}
@@ -50,7 +52,7 @@ defmodule Sparx.AnswerTest do
 
   test "the window is never overdrawn, and what was taken comes back" do
     answer = Answer.new(10)
-    Answer.stream(answer)
+    Answer.stream(answer, nil)
     assert Answer.reserve(answer, 7) == {:ok, 7}
     assert Answer.reserve(answer, 7) == {:ok, 3}
     assert Answer.reserve(answer, 7) == {:ok, 0}
@@ -60,9 +62,31 @@ defmodule Sparx.AnswerTest do
     assert Answer.reserve(answer, 0) == {:ok, 0}
   end
 
+  test "a body of a length that was said is neither longer nor shorter" do
+    answer = Answer.new(100)
+    assert Answer.stream(answer, 10) == :ok
+    assert Answer.reserve(answer, 11) == {:error, :too_long}
+    assert Answer.reserve(answer, 7) == {:ok, 7}
+    assert Answer.finish(answer) == {:error, :too_short}
+    assert Answer.reserve(answer, 4) == {:error, :too_long}
+    assert Answer.reserve(answer, 3) == {:ok, 3}
+    assert Answer.reserve(answer, 0) == {:ok, 0}
+    assert Answer.reserve(answer, 1) == {:error, :too_long}
+    assert Answer.finish(answer) == :ok
+  end
+
+  test "an answer without a body takes whatever is written, and sends none of it" do
+    answer = Answer.new(100)
+    assert Answer.open(answer) == :ok
+    assert Answer.start(answer, :empty) == :ok
+    for _ <- 1..3, do: assert(Answer.reserve(answer, 1_000_000) == :empty)
+    assert Answer.finish(answer) == :ok
+    assert Answer.phase(answer) == :sent
+  end
+
   test "of processes that write at the same time none takes what another has" do
     answer = Answer.new(100_000)
-    Answer.stream(answer)
+    Answer.stream(answer, nil)
 
     take = fn ->
       Stream.repeatedly(fn -> Answer.reserve(answer, :rand.uniform(50)) end)
@@ -75,14 +99,17 @@ defmodule Sparx.AnswerTest do
   end
 
   test "after the end of its stream everything is closed" do
-    for begin <- [fn _ -> :ok end, &Answer.open/1, &Answer.stream/1, &Answer.upgrade(&1, :socket)] do
+    for begin <- [fn _ -> :ok end, &Answer.open/1, &Answer.stream(&1, nil), &Answer.upgrade(&1, :socket)] do
       answer = Answer.new(10)
       begin.(answer)
       Answer.close(answer)
       assert Answer.phase(answer) == :over
 
-      for operation <- [:send_whole, :stream, :open, :start, :finish, :unsent, :lock, :senders],
+      for operation <- [:send_whole, :open, :finish, :unsent, :lock, :senders],
           do: assert(apply(Answer, operation, [answer]) == {:error, :closed})
+
+      assert Answer.stream(answer, nil) == {:error, :closed}
+      assert Answer.start(answer, nil) == {:error, :closed}
 
       assert Answer.reserve(answer, 1) == {:error, :closed}
       assert Answer.enter(answer, 1) == {:error, :closed}

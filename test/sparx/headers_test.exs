@@ -86,4 +86,38 @@ defmodule Sparx.HeadersTest do
       assert taken == allowed, "#{inspect(value, binaries: :as_binaries)}: #{taken}"
     end
   end
+
+  describe "fields that belong to the connection" do
+    test "are refused by name, in any case" do
+      for name <- ~w(keep-alive proxy-connection te transfer-encoding upgrade),
+          name <- [name, String.upcase(name)] do
+        error = assert_raise ArgumentError, fn -> Headers.field!(name, "x") end
+        assert error.message =~ "the header #{String.downcase(name)} cannot be given"
+      end
+
+      assert_raise ArgumentError, ~r/the header connection cannot be given/, fn ->
+        Headers.field!("Connection", "upgrade")
+      end
+    end
+
+    test "connection: close may be given, and keep-alive is dropped" do
+      assert Headers.field!("connection", "close") == {"connection", "close"}
+      assert Headers.field!("Connection", "Keep-Alive") == nil
+      assert Headers.fields!([{"connection", "keep-alive"}, {"a", "b"}]) == [{"a", "b"}]
+    end
+
+    test "content-length is a number" do
+      assert Headers.field!("content-length", 5) == {"content-length", "5"}
+
+      for wrong <- ["", "x", "-1", "5, 5", "0x5", "1e3", "5 ", "99999999999999999999"],
+          do:
+            assert_raise(ArgumentError, ~r/content-length/, fn -> Headers.field!("content-length", wrong) end)
+    end
+  end
+
+  test "the length that is said, and fields without a name" do
+    assert Headers.length([{"a", "b"}, {"Content-Length", "17"}]) == 17
+    assert Headers.length([{"a", "b"}]) == nil
+    assert Headers.delete([{"A", "b"}, {"c", "d"}], "a") == [{"c", "d"}]
+  end
 end

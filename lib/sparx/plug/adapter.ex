@@ -257,7 +257,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp fields([{name, _value} | rest], fields) when name in @framing, do: fields(rest, fields)
 
     defp fields([{name, value} | rest], fields),
-      do: fields(rest, [Sparx.Headers.field!(name, value) | fields])
+      do: fields(rest, List.wrap(Sparx.Headers.field!(name, value)) ++ fields)
 
     # ── the body ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -56,7 +56,7 @@ defmodule Sparx.Server.Endings do
 
   defp left_behind(id, stream, state) do
     what =
-      if Answer.phase(stream.answer) == :streaming,
+      if Answer.phase(stream.answer) in [:streaming, :empty],
         do: "the handler returned before it had finished its answer; the client was cut off",
         else: "the handler returned without an answer; the client got a 500"
 

@@ -21,7 +21,7 @@ defmodule Sparx.Server.Exchange do
 
   # What processes of other nodes ask, and those here do by themselves.
   defp ask({:answer, operation, arguments}, _id, stream, state)
-       when operation in [:phase, :unsent, :stream, :reserve, :finish, :lock, :senders, :take, :room?],
+       when operation in [:phase, :unsent, :stream, :reserve, :finish, :lock, :senders, :take],
        do: {apply(Answer, operation, [stream.answer | arguments]), state}
 
   # What was sent has left before others may send.
@@ -42,24 +42,28 @@ defmodule Sparx.Server.Exchange do
   end
 
   # A streamed answer of which nothing has gone out, and of which headers may come.
-  defp ask({:open, pid, head}, id, stream, state) do
+  defp ask({:open, pid, status, bodiless}, id, stream, state) do
     if_ok(Answer.open(stream.answer), state, fn state ->
-      state |> put_stream(id, %{stream | kept_head: head, touched: true}) |> owned(id, stream, pid)
+      state
+      |> put_stream(id, %{stream | kept_head: {status, [], bodiless}, touched: true})
+      |> owned(id, stream, pid)
     end)
   end
 
-  defp ask({:add_header, field}, id, %{kept_head: {status, headers, length}} = stream, state) do
+  defp ask({:add_header, field}, id, %{kept_head: {status, headers, bodiless}} = stream, state) do
     cond do
       Answer.phase(stream.answer) != :head -> {no_head(stream), state}
       not Headers.fit?([field | headers]) -> {{:error, :too_long}, state}
-      true -> {:ok, put_stream(state, id, %{stream | kept_head: {status, headers ++ [field], length}})}
+      true -> {:ok, put_stream(state, id, %{stream | kept_head: {status, headers ++ [field], bodiless}})}
     end
   end
 
   defp ask({:add_header, _field}, _id, stream, state), do: {no_head(stream), state}
 
-  defp ask(:take_head, id, %{kept_head: {status, headers, length}} = stream, state) do
-    case Answer.start(stream.answer) do
+  defp ask(:take_head, id, %{kept_head: {status, headers, bodiless}} = stream, state) do
+    length = Headers.length(headers)
+
+    case Answer.start(stream.answer, if(bodiless, do: :empty, else: length)) do
       :ok ->
         {{:ok, Frame.head(id, status, headers, length)}, put_stream(state, id, %{stream | kept_head: nil})}
 
@@ -75,8 +79,18 @@ defmodule Sparx.Server.Exchange do
   defp ask(:take_head, _id, _stream, state), do: {{:ok, []}, state}
 
   # An answer of which nothing went out, and which has no length that says otherwise, is a whole one.
-  defp ask({:finish_head, trailers}, id, %{kept_head: head} = stream, state),
-    do: if_ok(Answer.finish_head(stream.answer), state, &write(&1, whole(id, head, trailers)))
+  defp ask({:finish_head, trailers}, id, %{kept_head: {status, headers, bodiless}} = stream, state) do
+    length = Headers.length(headers)
+
+    if length in [nil, 0] or bodiless,
+      do:
+        if_ok(
+          Answer.finish_head(stream.answer),
+          state,
+          &write(&1, whole(id, status, headers, length, trailers))
+        ),
+      else: {{:error, :too_short}, state}
+  end
 
   defp ask({:upgrade, pid, message, kind}, id, stream, state) do
     if_ok(Answer.upgrade(stream.answer, if(kind == :tunnel, do: :tunnel, else: :socket)), state, fn state ->
@@ -111,9 +125,9 @@ defmodule Sparx.Server.Exchange do
     end
   end
 
-  defp whole(id, {status, headers, nil}, nil), do: Frame.respond(id, status, headers, [])
+  defp whole(id, status, headers, nil, nil), do: Frame.respond(id, status, headers, [])
 
-  defp whole(id, {status, headers, length}, trailers),
+  defp whole(id, status, headers, length, trailers),
     do: [Frame.head(id, status, headers, length) | Frame.finish(id, trailers)]
 
   defp upgraded(stream, :tunnel), do: %{stream | body: :open, touched: true}

@@ -24,7 +24,7 @@ defmodule Sparx.Server.Streams do
       :head,
       # what telemetry noted at the start
       :facts,
-      # {status, headers, length} of an answer whose phase is :head
+      # {status, headers, whether it has no body} of an answer whose phase is :head
       :kept_head,
       # how far it has progressed, in ms (progress/3)
       :clock,
@@ -77,7 +77,7 @@ defmodule Sparx.Server.Streams do
           answer: Answer.t(),
           head: binary,
           facts: term,
-          kept_head: {200..599, Headers.t(), non_neg_integer | nil} | nil,
+          kept_head: {200..599, Headers.t(), bodiless :: boolean} | nil,
           clock: integer,
           crash: {:error | :exit | :throw, term, Exception.stacktrace()} | nil,
           receiver: pid | nil,
