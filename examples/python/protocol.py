@@ -21,6 +21,7 @@ PUSH = 16
 RELEASE = 17
 YIELD = 18
 RESUME = 19
+REPORT = 22
 
 # from the port
 READY = 64

@@ -125,6 +125,10 @@ defmodule Sparx.Frame do
   @spec resume(stream) :: iodata
   def resume(stream), do: [<<0x92, 19>>, Term.int(stream)]
 
+  @doc "REPORT: whether the ends of streams and connections are to be reported (`Sparx.Telemetry`)."
+  @spec report(boolean) :: iodata
+  def report(on), do: <<0x92, 22, if(on, do: 1, else: 0)>>
+
   @doc "ABORT: the handler failed; the client gets `status`, or a cut connection."
   @spec abort(stream, 400..599) :: iodata
   def abort(stream, status), do: [<<0x93, 9>>, Term.int(stream), Term.int(status)]

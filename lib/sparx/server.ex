@@ -93,6 +93,7 @@ defmodule Sparx.Server do
       slots: Slots.new(if(config.handler, do: config.workers, else: 0), config.max_waiting)
     }
 
+    Telemetry.watch()
     if again, do: {:ok, state, {:continue, :start_again}}, else: start_first(state)
   end
 
@@ -146,13 +147,28 @@ defmodule Sparx.Server do
     }
   end
 
+  # Where somebody has begun to listen, or has ceased to, the port program is told.
+  defp look_at_telemetry(%{telemetry: former, config: config} = state) do
+    Telemetry.watch()
+    state = %{state | telemetry: Telemetry.listener(config.telemetry)}
+
+    cond do
+      former == nil == (state.telemetry == nil) -> state
+      state.port == nil -> state
+      true -> state |> write(Frame.report(former == nil)) |> begin_stats(former)
+    end
+  end
+
+  defp begin_stats(state, nil), do: next_stats(state)
+  defp begin_stats(state, _former), do: state
+
   # What the port program counts by itself is asked for now and then, where somebody listens.
   defp next_stats(%{telemetry: nil} = state), do: state
   defp next_stats(%{config: %{telemetry_interval: :infinity}} = state), do: state
 
   defp next_stats(state) do
-    Process.send_after(self(), :stats, state.config.telemetry_interval)
-    state
+    state.life.stats_timer && Process.cancel_timer(state.life.stats_timer)
+    update_life(state, stats_timer: Process.send_after(self(), :stats, state.config.telemetry_interval))
   end
 
   defp announce(%{program: %{os_pid: os_pid, started: started}} = state) do
@@ -217,9 +233,11 @@ defmodule Sparx.Server do
   def handle_info({port, {:exit_status, status}}, %{port: port} = state), do: port_down(status, state)
   def handle_info({:EXIT, port, reason}, %{port: port} = state), do: port_down(reason, state)
   def handle_info({:heartbeat, port}, %{port: port} = state), do: noreply(ping(state))
+  def handle_info(:look_at_telemetry, state), do: state |> look_at_telemetry() |> noreply()
   def handle_info(:overdue, state), do: noreply(Dispatch.overdue(state))
   def handle_info({:unclaimed, port, id}, %{port: port} = state), do: noreply(Inbox.unclaimed(id, state))
   def handle_info(:start_again, %{port: nil} = state), do: start_again(state)
+  def handle_info(:stats, %{telemetry: nil} = state), do: noreply(state)
   def handle_info(:stats, %{port: nil} = state), do: noreply(next_stats(state))
   def handle_info(:stats, state), do: state |> next_stats() |> ask_figures(:stats) |> noreply()
   def handle_info(_message, state), do: noreply(state)

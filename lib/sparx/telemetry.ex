@@ -3,8 +3,8 @@ defmodule Sparx.Telemetry do
   Events about requests, connections, the queue and port programs.
 
   They go to the function given as the option `:telemetry`, called with `(event, measurements, metadata)` in the
-  server's process, so it must be quick; and to `:telemetry`, where that library is loaded. Where there is
-  neither, nothing is measured.
+  server's process, so it must be quick; and to `:telemetry`, where that library is loaded and handlers are attached to events of
+  Sparx, from a quarter of a second after the first of them is. Where there is neither, nothing is measured.
 
   | event | measurements | metadata |
   | --- | --- | --- |
@@ -39,13 +39,30 @@ defmodule Sparx.Telemetry do
 
   @compile {:no_warn_undefined, :telemetry}
 
-  @doc "Who listens: the option, the library if it is loaded, both, or nobody."
+  # ms between two looks at whether anybody has attached a handler to the library's events.
+  @look 250
+
+  @doc """
+  Who listens now: the option, the library if handlers are attached to it, both, or nobody.
+
+  Handlers may come and go: a server looks every #{@look} ms (`watch/0`), so that where there are none nothing is measured.
+  """
   @spec listener(listener | nil) :: listener | nil
   def listener(option), do: combine(option, library())
 
-  defp library do
-    if Code.ensure_loaded?(:telemetry), do: &:telemetry.execute/3
+  defp library, do: if(loaded?() and attached?(), do: &:telemetry.execute/3)
+  defp loaded?, do: Code.ensure_loaded?(:telemetry)
+
+  defp attached? do
+    :telemetry.list_handlers([:sparx]) != []
+  catch
+    # The library is there, and its application was not started.
+    _kind, _reason -> false
   end
+
+  @doc "Has the calling process get `:look_at_telemetry` a little later, if the library is there."
+  @spec watch() :: term
+  def watch, do: if(loaded?(), do: Process.send_after(self(), :look_at_telemetry, @look))
 
   defp combine(nil, library), do: library
   defp combine(option, nil), do: option

@@ -65,6 +65,7 @@ static void test_each_kind_decodes(void **state)
 		{"[RELEASE, 1]", FROM_HOST, 17},
 		{"[YIELD, 1]", FROM_HOST, 18},
 		{"[RESUME, 1]", FROM_HOST, 19},
+		{"[REPORT, 1]", FROM_HOST, 22},
 		{"[READY, 1, {}]", FROM_PORT, 64},
 		{"[REQUEST, 1, b'abc']", FROM_PORT, 65},
 		{"[BODY, 1, b'abc']", FROM_PORT, 66},

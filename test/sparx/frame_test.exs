@@ -41,6 +41,7 @@ defmodule Sparx.FrameTest do
           push_wide: quote(do: Frame.push(4_294_967_296, "/a?" <> String.duplicate("b", 40), [])),
           release: quote(do: Frame.release(4)),
           yield: quote(do: Frame.yield(3)),
+          report: quote(do: Frame.report(true)),
           resume: quote(do: Frame.resume(3)),
           upgrade_tunnel: quote(do: Frame.upgrade(6, "", [], %{})),
           send_text: quote(do: Frame.send_message(5, 1, ["hel", "lo"], 5, 0)),

@@ -36,6 +36,8 @@ defmodule Sparx.Server.State do
       :on_ready,
       # connections that the last program had to cut
       :cut,
+      # of the next question for FIGURES, where somebody listens
+      :stats_timer,
       phase: :running,
       drainers: [],
       restarters: [],

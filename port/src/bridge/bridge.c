@@ -81,6 +81,12 @@ void order_ping(struct bridge *b, struct exchange *x, const struct message *m)
 	say_pong(b, &(struct msg_pong){.tag = m->ping.tag});
 }
 
+void order_report(struct bridge *b, struct exchange *x, const struct message *m)
+{
+	(void)x;
+	b->config->report = m->report.on != 0;
+}
+
 /* ---- the end ---- */
 
 enum { DRAIN_MAX_MS = 86400000 };
