@@ -140,7 +140,7 @@ defmodule Sparx.Server do
 
     %State.Program{
       ready: info,
-      os_pid: os_pid || info["pid"],
+      os_pid: os_pid,
       started: System.monotonic_time(),
       pulse: pulse,
       heart: Heart.start(pulse, port, os_pid, config.heartbeat)
@@ -171,8 +171,8 @@ defmodule Sparx.Server do
     update_life(state, stats_timer: Process.send_after(self(), :stats, state.config.telemetry_interval))
   end
 
-  defp announce(%{program: %{os_pid: os_pid, started: started}} = state) do
-    metadata = %{server: self(), os_pid: os_pid, listeners: state.config.listeners}
+  defp announce(%{program: %{started: started}} = state) do
+    metadata = %{server: self(), os_pid: State.os_pid(state), listeners: state.config.listeners}
     Telemetry.emit(state.telemetry, [:port, :start], %{monotonic_time: started}, metadata)
     flush(state)
   end
@@ -232,6 +232,13 @@ defmodule Sparx.Server do
 
   def handle_info({port, {:exit_status, status}}, %{port: port} = state), do: port_down(status, state)
   def handle_info({:EXIT, port, reason}, %{port: port} = state), do: port_down(reason, state)
+
+  def handle_info({:EXIT, heart, reason}, %{program: %{heart: heart} = program, port: port} = state)
+      when port != nil and reason != :normal do
+    heart = Heart.start(program.pulse, port, program.os_pid, state.config.heartbeat)
+    noreply(%{state | program: %{program | heart: heart}})
+  end
+
   def handle_info({:heartbeat, port}, %{port: port} = state), do: noreply(ping(state))
   def handle_info(:look_at_telemetry, state), do: state |> look_at_telemetry() |> noreply()
   def handle_info(:overdue, state), do: noreply(Dispatch.overdue(state))

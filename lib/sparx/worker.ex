@@ -42,6 +42,7 @@ defmodule Sparx.Worker do
     try do
       job.handler.(request)
     catch
+      :exit, reason when reason in [:normal, :shutdown] -> exit(reason)
       kind, reason -> failed(kind, reason, __STACKTRACE__, request, job)
     end
   end

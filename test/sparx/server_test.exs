@@ -868,6 +868,35 @@ defmodule Sparx.ServerTest do
       end
     end
 
+    test "messages without end that cost no credit" do
+      frames = [
+        FakePort.encode(List.duplicate([74, 0], 1_000)),
+        FakePort.encode(List.duplicate([30, {:bin, :binary.copy("x", 1_000)}], 30)),
+        :binary.copy(<<0::32>>, 10_000)
+      ]
+
+      for frame <- frames do
+        %{port: port} = start()
+        for _ <- 1..600, do: FakePort.say_bytes(port, frame)
+        assert_receive {:opened, _next, _config}
+        stop_supervised!(Sparx)
+      end
+    end
+
+    test "ends of more streams than there were" do
+      for messages <- [
+            [[69, 1, nil], [69, 1, nil]],
+            [[70, 1, "closed"], [69, 1, nil]],
+            [[69, 7, nil], [69, 8, nil]]
+          ] do
+        %{port: port, request: request} = start_with_request()
+        assert request.id == 1
+        FakePort.say(port, messages)
+        assert_receive {:opened, _next, _config}
+        stop_supervised!(Sparx)
+      end
+    end
+
     test "log lines without end are not all logged" do
       log =
         ExUnit.CaptureLog.capture_log(fn ->

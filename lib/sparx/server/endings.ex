@@ -13,6 +13,8 @@ defmodule Sparx.Server.Endings do
 
   @doc "The process that ran the handler of a request has ended. `port`: the port program whose request it was."
   @spec handler_ended(port | pid, Frame.stream(), term, State.t()) :: State.t()
+  def handler_ended(port, id, :shutdown, state), do: handler_ended(port, id, :normal, state)
+
   def handler_ended(port, id, reason, %{port: port} = state) do
     state = %{state | slots: Slots.stop(state.slots, id)}
 

@@ -12,6 +12,10 @@ defmodule Sparx.Server.Inbox do
   # Bytes of a body in one message.
   @longest_chunk 65_000
 
+  # Bytes a second of messages that cost no credit. A program that sends more floods the server, whose mailbox has no bound.
+  @most_notes 16_777_216
+  @least_note 64
+
   @doc "Takes what has come over the pipe."
   @spec deliver(binary, State.t()) :: {:ok, State.t()} | {:violation, binary}
   def deliver(data, state) do
@@ -29,12 +33,12 @@ defmodule Sparx.Server.Inbox do
   end
 
   # Requests, and the ends of streams of which nothing is known here any more, are most of what comes.
-  defp payload(<<>>, state), do: state
+  defp payload(<<>>, state), do: charge(:empty, 0, state)
 
   defp payload(payload, state) do
     {requests, done, rest} = Frame.take_requests(payload)
     state = Enum.reduce(Enum.reverse(requests), state, &request/2)
-    state = Enum.reduce(done, state, &Endings.done(&1, nil, &2))
+    state = Enum.reduce(done, state, &done(&1, nil, &2))
     next(rest, state)
   end
 
@@ -42,21 +46,46 @@ defmodule Sparx.Server.Inbox do
 
   defp next(payload, state) do
     case Frame.decode(payload) do
-      {:ok, message, rest} -> payload(rest, message(message, state))
-      {:error, reason} -> throw({:violation, "what is no message: #{inspect(reason)}"})
+      {:ok, message, rest} ->
+        rest(rest, message(message, charge(message, byte_size(payload) - byte_size(rest), state)))
+
+      {:error, reason} ->
+        throw({:violation, "what is no message: #{inspect(reason)}"})
     end
   end
+
+  defp rest(<<>>, state), do: state
+  defp rest(rest, state), do: payload(rest, state)
+
+  # These are paid for by credit that the host gave, or come once for a stream.
+  defp charge(message, _size, state) when elem(message, 0) in [:request, :body, :recv, :done, :gone, :closed],
+    do: state
+
+  defp charge(_message, size, %{program: program} = state) do
+    {second, sum} = notes(div(state.now, 1_000), max(size, @least_note), program.notes)
+    sum <= @most_notes || throw({:violation, "more than #{@most_notes} bytes a second that nobody asked for"})
+    %{state | program: %{program | notes: {second, sum}}}
+  end
+
+  defp notes(second, size, {second, sum}), do: {second, sum + size}
+  defp notes(second, size, _former), do: {second, size}
 
   defp request({id, _head}, %{last_id: last}) when id <= last, do: throw({:violation, "stream #{id} again"})
   defp request(_request, %{credit: 0}), do: throw({:violation, "a REQUEST that was not asked for"})
 
   defp request({id, head}, state),
-    do: Dispatch.request(id, head, %{state | last_id: id, credit: state.credit - 1})
+    do: Dispatch.request(id, head, %{state | last_id: id, credit: state.credit - 1, open: state.open + 1})
+
+  # Each stream ends once. Of most that end nothing is known here any more, so they are counted.
+  defp done(id, report, state), do: Endings.done(id, report, one_less(state))
+
+  defp one_less(%{open: 0}), do: throw({:violation, "the end of more streams than it has begun"})
+  defp one_less(state), do: %{state | open: state.open - 1}
 
   # ── one message ────────────────────────────────────────────────────────────────────────────────────
 
   defp message({:request, id, head}, state), do: request({id, head}, state)
-  defp message({:done, id, report}, state), do: Endings.done(id, report, state)
+  defp message({:done, id, report}, state), do: done(id, report, state)
 
   defp message({:body, id, data}, state) do
     byte_size(data) in 1..@longest_chunk || throw({:violation, "a BODY of #{byte_size(data)} bytes"})
@@ -102,6 +131,8 @@ defmodule Sparx.Server.Inbox do
   defp message({:closed, id, code, reason}, state), do: Sockets.closed(id, code, reason, state)
 
   defp message({:gone, id, reason}, state) do
+    state = one_less(state)
+
     case known(id, state) do
       {:ok, _stream} -> Endings.gone(id, reason, state)
       :forgotten -> waits_no_longer(id, state)
@@ -207,6 +238,7 @@ defmodule Sparx.Server.Inbox do
       | framing: Framing.new(),
         partial: nil,
         last_id: 0,
+        open: 0,
         credit: 0,
         waiting: Waiting.new(),
         owed: Owed.new()

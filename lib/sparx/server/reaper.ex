@@ -59,8 +59,13 @@ defmodule Sparx.Server.Reaper do
   end
 
   def handle_info({:overdue, {os_pid, _birth} = program}, state) do
-    if alive?(program), do: kill(os_pid)
-    {:noreply, %{state | leaving: Map.delete(state.leaving, program)}}
+    if alive?(program) do
+      kill(os_pid)
+      Process.send_after(self(), {:overdue, program}, @pause)
+      {:noreply, state}
+    else
+      {:noreply, %{state | leaving: Map.delete(state.leaving, program)}}
+    end
   end
 
   def handle_info(_message, state), do: {:noreply, state}

@@ -12,7 +12,7 @@ defmodule Sparx.Server.State do
     @moduledoc false
     # What is known of one port program, from its start to its end.
     defstruct [
-      # what READY said, and the number that the system knows it by
+      # what READY said, and the number by which the system knows it
       :ready,
       :os_pid,
       :started,
@@ -24,7 +24,9 @@ defmodule Sparx.Server.State do
       next_tag: 1,
       figures: %{},
       # lines that it has had logged: {second, how many in it}
-      logged: {0, 0}
+      logged: {0, 0},
+      # bytes of messages that cost no credit: {second, how many in it}
+      notes: {0, 0}
     ]
   end
 
@@ -67,6 +69,8 @@ defmodule Sparx.Server.State do
     framing: Framing.new(),
     # the greatest number of a stream so far
     last_id: 0,
+    # streams that have begun and not ended
+    open: 0,
     # requests that the port may send
     credit: 0,
     # demand of consumers to be passed on; not while `forward` is false
@@ -155,6 +159,11 @@ defmodule Sparx.Server.State do
     %{state | demand: Demand.new()}
   end
 
+  @doc "The number that the system knows the port program by; what that says of itself only where the system is not asked, in tests."
+  @spec os_pid(t) :: pos_integer | nil
+  def os_pid(%{program: %{os_pid: nil, ready: ready}}), do: ready["pid"]
+  def os_pid(%{program: %{os_pid: os_pid}}), do: os_pid
+
   @doc "What `Sparx.info/1` returns of one port program."
   @spec describe(t, map | nil) :: map
   def describe(%{program: %{ready: ready}} = state, figures) do
@@ -163,7 +172,7 @@ defmodule Sparx.Server.State do
       listeners: Enum.map(state.config.listeners, &Map.take(&1, [:address, :port])),
       phase: if(state.port, do: state.life.phase, else: :restarting),
       version: ready["version"],
-      os_pid: state.program.os_pid,
+      os_pid: os_pid(state),
       features: ready["features"],
       limits: ready["limits"],
       sandbox: ready["sandbox"],
