@@ -10,7 +10,7 @@ defmodule Sparx.Telemetry do
   | --- | --- | --- |
   | `[:sparx, :request, :start]` | `monotonic_time`, `system_time`, `waited` | `server`, `request` |
   | `[:sparx, :request, :stop]` | `duration`, `waited`, `req_body_bytes`, `resp_body_bytes`, `req_head_duration`, `time_to_first_byte`, `time_to_last_byte` | `server`, `request`, `status` |
-  | `[:sparx, :request, :exception]` | `duration`, `waited` | `server`, `request`, `reason`: why the response did not go out whole, such as `"closed"` or `"aborted"`; if the handler failed, `kind`, `exception` and `stacktrace` (a handler that was killed: `:exit` and the reason) |
+  | `[:sparx, :request, :exception]` | `duration`, `waited` | `server`, `request`, `ended`: why the response did not go out whole, such as `"closed"` or `"aborted"`; `reason`: the same, or what the handler failed with, then with `kind`, `exception` (the same as `reason`) and `stacktrace`; of a handler that was killed, `kind` is `:exit` |
   | `[:sparx, :connection, :start]` | `monotonic_time` | `server`, `connection`: its number, `peer`: as of `Sparx.Request.peer/1`, `listener`: its index |
   | `[:sparx, :connection, :stop]` | `duration`, `bytes_in`, `bytes_out` | `server`, `connection`, `reason`: `"closed"`, `"reset"`, `"timeout"`, `"drained"` |
   | `[:sparx, :queue, :wait]` | `length` | `server`: a request found no demand, since a consumer had left |
@@ -122,14 +122,16 @@ defmodule Sparx.Telemetry do
 
   def request_exception(listener, {start, request}, reason, crash) do
     measurements = %{duration: System.monotonic_time() - start, waited: native(request.waited)}
-    metadata = request |> metadata() |> Map.put(:reason, reason) |> Map.merge(crash(crash))
+    metadata = request |> metadata() |> Map.merge(%{ended: reason, reason: reason}) |> Map.merge(crash(crash))
     emit(listener, [:request, :exception], measurements, metadata)
   end
 
   defp crash(nil), do: %{}
 
-  defp crash({kind, reason, stacktrace}),
-    do: %{kind: kind, exception: Exception.normalize(kind, reason, stacktrace), stacktrace: stacktrace}
+  defp crash({kind, reason, stacktrace}) do
+    reason = Exception.normalize(kind, reason, stacktrace)
+    %{kind: kind, reason: reason, exception: reason, stacktrace: stacktrace}
+  end
 
   @doc false
   def connection_start(listener, connection, peer, index) do

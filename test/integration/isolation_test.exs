@@ -270,7 +270,10 @@ defmodule Sparx.Integration.IsolationTest do
         refute_received {:logged, _level, _line}
 
         if unquote(text) =~ "(" or unquote(text) == "killed" do
-          assert %{kind: kind, reason: _, exception: _, stacktrace: stacktrace} = metadata
+          assert %{kind: kind, ended: "aborted", reason: reason, exception: reason, stacktrace: stacktrace} =
+                   metadata
+
+          assert reason != "aborted"
           assert kind in [:error, :throw, :exit]
           assert is_list(stacktrace)
         end

@@ -195,7 +195,7 @@ defmodule Sparx.Integration.ServerTest do
       assert %{status: 500} = Client.get(server, "/")
 
       assert_receive {[:sparx, :request, :exception], %{duration: _, waited: _},
-                      %{reason: "aborted", kind: :error, exception: %ArgumentError{}, stacktrace: [_ | _]}}
+                      %{ended: "aborted", kind: :error, reason: %ArgumentError{}, stacktrace: [_ | _]}}
     end
 
     test "has what happens without the VM" do
