@@ -120,12 +120,13 @@ defmodule Sparx.Integration.NodeTest do
       %{server: server, remote: remote}
     end
 
-    defp wait_until(server, subscriptions) do
-      if subscriptions(server) != subscriptions, do: wait_until(server, subscriptions)
+    # What the workers of all nodes have asked for.
+    defp wait_until(server, demand) do
+      if demand(server) != demand, do: wait_until(server, demand)
     end
 
-    defp subscriptions(server) do
-      Enum.sum(Enum.map(Sparx.info(server).ports, & &1.subscriptions))
+    defp demand(server) do
+      Enum.sum(Enum.map(Sparx.info(server).ports, & &1.demand))
     catch
       :exit, _is_just_being_started -> :none
     end
@@ -149,7 +150,7 @@ defmodule Sparx.Integration.NodeTest do
         Client.send(socket, [Client.head("PUT", "/upload", [{"content-length", 8}]), "half"])
         assert %{status: 103} = Client.answer(socket)
         send(remote, :stop)
-        wait_until(server, 1)
+        wait_until(server, 0)
         refute_received {:stopped, ^remote}
         Client.send(socket, "more")
         assert %{status: 200, body: "halfmore"} = Client.answer(socket)
