@@ -438,6 +438,18 @@ static void test_the_first_read_sends_100_continue(void **state)
 	EXPECT_WIRE(f, OK("0", ""));
 }
 
+static void test_a_body_that_has_begun_to_come_needs_no_100(void **state)
+{
+	(void)state;
+	client_sends(f, POST_EXPECTS("/", "5") "H");
+	host_reads(f, 1, 2, 100);
+	EXPECT_WIRE(f, "");
+	client_sends(f, "ello");
+	host_responds(f, 1, 200, "");
+	EXPECT_WIRE(f, OK("0", ""));
+	EXPECT_EVENTS(f, "request 1 POST / body=5\nbody 1 Hello\nend 1\ndone 1\n");
+}
+
 static void test_an_answer_without_a_read_closes_where_100_was_expected(void **state)
 {
 	(void)state;
@@ -1123,6 +1135,7 @@ int main(void)
 		TEST(test_refused_trailers_end_the_stream),
 		TEST(test_max_body_is_413),
 		TEST(test_the_first_read_sends_100_continue),
+		TEST(test_a_body_that_has_begun_to_come_needs_no_100),
 		TEST(test_an_answer_without_a_read_closes_where_100_was_expected),
 		TEST(test_a_100_of_the_host_is_not_sent_twice),
 		TEST(test_a_read_behind_a_response_head_sends_no_100),

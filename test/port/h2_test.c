@@ -118,6 +118,22 @@ static void test_continue_is_sent_when_the_body_is_asked_for(void **state)
 	EXPECT_EVENTS(host, "request 1 POST / body=-1\nbody 1 body\nend 1\ndone 1\n");
 }
 
+static void test_a_body_that_has_begun_to_come_needs_no_100(void **state)
+{
+	int32_t id = client_asks(f, "POST", "/", "expect: 100-continue", "");
+
+	(void)state;
+	client_body(f, id, "bo", false);
+	talk(f);
+	host_reads(host, 1, 9, 100);
+	EXPECT_SEEN(f, "");
+	client_body(f, id, "dy", true);
+	talk(f);
+	host_responds(host, 1, 200, "ok");
+	EXPECT_SEEN(f, OK("1", "2", "ok"));
+	EXPECT_EVENTS(host, "request 1 POST / body=-1\nbody 1 body\nend 1\ndone 1\n");
+}
+
 static void test_an_early_answer_ends_the_request(void **state)
 {
 	int32_t id = client_asks(f, "POST", "/", NULL, "");
@@ -726,6 +742,7 @@ int main(void)
 		CASE(test_a_body_comes_as_it_is_asked_for),
 		CASE(test_pieces_are_joined_into_chunks),
 		CASE(test_continue_is_sent_when_the_body_is_asked_for),
+		CASE(test_a_body_that_has_begun_to_come_needs_no_100),
 		CASE(test_an_early_answer_ends_the_request),
 		CASE(test_what_is_not_wanted_is_dropped),
 		CASE(test_a_response_to_head_has_no_body),

@@ -200,7 +200,7 @@ static void h1_consume(struct stream *s)
 
 	if (h1->reading != x)
 		return;
-	if (x->expects && s->response == RESPONSE_WAITING) {
+	if (x->expects && !x->came && s->response == RESPONSE_WAITING) { /* RFC 9110 10.1.1 */
 		h1_begin_output(x);
 		x->cut = !bufq_append(&x->out, go_on.at, go_on.len);
 	}

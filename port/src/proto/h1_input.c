@@ -219,6 +219,7 @@ static bool step_body(struct h1 *h1, uint8_t *data, size_t len, size_t *used)
 	struct slice body;
 
 	*used = 0;
+	h1->reading->came |= len > 0;
 	if (len == 0 || wanted == 0)
 		return false;
 	result = h1_read_body(h1->parse, data, len < wanted ? len : (size_t)wanted, used, &body);
@@ -244,7 +245,9 @@ static bool step_skip(struct h1 *h1, uint8_t *data, size_t len, size_t *used)
 	if (len == 0)
 		return false;
 	result = h1_read_body(h1->parse, data, len, used, &body);
-	if (!h1->reading)
+	if (h1->reading)
+		h1->reading->came = true;
+	else
 		h1->skipped += body.len;
 	if (result == H1_BAD)
 		h1_refuse_body(h1, h1->parse->status, END_ERROR);

@@ -4,6 +4,9 @@
 
 #include "stream/stream.h"
 
+/* A longer method is longer than any (RFC 9112 3): the longest that is registered has 17 letters. */
+enum { H1_METHOD_MAX = 64 };
+
 struct h1_line {
 	unsigned version; /* 10, 11 */
 	struct slice method, target;

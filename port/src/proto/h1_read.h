@@ -1,6 +1,6 @@
 /*
- * Reading HTTP/1 requests: the request line is ours (h1_line), header fields and chunked framing are llhttp's, built strict.
- * llhttp's callbacks only record. What strict mode still lets through is refused here.
+ * Reading HTTP/1 requests: the request line (h1_line) and the framing of chunks (h1_chunk) are ours, header fields and trailers
+ * are llhttp's, built strict. llhttp's callbacks only record. What strict mode still lets through is refused here.
  *
  * A head is parsed where it lies: as long as it is not complete nothing of it is consumed, and it is offered again, from its
  * first byte, with more behind it. The parser remembers how far it came, so no byte is parsed twice.
@@ -12,6 +12,7 @@
 
 #include "base/buf.h"
 #include "config.h"
+#include "proto/h1_chunk.h"
 #include "proto/h1_line.h"
 
 enum { SPANS_MAX = 256 };
@@ -44,12 +45,9 @@ struct h1_parse {
 	/* the body */
 	bool chunked;
 	int64_t left;        /* of a body with a length */
-	uint64_t body_bytes; /* delivered */
-	uint64_t wire_bytes; /* read, framing included; chunked only */
-	uint64_t chunks, extension_bytes;
-	uint8_t *body_at; /* where the next span of this call's body goes */
-	size_t body_len;  /* what is gathered there in this call */
-	bool in_trailers, complete;
+	uint64_t body_bytes; /* read */
+	struct h1_chunk chunk;
+	bool in_data, in_trailers;                         /* of a chunked body */
 	bool after_cr, after_lf, empty_line, trailers_end; /* where a look at the trailers stands, */
 	size_t trailer_bytes, trailer_line;                /* how many there were, and in the line so far */
 	struct buf trailers;
@@ -67,8 +65,8 @@ struct h1_facts {
 void h1_parse_init(struct h1_parse *p, const struct config *config);
 void h1_parse_free(struct h1_parse *p);
 
-/* data begins with the head's first byte. After H1_DONE p->head_len is where it ends. */
-enum h1_read_result h1_read_head(struct h1_parse *p, const uint8_t *data, size_t len);
+/* data begins with the head's first byte, and may be changed. After H1_DONE p->head_len is where it ends. */
+enum h1_read_result h1_read_head(struct h1_parse *p, uint8_t *data, size_t len);
 
 /*
  * Checks a complete head and describes it; data as above, names become lower case in place. fields has room for

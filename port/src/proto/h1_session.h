@@ -50,6 +50,7 @@ struct h1_stream {
 	uint64_t unsent; /* body bytes in out that were not reported as room */
 	uint8_t framing; /* enum h1_framing */
 	bool http10, keep_alive, close, expects, takes_trailers;
+	bool came;     /* some of the request body is there */
 	bool connects; /* the method is CONNECT */
 	bool cut;      /* the connection ends where this response stands */
 };

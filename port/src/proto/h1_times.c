@@ -54,7 +54,7 @@ static uint64_t read_deadline(const struct h1 *h1)
 		return stream_wanted(&h1->reading->s) ? body_deadline(h1) : UINT64_MAX;
 	case H1_SKIP:
 		if (h1->reading) /* a client that waits for 100 Continue sends nothing, and that is not its fault */
-			return h1->reading->expects ? UINT64_MAX : body_deadline(h1);
+			return h1->reading->expects && !h1->reading->came ? UINT64_MAX : body_deadline(h1);
 		return h1->since + h1_config(h1)->skip_timeout;
 	case H1_TUNNEL:
 	case H1_STOPPED:

@@ -429,6 +429,8 @@ unsigned h2_examine(struct h2 *h2, const struct h2_head *block, bool ended, stru
 	}
 	if (!is_token(head->method) || !settle_method(&e) || !settle_authority(&e) || !settle_target(&e))
 		return 400;
+	if (head->method.len > H1_METHOD_MAX)
+		return 501;
 	return settle_body(h2, &e, ended);
 }
 

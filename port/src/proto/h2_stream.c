@@ -226,7 +226,8 @@ static void h2_consume(struct stream *s)
 	struct h2 *h2 = x->h2;
 	const struct config *c = h2_config(h2);
 
-	if (x->expects && s->response == RESPONSE_WAITING && !h2_write_info(x, 100, NULL, 0))
+	if (x->expects && x->in.len == 0 && !(x->heard & HEARD_END) && s->response == RESPONSE_WAITING &&
+	    !h2_write_info(x, 100, NULL, 0))
 		h2_stream_cut(x, NGHTTP2_INTERNAL_ERROR);
 	x->expects = false;
 	if (x->starved) {

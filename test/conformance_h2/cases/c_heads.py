@@ -157,6 +157,26 @@ def expect_other(t):
 
 
 @case()
+def method_long(t):
+    """RFC 9110 15.6.2"""
+    t.open().send(wire.headers(1, request("A" * 65), end=True))
+    t.expect_answer(1, 501)
+    t.send(wire.headers(3, request("A" * 64), end=True))
+    t.expect_answer(3)
+
+
+@case(script("wait go", "read", "wait end", "echo"))
+def expect_body_already_there(t):
+    """RFC 9110 10.1.1: no 100 Continue"""
+    t.open().send(wire.headers(1, request("POST", extra=[("expect", "100-continue")])), wire.data(1, b"body", end=True))
+    t.wait_request(1)
+    t.quiet()
+    t.port.go()
+    t.expect_answer(1, body=b"body")
+    t.expect(not t.answers[1].infos, f"interim answers {t.answers[1].infos}")
+
+
+@case()
 def continuation_plain(t):
     block = wire.encode(get(extra=[("a", "b" * 100)]))
     t.open().send(

@@ -107,6 +107,9 @@ def h1():
         sent = b"".join(step[1] for step in case.steps if step[0] == "send")
         if i % 5 == 0 and len(sent) < 600:
             yield case.id, bytes([i // 5 % 5, i % 256]) + sent
+    post = b"POST / HTTP/1.1\r\nHost:\ta \t\r\nTransfer-Encoding:\tchunked\t\r\n\r\n"
+    yield "chunk-extensions", b"\0\7" + post + b'5;a="b\\"c;";d=e\r\nhello\r\n3 ;\tf = "" ; g\r\nabc\r\n0;h\r\nX: y\t\r\n\r\nGET / HTTP/1.0\r\n\r\n'
+    yield "length-tabs", b"\2\7POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\t5 \t\r\nExpect:\t100-continue\t\r\n\r\nhello"
     upgrade = b"GET /x HTTP/1.1\r\nHost: a\r\nUpgrade: line\r\nConnection: Upgrade\r\n\r\nfirst"
     yield "upgrade", b"\4\x11" + upgrade
     yield "connect", b"\4\x22CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\nbytes"

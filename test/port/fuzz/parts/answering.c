@@ -294,8 +294,10 @@ static size_t piece(uint32_t *cuts)
 
 void answering_client(struct answering *a, struct rig_client *k, struct slice bytes, uint32_t cuts)
 {
+	bool single = cuts == ANSWERING_BYTES;
+
 	while (bytes.len) {
-		size_t n = cuts ? piece(&cuts) : SIZE_MAX;
+		size_t n = single ? 1 : cuts ? piece(&cuts) : SIZE_MAX;
 		n = n < bytes.len ? n : bytes.len;
 		rig_client(k, bytes.at, n);
 		bytes = slice_of(bytes.at + n, bytes.len - n);

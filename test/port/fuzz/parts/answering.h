@@ -36,7 +36,9 @@ void answering_start(struct answering *a, enum answering_way way);
 void answering_stop(struct answering *a);
 /* Turns until nobody has more to say. */
 void answering_turn(struct answering *a);
-/* A client sends this, as a whole, or (cuts: not 0, and where) in small pieces, while its socket takes small pieces too. */
+#define ANSWERING_BYTES UINT32_MAX
+/* A client sends this, as a whole, or (cuts: not 0, and where; ANSWERING_BYTES: each byte alone) in small pieces, while its
+   socket takes small pieces too. */
 void answering_client(struct answering *a, struct rig_client *k, struct slice bytes, uint32_t cuts);
 
 #endif
