@@ -61,16 +61,16 @@ static uint32_t verdict(uint64_t now_us)
 	return first;
 }
 
-enum { END = NGHTTP2_FLAG_END_STREAM };
+enum { END = NGHTTP2_FLAG_END_STREAM, HEAD = NGHTTP2_FLAG_END_HEADERS };
 
 static void test_requests_are_fine(void **state)
 {
 	(void)state;
 	add(NGHTTP2_SETTINGS, 0, 0, "", 0);
 	for (uint32_t id = 1; id < 400; id += 2) {
-		add(NGHTTP2_HEADERS, 0, id, "head", 4);
+		add(NGHTTP2_HEADERS, HEAD, id, "head", 4);
 		add(NGHTTP2_DATA, 0, id, "body", 4);
-		add(NGHTTP2_HEADERS, END, id, "trailers", 8);
+		add(NGHTTP2_HEADERS, HEAD | END, id, "trailers", 8);
 	}
 	assert_int_equal(verdict(1), NGHTTP2_NO_ERROR);
 }
@@ -78,8 +78,8 @@ static void test_requests_are_fine(void **state)
 static void test_nothing_comes_behind_the_end(void **state)
 {
 	(void)state;
-	add(NGHTTP2_HEADERS, END, 1, "head", 4);
-	add(NGHTTP2_HEADERS, 0, 3, "head", 4);
+	add(NGHTTP2_HEADERS, HEAD | END, 1, "head", 4);
+	add(NGHTTP2_HEADERS, HEAD, 3, "head", 4);
 	add(NGHTTP2_DATA, 0, 3, "body", 4);
 	assert_int_equal(verdict(1), NGHTTP2_NO_ERROR);
 	add(NGHTTP2_DATA, 0, 1, "body", 4);
@@ -89,30 +89,74 @@ static void test_nothing_comes_behind_the_end(void **state)
 static void test_nor_behind_a_reset(void **state)
 {
 	(void)state;
-	add(NGHTTP2_HEADERS, 0, 1, "head", 4);
+	add(NGHTTP2_HEADERS, HEAD, 1, "head", 4);
 	add(NGHTTP2_RST_STREAM, 0, 1, "code", 4);
-	add(NGHTTP2_HEADERS, 0, 1, "head", 4);
+	add(NGHTTP2_HEADERS, HEAD, 1, "head", 4);
 	assert_int_equal(verdict(1), NGHTTP2_STREAM_CLOSED);
 }
 
 static void test_streams_open_in_order(void **state)
 {
 	(void)state;
-	add(NGHTTP2_HEADERS, 0, 7, "head", 4);
-	add(NGHTTP2_HEADERS, 0, 5, "head", 4);
+	add(NGHTTP2_HEADERS, HEAD, 7, "head", 4);
+	add(NGHTTP2_HEADERS, HEAD, 5, "head", 4);
 	assert_int_equal(verdict(1), NGHTTP2_PROTOCOL_ERROR);
 }
 
 static void test_what_was_long_ago_is_not_known(void **state)
 {
 	(void)state;
-	add(NGHTTP2_HEADERS, END, 1, "head", 4);
-	add(NGHTTP2_HEADERS, END, 201, "head", 4);
+	add(NGHTTP2_HEADERS, HEAD | END, 1, "head", 4);
+	add(NGHTTP2_HEADERS, HEAD | END, 201, "head", 4);
 	add(NGHTTP2_DATA, 0, 1, "late", 4);
 	assert_int_equal(verdict(1), NGHTTP2_NO_ERROR);
-	add(NGHTTP2_HEADERS, END, 0x7fffffff, "head", 4);
+	add(NGHTTP2_HEADERS, HEAD | END, 0x7fffffff, "head", 4);
 	add(NGHTTP2_DATA, 0, 201, "late", 4);
 	assert_int_equal(verdict(1), NGHTTP2_NO_ERROR);
+}
+
+/* RFC 9113 6.10: nothing, and on no stream, whatever else would be wrong with it. */
+static void test_nothing_comes_inside_of_a_head(void **state)
+{
+	static const struct {
+		uint8_t type, flags;
+		uint32_t id;
+	} others[] = {{NGHTTP2_DATA, 0, 1},
+		      {NGHTTP2_DATA, END, 1},
+		      {NGHTTP2_DATA, 0, 3},
+		      {NGHTTP2_HEADERS, HEAD, 1},
+		      {NGHTTP2_HEADERS, HEAD, 3},
+		      {NGHTTP2_RST_STREAM, 0, 1},
+		      {NGHTTP2_PING, 0, 0},
+		      {NGHTTP2_SETTINGS, 0, 0},
+		      {NGHTTP2_WINDOW_UPDATE, 0, 1},
+		      {NGHTTP2_PRIORITY, 0, 1},
+		      {NGHTTP2_GOAWAY, 0, 0},
+		      {NGHTTP2_CONTINUATION, HEAD, 3},
+		      {0x42, 0, 0},
+		      {NGHTTP2_PRIORITY_UPDATE, 0, 0}};
+
+	(void)state;
+	for (unsigned i = 0; i < 2 * sizeof others / sizeof *others; i++) {
+		teardown(NULL);
+		setup(NULL);
+		add(NGHTTP2_HEADERS, i % 2 ? END : 0, 1, "head", 4);
+		add(NGHTTP2_CONTINUATION, 0, 1, "more", 4);
+		assert_int_equal(verdict(0), NGHTTP2_NO_ERROR);
+		add(others[i / 2].type, others[i / 2].flags, others[i / 2].id, "12345", 5);
+		assert_int_equal(verdict(0), NGHTTP2_PROTOCOL_ERROR);
+	}
+}
+
+static void test_a_continuation_continues_a_head(void **state)
+{
+	(void)state;
+	add(NGHTTP2_HEADERS, 0, 1, "head", 4);
+	add(NGHTTP2_CONTINUATION, HEAD, 1, "more", 4);
+	add(NGHTTP2_DATA, 0, 1, "body", 4);
+	assert_int_equal(verdict(0), NGHTTP2_NO_ERROR);
+	add(NGHTTP2_CONTINUATION, HEAD, 1, "more", 4);
+	assert_int_equal(verdict(0), NGHTTP2_PROTOCOL_ERROR);
 }
 
 static void test_priority_is_looked_into(void **state)
@@ -129,10 +173,12 @@ static void flood(uint8_t type, uint8_t flags, unsigned fine)
 {
 	teardown(NULL);
 	setup(NULL);
+	if (type == NGHTTP2_CONTINUATION)
+		add(NGHTTP2_HEADERS, 0, 1, "head", 4);
 	for (unsigned i = 0; i < fine; i++)
-		add(type, flags, 0, "", 0);
+		add(type, flags, type == NGHTTP2_CONTINUATION, "", 0);
 	assert_int_equal(verdict(1), NGHTTP2_NO_ERROR);
-	add(type, flags, 0, "", 0);
+	add(type, flags, type == NGHTTP2_CONTINUATION, "", 0);
 	assert_int_equal(verdict(1), NGHTTP2_ENHANCE_YOUR_CALM);
 }
 
@@ -153,7 +199,7 @@ static void test_requests_earn_other_frames(void **state)
 	(void)state;
 	config.h2_other_frames = 1;
 	for (uint32_t id = 1; id < 100; id += 2) {
-		add(NGHTTP2_HEADERS, END, id, "head", 4);
+		add(NGHTTP2_HEADERS, HEAD | END, id, "head", 4);
 		for (int i = 0; i < 4; i++)
 			add(NGHTTP2_WINDOW_UPDATE, 0, 0, "incr", 4);
 	}
@@ -286,6 +332,8 @@ int main(void)
 		CASE(test_nor_behind_a_reset),
 		CASE(test_streams_open_in_order),
 		CASE(test_what_was_long_ago_is_not_known),
+		CASE(test_nothing_comes_inside_of_a_head),
+		CASE(test_a_continuation_continues_a_head),
 		CASE(test_priority_is_looked_into),
 		CASE(test_floods),
 		CASE(test_requests_earn_other_frames),

@@ -2,6 +2,7 @@
 #include "h2_fixture.h"
 
 #include "proto/h2.h"
+#include "proto/h2_priority.h"
 
 static struct h2_fixture fixture, *const f = &fixture;
 static struct h1_fixture *const host = &fixture.h1;
@@ -733,6 +734,76 @@ static void test_bytes_may_be_cut_anywhere(void **state)
 	buf_free(&bytes);
 }
 
+/* ---- priorities ---- */
+
+static void expect_priority(const char *text, unsigned urgency, bool incremental)
+{
+	unsigned u = 9;
+	bool i = !incremental;
+	uint8_t *copy = exact_copy(text, strlen(text));
+
+	assert_true(h2_priority_parse(slice_of(copy, strlen(text)), &u, &i));
+	assert_int_equal(u, urgency);
+	assert_int_equal(i, incremental);
+	free(copy);
+}
+
+static void test_priority_fields_are_dictionaries(void **state)
+{
+	static const char *const wrong[] = {",",      "u=1,",   "u=1 i", "=1",   "U=1",      "u=", "u=1;",         "u=1;=2",
+					    "u=1,,i", "u=1;a=", "\"u\"", "u=\"", "u=\"\\\"", "1",  "u=1, i, \xff", "u=1\n"};
+	unsigned u = 9;
+	bool i = true;
+
+	(void)state;
+	expect_priority("", 3, false);
+	expect_priority("  ", 3, false);
+	expect_priority("u=0", 0, false);
+	expect_priority("u=7, i", 7, true);
+	expect_priority("i,u=1", 1, true);
+	expect_priority("  u=2 \t,\t i=?1  ", 2, true);
+	expect_priority("i, i=?0", 3, false);
+	expect_priority("u=1, u=5", 5, false);
+	expect_priority("u=8, i=1", 3, false); /* out of range, or of another type: as if it were not there */
+	expect_priority("u=-1, i=?2", 3, false);
+	expect_priority("u=\"1\", u2=1", 3, false);
+	expect_priority("u=1;a;b=2 , x=\"a, u=2 \\\" ;\";y=1, *a_-.1", 1, false);
+	for (unsigned n = 0; n < sizeof wrong / sizeof *wrong; n++) {
+		uint8_t *copy = exact_copy(wrong[n], strlen(wrong[n]));
+		if (h2_priority_parse(slice_of(copy, strlen(wrong[n])), &u, &i))
+			fail_msg("taken: %s", wrong[n]);
+		free(copy);
+	}
+	assert_int_equal(u, 9);
+	assert_true(i);
+}
+
+static void say_priority(int32_t id, const char *value)
+{
+	size_t len = strlen(value) + 4;
+	uint8_t frame[64] = {0, 0, (uint8_t)len, NGHTTP2_PRIORITY_UPDATE, 0, 0, 0, 0, 0, 0, 0, (uint8_t)(id >> 8), (uint8_t)id};
+
+	memcpy(frame + 13, value, len - 4);
+	client_sends_bytes(host, frame, 9 + len);
+}
+
+/* nghttp2 1.52 would keep such streams in a list, and write to them when they are gone: valgrind sees it. */
+static void test_a_priority_before_its_request_is_forgotten_with_it(void **state)
+{
+	(void)state;
+	talk(f);
+	for (unsigned n = 1; n <= 60; n++) {
+		say_priority((int32_t)n * 2 - 1, "u=1");
+		say_priority((int32_t)n * 2 + 1, "u=5, i");
+		client_asks(f, "GET", "/", NULL, NULL);
+		talk(f);
+		host_responds(host, n, 200, "ok");
+		talk(f);
+		text_clear(&f->seen);
+	}
+	assert_true(wants(host).idle);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -741,6 +812,8 @@ int main(void)
 		CASE(test_a_response_is_streamed_with_trailers),
 		CASE(test_a_body_comes_as_it_is_asked_for),
 		CASE(test_pieces_are_joined_into_chunks),
+		CASE(test_priority_fields_are_dictionaries),
+		CASE(test_a_priority_before_its_request_is_forgotten_with_it),
 		CASE(test_continue_is_sent_when_the_body_is_asked_for),
 		CASE(test_a_body_that_has_begun_to_come_needs_no_100),
 		CASE(test_an_early_answer_ends_the_request),

@@ -4,6 +4,7 @@
 
 #include "proto/h2_act.h"
 #include "proto/h2_life.h"
+#include "proto/h2_priority.h"
 #include "proto/h2_read.h"
 #include "proto/h2_stream.h"
 #include "proto/h2_write.h"
@@ -167,6 +168,7 @@ static void h2_close(struct session *s, enum stream_end why)
 	h2_head_free(h2, h2->block);
 	nghttp2_session_del(h2->ng);
 	buf_free(&h2->marks);
+	buf_free(&h2->updates);
 	bufq_free(&h2->out);
 	free(h2);
 }
@@ -199,7 +201,6 @@ static bool make_options(struct h2_env *shared, const struct config *c)
 	nghttp2_option_set_max_outbound_ack(o, 1000);
 	nghttp2_option_set_stream_reset_rate_limit(o, 1 << 20, 1 << 20); /* h2_scan's limits come first */
 	nghttp2_option_set_max_continuations(o, (size_t)c->h2_max_continuations + 1);
-	nghttp2_option_set_builtin_recv_extension_type(o, NGHTTP2_PRIORITY_UPDATE);
 	nghttp2_option_set_max_deflate_dynamic_table_size(o, (size_t)c->h2_deflate_table);
 	return true;
 }
@@ -218,6 +219,7 @@ static struct h2_env *share(struct session_env *env)
 		return NULL;
 	}
 	h2_read_callbacks(shared->callbacks);
+	h2_priority_callbacks(shared->callbacks, shared->option);
 	h2_write_callbacks(shared->callbacks);
 	return shared;
 }
@@ -230,27 +232,50 @@ void h2_env_free(struct session_env *env)
 		return;
 	h2_heads_free(shared);
 	h2_memory_free(&shared->memory);
-	buf_free(&shared->cookies);
 	nghttp2_session_callbacks_del(shared->callbacks);
 	nghttp2_option_del(shared->option);
 	free(shared);
 	env->h2 = NULL;
 }
 
+enum { SETTINGS_MAX = 5, SETTING_LEN = 6, FRAME_HEAD_LEN = 9, SETTING_ID_LEN = 2 };
+
+/*
+ * nghttp2 ends the connection of a client that opens more streams than it was allowed; here, such a stream is refused. So
+ * nghttp2 is told another number than the client, for which the first of the settings is changed in the frame.
+ */
+static bool put_settings(struct h2 *h2, const nghttp2_settings_entry *settings, size_t count)
+{
+	uint8_t frame[FRAME_HEAD_LEN + SETTINGS_MAX * SETTING_LEN], *value = frame + FRAME_HEAD_LEN + SETTING_ID_LEN;
+	uint32_t most = (uint32_t)h2_config(h2)->h2_max_streams;
+	const uint8_t *made;
+	ssize_t n;
+
+	if (nghttp2_submit_settings(h2->ng, NGHTTP2_FLAG_NONE, settings, count) != 0)
+		return false;
+	n = nghttp2_session_mem_send(h2->ng, &made);
+	if (n != (ssize_t)(FRAME_HEAD_LEN + count * SETTING_LEN))
+		return false;
+	memcpy(frame, made, (size_t)n);
+	for (unsigned i = 0; i < 4; i++)
+		value[i] = (uint8_t)(most >> (24 - 8 * i));
+	return h2_put(h2, frame, (size_t)n);
+}
+
 static bool greet(struct h2 *h2)
 {
 	const struct config *c = h2_config(h2);
-	nghttp2_settings_entry settings[] = {
-		{NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, (uint32_t)c->h2_max_streams},
+	nghttp2_settings_entry settings[SETTINGS_MAX] = {
+		{NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, INT32_MAX},
 		{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, (uint32_t)c->h2_stream_window},
 		{NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, (uint32_t)c->max_header_block},
 		{NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
 		{NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1},
 	};
-	size_t count = sizeof settings / sizeof *settings - (c->h2_extended_connect ? 0 : 1);
+	size_t count = SETTINGS_MAX - (c->h2_extended_connect ? 0 : 1);
 
 	h2->unacked = h2_now(h2);
-	return nghttp2_submit_settings(h2->ng, NGHTTP2_FLAG_NONE, settings, count) == 0 &&
+	return put_settings(h2, settings, count) &&
 	       nghttp2_session_set_local_window_size(h2->ng, NGHTTP2_FLAG_NONE, 0, (int32_t)c->h2_connection_window) == 0;
 }
 

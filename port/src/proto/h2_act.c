@@ -39,7 +39,6 @@ static void dispatch(struct h2_stream *x, struct request_head *head)
 	x->known = true;
 	x->expects = head->flags & REQUEST_EXPECTS_CONTINUE;
 	x->holds = head->flags & REQUEST_MAY_UPGRADE;
-	x->s.head_method = slice_eq(head->method, SLICE_LIT("HEAD"));
 	x->since = x->starved = h2_now(h2);
 	head->peer = &h2->session.owner->peer;
 	if (head->body == BODY_NONE)
@@ -78,6 +77,7 @@ static void take_request(struct h2_stream *x)
 		h2_push_free(x);
 		return;
 	}
+	x->s.head_method = h2_asks_head(x->head);
 	status = h2_examine(x->h2, x->head, x->bare, env->fields, &head);
 	if (status) {
 		h2_stream_refuse(x, status);
@@ -150,13 +150,14 @@ static void body_ended(struct h2_stream *x)
 {
 	const struct stream_sink *sink = h2_sink(x->h2);
 	struct field *fields = h2_env_of(x->h2)->fields;
-	unsigned count;
+	unsigned count, status;
 
 	x->acted |= HEARD_END;
 	if (x->s.detached || x->s.request != REQUEST_OPEN)
 		return;
-	if ((x->s.upgraded && x->trailers) || !h2_trailers_of(x->trailers, fields, &count)) {
-		h2_stream_refuse_body(x, 400, END_ERROR);
+	status = x->s.upgraded && x->trailers ? 400 : h2_trailers_of(x->trailers, fields, &count);
+	if (status) {
+		h2_stream_refuse_body(x, status, END_ERROR);
 		return;
 	}
 	stream_request_moves(&x->s, REQUEST_ENDED);

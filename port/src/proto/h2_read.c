@@ -4,12 +4,13 @@
 
 #include "frames/names.h"
 #include "proto/h1_line.h"
+#include "proto/h2_priority.h"
 #include "proto/h2_stream.h"
 #include "stream/rules.h"
 
 /* ---- header blocks ---- */
 
-enum { SPARES_MAX = 32 };
+enum { SPARES_MAX = 32, FIELD_OVERHEAD = 32 };
 
 static struct h2_head *take_head(struct h2 *h2)
 {
@@ -23,8 +24,7 @@ static struct h2_head *take_head(struct h2 *h2)
 		head = malloc(sizeof *head);
 	}
 	if (head) {
-		head->count = head->pseudo = 0;
-		head->bytes = 0;
+		memset(head, 0, offsetof(struct h2_head, pairs));
 	}
 	return head;
 }
@@ -39,6 +39,7 @@ void h2_head_free(struct h2 *h2, struct h2_head *head)
 		nghttp2_rcbuf_decref(head->pairs[i].name);
 		nghttp2_rcbuf_decref(head->pairs[i].value);
 	}
+	buf_free(&head->cookies);
 	if (shared->spares >= SPARES_MAX) {
 		free(head);
 		return;
@@ -87,6 +88,7 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, voi
 		return give_up(h2, NGHTTP2_INTERNAL_ERROR);
 	if (frame->headers.cat != NGHTTP2_HCAT_REQUEST)
 		return 0;
+	h2->newest = frame->hd.stream_id;
 	x = h2_stream_new(h2, frame->hd.stream_id);
 	if (!x)
 		return give_up(h2, NGHTTP2_INTERNAL_ERROR);
@@ -94,17 +96,41 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, voi
 	return 0;
 }
 
-/* Both bounds are the connection's end: what follows would have to be decoded all the same. */
-static bool fits(struct h2 *h2, struct h2_head *block, struct slice name, struct slice value)
+/* What is dropped has to be decoded all the same, so there is an end to that too: the connection's. */
+static bool is_bearable(struct h2 *h2, struct h2_head *block, size_t bytes)
+{
+	block->all_bytes += bytes;
+	block->all_fields++;
+	return block->all_bytes <= h2_config(h2)->h2_max_header_bytes && block->all_fields <= h2_config(h2)->h2_max_header_fields;
+}
+
+/* There is room for a field; or for so many more bytes in one that has come. */
+static bool fits(struct h2 *h2, struct h2_head *block, size_t bytes, bool field, bool pseudo)
 {
 	const struct config *c = h2_config(h2);
 
-	block->bytes += name.len + value.len + 32;
-	if (block->bytes > c->max_header_block)
+	block->bytes += bytes;
+	block->pseudo += pseudo;
+	if (block->bytes > c->max_header_block || block->pseudo > H2_PSEUDO_MAX)
 		return false;
-	if (name.len && name.at[0] == ':')
-		return ++block->pseudo <= H2_PSEUDO_MAX;
-	return block->count - block->pseudo < c->max_header_count;
+	return !field || pseudo || block->count - block->pseudo < c->max_header_count;
+}
+
+static struct slice cookie_of(const struct h2_head *block)
+{
+	for (unsigned i = 0; i < block->count; i++)
+		if (slice_eq(text_of(block->pairs[i].name), SLICE_LIT("cookie")))
+			return text_of(block->pairs[i].value);
+	return (struct slice){0};
+}
+
+/* Another piece of the cookie field. False: out of memory. */
+static bool join_cookie(struct h2_head *block, struct slice value)
+{
+	struct slice first = buf_len(&block->cookies) ? (struct slice){0} : cookie_of(block);
+
+	return (first.len == 0 || buf_append(&block->cookies, first.at, first.len)) && buf_append(&block->cookies, "; ", 2) &&
+	       (value.len == 0 || buf_append(&block->cookies, value.at, value.len));
 }
 
 static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rcbuf *name, nghttp2_rcbuf *value, uint8_t flags,
@@ -112,14 +138,25 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rc
 {
 	struct h2 *h2 = ctx;
 	struct h2_head *block = h2->block;
+	struct slice name_text = text_of(name), value_text = text_of(value);
+	size_t bytes = name_text.len + value_text.len + FIELD_OVERHEAD;
+	bool cookie = slice_eq(name_text, SLICE_LIT("cookie")), more = block && cookie && block->cookie;
 
 	(void)ng;
 	(void)frame;
 	(void)flags;
 	if (!block)
 		return 0;
-	if (!fits(h2, block, text_of(name), text_of(value)))
+	if (!is_bearable(h2, block, bytes))
 		return give_up(h2, NGHTTP2_ENHANCE_YOUR_CALM);
+	if (block->too_large)
+		return 0;
+	block->too_large = !fits(h2, block, more ? value_text.len + 2 : bytes, !more, name_text.len && name_text.at[0] == ':');
+	if (block->too_large)
+		return 0;
+	if (more)
+		return join_cookie(block, value_text) ? 0 : give_up(h2, NGHTTP2_INTERNAL_ERROR);
+	block->cookie = cookie || block->cookie;
 	nghttp2_rcbuf_incref(name);
 	nghttp2_rcbuf_incref(value);
 	block->pairs[block->count++] = (struct h2_pair){name, value};
@@ -156,13 +193,16 @@ static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t
 
 static void take_block(struct h2 *h2, struct h2_stream *x, const nghttp2_frame *frame)
 {
-	struct h2_head **place = frame->headers.cat == NGHTTP2_HCAT_REQUEST ? &x->head : &x->trailers;
+	bool request = frame->headers.cat == NGHTTP2_HCAT_REQUEST;
+	struct h2_head **place = request ? &x->head : &x->trailers;
 
 	h2_head_free(h2, *place);
-	x->bare = x->bare || (place == &x->head && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM));
+	x->bare = x->bare || (request && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM));
 	*place = h2->block;
 	h2->block = NULL;
-	h2_note(x, frame->headers.cat == NGHTTP2_HCAT_REQUEST ? HEARD_HEAD : 0);
+	h2_note(x, request ? HEARD_HEAD : 0);
+	if (request)
+		h2_priority_begins(h2, x->id);
 }
 
 /* A frame that has nothing but padding is as empty as one that has not even that. */
@@ -177,18 +217,48 @@ static int take_data(struct h2 *h2, const nghttp2_frame *frame)
 	return give_up(h2, NGHTTP2_ENHANCE_YOUR_CALM);
 }
 
-static void take_settings(struct h2 *h2, const nghttp2_frame *frame)
+/* A window that a change of all of them makes too large is the connection's end: RFC 9113 6.9.2. nghttp2 resets the stream. */
+static bool windows_overflow(const struct h2 *h2, const nghttp2_settings *settings)
 {
-	if (frame->hd.flags & NGHTTP2_FLAG_ACK)
+	for (size_t i = 0; i < settings->niv; i++)
+		if (settings->iv[i].settings_id == NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE &&
+		    (int64_t)h2->widest + settings->iv[i].value - h2->opened > INT32_MAX)
+			return true;
+	return false;
+}
+
+static int take_settings(struct h2 *h2, const nghttp2_frame *frame)
+{
+	if (frame->hd.flags & NGHTTP2_FLAG_ACK) {
 		h2->unacked = 0;
-	else
-		h2->greeted = true;
+		return 0;
+	}
+	h2->greeted = true;
+	return windows_overflow(h2, &frame->settings) ? give_up(h2, NGHTTP2_FLOW_CONTROL_ERROR) : 0;
+}
+
+/* What the windows are before a SETTINGS changes them. */
+static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void *ctx)
+{
+	struct h2 *h2 = ctx;
+	int32_t window;
+
+	if (hd->type != NGHTTP2_SETTINGS || (hd->flags & NGHTTP2_FLAG_ACK))
+		return 0;
+	h2->opened = nghttp2_session_get_remote_settings(ng, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE);
+	h2->widest = 0;
+	for (struct list *l = h2->streams.next; l != &h2->streams; l = l->next) {
+		window = nghttp2_session_get_stream_remote_window_size(ng, container_of(l, struct h2_stream, link)->id);
+		h2->widest = window > h2->widest ? window : h2->widest;
+	}
+	return 0;
 }
 
 static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
 {
 	struct h2 *h2 = ctx;
 	struct h2_stream *x = NULL;
+	uint32_t fault;
 
 	switch (frame->hd.type) {
 	case NGHTTP2_HEADERS:
@@ -200,11 +270,13 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
 		x = h2_stream_of(ng, frame->hd.stream_id);
 		break;
 	case NGHTTP2_SETTINGS:
-		take_settings(h2, frame);
-		break;
+		return take_settings(h2, frame);
 	case NGHTTP2_PING:
 		h2->ponged = h2->ponged || ((frame->hd.flags & NGHTTP2_FLAG_ACK) && h2->state == H2_NOTICE);
 		break;
+	case NGHTTP2_PRIORITY_UPDATE:
+		fault = h2_priority_take(h2, frame);
+		return fault ? give_up(h2, fault) : 0;
 	default:
 		break;
 	}
@@ -226,6 +298,7 @@ static int on_close(nghttp2_session *ng, int32_t id, uint32_t code, void *ctx)
 
 void h2_read_callbacks(nghttp2_session_callbacks *callbacks)
 {
+	nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
 	nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
 	nghttp2_session_callbacks_set_on_header_callback2(callbacks, on_header);
 	nghttp2_session_callbacks_set_on_invalid_header_callback2(callbacks, on_invalid_header);
@@ -274,7 +347,6 @@ void h2_receive(struct h2 *h2, const uint8_t *data, size_t len)
 struct examined {
 	struct request_head *head;
 	struct field *fields;
-	struct field *cookie; /* the first; others are joined to it: RFC 9113 8.2.3 */
 	struct slice scheme, host;
 	struct slice path, protocol;
 	int64_t length;
@@ -294,19 +366,6 @@ static void take_pseudo(struct examined *e, struct slice name, struct slice valu
 		e->protocol = value;
 }
 
-/* False: out of memory. */
-static bool join_cookie(struct h2_env *shared, struct examined *e, struct slice value)
-{
-	struct buf *joined = &shared->cookies;
-
-	if (buf_len(joined) == 0 && !buf_append(joined, e->cookie->value.at, e->cookie->value.len))
-		return false;
-	if (!buf_append(joined, "; ", 2) || !buf_append(joined, value.at, value.len))
-		return false;
-	e->cookie->value = slice_of(buf_at(joined), buf_len(joined));
-	return true;
-}
-
 static unsigned add_field(struct examined *e, struct field f)
 {
 	if (e->head->field_count == SESSION_FIELDS_MAX)
@@ -315,13 +374,12 @@ static unsigned add_field(struct examined *e, struct field f)
 	return 0;
 }
 
-static unsigned take_field(struct h2_env *shared, struct examined *e, struct field f)
+static unsigned take_field(struct examined *e, const struct h2_head *block, struct field f)
 {
 	switch (f.index) {
 	case NAME_COOKIE:
-		if (e->cookie)
-			return join_cookie(shared, e, f.value) ? 0 : 503;
-		e->cookie = &e->fields[e->head->field_count];
+		if (buf_len(&block->cookies))
+			f.value = slice_of(buf_at(&block->cookies), buf_len(&block->cookies));
 		break;
 	case NAME_HOST:
 		e->host = f.value;
@@ -415,7 +473,6 @@ unsigned h2_examine(struct h2 *h2, const struct h2_head *block, bool ended, stru
 	struct examined e = {.head = head, .fields = fields, .length = LENGTH_UNKNOWN};
 	unsigned status;
 
-	buf_consume(&h2_shared(h2)->cookies, buf_len(&h2_shared(h2)->cookies));
 	*head = (struct request_head){.version = 20, .fields = fields};
 	for (unsigned i = 0; i < block->count; i++) {
 		struct slice name = text_of(block->pairs[i].name), value = text_of(block->pairs[i].value);
@@ -423,10 +480,12 @@ unsigned h2_examine(struct h2 *h2, const struct h2_head *block, bool ended, stru
 			take_pseudo(&e, name, value);
 			continue;
 		}
-		status = take_field(h2_shared(h2), &e, (struct field){name, value, name_find(name)});
+		status = take_field(&e, block, (struct field){name, value, name_find(name)});
 		if (status)
 			return status;
 	}
+	if (block->too_large)
+		return 431;
 	if (!is_token(head->method) || !settle_method(&e) || !settle_authority(&e) || !settle_target(&e))
 		return 400;
 	if (head->method.len > H1_METHOD_MAX)
@@ -445,12 +504,22 @@ nghttp2_rcbuf *h2_authority_of(const struct h2_head *block)
 	return NULL;
 }
 
-bool h2_trailers_of(const struct h2_head *block, struct field *fields, unsigned *count)
+bool h2_asks_head(const struct h2_head *block)
+{
+	for (unsigned i = 0; i < block->count; i++)
+		if (slice_eq(text_of(block->pairs[i].name), SLICE_LIT(":method")))
+			return slice_eq(text_of(block->pairs[i].value), SLICE_LIT("HEAD"));
+	return false;
+}
+
+unsigned h2_trailers_of(const struct h2_head *block, struct field *fields, unsigned *count)
 {
 	*count = 0;
+	if (block && block->too_large)
+		return 431;
 	for (unsigned i = 0; block && i < block->count; i++) {
 		struct slice name = text_of(block->pairs[i].name);
 		fields[(*count)++] = (struct field){name, text_of(block->pairs[i].value), name_find(name)};
 	}
-	return trailers_check(fields, *count) == NULL;
+	return trailers_check(fields, *count) ? 400 : 0;
 }

@@ -144,13 +144,23 @@ static bool is_whole(const struct h2_scan *scan)
 	return scan->have == (priority ? sizeof scan->head : HEAD_LEN);
 }
 
+/* RFC 9113 6.10: between a HEADERS and the last of its CONTINUATION there is no other frame, on whatever stream. */
+static bool interrupts(const struct h2_scan *scan, const struct frame *f)
+{
+	bool inside = scan->head_id && !scan->head_ends;
+
+	return inside != (f->type == NGHTTP2_CONTINUATION) || (inside && f->id != scan->head_id);
+}
+
 static uint32_t judge(struct h2_scan *scan, const struct config *c, uint64_t now_us)
 {
 	struct frame f = frame_of(scan);
-	uint32_t fault = check(&scan->past, &f);
+	uint32_t fault = interrupts(scan, &f) ? NGHTTP2_PROTOCOL_ERROR : check(&scan->past, &f);
 
-	if (f.type == NGHTTP2_HEADERS)
+	if (f.type == NGHTTP2_HEADERS) {
 		scan->head_since = now_us;
+		scan->head_id = f.id;
+	}
 	if (f.type == NGHTTP2_HEADERS || f.type == NGHTTP2_CONTINUATION)
 		scan->head_ends = f.flags & NGHTTP2_FLAG_END_HEADERS;
 	else

@@ -23,6 +23,7 @@ struct h2_scan {
 	uint32_t continuations; /* of the newest head */
 	uint32_t earned;        /* frames of other types that requests and our DATA explain */
 	uint64_t head_since;    /* µs: since when a head is being received; 0: none is */
+	int32_t head_id;        /* whose */
 	bool head_ends;         /* the frame that is being received is the last of it */
 	struct h2_past past;
 	struct bucket resets, pings, settings, empty_data, others;

@@ -31,7 +31,12 @@ enum {
 struct h2_head {
 	struct h2_head *next; /* in the environment's store */
 	unsigned count, pseudo;
-	uint64_t bytes; /* names, values, and 32 for each field (RFC 9113 6.5.2) */
+	uint64_t bytes;      /* of what is kept: names, values, and 32 for each field (RFC 9113 6.5.2) */
+	uint64_t all_bytes;  /* the same of all that came, */
+	uint64_t all_fields; /* and how many fields came */
+	bool too_large;      /* the rest is decoded and dropped */
+	bool cookie;         /* there is a cookie field; */
+	struct buf cookies;  /* its value, if it came in several (RFC 9113 8.2.3) */
 	struct h2_pair {
 		nghttp2_rcbuf *name, *value;
 	} pairs[H2_PAIRS_MAX];
@@ -43,7 +48,6 @@ struct h2_env {
 	nghttp2_option *option;
 	struct h2_head *spare;
 	unsigned spares;
-	struct buf cookies;                    /* joined, during one on_request */
 	nghttp2_nv nv[SESSION_FIELDS_MAX + 8]; /* a head being submitted */
 	uint8_t chunk[CHUNK_MAX];              /* a chunk that lies in several pieces */
 	struct h2_memory memory;
@@ -114,11 +118,17 @@ struct h2 {
 	struct buf marks;      /* struct h2_mark, in the order of out */
 	uint64_t queued, sent; /* bytes that went into out, and left it, ever */
 	struct h2_head *block; /* the header block being received */
-	uint64_t since;        /* ms: the beginning of this state, or of being idle */
-	uint64_t unacked;      /* ms: since when our SETTINGS wait for their acknowledgement; 0: they do not */
-	uint64_t progressed;   /* ms: when output last moved, or began */
-	uint64_t framed;       /* ms: when a DATA frame was last made */
-	uint64_t review;       /* ms: when a stream may have waited too long; UINT64_MAX: none waits */
+	struct buf updates;    /* priorities of streams to come */
+	uint8_t update[36];    /* a PRIORITY_UPDATE being received, as far as it is of use: a stream and a field value */
+	uint8_t update_len;
+	int32_t newest;      /* of the client's streams */
+	int32_t widest;      /* window of a stream, when a SETTINGS began to come, */
+	uint32_t opened;     /* and what the client said then of new ones */
+	uint64_t since;      /* ms: the beginning of this state, or of being idle */
+	uint64_t unacked;    /* ms: since when our SETTINGS wait for their acknowledgement; 0: they do not */
+	uint64_t progressed; /* ms: when output last moved, or began */
+	uint64_t framed;     /* ms: when a DATA frame was last made */
+	uint64_t review;     /* ms: when a stream may have waited too long; UINT64_MAX: none waits */
 	uint64_t requests;
 	size_t arrived; /* bytes of DATA received in this call, for the connection's window */
 	struct h2_scan scan;

@@ -119,7 +119,7 @@ void h2_stream_refuse(struct h2_stream *x, unsigned status)
 	h2_env_of(x->h2)->rejected++;
 	stream_detach(&x->s);
 	if (status == 400)
-		h2_stream_reset(x, NGHTTP2_PROTOCOL_ERROR); /* malformed: RFC 9113 8.1.1 */
+		h2_stream_cut(x, NGHTTP2_PROTOCOL_ERROR); /* malformed: RFC 9113 8.1.1 */
 	else
 		answer(x, status, 0);
 }
@@ -129,7 +129,7 @@ void h2_stream_refuse_body(struct h2_stream *x, unsigned status, enum stream_end
 	h2_env_of(x->h2)->rejected++;
 	h2_stream_lost(x, why);
 	if (status == 400)
-		h2_stream_reset(x, NGHTTP2_PROTOCOL_ERROR);
+		h2_stream_cut(x, NGHTTP2_PROTOCOL_ERROR);
 	else if (x->s.response == RESPONSE_WAITING)
 		answer(x, status, 0);
 	else if (!x->finished)

@@ -217,7 +217,7 @@ static ssize_t pull(nghttp2_session *ng, int32_t id, uint8_t *at, size_t len, ui
 
 /* ---- the output ---- */
 
-static bool put(struct h2 *h2, const void *bytes, size_t n)
+bool h2_put(struct h2 *h2, const void *bytes, size_t n)
 {
 	if (h2->out.len == 0)
 		h2->progressed = h2_now(h2);
@@ -261,7 +261,7 @@ static int on_send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t
 
 	(void)ng;
 	(void)frame;
-	if (!put(h2, head, 9) || !put_body(x, len) || !mark(x, (uint32_t)len, false))
+	if (!h2_put(h2, head, 9) || !put_body(x, len) || !mark(x, (uint32_t)len, false))
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	x->progressed = h2->framed = h2_now(h2);
 	h2_scan_earn(&h2->scan);
@@ -363,7 +363,7 @@ bool h2_pump(struct h2 *h2)
 
 	while (!h2->broken && wants_more(h2)) {
 		n = nghttp2_session_mem_send(h2->ng, &bytes);
-		h2->broken = n < 0 || (n > 0 && !put(h2, bytes, (size_t)n)) || h2_memory_starved(&h2_shared(h2)->memory);
+		h2->broken = n < 0 || (n > 0 && !h2_put(h2, bytes, (size_t)n)) || h2_memory_starved(&h2_shared(h2)->memory);
 		if (n <= 0)
 			break;
 	}

@@ -19,6 +19,8 @@ bool h2_write_trailers(struct h2_stream *x, const struct field *fields, unsigned
 /* A whole answer of the port's own: plain text that says the status. */
 bool h2_write_error(struct h2_stream *x, unsigned status, unsigned retry_after);
 
+/* A frame, in front of the socket. False: out of memory. */
+bool h2_put(struct h2 *h2, const void *bytes, size_t n);
 /* Makes frames until enough of them wait. False: the session is broken. */
 bool h2_pump(struct h2 *h2);
 

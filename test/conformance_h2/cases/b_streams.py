@@ -165,9 +165,11 @@ def streams_too_many(t):
     t.expect_alive()
     t.send(*[wire.headers(s, get(), end=True) for s in (1, 3)])
     t.wait_request(2)
-    t.send(wire.headers(5, get(), end=True))
-    t.until(lambda: t.goaway is not None or t.answers.get(5) and t.answers[5].reset, "refusal")
-    t.expect(len(t.port.exchanges) == 2, "the third reached the host")
+    t.send(wire.headers(5, get(), end=True), wire.headers(7, request("POST")), wire.data(7, b"body", end=True))
+    t.expect_reset(5, "REFUSED_STREAM")
+    t.expect_reset(7, "REFUSED_STREAM")
+    t.expect_alive()
+    t.expect(len(t.port.exchanges) == 2, "another reached the host")
 
 
 @case(SLOW, h2_max_streams=1)
@@ -272,6 +274,27 @@ def window_overflow_stream(t):
     t.wait_request(1)
     t.send(wire.window(1, (1 << 31) - 1))
     t.expect_reset(1, "FLOW_CONTROL_ERROR")
+
+
+@case(SLOW)
+def window_overflow_settings(t):
+    """RFC 9113 6.9.2: a change of all windows that makes one too large costs the connection"""
+    t.open().send(wire.headers(1, get(), end=True), wire.window(1, (1 << 31) - 1 - 65535))
+    t.wait_request(1)
+    t.send(wire.settings((wire.INITIAL_WINDOW_SIZE, 65536)))
+    t.expect_goaway("FLOW_CONTROL_ERROR")
+
+
+@case(SLOW)
+def window_overflow_settings_not(t):
+    """as large as a window may be"""
+    t.open((wire.INITIAL_WINDOW_SIZE, 1)).send(wire.headers(1, get(), end=True), wire.window(1, (1 << 31) - 3))
+    t.wait_request(1)
+    t.send(wire.settings((wire.INITIAL_WINDOW_SIZE, 2)), wire.settings((wire.INITIAL_WINDOW_SIZE, 0)))
+    t.send(wire.settings((wire.INITIAL_WINDOW_SIZE, 2)))
+    t.expect_alive()
+    t.send(wire.settings((wire.INITIAL_WINDOW_SIZE, 3)))
+    t.expect_goaway("FLOW_CONTROL_ERROR")
 
 
 @case()

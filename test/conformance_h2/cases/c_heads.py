@@ -198,6 +198,32 @@ def continuation_interrupted(t):
     t.expect_goaway("PROTOCOL_ERROR")
 
 
+def interrupted(name, *frames, end=True):
+    """RFC 9113 6.10: whatever comes between, and on whatever stream"""
+
+    def run(t):
+        t.open().send(wire.headers(1, wire.encode(get())[:20], end=end, flags=0), *frames)
+        t.expect_goaway("PROTOCOL_ERROR")
+        t.no_request()
+
+    run.__name__, run.__doc__ = f"continuation_interrupted_by_{name}", interrupted.__doc__
+    case()(run)
+
+
+interrupted("data", wire.data(1, b"x"))
+interrupted("data_open", wire.data(1, b"x", end=True), end=False)
+interrupted("data_of_another", wire.data(3, b"x"))
+interrupted("headers", wire.headers(1, get(), end=True))
+interrupted("headers_open", wire.headers(1, get(), end=True), end=False)
+interrupted("headers_of_another", wire.headers(3, get(), end=True))
+interrupted("rst", wire.rst(1))
+interrupted("window", wire.window(1, 1))
+interrupted("settings", wire.settings())
+interrupted("priority", wire.priority(1, 3))
+interrupted("unknown", wire.frame(0x42, 0, 1))
+interrupted("priority_update", wire.frame(wire.PRIORITY_UPDATE, 0, 0, b"\0\0\0\1u=0"))
+
+
 @case()
 def continuation_of_another(t):
     block = wire.encode(get())

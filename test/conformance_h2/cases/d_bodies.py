@@ -338,12 +338,97 @@ def priority_of_a_header(t):
 @case(script("wait go", ("respond 200", [], BODY[:60000])), script("wait go", ("respond 200", [], BODY[:60000])))
 def priority_update(t):
     """the same by a PRIORITY_UPDATE frame"""
-    update = wire.frame(wire.PRIORITY_UPDATE, 0, 0, (3).to_bytes(4, "big") + b"u=0")
-    t.open((wire.INITIAL_WINDOW_SIZE, 0)).send(wire.headers(1, get(), end=True), wire.headers(3, get(), end=True), update)
+    t.open((wire.INITIAL_WINDOW_SIZE, 0)).send(wire.headers(1, get(), end=True), wire.headers(3, get(), end=True), update(3, b"u=0"))
     t.wait_request(2)
     t.port.go()
     t.until(lambda: 1 in t.answers and 3 in t.answers, "both heads")
     order_of_data(t, [3, 1])
+
+
+def update(stream, value):
+    return wire.frame(wire.PRIORITY_UPDATE, 0, 0, stream.to_bytes(4, "big") + value)
+
+
+@case(*[script("wait go", ("respond 200", [], BODY[:60000]))] * 2)
+def priority_update_before(t):
+    """RFC 9218 7.1: said before the request, it holds, whatever the request's field says"""
+    t.open((wire.INITIAL_WINDOW_SIZE, 0)).send(update(3, b"u=7"), update(3, b" u=1;x=1 ,  i"), update(5, b"u=0"), update(1, b"u=6"))
+    t.send(wire.headers(1, HIGH, end=True), wire.headers(3, LOW, end=True))
+    t.wait_request(2)
+    t.port.go()
+    t.until(lambda: 1 in t.answers and 3 in t.answers, "both heads")
+    order_of_data(t, [3, 1])
+
+
+@case(*[script("wait go", ("respond 200", [], BODY[:60000]))] * 2)
+def priority_update_ignored(t):
+    """what is no dictionary changes nothing, nor does what is out of range"""
+    t.open((wire.INITIAL_WINDOW_SIZE, 0)).send(wire.headers(1, LOW, end=True), wire.headers(3, HIGH, end=True))
+    t.wait_request(2)
+    t.send(*[update(1, value) for value in (b"u=0,", b"=0", b"u=0 i", b"U=0", b"u=0;", b'u=0, x="', b"\xff", b"u=0, " + b"x" * 40)])
+    t.port.go()
+    t.until(lambda: 1 in t.answers and 3 in t.answers, "both heads")
+    order_of_data(t, [3, 1])
+
+
+@case(*[script("wait go", ("respond 200", [], b"answer"))] * 7)
+def priority_update_of_open_streams(t):
+    """it never keeps an answer from coming"""
+    values = [b"u=0", b"u=7", b"u=3, i", b"i", b"", b"u=9", b'u="3", y=(1 2), i=?0']
+    streams = range(1, 15, 2)
+    t.open().send(*[wire.headers(s, request("POST")) for s in streams])
+    t.wait_request(7)
+    t.send(*[update(s, v) for s, v in zip(streams, values)], *[wire.data(s, b"", end=True) for s in streams])
+    t.quiet()
+    t.send(*[update(s, v) for s, v in zip(streams, reversed(values))])
+    t.port.go()
+    for stream in streams:
+        t.expect_answer(stream, body=b"answer")
+    t.send(*[update(s, b"u=1") for s in streams])  # of streams that are closed: nothing
+    t.expect_alive()
+
+
+@case()
+def priority_update_each(t):
+    """of 300 requests: nothing of it adds up"""
+    t.open()
+    for stream in range(1, 601, 2):
+        t.send(update(stream, b"u=%d" % (stream % 8)), update(stream + 2, b"i"), wire.headers(stream, get(), end=True))
+        t.expect_answer(stream)
+    t.expect_alive()
+
+
+@case(h2_max_streams=3)
+def priority_update_too_many(t):
+    """RFC 9218 7.1: those that are told of count as streams"""
+    t.open().send(*[update(s, b"u=1") for s in (1, 3, 5, 1, 3, 5)])
+    t.expect_alive()
+    t.send(update(7, b"u=1"))
+    t.expect_goaway("PROTOCOL_ERROR")
+
+
+@case()
+def priority_update_on_a_stream(t):
+    t.open().send(wire.frame(wire.PRIORITY_UPDATE, 0, 1, b"\0\0\0\1u=1"))
+    t.expect_goaway("PROTOCOL_ERROR")
+
+
+@case()
+def priority_update_of_zero(t):
+    t.open().send(update(0, b"u=1"))
+    t.expect_goaway("PROTOCOL_ERROR")
+
+
+@case()
+def priority_update_of_an_idle_push(t):
+    t.open().send(update(2, b"u=1"))
+    t.expect_goaway("PROTOCOL_ERROR")
+
+
+@case()
+def priority_update_too_short(t):
+    t.open().send(wire.frame(wire.PRIORITY_UPDATE, 0, 0, b"\0\0\0"))
+    t.expect_goaway("FRAME_SIZE_ERROR")
 
 
 def order_of_data(t, order):

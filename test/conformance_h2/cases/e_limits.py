@@ -9,20 +9,113 @@ CALM = "ENHANCE_YOUR_CALM"
 SLOW = script("wait gone")
 
 
+def large(stream, fields, *more):
+    """A head in three frames, the second and third of which have 15,000 bytes, besides what is in more."""
+    return (
+        wire.headers(stream, wire.encode(fields) + wire.literal("a", "b" * 15000), end=True, flags=0),
+        wire.continuation(stream, wire.literal("c", "d" * 15000), False),
+        wire.continuation(stream, wire.literal("e", "f" * 5000) + b"".join(more)),
+    )
+
+
 @case()
 def limit_header_bytes(t):
-    """32 KiB of names and values, and 32 for each"""
-    t.open().send(wire.headers(1, wire.encode(get()) + wire.literal("a", "b" * 15000), end=True, flags=0))
-    t.send(wire.continuation(1, wire.literal("c", "d" * 15000), False), wire.continuation(1, wire.literal("e", "f" * 5000)))
+    """32 KiB of names and values, and 32 for each: it costs the stream"""
+    t.open().send(*large(1, get()))
+    t.expect_answer(1, 431)
+    t.expect_alive()
+    t.no_request()
+
+
+@case()
+def limit_header_bytes_head(t):
+    """the answer to HEAD has no body"""
+    t.open().send(*large(1, request("HEAD")))
+    t.expect_answer(1, 431, body=b"")
+    t.expect_alive()
+
+
+@case()
+def limit_header_bytes_decoded_on(t):
+    """what is dropped changes the table all the same (RFC 7541 2.2)"""
+    t.open().send(*large(1, get(), wire.literal("x-kept", "value", 0x40)))
+    t.expect_answer(1, 431)
+    t.send(wire.headers(3, wire.encode(get()) + b"\xbe", end=True))
+    t.expect_answer(3)
+    t.expect(t.port.exchanges[0].headers == [("x-kept", b"value")], f"fields {t.port.exchanges[0].headers}")
+
+
+@case()
+def limit_header_bytes_one_field(t):
+    """one field that is longer than the block may be"""
+    t.open().send(wire.headers(1, wire.encode(get()) + wire.literal("a", "b" * 16000)[:16000], end=True, flags=0))
+    t.send(wire.continuation(1, (wire.encode(get()) + wire.literal("a", "b" * 16000))[16000 + len(wire.encode(get())) :], False))
+    t.send(wire.continuation(1, wire.literal("c", "d" * 16000), False), wire.continuation(1, wire.literal("c", "d" * 16000)))
+    t.expect_answer(1, 431)
+    t.expect_alive()
+
+
+@case()
+def limit_header_bytes_with_a_body(t):
+    """what follows such a head is nobody's"""
+    t.open().send(wire.headers(1, request("POST", extra=[(f"x-{i}", "") for i in range(101)])), wire.data(1, b"body"))
+    t.expect_answer(1, 431)
+    t.send(wire.data(1, b"more", end=True))
+    t.expect_alive()
+    t.no_request()
+
+
+@case()
+def limit_header_bytes_bearable(t):
+    """128 KiB: it costs the connection"""
+    t.open().send(wire.headers(1, wire.encode(get()), end=True, flags=0))
+    t.send(*[wire.continuation(1, wire.literal("c", "d" * 16000), False)] * 7, wire.continuation(1, wire.literal("c", "d" * 16000)))
+    t.expect_answer(1, 431)
+    t.send(wire.headers(3, wire.encode(get()) + wire.literal("x-large", "v" * 3900, 0x40) + b"\xbe" * 33, end=True))
     t.expect_goaway(CALM)
     t.no_request()
 
 
 @case()
 def limit_header_count(t):
+    """101 fields cost the stream"""
     t.open().send(wire.headers(1, get(extra=[(f"x-{i}", "") for i in range(101)]), end=True))
+    t.expect_answer(1, 431)
+    t.expect_alive()
+    t.no_request()
+
+
+@case()
+def limit_header_count_bearable(t):
+    """1,000 fields, with the pseudo-header's, cost the stream, and one more the connection"""
+    t.open().send(wire.headers(1, get(extra=[(f"x-{i}", "") for i in range(996)]), end=True))
+    t.expect_answer(1, 431)
+    t.send(wire.headers(3, get(extra=[(f"x-{i}", "") for i in range(997)]), end=True))
     t.expect_goaway(CALM)
     t.no_request()
+
+
+@case()
+def limit_cookies(t):
+    """RFC 9113 8.2.3: however many crumbs, it is one field"""
+    crumbs = [("cookie", f"c{i}={i}") for i in range(500)]
+    t.open().send(wire.headers(1, get(extra=[(f"x-{i}", "") for i in range(99)] + crumbs), end=True))
+    t.expect_answer(1)
+    t.expect(t.port.exchanges[0].headers[99] == ("cookie", "; ".join(v for _, v in crumbs).encode()), "not one cookie")
+    t.send(wire.headers(3, get(extra=[(f"x-{i}", "") for i in range(100)] + crumbs), end=True))
+    t.expect_answer(3, 431)
+    t.send(wire.headers(5, get(extra=[("cookie", "")] * 996), end=True))
+    t.expect_answer(5)
+    t.send(wire.headers(7, get(extra=[("cookie", "a=b")] * 997), end=True))
+    t.expect_goaway(CALM)
+
+
+@case()
+def limit_cookies_bytes(t):
+    t.open().send(wire.headers(1, wire.encode(get(extra=[("cookie", "b" * 100)] * 90)), end=True, flags=0))
+    t.send(*[wire.continuation(1, wire.encode([("cookie", "b" * 100)] * 100), i == 2) for i in range(3)])
+    t.expect_answer(1, 431)
+    t.expect_alive()
 
 
 @case()
@@ -43,6 +136,9 @@ def limit_header_bomb(t):
 @case()
 def limit_trailer_count(t):
     t.open().send(wire.headers(1, request("POST")), wire.headers(1, [(f"x-{i}", "") for i in range(101)], end=True))
+    t.expect_answer(1, 431)
+    t.expect_alive()
+    t.send(wire.headers(3, request("POST")), wire.headers(3, [(f"x-{i}", "") for i in range(1001)], end=True))
     t.expect_goaway(CALM)
 
 
@@ -144,6 +240,16 @@ def limit_own_resets(t):
 def limit_own_resets_malformed(t):
     t.open().send(b"".join(wire.headers(s, get(extra=[("Bad", "1")]), end=True) for s in range(1, 61, 2)))
     t.expect_goaway(CALM)
+
+
+@case()
+def limit_malformed_is_no_flood(t):
+    """heads that another HTTP program may take, and pass on for one of its clients, cost their streams alone"""
+    t.open().send(b"".join(wire.headers(s, request("GET", "/\xff"), end=True) for s in range(1, 101, 2)))
+    for stream in range(1, 101, 2):
+        t.expect_reset(stream, "PROTOCOL_ERROR")
+    t.expect_alive()
+    t.no_request()
 
 
 def resets_two(t):
