@@ -1,5 +1,8 @@
 defmodule Sparx.Integration.ProxyTest do
-  @moduledoc "Behind nginx and HAProxy, which keep their connections to Sparx open. Neither is needed: what is not there is not tested."
+  @moduledoc """
+  Behind nginx and HAProxy, which keep their connections to Sparx open, and nghttpx, which puts the requests of all its clients on one
+  HTTP/2 connection. None is needed: what is not there is not tested.
+  """
   use ExUnit.Case, async: true
 
   alias Sparx.{Client, Request, Response}
@@ -56,6 +59,19 @@ defmodule Sparx.Integration.ProxyTest do
     server one 127.0.0.1:<%= port %>
   """
 
+  @nghttpx """
+  frontend=unix:<%= socket %>;no-tls
+  backend=127.0.0.1,<%= port %>;;proto=h2
+  workers=1
+  single-process=yes
+  max-request-header-fields=2000
+  request-header-field-buffer=200000
+  backend-request-buffer=1M
+  accesslog-file=/dev/null
+  errorlog-file=/dev/null
+  no-ocsp=yes
+  """
+
   defp handle(%{path: "/echo"} = request),
     do: Response.stream(request, 200, [], Request.body_stream(request))
 
@@ -102,6 +118,56 @@ defmodule Sparx.Integration.ProxyTest do
     end
   end
 
+  nghttpx = System.find_executable("nghttpx") || System.find_executable("/usr/sbin/nghttpx")
+  unless nghttpx, do: IO.puts("nghttpx is not installed (nghttp2-proxy): the test behind it is skipped")
+
+  @tag timeout: 120_000
+  unless nghttpx, do: @tag(skip: "nghttpx is not installed (nghttp2-proxy)")
+
+  test "behind nghttpx, on one connection: a bad client costs only itself" do
+    server = start_supervised!({Sparx, host: "127.0.0.1", port: 0, workers: 16, handler: &handle/1})
+    socket = start_proxy("nghttpx", unquote(nghttpx), @nghttpx, port: Sparx.info(server).port)
+    good = for seed <- 1..@clients, do: Task.async(fn -> send_all(socket, seed, 300) end)
+    bad = Task.async(fn -> misbehave(socket, 100) end)
+    Task.await_many([bad | good], 100_000)
+
+    [%{figures: figures}] = Sparx.info(server).ports
+    assert figures.requests >= @clients * 300
+    assert figures.errors == 0
+    assert figures.accepted == 1
+  end
+
+  # What a client can make the proxy pass on: too many fields, too large a head, a target that the proxy takes and Sparx does not,
+  # trailers that Sparx refuses, a body that never ends.
+  defp misbehave(socket, times) do
+    many = for n <- 1..150, do: {"x-#{n}", "y"}
+    large = for n <- 1..10, do: {"x-#{n}", String.duplicate("y", 5_000)}
+    chunked = [{"transfer-encoding", "chunked"}]
+
+    for _ <- 1..times do
+      assert refused(socket, Client.head("GET", "/", many)) == 431
+      assert refused(socket, Client.head("GET", "/", large)) == 431
+      assert refused(socket, Client.head("GET", "/\xff")) in 400..599
+      trailers = ["5\r\nhello\r\n0\r\n", for({name, value} <- many, do: [name, ": ", value, "\r\n"]), "\r\n"]
+      assert refused(socket, [Client.head("POST", "/early", chunked), trailers]) in 400..599
+      leaves(socket, [Client.head("POST", "/early", chunked), "5\r\nhel"])
+    end
+  end
+
+  defp refused(socket, request) do
+    connection = Client.connect("unix:" <> socket)
+    Client.send(connection, request)
+    %{status: status} = Client.answer(connection)
+    Client.close(connection)
+    status
+  end
+
+  defp leaves(socket, request) do
+    connection = Client.connect("unix:" <> socket)
+    Client.send(connection, request)
+    Client.close(connection)
+  end
+
   # ── the proxy ──────────────────────────────────────────────────────────────────────────────────────
 
   # It ends with the shell, and that with its input: when this test ends, however it does.
@@ -131,6 +197,7 @@ defmodule Sparx.Integration.ProxyTest do
 
   defp arguments("nginx", folder, file), do: ["-p", folder, "-c", file, "-e", "stderr"]
   defp arguments("haproxy", _folder, file), do: ["-q", "-db", "-f", file]
+  defp arguments("nghttpx", _folder, file), do: ["--conf=" <> file]
 
   defp wait_for(socket, proxy, tries) do
     case :gen_tcp.connect({:local, socket}, 0, []) do
