@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,6 +26,7 @@ static struct {
 	unsigned long at;   /* the number of the call that fails; 0: none does */
 	bool and_all_after; /* and all that follow it */
 	int error;          /* errno; 0: one byte is moved */
+	bool trickles;      /* sockets take little at a time */
 	unsigned long count[CALLS];
 } fault;
 
@@ -138,12 +140,34 @@ WRAP(ssize_t, write, (int fd, const void *from, size_t n))
 	return short_by_one(CALL_WRITE, &one) ? -1 : __real_write(fd, from, one ? 1 : n);
 }
 
+static bool is_socket(int fd)
+{
+	struct stat s;
+
+	return fstat(fd, &s) == 0 && S_ISSOCK(s.st_mode);
+}
+
+/* Part of the first vector; and every other time nothing. */
+static ssize_t trickle(int fd, const struct iovec *iov)
+{
+	enum { MOST = 5000 };
+	static bool nothing;
+
+	nothing = !nothing;
+	if (!nothing)
+		return __real_write(fd, iov[0].iov_base, iov[0].iov_len < MOST ? iov[0].iov_len : MOST);
+	errno = EAGAIN;
+	return -1;
+}
+
 WRAP(ssize_t, writev, (int fd, const struct iovec *iov, int count))
 {
 	bool one;
 
 	if (short_by_one(CALL_WRITE, &one))
 		return -1;
+	if (fault.trickles && fault.port_runs && is_socket(fd))
+		return trickle(fd, iov);
 	return one ? __real_write(fd, iov[0].iov_base, 1) : __real_writev(fd, iov, count);
 }
 
@@ -367,6 +391,201 @@ static void each_exchange(enum call call, int error)
 		each(&exchanges[i], call, error);
 }
 
+/* ---- a client that looks closely ---- */
+
+enum { LARGE = 60000 };
+
+static void expect_body(struct slice body, uint8_t letter, bool whole)
+{
+	if (body.len > LARGE || (whole && body.len != LARGE))
+		fail_msg("%c: %zu octets when call %lu of kind %d fails", letter, body.len, fault.at, fault.call);
+	for (size_t i = 0; i < body.len; i++)
+		if (body.at[i] != answering_octet(letter, i))
+			fail_msg("%c: something else at %zu when call %lu of kind %d fails", letter, i, fault.at, fault.call);
+}
+
+static void pass(struct slice *in, size_t n)
+{
+	assert_true(n <= in->len);
+	*in = slice_of(in->at + n, in->len - n);
+}
+
+/* What ends with CRLF, without it. False: it is cut. */
+static bool take_line(struct slice *in, struct slice *line)
+{
+	const uint8_t *end = in->len ? memmem(in->at, in->len, "\r\n", 2) : NULL;
+
+	if (!end)
+		return false;
+	*line = slice_of(in->at, (size_t)(end - in->at));
+	pass(in, line->len + 2);
+	return true;
+}
+
+static bool begins(struct slice line, const char *with)
+{
+	return line.len >= strlen(with) && memcmp(line.at, with, strlen(with)) == 0;
+}
+
+struct answer {
+	unsigned status;
+	bool chunked, whole;
+	size_t length;
+	struct buf body;
+};
+
+static bool take_head(struct slice *in, struct answer *got)
+{
+	struct slice line;
+
+	if (!take_line(in, &line))
+		return false;
+	if (!begins(line, "HTTP/1.1 "))
+		fail_msg("no answer, but %.*s when call %lu of kind %d fails", (int)line.len, (const char *)line.at, fault.at,
+			 fault.call);
+	got->status = (unsigned)strtoul((const char *)line.at + 9, NULL, 10);
+	while (take_line(in, &line)) {
+		if (line.len == 0)
+			return true;
+		got->chunked |= begins(line, "Transfer-Encoding: chunked");
+		if (begins(line, "Content-Length: "))
+			got->length = strtoul((const char *)line.at + 16, NULL, 10);
+	}
+	return false;
+}
+
+static void take_bytes(struct slice *in, size_t n, struct buf *body)
+{
+	n = n < in->len ? n : in->len;
+	assert_true(n == 0 || buf_append(body, in->at, n));
+	pass(in, n);
+}
+
+/* False: it is cut. */
+static bool take_chunks(struct slice *in, struct buf *body)
+{
+	struct slice line, size;
+	char *end;
+
+	for (;;) {
+		size_t n, had = buf_len(body);
+		if (!take_line(in, &size))
+			return false;
+		n = strtoul((const char *)size.at, &end, 16);
+		if ((const uint8_t *)end != size.at + size.len || size.len == 0)
+			fail_msg("no chunk when call %lu of kind %d fails", fault.at, fault.call);
+		if (n == 0)
+			break;
+		take_bytes(in, n, body);
+		if (buf_len(body) - had < n || in->len < 2)
+			return false;
+		assert_memory_equal(in->at, "\r\n", 2);
+		pass(in, 2);
+	}
+	if (!take_line(in, &line))
+		return false;
+	assert_true(line.len == 0 || begins(line, "x-t: 1"));
+	return line.len == 0 || (take_line(in, &line) && line.len == 0);
+}
+
+static bool take_body(struct slice *in, struct answer *got)
+{
+	if (got->chunked)
+		return take_chunks(in, &got->body);
+	take_bytes(in, got->length, &got->body);
+	return buf_len(&got->body) == got->length;
+}
+
+/* Each answer is the one to its request, and whole, but for the last if the connection has ended. */
+static void look_at_h1(struct slice wire, const char *letters, bool ended)
+{
+	for (; wire.len; letters++) {
+		struct answer got = {0};
+		if (take_head(&wire, &got))
+			got.whole = take_body(&wire, &got);
+		assert_true(*letters);
+		if (got.status == 200)
+			expect_body(slice_of(buf_at(&got.body), buf_len(&got.body)), (uint8_t)*letters, got.whole);
+		if (!got.whole)
+			assert_true(ended && wire.len == 0);
+		buf_free(&got.body);
+	}
+}
+
+/* Each stream that has ended in order is the answer to its request; and nothing is in the place of a frame. */
+static void look_at_h2(struct slice wire, const char *letters, bool ended)
+{
+	enum { HEAD = 9, DATA = 0, HEADERS = 1, LAST_TYPE = 9, STATUS_200 = 0x88, STREAMS = 8, ID = 5, LENGTH_MAX = 16384 };
+	struct answer answers[STREAMS] = {0};
+
+	while (wire.len >= HEAD) {
+		size_t n = (size_t)wire.at[0] << 16 | (size_t)wire.at[1] << 8 | wire.at[2], id = wire.at[ID + 3];
+		struct answer *got = &answers[id / 2 % STREAMS];
+		struct slice payload = slice_of(wire.at + HEAD, n < wire.len - HEAD ? n : wire.len - HEAD);
+		if (n > LENGTH_MAX || wire.at[3] > LAST_TYPE || wire.at[ID] || wire.at[ID + 1] || wire.at[ID + 2] ||
+		    id / 2 >= STREAMS)
+			fail_msg("no frame when call %lu of kind %d fails", fault.at, fault.call);
+		if (wire.at[3] == HEADERS && payload.len && !got->status)
+			got->status = payload.at[0] == STATUS_200 ? 200 : 500;
+		if (wire.at[3] == DATA && payload.len)
+			assert_true(buf_append(&got->body, payload.at, payload.len));
+		if (wire.at[3] <= HEADERS && (wire.at[4] & 1) && payload.len == n)
+			got->whole = true;
+		pass(&wire, HEAD + payload.len);
+		assert_true(payload.len == n || ended);
+	}
+	assert_true(wire.len == 0 || ended);
+	for (unsigned i = 0; i < STREAMS; i++) {
+		if (answers[i].status == 200)
+			expect_body(slice_of(buf_at(&answers[i].body), buf_len(&answers[i].body)), (uint8_t)letters[i],
+				    answers[i].whole);
+		buf_free(&answers[i].body);
+	}
+}
+
+struct talk {
+	const char *name;
+	struct slice says;
+	const char *letters; /* with which the paths of its requests end */
+	enum answering_way way;
+	void (*look)(struct slice wire, const char *letters, bool ended);
+};
+
+#define GETS \
+	"GET /a HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\nGET /c HTTP/1.1\r\nHost: a\r\nTE: " \
+	"trailers\r\n\r\n"
+#define H2_WIDE "\0\0\4\x8\0\0\0\0\0\0\x10\0\0"
+#define H2_ASK(id, path) "\0\0\x9\1\5\0\0\0" id "\x82\4\2/" path "\x86\x41\1a"
+#define H2_ASKS H2_START H2_WIDE H2_ASK("\1", "a") H2_ASK("\3", "b") H2_ASK("\5", "c")
+
+static const struct talk talks[] = {
+	{"http/1 whole", SLICE_LIT(GETS), "abc", ANSWER_READ, look_at_h1},
+	{"http/1 streamed", SLICE_LIT(GETS), "abc", ANSWER_STREAM, look_at_h1},
+	{"http/2 whole", SLICE_LIT(H2_ASKS), "abc", ANSWER_READ, look_at_h2},
+	{"http/2 streamed", SLICE_LIT(H2_ASKS), "abc", ANSWER_STREAM, look_at_h2},
+};
+
+static void run_talk(const struct talk *t)
+{
+	struct rig_client *k;
+
+	memset(fault.count, 0, sizeof fault.count);
+	answering_begin(&a, t->way);
+	a.size = LARGE;
+	answering_hello(&a);
+	k = rig_connect(&a.rig);
+	if (k) {
+		rig_client(k, t->says.at, t->says.len);
+		answering_turn(&a);
+		rig_pass_time(&a.rig, 150);
+		answering_turn(&a);
+		t->look(slice_of(buf_at(&k->outbox), buf_len(&k->outbox)), t->letters, k->cut || k->shut);
+		if (fault.at == 0)
+			assert_true(buf_len(&k->outbox) > 3 * LARGE);
+	}
+	answering_stop(&a);
+}
+
 /* ---- the tests ---- */
 
 static void test_no_fault(void **state)
@@ -464,19 +683,40 @@ static void test_a_lost_message_is_the_end(void **state)
 	buf_free(&many);
 }
 
+/*
+ * Whatever cannot be kept, a client never takes a part of an answer for the whole, nor one answer for another. The sockets take
+ * little, so that bodies are copied at the end of a turn.
+ */
+static void test_no_answer_is_taken_for_another(void **state)
+{
+	(void)state;
+	fault.trickles = true;
+	for (unsigned i = 0; i < sizeof talks / sizeof *talks; i++) {
+		run_talk(&talks[i]);
+		for (fault.and_all_after = false;; fault.and_all_after = true) {
+			unsigned long n = 0;
+			do {
+				set_fault(CALL_MEMORY, ++n, ENOMEM);
+				run_talk(&talks[i]);
+			} while (fault.count[CALL_MEMORY] >= n);
+			set_fault(CALL_MEMORY, 0, 0);
+			if (fault.and_all_after)
+				break;
+		}
+		fault.and_all_after = false;
+	}
+	fault.trickles = false;
+}
+
 int main(void)
 {
 	static char address[64];
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_no_fault),
-		cmocka_unit_test(test_memory),
-		cmocka_unit_test(test_no_more_memory),
-		cmocka_unit_test(test_one_byte),
-		cmocka_unit_test(test_read),
-		cmocka_unit_test(test_write),
-		cmocka_unit_test(test_accept),
-		cmocka_unit_test(test_other_calls),
-		cmocka_unit_test(test_a_lost_message_is_the_end),
+		cmocka_unit_test(test_no_fault),       cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_no_more_memory), cmocka_unit_test(test_no_answer_is_taken_for_another),
+		cmocka_unit_test(test_one_byte),       cmocka_unit_test(test_read),
+		cmocka_unit_test(test_write),          cmocka_unit_test(test_accept),
+		cmocka_unit_test(test_other_calls),    cmocka_unit_test(test_a_lost_message_is_the_end),
 	};
 
 	snprintf(address, sizeof address, "unix:/tmp/sparx-fault-%d", (int)getpid());

@@ -81,6 +81,13 @@ void h1_stop(struct h1 *h1, enum session_close how)
 
 /* ---- operations ---- */
 
+/* What could not be written is missing for ever: the connection ends where the response stands, ended or not. */
+static bool wrote(struct h1_stream *x, bool well)
+{
+	x->cut = x->cut || !well;
+	return well;
+}
+
 static bool h1_send_info(struct stream *s, unsigned status, const struct field *fields, unsigned count)
 {
 	struct h1_stream *x = h1_stream_of(s);
@@ -91,7 +98,7 @@ static bool h1_send_info(struct stream *s, unsigned status, const struct field *
 	if (status == 100)
 		x->expects = false;
 	h1_wake(x->h1);
-	return h1_write_info(&x->out, status, fields, count);
+	return wrote(x, h1_write_info(&x->out, status, fields, count));
 }
 
 /* The connection cannot be used after a response that overtakes a body which is too long to skip, or may never come. */
@@ -146,7 +153,7 @@ static bool h1_send_head(struct stream *s, const struct response_head *head)
 	plan.keep = x->keep_alive && !x->close;
 	h1->last = h1->last || x->close;
 	h1_wake(h1);
-	return h1_write_head(&x->out, h1_env_of(h1), head, &plan);
+	return wrote(x, h1_write_head(&x->out, h1_env_of(h1), head, &plan));
 }
 
 static bool h1_upgrade(struct stream *s, struct slice protocol, const struct field *fields, unsigned count)
@@ -166,7 +173,7 @@ static bool h1_upgrade(struct stream *s, struct slice protocol, const struct fie
 	h1_moves(h1, H1_TUNNEL);
 	h1->reading = x;
 	stream_request_moves(s, REQUEST_OPEN);
-	return h1_write_upgrade(&x->out, x->connects ? (struct slice){0} : protocol, fields, count);
+	return wrote(x, h1_write_upgrade(&x->out, x->connects ? (struct slice){0} : protocol, fields, count));
 }
 
 static bool h1_send_data(struct stream *s, struct slice data)
@@ -178,7 +185,7 @@ static bool h1_send_data(struct stream *s, struct slice data)
 	h1_wake(x->h1);
 	if (x->framing == FRAMING_NONE || data.len == 0)
 		return true;
-	return x->framing == FRAMING_CHUNKED ? h1_write_chunk(&x->out, data) : bufq_lend(&x->out, data.at, data.len);
+	return wrote(x, x->framing == FRAMING_CHUNKED ? h1_write_chunk(&x->out, data) : bufq_lend(&x->out, data.at, data.len));
 }
 
 static bool h1_send_end(struct stream *s, const struct field *trailers, unsigned count)
@@ -189,7 +196,7 @@ static bool h1_send_end(struct stream *s, const struct field *trailers, unsigned
 	if (x->framing != FRAMING_CHUNKED)
 		return true;
 	h1_begin_output(x);
-	return h1_write_last_chunk(&x->out, trailers, x->takes_trailers ? count : 0);
+	return wrote(x, h1_write_last_chunk(&x->out, trailers, x->takes_trailers ? count : 0));
 }
 
 static void h1_consume(struct stream *s)
@@ -202,7 +209,7 @@ static void h1_consume(struct stream *s)
 		return;
 	if (x->expects && !x->came && s->response == RESPONSE_WAITING) { /* RFC 9110 10.1.1 */
 		h1_begin_output(x);
-		x->cut = !bufq_append(&x->out, go_on.at, go_on.len);
+		wrote(x, bufq_append(&x->out, go_on.at, go_on.len));
 	}
 	x->expects = false;
 	if (h1->starved) {

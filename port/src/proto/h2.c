@@ -100,7 +100,10 @@ static void h2_sent(struct session *s, size_t n)
 	h2_act_all(h2);
 }
 
-/* What was not sent in this turn, or could not be put into frames, is copied. */
+/*
+ * What was not sent in this turn, or could not be put into frames, is copied. Where that fails, the output ends inside of a frame:
+ * nothing may follow it, not even GOAWAY.
+ */
 static void h2_own(struct session *s)
 {
 	struct h2 *h2 = h2_of(s);
@@ -113,7 +116,7 @@ static void h2_own(struct session *s)
 	for (struct list *l = h2->streams.next; l != &h2->streams && well; l = l->next)
 		well = bufq_own(&container_of(l, struct h2_stream, link)->out);
 	if (!well)
-		h2->fault = NGHTTP2_INTERNAL_ERROR;
+		h2_stop(h2, CLOSE_CUT, END_ERROR);
 }
 
 /* ---- the rest of the table ---- */

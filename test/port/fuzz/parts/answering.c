@@ -2,7 +2,15 @@
 
 #include "frames/mp.h"
 
-enum { ROUNDS_MAX = 1000, SMALL = 3, MAY_UPGRADE = REQUEST_MAY_UPGRADE, HEAD_METHOD = 1, HEAD_BODY = 7, HEAD_FLAGS = 8 };
+enum {
+	ROUNDS_MAX = 1000,
+	SMALL = 3,
+	MAY_UPGRADE = REQUEST_MAY_UPGRADE,
+	HEAD_METHOD = 1,
+	HEAD_PATH = 4,
+	HEAD_BODY = 7,
+	HEAD_FLAGS = 8
+};
 
 static void say(struct answering *a, const uint8_t *from, const uint8_t *to)
 {
@@ -66,10 +74,36 @@ static void end(struct answering *a, uint64_t id, bool trailers)
 	say(a, bytes, mp_str(at, SLICE_LIT("1")));
 }
 
+/* A body of a->size, whole or in three pieces; with a length if the letter is even. */
+static void answer_large(struct answering *a, uint64_t id)
+{
+	static uint8_t body[1 << 17], bytes[sizeof body + 128];
+	uint8_t letter = a->letters[id % ANSWERING_STREAMS], *at;
+	size_t piece = a->size / 3 + 1;
+
+	MUST(a->size <= sizeof body);
+	for (size_t i = 0; i < a->size; i++)
+		body[i] = answering_octet(letter, i);
+	if (a->way != ANSWER_STREAM) {
+		say(a, bytes, mp_bin(put_head(bytes, MSG_RESPOND, id), slice_of(body, a->size)));
+		return;
+	}
+	at = put_head(bytes, MSG_HEAD, id);
+	say(a, bytes, letter % 2 ? mp_nil(at) : mp_uint(at, a->size));
+	for (size_t from = 0; from < a->size; from += piece)
+		say(a, bytes,
+		    mp_bin(begin(bytes, MSG_DATA, id), slice_of(body + from, piece < a->size - from ? piece : a->size - from)));
+	end(a, id, true);
+}
+
 static void answer(struct answering *a, uint64_t id)
 {
 	uint8_t bytes[128];
 
+	if (a->size) {
+		answer_large(a, id);
+		return;
+	}
 	if (a->way != ANSWER_STREAM) {
 		say(a, bytes, mp_bin(put_head(bytes, MSG_RESPOND, id), SLICE_LIT("hello")));
 		return;
@@ -122,7 +156,9 @@ static void on_request(struct answering *a, uint64_t id, struct slice head)
 {
 	unsigned asks = a->way == ANSWER_SOCKET ? REQUEST_WEBSOCKET : MAY_UPGRADE;
 	bool body = element(head, HEAD_BODY).type != MP_NIL;
+	struct slice path = element(head, HEAD_PATH).bytes;
 
+	a->letters[id % ANSWERING_STREAMS] = path.len ? path.at[path.len - 1] : 0;
 	if (a->way >= ANSWER_UPGRADE && (element(head, HEAD_FLAGS).u & asks)) {
 		upgrade(a, id);
 		return;

@@ -20,7 +20,9 @@ struct answering {
 	struct rig rig; /* first */
 	enum answering_way way;
 	bool compress;
-	bool narrow; /* the limits, so that short inputs reach them */
+	bool narrow;                        /* the limits, so that short inputs reach them */
+	size_t size;                        /* of an answer's body, which tells the answers to different paths apart; 0: "hello" */
+	uint8_t letters[ANSWERING_STREAMS]; /* of each stream: the last of its path */
 	uint32_t max_message;
 	uint64_t tunnels;  /* a bit for each stream that is one */
 	struct buf orders; /* not yet sent */
@@ -34,6 +36,12 @@ void answering_hello(struct answering *a);
 /* Both. */
 void answering_start(struct answering *a, enum answering_way way);
 void answering_stop(struct answering *a);
+/* The octet at this place of the body that answers a path which ends so. */
+static inline uint8_t answering_octet(uint8_t letter, size_t at)
+{
+	return (uint8_t)('a' + (letter + at / 7) % 26);
+}
+
 /* Turns until nobody has more to say. */
 void answering_turn(struct answering *a);
 #define ANSWERING_BYTES UINT32_MAX
