@@ -299,11 +299,11 @@ static struct stream *head_request(unsigned number)
 	"[REQUEST, " id ", <[11, 2, 0, 'h', '/', nil, nil, -1, 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, 0, [], " LOCAL "]>]\n"
 
 /* Demand for many, and one request, number 1. */
-static struct stream *serving(struct stream *(*kind)(unsigned number))
+static struct stream *serving_with(const char *options, struct stream *(*kind)(unsigned number))
 {
 	struct stream *s;
 
-	hello();
+	hello_with(options);
 	host_says(h, "[DEMAND, 100]");
 	s = kind(1);
 	h->link.urgent = true;
@@ -311,6 +311,11 @@ static struct stream *serving(struct stream *(*kind)(unsigned number))
 	host_listens(h);
 	text_clear(&h->heard);
 	return s;
+}
+
+static struct stream *serving(struct stream *(*kind)(unsigned number))
+{
+	return serving_with("", kind);
 }
 
 static void done(struct stream *s)
@@ -905,6 +910,30 @@ static void test_the_report_says_what_it_was(void **state)
 	EXPECT_HEARD(h, "[REQUEST, 1, <[11, 0, 0, 'h', '/', nil, nil, nil, 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, 100, [], " LOCAL
 			"]>]\n"
 			"[DONE, 1, [404, 7, 5, 100, 20, 23]]\n");
+}
+
+/* What goes out with this turn, and not because of what the test asks. */
+static void test_done_waits_for_company_only_without_a_report(void **state)
+{
+	(void)state;
+	done(serving(request));
+	link_flush(&h->link);
+	host_listens(h);
+	EXPECT_TEXT(&h->heard, "");
+	EXPECT_HEARD(h, "[DONE, 1, nil]\n");
+}
+
+static void test_done_with_a_report_goes_at_once(void **state)
+{
+	struct stream *s = serving_with("'report': true", request);
+
+	(void)state;
+	host_says(h, "[RESPOND, 1, 204, [], '']");
+	done(s);
+	text_clear(&ops);
+	link_flush(&h->link);
+	host_listens(h);
+	EXPECT_TEXT(&h->heard, "[DONE, 1, [204, 0, 0, 0, 0, 0]]\n");
 }
 
 static void test_a_handler_that_says_nothing_is_timed_out(void **state)
@@ -1653,6 +1682,8 @@ int main(void)
 		TEST(test_a_DATA_that_comes_in_parts_is_dropped_or_refused_once),
 		TEST(test_respond_spends_the_window_too),
 		TEST(test_the_report_says_what_it_was),
+		TEST(test_done_waits_for_company_only_without_a_report),
+		TEST(test_done_with_a_report_goes_at_once),
 		TEST(test_a_handler_that_says_nothing_is_timed_out),
 		TEST(test_time_in_the_queue_is_not_the_handlers),
 		TEST(test_each_end_is_told_once_with_its_reason),

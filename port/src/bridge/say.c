@@ -1,9 +1,9 @@
 #include "bridge/say.h"
 
-/* Nobody waits for these: they may wait a little for company. */
-static bool is_lazy(enum message_kind kind)
+/* Nobody waits for these: they may wait a little for company. But who reads a report may look at the clock. */
+static bool is_lazy(const struct bridge *b, enum message_kind kind)
 {
-	return kind == MSG_DONE || kind == MSG_OPENED || kind == MSG_ENDED;
+	return (kind == MSG_DONE && !b->config->report) || kind == MSG_OPENED || kind == MSG_ENDED;
 }
 
 /* These are dropped when the host does not keep up. */
@@ -22,7 +22,7 @@ static bool drops(struct bridge *b, enum message_kind kind)
 
 static void commit(struct bridge *b, enum message_kind kind, const uint8_t *end)
 {
-	if (is_lazy(kind))
+	if (is_lazy(b, kind))
 		link_commit_lazy(b->link, end);
 	else
 		link_commit(b->link, end);
