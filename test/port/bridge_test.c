@@ -778,15 +778,57 @@ static void test_a_response_without_a_body_takes_any_length_and_drops_data(void 
 	struct stream *s = serving(head_request);
 
 	(void)state;
-	host_says(h, "[HEAD, 1, 200, ['content-length', '1000'], nil] [DATA, 1, 'Hello'] [END, 1, nil]");
-	EXPECT_OPS("head 1 200 length=1000 content-length=1000\ndata 1 Hello\nend 1\n");
+	host_says(h, "[HEAD, 1, 200, ['content-length', '1000'], nil]");
+	EXPECT_OPS("head 1 200 length=1000 content-length=1000\nend 1\n");
 	assert_true(s->bodiless);
+	host_says(h, "[DATA, 1, 'Hello'] [DATA, 1, 'Hello'] [END, 1, ['host', 'x']]");
+	EXPECT_OPS("");
 	EXPECT_HEARD(h, "");
-	room(s, 5);
+	assert_int_equal(b->n.dropped, 3);
+	assert_int_equal(b->n.body_queued, 0);
+	done(s);
+	EXPECT_HEARD(h, "[DONE, 1, nil]\n");
+	host_says(h, "[DATA, 1, 'Hello'] [END, 1, nil]"); /* they have crossed */
+	EXPECT_HEARD(h, "");
 	request(2);
 	host_says(h, "[RESPOND, 2, 304, ['content-length', '7'], '']");
-	EXPECT_OPS("head 2 304 length=7 content-length=7\ndata 2 \nend 2\n");
+	EXPECT_OPS("head 2 304 length=7 content-length=7\nend 2\n");
 	EXPECT_HEARD(h, GET_MESSAGE("2"));
+	request(3);
+	host_says(h, "[RESPOND, 3, 205, [], 'Hello']");
+	EXPECT_OPS("head 3 205 length=5\nend 3\n");
+	EXPECT_HEARD(h, GET_MESSAGE("3"));
+}
+
+/* Neither the window nor the length counts, and the report tells of what went out. */
+static void test_a_response_without_a_body_costs_nothing(void **state)
+{
+	struct stream *s;
+
+	(void)state;
+	hello_with("'window': 4096, 'report': true");
+	host_says(h, "[DEMAND, 9]");
+	s = head_request(1);
+	host_says(h, "[RESPOND, 1, 200, [], b'x'*4097]");
+	EXPECT_OPS("head 1 200 length=4097\nend 1\n");
+	done(s);
+	s = head_request(2);
+	host_says(h, "[HEAD, 2, 200, [], 5]");
+	for (unsigned i = 0; i < 10; i++)
+		host_says(h, "[DATA, 2, b'x'*4096]");
+	host_says(h, "[END, 2, nil]");
+	EXPECT_OPS("head 2 200 length=5\nend 2\n");
+	assert_int_equal(exchange_of(s)->body_out, 0);
+	done(s);
+	text_clear(&h->heard);
+	h->link.urgent = true;
+	link_flush(&h->link);
+	host_listens(h);
+	assert_non_null(strstr(text_str(&h->heard), "[DONE, 1, [200, 0, 0, 0, 0, 0]]"));
+	assert_non_null(strstr(text_str(&h->heard), "[DONE, 2, [200, 0, 0, 0, 0, 0]]"));
+	assert_null(strstr(text_str(&h->heard), "ERROR"));
+	assert_null(strstr(text_str(&h->heard), "ROOM"));
+	text_clear(&h->heard);
 }
 
 static void test_window_is_spent_to_the_byte_and_granted_anew_by_room(void **state)
@@ -1216,23 +1258,58 @@ static void test_responses_that_must_not_be_said_end_the_stream(void **state)
 	expect_breaks("", "[RESPOND, 1, 200, ['a', 1], '']", 4, "headers", "has a value that is not bytes");
 	expect_breaks("", "[RESPOND, 1, 200, [64, 'x'], '']", 4, "headers",
 		      "has a name that is neither text nor an index of the table");
-	expect_breaks("", "[RESPOND, 1, 200, ['a b', 'x'], '']", 4, "headers", "has a name that is not a token");
+	expect_breaks("", "[RESPOND, 1, 200, ['a b', 'x'], '']", 4, "headers", "has a name that is not a token: a?b");
 	expect_breaks("", "[RESPOND, 1, 200, ['', 'x'], '']", 4, "headers", "has a name that is not a token");
-	expect_breaks("", "[RESPOND, 1, 200, ['a', 'x\r\ny: z'], '']", 4, "headers", "has a value with a control character");
-	expect_breaks("", "[RESPOND, 1, 200, [58, 'chunked'], '']", 4, "headers", "has a framing or hop-by-hop field");
-	expect_breaks("", "[RESPOND, 1, 200, ['Upgrade', 'x'], '']", 4, "headers", "has a framing or hop-by-hop field");
-	expect_breaks("", "[RESPOND, 1, 200, ['connection', 'keep-alive'], '']", 4, "headers",
-		      "has a connection field other than close");
+	expect_breaks("", "[RESPOND, 1, 200, ['a', 'x\r\ny: z'], '']", 4, "headers", "has a value with a control character: a");
+	expect_breaks("", "[RESPOND, 1, 200, [58, 'chunked'], '']", 4, "headers",
+		      "has a framing or hop-by-hop field: transfer-encoding");
+	expect_breaks("", "[RESPOND, 1, 200, ['Upgrade', 'x'], '']", 4, "headers", "has a framing or hop-by-hop field: Upgrade");
+	expect_breaks("", "[RESPOND, 1, 200, ['connection', 'upgrade'], '']", 4, "headers",
+		      "has a connection field other than close or keep-alive: connection");
 	expect_breaks("", "[RESPOND, 1, 200, ['content-length', '5'], 'x']", 4, "headers",
-		      "has a content-length that is not the body's");
+		      "has a content-length that is not the body's: content-length");
 	expect_breaks("", "[HEAD, 1, 200, ['content-length', '5'], 6]", 5, "headers",
-		      "has a content-length that is not the body's");
+		      "has a content-length that is not the body's: content-length");
 	expect_breaks("", "[HEAD, 1, 200, ['content-length', 'x'], nil]", 5, "headers",
-		      "has a content-length that is not a number");
+		      "has a content-length that is not a number: content-length");
 	expect_breaks("", "[HEAD, 1, 200, [], 9223372036854775808]", 5, "length", "is too large");
-	expect_breaks("", "[INFORM, 1, 103, ['content-length', '0']]", 8, "headers", "has a framing or hop-by-hop field");
+	expect_breaks("", "[INFORM, 1, 103, ['content-length', '0']]", 8, "headers",
+		      "has a framing or hop-by-hop field: content-length");
 	expect_breaks("[HEAD, 1, 200, [], nil]", "[END, 1, ['host', 'x']]", 7, "trailers",
-		      "has a field that is not allowed in trailers");
+		      "has a field that is not allowed in trailers: host");
+	expect_breaks("", "[RESPOND, 1, 200, [b'x'*100, 'x', 'te\x01\xff', 'x'], '']", 4, "headers",
+		      "has a name that is not a token: te??");
+}
+
+static void test_a_connection_field_that_says_keep_alive_means_nothing(void **state)
+{
+	(void)state;
+	serving(request);
+	host_says(h, "[INFORM, 1, 103, ['Connection', 'keep-alive']] [RESPOND, 1, 200, ['Connection', 'Keep-Alive'], '']");
+	EXPECT_OPS("info 1 103 Connection=keep-alive\nhead 1 200 length=0 Connection=Keep-Alive\ndata 1 \nend 1\n");
+	EXPECT_HEARD(h, "");
+}
+
+static struct text logged;
+
+static void note_log(void *ctx, enum log_level level, const char *text)
+{
+	(void)ctx;
+	(void)level;
+	text_add(&logged, "%s\n", text);
+}
+
+static void test_a_line_about_a_response_names_its_request(void **state)
+{
+	(void)state;
+	serving(request);
+	log_to(note_log, NULL);
+	host_says(h, "[RESPOND, 1, 200, ['x-own', '1', 'Keep-Alive', 'x'], '']");
+	EXPECT_TEXT(&logged, "response to GET / refused: headers has a framing or hop-by-hop field: Keep-Alive\n");
+	log_to(NULL, NULL);
+	text_free(&logged);
+	text_clear(&ops);
+	text_clear(&h->heard);
 }
 
 static void test_fields_that_are_too_long_are_refused(void **state)
@@ -1677,6 +1754,7 @@ int main(void)
 		TEST(test_a_streamed_response),
 		TEST(test_a_head_takes_its_length_from_its_fields),
 		TEST(test_a_response_without_a_body_takes_any_length_and_drops_data),
+		TEST(test_a_response_without_a_body_costs_nothing),
 		TEST(test_window_is_spent_to_the_byte_and_granted_anew_by_room),
 		TEST(test_a_rule_is_for_the_whole_of_a_DATA_that_comes_in_parts),
 		TEST(test_a_DATA_that_comes_in_parts_is_dropped_or_refused_once),
@@ -1701,6 +1779,8 @@ int main(void)
 		TEST(test_streams_that_were_never_given_out_are_told),
 		TEST(test_messages_that_the_state_does_not_allow_end_the_stream),
 		TEST(test_responses_that_must_not_be_said_end_the_stream),
+		TEST(test_a_connection_field_that_says_keep_alive_means_nothing),
+		TEST(test_a_line_about_a_response_names_its_request),
 		TEST(test_fields_that_are_too_long_are_refused),
 		TEST(test_data_beyond_or_short_of_the_length_ends_the_stream),
 		TEST(test_errors_beyond_what_the_link_holds_are_dropped_and_counted),

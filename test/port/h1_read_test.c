@@ -143,6 +143,27 @@ static void test_white_space_around_a_value_is_of_both_kinds(void **state)
 	text_free(&bytes);
 }
 
+/* Only the head is changed; and white space at its end, before the rest is there, is no end. */
+static void test_what_follows_a_head_is_not_touched(void **state)
+{
+	static const char bytes[] = LINE "Host: h\r\nContent-Length: 9\t\r\n\r\n\t\r\na\t \r\n\t";
+	enum { LEN = sizeof bytes - 1, BODY = 9 };
+
+	(void)state;
+	for (size_t cut = 0; cut <= LEN; cut++) {
+		struct h1_parse *p = malloc(sizeof *p);
+		uint8_t *copy = exact_copy(bytes, LEN);
+		h1_parse_init(p, &config);
+		if (h1_read_head(p, copy, cut) == H1_MORE)
+			assert_int_equal(h1_read_head(p, copy, LEN), H1_DONE);
+		assert_int_equal(p->head_len, LEN - BODY);
+		assert_memory_equal(copy + p->head_len, bytes + LEN - BODY, BODY);
+		h1_parse_free(p);
+		free(p);
+		free(copy);
+	}
+}
+
 /* RFC 9112 3 */
 static void test_a_method_longer_than_any_gets_501(void **state)
 {
@@ -627,6 +648,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_heads_give_the_same_wherever_they_are_cut, setup, all_well),
 		cmocka_unit_test_setup_teardown(test_white_space_around_a_value_is_of_both_kinds, setup, all_well),
+		cmocka_unit_test_setup_teardown(test_what_follows_a_head_is_not_touched, setup, all_well),
 		cmocka_unit_test_setup_teardown(test_a_method_longer_than_any_gets_501, setup, all_well),
 		cmocka_unit_test_setup_teardown(test_malformed_heads_are_refused_wherever_they_are_cut, setup, all_well),
 		cmocka_unit_test_setup_teardown(test_ambiguous_framing_is_refused_wherever_it_is_cut, setup, all_well),

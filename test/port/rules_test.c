@@ -10,7 +10,7 @@ static const char *check(struct response_head *head, const char *name, const cha
 	fields[0] = (struct field){slice_str(name), slice_str(value), -1};
 	head->fields = fields;
 	head->field_count = 1;
-	return response_check(head, any_length);
+	return response_check(head, any_length, NULL);
 }
 
 static const char *check_one(const char *name, const char *value)
@@ -66,6 +66,8 @@ static void test_what_a_response_may_say(void **state)
 	assert_null(check_one("X-Own", "\xff\t!"));
 	assert_null(check_one("Content-Length", "5"));
 	assert_null(check_one("Connection", "Close"));
+	assert_null(check_one("Connection", "Keep-Alive"));
+	assert_null(check_one("Connection", "keep-alive,\t close "));
 	assert_null(check_one("trailer", "x"));
 	assert_non_null(check_one("a:b", "x"));
 	assert_non_null(check_one("", "x"));
@@ -74,6 +76,9 @@ static void test_what_a_response_may_say(void **state)
 	assert_non_null(check_one("Content-Length", ""));
 	assert_non_null(check_one("Connection", "upgrade"));
 	assert_non_null(check_one("Connection", "close, x"));
+	assert_non_null(check_one("Connection", "keep-alive, upgrade"));
+	assert_non_null(check_one("Connection", ""));
+	assert_non_null(check_one("Connection", "close,"));
 	assert_non_null(check_one("Transfer-Encoding", "chunked"));
 	assert_non_null(check_one("KEEP-ALIVE", "x"));
 	assert_non_null(check_one("Proxy-Connection", "x"));
@@ -92,10 +97,40 @@ static void test_what_its_fields_say_is_filled_in(void **state)
 	assert_true(!head.has_server && head.has_date);
 	assert_null(check(&head, "connection", "close", false));
 	assert_true(head.close);
+	assert_null(check(&head, "connection", "keep-alive", false));
+	assert_false(head.close);
 	assert_null(check(&head, "content-length", "7", false));
 	assert_int_equal(head.length, 7);
 	assert_null(check(&head, "content-length", "8", true));
 	assert_int_equal(head.length, 8);
+}
+
+/* It is the field that is told of, not only the rule. */
+static void test_who_breaks_a_rule_is_named(void **state)
+{
+	struct response_head head = {.status = 200, .length = LENGTH_UNKNOWN, .fields = fields, .field_count = 2};
+	struct slice offender = SLICE_LIT("x");
+
+	(void)state;
+	fields[0] = (struct field){SLICE_LIT("x-own"), SLICE_LIT("5"), -1};
+	fields[1] = (struct field){SLICE_LIT("Keep-Alive"), SLICE_LIT("timeout=5"), -1};
+	assert_non_null(response_check(&head, false, &offender));
+	assert_true(slice_eq(offender, SLICE_LIT("Keep-Alive")));
+	fields[1].name = SLICE_LIT("TE");
+	assert_non_null(info_check(103, fields, 2, &offender));
+	assert_true(slice_eq(offender, SLICE_LIT("TE")));
+	fields[1].name = SLICE_LIT("cookie");
+	assert_non_null(trailers_check(fields, 2, &offender));
+	assert_true(slice_eq(offender, SLICE_LIT("cookie")));
+	fields[0].name = SLICE_LIT("connection");
+	fields[0].value = SLICE_LIT("keep-alive");
+	assert_null(info_check(103, fields, 2, &offender));
+	assert_null(upgrade_check(fields, 2, &offender));
+	assert_non_null(push_check(fields, 2, &offender));
+	assert_true(slice_eq(offender, SLICE_LIT("connection")));
+	head.status = 99;
+	assert_non_null(response_check(&head, false, &offender));
+	assert_int_equal(offender.len, 0);
 }
 
 static void test_two_lengths_must_agree(void **state)
@@ -105,7 +140,7 @@ static void test_two_lengths_must_agree(void **state)
 	(void)state;
 	fields[0] = (struct field){SLICE_LIT("content-length"), SLICE_LIT("5"), 14};
 	fields[1] = (struct field){SLICE_LIT("content-length"), SLICE_LIT("6"), 14};
-	assert_non_null(response_check(&head, false));
+	assert_non_null(response_check(&head, false, NULL));
 }
 
 static void test_statuses(void **state)
@@ -114,9 +149,9 @@ static void test_statuses(void **state)
 
 	(void)state;
 	for (head.status = 0; head.status < 1000; head.status++)
-		assert_int_equal(response_check(&head, false) == NULL, head.status >= 200 && head.status <= 599);
+		assert_int_equal(response_check(&head, false, NULL) == NULL, head.status >= 200 && head.status <= 599);
 	for (unsigned status = 0; status < 300; status++)
-		assert_int_equal(info_check(status, NULL, 0) == NULL, status >= 100 && status <= 199 && status != 101);
+		assert_int_equal(info_check(status, NULL, 0, NULL) == NULL, status >= 100 && status <= 199 && status != 101);
 	for (unsigned status = 100; status < 600; status++) {
 		assert_int_equal(never_has_body(status, false), status < 200 || status == 204 || status == 205 || status == 304);
 		assert_true(never_has_body(status, true));
@@ -132,18 +167,18 @@ static void test_interim_responses_and_trailers_may_not_frame(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 6; i++) {
 		f.name = slice_str(never[i]);
-		assert_non_null(info_check(103, &f, 1));
-		assert_non_null(trailers_check(&f, 1));
+		assert_non_null(info_check(103, &f, 1, NULL));
+		assert_non_null(trailers_check(&f, 1, NULL));
 		f.name = slice_str(not_in_trailers[i]);
-		assert_null(info_check(103, &f, 1));
-		assert_non_null(trailers_check(&f, 1));
+		assert_null(info_check(103, &f, 1, NULL));
+		assert_non_null(trailers_check(&f, 1, NULL));
 	}
 	f.name = SLICE_LIT("X-Sum");
-	assert_null(info_check(103, &f, 1));
-	assert_null(trailers_check(&f, 1));
+	assert_null(info_check(103, &f, 1, NULL));
+	assert_null(trailers_check(&f, 1, NULL));
 	f.value = SLICE_LIT("\n");
-	assert_non_null(info_check(103, &f, 1));
-	assert_non_null(trailers_check(&f, 1));
+	assert_non_null(info_check(103, &f, 1, NULL));
+	assert_non_null(trailers_check(&f, 1, NULL));
 }
 
 static void test_a_stream_begins_open_and_waiting_and_wants_what_was_granted(void **state)
@@ -171,6 +206,7 @@ int main(void)
 		cmocka_unit_test(test_lengths),
 		cmocka_unit_test(test_what_a_response_may_say),
 		cmocka_unit_test(test_what_its_fields_say_is_filled_in),
+		cmocka_unit_test(test_who_breaks_a_rule_is_named),
 		cmocka_unit_test(test_two_lengths_must_agree),
 		cmocka_unit_test(test_statuses),
 		cmocka_unit_test(test_interim_responses_and_trailers_may_not_frame),

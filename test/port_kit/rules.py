@@ -67,6 +67,9 @@ class Stream:
         self.report = None
         self.hung_up = False
 
+    def has_no_body(self, status):
+        return self.head["method"] == "HEAD" or status in (204, 205, 304)
+
 
 class Rules:
     """Both sides' messages go through here: `said` is what the host sends, `take` what comes."""
@@ -96,7 +99,8 @@ class Rules:
             stream.window -= len(fields[2]) if kind == RESPOND else 0
             stream.response = "ENDED"
         elif kind in (HEAD, UPGRADE):
-            stream.response = "STREAMING" if kind == HEAD else "SOCKET" if fields[0] == "websocket" else "TUNNEL"
+            streams = "ENDED" if kind == HEAD and stream.has_no_body(fields[0]) else "STREAMING"
+            stream.response = streams if kind == HEAD else "SOCKET" if fields[0] == "websocket" else "TUNNEL"
             stream.request = "OPEN" if kind == UPGRADE else stream.request
         elif kind in (DATA, SEND):
             stream.window -= len(fields[0]) if kind == DATA else len(fields[1]) + SEND_COST

@@ -383,16 +383,18 @@ def streamed(kit):
 
 @scenario
 def without_body(kit):
-    """HEAD, 204 and 304: DATA is accepted and dropped."""
+    """HEAD, 204, 205 and 304 are whole with their head: DATA and END are not needed, and dropped."""
     started(kit)
     client = kit.client()
-    for method, status, headers in (("HEAD", 200, ["content-length", b"5"]), ("GET", 204, []), ("GET", 304, ["content-length", b"5"])):
-        client.request(method)
-        stream = kit.request()
-        kit.send([HEAD, stream.number, status, headers, None], [DATA, stream.number, b"hello"], [END, stream.number, None])
-        kit.response(client, status, to_head=True)
-        kit.done(stream)
-    expect(not client.input, "4.1", f"a response to HEAD, 204 and 304 have no body: {client.input[:40]}")
+    length = ["content-length", b"5"]
+    for method, status, headers in (("HEAD", 200, length), ("GET", 204, []), ("GET", 205, []), ("GET", 304, length)):
+        for dropped in ([], [[DATA, b"hello"]], [[DATA, b"hello"], [END, None]], [[DATA, b"x" * 65536]] * 5):
+            client.request(method)
+            stream = kit.request()
+            kit.send([HEAD, stream.number, status, headers, None], *[[kind, stream.number, field] for kind, field in dropped])
+            kit.response(client, status, to_head=True)
+            kit.done(stream)
+    expect(not client.input, "4", f"a response to HEAD, 204, 205 and 304 has no body: {client.input[:40]}")
 
 
 @scenario

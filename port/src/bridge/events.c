@@ -40,6 +40,20 @@ static void refuse_request(struct stream *s, unsigned status, unsigned retry_aft
 	s->ops->reset(s, status, retry_after);
 }
 
+/* For lines of the log. Queries may hold what is nobody's business. */
+static void put_label(struct exchange *x, const struct request_head *h)
+{
+	enum { METHOD_MAX = 16 };
+	size_t method = h->method.len < METHOD_MAX ? h->method.len : METHOD_MAX, room = sizeof x->label - method - 2;
+	size_t path = h->path.len < room ? h->path.len : room;
+
+	memcpy(x->label, h->method.at, method);
+	x->label[method] = ' ';
+	if (path)
+		memcpy(x->label + method + 1, h->path.at, path);
+	x->label[method + 1 + path] = 0;
+}
+
 static void on_request(void *ctx, struct stream *s, const struct request_head *h)
 {
 	struct bridge *b = ctx;
@@ -55,6 +69,7 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 		refuse_request(s, 503, 0);
 		return;
 	}
+	put_label(x, h);
 	x->share = work_share(b, h);
 	x->accepts = (uint8_t)codings_note(&b->codings, h->fields, h->field_count);
 	if (!upgrade_note(x, h)) {

@@ -1,6 +1,7 @@
 #include "bridge/exchange.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "bridge/say.h"
@@ -196,15 +197,40 @@ void exchange_break_rule(struct exchange *x, const struct message *m, const char
 	exchange_end(x, 500, END_ERROR);
 }
 
+enum { OFFENDER_MAX = 64 };
+
+/* Behind the rule, with what is no ASCII replaced: the name is the host's. */
+static void put_offender(char *text, size_t size, const char *rule, struct slice offender)
+{
+	size_t len = (size_t)snprintf(text, size, offender.len ? "%s: " : "%s", rule);
+	size_t n = offender.len < OFFENDER_MAX ? offender.len : OFFENDER_MAX;
+
+	for (size_t i = 0; i < n && len + 1 < size; i++) {
+		text[len] = (char)offender.at[i];
+		if (offender.at[i] <= 0x20 || offender.at[i] >= 0x7f)
+			text[len] = '?';
+		len++;
+	}
+	text[len] = 0;
+}
+
+void exchange_refuse_field(struct exchange *x, const struct message *m, const char *field, const char *rule, struct slice offender)
+{
+	char text[192];
+
+	put_offender(text, sizeof text, rule, offender);
+	log_line(LOG_ERROR, "response to %s refused: %s %s", x->label, field, text);
+	exchange_break_rule(x, m, field, text);
+}
+
 void exchange_refuse(struct exchange *x, const struct message *m, const char *field, const char *rule)
 {
-	log_line(LOG_ERROR, "response refused: %s %s", field, rule);
-	exchange_break_rule(x, m, field, rule);
+	exchange_refuse_field(x, m, field, rule, (struct slice){0});
 }
 
 void exchange_no_memory(struct exchange *x)
 {
-	log_line(LOG_ERROR, "out of memory: a stream is cut");
+	log_line(LOG_ERROR, "out of memory: %s is cut", x->label);
 	exchange_end(x, 0, END_ERROR);
 }
 

@@ -36,6 +36,7 @@ struct exchange {
 	uint64_t body_out;
 	uint8_t accepts;                         /* enum coding: of the response, what the client takes */
 	uint64_t whole_us, sent_us, answered_us; /* head complete; REQUEST sent; response begun */
+	char label[72];                          /* method and path, as far as they go in a line of the log */
 	/* Upgrades */
 	struct ws_handshake *handshake; /* what the request asks for, until it is answered */
 	struct ws *ws;
@@ -88,10 +89,12 @@ void exchange_part(struct exchange *x);
 /* The session keeps the stream no longer. */
 void exchange_lapse(struct exchange *x);
 
-/* The ends: as said; the host broke a rule; the application did, which is logged; there is no memory. It is gone afterwards. */
+/* The ends: as said; the host broke a rule; the application did, which is logged, with the name of the field that did, if one is to
+   blame; there is no memory. It is gone afterwards. */
 void exchange_end(struct exchange *x, unsigned status, enum stream_end why);
 void exchange_break_rule(struct exchange *x, const struct message *m, const char *field, const char *rule);
 void exchange_refuse(struct exchange *x, const struct message *m, const char *field, const char *rule);
+void exchange_refuse_field(struct exchange *x, const struct message *m, const char *field, const char *rule, struct slice offender);
 void exchange_no_memory(struct exchange *x);
 
 /* ---- what all its kinds need ---- */

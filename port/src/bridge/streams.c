@@ -57,6 +57,7 @@ static bool start_response(struct exchange *x, const struct message *m, uint64_t
 {
 	struct stream *s = x->s;
 	struct response_head head = {.status = (unsigned)status, .fields = x->b->fields, .length = length};
+	struct slice offender;
 	const char *rule;
 
 	if (s->response != RESPONSE_WAITING) {
@@ -70,9 +71,9 @@ static bool start_response(struct exchange *x, const struct message *m, uint64_t
 	if (!exchange_fields(x, m, "headers", headers, &head.field_count))
 		return false;
 	s->bodiless = never_has_body(head.status, s->head_method);
-	rule = response_check(&head, s->bodiless);
+	rule = response_check(&head, s->bodiless, &offender);
 	if (rule) {
-		exchange_refuse(x, m, "headers", rule);
+		exchange_refuse_field(x, m, "headers", rule, offender);
 		return false;
 	}
 	x->left = head.length;
@@ -84,11 +85,6 @@ static bool start_response(struct exchange *x, const struct message *m, uint64_t
 	return false;
 }
 
-static bool has_length(const struct exchange *x)
-{
-	return !x->s->bodiless && x->left != LENGTH_UNKNOWN;
-}
-
 static bool send_body(struct exchange *x, struct slice data)
 {
 	struct stream *s = x->s;
@@ -96,7 +92,7 @@ static bool send_body(struct exchange *x, struct slice data)
 	x->active = x->b->loop->now;
 	exchange_spend(x, data.len);
 	x->body_out += data.len;
-	if (has_length(x))
+	if (x->left != LENGTH_UNKNOWN)
 		x->left -= (int64_t)data.len;
 	if (s->ops->send_data(s, data))
 		return true;
@@ -118,14 +114,15 @@ void order_respond(struct bridge *b, struct exchange *x, const struct message *m
 {
 	const struct msg_respond *r = &m->respond;
 	int64_t length = (int64_t)r->body.len;
+	bool bodiless = never_has_body((unsigned)r->status, x->s->head_method);
 
 	(void)b;
 	/* without a body to send, only the host's content-length can tell its size */
-	if (length == 0 && never_has_body((unsigned)r->status, x->s->head_method))
+	if (length == 0 && bodiless)
 		length = LENGTH_UNKNOWN;
-	if (x->s->response == RESPONSE_WAITING && r->body.len > x->window)
+	if (x->s->response == RESPONSE_WAITING && r->body.len > x->window && !bodiless)
 		exchange_break_rule(x, m, "body", "is more than the window");
-	else if (start_response(x, m, r->status, r->headers, length) && send_body(x, r->body))
+	else if (start_response(x, m, r->status, r->headers, length) && (bodiless || send_body(x, r->body)))
 		finish_response(x, 0);
 }
 
@@ -136,8 +133,17 @@ void order_head(struct bridge *b, struct exchange *x, const struct message *m)
 	(void)b;
 	if (h->has_length && h->length > INT64_MAX)
 		exchange_refuse(x, m, "length", "is too large");
-	else
-		start_response(x, m, h->status, h->headers, h->has_length ? (int64_t)h->length : LENGTH_UNKNOWN);
+	else if (start_response(x, m, h->status, h->headers, h->has_length ? (int64_t)h->length : LENGTH_UNKNOWN) && x->s->bodiless)
+		finish_response(x, 0);
+}
+
+/* A response without a body is whole with its head: what a host sends for it all the same costs nothing, and nobody waits for it. */
+static bool is_in_vain(struct exchange *x, const struct message *m)
+{
+	bool vain = x->s->bodiless && x->s->response == RESPONSE_ENDED;
+
+	x->b->n.dropped += vain && m->left == 0; /* of a DATA in parts, the last one counts */
+	return vain;
 }
 
 /* Why there cannot be a part of the body now, nor its end. */
@@ -154,11 +160,13 @@ void order_data(struct bridge *b, struct exchange *x, const struct message *m)
 	const char *rule = no_body_now(x);
 
 	(void)b;
+	if (is_in_vain(x, m))
+		return;
 	if (rule)
 		exchange_break_rule(x, m, "message", rule);
 	else if (size > x->window)
 		exchange_break_rule(x, m, "data", "is more than the window");
-	else if (has_length(x) && size > (uint64_t)x->left)
+	else if (x->left != LENGTH_UNKNOWN && size > (uint64_t)x->left)
 		exchange_refuse(x, m, "data", "is more than the length that was said");
 	else
 		send_body(x, m->data.data);
@@ -167,17 +175,18 @@ void order_data(struct bridge *b, struct exchange *x, const struct message *m)
 void order_end(struct bridge *b, struct exchange *x, const struct message *m)
 {
 	const char *rule, *wrong = no_body_now(x);
+	struct slice offender;
 	unsigned count;
 
-	if (!exchange_fields(x, m, "trailers", m->end.trailers, &count))
+	if (is_in_vain(x, m) || !exchange_fields(x, m, "trailers", m->end.trailers, &count))
 		return;
-	rule = trailers_check(b->fields, count);
+	rule = trailers_check(b->fields, count, &offender);
 	if (wrong)
 		exchange_break_rule(x, m, "message", wrong);
-	else if (has_length(x) && x->left > 0)
+	else if (x->left > 0)
 		exchange_refuse(x, m, "message", "the body is shorter than the length that was said");
 	else if (rule)
-		exchange_refuse(x, m, "trailers", rule);
+		exchange_refuse_field(x, m, "trailers", rule, offender);
 	else
 		finish_response(x, count);
 }
@@ -186,16 +195,17 @@ void order_inform(struct bridge *b, struct exchange *x, const struct message *m)
 {
 	const struct msg_inform *i = &m->inform;
 	struct stream *s = x->s;
+	struct slice offender;
 	const char *rule;
 	unsigned count;
 
 	if (!in_range(b, m, "status", i->status, 100, 199) || !exchange_fields(x, m, "headers", i->headers, &count))
 		return;
-	rule = info_check((unsigned)i->status, b->fields, count);
+	rule = info_check((unsigned)i->status, b->fields, count, &offender);
 	if (s->response != RESPONSE_WAITING)
 		exchange_break_rule(x, m, "message", "the response has begun already");
 	else if (rule)
-		exchange_refuse(x, m, "headers", rule);
+		exchange_refuse_field(x, m, "headers", rule, offender);
 	else if (!s->ops->send_info(s, (unsigned)i->status, b->fields, count))
 		exchange_no_memory(x);
 }
@@ -214,16 +224,17 @@ void order_push(struct bridge *b, struct exchange *x, const struct message *m)
 {
 	struct slice target = m->push.target;
 	struct stream *s = x->s;
+	struct slice offender;
 	const char *rule;
 	unsigned count;
 
 	if (!exchange_fields(x, m, "headers", m->push.headers, &count))
 		return;
-	rule = info_check(103, b->fields, count);
+	rule = push_check(b->fields, count, &offender);
 	if (!is_path(target))
 		exchange_refuse(x, m, "target", "must be a path, and a query if there is one");
 	else if (rule)
-		exchange_refuse(x, m, "headers", rule);
+		exchange_refuse_field(x, m, "headers", rule, offender);
 	else if (s->response != RESPONSE_ENDED && s->ops->push && !s->ops->push(s, target, b->fields, count))
 		exchange_no_memory(x);
 }

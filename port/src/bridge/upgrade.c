@@ -155,13 +155,16 @@ static bool is_of_the_handshake(const struct field *f)
 	       slice_eq_nocase(f->name, SLICE_LIT("sec-websocket-extensions"));
 }
 
-static const char *check_fields(const struct field *fields, unsigned count, bool websocket)
+static const char *check_fields(const struct field *fields, unsigned count, bool websocket, struct slice *offender)
 {
-	const char *rule = upgrade_check(fields, count);
+	const char *rule = upgrade_check(fields, count, offender);
 
-	for (unsigned i = 0; !rule && websocket && i < count; i++)
-		if (is_of_the_handshake(&fields[i]))
-			rule = "has a field that the port writes";
+	for (unsigned i = 0; !rule && websocket && i < count; i++) {
+		if (!is_of_the_handshake(&fields[i]))
+			continue;
+		*offender = fields[i].name;
+		rule = "has a field that the port writes";
+	}
 	if (!rule && count + ANSWER_FIELDS > BRIDGE_FIELDS)
 		rule = "has too many fields";
 	return rule;
@@ -251,6 +254,7 @@ void order_upgrade(struct bridge *b, struct exchange *x, const struct message *m
 	const struct msg_upgrade *u = &m->upgrade;
 	const char *rule = check_upgrade(x, u->protocol);
 	bool websocket = slice_eq_nocase(u->protocol, SLICE_LIT("websocket"));
+	struct slice offender = {0};
 	unsigned count;
 
 	if (rule) {
@@ -259,9 +263,9 @@ void order_upgrade(struct bridge *b, struct exchange *x, const struct message *m
 	}
 	if (!exchange_fields(x, m, "headers", u->headers, &count))
 		return;
-	rule = check_fields(b->fields, count, websocket);
+	rule = check_fields(b->fields, count, websocket, &offender);
 	if (rule)
-		exchange_refuse(x, m, "headers", rule);
+		exchange_refuse_field(x, m, "headers", rule, offender);
 	else if (websocket)
 		to_websocket(x, m, count);
 	else

@@ -183,7 +183,7 @@ static bool h1_send_data(struct stream *s, struct slice data)
 	h1_begin_output(x);
 	x->unsent += data.len;
 	h1_wake(x->h1);
-	if (x->framing == FRAMING_NONE || data.len == 0)
+	if (data.len == 0)
 		return true;
 	return wrote(x, x->framing == FRAMING_CHUNKED ? h1_write_chunk(&x->out, data) : bufq_lend(&x->out, data.at, data.len));
 }

@@ -192,17 +192,31 @@ static bool is_blank(uint8_t c)
 	return c == ' ' || c == '\t';
 }
 
+/* Where the head ends, if it does so in these bytes, of which the first `seen` were looked at before. */
+static size_t end_of_head(const uint8_t *data, size_t seen, size_t len)
+{
+	static const char mark[] = "\r\n\r\n";
+	size_t from = seen < sizeof mark ? 0 : seen - sizeof mark;
+	const uint8_t *end = memmem(data + from, len - from, mark, sizeof mark - 1);
+
+	return end ? (size_t)(end - data) : len;
+}
+
 /*
  * llhttp takes only spaces behind a Content-Length or a coding; white space that ends a line is no part of the value
  * (RFC 9112 5.1), so tabs there become spaces. Returns how many bytes it may be given: white space at the end waits for what
- * follows it.
+ * follows it. What stands behind the head is not touched.
  */
-static size_t blank_line_ends(uint8_t *data, size_t from, size_t to)
+static size_t blank_line_ends(uint8_t *data, size_t from, size_t len)
 {
+	size_t to = len;
 	uint8_t *tab, *end;
 
 	while (to > from && is_blank(data[to - 1]))
 		to--;
+	len = to;
+	if (memchr(data + from, '\t', to - from))
+		to = end_of_head(data, from, to);
 	while (from < to && (tab = memchr(data + from, '\t', to - from))) {
 		for (end = tab; is_blank(*end); end++)
 			;
@@ -210,7 +224,7 @@ static size_t blank_line_ends(uint8_t *data, size_t from, size_t to)
 			memset(tab, ' ', (size_t)(end - tab));
 		from = (size_t)(end - data);
 	}
-	return to;
+	return len;
 }
 
 static enum h1_read_result read_fields(struct h1_parse *p, uint8_t *data, size_t len)
@@ -595,5 +609,5 @@ bool h1_trailers(struct h1_parse *p, struct field *fields, unsigned *count)
 		return true;
 	for (; *count < p->count; ++*count)
 		fields[*count] = field_of(data, &p->spans[*count]);
-	return trailers_check(fields, *count) == NULL;
+	return trailers_check(fields, *count, NULL) == NULL;
 }

@@ -521,5 +521,5 @@ unsigned h2_trailers_of(const struct h2_head *block, struct field *fields, unsig
 		struct slice name = text_of(block->pairs[i].name);
 		fields[(*count)++] = (struct field){name, text_of(block->pairs[i].value), name_find(name)};
 	}
-	return trailers_check(fields, *count) ? 400 : 0;
+	return trailers_check(fields, *count, NULL) ? 400 : 0;
 }

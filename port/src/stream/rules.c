@@ -86,6 +86,37 @@ static const char *check_length(struct response_head *head, struct slice value, 
 	return NULL;
 }
 
+/* The next element of a list (RFC 9110 5.6.1); false at its end. */
+static bool next_element(struct slice *list, struct slice *element)
+{
+	const uint8_t *comma;
+
+	if (!list->at)
+		return false;
+	comma = list->len ? memchr(list->at, ',', list->len) : NULL;
+	*element = slice_of(list->at, comma ? (size_t)(comma - list->at) : list->len);
+	*list = comma ? slice_of(comma + 1, list->len - element->len - 1) : (struct slice){0};
+	while (element->len && (*element->at == ' ' || *element->at == '\t'))
+		*element = slice_of(element->at + 1, element->len - 1);
+	while (element->len && (element->at[element->len - 1] == ' ' || element->at[element->len - 1] == '\t'))
+		element->len--;
+	return true;
+}
+
+/* close is for an application to say, and keep-alive means nothing: many a program sets it, so it is dropped. */
+static const char *check_connection(struct slice value, bool *close)
+{
+	struct slice option;
+
+	while (next_element(&value, &option)) {
+		if (slice_eq_nocase(option, SLICE_LIT("close")))
+			*close = true;
+		else if (!slice_eq_nocase(option, SLICE_LIT("keep-alive")))
+			return "has a connection field other than close or keep-alive";
+	}
+	return NULL;
+}
+
 static const char *check_response_field(struct response_head *head, const struct field *f, bool any_length)
 {
 	const char *rule = check_field(f);
@@ -98,56 +129,98 @@ static const char *check_response_field(struct response_head *head, const struct
 		head->has_date = true;
 	else if (slice_eq_nocase(f->name, SLICE_LIT("content-length")))
 		return check_length(head, f->value, any_length);
-	else if (slice_eq_nocase(f->name, SLICE_LIT("connection"))) {
-		head->close = slice_eq_nocase(f->value, SLICE_LIT("close"));
-		return head->close ? NULL : "has a connection field other than close";
-	} else if (is_one_of(f->name, refused, sizeof refused / sizeof *refused))
+	else if (slice_eq_nocase(f->name, SLICE_LIT("connection")))
+		return check_connection(f->value, &head->close);
+	else if (is_one_of(f->name, refused, sizeof refused / sizeof *refused))
 		return "has a framing or hop-by-hop field";
 	return NULL;
 }
 
-const char *response_check(struct response_head *head, bool any_length)
+/* The first rule that is broken, and by which field. */
+static const char *broken(const char *rule, const struct field *f, struct slice *offender)
+{
+	if (rule && offender)
+		*offender = f->name;
+	return rule;
+}
+
+static const char *no_offender(const char *rule, struct slice *offender)
+{
+	if (offender)
+		*offender = (struct slice){0};
+	return rule;
+}
+
+const char *response_check(struct response_head *head, bool any_length, struct slice *offender)
 {
 	if (head->status < 200 || head->status > 599)
-		return "must have a status of 200 to 599";
+		return no_offender("must have a status of 200 to 599", offender);
 	head->close = head->has_server = head->has_date = false;
 	for (unsigned i = 0; i < head->field_count; i++) {
-		const char *rule = check_response_field(head, &head->fields[i], any_length);
+		const struct field *f = &head->fields[i];
+		const char *rule = broken(check_response_field(head, f, any_length), f, offender);
 		if (rule)
 			return rule;
 	}
 	return NULL;
 }
 
-const char *upgrade_check(const struct field *fields, unsigned count)
+/* keep_alive: connection may say so, since it is not sent. */
+static const char *check_unframed(const struct field *f, bool keep_alive)
 {
-	for (unsigned i = 0; i < count; i++) {
-		const char *rule = check_field(&fields[i]);
-		if (rule)
-			return rule;
-		if (slice_eq_nocase(fields[i].name, SLICE_LIT("content-length")) ||
-		    slice_eq_nocase(fields[i].name, SLICE_LIT("connection")) ||
-		    is_one_of(fields[i].name, refused, sizeof refused / sizeof *refused))
-			return "has a framing or hop-by-hop field";
-	}
+	const char *rule = check_field(f);
+	bool close = false;
+
+	if (rule)
+		return rule;
+	if (keep_alive && slice_eq_nocase(f->name, SLICE_LIT("connection")) && !check_connection(f->value, &close) && !close)
+		return NULL;
+	if (slice_eq_nocase(f->name, SLICE_LIT("content-length")) || slice_eq_nocase(f->name, SLICE_LIT("connection")) ||
+	    is_one_of(f->name, refused, sizeof refused / sizeof *refused))
+		return "has a framing or hop-by-hop field";
 	return NULL;
 }
 
-const char *info_check(unsigned status, const struct field *fields, unsigned count)
+static const char *check_all_unframed(const struct field *fields, unsigned count, bool keep_alive, struct slice *offender)
+{
+	const char *rule = NULL;
+
+	for (unsigned i = 0; i < count && !rule; i++)
+		rule = broken(check_unframed(&fields[i], keep_alive), &fields[i], offender);
+	return rule;
+}
+
+const char *upgrade_check(const struct field *fields, unsigned count, struct slice *offender)
+{
+	return check_all_unframed(fields, count, true, offender);
+}
+
+const char *info_check(unsigned status, const struct field *fields, unsigned count, struct slice *offender)
 {
 	if (status < 100 || status > 199 || status == 101)
-		return "must have a status of 100 to 199, and not 101";
-	return upgrade_check(fields, count);
+		return no_offender("must have a status of 100 to 199, and not 101", offender);
+	return check_all_unframed(fields, count, true, offender);
 }
 
-const char *trailers_check(const struct field *fields, unsigned count)
+const char *push_check(const struct field *fields, unsigned count, struct slice *offender)
 {
-	for (unsigned i = 0; i < count; i++) {
-		const char *rule = check_field(&fields[i]);
-		if (rule)
-			return rule;
-		if (is_one_of(fields[i].name, refused_in_trailers, sizeof refused_in_trailers / sizeof *refused_in_trailers))
-			return "has a field that is not allowed in trailers";
-	}
-	return NULL;
+	return check_all_unframed(fields, count, false, offender);
+}
+
+static const char *check_trailer(const struct field *f)
+{
+	const char *rule = check_field(f);
+
+	if (!rule && is_one_of(f->name, refused_in_trailers, sizeof refused_in_trailers / sizeof *refused_in_trailers))
+		rule = "has a field that is not allowed in trailers";
+	return rule;
+}
+
+const char *trailers_check(const struct field *fields, unsigned count, struct slice *offender)
+{
+	const char *rule = NULL;
+
+	for (unsigned i = 0; i < count && !rule; i++)
+		rule = broken(check_trailer(&fields[i]), &fields[i], offender);
+	return rule;
 }

@@ -19,15 +19,18 @@ bool parse_length(struct slice text, int64_t *length);
 /*
  * Checks the fields that the host wants to send and fills in what they say: close, has_server, has_date, and the length
  * from a content-length field where head->length is LENGTH_UNKNOWN. `any_length`: the response has no body, so that the
- * field cannot be wrong. Returns the rule that was broken, NULL if none was.
+ * field cannot be wrong. Returns the rule that was broken, NULL if none was; *offender, if it is wanted, is then the name of
+ * the field that broke it, which may be absent.
  */
-const char *response_check(struct response_head *head, bool any_length);
+const char *response_check(struct response_head *head, bool any_length, struct slice *offender);
 /* The same for 1xx. */
-const char *info_check(unsigned status, const struct field *fields, unsigned count);
+const char *info_check(unsigned status, const struct field *fields, unsigned count, struct slice *offender);
 /* The same for the answer to an upgrade. */
-const char *upgrade_check(const struct field *fields, unsigned count);
+const char *upgrade_check(const struct field *fields, unsigned count, struct slice *offender);
+/* The same for the request of a push. */
+const char *push_check(const struct field *fields, unsigned count, struct slice *offender);
 /* The same for trailers: no framing, routing or hop-by-hop field (RFC 9110 6.5.1). */
-const char *trailers_check(const struct field *fields, unsigned count);
+const char *trailers_check(const struct field *fields, unsigned count, struct slice *offender);
 
 /* Whether a response with this status, to this method, never has a body (RFC 9110 6.4.1; 205: 15.3.6). */
 static inline bool never_has_body(unsigned status, bool head_method)

@@ -131,7 +131,7 @@ struct stream {
 	uint8_t response;               /* enum response_half */
 	bool detached;                  /* the sink has let go: no more events */
 	bool head_method;               /* the request was HEAD */
-	bool bodiless;                  /* the response carries no body; data for it is dropped */
+	bool bodiless;                  /* the response carries no body, and is whole with its head */
 	bool hung_up;                   /* on_hangup was told */
 	bool upgraded;                  /* bytes both ways */
 	bool owed;                      /* it has ended, and counts until it is released */

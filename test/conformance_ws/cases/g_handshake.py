@@ -184,9 +184,9 @@ def host_breaks(fields, options, what):
 
 
 HOST = {
-    "accept": (["sec-websocket-accept", b"x"], {}, "headers has a field that the port writes"),
-    "upgrade": (["upgrade", b"x"], {}, "headers has a framing or hop-by-hop field"),
-    "line_break": (["x-a", b"a\r\nb: c"], {}, "headers has a value with a control character"),
+    "accept": (["sec-websocket-accept", b"x"], {}, "headers has a field that the port writes: sec-websocket-accept"),
+    "upgrade": (["upgrade", b"x"], {}, "headers has a framing or hop-by-hop field: upgrade"),
+    "line_break": (["x-a", b"a\r\nb: c"], {}, "headers has a value with a control character: x-a"),
     "unknown_option": ([], {"max_mesage": 1}, "max_mesage is unknown"),
     "option_out_of_range": ([], {"max_message": 0}, "max_message is out of its range"),
     "compress_unknown": ([], {"compress": {"lvl": 1}}, "lvl is unknown"),
