@@ -66,9 +66,8 @@ static void take_request(struct h2_stream *x)
 	unsigned status;
 
 	x->acted |= HEARD_HEAD;
-	if (h2_is_closed(x) || x->refused) {
+	if (h2_is_closed(x)) {
 		stream_detach(&x->s);
-		h2_stream_reset(x, NGHTTP2_REFUSED_STREAM);
 		return;
 	}
 	if (x->promise) {

@@ -77,18 +77,37 @@ static int give_up(struct h2 *h2, uint32_t code)
 	return NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
+/*
+ * One more than there may be: RFC 9113 5.1.2. nghttp2 decodes its head and drops it. Counted at once, so that no more than a few
+ * hundred wait to be told.
+ */
+static int refuse(struct h2 *h2, int32_t id)
+{
+	if (!h2_scan_take_reset(&h2->scan, h2_config(h2), *h2_env_of(h2)->now_us))
+		return give_up(h2, NGHTTP2_ENHANCE_YOUR_CALM);
+	if (nghttp2_submit_rst_stream(h2->ng, NGHTTP2_FLAG_NONE, id, NGHTTP2_REFUSED_STREAM) != 0)
+		return give_up(h2, NGHTTP2_INTERNAL_ERROR);
+	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+}
+
 static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
 {
 	struct h2 *h2 = ctx;
 	struct h2_stream *x;
 
+	bool request = frame->headers.cat == NGHTTP2_HCAT_REQUEST;
+
 	h2_head_free(h2, h2->block);
+	h2->block = NULL;
+	if (request)
+		h2->newest = frame->hd.stream_id;
+	if (request && h2->open >= h2_config(h2)->h2_max_streams)
+		return refuse(h2, frame->hd.stream_id);
 	h2->block = take_head(h2);
 	if (!h2->block)
 		return give_up(h2, NGHTTP2_INTERNAL_ERROR);
-	if (frame->headers.cat != NGHTTP2_HCAT_REQUEST)
+	if (!request)
 		return 0;
-	h2->newest = frame->hd.stream_id;
 	x = h2_stream_new(h2, frame->hd.stream_id);
 	if (!x)
 		return give_up(h2, NGHTTP2_INTERNAL_ERROR);

@@ -83,7 +83,6 @@ struct h2_stream {
 	uint8_t why;          /* enum stream_end, should it be closed before its time */
 	bool https;
 	bool bare;     /* the request is complete with its head */
-	bool refused;  /* one too many */
 	bool known;    /* the sink was told of it */
 	bool expects;  /* 100 Continue */
 	bool deferred; /* nghttp2 waits for nghttp2_session_resume_data */

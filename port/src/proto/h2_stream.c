@@ -28,7 +28,6 @@ struct h2_stream *h2_stream_new(struct h2 *h2, int32_t id)
 	x->h2 = h2;
 	x->id = id;
 	x->why = END_RESET;
-	x->refused = h2->open >= h2_config(h2)->h2_max_streams;
 	list_init(&x->todo);
 	list_append(&h2->streams, &x->link);
 	h2->open++;

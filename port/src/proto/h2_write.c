@@ -282,15 +282,9 @@ static void count_reset(struct h2 *h2, struct h2_stream *x, uint32_t code)
 {
 	const struct config *c = h2_config(h2);
 	uint64_t now_us = *h2_env_of(h2)->now_us;
-	bool fine = true;
-
-	if (code == NGHTTP2_NO_ERROR || (x && x->ours))
-		return;
-	if (code == NGHTTP2_REFUSED_STREAM)
-		fine = h2_scan_take_reset(&h2->scan, c, now_us);
-	else
-		fine = bucket_take(&h2->own_resets, now_us, c->h2_own_resets, 10000000);
-	if (!fine && !h2->fault)
+	if (code == NGHTTP2_NO_ERROR || code == NGHTTP2_REFUSED_STREAM || (x && x->ours))
+		return; /* streams that were refused are counted when they come */
+	if (!bucket_take(&h2->own_resets, now_us, c->h2_own_resets, 10000000) && !h2->fault)
 		h2->fault = NGHTTP2_ENHANCE_YOUR_CALM;
 }
 

@@ -173,6 +173,30 @@ def streams_too_many(t):
 
 
 @case(SLOW, h2_max_streams=1)
+def streams_too_many_decoded(t):
+    """the head of one that is refused changes the table all the same"""
+    t.open().send(wire.headers(1, get(), end=True))
+    t.wait_request(1)
+    block = wire.encode(get()) + wire.literal("x-kept", "value", 0x40)
+    t.send(wire.headers(3, block[:9], end=True, flags=0), wire.continuation(3, block[9:]))
+    t.expect_reset(3, "REFUSED_STREAM")
+    t.expect(sum(kind == wire.RST_STREAM for kind, *_ in t.frames) == 1, "more than one RST_STREAM")
+    t.send(wire.rst(1))
+    t.port.send([17, t.port.exchanges[0].stream])
+    t.expect_alive()
+    t.send(wire.headers(5, wire.encode(get()) + b"\xbe", end=True))
+    t.wait_request(2)
+    t.expect(t.port.exchanges[1].headers == [("x-kept", b"value")], f"fields {t.port.exchanges[1].headers}")
+
+
+@case(*[SLOW] * 100)
+def streams_far_too_many(t):
+    """thousands at once: some are refused, then it ends"""
+    t.open().send(*[wire.headers(s, get(), end=True) for s in range(1, 8001, 2)])
+    t.expect_goaway("ENHANCE_YOUR_CALM")
+
+
+@case(SLOW, h2_max_streams=1)
 def streams_too_many_early(t):
     """more than will be allowed, before that was known: refused, to be tried again"""
     t.acks = False
