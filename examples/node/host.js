@@ -39,6 +39,7 @@ class Request {
     this.granted = 0;
     this.bodyEnded = body === null;
     this.answered = this.released = this.left = false; // left: the handler has ended
+    this.bodiless = false; // the response has no body: it is whole with its head
     this.socket = null; // a WebSocket, once accepted
     this.hungUp = false; // the client has closed its side: most have gone then, some wait for the answer
     this.over = null; // why the stream has ended
@@ -104,11 +105,13 @@ class Request {
   }
 
   start(status, headers = [], length = null) {
+    this.bodiless = this.method === 'HEAD' || [204, 205, 304].includes(status);
     this.host.send(HEAD, this.stream, status, headers.flat(), length);
   }
 
   // A part of a streamed response: goes on when all of it is in the window, so as fast as the client reads.
   async write(data) {
+    if (this.bodiless) return;
     for (let at = 0; at < data.length; ) {
       const n = await this.takeRoom(data.length - at);
       this.host.send(DATA, this.stream, data.subarray(at, (at += n)));
@@ -125,7 +128,7 @@ class Request {
 
   finish(trailers = null) {
     this.answered = true;
-    this.host.send(END, this.stream, trailers && trailers.flat());
+    if (!this.bodiless) this.host.send(END, this.stream, trailers && trailers.flat());
   }
 
   // Makes it a WebSocket: the handler goes on with that, and no longer counts as one of those at work.
@@ -317,7 +320,7 @@ async function download(request) {
   if (!/^[0-9]{1,15}$/.test(text)) return request.respond(400, PLAIN, 'bytes is a number.\n');
   let left = Number(text);
   request.start(200, [['content-type', 'application/octet-stream']], left);
-  for (; left > 0; left -= CHUNK) await request.write(Buffer.alloc(Math.min(left, CHUNK), '.'));
+  for (; left > 0 && !request.bodiless; left -= CHUNK) await request.write(Buffer.alloc(Math.min(left, CHUNK), '.'));
   request.finish();
 }
 
@@ -337,7 +340,7 @@ async function echo(request) {
 const ROUTES = { 'GET /': hello, 'PUT /upload': upload, 'GET /download': download, 'GET /events': events, 'GET /echo': echo };
 
 async function route(request) {
-  const handler = ROUTES[`${request.method} ${request.path}`];
+  const handler = ROUTES[`${request.method === 'HEAD' ? 'GET' : request.method} ${request.path}`];
   await (handler ? handler(request) : request.respond(404, PLAIN, 'Not found.\n'));
 }
 

@@ -48,6 +48,7 @@ class Request:
         self.room = host.window  # bytes that may be sent
         self.chunks, self.granted, self.body_ended = [], 0, body is None
         self.answered = self.released = self.left = False  # left: the handler has ended
+        self.bodiless = False  # the response has no body: it is whole with its head
         self.socket = None  # a WebSocket, once accepted
         self.hung_up = False  # the client has closed its side: most have gone then, some wait for the answer
         self.over = None  # why the stream has ended
@@ -107,10 +108,13 @@ class Request:
         self.news.set()
 
     def start(self, status, headers=(), length=None):
+        self.bodiless = self.method == "HEAD" or status in (204, 205, 304)
         self.host.send(HEAD, self.stream, status, flat(headers), length)
 
     async def write(self, data):
         """A part of a streamed response: returns when all of it is in the window, so as fast as the client reads."""
+        if self.bodiless:
+            return
         rest = memoryview(data)
         while rest:
             n = await self.take_room(len(rest))
@@ -127,7 +131,8 @@ class Request:
 
     def finish(self, trailers=None):
         self.answered = True
-        self.host.send(END, self.stream, trailers and flat(trailers))
+        if not self.bodiless:
+            self.host.send(END, self.stream, trailers and flat(trailers))
         self.news.set()
 
     def accept(self, headers=(), **options):
@@ -387,7 +392,7 @@ async def download(request):
         return await request.respond(400, PLAIN, b"bytes is a number.\n")
     left = int(text)
     request.start(200, [("content-type", b"application/octet-stream")], left)
-    while left:
+    while left and not request.bodiless:
         piece = b"." * min(left, CHUNK)
         await request.write(piece)
         left -= len(piece)
@@ -419,7 +424,7 @@ ROUTES = {
 
 
 async def route(request):
-    handler = ROUTES.get((request.method, request.path))
+    handler = ROUTES.get(("GET" if request.method == "HEAD" else request.method, request.path))
     if handler:
         await handler(request)
     else:
