@@ -182,6 +182,7 @@ def streams_too_many_decoded(t):
     t.expect_reset(3, "REFUSED_STREAM")
     t.expect(sum(kind == wire.RST_STREAM for kind, *_ in t.frames) == 1, "more than one RST_STREAM")
     t.send(wire.rst(1))
+    t.until(lambda: t.port.exchanges[0].gone, "GONE")
     t.port.send([17, t.port.exchanges[0].stream])
     t.expect_alive()
     t.send(wire.headers(5, wire.encode(get()) + b"\xbe", end=True))
