@@ -5,6 +5,7 @@ export LC_ALL := $(if $(LC_ALL),$(LC_ALL),C.UTF-8)
 PORT ?= 4000
 ARGS ?=
 WHAT ?=
+FULL ?=
 
 .PHONY: help run test build setup check format attacks soak bench fuzz clean install
 .DEFAULT_GOAL := help
@@ -12,8 +13,9 @@ WHAT ?=
 help:
 	@echo 'make run       build, and serve a page at http://localhost:4000 (PORT=5000, ARGS="examples/hello_world.exs")'
 	@echo 'make test      build, and run all tests: the C tests, then the Elixir tests and the conformance corpus'
+	@echo 'make test FULL=1  install also Chromium, nginx, HAProxy, nghttpx and clients of others, so that no test is skipped for want of them'
 	@echo 'make build     build sparx_port and the Elixir code'
-	@echo 'make check     formatting, static analysis, which part includes which, compiler warnings'
+	@echo 'make check     formatting, static analysis, which part includes which, compiler warnings, dialyzer where it is installed'
 	@echo 'make format    format the C and the Elixir code, and write the tables of options and the frames in the documents'
 	@echo 'make attacks   each known attack for TIME=5 seconds, with a probe beside it (WHAT=h2 for those on HTTP/2)'
 	@echo 'make soak      mixed load for TIME=1800 seconds, on sparx_port built with sanitizers, then as it is'
@@ -29,12 +31,14 @@ run:
 	@scripts/setup run
 	@scripts/run --port $(PORT) $(ARGS)
 
+# Its last line says what was skipped, also by the C tests
 test:
-	@scripts/setup test
+	@scripts/setup $(if $(FULL),full,test)
 	@mix compile
-	@failed=; \
-	$(MAKE) --no-print-directory -j$$(nproc) -C port test || failed=1; \
-	mix test || failed=1; \
+	@mkdir -p _build; rm -f _build/c_tests.failed; failed=; \
+	{ $(MAKE) --no-print-directory -j$$(nproc) -C port test 2>&1 || touch _build/c_tests.failed; } | tee _build/c_tests.log; \
+	[ ! -e _build/c_tests.failed ] || failed=1; \
+	SPARX_C_TESTS="$$PWD/_build/c_tests.log" mix test || failed=1; \
 	[ -z "$$failed" ]
 
 setup:
@@ -51,6 +55,7 @@ check:
 	@scripts/options_table --check
 	@scripts/frames_table --check
 	@scripts/protocol_tables --check
+	@scripts/dialyze
 
 format:
 	@$(MAKE) --no-print-directory -C port format

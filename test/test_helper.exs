@@ -1,2 +1,8 @@
+Sparx.Skipped.begin()
+
 # What is logged in a passing test is shown by none. What must come may take its time on a busy machine.
-ExUnit.start(capture_log: true, assert_receive_timeout: 5_000)
+ExUnit.start(
+  capture_log: true,
+  assert_receive_timeout: 5_000,
+  formatters: [ExUnit.CLIFormatter, Sparx.Skipped]
+)

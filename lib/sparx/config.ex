@@ -7,7 +7,7 @@ defmodule Sparx.Config do
   | `:handler` | none | who answers: a module with `handle/1` (see `Sparx.Handler`), a function of one argument, or `{module, function}`. Without it the server is a producer alone, for consumers of one's own |
   | `:plug` | none | who answers, in the place of `:handler`: a plug. See `Sparx.Plug`, which has more options |
   | `:port` | `4000` | TCP port; `0` takes any free one, and `Sparx.info/1` tells which |
-  | `:host` | `"0.0.0.0"` | the address to listen on: text, an `:inet` tuple, `"unix:PATH"` or `{:local, path}`. `:ip` is another name of it |
+  | `:host` | `"0.0.0.0"` | the address to listen on: text, an `:inet` tuple, `:loopback`, `:any`, `"unix:PATH"` or `{:local, path}`. `:ip` is another name of it |
   | `:listeners` | one of `:host`, `:port` | several addresses: a list of keyword lists with `:host` (or `:ip`), `:port`, and if wanted `:backlog` (1024), `:ipv6_only` (false), `:reuse_port` (false) |
   | `:ports` | `1` | port programs, each with its own thread and its own listening sockets (`SO_REUSEPORT`) |
   | `:workers` | `128` | handlers that run at the same time, in all. One that waits for its client longer than 100 ms does not count until it goes on |
@@ -73,6 +73,7 @@ defmodule Sparx.Config do
     :opener
   ]
   @range "an address, a range such as \"10.0.0.0/8\" without bits behind its prefix, or \"unix\""
+  @address "an IPv4 or IPv6 address, :loopback, :any, \"unix:PATH\" or {:local, path}"
   @listener_keys [:host, :ip, :port, :backlog, :ipv6_only, :reuse_port]
 
   defstruct handler: nil,
@@ -134,10 +135,12 @@ defmodule Sparx.Config do
   @doc """
   Checks options.
 
-  Raises `ArgumentError`, whose message names the option, what was given and what is expected.
+  Raises `ArgumentError`, whose message names the option, what was given and what is expected. An option that is given twice is
+  an error, and so is one beside `:listeners` that says where to listen.
   """
   @spec new!(keyword) :: t
   def new!(options) do
+    once!(options)
     {plug, options} = split_plug!(options)
 
     Keyword.keyword?(options) ||
@@ -331,9 +334,18 @@ defmodule Sparx.Config do
 
   defp listeners!(options) do
     case Keyword.fetch(options, :listeners) do
-      {:ok, [_ | _] = list} -> Enum.map(list, &listener!/1)
-      {:ok, value} -> bad!(:listeners, value, "a list of keyword lists, at least one")
-      :error -> [listener!(Keyword.take(options, [:port, :host, :ip]))]
+      {:ok, [_ | _] = list} ->
+        for {key, value} <- options,
+            key in [:host, :ip, :port],
+            do: bad!(key, value, "none beside :listeners")
+
+        Enum.map(list, &listener!/1)
+
+      {:ok, value} ->
+        bad!(:listeners, value, "a list of keyword lists, at least one")
+
+      :error ->
+        [listener!(Keyword.take(options, [:port, :host, :ip]))]
     end
   end
 
@@ -345,7 +357,8 @@ defmodule Sparx.Config do
       key in @listener_keys or unknown!(key, "listener option", @listener_keys)
     end)
 
-    address = address!(options[:host] || options[:ip] || "0.0.0.0")
+    once!(options)
+    address = address!(for {key, value} <- options, key in [:host, :ip], value != nil, do: {key, value})
 
     options
     |> Keyword.take([:backlog, :ipv6_only, :reuse_port])
@@ -358,17 +371,20 @@ defmodule Sparx.Config do
   defp listener_option!({key, flag}) when is_boolean(flag), do: {key, flag}
   defp listener_option!({key, value}), do: bad!(key, value, "true or false")
 
-  defp address!({:local, path}) when is_binary(path) and path != "", do: "unix:" <> path
-  defp address!("localhost"), do: "127.0.0.1"
-  defp address!("unix:" <> path = address) when path != "", do: address
-  defp address!(text) when is_binary(text), do: text |> parse() |> address!(text)
-  defp address!(ip) when is_tuple(ip), do: ip |> ntoa() |> address!(ip)
-  defp address!(value), do: address!(:error, value)
+  defp address!([]), do: "0.0.0.0"
+  defp address!([{name, given}]), do: listening(given) || bad!(name, given, @address)
 
-  defp address!({:ok, address}, _given), do: address
+  defp address!([{name, given}, {other, _}]),
+    do: bad!(name, given, "none beside #{inspect(other)}: they are one option")
 
-  defp address!(:error, given),
-    do: bad!(:host, given, "an IPv4 or IPv6 address, \"unix:PATH\" or {:local, path}")
+  defp listening({:local, path}) when is_binary(path) and path != "", do: "unix:" <> path
+  defp listening(:loopback), do: "127.0.0.1"
+  defp listening(:any), do: "0.0.0.0"
+  defp listening("localhost"), do: "127.0.0.1"
+  defp listening("unix:" <> path = address) when path != "", do: address
+  defp listening(text) when is_binary(text), do: if(match?({:ok, _}, parse(text)), do: text)
+  defp listening(ip) when is_tuple(ip), do: ntoa(ip)
+  defp listening(_value), do: nil
 
   defp parse(text) do
     case :inet.parse_strict_address(String.to_charlist(text)) do
@@ -379,8 +395,8 @@ defmodule Sparx.Config do
 
   defp ntoa(ip) do
     case :inet.ntoa(ip) do
-      {:error, _} -> :error
-      text -> {:ok, List.to_string(text)}
+      {:error, _} -> nil
+      text -> List.to_string(text)
     end
   end
 
@@ -447,11 +463,49 @@ defmodule Sparx.Config do
         "invalid value for option #{inspect(option)}: #{inspect(value)}, expected #{expected}"
       )
 
+  # Each option once: of two values neither is surely the one that is meant.
+  defp once!(options) do
+    names = for {name, _value} when is_atom(name) <- List.wrap(options), do: name
+
+    case names -- Enum.uniq(names) do
+      [] -> :ok
+      [twice | _] -> raise ArgumentError, "option #{inspect(twice)} is given twice"
+    end
+  end
+
+  # What other servers call it.
+  @elsewhere %{
+    timeout: [:idle_timeout, :header_timeout, :write_timeout],
+    read_timeout: [:idle_timeout, :header_timeout],
+    keepalive_timeout: [:idle_timeout],
+    request_timeout: [:header_timeout],
+    send_timeout: [:write_timeout],
+    shutdown_timeout: [:drain_timeout],
+    address: [:host],
+    bind: [:host],
+    backlog: [:listeners],
+    acceptors: [:ports],
+    num_acceptors: [:ports],
+    concurrency: [:workers],
+    pool_size: [:workers]
+  }
+
   defp unknown!(key, what, known) do
-    near = known |> List.delete(:opener) |> Enum.filter(&near?(&1, key)) |> Enum.map(&inspect/1)
-    hint = if near == [], do: "", else: "; did you mean #{Enum.join(near, " or ")}?"
+    known = List.delete(known, :opener)
+
+    near =
+      case Enum.filter(Map.get(@elsewhere, key, []), &(&1 in known)) do
+        [] -> known |> Enum.filter(&misspelt?(&1, key)) |> Enum.take(3)
+        others -> others
+      end
+
+    hint = if near == [], do: "", else: "; did you mean #{Enum.map_join(near, " or ", &inspect/1)}?"
     raise ArgumentError, "unknown #{what} #{inspect(key)}#{hint}"
   end
 
-  defp near?(known, key), do: String.jaro_distance(to_string(known), to_string(key)) > 0.82
+  # As long, within two letters: :timeout is no misspelling of :eof_timeout.
+  defp misspelt?(known, key) do
+    {known, key} = {to_string(known), to_string(key)}
+    abs(String.length(known) - String.length(key)) <= 2 and String.jaro_distance(known, key) > 0.82
+  end
 end

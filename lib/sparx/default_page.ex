@@ -1,9 +1,8 @@
 defmodule Sparx.DefaultPage do
-  @moduledoc """
-  What `mix sparx.run` serves when it is given nothing to serve: a page that says what Sparx is doing.
-
-  A browser gets HTML; a client that does not ask for it, such as curl, gets plain text.
-  """
+  @moduledoc false
+  # What `mix sparx.run` serves when it is given nothing to serve: a page that says what Sparx is doing.
+  #
+  # A browser gets HTML; a client that does not ask for it, such as curl, gets plain text.
 
   use Sparx.Handler
 

@@ -1,14 +1,13 @@
 defmodule Sparx.Frame do
-  @moduledoc """
-  The messages that cross between the server and its port program, as bytes and as tuples: a pure codec.
-
-  PROTOCOL.md is normative. A frame's payload is one or more messages, one after the other, and each is a
-  msgpack array `[kind, field, ...]`. The length before a frame is written by `Sparx.Link` and read by
-  `Sparx.Server.Framing`.
-
-  Messages to the port are made by a function for each kind, which gives iodata; several of them in a list
-  are the payload of one frame. Messages from the port are taken off a payload by `decode/1`.
-  """
+  @moduledoc false
+  # The messages that cross between the server and its port program, as bytes and as tuples: a pure codec.
+  #
+  # PROTOCOL.md is normative. A frame's payload is one or more messages, one after the other, and each is a
+  # msgpack array `[kind, field, ...]`. The length before a frame is written by `Sparx.Link` and read by
+  # `Sparx.Server.Framing`.
+  #
+  # Messages to the port are made by a function for each kind, which gives iodata; several of them in a list
+  # are the payload of one frame. Messages from the port are taken off a payload by `decode/1`.
 
   alias Sparx.Frame.Term
   alias Sparx.Headers

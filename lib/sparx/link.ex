@@ -19,6 +19,9 @@ defmodule Sparx.Link do
           write_timeout: pos_integer
         }
 
+  @typedoc "What of a link says where its server is."
+  @type place :: %{required(:server) => pid, required(:port) => port | pid, optional(atom) => term}
+
   @type error :: {:error, :closed | :timeout | :already_sent | :not_started}
 
   @call_timeout 60_000
@@ -29,6 +32,8 @@ defmodule Sparx.Link do
   # ms. A handler that waits for its client longer than this gives its slot to others until it goes on.
   @moment 100
 
+  # An answer is known by being a reference, though atomics are opaque.
+  @dialyzer :no_opaque
   defguardp is_local(answer) when is_reference(answer) and node(answer) == node()
 
   # ── to the port ────────────────────────────────────────────────────────────────────────────────────
@@ -77,7 +82,7 @@ defmodule Sparx.Link do
   # ── to the server ──────────────────────────────────────────────────────────────────────────────────
 
   @doc "Asks the server about a stream; never waits for a server that has died."
-  @spec ask(t, Frame.stream(), term, timeout) :: term | error
+  @spec ask(place, Frame.stream(), term, timeout) :: term | error
   def ask(link, id, question, timeout \\ @call_timeout) do
     GenServer.call(link.server, {:stream, link.port, id, question}, timeout)
   catch
@@ -86,7 +91,7 @@ defmodule Sparx.Link do
   end
 
   @doc "Tells the server something about a stream."
-  @spec tell(t, Frame.stream(), term) :: :ok
+  @spec tell(place, Frame.stream(), term) :: :ok
   def tell(link, id, message), do: GenServer.cast(link.server, {:stream, link.port, id, message})
 
   @doc "Does one of the operations of `Sparx.Answer`, on the node where the answer is."

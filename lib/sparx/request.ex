@@ -84,6 +84,8 @@ defmodule Sparx.Request do
           head: binary
         }
 
+  @typep reader :: %{required(:link) => Link.t(), required(:id) => Frame.stream(), optional(atom) => term}
+
   @chunk 65_536
   # What the port gives at once at most.
   @most 65_000
@@ -323,9 +325,14 @@ defmodule Sparx.Request do
   100 ms gives its slot (`:workers`) to others until it goes on, which one that waits by a `receive` of its own does not.
   """
   @spec await_chunk(t, reference, timeout) :: {:ok, binary} | :eof | {:error, :closed | :timeout}
-  def await_chunk(request, ref, timeout \\ @timeout) do
+  def await_chunk(request, ref, timeout \\ @timeout), do: await(request, ref, timeout)
+
+  @doc false
+  # The same for a WebSocket, whose chunks are frames.
+  @spec await(reader, reference, timeout) :: {:ok, term} | :eof | {:error, :closed | :timeout}
+  def await(request, ref, timeout) do
     with :timeout <- Link.await(request.link, request.id, ref, timeout) do
-      cancel_chunks(request, [ref])
+      take_back(request, [ref])
       {:error, :timeout}
     end
   end
@@ -336,9 +343,11 @@ defmodule Sparx.Request do
   Nothing of the body is lost by it: chunks that were on their way are the next ones to be read.
   """
   @spec cancel_chunks(t, [reference]) :: :ok
-  def cancel_chunks(_request, []), do: :ok
+  def cancel_chunks(request, refs), do: take_back(request, refs)
 
-  def cancel_chunks(request, refs) do
+  defp take_back(_request, []), do: :ok
+
+  defp take_back(request, refs) do
     # What the server sent before it answers this question is in the mailbox then.
     Link.ask(request.link, request.id, {:unread, refs})
     chunks = Enum.flat_map(refs, &forget/1)

@@ -1,16 +1,15 @@
 defmodule Sparx.Server do
-  @moduledoc """
-  A producer of requests: the process that owns one port program.
-
-  With a handler it has slots, and starts a process for each request (`Sparx.Server.Slots`). Besides, or instead, it
-  speaks the producer's side of the GenStage message protocol, so consumers of that library, on this node
-  or another, subscribe to it as to any producer and get `Sparx.Request` structs as events. Demand is passed
-  on to the port: no request comes that nobody asked for. The consumer that asked first is served first.
-
-  The process lives on when its port program dies: whoever has a request in progress gets
-  `{:error, :closed}`, and the program is started again on the same address, at once at first, and then with pauses of up to a
-  second for as long as it takes.
-  """
+  @moduledoc false
+  # A producer of requests: the process that owns one port program.
+  #
+  # With a handler it has slots, and starts a process for each request (`Sparx.Server.Slots`). Besides, or instead, it
+  # speaks the producer's side of the GenStage message protocol, so consumers of that library, on this node
+  # or another, subscribe to it as to any producer and get `Sparx.Request` structs as events. Demand is passed
+  # on to the port: no request comes that nobody asked for. The consumer that asked first is served first.
+  #
+  # The process lives on when its port program dies: whoever has a request in progress gets
+  # `{:error, :closed}`, and the program is started again on the same address, at once at first, and then with pauses of up to a
+  # second for as long as it takes.
 
   use GenServer
 

@@ -208,7 +208,7 @@ defmodule Sparx.WebSocket do
   goes to the next one who asks.
   """
   @spec await_frame(t, reference, timeout) :: {:ok, frame} | {:error, :closed | :timeout}
-  def await_frame(socket, ref, timeout \\ @timeout), do: Request.await_chunk(socket, ref, timeout)
+  def await_frame(socket, ref, timeout \\ @timeout), do: Request.await(socket, ref, timeout)
 
   @doc "Asks for one frame and waits for it."
   @spec next_frame(t, timeout) :: {:ok, frame} | {:error, :closed | :timeout}

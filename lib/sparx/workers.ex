@@ -1,30 +1,29 @@
 defmodule Sparx.Workers do
-  @moduledoc """
-  Workers on another node than that of the server.
-
-  On the node that has the sockets, a server without a handler, by a name:
-
-      children = [{Sparx, port: 4000, name: MyApp.Front}]
-
-  and on each of the nodes that do the work:
-
-      children = [{Sparx.Workers, server: {MyApp.Front, :"front@10.0.0.1"}, handler: MyApp.Web, workers: 64}]
-
-  Each free worker asks the server for one request, so the nodes get as many as they can do. A handler runs in a process of its own, as
-  in a server; it reads and answers with the same functions, and the same backpressure; what it reads and writes goes by the server's
-  node.
-
-  | option | default | meaning |
-  | --- | --- | --- |
-  | `:server` | required | a name there, `{name, node}`, or a pid: what `Sparx.start_link/1` was given or returned |
-  | `:handler` | required | who answers, as for `Sparx.start_link/1`: a module or function of this node |
-  | `:workers` | `128` | handlers that run here at the same time |
-  | `:max_waiting` | `10_000` | handlers that wait for their clients without holding a worker, at most |
-  | `:shutdown` | `30_000` | ms that requests in work have when these workers are told to stop |
-
-  A server that is not there, or goes, is looked for again every second. Workers that are stopped ask for nothing
-  more and end their requests first. When the whole node is lost, its requests get a 500, or are cut.
-  """
+  @moduledoc false
+  # Workers on another node than that of the server.
+  #
+  # On the node that has the sockets, a server without a handler, by a name:
+  #
+  #     children = [{Sparx, port: 4000, name: MyApp.Front}]
+  #
+  # and on each of the nodes that do the work:
+  #
+  #     children = [{Sparx.Workers, server: {MyApp.Front, :"front@10.0.0.1"}, handler: MyApp.Web, workers: 64}]
+  #
+  # Each free worker asks the server for one request, so the nodes get as many as they can do. A handler runs in a process of its own, as
+  # in a server; it reads and answers with the same functions, and the same backpressure; what it reads and writes goes by the server's
+  # node.
+  #
+  # | option | default | meaning |
+  # | --- | --- | --- |
+  # | `:server` | required | a name there, `{name, node}`, or a pid: what `Sparx.start_link/1` was given or returned |
+  # | `:handler` | required | who answers, as for `Sparx.start_link/1`: a module or function of this node |
+  # | `:workers` | `128` | handlers that run here at the same time |
+  # | `:max_waiting` | `10_000` | handlers that wait for their clients without holding a worker, at most |
+  # | `:shutdown` | `30_000` | ms that requests in work have when these workers are told to stop |
+  #
+  # A server that is not there, or goes, is looked for again every second. Workers that are stopped ask for nothing
+  # more and end their requests first. When the whole node is lost, its requests get a 500, or are cut.
 
   use GenServer
 

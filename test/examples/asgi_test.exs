@@ -180,10 +180,8 @@ defmodule Sparx.Examples.AsgiTest do
     assert text =~ "shutdown"
   end
 
-  @starlette Host.skip(:python) || Host.skip_without("starlette", "python3-starlette")
-
   @tag :foreign
-  @tag skip: @starlette
+  @tag skip: Host.skip(:python) || Sparx.Needs.python("starlette", "python3-starlette")
   test "an application of a framework runs unchanged" do
     host = start([], "starlette_app:app")
     answer = Client.get(host.port, "/shop/7?a=b")

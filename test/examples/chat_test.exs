@@ -48,22 +48,12 @@ defmodule Sparx.Examples.ChatTest do
   end
 
   @tag timeout: 60_000
+  @tag skip: Sparx.Browser.skip()
   test "in a browser: two windows talk, and come back when the connection is lost", %{
     port: port,
     server: server
   } do
-    case browser() do
-      nil ->
-        IO.puts("the chat's page was not tried in a browser: there is no chromium (apt-get install chromium)")
-
-      chromium ->
-        in_a_browser(chromium, port, server)
-    end
-  end
-
-  defp browser, do: System.find_executable("chromium") || System.find_executable("chromium-browser")
-
-  defp in_a_browser(chromium, port, server) do
+    chromium = Sparx.Browser.program()
     {ada, ["here", "Ada"]} = join(port, "Ada")
     url = &"http://127.0.0.1:#{port}/?#{URI.encode_query(name: &1, say: "I am " <> &1)}"
     open(chromium, url.("Grace"))

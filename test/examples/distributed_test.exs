@@ -5,7 +5,7 @@ defmodule Sparx.Examples.DistributedTest do
 
   @example Path.expand("../../examples/distributed.exs", __DIR__)
 
-  @tag skip: System.find_executable("epmd") == nil && "there is no epmd, so no distribution, on this machine"
+  @tag skip: Sparx.Needs.command("epmd", "erlang-base")
   test "requests are answered by both of the other nodes" do
     vm =
       Port.open({:spawn_executable, System.find_executable("elixir")}, [

@@ -40,7 +40,7 @@ defmodule Sparx.Integration.CompressionTest do
     text
   end
 
-  @no_curl System.find_executable("curl") == nil && "there is no curl on this machine"
+  @no_curl Sparx.Needs.command("curl")
 
   @tag skip: @no_curl
   test "in all protocols and codings that there are, what curl decodes is what was sent" do

@@ -350,11 +350,7 @@ else
   defmodule Sparx.Integration.GenStageTest do
     use ExUnit.Case, async: true
 
-    @reason "gen_stage is not on the code path (ERL_LIBS=FOLDER, with FOLDER/gen_stage/ebin)"
-
-    IO.puts("the tests with the real GenStage are skipped: #{@reason}")
-
-    @tag skip: @reason
+    @tag skip: Sparx.Needs.libraries(["gen_stage"])
     test "with the real GenStage", do: :ok
   end
 end

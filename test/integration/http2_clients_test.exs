@@ -2,12 +2,11 @@ defmodule Sparx.Integration.Http2ClientsTest do
   @moduledoc "HTTP/2 with the clients that are on this machine; those that are not are named."
   use ExUnit.Case, async: true
 
-  alias Sparx.{Headers, Request, Response, WebSocket}
+  alias Sparx.{Headers, Kit, Needs, Request, Response, WebSocket}
 
   @clients Path.expand("../support/clients", __DIR__)
-  @python Enum.find(["/usr/bin/python3", System.find_executable("python3")], &(&1 && File.exists?(&1)))
-  @no_h2 @python == nil or
-           elem(System.cmd(@python, ["-c", "import h2"], stderr_to_stdout: true), 1) != 0
+  @python Kit.python()
+  @no_h2 Needs.python("h2", "python3-h2")
 
   setup do
     handler = fn
@@ -43,19 +42,19 @@ defmodule Sparx.Integration.Http2ClientsTest do
   end
 
   for name <- ~w(echo interleaved trailers websocket) do
-    @tag skip: @no_h2 && "python3 has no h2 here (Debian: python3-h2)"
+    @tag skip: @no_h2
     test "python3-h2: #{name}", %{port: port} do
       assert run(@python, [Path.join(@clients, "h2_client.py"), "#{port}", unquote(name)]) == ""
     end
   end
 
-  @tag skip: System.find_executable("node") == nil && "there is no node on this machine"
+  @tag skip: Needs.command("node", "nodejs")
   test "Node: 90 streams at once, a large one, trailers both ways", %{port: port} do
     assert run("node", [Path.join(@clients, "h2_client.js"), "#{port}"]) == ""
   end
 
   @tag :tmp_dir
-  @tag skip: System.find_executable("curl") == nil && "there is no curl on this machine"
+  @tag skip: Needs.command("curl")
   test "curl: 16 MiB up and down", %{port: port, tmp_dir: folder} do
     [sent, came] = for name <- ~w(sent came), do: Path.join(folder, name)
     File.write!(sent, :crypto.strong_rand_bytes(16 * 1024 * 1024))
@@ -64,9 +63,7 @@ defmodule Sparx.Integration.Http2ClientsTest do
     assert File.read!(came) == File.read!(sent)
   end
 
-  @tag skip:
-         System.find_executable("nghttp") == nil &&
-           "there is no nghttp on this machine (Debian: nghttp2-client)"
+  @tag skip: Needs.command("nghttp", "nghttp2-client")
   test "nghttp: a push", %{port: port} do
     output = run("nghttp", ["-v", "--no-dep", "http://127.0.0.1:#{port}/page"])
     assert output =~ "recv PUSH_PROMISE"

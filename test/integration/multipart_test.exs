@@ -241,7 +241,7 @@ defmodule Sparx.Integration.MultipartTest do
       assert {output, status} == {"", 0}
     end
 
-    @tag skip: System.find_executable("curl") == nil && "there is no curl on this machine"
+    @tag skip: Sparx.Needs.command("curl")
     test "curl", %{folder: folder} do
       port = Sparx.info(serve(teller(folder))).port
       path = Path.join(folder, "sent")
@@ -260,17 +260,14 @@ defmodule Sparx.Integration.MultipartTest do
       assert text == ~s(file f "sent" "application/octet-stream" 65536\n)
     end
 
-    @python System.find_executable("python3")
-    @no_requests @python == nil or
-                   elem(System.cmd(@python, ["-c", "import requests"], stderr_to_stdout: true), 1) != 0
-
-    @tag skip: @no_requests && "python3 has no requests here (Debian: python3-requests)"
+    @python Sparx.Kit.python()
+    @tag skip: Sparx.Needs.python("requests", "python3-requests")
     test "Python's requests", %{folder: folder} do
       port = Sparx.info(serve(teller(folder))).port
       run(@python, [Path.join(@clients, "form_client.py"), "#{port}"])
     end
 
-    @tag skip: System.find_executable("node") == nil && "there is no node on this machine"
+    @tag skip: Sparx.Needs.command("node", "nodejs")
     test "Node's fetch", %{folder: folder} do
       port = Sparx.info(serve(teller(folder))).port
       run("node", [Path.join(@clients, "form_client.js"), "#{port}"])

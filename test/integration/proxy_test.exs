@@ -5,7 +5,7 @@ defmodule Sparx.Integration.ProxyTest do
   """
   use ExUnit.Case, async: true
 
-  alias Sparx.{Client, Request, Response}
+  alias Sparx.{Client, Needs, Request, Response}
 
   @clients 8
   @requests 10_000
@@ -87,11 +87,10 @@ defmodule Sparx.Integration.ProxyTest do
         {"nginx, which passes bodies on as they come", "nginx", @nginx, buffering: "off"},
         {"HAProxy", "haproxy", @haproxy, []}
       ] do
-    executable = System.find_executable(program) || System.find_executable("/usr/sbin/#{program}")
-    unless executable, do: IO.puts("#{program} is not installed: the test behind it is skipped")
+    executable = Needs.find(program)
 
     @tag timeout: 120_000
-    unless executable, do: @tag(skip: "#{program} is not installed")
+    @tag skip: Needs.command(program)
 
     test "behind #{what}: no request is lost" do
       options = [

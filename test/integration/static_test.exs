@@ -380,7 +380,7 @@ defmodule Sparx.Integration.StaticTest do
       %{port: Sparx.info(server).port}
     end
 
-    @tag skip: System.find_executable("curl") == nil && "there is no curl on this machine"
+    @tag skip: Sparx.Needs.command("curl")
     test "curl: conditions, and a download that goes on", %{root: root, port: port} do
       url = "http://127.0.0.1:#{port}/large.bin"
       part = Path.join(root, "../part")
@@ -395,7 +395,7 @@ defmodule Sparx.Integration.StaticTest do
       assert {"304", 0} = System.cmd("curl", status ++ ["-z", @date, url])
     end
 
-    @tag skip: System.find_executable("node") == nil && "there is no node on this machine"
+    @tag skip: Sparx.Needs.command("node", "nodejs")
     test "Node's fetch", %{root: root, port: port} do
       script = "process.stdout.write(require('zlib').gzipSync(require('fs').readFileSync(process.argv[1])))"
 

@@ -1,6 +1,8 @@
 defmodule Sparx.Integration.WsClientsTest do
-  @moduledoc "WebSocket clients of others: Python's websockets and Node's ws. Neither is needed: what is not there is not tested."
+  @moduledoc "WebSocket clients of others: Python's websockets and Node's ws. Neither is needed: a test without its client is skipped."
   use ExUnit.Case, async: true
+
+  alias Sparx.Needs
 
   @folder Path.expand("clients", __DIR__)
   @moduletag timeout: 120_000
@@ -13,21 +15,13 @@ defmodule Sparx.Integration.WsClientsTest do
     def handle_frame(frame, state), do: {:push, frame, state}
   end
 
-  # Debian's packages of Node lie in a folder of their own.
-  @node_path Enum.join([System.get_env("NODE_PATH", ""), "/usr/share/nodejs"], ":")
-
   clients = [
-    {"websockets", Sparx.Kit.python(), "ws_client.py", ["-c", "import websockets"], "python3-websockets"},
-    {"ws", System.find_executable("node"), "ws_client.js", ["-e", "require('ws')"], "node-ws"}
+    {"websockets", Sparx.Kit.python(), "ws_client.py", Needs.python("websockets", "python3-websockets")},
+    {"ws", Needs.find("node"), "ws_client.js", Needs.node("ws", "node-ws")}
   ]
 
-  for {name, program, file, probe, package} <- clients do
-    there =
-      program &&
-        match?({_, 0}, System.cmd(program, probe, stderr_to_stdout: true, env: [{"NODE_PATH", @node_path}]))
-
-    there || IO.puts("skipped: the WebSocket client #{name} is not there (Debian: #{package})")
-    @tag skip: if(there, do: false, else: "#{package} is not installed")
+  for {name, program, file, skip} <- clients do
+    @tag skip: skip
     @program program
     @file_name file
     test name do
@@ -41,7 +35,7 @@ defmodule Sparx.Integration.WsClientsTest do
 
       server = start_supervised!({Sparx, host: "127.0.0.1", port: 0, handler: handler, workers: 4})
       arguments = [Path.join(@folder, @file_name), "#{Sparx.info(server).port}"]
-      options = [stderr_to_stdout: true, env: [{"NODE_PATH", @node_path}]]
+      options = [stderr_to_stdout: true, env: Needs.node_environment()]
       assert {"well\n", 0} = System.cmd(@program, arguments, options)
     end
   end

@@ -578,11 +578,7 @@ else
   defmodule Sparx.Plug.AdapterTest do
     use ExUnit.Case, async: true
 
-    @reason "plug is not on the code path (ERL_LIBS=FOLDER, with FOLDER/plug/ebin and the rest)"
-
-    IO.puts("the tests of Sparx.Plug are skipped: #{@reason}")
-
-    @tag skip: @reason
+    @tag skip: Sparx.Needs.libraries(["plug"])
     test "plugs", do: :ok
   end
 end

@@ -344,9 +344,7 @@ if Enum.all?([Sparx.PhoenixAdapter, Phoenix, Phoenix.LiveView, Jason], &Code.ens
         assert %{status: 400} = Client.get(port, "/socket/websocket?vsn=2.0.0")
       end
 
-      node = System.find_executable("node")
-      node || IO.puts("the tests of Phoenix's client in Node are skipped: there is no node")
-      @tag skip: node == nil && "there is no node"
+      @tag skip: Sparx.Needs.command("node", "nodejs")
       test "carry channels of Phoenix's own client in Node" do
         port = serve()
         phoenix = Application.app_dir(:phoenix, "priv/static/phoenix.cjs.js")
@@ -381,13 +379,11 @@ if Enum.all?([Sparx.PhoenixAdapter, Phoenix, Phoenix.LiveView, Jason], &Code.ens
     end
 
     describe "in a browser" do
-      browser = Enum.find_value(["chromium", "chromium-browser", "google-chrome"], &System.find_executable/1)
-      browser || IO.puts("the tests of Phoenix in a browser are skipped: there is no chromium")
-      @browser browser
+      @browser Sparx.Browser.program()
       @moduletag timeout: 120_000
 
       for {transport, query} <- [{"WebSockets", ""}, {"long polling", "?longpoll"}] do
-        @tag skip: browser == nil && "there is no chromium"
+        @tag skip: Sparx.Browser.skip()
         test "a LiveView is clicked, and answers, over #{transport}" do
           port = serve()
           profile = Path.join(System.tmp_dir!(), "sparx_chromium_#{System.unique_integer([:positive])}")
@@ -415,11 +411,7 @@ else
   defmodule Sparx.Plug.PhoenixTest do
     use ExUnit.Case, async: true
 
-    @reason "phoenix, phoenix_live_view and jason are not on the code path (ERL_LIBS=FOLDER, with FOLDER/phoenix/ebin and the rest)"
-
-    IO.puts("the tests of Sparx.PhoenixAdapter are skipped: #{@reason}")
-
-    @tag skip: @reason
+    @tag skip: Sparx.Needs.libraries(["phoenix", "phoenix_live_view", "jason"])
     test "Phoenix", do: :ok
   end
 end

@@ -25,6 +25,9 @@ defmodule Sparx.ConfigTest do
     for {given, address} <- [
           {"127.0.0.1", "127.0.0.1"},
           {"localhost", "127.0.0.1"},
+          {:loopback, "127.0.0.1"},
+          {:any, "0.0.0.0"},
+          {nil, "0.0.0.0"},
           {"::1", "::1"},
           {{127, 0, 0, 1}, "127.0.0.1"},
           {{0, 0, 0, 0, 0, 0, 0, 1}, "::1"},
@@ -86,6 +89,48 @@ defmodule Sparx.ConfigTest do
     assert message(prot: 1) == "unknown option :prot; did you mean :port or :ports?"
     assert message(idle_timout: 1) =~ "unknown option :idle_timout; did you mean :idle_timeout"
     assert message(zzz: 1) == "unknown option :zzz"
+
+    assert message(timeout: 1) ==
+             "unknown option :timeout; did you mean :idle_timeout or :header_timeout or :write_timeout?"
+
+    assert message(concurrency: 8) == "unknown option :concurrency; did you mean :workers?"
+    assert message(backlog: 8) == "unknown option :backlog; did you mean :listeners?"
+    assert message(listeners: [[timeout: 1]]) == "unknown listener option :timeout"
+    # What has another length is no misspelling.
+    assert message(grace: 1) == "unknown option :grace"
+    assert message(opnr: 1) == "unknown option :opnr"
+  end
+
+  test "an option that is given twice is named, also when both values are the same" do
+    for {name, value} <- [port: 0, workers: 4, max_body: 5, ip: "::1", handler: Web, name: A],
+        do: assert(message([{name, value}, {name, value}]) == "option #{inspect(name)} is given twice")
+
+    assert message(port: 1, workers: 2, max_body: 1, max_body: 2) == "option :max_body is given twice"
+    assert message(listeners: [[port: 1, port: 2]]) == "option :port is given twice"
+    assert message(plug: 1, plug: 2) == "option :plug is given twice"
+    assert message(zzz: 1, zzz: 2) == "option :zzz is given twice"
+  end
+
+  test "what says where to listen is said once" do
+    assert message(host: "::1", ip: :any) ==
+             "invalid value for option :host: \"::1\", expected none beside :ip: they are one option"
+
+    for {name, value} <- [port: 1, host: "::1", ip: :any],
+        do:
+          assert(
+            message([{name, value}, listeners: [[port: 0]]]) ==
+              "invalid value for option #{inspect(name)}: #{inspect(value)}, expected none beside :listeners"
+          )
+  end
+
+  test "an error about an address names the option that was given" do
+    for name <- [:ip, :host],
+        value <- ["example", "1.2.3", {1, 2}, :localhost, 7, "", {:local, ""}, "unix:"] do
+      expected = "an IPv4 or IPv6 address, :loopback, :any, \"unix:PATH\" or {:local, path}"
+      said = "invalid value for option #{inspect(name)}: #{inspect(value)}, expected #{expected}"
+      assert message([{name, value}]) == said
+      assert message(listeners: [[{name, value}]]) == said
+    end
   end
 
   test "a unix socket has one port program" do

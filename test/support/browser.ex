@@ -9,15 +9,10 @@ defmodule Sparx.Browser do
   @timeout 30_000
 
   @doc "The program, or nil."
-  def program, do: System.find_executable("chromium") || System.find_executable("chromium-browser")
+  def program, do: Enum.find_value(~w(chromium chromium-browser google-chrome), &System.find_executable/1)
 
-  @doc "The tag that skips a test where there is no Chromium; that is printed."
-  def skip do
-    unless program() do
-      IO.puts("skipped: what is tried in a browser, since there is no chromium (apt-get install chromium)")
-      "there is no chromium"
-    end || false
-  end
+  @doc "The tag that skips a test where there is no Chromium."
+  def skip, do: program() == nil && Sparx.Needs.command("chromium")
 
   @doc "Opens a page, which is shown until the test has ended."
   def open(url) do

@@ -1,49 +1,21 @@
 defmodule Sparx.Host do
-  @moduledoc "Runs a host in another language (examples/python, examples/node) for a test, and tells when its language is missing."
+  @moduledoc "Runs a host in another language (examples/python, examples/node) for a test."
 
   import ExUnit.Assertions
   import ExUnit.Callbacks
 
+  alias Sparx.Needs
+
   @examples Path.expand("../../examples", __DIR__)
   @timeout 10_000
 
-  @doc "The program and its arguments that run a language's example, or why that cannot be."
-  def command(:python) do
-    python = Sparx.Kit.python()
+  @doc "The program and its arguments that run a language's example."
+  def command(:python), do: {Sparx.Kit.python(), []}
+  def command(:node), do: {Needs.find("node"), []}
 
-    cond do
-      python == nil -> {:missing, "there is no python3"}
-      match?({_, 0}, System.cmd(python, ["-c", "import msgpack"], stderr_to_stdout: true)) -> {python, []}
-      true -> {:missing, "python3 has no msgpack (Debian: python3-msgpack)"}
-    end
-  end
-
-  def command(:node) do
-    case System.find_executable("node") do
-      nil -> {:missing, "there is no node"}
-      node -> {node, []}
-    end
-  end
-
-  @doc "The tag that skips the tests of a language that is not there; the reason is printed."
-  def skip(language) do
-    with {:missing, reason} <- command(language) do
-      IO.puts("skipped: the tests of the #{language} host, since #{reason}")
-      reason
-    else
-      _ -> false
-    end
-  end
-
-  @doc "The same for a package of Python's."
-  def skip_without(module, package) do
-    {python, []} = command(:python)
-
-    unless match?({_, 0}, System.cmd(python, ["-c", "import #{module}"], stderr_to_stdout: true)) do
-      IO.puts("skipped: the tests with #{module}, which is not there (Debian: #{package})")
-      "#{package} is not installed"
-    end || false
-  end
+  @doc "The tag that skips the tests of a language that is not there."
+  def skip(:python), do: Needs.python("msgpack", "python3-msgpack")
+  def skip(:node), do: Needs.command("node", "nodejs")
 
   @doc "Starts a host; it is ended with the test. `%{process:, pid:, port:}`: the last is that of its URL, once it was printed."
   def start(language, arguments, environment \\ []) do

@@ -12,8 +12,11 @@ defmodule Sparx.Peers do
     if System.find_executable("epmd"), do: start_epmd()
 
     case Node.start(:"sparx-test-#{System.pid()}@127.0.0.1", :longnames) do
-      {:ok, _pid} -> on_exit(&Node.stop/0)
-      {:error, reason} -> IO.puts("no distribution on this machine, its tests do nothing: #{inspect(reason)}")
+      {:ok, _pid} ->
+        on_exit(&Node.stop/0)
+
+      {:error, reason} ->
+        Sparx.Skipped.note("other nodes, since there is no distribution here: #{inspect(reason)}")
     end
 
     :ok

@@ -1,22 +1,21 @@
 defmodule Sparx.Frame.Term do
-  @moduledoc """
-  The part of [msgpack](https://github.com/msgpack/msgpack/blob/master/spec.md) that the port protocol uses.
-
-  Integers, `nil`, booleans, strings, binaries, arrays and maps. Floats and extension types are used
-  nowhere in the protocol and are refused.
-
-  | Elixir | msgpack |
-  | --- | --- |
-  | `nil`, `true`, `false` | nil, bool |
-  | integer from -2^63 to 2^64 - 1 | the shortest form that holds it |
-  | binary | str |
-  | `{:bin, iodata}` | bin |
-  | list | array |
-  | map with binary or atom keys | map with str keys |
-
-  Decoding gives binaries for both str and bin, lists for arrays and maps with the keys as they came:
-  an atom is never made.
-  """
+  @moduledoc false
+  # The part of [msgpack](https://github.com/msgpack/msgpack/blob/master/spec.md) that the port protocol uses.
+  #
+  # Integers, `nil`, booleans, strings, binaries, arrays and maps. Floats and extension types are used
+  # nowhere in the protocol and are refused.
+  #
+  # | Elixir | msgpack |
+  # | --- | --- |
+  # | `nil`, `true`, `false` | nil, bool |
+  # | integer from -2^63 to 2^64 - 1 | the shortest form that holds it |
+  # | binary | str |
+  # | `{:bin, iodata}` | bin |
+  # | list | array |
+  # | map with binary or atom keys | map with str keys |
+  #
+  # Decoding gives binaries for both str and bin, lists for arrays and maps with the keys as they came:
+  # an atom is never made.
 
   @typedoc "What can be encoded."
   @type t ::

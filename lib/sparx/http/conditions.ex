@@ -6,7 +6,11 @@ defmodule Sparx.HTTP.Conditions do
   alias Sparx.HTTP.{Date, ETag}
 
   @typedoc "What identifies the version of a representation: its ETag field's value, and when it was modified (s since 1970)."
-  @type validators :: %{etag: binary | nil, modified: integer | nil}
+  @type validators :: %{
+          required(:etag) => binary | nil,
+          required(:modified) => integer | nil,
+          optional(atom) => term
+        }
 
   @doc """
   Says whether the conditions of a request hold: `:ok`, or the status to answer with.

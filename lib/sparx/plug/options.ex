@@ -181,8 +181,6 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp option({:scheme, :http}), do: []
     defp option({:otp_app, _} = option), do: [option]
     defp option({:port, port}) when is_binary(port), do: [port: String.to_integer(port)]
-    defp option({:ip, :loopback}), do: [ip: "127.0.0.1"]
-    defp option({:ip, :any}), do: [ip: "0.0.0.0"]
     defp option({name, value} = option) when is_map_key(@top, name), do: become(@top[name], option, value)
     defp option(option), do: [option]
 
@@ -288,7 +286,25 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp placed(options) do
       {sockets, options} = Keyword.pop_values(options, :websocket)
       {listeners, options} = Keyword.pop_values(options, :listener)
-      options |> Enum.uniq_by(fn {name, _} -> name end) |> sockets(sockets) |> address(Enum.concat(listeners))
+      six? = {:ip, :inet6} in options
+      options = Enum.reject(options, &(&1 == {:ip, :inet6}))
+
+      options
+      |> Enum.uniq_by(fn {name, _} -> name end)
+      |> family(six?)
+      |> sockets(sockets)
+      |> address(Enum.concat(listeners))
+    end
+
+    # :inet6 with no address is every address of IPv6, and those of IPv4 too.
+    defp family(options, false), do: options
+
+    defp family(options, true) do
+      case Keyword.get(options, :ip, :any) do
+        :any -> Keyword.put(options, :ip, "::")
+        :loopback -> Keyword.put(options, :ip, "::1")
+        _address -> options
+      end
     end
 
     defp sockets(options, []), do: options
@@ -306,9 +322,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp largest(:max_message, a, b), do: max(a, b)
     defp largest(_name, a, _b), do: a
 
-    # :inet6 alone is every address of IPv6, and those of IPv4 too.
     defp address(options, listener) do
-      options = if options[:ip] == :inet6, do: Keyword.put(options, :ip, "::"), else: options
       {address, rest} = Keyword.split(options, [:ip, :host, :port])
 
       if listener == [],

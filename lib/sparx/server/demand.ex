@@ -1,18 +1,17 @@
 defmodule Sparx.Server.Demand do
-  @moduledoc """
-  Which consumers asked for how many requests: the producer's side of the GenStage accounting, as a pure structure.
-
-  Subscriptions are known by their tag, any term. Consumers are given requests in the order in which their
-  demand came, one at a time: who has demand left goes to the end of the line. So the first to ask is the
-  first to be served, and nobody who asked for a thousand keeps the others waiting.
-
-  Demand is passed on to the port, and what was passed on cannot be taken back. When a subscription ends, its
-  demand becomes `surplus`, which later asks use up before more is passed on. At any time
-
-      credit at the port = sum of all demand + surplus + what the server's own slots have asked for (Sparx.Server.Slots)
-
-  and a request that arrives finds a slot, a subscription with demand, or surplus, and then it must wait.
-  """
+  @moduledoc false
+  # Which consumers asked for how many requests: the producer's side of the GenStage accounting, as a pure structure.
+  #
+  # Subscriptions are known by their tag, any term. Consumers are given requests in the order in which their
+  # demand came, one at a time: who has demand left goes to the end of the line. So the first to ask is the
+  # first to be served, and nobody who asked for a thousand keeps the others waiting.
+  #
+  # Demand is passed on to the port, and what was passed on cannot be taken back. When a subscription ends, its
+  # demand becomes `surplus`, which later asks use up before more is passed on. At any time
+  #
+  #     credit at the port = sum of all demand + surplus + what the server's own slots have asked for (Sparx.Server.Slots)
+  #
+  # and a request that arrives finds a slot, a subscription with demand, or surplus, and then it must wait.
 
   defmodule Subscription do
     @moduledoc false

@@ -1,9 +1,8 @@
 defmodule Sparx.Server.Framing do
-  @moduledoc """
-  Frames (PROTOCOL.md, section 1) out of what comes over the pipe: a pure structure.
-
-  A frame that has not come whole is kept, which is at most one: what it announces is checked before anything of it is kept.
-  """
+  @moduledoc false
+  # Frames (PROTOCOL.md, section 1) out of what comes over the pipe: a pure structure.
+  #
+  # A frame that has not come whole is kept, which is at most one: what it announces is checked before anything of it is kept.
 
   # Bytes of a payload: the port program sends no more.
   @most 65_532

@@ -1,11 +1,10 @@
 defmodule Sparx.Server.Owed do
-  @moduledoc """
-  Streams that are gone while somebody may still be at work for them: a pure structure.
-
-  The port counts such a stream as one of its client's until it hears (RELEASE) that nobody is at work for it. That is so when
-  the process that owns it dies, or when its subscription asks for as many requests as it had in vain, oldest first. Streams with a
-  handler of the server's own are not among these: their handler's end is seen.
-  """
+  @moduledoc false
+  # Streams that are gone while somebody may still be at work for them: a pure structure.
+  #
+  # The port counts such a stream as one of its client's until it hears (RELEASE) that nobody is at work for it. That is so when
+  # the process that owns it dies, or when its subscription asks for as many requests as it had in vain, oldest first. Streams with a
+  # handler of the server's own are not among these: their handler's end is seen.
 
   defstruct subscriptions: %{}, monitors: %{}
 

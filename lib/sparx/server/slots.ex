@@ -1,15 +1,14 @@
 defmodule Sparx.Server.Slots do
-  @moduledoc """
-  How many handlers may run, and which of them wait for their clients: a pure structure.
-
-  A free slot is demand for one request. A handler that waits for its client (`yield/3`) holds no slot until it goes on
-  (`resume/2`), so more may run for a moment than there are slots; then nothing is asked for until fewer do.
-
-      asked for + running <= limit, but for handlers that went on
-
-  At most `most_waiting` handlers wait. Beyond that, one is to be cut: the one whose clock is the farthest behind. A clock shows
-  how far a stream has progressed (`Sparx.Server.Streams.progress/3`), and does not change while its handler waits.
-  """
+  @moduledoc false
+  # How many handlers may run, and which of them wait for their clients: a pure structure.
+  #
+  # A free slot is demand for one request. A handler that waits for its client (`yield/3`) holds no slot until it goes on
+  # (`resume/2`), so more may run for a moment than there are slots; then nothing is asked for until fewer do.
+  #
+  #     asked for + running <= limit, but for handlers that went on
+  #
+  # At most `most_waiting` handlers wait. Beyond that, one is to be cut: the one whose clock is the farthest behind. A clock shows
+  # how far a stream has progressed (`Sparx.Server.Streams.progress/3`), and does not change while its handler waits.
 
   defstruct limit: 0, most_waiting: 0, running: 0, asked: 0, waiting: %{}, by_clock: :gb_sets.new()
 

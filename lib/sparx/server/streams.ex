@@ -1,10 +1,9 @@
 defmodule Sparx.Server.Streams do
-  @moduledoc """
-  The state of each stream on this side of the pipe: a pure structure of the server.
-
-  A stream is entered when its request is handed out. It leaves when the port program has said DONE or GONE and its handler has
-  ended. How far its answer is, `Sparx.Answer` knows.
-  """
+  @moduledoc false
+  # The state of each stream on this side of the pipe: a pure structure of the server.
+  #
+  # A stream is entered when its request is handed out. It leaves when the port program has said DONE or GONE and its handler has
+  # ended. How far its answer is, `Sparx.Answer` knows.
 
   alias Sparx.{Answer, Frame, Headers}
 

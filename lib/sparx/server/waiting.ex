@@ -1,9 +1,8 @@
 defmodule Sparx.Server.Waiting do
-  @moduledoc """
-  Requests that came for demand which was taken back meanwhile: first in, first out, each with a deadline.
-
-  A pure structure. Deadlines are in monotonic milliseconds and must not decrease.
-  """
+  @moduledoc false
+  # Requests that came for demand which was taken back meanwhile: first in, first out, each with a deadline.
+  #
+  # A pure structure. Deadlines are in monotonic milliseconds and must not decrease.
 
   defstruct queue: :queue.new(), count: 0
 

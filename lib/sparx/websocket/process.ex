@@ -151,6 +151,7 @@ defmodule Sparx.WebSocket.Process do
     do: Socket.send_messages(socket, WebSocket.messages(frames), credit)
 
   # The client has taken nothing for :write_timeout.
+  @spec gave_up(%__MODULE__{}) :: no_return
   defp gave_up(process) do
     Link.write(process.socket.link, Frame.abort(process.socket.id, 500))
     terminate(process, :timeout, {:shutdown, :timeout})
@@ -212,6 +213,7 @@ defmodule Sparx.WebSocket.Process do
 
   # ── the end ────────────────────────────────────────────────────────────────────────────────────────
 
+  @spec failed(%__MODULE__{}, :error | :exit | :throw, term, list) :: no_return
   defp failed(process, kind, reason, stacktrace) do
     log(process, "failed", kind, reason, stacktrace)
     Link.write(process.socket.link, Frame.abort(process.socket.id, 500))
@@ -219,6 +221,7 @@ defmodule Sparx.WebSocket.Process do
   end
 
   # A failure takes along what is linked, as any process does; the log has it already, and needs no report of a crash.
+  @spec terminate(%__MODULE__{}, term, term) :: no_return
   defp terminate(process, reason, exit_reason) do
     if process.phase == :open, do: call_terminate(process, reason)
     over(process, exit_reason)
@@ -258,6 +261,7 @@ defmodule Sparx.WebSocket.Process do
   def system_continue(_parent, debug, process), do: loop(%{process | debug: debug})
 
   @doc false
+  @spec system_terminate(term, pid, list, %__MODULE__{}) :: no_return
   def system_terminate(reason, _parent, _debug, process) do
     link = process.socket.link
     code = code(reason)

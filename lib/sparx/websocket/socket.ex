@@ -8,6 +8,9 @@ defmodule Sparx.WebSocket.Socket do
 
   alias Sparx.{Answer, Frame, Link, WebSocket}
 
+  # An answer is known by being a reference, though atomics are opaque.
+  @dialyzer :no_opaque
+
   # Bytes of the window that a message, or a piece of one, costs beside its data (PROTOCOL.md, section 4, SEND).
   @cost 16
 

@@ -1,0 +1,43 @@
+defmodule Sparx.Needs do
+  @moduledoc """
+  What a test needs beyond `make test`'s packages: false, or the reason for the tag `:skip`.
+
+      @tag skip: Needs.command("haproxy")
+
+  The reason names the package, so that the last line of the tests can say how to get it (`Sparx.Skipped`).
+  """
+
+  # Debian's packages of Node lie in a folder of their own.
+  @node_path Enum.join([System.get_env("NODE_PATH", ""), "/usr/share/nodejs"], ":")
+
+  @doc "The environment in which Node finds Debian's packages."
+  def node_environment, do: [{"NODE_PATH", @node_path}]
+
+  @doc "Where a command is, such as `haproxy`; also where only root looks for commands."
+  def find(command), do: System.find_executable(command) || System.find_executable("/usr/sbin/#{command}")
+
+  @doc "A command, and the package that brings it."
+  def command(command, package \\ nil), do: find(command) == nil && missing(package || command)
+
+  @doc "A module of Python's, and the package that brings it."
+  def python(module, package), do: fails?(Sparx.Kit.python(), ["-c", "import #{module}"]) && missing(package)
+
+  @doc "A module of Node's, and the package that brings it."
+  def node(module, package),
+    do: fails?(find("node"), ["-e", "require(#{inspect(module)})"]) && missing(package)
+
+  @doc "Libraries of Elixir on the code path, which Debian does not have."
+  def libraries(names) do
+    case Enum.reject(names, &is_list(:code.lib_dir(String.to_atom(&1)))) do
+      [] -> false
+      absent -> "needs the libraries #{Enum.join(absent, " and ")}"
+    end
+  end
+
+  defp missing(package), do: "needs the package #{package}"
+
+  defp fails?(nil, _arguments), do: true
+
+  defp fails?(program, arguments),
+    do: not match?({_, 0}, System.cmd(program, arguments, stderr_to_stdout: true, env: node_environment()))
+end
