@@ -47,7 +47,6 @@ struct bridge {
 	struct wheel_node relief;           /* when it is over */
 	bool pressed;
 	bool host_gone;
-	int exit_status; /* of the process, once the bridge has told the server to stop */
 	struct stream_sink sink;
 	struct field fields[BRIDGE_FIELDS]; /* scratch */
 	struct ws_env ws;

@@ -121,7 +121,6 @@ static bool begin_frame(struct link *k)
 		return false;
 	}
 	buf_consume(&k->input, FRAME_HEAD);
-	k->frames_in++;
 	k->frame_left = len;
 	return true;
 }
@@ -347,7 +346,6 @@ static void frame_done(struct link *k, struct link_frame *f)
 	struct link_frame **place = k->reserve ? &k->spare : &k->reserve;
 
 	list_remove(&f->link);
-	k->frames_out++;
 	if (*place)
 		free(f);
 	else

@@ -43,7 +43,7 @@ struct link {
 	bool full;
 	bool urgent;            /* something in frames must not wait for company */
 	struct wheel_node lazy; /* when it must go anyway */
-	uint64_t bytes_in, bytes_out, frames_in, frames_out;
+	uint64_t bytes_in, bytes_out;
 };
 
 enum {

@@ -8,6 +8,13 @@
 /* 1.41 to 1.64: looked at. */
 enum { VERSION_FIRST = 0x012900, VERSION_LAST = 0x0140ff };
 
+/* Whether nghttp2's one buffer and its tables are told by their size. -DH2_MEMORY_PLAIN: all of it is malloc's. */
+#ifdef H2_MEMORY_PLAIN
+enum { RECOGNIZES = 0 };
+#else
+enum { RECOGNIZES = 1 };
+#endif
+
 /* A page for what is small, when there is nothing else. */
 static void *last_resort(struct h2_memory *m, size_t n)
 {
@@ -43,7 +50,7 @@ static void release(void *at, void *ctx)
 /* Of all that nghttp2 wants, only its tables of streams have this size, and they are wanted while a session is made. */
 static bool is_table(const struct h2_memory *m, size_t count, size_t size)
 {
-	return m->making && !m->table && count < PAGE_BYTES && size < PAGE_BYTES && count * size == PAGE_BYTES;
+	return RECOGNIZES && m->making && !m->table && count < PAGE_BYTES && size < PAGE_BYTES && count * size == PAGE_BYTES;
 }
 
 static void *allocate_zeroed(size_t count, size_t size, void *ctx)
@@ -92,7 +99,7 @@ void h2_memory_init(struct h2_memory *m)
 	int version = nghttp2_version(0)->version_num;
 
 	m->mem = (nghttp2_mem){m, allocate, release, allocate_zeroed, resize};
-	m->known = version >= VERSION_FIRST && version <= VERSION_LAST;
+	m->known = RECOGNIZES && version >= VERSION_FIRST && version <= VERSION_LAST;
 	m->sharing = m->making = m->starved = false;
 	pages_init(&m->pages);
 }
