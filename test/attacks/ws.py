@@ -122,6 +122,17 @@ def unread_echoes(_):
     return forever(frame(BINARY, bytes(16384)))
 
 
+@flood("empty messages whose echoes are not read", "no longer read; cut", "reset", ":write_timeout, :window", reads=False, small=True, write_timeout=400)
+def unread_empty_echoes(_):
+    return forever(frame(BINARY, b"") * 1000)
+
+
+@flood("a Close behind messages whose answers are not read", "cut", "reset", ":close_timeout", reads=False, small=True, write_timeout=400)
+def unread_before_a_close(_):
+    yield frame(BINARY, bytes(65536)) * 20 + wire.close(1000)
+    yield from forever(frame(BINARY, bytes(16384)))
+
+
 @flood("frames that are none", "Close 1002", "1002")
 def malformed(_):
     return forever(b"\xff" * 4096)

@@ -296,15 +296,15 @@ defmodule Sparx.WebSocket.Process do
   @doc false
   def format_status(_option, [_dictionary, status, parent, debug, process]) do
     [
-      header: 'Status of a WebSocket of #{inspect(process.module)}',
+      header: ~c"Status of a WebSocket of #{inspect(process.module)}",
       data: [
-        {'Status', status},
-        {'Parent', parent},
-        {'Logged events', :sys.get_log(debug)},
-        {'Phase', process.phase},
-        {'Socket', process.socket}
+        {~c"Status", status},
+        {~c"Parent", parent},
+        {~c"Logged events", :sys.get_log(debug)},
+        {~c"Phase", process.phase},
+        {~c"Socket", process.socket}
       ],
-      data: [{'State', process.state}]
+      data: [{~c"State", process.state}]
     ]
   end
 end
