@@ -173,7 +173,7 @@ static void finish(struct exchange *x)
 	}
 }
 
-/* A host grants the credit of a message anew when it has answered it; so when all is there again, all is answered. */
+/* A host grants the credit of a message again behind its answer, so with all of the credit back nothing is unanswered. */
 static bool all_answered(const struct exchange *x)
 {
 	return x->ws->said_close || x->chunks >= x->ws->credit;
