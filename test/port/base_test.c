@@ -3,6 +3,7 @@
 #include "base/idmap.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/pace.h"
 #include "base/sm.h"
 #include "support.h"
 
@@ -425,9 +426,68 @@ static void test_log_goes_to_its_sink_and_long_lines_are_cut(void **state)
 	text_free(&got);
 }
 
+/* ---- pace ---- */
+
+enum { RATE = 100, GRACE = 2000000 };
+
+static void test_bytes_buy_time_by_the_rate_and_never_more_than_the_grace(void **state)
+{
+	struct pace p;
+
+	(void)state;
+	pace_start(&p, 1000000, GRACE);
+	assert_int_equal(pace_deadline(&p), 3000);
+	pace_moved(&p, 1000000, 1000000, RATE, GRACE); /* worth almost three hours */
+	assert_int_equal(pace_deadline(&p), 3000);
+	pace_moved(&p, 2000000, 50, RATE, GRACE);
+	assert_int_equal(pace_deadline(&p), 3500);
+	pace_moved(&p, 2000000, 1000, RATE, GRACE);
+	assert_int_equal(pace_deadline(&p), 4000);
+	pace_moved(&p, 3000000, 0, RATE, GRACE);
+	assert_int_equal(pace_deadline(&p), 4000);
+	for (unsigned i = 1; i <= 10; i++)
+		pace_moved(&p, 3000000 + i * 50000, 1, RATE, GRACE); /* a byte now and then: 20 a second */
+	assert_int_equal(pace_deadline(&p), 4100);
+	pace_moved(&p, 3500000, 1, 1000000000, GRACE);
+	assert_int_equal(pace_deadline(&p), 4100);
+	pace_moved(&p, 3500000, UINT64_MAX, 1, GRACE);
+	assert_int_equal(pace_deadline(&p), 5500);
+}
+
+static void test_without_a_rate_any_byte_is_enough(void **state)
+{
+	struct pace p;
+
+	(void)state;
+	pace_start(&p, 1000000, GRACE);
+	pace_moved(&p, 2900000, 1, 0, GRACE);
+	assert_int_equal(pace_deadline(&p), 4900);
+}
+
+static void test_the_clock_of_a_pace_stops_and_goes_on(void **state)
+{
+	struct pace p;
+
+	(void)state;
+	pace_start(&p, 1000000, GRACE);
+	pace_stop(&p, 1500000);
+	pace_stop(&p, 1700000); /* it has stopped already */
+	assert_true(pace_deadline(&p) == UINT64_MAX);
+	pace_moved(&p, 9000000, 100000, RATE, GRACE);
+	pace_go(&p, 9000000);
+	pace_go(&p, 9100000);
+	assert_int_equal(pace_deadline(&p), 11000);
+	pace_stop(&p, 10000000);
+	pace_go(&p, 20000000);
+	assert_int_equal(pace_deadline(&p), 21000); /* it had a second left */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_bytes_buy_time_by_the_rate_and_never_more_than_the_grace),
+		cmocka_unit_test(test_without_a_rate_any_byte_is_enough),
+		cmocka_unit_test(test_the_clock_of_a_pace_stops_and_goes_on),
 		cmocka_unit_test(test_buf_owns_nothing_before_the_first_append),
 		cmocka_unit_test(test_buf_gives_back_what_was_appended_in_order),
 		cmocka_unit_test(test_buf_moves_before_it_grows),

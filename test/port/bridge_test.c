@@ -1361,6 +1361,23 @@ static void test_errors_beyond_what_the_link_holds_are_dropped_and_counted(void 
 
 /* ---- the whole ---- */
 
+static void test_interim_answers_that_nobody_takes_are_dropped(void **state)
+{
+	struct stream *s = serving(request);
+
+	(void)state;
+	s->interim = 16384;
+	host_says(h, "[INFORM, 1, 103, []] [PUSH, 1, '/', []]");
+	EXPECT_OPS("info 1 103\n");
+	s->interim++;
+	host_says(h, "[INFORM, 1, 103, []] [PUSH, 1, '/', []]");
+	EXPECT_OPS("");
+	assert_int_equal(b->n.dropped, 2);
+	host_says(h, "[RESPOND, 1, 200, [], '']");
+	EXPECT_OPS("head 1 200 length=0\ndata 1 \nend 1\n");
+	EXPECT_HEARD(h, "");
+}
+
 /* ---- fair shares ---- */
 
 static struct share *peer_of(const char *address)
@@ -1785,6 +1802,7 @@ int main(void)
 		TEST(test_data_beyond_or_short_of_the_length_ends_the_stream),
 		TEST(test_errors_beyond_what_the_link_holds_are_dropped_and_counted),
 		TEST(test_stats_tell_how_long_the_first_of_the_queue_has_waited),
+		TEST(test_interim_answers_that_nobody_takes_are_dropped),
 		TEST(test_a_peer_has_its_share_of_demand_and_a_newcomer_finds_room),
 		TEST(test_the_last_demand_is_for_whoever_has_nothing),
 		TEST(test_without_shares_the_longest_wait_goes_first_whosever_it_is),

@@ -273,6 +273,7 @@ static int setup_with(const struct transport_ops *ops)
 	config.server[0] = 0;
 	assert_true(loop_init(&loop, no_turn, NULL));
 	loop.now = 1000;
+	loop.now_us = 1000000;
 	wheel_init(&loop.wheel, loop.now);
 	assert_true(conn_pool_init(&pool, &loop, &config, &sink));
 	c = conn_open(&pool, eventfd(0, EFD_CLOEXEC), ops, NULL, &address);

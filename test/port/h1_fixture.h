@@ -5,7 +5,7 @@
 #include "proto/session.h"
 #include "support.h"
 
-enum { FIXTURE_STREAMS = 64 };
+enum { FIXTURE_STREAMS = 128 };
 
 /* What the sink knows of a stream. */
 struct fixture_stream {

@@ -708,9 +708,46 @@ static void test_a_body_slower_than_its_least_rate_gets_408(void **state)
 	f->config.body_rate = 100;
 	f->config.body_grace = 2000;
 	f->auto_read = true;
-	client_sends(f, POST("/", "1000") "0123456789");
-	EXPECT_DEADLINE(f, 2000 + 100);
+	client_sends(f, POST("/", "1000"));
+	pass_time(f, 1000);
+	client_sends(f, "0123456789");
+	EXPECT_DEADLINE(f, 1000 + 100);
 	EXPECT_EVENTS(f, "request 1 POST / body=1000\nbody 1 0123456789\nreset 1 timeout\n");
+	EXPECT_WIRE(f, TIMED_OUT);
+}
+
+static void test_much_of_a_body_at_once_does_not_pay_for_a_silence(void **state)
+{
+	struct text much = {0};
+
+	(void)state;
+	f->config.body_rate = 100;
+	f->config.body_grace = 2000;
+	f->auto_read = true;
+	text_add(&much, POST("/", "1000000"));
+	text_add_run(&much, 60000);
+	client_sends(f, text_str(&much));
+	pass_time(f, 1999);
+	client_sends(f, "x");
+	EXPECT_DEADLINE(f, 1 + 10);
+	text_clear(&f->events);
+	EXPECT_WIRE(f, TIMED_OUT);
+	text_free(&much);
+}
+
+static void test_a_body_that_is_skipped_has_a_least_rate_too(void **state)
+{
+	(void)state;
+	f->config.body_rate = 100;
+	f->config.body_grace = 2000;
+	client_sends(f, POST("/", "1000"));
+	pass_time(f, 60000);
+	host_discards(f, 1);
+	assert_int_equal(wants(f).deadline, f->now + 2000);
+	pass_time(f, 1000);
+	client_sends(f, "0123456789");
+	EXPECT_DEADLINE(f, 1000 + 100);
+	EXPECT_EVENTS(f, "request 1 POST / body=1000\nreset 1 timeout\n");
 	EXPECT_WIRE(f, TIMED_OUT);
 }
 
@@ -759,12 +796,92 @@ static void test_a_client_that_takes_nothing_is_cut(void **state)
 	host_head(f, 1, 200, NULL, -1);
 	pass_time(f, 10000);
 	socket_takes(f, 5);
-	assert_int_equal(wants(f).deadline, f->now + f->config.write_timeout);
+	assert_int_equal(wants(f).deadline, f->now + f->config.write_timeout - 10000 + 21); /* what 5 bytes are worth */
 	pass_time(f, 10000);
 	host_data(f, 1, "more"); /* gives no more time */
-	EXPECT_DEADLINE(f, f->config.write_timeout - 10000);
+	EXPECT_DEADLINE(f, f->config.write_timeout - 20000 + 21);
 	assert_int_equal(wants(f).close, CLOSE_CUT);
 	EXPECT_EVENTS(f, "request 1 GET /\nreset 1 timeout\n");
+}
+
+static void expect_cut_within(uint64_t ms, unsigned bytes, uint64_t each)
+{
+	uint64_t began = f->now;
+
+	while (wants(f).close == CLOSE_NOT && f->now < began + 10 * ms) {
+		pass_time(f, each);
+		if (f->now >= wants(f).deadline)
+			f->session->ops->tick(f->session);
+		else
+			socket_takes(f, bytes);
+	}
+	assert_int_equal(wants(f).close, CLOSE_CUT);
+	assert_true(f->now - began <= ms);
+	text_clear(&f->events);
+	text_clear(&f->wire);
+}
+
+static void test_a_byte_now_and_then_is_no_progress(void **state)
+{
+	(void)state;
+	client_sends(f, GET("/"));
+	host_head(f, 1, 200, NULL, -1);
+	host_data(f, 1, "much that is to be said");
+	expect_cut_within(f->config.write_timeout + 3000, 1, 2000);
+}
+
+static void test_who_takes_the_least_rate_is_not_cut(void **state)
+{
+	struct text much = {0};
+
+	(void)state;
+	f->config.write_timeout = 3000;
+	text_add_run(&much, 50000);
+	client_sends(f, GET("/") GET("/2"));
+	host_head(f, 1, 200, NULL, -1);
+	host_data(f, 1, text_str(&much));
+	for (unsigned i = 0; i < 100; i++) {
+		pass_time(f, 1000);
+		assert_true(f->now < wants(f).deadline);
+		socket_takes(f, 240);
+	}
+	host_responds(f, 2, 200, "two that wait must both be worth it");
+	expect_cut_within(3000 + 4000, 240, 1000);
+	text_free(&much);
+}
+
+static void test_interim_answers_that_wait_are_told(void **state)
+{
+	struct stream *s;
+
+	(void)state;
+	client_sends(f, GET("/"));
+	s = f->streams[1];
+	assert_true(s->ops->send_info(s, 103, NULL, 0));
+	assert_true(s->ops->send_info(s, 103, NULL, 0));
+	assert_int_equal(s->interim, 2 * strlen("HTTP/1.1 103 Early Hints\r\n\r\n"));
+	socket_takes(f, 40);
+	assert_int_equal(s->interim, 2 * strlen("HTTP/1.1 103 Early Hints\r\n\r\n") - 40);
+	host_responds(f, 1, 200, "");
+	EXPECT_WIRE(f, "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n" OK("0", ""));
+	text_clear(&f->events);
+}
+
+static void test_a_turn_takes_so_many_heads_and_no_more(void **state)
+{
+	(void)state;
+	f->owner.max_steps = 5;
+	client_sends(f, GET("/1") GET("/2") GET("/3"));
+	EXPECT_EVENTS(f, "request 1 GET /1\nrequest 2 GET /2\n");
+	assert_true(session_is_tired(&f->owner));
+	f->eof = true; /* is behind them, and so for later */
+	f->owner.steps = 0;
+	offer_again(f);
+	EXPECT_EVENTS(f, "request 3 GET /3\nhangup 1\nhangup 2\nhangup 3\n");
+	for (unsigned i = 1; i <= 3; i++)
+		host_responds(f, i, 200, "");
+	text_clear(&f->wire);
+	text_clear(&f->events);
 }
 
 /* ---- resets ---- */
@@ -1155,6 +1272,12 @@ int main(void)
 		TEST(test_a_head_that_takes_too_long_gets_408),
 		TEST(test_a_head_that_waits_for_its_turn_is_not_too_slow),
 		TEST(test_a_body_slower_than_its_least_rate_gets_408),
+		TEST(test_much_of_a_body_at_once_does_not_pay_for_a_silence),
+		TEST(test_a_body_that_is_skipped_has_a_least_rate_too),
+		TEST(test_a_byte_now_and_then_is_no_progress),
+		TEST(test_who_takes_the_least_rate_is_not_cut),
+		TEST(test_interim_answers_that_wait_are_told),
+		TEST(test_a_turn_takes_so_many_heads_and_no_more),
 		TEST(test_time_without_credit_does_not_count_against_a_body),
 		TEST(test_any_rate_is_well_when_the_option_is_0),
 		TEST(test_a_discarded_body_that_is_never_sent_does_not_fail_the_response),

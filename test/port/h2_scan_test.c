@@ -1,4 +1,6 @@
 /* What HTTP/2 stands on: the heads of frames, the buckets that count them, pages; and which protocol first bytes speak. */
+#include <limits.h>
+
 #include "support.h"
 
 #include <nghttp2/nghttp2.h>
@@ -43,6 +45,7 @@ static void add(uint8_t type, uint8_t flags, uint32_t id, const char *payload, s
 static uint32_t verdict(uint64_t now_us)
 {
 	uint32_t first = 0, fault;
+	unsigned most;
 
 	for (size_t piece = 1; piece <= buf_len(&bytes); piece += piece < 30 ? 1 : 97) {
 		struct h2_scan s = scan;
@@ -50,7 +53,9 @@ static uint32_t verdict(uint64_t now_us)
 		for (size_t at = 0; at < buf_len(&bytes) && !fault; at += piece) {
 			size_t n = piece < buf_len(&bytes) - at ? piece : buf_len(&bytes) - at;
 			uint8_t *copy = exact_copy(buf_at(&bytes) + at, n);
-			size_t fine = h2_scan(&s, &config, now_us, copy, n, &fault);
+			size_t fine;
+			most = UINT_MAX;
+			fine = h2_scan(&s, &config, now_us, copy, n, &most, &fault);
 			assert_true(fine == n || fault);
 			free(copy);
 		}
@@ -323,11 +328,89 @@ static void test_what_was_agreed_is_what_is_spoken(void **state)
 	agreed = AGREED_NOT;
 }
 
+static bool all_are_over(void *ctx, int32_t id)
+{
+	(void)ctx;
+	return id > 401;
+}
+
+static void expect_past_is_counted(uint8_t type, const char *payload, size_t len)
+{
+	uint32_t fault;
+	unsigned most = UINT_MAX, count = 0;
+
+	setup(NULL);
+	scan.is_open = all_are_over;
+	for (uint32_t id = 1; id <= 401; id += 2)
+		add(NGHTTP2_HEADERS, END, id, "head", 4);
+	assert_int_equal(h2_scan(&scan, &config, 1, buf_at(&bytes), buf_len(&bytes), &most, &fault), buf_len(&bytes));
+	assert_int_equal(UINT_MAX - most, 201);
+	buf_consume(&bytes, buf_len(&bytes));
+	add(type, END, 7, payload, len);
+	do
+		h2_scan(&scan, &config, 1, buf_at(&bytes), buf_len(&bytes), &most, &fault);
+	while (!fault && ++count < 5000);
+	assert_int_equal(fault, NGHTTP2_ENHANCE_YOUR_CALM);
+	assert_int_equal(count, 201 * H2_EARNED_EACH + 1000);
+	teardown(NULL);
+}
+
+/* Of which nothing is known any more: they are ignored, and that is work. */
+static void test_frames_for_streams_of_long_ago_are_counted(void **state)
+{
+	(void)state;
+	teardown(NULL);
+	expect_past_is_counted(NGHTTP2_DATA, "", 0);
+	expect_past_is_counted(NGHTTP2_DATA, "x", 1);
+	expect_past_is_counted(NGHTTP2_HEADERS, "head", 4);
+	setup(NULL);
+}
+
+static void test_frames_for_a_stream_that_is_open_are_not(void **state)
+{
+	unsigned most = UINT_MAX;
+	uint32_t fault;
+
+	(void)state;
+	scan.is_open = all_are_over;
+	add(NGHTTP2_HEADERS, 0, 403, "head", 4);
+	for (unsigned i = 0; i < 5000; i++)
+		add(NGHTTP2_DATA, 0, 403, "x", 1);
+	assert_int_equal(h2_scan(&scan, &config, 1, buf_at(&bytes), buf_len(&bytes), &most, &fault), buf_len(&bytes));
+	buf_consume(&bytes, buf_len(&bytes));
+	for (unsigned i = 0; i < 5000; i++)
+		add(NGHTTP2_DATA, 0, 403, "x", 1);
+	assert_int_equal(h2_scan(&scan, &config, 1, buf_at(&bytes), buf_len(&bytes), &most, &fault), buf_len(&bytes));
+}
+
+static void test_no_more_frames_than_are_asked_for(void **state)
+{
+	unsigned most = 3;
+	uint32_t fault;
+	size_t n;
+
+	(void)state;
+	for (uint32_t id = 1; id <= 9; id += 2)
+		add(NGHTTP2_HEADERS, END, id, "head", 4);
+	n = h2_scan(&scan, &config, 1, buf_at(&bytes), buf_len(&bytes), &most, &fault);
+	assert_int_equal(fault, NGHTTP2_NO_ERROR);
+	assert_int_equal(most, 0);
+	buf_consume(&bytes, n);
+	assert_int_equal(buf_len(&bytes), 2 * (9 + 4));
+	assert_int_equal(h2_scan(&scan, &config, 1, buf_at(&bytes), buf_len(&bytes), &most, &fault), 0);
+	most = 3;
+	assert_int_equal(h2_scan(&scan, &config, 1, buf_at(&bytes), buf_len(&bytes), &most, &fault), 2 * (9 + 4));
+	assert_int_equal(most, 1);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		CASE(test_requests_are_fine),
+		CASE(test_frames_for_streams_of_long_ago_are_counted),
+		CASE(test_frames_for_a_stream_that_is_open_are_not),
+		CASE(test_no_more_frames_than_are_asked_for),
 		CASE(test_nothing_comes_behind_the_end),
 		CASE(test_nor_behind_a_reset),
 		CASE(test_streams_open_in_order),

@@ -466,7 +466,7 @@ static void test_a_body_is_to_come_on(void **state)
 	host_reads(host, 1, 9, 100); /* the time that it waited for credit does not count */
 	talk(f);
 	text_clear(&host->events);
-	pass_time(host, 5000);
+	pass_time(host, 9999);
 	talk(f);
 	EXPECT_EVENTS(host, "");
 	pass_time(host, 10);
@@ -489,6 +489,183 @@ static void test_a_stream_without_window_ends(void **state)
 	EXPECT_SEEN(f, "1 reset CANCEL\n");
 	EXPECT_EVENTS(host, "request 1 GET /\nreset 1 timeout\n");
 	assert_true(wants(host).idle);
+}
+
+/* After some time the client, which says nothing else any more, opens a window by n. */
+static void opens_window_after(uint64_t ms, int32_t id, uint32_t n)
+{
+	uint8_t frame[13] = {0, 0, 4, NGHTTP2_WINDOW_UPDATE, 0, 0, 0, 0, (uint8_t)id, 0, 0, (uint8_t)(n >> 8), (uint8_t)n};
+
+	f->deaf = true;
+	pass_time(host, ms);
+	if (wants(host).deadline && host->now >= wants(host).deadline)
+		host->session->ops->tick(host->session);
+	if (n > 0)
+		client_sends_bytes(host, frame, sizeof frame);
+	server_to_client(f);
+}
+
+/* WINDOW_UPDATE of one octet, every two seconds (RFC 9113 10.5). */
+static void test_a_window_of_one_octet_is_no_progress(void **state)
+{
+	nghttp2_settings_entry none = {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 0};
+	uint64_t began = host->now;
+	int32_t id;
+
+	(void)state;
+	nghttp2_submit_settings(f->client, NGHTTP2_FLAG_NONE, &none, 1);
+	id = client_asks(f, "GET", "/", NULL, NULL);
+	talk(f);
+	host_responds(host, 1, 200, "much that is to be said");
+	text_clear(&host->events);
+	while (!text_str(&host->events)[0] && host->now < began + 100000) {
+		opens_window_after(2000, id, 1);
+	}
+	EXPECT_EVENTS(host, "reset 1 timeout\n");
+	assert_in_range(host->now - began, 30000, 32000);
+	text_clear(&f->seen);
+}
+
+static void test_who_opens_its_window_by_the_least_rate_is_not_cut(void **state)
+{
+	nghttp2_settings_entry none = {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 0};
+	struct text much = {0};
+	int32_t id;
+
+	(void)state;
+	text_add_run(&much, 30000);
+	nghttp2_submit_settings(f->client, NGHTTP2_FLAG_NONE, &none, 1);
+	id = client_asks(f, "GET", "/", NULL, NULL);
+	talk(f);
+	host_responds(host, 1, 200, text_str(&much));
+	text_clear(&host->events);
+	for (unsigned i = 0; i < 30; i++) {
+		opens_window_after(4000, id, 960);
+	}
+	EXPECT_EVENTS(host, "");
+	opens_window_after(31000, id, 0);
+	EXPECT_EVENTS(host, "reset 1 timeout\n");
+	text_clear(&f->seen);
+	text_free(&much);
+}
+
+/* The window of the connection: each answer that waits for it needs its rate. */
+static void test_a_connection_s_window_is_for_all_that_wait(void **state)
+{
+	nghttp2_settings_entry much = {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 1 << 20};
+	uint64_t began = host->now;
+	struct text text = {0};
+
+	(void)state;
+	text_add_run(&text, 60000);
+	nghttp2_submit_settings(f->client, NGHTTP2_FLAG_NONE, &much, 1);
+	nghttp2_session_set_local_window_size(f->client, NGHTTP2_FLAG_NONE, 0, 65535);
+	for (unsigned i = 0; i < 4; i++)
+		client_asks(f, "GET", "/", NULL, NULL);
+	talk(f);
+	for (unsigned i = 1; i <= 4; i++)
+		host_responds(host, i, 200, text_str(&text));
+	nghttp2_session_set_local_window_size(f->client, NGHTTP2_FLAG_NONE, 0, 65535);
+	text_clear(&host->events);
+	while (!strstr(text_str(&host->events), "timeout") && host->now < began + 200000) {
+		opens_window_after(1000, 0, 240); /* of 960 */
+	}
+	assert_in_range(host->now - began, 30000, 60000);
+	text_clear(&host->events);
+	text_clear(&f->seen);
+	text_free(&text);
+}
+
+static void test_interim_answers_and_promises_that_wait_are_told(void **state)
+{
+	struct stream *s;
+
+	(void)state;
+	client_asks(f, "GET", "/", NULL, NULL);
+	talk(f);
+	s = host->streams[1];
+	for (unsigned i = 0; i < 100; i++)
+		assert_true(s->ops->send_info(s, 103, NULL, 0));
+	assert_in_range(s->interim, 25600, 40000); /* a frame that waits is no small thing */
+	talk(f);
+	assert_int_equal(s->interim, 0);
+	assert_true(s->ops->push(s, SLICE_LIT("/pushed"), NULL, 0));
+	assert_in_range(s->interim, 256, 600);
+	talk(f);
+	assert_int_equal(s->interim, 0);
+	host_responds(host, 1, 200, "");
+	host_responds(host, 2, 200, "");
+	talk(f);
+	text_clear(&f->seen);
+	text_clear(&host->events);
+}
+
+static void test_all_streams_that_wait_for_the_client_are_a_stalled_connection(void **state)
+{
+	nghttp2_settings_entry none = {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 0};
+	const struct session_ops *ops = host->session->ops;
+	int32_t upload;
+
+	(void)state;
+	assert_false(ops->stalled(host->session));
+	nghttp2_submit_settings(f->client, NGHTTP2_FLAG_NONE, &none, 1);
+	client_asks(f, "GET", "/", NULL, NULL);
+	upload = client_asks(f, "POST", "/", NULL, "");
+	talk(f);
+	assert_false(ops->stalled(host->session)); /* the host has to answer */
+	host_responds(host, 1, 200, "stuck");
+	talk(f);
+	assert_false(ops->stalled(host->session)); /* and to read */
+	host_reads(host, 2, 2, 100);
+	talk(f);
+	assert_true(ops->stalled(host->session));
+	client_body(f, upload, "x", true);
+	talk(f);
+	assert_false(ops->stalled(host->session));
+	text_clear(&f->seen);
+	text_clear(&host->events);
+}
+
+static void test_frames_for_streams_that_are_over_are_counted(void **state)
+{
+	static const uint8_t data[] = {0, 0, 0, NGHTTP2_DATA, NGHTTP2_FLAG_END_STREAM, 0, 0, 0, 1};
+
+	(void)state;
+	for (unsigned i = 1; i <= 70; i++) {
+		client_asks(f, "GET", "/", NULL, NULL);
+		talk(f);
+		host_responds(host, i, 200, "");
+		talk(f);
+	}
+	text_clear(&f->seen);
+	for (unsigned i = 0; i < 3000; i++)
+		client_sends_bytes(host, data, sizeof data);
+	talk(f);
+	assert_non_null(strstr(text_str(&f->seen), "goaway 139 ENHANCE_YOUR_CALM"));
+	text_clear(&f->seen);
+	text_clear(&host->events);
+}
+
+static void test_a_turn_takes_so_many_frames_and_no_more(void **state)
+{
+	static const uint8_t ping[17] = {0, 0, 8, NGHTTP2_PING, 0, 0, 0, 0, 0, 1};
+
+	(void)state;
+	talk(f);
+	host->owner.max_steps = host->owner.steps = 10;
+	for (unsigned i = 0; i < 10; i++)
+		client_sends_bytes(host, ping, sizeof ping);
+	assert_int_equal(buf_len(&host->tail), sizeof ping * 10);
+	host->owner.steps = 4;
+	offer_again(host);
+	assert_int_equal(buf_len(&host->tail), sizeof ping * 4);
+	assert_true(session_is_tired(&host->owner));
+	host->owner.steps = 0;
+	offer_again(host);
+	assert_int_equal(buf_len(&host->tail), 0);
+	host->owner.max_steps = 0;
+	talk(f);
+	text_clear(&f->seen);
 }
 
 static void test_a_client_that_does_not_read_is_cut(void **state)
@@ -832,6 +1009,13 @@ int main(void)
 		CASE(test_settings_are_to_be_acknowledged),
 		CASE(test_a_body_is_to_come_on),
 		CASE(test_a_stream_without_window_ends),
+		CASE(test_a_window_of_one_octet_is_no_progress),
+		CASE(test_who_opens_its_window_by_the_least_rate_is_not_cut),
+		CASE(test_a_connection_s_window_is_for_all_that_wait),
+		CASE(test_interim_answers_and_promises_that_wait_are_told),
+		CASE(test_all_streams_that_wait_for_the_client_are_a_stalled_connection),
+		CASE(test_frames_for_streams_that_are_over_are_counted),
+		CASE(test_a_turn_takes_so_many_frames_and_no_more),
 		CASE(test_a_client_that_does_not_read_is_cut),
 		CASE(test_done_waits_for_the_socket),
 		CASE(test_what_was_lent_is_copied_at_the_end_of_its_turn),

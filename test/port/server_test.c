@@ -18,11 +18,14 @@ static struct server server, *const s = &server;
 static struct config config;
 static struct text events;
 static int clients[CLIENTS];
+static struct stream *asked[CLIENTS]; /* the requests, in their order */
+static unsigned asked_count;
 
 static void on_request(void *ctx, struct stream *stream, const struct request_head *head)
 {
 	(void)ctx;
-	(void)stream;
+	if (asked_count < CLIENTS)
+		asked[asked_count++] = stream;
 	text_add(&events, "request ");
 	text_add_bytes(&events, head->path.at, head->path.len);
 	text_add(&events, "\n");
@@ -73,6 +76,7 @@ static void start(uint64_t max_connections)
 static int setup(void **state)
 {
 	(void)state;
+	asked_count = 0;
 	config_defaults(&config);
 	config.listener_count = 1;
 	config.listeners[0] = (struct listener_config){.address = "127.0.0.1", .backlog = 16};
@@ -303,6 +307,38 @@ static void test_without_descriptors_or_idle_connections_a_client_is_turned_away
 	EXPECT_TEXT(&events, "reset reset\n");
 }
 
+/* All that is in progress waits for clients, or some of it does not. */
+static void test_at_the_limit_who_has_kept_us_waiting_for_longest_goes_last_of_all(void **state)
+{
+	static const char post[] = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9000\r\n\r\n";
+
+	(void)state;
+	start(3);
+	for (unsigned i = 0; i < 3; i++) {
+		connect_client(i);
+		client_sends(i, post, sizeof post - 1);
+	}
+	assert_true(s->pool.env.crowded);
+	for (unsigned i = 0; i < 2; i++) { /* the third is the host's affair */
+		asked[i]->wanted = 9000;
+		asked[i]->ops->consume(asked[i]);
+		turn();
+		loop.now++;
+	}
+	assert_int_equal(s->pool.waiting[CONN_STALLED].count, 2);
+	loop.now += STALL_GRACE - 3;
+	connect_client(3);
+	assert_int_equal(s->pool.waiting[CONN_STALLED].count, 2); /* too early */
+	assert_true(s->accept_paused);
+	loop.now += 100 + WHEEL_SLOT;
+	turn();
+	turn();
+	assert_int_equal(s->pool.waiting[CONN_STALLED].count, 1);
+	assert_true(client_was_closed(0));
+	assert_int_equal(s->accepted, 4);
+	text_clear(&events);
+}
+
 static void test_in_a_crowd_idle_connections_have_less_time(void **state)
 {
 	(void)state;
@@ -407,6 +443,7 @@ int main(void)
 		TEST(test_at_the_limit_without_idle_ones_new_connections_wait),
 		TEST(test_without_descriptors_an_idle_connection_goes_first),
 		TEST(test_without_descriptors_or_idle_connections_a_client_is_turned_away),
+		TEST(test_at_the_limit_who_has_kept_us_waiting_for_longest_goes_last_of_all),
 		TEST(test_in_a_crowd_idle_connections_have_less_time),
 		TEST(test_what_is_in_force_is_told),
 		TEST(test_under_pressure_nothing_is_accepted),

@@ -7,6 +7,12 @@
 
 /* ---- texts ---- */
 
+void text_add_run(struct text *t, size_t n)
+{
+	while (n-- > 0)
+		text_add_bytes(t, "x", 1);
+}
+
 void text_add_bytes(struct text *t, const void *bytes, size_t n)
 {
 	assert_true(buf_reserve(&t->buf, n + 1));

@@ -31,6 +31,8 @@ struct text {
 };
 
 void text_add(struct text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* So many letters. */
+void text_add_run(struct text *t, size_t n);
 /* As they are. */
 void text_add_bytes(struct text *t, const void *bytes, size_t n);
 /* Readable: what is not printable as \xNN, and a long run of one byte as x*5000. */

@@ -7,6 +7,9 @@
 #include "bridge/work.h"
 #include "stream/rules.h"
 
+/* Bytes of a stream's interim answers and promises that may wait for its client: they cost no window. */
+enum { INTERIM_MAX = 16384 };
+
 static bool in_range(struct bridge *b, const struct message *m, const char *field, uint64_t value, uint64_t min, uint64_t max)
 {
 	char rule[64];
@@ -202,6 +205,10 @@ void order_inform(struct bridge *b, struct exchange *x, const struct message *m)
 	if (!in_range(b, m, "status", i->status, 100, 199) || !exchange_fields(x, m, "headers", i->headers, &count))
 		return;
 	rule = info_check((unsigned)i->status, b->fields, count, &offender);
+	if (s->interim > INTERIM_MAX) {
+		b->n.dropped++;
+		return;
+	}
 	if (s->response != RESPONSE_WAITING)
 		exchange_break_rule(x, m, "message", "the response has begun already");
 	else if (rule)
@@ -231,6 +238,10 @@ void order_push(struct bridge *b, struct exchange *x, const struct message *m)
 	if (!exchange_fields(x, m, "headers", m->push.headers, &count))
 		return;
 	rule = push_check(b->fields, count, &offender);
+	if (s->interim > INTERIM_MAX) {
+		b->n.dropped++;
+		return;
+	}
 	if (!is_path(target))
 		exchange_refuse(x, m, "target", "must be a path, and a query if there is one");
 	else if (rule)

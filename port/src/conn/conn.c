@@ -138,7 +138,8 @@ struct conn *conn_open(struct conn_pool *pool, int fd, const struct transport_op
 		transport->close(fd, state, true);
 		return NULL;
 	}
-	c->owner = (struct session_owner){&pool->env, on_wake, *peer, transport->secure};
+	c->owner = (struct session_owner){
+		.env = &pool->env, .wake = on_wake, .peer = *peer, .max_steps = CONN_TURN_STEPS, .secure = transport->secure};
 	c->transport = transport;
 	c->transport_state = state;
 	c->state = CONN_OPEN;
@@ -323,6 +324,7 @@ static struct io_result read_some(struct conn *c, uint8_t **bytes, size_t *room)
 static void took(struct conn *c, uint8_t *bytes, size_t n)
 {
 	c->member.pool->bytes_in += n;
+	c->moved += n;
 	if (c->record)
 		c->record->bytes_in += n;
 	if (bytes == c->member.pool->scratch) {
@@ -382,7 +384,7 @@ static void run_input(struct conn *c, size_t *budget)
 	if (c->session->ops->deliver)
 		c->session->ops->deliver(c->session);
 	offer_tail(c);
-	while (c->state == CONN_OPEN && c->readable && *budget > 0) {
+	while (c->state == CONN_OPEN && c->readable && *budget > 0 && !session_is_tired(&c->owner)) {
 		struct session_wants w = c->session->ops->wants(c->session);
 		uint64_t took_bytes;
 		if (!may_read(c, &w) || !read_once(c))
@@ -406,6 +408,7 @@ static bool write_once(struct conn *c)
 	r = c->transport->writev(loop_io_fd(&c->io), c->transport_state, iov, count);
 	if (r.status == IO_OK) {
 		c->member.pool->bytes_out += r.n;
+		c->moved += r.n;
 		if (c->record)
 			c->record->bytes_out += r.n;
 		c->session->ops->sent(c->session, r.n);
@@ -439,6 +442,22 @@ static void set_timer(struct conn *c, uint64_t deadline)
 		wheel_set(wheel, &c->timer, deadline);
 }
 
+/* In a crowd it is of interest who only waits for its client. One that moves bytes begins anew. */
+static enum conn_wait wait_of(struct conn *c, const struct session_wants *w)
+{
+	if (w->idle)
+		return CONN_IDLE;
+	if (w->begun)
+		return CONN_BEGUN;
+	if (!c->owner.env->crowded || !c->session->ops->stalled || !c->session->ops->stalled(c->session))
+		return CONN_WORKS;
+	if (c->member.wait != CONN_STALLED || c->moved >= CONN_MOVES) {
+		member_waits(&c->member, CONN_WORKS);
+		c->moved = 0;
+	}
+	return CONN_STALLED;
+}
+
 static void set_interest(struct conn *c, const struct session_wants *w)
 {
 	int events = 0;
@@ -452,7 +471,7 @@ static void set_interest(struct conn *c, const struct session_wants *w)
 	loop_io_watch(c->member.pool->loop, &c->io, events);
 	watch_hup(c, w->alert && !(events & LOOP_READ));
 	set_timer(c, w->deadline);
-	member_waits(&c->member, w->idle ? CONN_IDLE : w->begun ? CONN_BEGUN : CONN_WORKS);
+	member_waits(&c->member, wait_of(c, w));
 }
 
 static void finish(struct conn *c, enum session_close how)
@@ -471,6 +490,7 @@ static bool conn_run(struct member *m)
 	struct session_wants w;
 	bool took_all, more;
 
+	c->owner.steps = 0;
 	if (c->state == CONN_HANDSHAKE && !run_handshake(c, &more))
 		return more;
 	if (c->state == CONN_LINGER) {
@@ -496,7 +516,7 @@ static bool conn_run(struct member *m)
 		return true;
 	}
 	set_interest(c, &w);
-	if (budget == 0 && may_read(c, &w)) {
+	if ((budget == 0 && may_read(c, &w)) || (session_is_tired(&c->owner) && w.read)) {
 		member_is_dirty(&c->member);
 		return true;
 	}

@@ -11,7 +11,9 @@
 #include "transport/transport.h"
 
 /* A read is what one BODY message holds. */
-enum { CONN_READ_SIZE = CHUNK_MAX, CONN_PEEK_SIZE = 16 * 1024, CONN_TURN_BUDGET = 256 * 1024 };
+enum { CONN_READ_SIZE = CHUNK_MAX, CONN_PEEK_SIZE = 16 * 1024, CONN_TURN_BUDGET = 256 * 1024, CONN_TURN_STEPS = 256 };
+/* Bytes that a connection must move, both ways together, not to be taken for one that only stands there. */
+enum { CONN_MOVES = 4096 };
 
 /*
  *   HANDSHAKE ──it is done──> OPEN ──session is done──> LINGER ──peer closed, or time is up──> CLOSED
@@ -37,6 +39,7 @@ struct conn {
 	struct conn_record *record; /* NULL: nobody watches */
 	struct buf tail;            /* read, and not yet used by the session */
 	struct wheel_node timer;
+	size_t moved;              /* bytes, since it began to wait for its client */
 	uint8_t state;             /* enum conn_state */
 	uint8_t read_on, write_on; /* enum io_direction: which readiness lets a read, or a write, go on */
 	bool readable, writable, eof;

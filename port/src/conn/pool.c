@@ -120,12 +120,21 @@ bool conn_pool_spare(struct conn_pool *pool)
 	if (longest && longest->waits_since + HANDSHAKE_GRACE <= pool->loop->now)
 		return spare(longest);
 	longest = NULL;
-	for (enum conn_wait wait = 0; wait < CONN_WAITS; wait++) {
+	for (enum conn_wait wait = 0; wait < CONN_STALLED; wait++) {
 		struct member *m = longest_of(pool, wait);
 		if (m && (!longest || m->waits_since <= longest->waits_since))
 			longest = m;
 	}
-	return spare(longest);
+	if (longest)
+		return spare(longest);
+	longest = longest_of(pool, CONN_STALLED);
+	return longest && longest->waits_since + STALL_GRACE <= pool->loop->now && spare(longest);
+}
+
+void conn_pool_wake(struct conn_pool *pool)
+{
+	for (struct list *l = pool->all.next; l != &pool->all; l = l->next)
+		member_is_dirty(container_of(l, struct member, all));
 }
 
 void conn_pool_thin_out(struct conn_pool *pool, uint64_t idle_ms)

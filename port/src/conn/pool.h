@@ -15,12 +15,15 @@ enum conn_wait {
 	CONN_LINGERS, /* answered to the end */
 	CONN_BEGUN,   /* with a head that is not complete */
 	CONN_SHAKES,  /* with a handshake that is not complete; these go first */
+	CONN_STALLED, /* all its requests wait for the client, as far as that is known: in a crowd; these go last */
 	CONN_WAITS,
 	CONN_WORKS = CONN_WAITS
 };
 
 /* A handshake has this long (ms) before it goes first: or in a crowd of idle connections no newcomer would complete one. */
 enum { HANDSHAKE_GRACE = 1000 };
+/* And a client this long (ms) to go on. */
+enum { STALL_GRACE = 1000 };
 /* Handshakes that one turn of the loop goes on with: some 16 ms of CPU time. */
 enum { HANDSHAKES_A_TURN = 64 };
 
@@ -89,6 +92,8 @@ bool conn_pool_may_shake(struct conn_pool *pool);
 bool conn_pool_spare(struct conn_pool *pool);
 /* Closes those that have been idle for so many ms. */
 void conn_pool_thin_out(struct conn_pool *pool, uint64_t idle_ms);
+/* Runs all of them in this turn, since something that they do not know has changed. */
+void conn_pool_wake(struct conn_pool *pool);
 /* Cuts all; returns how many. */
 unsigned conn_pool_cut(struct conn_pool *pool);
 void conn_pool_drain(struct conn_pool *pool);

@@ -98,7 +98,10 @@ static bool h1_send_info(struct stream *s, unsigned status, const struct field *
 	if (status == 100)
 		x->expects = false;
 	h1_wake(x->h1);
-	return wrote(x, h1_write_info(&x->out, status, fields, count));
+	if (!wrote(x, h1_write_info(&x->out, status, fields, count)))
+		return false;
+	s->interim = x->out.len;
+	return true;
 }
 
 /* The connection cannot be used after a response that overtakes a body which is too long to skip, or may never come. */
@@ -212,10 +215,7 @@ static void h1_consume(struct stream *s)
 		wrote(x, bufq_append(&x->out, go_on.at, go_on.len));
 	}
 	x->expects = false;
-	if (h1->starved) {
-		h1->since += h1_now(h1) - h1->starved;
-		h1->starved = 0;
-	}
+	pace_go(&h1->body, h1_now_us(h1));
 	h1_wake(h1);
 }
 
@@ -228,6 +228,7 @@ static void h1_discard(struct stream *s)
 	if (h1->reading != x || h1->state != H1_BODY)
 		return;
 	h1_moves(h1, H1_SKIP);
+	h1_body_begins(h1);
 	h1->skipped = 0;
 	h1_wake(h1);
 }
@@ -282,6 +283,7 @@ static const struct session_ops h1_ops = {
 	.sent = h1_sent,
 	.own = h1_own,
 	.wants = h1_wants,
+	.stalled = h1_stalled,
 	.tick = h1_tick,
 	.drain = h1_drain,
 	.close = h1_close,

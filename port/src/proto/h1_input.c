@@ -122,7 +122,8 @@ static void dispatch(struct h1 *h1, struct request_head *head, const struct h1_f
 	} else {
 		h1_moves(h1, H1_BODY);
 		h1->reading = x;
-		h1->starved = h1_now(h1);
+		h1_body_begins(h1);
+		pace_stop(&h1->body, h1_now_us(h1));
 	}
 	sink->on_request(sink->ctx, &x->s, head);
 }
@@ -223,6 +224,7 @@ static bool step_body(struct h1 *h1, uint8_t *data, size_t len, size_t *used)
 	if (len == 0 || wanted == 0)
 		return false;
 	result = h1_read_body(h1->parse, data, len < wanted ? len : (size_t)wanted, used, &body);
+	h1_body_moved(h1, body.len);
 	if (body.len && result != H1_BAD) {
 		s->body_in += body.len;
 		sink->on_body(sink->ctx, s, body);
@@ -232,7 +234,7 @@ static bool step_body(struct h1 *h1, uint8_t *data, size_t len, size_t *used)
 	else if (result == H1_DONE)
 		body_ended(h1);
 	else if (stream_wanted(s) == 0)
-		h1->starved = h1_now(h1);
+		pace_stop(&h1->body, h1_now_us(h1));
 	return h1->state != H1_STOPPED && *used > 0;
 }
 
@@ -245,6 +247,7 @@ static bool step_skip(struct h1 *h1, uint8_t *data, size_t len, size_t *used)
 	if (len == 0)
 		return false;
 	result = h1_read_body(h1->parse, data, len, used, &body);
+	h1_body_moved(h1, body.len);
 	if (h1->reading)
 		h1->reading->came = true;
 	else
@@ -361,11 +364,13 @@ size_t h1_input(struct session *s, uint8_t *data, size_t len, bool eof)
 {
 	struct h1 *h1 = h1_of(s);
 	size_t used = 0, n;
+	bool more = true;
 
-	while (step(h1, data + used, len - used, &n))
+	while (more && session_may_step(s->owner)) {
+		more = step(h1, data + used, len - used, &n);
 		used += n;
-	used += n;
-	if (eof)
+	}
+	if (eof && (!more || used == len))
 		saw_eof(h1, len - used);
 	return used;
 }

@@ -90,15 +90,27 @@ int h1_output(struct session *s, struct iovec *iov, int max)
 	return count;
 }
 
+/* Each answer that waits must be worth its rate: many behind each other are not cheaper to hold. */
+static void moved(struct h1 *h1, size_t n)
+{
+	const struct config *c = h1_config(h1);
+	unsigned waiting = 0;
+
+	for (struct list *l = h1->streams.next; l != &h1->streams; l = l->next)
+		waiting += container_of(l, struct h1_stream, link)->out.len > 0;
+	pace_moved(&h1->out, h1_now_us(h1), n, c->response_rate * waiting, c->write_timeout * 1000);
+}
+
 void h1_sent(struct session *s, size_t n)
 {
 	struct h1 *h1 = h1_of(s);
 
-	h1->progressed = h1_now(h1);
+	moved(h1, n);
 	for (struct list *l = h1->streams.next; n > 0; l = l->next) {
 		struct h1_stream *x = container_of(l, struct h1_stream, link);
 		size_t part = n < x->out.len ? n : x->out.len;
 		bufq_consume(&x->out, part);
+		x->s.interim = x->out.len < x->s.interim ? x->out.len : x->s.interim;
 		n -= part;
 	}
 	settle(h1);

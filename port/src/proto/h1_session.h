@@ -7,6 +7,7 @@
 
 #include "base/bufq.h"
 #include "base/list.h"
+#include "base/pace.h"
 #include "base/sm.h"
 #include "proto/h1_read.h"
 #include "proto/h1_write.h"
@@ -28,8 +29,8 @@ struct h1 {
 	struct h1_parse *parse;    /* in HEAD, BODY, SKIP */
 	struct h1_stream *reading; /* whose body is read, in BODY and TUNNEL; in SKIP while its response goes on */
 	uint64_t since;            /* ms: the beginning of what is being read */
-	uint64_t starved;          /* ms: since when a body waits for credit; 0: it does not */
-	uint64_t progressed;       /* ms: when output last moved, or began */
+	struct pace body;          /* of the body that is being read; stopped while it waits for credit */
+	struct pace out;           /* of what is written */
 	uint64_t skipped;          /* bytes of a body that nobody waits for */
 	uint32_t requests;
 	uint16_t open;   /* streams */
@@ -93,6 +94,21 @@ static inline uint64_t h1_now(const struct h1 *h1)
 	return *h1_env_of(h1)->now;
 }
 
+static inline uint64_t h1_now_us(const struct h1 *h1)
+{
+	return *h1_env_of(h1)->now_us;
+}
+
+static inline void h1_body_begins(struct h1 *h1)
+{
+	pace_start(&h1->body, h1_now_us(h1), h1_config(h1)->body_grace * 1000);
+}
+
+static inline void h1_body_moved(struct h1 *h1, size_t n)
+{
+	pace_moved(&h1->body, h1_now_us(h1), n, h1_config(h1)->body_rate, h1_config(h1)->body_grace * 1000);
+}
+
 static inline void h1_wake(struct h1 *h1)
 {
 	h1->session.owner->wake(h1->session.owner);
@@ -116,7 +132,7 @@ static inline bool h1_may_begin(const struct h1 *h1)
 static inline void h1_begin_output(struct h1_stream *x)
 {
 	if (x->out.len == 0 && x == h1_first(x->h1))
-		x->h1->progressed = h1_now(x->h1);
+		pace_start(&x->h1->out, h1_now_us(x->h1), h1_config(x->h1)->write_timeout * 1000);
 }
 
 static inline bool h1_has_output(const struct h1 *h1)
@@ -158,6 +174,7 @@ void h1_answer(struct h1_stream *x, const struct h1_error *error);
 /* ---- h1_times.c ---- */
 
 struct session_wants h1_wants(const struct session *s);
+bool h1_stalled(const struct session *s);
 void h1_tick(struct session *s);
 void h1_drain(struct session *s);
 

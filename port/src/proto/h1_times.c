@@ -22,14 +22,9 @@ static bool wants_read(const struct h1 *h1)
 	return false;
 }
 
-/* When a body that comes at the least allowed rate would have come this far. */
 static uint64_t body_deadline(const struct h1 *h1)
 {
-	const struct config *c = h1_config(h1);
-
-	if (c->body_rate == 0 || h1->eof)
-		return UINT64_MAX;
-	return h1->since + c->body_grace + h1->parse->body_bytes * 1000 / c->body_rate;
+	return h1_config(h1)->body_rate == 0 || h1->eof ? UINT64_MAX : pace_deadline(&h1->body);
 }
 
 static uint64_t idle_deadline(const struct h1 *h1)
@@ -67,7 +62,7 @@ static uint64_t write_deadline(const struct h1 *h1)
 {
 	struct h1_stream *x = h1_first(h1);
 
-	return x && x->out.len ? h1->progressed + h1_config(h1)->write_timeout : UINT64_MAX;
+	return x && x->out.len ? pace_deadline(&h1->out) : UINT64_MAX;
 }
 
 struct session_wants h1_wants(const struct session *s)
@@ -87,6 +82,16 @@ struct session_wants h1_wants(const struct session *s)
 		.close = over ? (enum session_close)h1->closing : CLOSE_NOT,
 		.deadline = deadline == UINT64_MAX ? 0 : deadline,
 	};
+}
+
+bool h1_stalled(const struct session *s)
+{
+	const struct h1 *h1 = h1_of(s);
+	struct h1_stream *x = h1_first(h1);
+
+	if (!x)
+		return false;
+	return x->out.len > 0 || (h1->state == H1_BODY && h1->open == 1 && stream_wanted(&x->s) > 0);
 }
 
 static void read_timed_out(struct h1 *h1)

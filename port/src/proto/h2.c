@@ -20,17 +20,19 @@ static size_t h2_input(struct session *s, uint8_t *data, size_t len, bool eof)
 {
 	struct h2 *h2 = h2_of(s);
 
+	size_t used;
+
 	if (h2->state == H2_STOPPED)
 		return len;
-	h2_receive(h2, data, len);
+	used = h2_receive(h2, data, len);
 	if (!h2->fault)
 		h2_act_all(h2);
-	if (eof && !h2->eof) {
+	if (eof && used == len && !h2->eof) {
 		h2->eof = true;
 		h2_tell_hangup(h2);
 	}
 	h2_act_all(h2);
-	return len;
+	return used;
 }
 
 /* Reading goes on, so the end will be met there. */
@@ -93,7 +95,7 @@ static void h2_sent(struct session *s, size_t n)
 {
 	struct h2 *h2 = h2_of(s);
 
-	h2->progressed = h2_now(h2);
+	h2_out_moved(h2, n);
 	h2->sent += n;
 	bufq_consume(&h2->out, n);
 	settle(h2);
@@ -147,6 +149,11 @@ static struct session_wants h2_wants(const struct session *s)
 	};
 }
 
+static bool h2_stalled(const struct session *s)
+{
+	return h2_all_wait(h2_of(s));
+}
+
 static void h2_tick(struct session *s)
 {
 	h2_overdue(h2_of(s));
@@ -184,6 +191,7 @@ static const struct session_ops h2_ops = {
 	.sent = h2_sent,
 	.own = h2_own,
 	.wants = h2_wants,
+	.stalled = h2_stalled,
 	.tick = h2_tick,
 	.drain = h2_drain,
 	.close = h2_close,
@@ -206,6 +214,13 @@ static bool make_options(struct h2_env *shared, const struct config *c)
 	nghttp2_option_set_max_continuations(o, (size_t)c->h2_max_continuations + 1);
 	nghttp2_option_set_max_deflate_dynamic_table_size(o, (size_t)c->h2_deflate_table);
 	return true;
+}
+
+static bool is_open(void *ctx, int32_t id)
+{
+	struct h2 *h2 = ctx;
+
+	return h2_stream_of(h2->ng, id);
 }
 
 /* NULL: out of memory. */
@@ -295,6 +310,8 @@ struct session *h2_start(struct session_owner *owner)
 	h2->since = h2_now(h2);
 	h2->review = UINT64_MAX;
 	h2_scan_init(&h2->scan);
+	h2->scan.is_open = is_open;
+	h2->scan.ctx = h2;
 	if (h2_memory_session(&shared->memory, &h2->ng, &h2->table, shared->callbacks, h2, shared->option) != 0) {
 		free(h2);
 		return NULL;

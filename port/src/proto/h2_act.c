@@ -39,7 +39,8 @@ static void dispatch(struct h2_stream *x, struct request_head *head)
 	x->known = true;
 	x->expects = head->flags & REQUEST_EXPECTS_CONTINUE;
 	x->holds = head->flags & REQUEST_MAY_UPGRADE;
-	x->since = x->starved = h2_now(h2);
+	pace_start(&x->body, h2_now_us(h2), h2_config(h2)->body_grace * 1000);
+	pace_stop(&x->body, h2_now_us(h2));
 	head->peer = &h2->session.owner->peer;
 	if (head->body == BODY_NONE)
 		stream_request_moves(&x->s, REQUEST_ENDED);
@@ -120,6 +121,13 @@ static struct slice front(struct h2_stream *x, uint64_t n)
 	return slice_of(chunk, len);
 }
 
+static void body_moved(struct h2_stream *x, size_t n)
+{
+	const struct config *c = h2_config(x->h2);
+
+	pace_moved(&x->body, h2_now_us(x->h2), n, c->body_rate, c->body_grace * 1000);
+}
+
 static bool deliver_one(struct h2_stream *x)
 {
 	const struct stream_sink *sink = h2_sink(x->h2);
@@ -127,6 +135,7 @@ static bool deliver_one(struct h2_stream *x)
 	struct slice piece;
 
 	if (x->s.detached || x->s.request != REQUEST_OPEN) {
+		body_moved(x, x->in.len);
 		consume(x, x->in.len); /* nobody wants it */
 		return false;
 	}
@@ -140,8 +149,9 @@ static bool deliver_one(struct h2_stream *x)
 	}
 	sink->on_body(sink->ctx, &x->s, piece);
 	consume(x, piece.len);
+	body_moved(x, piece.len);
 	if (stream_wanted(&x->s) == 0)
-		x->starved = h2_now(x->h2);
+		pace_stop(&x->body, h2_now_us(x->h2));
 	return true;
 }
 
@@ -219,6 +229,7 @@ static void closed(struct h2_stream *x)
 	x->acted |= HEARD_CLOSE;
 	bufq_free(&x->in);
 	bufq_free(&x->out);
+	h2_count_waiting(x);
 	if (x->finished)
 		return;
 	h2_stream_lost(x, (enum stream_end)x->why);

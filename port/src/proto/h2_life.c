@@ -96,33 +96,60 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* When a body that comes at the least allowed rate would have come this far. */
+static bool waits_for_body(const struct h2_stream *x)
+{
+	if (!x->known || x->holds || (x->heard & (HEARD_END | HEARD_CLOSE)) || x->finished || x->h2->eof)
+		return false;
+	return x->in.len == 0 && (x->s.request != REQUEST_OPEN || stream_wanted(&x->s) > 0);
+}
+
 static uint64_t body_deadline(const struct h2_stream *x)
 {
-	const struct config *c = h2_config(x->h2);
+	return h2_config(x->h2)->body_rate && waits_for_body(x) ? pace_deadline(&x->body) : UINT64_MAX;
+}
 
-	if (c->body_rate == 0 || !x->known || x->holds || (x->heard & (HEARD_END | HEARD_CLOSE)) || x->finished || x->h2->eof)
-		return UINT64_MAX;
-	if (x->in.len > 0 || (x->s.request == REQUEST_OPEN && stream_wanted(&x->s) == 0))
-		return UINT64_MAX;
-	return x->since + c->body_grace + x->s.body_in * 1000 / c->body_rate;
+/* Whose window is closed, for a body that waits. */
+enum blocked { BLOCKED_NOT, BLOCKED_STREAM, BLOCKED_CONNECTION };
+
+static enum blocked blocked(const struct h2_stream *x)
+{
+	nghttp2_session *ng = x->h2->ng;
+
+	if (h2_is_closed(x) || x->finished || x->out.len == 0)
+		return BLOCKED_NOT;
+	if (nghttp2_session_get_stream_remote_window_size(ng, x->id) <= 0)
+		return BLOCKED_STREAM;
+	return nghttp2_session_get_remote_window_size(ng) <= 0 ? BLOCKED_CONNECTION : BLOCKED_NOT;
 }
 
 /* A body that waits for a window which the client does not open; waiting for others that are more urgent does not count. */
 static uint64_t stall_deadline(const struct h2_stream *x)
 {
-	const struct h2 *h2 = x->h2;
-	uint64_t since = x->progressed;
-
-	if (h2_is_closed(x) || x->finished || x->out.len == 0)
-		return UINT64_MAX;
-	if (nghttp2_session_get_stream_remote_window_size(h2->ng, x->id) > 0) {
-		if (nghttp2_session_get_remote_window_size(h2->ng) > 0)
-			since = h2_now(h2);
-		else
-			since = since > h2->framed ? since : h2->framed;
+	switch (blocked(x)) {
+	case BLOCKED_STREAM:
+		return pace_deadline(&x->pace);
+	case BLOCKED_CONNECTION:
+		return pace_deadline(&x->h2->framed);
+	case BLOCKED_NOT:
+		break;
 	}
-	return since + h2_config(h2)->write_timeout;
+	return x->out.len > 0 && !h2_is_closed(x) ? h2_now(x->h2) + h2_config(x->h2)->write_timeout : UINT64_MAX;
+}
+
+bool h2_all_wait(const struct h2 *h2)
+{
+	unsigned waiting = 0;
+
+	for (struct list *l = h2->streams.next; l != &h2->streams; l = l->next) {
+		const struct h2_stream *x = container_of(l, struct h2_stream, link);
+		bool waits = (x->waits && (h2->out.len > 0 || blocked(x))) || (waits_for_body(x) && !x->s.upgraded);
+		if (h2_is_closed(x))
+			continue; /* somebody works for it, but not for its client */
+		if (!waits)
+			return false;
+		waiting++;
+	}
+	return waiting > 0;
 }
 
 static uint64_t stream_deadline(const struct h2_stream *x)
@@ -137,7 +164,7 @@ static uint64_t stream_deadline(const struct h2_stream *x)
 static uint64_t write_deadline(const struct h2 *h2)
 {
 	if (h2->out.len > 0)
-		return h2->progressed + h2_config(h2)->write_timeout;
+		return pace_deadline(&h2->pace);
 	return h2->state == H2_STOPPED ? h2->since + h2_config(h2)->write_timeout : UINT64_MAX;
 }
 
@@ -207,9 +234,13 @@ static void review(struct h2 *h2)
 {
 	uint64_t next = UINT64_MAX, when;
 
+	if (nghttp2_session_get_remote_window_size(h2->ng) > 0)
+		pace_start(&h2->framed, h2_now_us(h2), h2_write_grace(h2));
 	for (struct list *l = h2->streams.next; l != &h2->streams; l = l->next) {
 		struct h2_stream *x = container_of(l, struct h2_stream, link);
 		when = stream_deadline(x);
+		if (x->waits && !blocked(x))
+			pace_start(&x->pace, h2_now_us(h2), h2_write_grace(h2)); /* nobody kept it from going on */
 		if (when <= h2_now(h2))
 			stream_timed_out(x);
 		else

@@ -11,6 +11,9 @@ void h2_look_around(struct h2 *h2);
 /* Nothing is read any more. */
 void h2_stop(struct h2 *h2, enum session_close how, enum stream_end why);
 
+/* Whether every stream waits for its client, but for those that are closed and only released later. */
+bool h2_all_wait(const struct h2 *h2);
+
 /* When something will have taken too long, in ms; UINT64_MAX: never. */
 uint64_t h2_deadline(const struct h2 *h2);
 /* That time has come. */

@@ -4,6 +4,7 @@
 
 #include "frames/names.h"
 #include "proto/h2_stream.h"
+#include "proto/h2_write.h"
 
 struct h2_promise {
 	struct slice authority, target;
@@ -95,7 +96,7 @@ static nghttp2_nv nv_of(struct slice name, struct slice value)
 			    NGHTTP2_NV_FLAG_NONE};
 }
 
-static int32_t submit(const struct h2_stream *parent, struct h2_stream *x)
+static int32_t submit(struct h2_stream *parent, struct h2_stream *x)
 {
 	const struct h2_promise *p = x->promise;
 	nghttp2_nv *nv = h2_shared(x->h2)->nv;
@@ -107,6 +108,7 @@ static int32_t submit(const struct h2_stream *parent, struct h2_stream *x)
 	nv[n++] = nv_of(SLICE_LIT(":authority"), p->authority);
 	for (unsigned i = 0; i < p->count; i++)
 		nv[n++] = nv_of(p->fields[i].name, p->fields[i].value);
+	h2_aside_waits(parent, nv, n);
 	return nghttp2_submit_push_promise(x->h2->ng, NGHTTP2_FLAG_NONE, parent->id, nv, n, x);
 }
 

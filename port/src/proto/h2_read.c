@@ -1,5 +1,6 @@
 #include "proto/h2_read.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 #include "frames/names.h"
@@ -340,13 +341,23 @@ static uint32_t code_of(ssize_t error)
 	}
 }
 
-void h2_receive(struct h2 *h2, const uint8_t *data, size_t len)
+/* Frames that this turn still has steps for, and how many of them were taken. */
+static unsigned steps_left(const struct session_owner *owner)
 {
+	return owner->max_steps ? owner->max_steps - (owner->steps < owner->max_steps ? owner->steps : owner->max_steps) : UINT_MAX;
+}
+
+size_t h2_receive(struct h2 *h2, const uint8_t *data, size_t len)
+{
+	struct session_owner *owner = h2->session.owner;
+	unsigned most = steps_left(owner), left = most;
+	size_t all = len;
 	ssize_t n = 0;
 	uint32_t fault;
 
 	h2->arrived = 0;
-	len = h2_scan(&h2->scan, h2_config(h2), *h2_env_of(h2)->now_us, data, len, &fault);
+	len = h2_scan(&h2->scan, h2_config(h2), *h2_env_of(h2)->now_us, data, len, &left, &fault);
+	owner->steps += most - left;
 	if (len > 0)
 		n = nghttp2_session_mem_recv(h2->ng, data, len);
 	if (n < 0)
@@ -358,6 +369,7 @@ void h2_receive(struct h2 *h2, const uint8_t *data, size_t len)
 	/* so that a stream that is not read does not close the window of the others: what is stored is bounded by the streams' own */
 	if (h2->arrived && nghttp2_session_consume_connection(h2->ng, h2->arrived) != 0)
 		give_up(h2, NGHTTP2_INTERNAL_ERROR);
+	return h2->fault ? all : len;
 }
 
 /* ---- what a complete head says ---- */

@@ -9,8 +9,8 @@
 
 void h2_read_callbacks(nghttp2_session_callbacks *callbacks);
 
-/* Hands bytes to nghttp2. h2->fault is set if the session is to end. */
-void h2_receive(struct h2 *h2, const uint8_t *data, size_t len);
+/* Hands bytes to nghttp2: as many frames as the turn has steps for. Returns how many bytes. h2->fault is set if the session is to end. */
+size_t h2_receive(struct h2 *h2, const uint8_t *data, size_t len);
 
 /*
  * Describes a complete head; fields has room for SESSION_FIELDS_MAX. The slices live as long as the head. Returns 0, or the status to refuse it with: 400 if it is malformed.

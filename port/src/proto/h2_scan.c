@@ -109,21 +109,42 @@ static bool take_other(struct h2_scan *scan, const struct config *c, uint64_t no
 	return bucket_take(&scan->others, now_us, c->h2_other_frames, 1000000);
 }
 
-static bool take(struct h2_scan *scan, const struct config *c, uint64_t now_us, const struct frame *f)
+/* nghttp2 ignores what comes for a stream that is over, at our cost. Some of it may have been under way. */
+static bool is_for_the_past(const struct h2_scan *scan, const struct frame *f)
+{
+	return f->id > 0 && f->id <= scan->known && scan->is_open && !scan->is_open(scan->ctx, f->id);
+}
+
+static bool take_data(struct h2_scan *scan, const struct config *c, uint64_t now_us, const struct frame *f)
+{
+	if (f->length == 0 && !(f->flags & NGHTTP2_FLAG_END_STREAM))
+		return h2_scan_take_empty(scan, c, now_us);
+	return !is_for_the_past(scan, f) || take_other(scan, c, now_us);
+}
+
+static bool take_headers(struct h2_scan *scan, const struct config *c, uint64_t now_us, const struct frame *f, bool opens)
+{
+	scan->continuations = 0;
+	if (is_for_the_past(scan, f))
+		return take_other(scan, c, now_us);
+	if (opens)
+		h2_scan_earn(scan);
+	return true;
+}
+
+static bool take(struct h2_scan *scan, const struct config *c, uint64_t now_us, const struct frame *f, bool opens)
 {
 	bool ack = f->flags & NGHTTP2_FLAG_ACK; /* nghttp2 knows what it waits for */
 
 	switch (f->type) {
 	case NGHTTP2_HEADERS:
-		scan->continuations = 0;
-		h2_scan_earn(scan);
-		return true;
+		return take_headers(scan, c, now_us, f, opens);
 	case NGHTTP2_CONTINUATION:
 		return ++scan->continuations <= c->h2_max_continuations;
 	case NGHTTP2_GOAWAY:
 		return true;
 	case NGHTTP2_DATA:
-		return f->length > 0 || (f->flags & NGHTTP2_FLAG_END_STREAM) || h2_scan_take_empty(scan, c, now_us);
+		return take_data(scan, c, now_us, f);
 	case NGHTTP2_RST_STREAM:
 		return h2_scan_take_reset(scan, c, now_us);
 	case NGHTTP2_PING:
@@ -155,6 +176,7 @@ static bool interrupts(const struct h2_scan *scan, const struct frame *f)
 static uint32_t judge(struct h2_scan *scan, const struct config *c, uint64_t now_us)
 {
 	struct frame f = frame_of(scan);
+	bool opens = f.type == NGHTTP2_HEADERS && f.id > scan->past.last;
 	uint32_t fault = interrupts(scan, &f) ? NGHTTP2_PROTOCOL_ERROR : check(&scan->past, &f);
 
 	if (f.type == NGHTTP2_HEADERS) {
@@ -167,21 +189,25 @@ static uint32_t judge(struct h2_scan *scan, const struct config *c, uint64_t now
 		scan->head_since = 0;
 	scan->left = f.length - (scan->have - (uint32_t)HEAD_LEN);
 	scan->have = 0;
-	if (!fault && !take(scan, c, now_us, &f))
+	if (!fault && !take(scan, c, now_us, &f, opens))
 		fault = NGHTTP2_ENHANCE_YOUR_CALM;
 	return fault;
 }
 
-size_t h2_scan(struct h2_scan *scan, const struct config *config, uint64_t now_us, const uint8_t *data, size_t len, uint32_t *fault)
+size_t h2_scan(struct h2_scan *scan, const struct config *config, uint64_t now_us, const uint8_t *data, size_t len, unsigned *most,
+	       uint32_t *fault)
 {
 	size_t at = 0, skip;
 
+	scan->known = scan->past.last;
 	for (*fault = NGHTTP2_NO_ERROR; at < len; at++) {
 		skip = scan->have ? 0 : scan->left < len - at ? scan->left : len - at;
 		at += skip;
 		scan->left -= (uint32_t)skip;
 		if (at == len)
 			break;
+		if (scan->have == 0 && *most == 0)
+			return at;
 		scan->head[scan->have++] = data[at];
 		if (scan->have == HEAD_LEN)
 			scan->left = number_at(scan->head) >> 8;
@@ -190,6 +216,7 @@ size_t h2_scan(struct h2_scan *scan, const struct config *config, uint64_t now_u
 		*fault = judge(scan, config, now_us);
 		if (*fault)
 			return at;
+		--*most;
 	}
 	return len;
 }

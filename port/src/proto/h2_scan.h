@@ -26,6 +26,10 @@ struct h2_scan {
 	int32_t head_id;        /* whose */
 	bool head_ends;         /* the frame that is being received is the last of it */
 	struct h2_past past;
+	int32_t known; /* the newest stream before these bytes: whether those after it are open is not known yet */
+	/* Whether a stream of the client's is open, or half so. NULL: all are. */
+	bool (*is_open)(void *ctx, int32_t id);
+	void *ctx;
 	struct bucket resets, pings, settings, empty_data, others;
 };
 
@@ -34,8 +38,11 @@ enum { H2_EARNED_EACH = 4, H2_EARNED_MAX = 1000 };
 /* The next byte is the first of the preface. */
 void h2_scan_init(struct h2_scan *scan);
 
-/* Returns how many bytes are fine; if that is not len, *fault says what is wrong with the next (an NGHTTP2_* code). */
-size_t h2_scan(struct h2_scan *scan, const struct config *config, uint64_t now_us, const uint8_t *data, size_t len,
+/*
+ * Returns how many bytes are fine, up to `most` frames. If that is not len, *fault says what is wrong with the next (an NGHTTP2_* code),
+ * or is NGHTTP2_NO_ERROR: then *most is 0, and the rest is to be scanned later.
+ */
+size_t h2_scan(struct h2_scan *scan, const struct config *config, uint64_t now_us, const uint8_t *data, size_t len, unsigned *most,
 	       uint32_t *fault);
 
 /* Since when a head has been coming, in µs; 0: none is under way. */

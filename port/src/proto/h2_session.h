@@ -14,6 +14,7 @@
 #include "base/bufq.h"
 #include "base/chunk.h"
 #include "base/list.h"
+#include "base/pace.h"
 #include "proto/h2_memory.h"
 #include "proto/h2_scan.h"
 #include "proto/session.h"
@@ -71,13 +72,13 @@ struct h2_stream {
 	nghttp2_rcbuf *authority;        /* of a request that may push */
 	struct bufq in;                  /* body that came, and was not delivered; the stream's window bounds it */
 	struct bufq out;                 /* body of the response, not yet in frames */
-	uint64_t progressed;             /* ms: when its body last moved to the client, or began to wait for that */
-	uint64_t since;                  /* ms: beginning of the request body, less the time that it waited for credit */
-	uint64_t starved;                /* ms: since when it waits for credit; 0: it does not */
+	struct pace pace;                /* of the response's body */
+	struct pace body;                /* of the request's body; stopped while it waits for credit */
 	uint64_t held;                   /* ms: till when it counts at most, if it is owed; 0: it is not */
 	uint64_t lingers; /* ms: till when a client may close its side of what was upgraded, and has ended; 0: it has not */
 	uint64_t dropped; /* bytes of body that were dropped, and not reported as room */
 	uint32_t marks;   /* of it in h2->marks */
+	uint32_t asides;  /* interim answers and promises that nghttp2 has not made frames of */
 	int32_t id;
 	uint8_t heard, acted; /* enum h2_heard */
 	uint8_t why;          /* enum stream_end, should it be closed before its time */
@@ -92,6 +93,7 @@ struct h2_stream {
 	bool holds;    /* it may be upgraded: what comes before the answer is kept */
 	bool ours;     /* the application's failure: not counted against the client */
 	bool reset;    /* RST_STREAM was submitted */
+	bool waits;    /* there is something in out */
 };
 
 /* Where in the output something of a stream ends. */
@@ -123,25 +125,26 @@ struct h2 {
 	int32_t newest;      /* of the client's streams */
 	int32_t widest;      /* window of a stream, when a SETTINGS began to come, */
 	uint32_t opened;     /* and what the client said then of new ones */
-	uint64_t since;      /* ms: the beginning of this state, or of being idle */
-	uint64_t unacked;    /* ms: since when our SETTINGS wait for their acknowledgement; 0: they do not */
-	uint64_t progressed; /* ms: when output last moved, or began */
-	uint64_t framed;     /* ms: when a DATA frame was last made */
-	uint64_t review;     /* ms: when a stream may have waited too long; UINT64_MAX: none waits */
+	uint64_t since;        /* ms: the beginning of this state, or of being idle */
+	uint64_t unacked;      /* ms: since when our SETTINGS wait for their acknowledgement; 0: they do not */
+	struct pace pace;      /* of out */
+	struct pace framed;    /* of all bodies: what the connection's window lets into frames */
+	uint64_t review;       /* ms: when a stream may have waited too long; UINT64_MAX: none waits */
 	uint64_t requests;
 	size_t arrived; /* bytes of DATA received in this call, for the connection's window */
 	struct h2_scan scan;
 	struct bucket own_resets;
-	uint32_t fault;  /* NGHTTP2_*: why to give up, once nghttp2 has returned */
-	uint32_t open;   /* streams */
-	uint8_t state;   /* enum h2_state */
-	uint8_t closing; /* enum session_close: how, when STOPPED and all is written */
-	bool broken;     /* nghttp2 had no memory to write with: it is not to be asked again */
-	bool eof;        /* the client has closed its side */
-	bool borrows;    /* bytes of streams may lie in what the host sent */
-	bool trimmed;    /* memory of an idle session was given back */
-	bool greeted;    /* the client's SETTINGS have come */
-	bool ponged;     /* the PING of a drain has come back */
+	uint32_t fault;   /* NGHTTP2_*: why to give up, once nghttp2 has returned */
+	uint32_t open;    /* streams */
+	uint32_t waiting; /* of these, those that wait with something in out */
+	uint8_t state;    /* enum h2_state */
+	uint8_t closing;  /* enum session_close: how, when STOPPED and all is written */
+	bool broken;      /* nghttp2 had no memory to write with: it is not to be asked again */
+	bool eof;         /* the client has closed its side */
+	bool borrows;     /* bytes of streams may lie in what the host sent */
+	bool trimmed;     /* memory of an idle session was given back */
+	bool greeted;     /* the client's SETTINGS have come */
+	bool ponged;      /* the PING of a drain has come back */
 };
 
 static inline struct session_env *h2_env_of(const struct h2 *h2)
@@ -162,6 +165,43 @@ static inline const struct config *h2_config(const struct h2 *h2)
 static inline uint64_t h2_now(const struct h2 *h2)
 {
 	return *h2_env_of(h2)->now;
+}
+
+static inline uint64_t h2_now_us(const struct h2 *h2)
+{
+	return *h2_env_of(h2)->now_us;
+}
+
+/* What clients must take, and in which time: all that wait together, each of them its rate. */
+static inline uint64_t h2_write_grace(const struct h2 *h2)
+{
+	return h2_config(h2)->write_timeout * 1000;
+}
+
+static inline uint64_t h2_rate_of_all(const struct h2 *h2)
+{
+	return h2_config(h2)->response_rate * (h2->waiting ? h2->waiting : 1);
+}
+
+static inline void h2_out_moved(struct h2 *h2, size_t n)
+{
+	pace_moved(&h2->pace, h2_now_us(h2), n, h2_rate_of_all(h2), h2_write_grace(h2));
+}
+
+/* To be called when the length of its out has changed. */
+static inline void h2_count_waiting(struct h2_stream *x)
+{
+	struct h2 *h2 = x->h2;
+
+	if (x->waits == (x->out.len > 0))
+		return;
+	x->waits = !x->waits;
+	if (!x->waits) {
+		h2->waiting--;
+		return;
+	}
+	if (h2->waiting++ == 0)
+		pace_start(&h2->framed, h2_now_us(h2), h2_write_grace(h2));
 }
 
 static inline const struct stream_sink *h2_sink(const struct h2 *h2)

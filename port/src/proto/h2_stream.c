@@ -55,6 +55,7 @@ void h2_stream_free(struct h2_stream *x)
 	free(x->last);
 	bufq_free(&x->in);
 	bufq_free(&x->out);
+	h2_count_waiting(x);
 	free(x);
 }
 
@@ -101,12 +102,17 @@ void h2_stream_cut(struct h2_stream *x, uint32_t code)
 
 /* ---- answers of the port's own ---- */
 
+static void pace_begins(struct h2_stream *x)
+{
+	pace_start(&x->pace, h2_now_us(x->h2), h2_write_grace(x->h2));
+	h2_watch(x->h2, pace_deadline(&x->pace));
+}
+
 static void answer(struct h2_stream *x, unsigned status, unsigned retry_after)
 {
 	x->s.status = (uint16_t)status;
 	x->whole = x->s.head_method;
-	x->progressed = h2_now(x->h2);
-	h2_watch(x->h2, x->progressed + h2_config(x->h2)->write_timeout);
+	pace_begins(x);
 	stream_response_moves(&x->s, RESPONSE_STREAMING);
 	stream_response_moves(&x->s, RESPONSE_ENDED);
 	if (!h2_write_error(x, status, retry_after))
@@ -140,8 +146,7 @@ void h2_stream_refuse_body(struct h2_stream *x, unsigned status, enum stream_end
 /* There is something to send, or soon will be. */
 static void begin_output(struct h2_stream *x)
 {
-	x->progressed = h2_now(x->h2);
-	h2_watch(x->h2, x->progressed + h2_config(x->h2)->write_timeout);
+	pace_begins(x);
 	h2_wake(x->h2);
 }
 
@@ -195,6 +200,7 @@ static bool h2_send_data(struct stream *s, struct slice data)
 	h2_wake(x->h2); /* what is lent is to be owned at the end of its turn */
 	if (!bufq_lend(&x->out, data.at, data.len))
 		return false;
+	h2_count_waiting(x);
 	x->h2->borrows |= x->out.borrows;
 	return h2_write_more(x);
 }
@@ -223,18 +229,14 @@ static void h2_consume(struct stream *s)
 {
 	struct h2_stream *x = stream_of(s);
 	struct h2 *h2 = x->h2;
-	const struct config *c = h2_config(h2);
 
 	if (x->expects && x->in.len == 0 && !(x->heard & HEARD_END) && s->response == RESPONSE_WAITING &&
 	    !h2_write_info(x, 100, NULL, 0))
 		h2_stream_cut(x, NGHTTP2_INTERNAL_ERROR);
 	x->expects = false;
-	if (x->starved) {
-		x->since += h2_now(h2) - x->starved;
-		x->starved = 0;
-	}
-	if (c->body_rate)
-		h2_watch(h2, x->since + c->body_grace);
+	pace_go(&x->body, h2_now_us(h2));
+	if (h2_config(h2)->body_rate)
+		h2_watch(h2, pace_deadline(&x->body));
 	h2_note(x, 0);
 	h2_wake(h2);
 }
@@ -244,6 +246,9 @@ static void h2_discard(struct stream *s)
 	struct h2_stream *x = stream_of(s);
 
 	s->wanted = 0;
+	pace_start(&x->body, h2_now_us(x->h2), h2_config(x->h2)->body_grace * 1000);
+	if (h2_config(x->h2)->body_rate)
+		h2_watch(x->h2, pace_deadline(&x->body));
 	h2_note(x, 0);
 	h2_wake(x->h2);
 }

@@ -67,6 +67,24 @@ static bool took(struct h2_stream *x, int result)
 	return result >= 0;
 }
 
+/* What a field costs besides its bytes, and a frame that nghttp2 keeps. */
+enum { FIELD_COST = 32, ASIDE_COST = 256 };
+
+void h2_aside_waits(struct h2_stream *x, const nghttp2_nv *nv, size_t count)
+{
+	x->asides++;
+	x->s.interim += ASIDE_COST;
+	for (size_t i = 0; i < count; i++)
+		x->s.interim += nv[i].namelen + nv[i].valuelen + FIELD_COST;
+}
+
+/* One of them has become a frame, or never will. */
+static void aside_gone(struct h2_stream *x)
+{
+	if (x && x->asides > 0 && --x->asides == 0)
+		x->s.interim = 0;
+}
+
 bool h2_write_info(struct h2_stream *x, unsigned status, const struct field *fields, unsigned count)
 {
 	nghttp2_nv *nv = h2_shared(x->h2)->nv;
@@ -75,6 +93,7 @@ bool h2_write_info(struct h2_stream *x, unsigned status, const struct field *fie
 
 	nv[n++] = nv_of_status(digits, status);
 	n = put_fields(nv, n, fields, count);
+	h2_aside_waits(x, nv, n);
 	return took(x, nghttp2_submit_headers(x->h2->ng, NGHTTP2_FLAG_NONE, x->id, NULL, nv, n, NULL));
 }
 
@@ -127,7 +146,10 @@ bool h2_write_error(struct h2_stream *x, unsigned status, unsigned retry_after)
 	struct response_head head = {.status = status, .fields = fields, .field_count = retry_after ? 2 : 1, .length = len};
 	bool no_body = x->s.head_method;
 
-	return h2_write_head(x, &head, no_body) && (no_body || bufq_append(&x->out, body, (size_t)len));
+	if (!h2_write_head(x, &head, no_body) || (!no_body && !bufq_append(&x->out, body, (size_t)len)))
+		return false;
+	h2_count_waiting(x);
+	return true;
 }
 
 /* ---- trailers ---- */
@@ -220,7 +242,7 @@ static ssize_t pull(nghttp2_session *ng, int32_t id, uint8_t *at, size_t len, ui
 bool h2_put(struct h2 *h2, const void *bytes, size_t n)
 {
 	if (h2->out.len == 0)
-		h2->progressed = h2_now(h2);
+		pace_start(&h2->pace, h2_now_us(h2), h2_write_grace(h2));
 	h2->queued += n;
 	return bufq_append(&h2->out, bytes, n);
 }
@@ -248,8 +270,10 @@ static bool mark(struct h2_stream *x, uint32_t bytes, bool end)
 /* A part of a stream's body. */
 static bool put_body(struct h2_stream *x, size_t n)
 {
+	bool moved = bufq_move(&x->out, &x->h2->out, n);
+
 	x->h2->queued += n;
-	return bufq_move(&x->out, &x->h2->out, n);
+	return moved;
 }
 
 /* A DATA frame: its payload goes from the stream's queue to the output. Pausing lets h2_pump look at how much waits. */
@@ -263,7 +287,9 @@ static int on_send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t
 	(void)frame;
 	if (!h2_put(h2, head, 9) || !put_body(x, len) || !mark(x, (uint32_t)len, false))
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
-	x->progressed = h2->framed = h2_now(h2);
+	pace_moved(&x->pace, h2_now_us(h2), len, h2_config(h2)->response_rate, h2_write_grace(h2));
+	pace_moved(&h2->framed, h2_now_us(h2), len, h2_rate_of_all(h2), h2_write_grace(h2));
+	h2_count_waiting(x);
 	h2_scan_earn(&h2->scan);
 	return h2->out.len < H2_OUT_HIGH ? 0 : NGHTTP2_ERR_PAUSE;
 }
@@ -300,11 +326,14 @@ static int on_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
 			x->why = END_ERROR;
 		return 0;
 	case NGHTTP2_PUSH_PROMISE:
+		aside_gone(x);
 		x = h2_stream_of(ng, frame->push_promise.promised_stream_id);
 		if (x)
 			h2_note(x, HEARD_HEAD);
 		return 0;
 	case NGHTTP2_HEADERS:
+		aside_gone(x);
+		return x && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) ? made_last(h2, x) : 0;
 	case NGHTTP2_DATA:
 		return x && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) ? made_last(h2, x) : 0;
 	default:
@@ -327,6 +356,8 @@ static int on_not_sent(nghttp2_session *ng, const nghttp2_frame *frame, int why,
 {
 	struct h2_stream *x = h2_stream_of(ng, frame->hd.stream_id);
 
+	if (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_PUSH_PROMISE)
+		aside_gone(x);
 	if (frame->hd.type == NGHTTP2_PUSH_PROMISE)
 		forget_promise(ctx, frame->push_promise.promised_stream_id);
 	if (!x || frame->hd.type != NGHTTP2_HEADERS || why == NGHTTP2_ERR_STREAM_CLOSED || why == NGHTTP2_ERR_STREAM_CLOSING)

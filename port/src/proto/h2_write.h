@@ -6,6 +6,9 @@
 
 void h2_write_callbacks(nghttp2_session_callbacks *callbacks);
 
+/* An interim answer or a promise was handed to nghttp2, which has not made its frame. */
+void h2_aside_waits(struct h2_stream *x, const nghttp2_nv *nv, size_t count);
+
 /* All return false when out of memory. */
 bool h2_write_info(struct h2_stream *x, unsigned status, const struct field *fields, unsigned count);
 /* A head; no body follows it if `whole`. */

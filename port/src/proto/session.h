@@ -33,8 +33,21 @@ struct session_owner {
 	/* There is something to do outside of input, sent and tick: call session_ops soon. */
 	void (*wake)(struct session_owner *owner);
 	struct peer peer;
-	bool secure; /* its requests are https, whatever they say */
+	unsigned steps, max_steps; /* frames, heads, chunks: taken in this turn, and to be taken at most; 0: any number */
+	bool secure;               /* its requests are https, whatever they say */
 };
+
+/* One more may be taken, which is counted. */
+static inline bool session_may_step(struct session_owner *owner)
+{
+	return owner->max_steps == 0 || owner->steps++ < owner->max_steps;
+}
+
+/* The rest of what came waits for the next turn. */
+static inline bool session_is_tired(const struct session_owner *owner)
+{
+	return owner->max_steps && owner->steps >= owner->max_steps;
+}
 
 enum session_close {
 	CLOSE_NOT,
@@ -75,6 +88,8 @@ struct session_ops {
 	/* The end of the connection's share of a turn: bytes that operations lent (send_data) will not be there after it. */
 	void (*own)(struct session *s);
 	struct session_wants (*wants)(const struct session *s);
+	/* Whether all its requests wait for the client: for room, or for more of their bodies. Asked in a crowd alone. */
+	bool (*stalled)(const struct session *s);
 	/* The deadline has passed. */
 	void (*tick)(struct session *s);
 	/* No new requests; finish what is there. */

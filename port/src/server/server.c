@@ -161,14 +161,24 @@ static void end_drain(struct server *s)
 		s->on_drained(s->ctx, s->cut);
 }
 
+/* What began to wait before it was a crowd has less time as well; and who only waits for its client is to be known. */
+static void begin_crowd(struct server *s)
+{
+	conn_pool_thin_out(&s->pool, s->config->busy_idle_timeout);
+	if (s->crowd_second == s->loop->now / 1000)
+		return; /* it comes and goes, and this takes its time */
+	s->crowd_second = s->loop->now / 1000;
+	conn_pool_wake(&s->pool);
+}
+
 bool server_run(struct server *s)
 {
 	bool more = false, was_crowded = s->pool.env.crowded;
 
 	update_date(s);
 	s->pool.env.crowded = (uint64_t)s->pool.open * 10 > (uint64_t)s->max_connections * 8;
-	if (s->pool.env.crowded && !was_crowded) /* those too that began to wait before it was a crowd have less time */
-		conn_pool_thin_out(&s->pool, s->config->busy_idle_timeout);
+	if (s->pool.env.crowded && !was_crowded)
+		begin_crowd(s);
 	for (unsigned i = 0; i < s->listener_count; i++)
 		more |= run_listener(s, &s->listeners[i]);
 	return conn_pool_run(&s->pool) || more;

@@ -21,6 +21,7 @@ struct server {
 	struct wheel_node drain_timer;
 	struct wheel_node accept_timer; /* when to try again after a shortage */
 	uint64_t date_second;           /* of pool.env.date */
+	uint64_t crowd_second;          /* in which all connections were looked at, since a crowd began */
 	uint64_t accepted;
 	unsigned cut; /* connections that the drain's deadline cut */
 	int exit_status;

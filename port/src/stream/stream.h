@@ -139,6 +139,7 @@ struct stream {
 	uint64_t
 		wanted; /* what the sink takes now, of a body or of an upgraded stream: at most so many bytes at once; 0: nothing */
 	uint64_t body_in;
+	size_t interim;   /* bytes of interim answers and promises that have not left */
 	uint64_t born_us; /* when the first byte of the request came */
 };
 

@@ -1,0 +1,48 @@
+/*
+ * A least rate over a sliding time: bytes buy time, but never more than `grace` of it, so that much at once does not pay for a long
+ * silence, nor a byte now and then for an answer that nobody takes. What is not the peer's fault stops the clock. Times are in µs.
+ */
+#ifndef SPARX_BASE_PACE_H
+#define SPARX_BASE_PACE_H
+
+#include <stdint.h>
+
+struct pace {
+	uint64_t late;    /* when the peer will have been too slow */
+	uint64_t stopped; /* since when nothing is asked of it; 0: something is */
+};
+
+static inline void pace_start(struct pace *p, uint64_t now, uint64_t grace)
+{
+	*p = (struct pace){.late = now + grace};
+}
+
+/* So many bytes came or went, at no less than `rate` a second; 0: any rate will do. */
+static inline void pace_moved(struct pace *p, uint64_t now, uint64_t bytes, uint64_t rate, uint64_t grace)
+{
+	uint64_t most = (p->stopped ? p->stopped : now) + grace;
+	uint64_t time = bytes == 0 ? 0 : rate == 0 || bytes > UINT32_MAX ? grace : bytes * 1000000 / rate;
+
+	p->late = p->late + time < most ? p->late + time : most;
+}
+
+static inline void pace_stop(struct pace *p, uint64_t now)
+{
+	if (!p->stopped)
+		p->stopped = now;
+}
+
+static inline void pace_go(struct pace *p, uint64_t now)
+{
+	if (p->stopped)
+		p->late += now - p->stopped;
+	p->stopped = 0;
+}
+
+/* In ms; UINT64_MAX: never, as it stands. */
+static inline uint64_t pace_deadline(const struct pace *p)
+{
+	return p->stopped ? UINT64_MAX : (p->late + 999) / 1000;
+}
+
+#endif
