@@ -84,6 +84,21 @@ def continued(_):
     return drip(b"", 60.0, head("/read", "POST", "Content-Length: 9", "Expect: 100-continue"))
 
 
+@h1("much of a body at once, and then nothing", "408", "408", ":body_rate, :body_grace", clients=100, body_grace=400)
+def pays_at_once(_):
+    return drip(b"", 60.0, head("/read", "POST", "Content-Length: 1000000") + bytes(50000))
+
+
+@h1("more that do not read than there may be", "cut, longest first", "closed reset", ":max_connections", reads=False, small=True, clients=90, max_connections=60)
+def crowd_unread(_):
+    return drip(b"", 60.0, head("/large"))
+
+
+@h1("more bodies that do not come than there may be", "cut, longest first", "closed reset", ":max_connections", clients=90, max_connections=60)
+def crowd_bodies(_):
+    return drip(b"", 60.0, head("/read", "POST", "Content-Length: 1000000"))
+
+
 @h1("bodies for a handler that does not read", "503", "503", ":handler_timeout", clients=100, handler_timeout=1500)
 def unread(_):
     return forever(bytes(16384), head("/never", "POST", "Content-Length: 1000000000"))

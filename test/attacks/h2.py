@@ -138,7 +138,7 @@ def unknown(_):
     return forever(wire.frame(0x42, 0, 0, b"x" * 16))
 
 
-@flood("DATA by the octet", "served", "", ":h2_stream_window")
+@flood("DATA by the octet, beyond the window", f"RST_STREAM FLOW_CONTROL_ERROR, then GOAWAY {CALM}", CALM, ":h2_stream_window, :h2_other_frames", h2_stream_window=4096)
 def small_data(_):
     yield wire.headers(1, UPLOAD)
     yield from forever(wire.data(1, b"x"), 100)
@@ -236,6 +236,38 @@ def zero_window(client):
     for code in resets(client):
         client.note(code)
     yield CLOSE
+
+
+@h2("windows of an octet", "RST_STREAM CANCEL", "CANCEL", ":response_rate, :write_timeout, :window", write_timeout=400)
+def octet_windows(client):
+    yield wire.settings((wire.INITIAL_WINDOW_SIZE, 0))
+    yield b"".join(wire.headers(s, LARGE, end=True) for s in range(1, 41, 2))
+    while len(resets(client)) < 20:
+        yield 0.05
+        yield b"".join(wire.window(s, 1) for s in range(1, 41, 2))
+    for code in resets(client):
+        client.note(code)
+    yield CLOSE
+
+
+def long_ago(client):
+    """Enough streams that the first is forgotten."""
+    for s in range(1, 143, 2):
+        yield wire.headers(s, encode(request()), end=True)
+        while wire.data(s, b"", end=True)[5:9] not in client.received:
+            yield 0.002
+
+
+@flood("DATA for streams of long ago", f"GOAWAY {CALM}", CALM, ":h2_other_frames")
+def old_data(client):
+    yield from long_ago(client)
+    yield from forever(wire.data(1, b"", end=True))
+
+
+@flood("heads for streams of long ago", f"GOAWAY {CALM}", CALM, ":h2_other_frames")
+def old_heads(client):
+    yield from long_ago(client)
+    yield from forever(wire.headers(1, PAGE, end=True))
 
 
 @flood("windows by the octet (CVE-2019-9511)", f"GOAWAY {CALM}", CALM, ":h2_other_frames")

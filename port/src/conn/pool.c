@@ -128,7 +128,10 @@ bool conn_pool_spare(struct conn_pool *pool)
 	if (longest)
 		return spare(longest);
 	longest = longest_of(pool, CONN_STALLED);
-	return longest && longest->waits_since + STALL_GRACE <= pool->loop->now && spare(longest);
+	if (!longest || longest->waits_since + STALL_GRACE > pool->loop->now)
+		return false;
+	longest->ops->close(longest, true, END_TIMEOUT); /* what the kernel holds for it goes too */
+	return true;
 }
 
 void conn_pool_wake(struct conn_pool *pool)

@@ -23,7 +23,7 @@ enum conn_wait {
 /* A handshake has this long (ms) before it goes first: or in a crowd of idle connections no newcomer would complete one. */
 enum { HANDSHAKE_GRACE = 1000 };
 /* And a client this long (ms) to go on. */
-enum { STALL_GRACE = 1000 };
+enum { STALL_GRACE = 250 };
 /* Handshakes that one turn of the loop goes on with: some 16 ms of CPU time. */
 enum { HANDSHAKES_A_TURN = 64 };
 
