@@ -342,11 +342,11 @@ static void expect_past_is_counted(uint8_t type, const char *payload, size_t len
 	setup(NULL);
 	scan.is_open = all_are_over;
 	for (uint32_t id = 1; id <= 401; id += 2)
-		add(NGHTTP2_HEADERS, END, id, "head", 4);
+		add(NGHTTP2_HEADERS, END | HEAD, id, "head", 4);
 	assert_int_equal(h2_scan(&scan, &config, 1, buf_at(&bytes), buf_len(&bytes), &most, &fault), buf_len(&bytes));
 	assert_int_equal(UINT_MAX - most, 201);
 	buf_consume(&bytes, buf_len(&bytes));
-	add(type, END, 7, payload, len);
+	add(type, END | (type == NGHTTP2_HEADERS ? HEAD : 0), 7, payload, len);
 	do
 		h2_scan(&scan, &config, 1, buf_at(&bytes), buf_len(&bytes), &most, &fault);
 	while (!fault && ++count < 5000);
@@ -373,7 +373,7 @@ static void test_frames_for_a_stream_that_is_open_are_not(void **state)
 
 	(void)state;
 	scan.is_open = all_are_over;
-	add(NGHTTP2_HEADERS, 0, 403, "head", 4);
+	add(NGHTTP2_HEADERS, HEAD, 403, "head", 4);
 	for (unsigned i = 0; i < 5000; i++)
 		add(NGHTTP2_DATA, 0, 403, "x", 1);
 	assert_int_equal(h2_scan(&scan, &config, 1, buf_at(&bytes), buf_len(&bytes), &most, &fault), buf_len(&bytes));
@@ -391,7 +391,7 @@ static void test_no_more_frames_than_are_asked_for(void **state)
 
 	(void)state;
 	for (uint32_t id = 1; id <= 9; id += 2)
-		add(NGHTTP2_HEADERS, END, id, "head", 4);
+		add(NGHTTP2_HEADERS, END | HEAD, id, "head", 4);
 	n = h2_scan(&scan, &config, 1, buf_at(&bytes), buf_len(&bytes), &most, &fault);
 	assert_int_equal(fault, NGHTTP2_NO_ERROR);
 	assert_int_equal(most, 0);
