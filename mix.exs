@@ -73,7 +73,10 @@ defmodule Sparx.MixProject do
       name: "Sparx",
       description: "An HTTP server whose sockets live in a C program and whose handlers live on the BEAM",
       package: package(),
-      docs: [main: "readme", extras: ["README.md", "PROTOCOL.md", "SECURITY.md", "CHANGELOG.md"]]
+      docs: [
+        main: "readme",
+        extras: ["README.md", "docs/from_bandit_or_cowboy.md", "PROTOCOL.md", "SECURITY.md", "CHANGELOG.md"]
+      ]
     ]
   end
 
@@ -98,7 +101,7 @@ defmodule Sparx.MixProject do
       links: %{},
       # All that is needed to build, to install the port program and to serve: test/package_test.exs tries it.
       files:
-        ~w(lib priv/default_page.html port/src port/Makefile port/README.md port/sparx_port.1 mix.exs .formatter.exs README.md
+        ~w(lib docs priv/default_page.html port/src port/Makefile port/README.md port/sparx_port.1 mix.exs .formatter.exs README.md
                 PROTOCOL.md SECURITY.md CHANGELOG.md LICENSE)
     ]
   end

@@ -198,10 +198,36 @@ class GenStage(Consumers):
     name = "gen_stage"
 
 
-def gen_stage():
-    """Whether the library is there, which is no dependency."""
+def library(name):
+    """Whether an Elixir library is there, which is no dependency."""
     folders = os.environ.get("ERL_LIBS", "").split(":")
-    return any(list(pathlib.Path(folder).glob("gen_stage*/ebin")) for folder in folders if folder)
+    return any(list(pathlib.Path(folder).glob(f"{name}*/ebin")) for folder in folders if folder)
+
+
+class SparxPlug(Sparx):
+    """An application of Plug, on Sparx."""
+
+    name = "sparx + plug"
+    server = "sparx"
+
+    def command(self):
+        folder = pathlib.Path(self.folder.name)
+        (folder / "100").write_text("0123456789abcdef" * 64 * 100)
+        beams = REPO / "_build/prod/lib/sparx/ebin"
+        return ["elixir", "-pa", beams, HERE / "plug.exs", self.server, str(self.port), folder]
+
+
+class Bandit(SparxPlug):
+    """The same application."""
+
+    name = "bandit"
+    server = "bandit"
+    roles = {"VM": "beam.smp"}
+
+
+class PlugCowboy(Bandit):
+    name = "plug_cowboy"
+    server = "cowboy"
 
 
 class Nginx(Server):
@@ -297,7 +323,8 @@ class NodeHttp(Server):
 HOSTS = [PythonHost, PythonAsgi, PythonHttp, NodeHost, NodeHttp]
 PEERS = [Sparx, Nginx, Cowboy]
 NAMES = [kind.name for kind in PEERS]
-CLASSES = PEERS + [SixPorts, TwoPorts, NoBusyWait, OneScheduler, Bare, Protocol, GenStage, PortAlone] + HOSTS
+PLUGS = [kind.name for kind, library_name in ((SparxPlug, "plug"), (Bandit, "bandit"), (PlugCowboy, "plug_cowboy")) if library(library_name)]
+CLASSES = PEERS + [SparxPlug, Bandit, PlugCowboy, SixPorts, TwoPorts, NoBusyWait, OneScheduler, Bare, Protocol, GenStage, PortAlone] + HOSTS
 
 
 class Group:

@@ -8,6 +8,6 @@ CONNECTIONS = 64
 
 
 def measure(bench):
-    names = ["bare", "sparx", "protocol"] + ["gen_stage"] * servers.gen_stage()
+    names = ["bare", "sparx", "protocol"] + ["gen_stage"] * servers.library("gen_stage")
     title = f"Hello, world with other consumers than the pool ({CONNECTIONS} connections)"
     return rates.beside(bench, title, names, lambda server, seconds: tools.wrk(server.url(), CONNECTIONS, seconds))

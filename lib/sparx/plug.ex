@@ -141,8 +141,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     @doc false
     # The handler of a server. A module's init/1 is called here, once for each start.
-    def handler(%__MODULE__{} = served) do
-      served = %{served | plug: init(served.plug), adapter: Shim.adapter()}
+    def handler(%__MODULE__{} = served, listener) do
+      served = %{served | plug: init(served.plug), adapter: Shim.adapter(), telemetry: listener}
       &serve(&1, served)
     end
 

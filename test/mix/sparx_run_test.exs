@@ -94,6 +94,33 @@ defmodule Mix.Tasks.Sparx.RunTest do
       assert stop(task, os_pid) == 0
     end
 
+    if Code.ensure_loaded?(Sparx.Plug) do
+      test "a plug of a file", %{folder: folder} do
+        path =
+          file(folder, "plug.exs", """
+          defmodule RunTest.Plug do
+            import Plug.Conn
+            def init(options), do: options
+            def call(conn, _options), do: send_resp(conn, 200, "a plug")
+          end
+          """)
+
+        {task, os_pid, port} = start([path, "--plug", "RunTest.Plug", "--port", "0", "--host", "127.0.0.1"])
+        assert Client.get(port, "/").body == "a plug"
+        assert stop(task, os_pid) == 0
+
+        assert failure([path, "--plug", "RunTest.Other"]) =~
+                 "plug.exs has no RunTest.Other with init/1 and call/2"
+
+        assert failure(["--plug", "No.Such.Plug"]) =~ "No.Such.Plug"
+        assert failure(["--plug", "A", "--handler", "B"]) =~ "only one of"
+      end
+    else
+      test "no plug without Plug" do
+        assert failure(["--plug", "Any"]) =~ "option :plug needs Plug"
+      end
+    end
+
     test "what is in work at SIGTERM, to its end", %{folder: folder} do
       path =
         file(folder, "slow.exs", """
@@ -184,7 +211,9 @@ defmodule Mix.Tasks.Sparx.RunTest do
     test "folders that are not there, or come with a handler", %{folder: folder} do
       assert failure(["--static", "nowhere"]) =~ "there is no folder nowhere"
       assert failure(["--static"]) =~ "--static needs a value"
-      assert failure(["--static", folder, "--handler", "Sparx.DefaultPage"]) =~ "--static takes neither"
+
+      assert failure(["--static", folder, "--handler", "Sparx.DefaultPage"]) =~
+               "only one of --handler, --plug and --static"
     end
 
     test "modules that are not there, or have no handle/1" do

@@ -7,11 +7,13 @@ defmodule Mix.Tasks.Sparx.Run do
       mix sparx.run                            # a default page at http://localhost:4000
       mix sparx.run examples/hello_world.exs   # the module in this file that has handle/1
       mix sparx.run --handler MyApp.Web        # a module of this project
+      mix sparx.run --plug MyApp.Router        # a plug of this project, where Plug is a dependency
       mix sparx.run --static FOLDER            # the files of a folder, which is listed
 
   ## Options
 
     * `--handler` - the module that serves the requests. With a file: which of its modules
+    * `--plug` - the plug that serves them, a module with `init/1` and `call/2`. With a file: which of its modules
     * `--static` - a folder whose files are served (`Sparx.Static`), instead of a handler
     * `--port` - the port to listen on, 4000 unless given; 0 takes a free one
     * `--host` - the address to listen on
@@ -26,6 +28,7 @@ defmodule Mix.Tasks.Sparx.Run do
 
   @switches [
     handler: :string,
+    plug: :string,
     static: :string,
     port: :integer,
     host: :string,
@@ -38,13 +41,9 @@ defmodule Mix.Tasks.Sparx.Run do
   def run(arguments) do
     {options, file} = parse(arguments)
     Mix.Task.run("app.start")
-    {name, handler} = handler(file, options[:handler], options[:static])
-
-    server =
-      start(
-        [handler: handler, name: __MODULE__] ++
-          Keyword.merge([port: 4000], Keyword.drop(options, [:handler, :static]))
-      )
+    {what, options} = Keyword.split(options, [:handler, :plug, :static])
+    {name, served} = served(file, what)
+    server = start(served ++ [name: __MODULE__] ++ Keyword.merge([port: 4000], options))
 
     System.trap_signal(:sigterm, fn -> stop(server) end)
     Mix.shell().info("Sparx serves #{name} at #{url(Sparx.info(server))}")
@@ -73,51 +72,62 @@ defmodule Mix.Tasks.Sparx.Run do
     "unknown option #{option} (there are #{known})"
   end
 
-  # The handler: {the name of what is served, what handles}
+  # What is served: {its name, options of the server}
 
-  defp handler(nil, nil, nil),
-    do: {inspect(Sparx.DefaultPage), &Sparx.DefaultPage.handle(&1, __MODULE__)}
+  defp served(nil, []), do: {inspect(Sparx.DefaultPage), [handler: &Sparx.DefaultPage.handle(&1, __MODULE__)]}
 
-  defp handler(nil, nil, folder) do
+  defp served(nil, static: folder) do
     unless File.dir?(folder), do: Mix.raise("there is no folder #{folder}")
-    {folder, &Sparx.Static.serve(&1, folder, listing: true)}
+    {folder, [handler: &Sparx.Static.serve(&1, folder, listing: true)]}
   end
 
-  defp handler(file, name, nil) do
-    module = module(file, name)
-    {inspect(module), module}
+  defp served(_file, static: _folder), do: Mix.raise("--static takes no file")
+
+  defp served(file, plug: name) do
+    if file, do: module(file, name, &plug?/1, "init/1 and call/2")
+    plug = Module.concat([name])
+    # The line of this task says it.
+    {inspect(plug), [plug: plug, startup_log: false]}
   end
 
-  defp handler(_file, _name, _folder), do: Mix.raise("--static takes neither a file nor --handler")
+  defp served(file, handler: name), do: handler(file, name)
+  defp served(file, []), do: handler(file, nil)
+  defp served(_file, _several), do: Mix.raise("only one of --handler, --plug and --static")
 
-  defp module(nil, name) do
+  defp handler(file, name) do
+    module = module(file, name, &handler?/1, "handle/1")
+    {inspect(module), [handler: module]}
+  end
+
+  defp module(nil, name, good?, functions) do
     module = Module.concat([name])
     unless Code.ensure_loaded?(module), do: Mix.raise("there is no module #{inspect(module)}")
-    unless handler?(module), do: Mix.raise("#{inspect(module)} has no handle/1")
+    unless good?.(module), do: Mix.raise("#{inspect(module)} has no #{functions}")
     module
   end
 
-  defp module(file, name) do
+  defp module(file, name, good?, functions) do
     unless File.regular?(file), do: Mix.raise("there is no file #{file}")
-    choose(for({module, _binary} <- compile(file), handler?(module), do: module), file, name)
+    choose(for({module, _binary} <- compile(file), good?.(module), do: module), file, name, functions)
   end
 
-  defp choose([], file, _name), do: Mix.raise("#{file} has no module with handle/1")
-  defp choose([module], _file, nil), do: module
+  defp choose([], file, _name, functions), do: Mix.raise("#{file} has no module with #{functions}")
+  defp choose([module], _file, nil, _functions), do: module
 
-  defp choose(modules, file, nil) do
-    Mix.raise("#{file} has several modules with handle/1 (#{names(modules)}): choose one with --handler")
+  defp choose(modules, file, nil, functions) do
+    Mix.raise("#{file} has several modules with #{functions} (#{names(modules)}): choose one with --handler")
   end
 
-  defp choose(modules, file, name) do
+  defp choose(modules, file, name, functions) do
     module = Module.concat([name])
-    unless module in modules, do: Mix.raise("#{file} has no #{name} with handle/1, but #{names(modules)}")
+    unless module in modules, do: Mix.raise("#{file} has no #{name} with #{functions}, but #{names(modules)}")
     module
   end
 
   defp names(modules), do: Enum.map_join(modules, ", ", &inspect/1)
 
   defp handler?(module), do: function_exported?(module, :handle, 1)
+  defp plug?(module), do: function_exported?(module, :init, 1) and function_exported?(module, :call, 2)
 
   defp compile(file) do
     Code.compile_file(file)

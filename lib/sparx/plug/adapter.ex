@@ -48,20 +48,23 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         protocol: if(socket?, do: :"HTTP/1.1", else: request.version)
       }
 
-      uri = %URI{
-        scheme: scheme(request.scheme),
+      # As Plug.Conn.Adapter.conn/5 makes it of a URI.
+      %Plug.Conn{
+        adapter: {served.adapter, payload},
         host: host,
         port: port,
-        path: request.path,
-        query: request.query
+        scheme: request.scheme,
+        method: request.method,
+        path_info: segments(request.path),
+        request_path: request.path,
+        query_string: request.query || "",
+        remote_ip: remote_ip(request),
+        req_headers: request |> Request.headers() |> handshake(socket?, request)
       }
-
-      headers = request |> Request.headers() |> handshake(socket?, request)
-      Plug.Conn.Adapter.conn({served.adapter, payload}, request.method, uri, remote_ip(request), headers)
     end
 
-    defp scheme(:http), do: "http"
-    defp scheme(:https), do: "https"
+    defp segments("/"), do: []
+    defp segments(path), do: for(segment <- :binary.split(path, "/", [:global]), segment != "", do: segment)
 
     defp remote_ip(request) do
       case Request.peer(request) do
