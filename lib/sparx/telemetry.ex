@@ -18,6 +18,21 @@ defmodule Sparx.Telemetry do
   | `[:sparx, :port, :start]` | `monotonic_time` | `server`, `os_pid`, `listeners` |
   | `[:sparx, :port, :stop]` | `uptime` | `server`, `reason` |
 
+  ## Where a plug is served
+
+  The requests and WebSockets of a plug (`Sparx.Plug`) are spans, as other servers for Plug have them. Their events are run in the process
+  of the request, or of the socket, in the place of the three above; `telemetry_span_context` is the same in all of a span.
+
+  | event | measurements | metadata |
+  | --- | --- | --- |
+  | `[:sparx, :request, :start]` | `monotonic_time`, `system_time`, `waited` | `conn`, `plug`: as it was given, with its options, `telemetry_span_context` |
+  | `[:sparx, :request, :stop]` | `monotonic_time`, `duration`, `req_header_end_time`, `req_body_start_time`, `req_body_end_time`, `req_body_bytes`, `resp_start_time`, `resp_end_time`, `resp_body_bytes`; those of what did not happen are missing | the same, with the `conn` that the plug returned, and `error`: `:closed` or `:timeout`, if the client did not get the answer |
+  | `[:sparx, :request, :exception]` | `monotonic_time`, `duration` | the same, and `kind`, `reason` (and the same as `exception`), `stacktrace` |
+  | `[:sparx, :websocket, :start]` | `monotonic_time` | `websock`: its module, `telemetry_span_context`, `origin_telemetry_span_context`: that of its request |
+  | `[:sparx, :websocket, :stop]` | `monotonic_time`, `duration`, and of messages `recv_text_frame_count`, `recv_text_frame_bytes`, likewise with `send`, and with `binary`, `ping`, `pong`; `recv_connection_close_frame_count`; those that are 0 are missing | the same, and `error` if the socket did not end as its module or its client wanted |
+
+  ## What the port program counts
+
   And every `:telemetry_interval` ms (an option; 10,000) what the port program counts by itself, since these
   things happen without waking the VM:
 

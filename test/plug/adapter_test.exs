@@ -551,6 +551,91 @@ if Code.ensure_loaded?(Sparx.Plug) do
       end
     end
 
+    describe "an application" do
+      defmodule Application do
+        use Plug.Router
+
+        plug(:put_secret)
+        plug(Plug.Session, store: :cookie, key: "_test", signing_salt: "salt salt")
+        plug(:fetch_session)
+        plug(Plug.Parsers, parsers: [:urlencoded])
+        plug(Plug.CSRFProtection)
+        plug(:match)
+        plug(:dispatch)
+
+        get "/token" do
+          conn = put_session(conn, :name, "Ada")
+          send_resp(conn, 200, Plug.CSRFProtection.get_csrf_token())
+        end
+
+        post("/name", do: send_resp(conn, 200, get_session(conn, :name)))
+
+        get "/private" do
+          conn = Plug.BasicAuth.basic_auth(conn, username: "ada", password: "secret")
+          if conn.halted, do: conn, else: send_resp(conn, 200, "in")
+        end
+
+        # Server-Sent Events, until the client goes.
+        get "/events" do
+          :ok = Sparx.Request.notify_closed(Sparx.Plug.request(conn))
+          conn = conn |> put_resp_content_type("text/event-stream") |> send_chunked(200)
+          {:ok, conn} = chunk(conn, "data: 1\n\n")
+
+          receive do
+            {:sparx, :closed, _request} -> send(:persistent_term.get(__MODULE__), :gone)
+          end
+
+          conn
+        end
+
+        defp put_secret(conn, _options), do: %{conn | secret_key_base: String.duplicate("secret", 12)}
+      end
+
+      test "keeps a session, and refuses what is forged" do
+        server = serve(Application)
+        answer = Client.get(server, "/token")
+        [cookie, _] = String.split(answer.headers["set-cookie"], ";", parts: 2)
+        form = [{"content-type", "application/x-www-form-urlencoded"}, {"cookie", cookie}]
+        body = URI.encode_query(_csrf_token: answer.body)
+        assert %{status: 200, body: "Ada"} = Client.request(server, "POST", "/name", form, body)
+        assert %{status: 403} = Client.request(server, "POST", "/name", form, "_csrf_token=forged")
+        other = List.keydelete(form, "cookie", 0)
+        assert %{status: 403} = Client.request(server, "POST", "/name", other, body)
+      end
+
+      test "asks for a password" do
+        server = serve(Application)
+        assert %{status: 401, headers: %{"www-authenticate" => "Basic" <> _}} = Client.get(server, "/private")
+        right = [{"authorization", Plug.BasicAuth.encode_basic_auth("ada", "secret")}]
+        assert %{status: 200, body: "in"} = Client.get(server, "/private", right)
+      end
+
+      test "sends events as they come, and hears at once that nobody listens any more" do
+        :persistent_term.put(Application, self())
+        server = serve(Application)
+        socket = Client.connect(server)
+        Client.send(socket, Client.head("GET", "/events"))
+        assert {:ok, 200, %{"content-type" => "text/event-stream" <> _}} = Client.head_of(socket)
+        assert {:ok, "9\r\ndata: 1\n\n\r\n"} = :gen_tcp.recv(socket, 14)
+        Client.close(socket)
+        assert_receive :gone
+      end
+
+      test "is the same over HTTP/2, uploads too" do
+        server = serve(Router)
+
+        {client, id} =
+          server
+          |> H2Client.open()
+          |> H2Client.request("POST", "/params", [{"content-type", "application/json"}], end: false)
+
+        client = H2Client.data(client, id, ~s({"a":[1,2]}), end: true)
+        {client, stream} = H2Client.finish(client, id)
+        assert stream.data == inspect(%{"a" => [1, 2]})
+        H2Client.close(client)
+      end
+    end
+
     describe "the line at the start" do
       test "says what runs where, at the level that is asked for" do
         log = capture_log(fn -> serve(Router, startup_log: :warning) end)

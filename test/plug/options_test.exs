@@ -89,6 +89,20 @@ if Code.ensure_loaded?(Sparx.Plug) do
       assert config(websocket: [ping_interval: 9]).plug.websocket == [ping_interval: 9]
     end
 
+    test "of compression" do
+      assert config([]).compress == false
+      assert config(http_options: [compress: true]).compress == true
+
+      assert config(http_options: [response_encodings: ~w(zstd gzip x-gzip deflate)]).compress ==
+               ~w(zstd gzip deflate)
+
+      assert config(http_options: [compress: true, response_encodings: ["gzip"]]).compress == ["gzip"]
+      assert config(http_options: [compress: false, response_encodings: ["gzip"]]).compress == false
+      assert config(compress: true).compress == true
+      assert limits(http_options: [deflate_options: [level: 7]]) == %{compress_gzip_level: 7}
+      assert limits(http_options: [zstd_options: %{compressionLevel: 9}]) == %{compress_zstd_level: 5}
+    end
+
     test "of logs" do
       assert config(http_options: [log_exceptions_with_status_codes: 400..599]).plug.log_statuses == [
                400..599

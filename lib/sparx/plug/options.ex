@@ -27,10 +27,10 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         log_exceptions_with_status_codes: :log_exceptions_with_status_codes,
         log_protocol_errors: :tuning,
         log_client_closures: :tuning,
-        compress: :tuning,
-        response_encodings: :tuning,
-        deflate_options: :tuning,
-        zstd_options: :tuning
+        compress: :compress,
+        response_encodings: &encodings/1,
+        deflate_options: fn options -> level(:compress_gzip_level, options[:level]) end,
+        zstd_options: fn options -> level(:compress_zstd_level, options[:compressionLevel]) end
       }
     end
 
@@ -143,7 +143,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         sendfile: :tuning,
         hibernate: :tuning,
         stream_handlers: :absent,
-        compress: :tuning,
+        compress: :compress,
         env: :absent,
         middlewares: :absent,
         proxy_header: :absent
@@ -231,6 +231,16 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       end
     end
 
+    defp encodings(names), do: [compress: names |> Enum.flat_map(&coding/1) |> Enum.uniq()]
+
+    defp coding(name) when name in ["gzip", "x-gzip"], do: [:gzip]
+    defp coding("deflate"), do: [:deflate]
+    defp coding("zstd"), do: [:zstd]
+    defp coding(_unknown), do: []
+
+    defp level(name, level) when is_integer(level), do: [{name, in_range(name, level)}]
+    defp level(_name, _default), do: []
+
     # One of the two HTTPs cannot be switched off.
     defp enabled(true), do: []
     defp enabled(false), do: become(:absent, {:enabled, false}, false)
@@ -282,15 +292,17 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     # ── what may come from several places ────────────────────────────────────────────────────────────
 
     # What stands first has been said most directly: a later one of the same name is not looked at, but for :websocket, whose options go
-    # together. The address is put where it belongs.
+    # together, and :compress. The address is put where it belongs.
     defp placed(options) do
       {sockets, options} = Keyword.pop_values(options, :websocket)
       {listeners, options} = Keyword.pop_values(options, :listener)
+      {compress, options} = Keyword.pop_values(options, :compress)
       six? = {:ip, :inet6} in options
       options = Enum.reject(options, &(&1 == {:ip, :inet6}))
 
       options
       |> Enum.uniq_by(fn {name, _} -> name end)
+      |> compress(compress)
       |> family(six?)
       |> sockets(sockets)
       |> address(Enum.concat(listeners))
@@ -305,6 +317,16 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         :loopback -> Keyword.put(options, :ip, "::1")
         _address -> options
       end
+    end
+
+    # A list of codings says more than true.
+    defp compress(options, []), do: options
+    defp compress(options, [value]), do: [{:compress, value} | options]
+
+    defp compress(options, values) do
+      if false in values,
+        do: [{:compress, false} | options],
+        else: [{:compress, Enum.find(values, hd(values), &is_list/1)} | options]
     end
 
     defp sockets(options, []), do: options
