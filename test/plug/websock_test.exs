@@ -175,7 +175,9 @@ if Code.ensure_loaded?(Sparx.Plug) and Code.ensure_loaded?(WebSockAdapter) do
 
       for {options, server, agreed?} <- [
             {[], [], false},
+            {[compress: nil, timeout: nil, max_frame_size: nil], [], false},
             {[compress: true], [], true},
+            {[compress: "true"], [], true},
             {[compress: true], [websocket_options: [compress: false]], false},
             {[], [websocket: [compress: true]], true}
           ] do

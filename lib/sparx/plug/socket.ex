@@ -44,11 +44,14 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp not_allowed?({:compress, true}, defaults), do: defaults[:compress] != nil
     defp not_allowed?(_option, _defaults), do: false
 
+    # What is nil was not said.
+    defp option({_name, nil}), do: []
     defp option({:timeout, :infinity}), do: [idle_timeout: 0]
     defp option({:timeout, ms}), do: [idle_timeout: min(ms, @longest_timeout)]
-    defp option({:max_frame_size, none}) when none in [0, nil, :infinity], do: [max_message: @largest_message]
+    defp option({:max_frame_size, none}) when none in [0, :infinity], do: [max_message: @largest_message]
     defp option({:max_frame_size, size}), do: [max_message: min(size, @largest_message)]
-    defp option({:compress, compress}), do: [compress: compress]
+    defp option({:compress, parameters}) when is_list(parameters), do: [compress: parameters]
+    defp option({:compress, compress}), do: [compress: compress != false]
     defp option(_other), do: []
 
     # ── callbacks ────────────────────────────────────────────────────────────────────────────────────
