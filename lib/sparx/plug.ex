@@ -54,7 +54,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     """
 
     alias Sparx.Plug.{Adapter, Shim, Socket, Span}
-    alias Sparx.Response
+    alias Sparx.{Response, Worker}
 
     require Logger
 
@@ -222,13 +222,18 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     defp failed(kind, reason, stacktrace, conn, span, served) do
       reason = Exception.normalize(kind, reason, stacktrace)
-      status = status(kind, reason)
-      Span.exception(span, conn, kind, reason, stacktrace)
-      if logged?(served.log_statuses, status), do: log(kind, reason, stacktrace, conn, served)
+      request = request(conn)
 
-      # What has begun cannot be answered any more, and ends here: its client is cut off.
-      Response.send(Response.new(status), request(conn))
-      :ok
+      if Worker.client_left?(reason, request) do
+        Span.stop(span, conn, :closed)
+      else
+        status = status(kind, reason)
+        Span.exception(span, conn, kind, reason, stacktrace)
+        if logged?(served.log_statuses, status), do: log(kind, reason, stacktrace, conn, served)
+        # What has begun cannot be answered any more: its client is cut off when this process ends.
+        answered = Response.send(Response.new(status), request)
+        if answered != :ok or status >= 500, do: Worker.give_up(kind, reason, stacktrace), else: :ok
+      end
     end
 
     defp status(:error, reason) do

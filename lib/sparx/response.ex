@@ -169,6 +169,18 @@ defmodule Sparx.Response do
 
   defp write(request, head, data), do: Link.send_data(request.link, request.id, request.answer, head, data)
 
+  @doc """
+  Begins a streamed response with all of its head, which goes out at once.
+
+  A `content-length` among the headers is that of the body, and exactly so many bytes must follow; without it the length is left open.
+  """
+  @spec send_head(Request.t(), 200..599, Enumerable.t()) :: result
+  def send_head(request, status, headers) when status in 200..599 do
+    with {:ok, head} <- start(request, status, Headers.fields!(headers), nil), do: write(request, head, [])
+  end
+
+  def send_head(_request, status, _headers), do: bad_status!(status, "200 to 599")
+
   @doc "Adds a header field to a streamed response, as long as nothing of it has gone out."
   @spec send_header(Request.t(), binary, binary | integer) :: result
   def send_header(request, name, value) do
@@ -314,20 +326,39 @@ defmodule Sparx.Response do
         wrong_length?(headers, length) ->
           {:error, :wrong_length}
 
+        length <= request.link.window ->
+          send_part(response, headers, request, file, offset, length)
+
         true ->
-          copy_file(response, headers, request, file, offset, length)
+          copy_part(response, headers, request, file, offset, length)
       end
     end
   end
 
-  defp copy_file(response, headers, request, file, offset, length) do
+  # What fits the window goes out with its head, in one piece.
+  defp send_part(response, headers, request, _file, _offset, 0),
+    do: respond(%{response | body: []}, headers, 0, request)
+
+  defp send_part(response, headers, request, file, offset, length) do
+    case read(file, offset, length) do
+      {:ok, data} when byte_size(data) == length ->
+        respond(%{response | body: data}, headers, length, request)
+
+      {:ok, _less} ->
+        {:error, :truncated}
+
+      error ->
+        error
+    end
+  end
+
+  defp copy_part(response, headers, request, file, offset, length) do
     with {:ok, head} <- start(request, response.status, headers, length),
          :ok <- copy(file, request, head, offset, length),
          do: finish(request)
   end
 
   defp copy(_file, _request, [], _offset, 0), do: :ok
-  defp copy(_file, request, head, _offset, 0), do: write(request, head, [])
 
   defp copy(file, request, head, offset, left) do
     with {:ok, data} <- read(file, offset, min(left, @file_chunk)),

@@ -257,6 +257,10 @@ defmodule Sparx.Server do
       {:"$sparx_write", ^port, message} ->
         more(write(state, message), left - 1)
 
+      # It comes before the end that it explains.
+      {:"$sparx_failed", ^port, id, crash} ->
+        more(Exchange.failed(id, crash, state), left - 1)
+
       {{:"$sparx_ended", its_port, id}, _monitor, :process, _pid, reason} ->
         more(Endings.handler_ended(its_port, id, reason, state), left - 1)
     after

@@ -43,9 +43,16 @@ defmodule Sparx.Worker do
       job.handler.(request)
     catch
       :exit, reason when reason in [:normal, :shutdown] -> exit(reason)
+      :throw, {:"$sparx_logged", kind, reason, stacktrace} -> fail(kind, reason, stacktrace, request, job)
       kind, reason -> failed(kind, reason, __STACKTRACE__, request, job)
     end
   end
+
+  @doc """
+  Ends a handler that has failed, and has logged it itself. Its client gets a 500, if there is no answer yet.
+  """
+  @spec give_up(:error | :exit | :throw, term, Exception.stacktrace()) :: no_return
+  def give_up(kind, reason, stacktrace), do: throw({:"$sparx_logged", kind, reason, stacktrace})
 
   defp decode(id, head, answer, link) do
     Request.decode(id, head, answer, self(), link)
@@ -55,9 +62,13 @@ defmodule Sparx.Worker do
       exit(:normal)
   end
 
-  # As OTP's own processes do, it ends with the reason, so that processes that are linked to it end too.
   defp failed(kind, reason, stacktrace, request, job) do
     log(kind, reason, stacktrace, request, job)
+    fail(kind, reason, stacktrace, request, job)
+  end
+
+  # As OTP's own processes do, it ends with the reason, so that processes that are linked to it end too.
+  defp fail(kind, reason, stacktrace, request, job) do
     send(job.link.slots, {:"$sparx_failed", job.link.port, request.id, {kind, reason, stacktrace}})
     exit(exit_reason(kind, reason, stacktrace))
   end
@@ -83,13 +94,15 @@ defmodule Sparx.Worker do
     end
   end
 
-  defp client_left?(%BodyError{}, _request), do: true
+  @doc "Whether a handler has failed because its client has left."
+  @spec client_left?(term, Request.t()) :: boolean
+  def client_left?(%BodyError{}, _request), do: true
 
-  defp client_left?(%MatchError{term: {:error, reason}}, request) when reason in [:closed, :timeout],
+  def client_left?(%MatchError{term: {:error, reason}}, request) when reason in [:closed, :timeout],
     do: Link.answer(request.link, request.id, request.answer, :phase) in [:over, {:error, :closed}]
 
-  defp client_left?({:badmatch, term}, request), do: client_left?(%MatchError{term: term}, request)
-  defp client_left?(_other, _request), do: false
+  def client_left?({:badmatch, term}, request), do: client_left?(%MatchError{term: term}, request)
+  def client_left?(_other, _request), do: false
 
   defp crash_reason(:throw, value, stacktrace), do: {{:nocatch, value}, stacktrace}
   defp crash_reason(_kind, reason, stacktrace), do: {reason, stacktrace}

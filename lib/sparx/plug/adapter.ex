@@ -10,7 +10,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     alias Sparx.{Request, Response}
 
-    defstruct [:request, :owner, :served, :protocol, :upgrade, :error, started: false, times: %{}]
+    defstruct [:request, :owner, :served, :protocol, :upgrade, :error, times: %{}]
 
     @type t :: %__MODULE__{
             request: Request.t(),
@@ -19,7 +19,6 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
             protocol: atom,
             upgrade: {module, term, keyword} | nil,
             error: term,
-            started: boolean,
             times: map
           }
 
@@ -152,8 +151,9 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     end
 
     defp size!(path) do
-      case File.stat(path) do
-        {:ok, %{type: :regular, size: size}} -> size
+      case :file.read_file_info(path, [:raw]) do
+        # #file_info{size, type, …}
+        {:ok, info} when elem(info, 2) == :regular -> elem(info, 1)
         {:ok, _folder_or_device} -> raise File.Error, reason: :eisdir, action: "send file", path: path
         {:error, reason} -> raise File.Error, reason: reason, action: "send file", path: path
       end
@@ -162,29 +162,9 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     @impl true
     def send_chunked(payload, status, headers) do
       begun = now()
-      status = status!(status)
-      request = payload.request
-
-      started =
-        with :ok <- Response.send_status(request, status),
-             :ok <- send_fields(request, headers),
-             # An empty part sends the head.
-             do: Response.write_chunk(request, "")
-
-      sent!(%{payload | started: true}, started, %{resp_start_time: begun, resp_body_bytes: 0})
-    end
-
-    defp send_fields(request, headers) do
-      Enum.reduce_while(headers, :ok, fn
-        {name, _value}, :ok when name in @framing ->
-          {:cont, :ok}
-
-        {name, value}, :ok ->
-          case Response.send_header(request, name, value) do
-            :ok -> {:cont, :ok}
-            error -> {:halt, error}
-          end
-      end)
+      fields = Enum.reject(headers, fn {name, _value} -> name in @framing end)
+      started = Response.send_head(payload.request, status!(status), fields)
+      sent!(payload, started, %{resp_start_time: begun, resp_body_bytes: 0})
     end
 
     @impl true

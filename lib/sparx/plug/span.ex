@@ -24,10 +24,11 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       start(:request, start, measurements, metadata, served.telemetry)
     end
 
-    @spec stop(t, Plug.Conn.t()) :: :ok
-    def stop(span, %{adapter: {_, payload}} = conn) do
+    @spec stop(t, Plug.Conn.t(), term) :: :ok
+    def stop(span, %{adapter: {_, payload}} = conn, error \\ nil) do
+      error = error || payload.error
       metadata = %{span.metadata | conn: conn}
-      metadata = if payload.error, do: Map.put(metadata, :error, payload.error), else: metadata
+      metadata = if error, do: Map.put(metadata, :error, error), else: metadata
 
       emit(
         span,

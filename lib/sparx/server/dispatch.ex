@@ -48,6 +48,8 @@ defmodule Sparx.Server.Dispatch do
     }
   end
 
+  # The requests of a plug are spans in their own processes (Sparx.Plug.Span).
+  defp facts(_id, _head, _answer, _pid, %{config: %{plug: plug}}) when plug != nil, do: nil
   defp facts(_id, _head, _answer, _pid, %{telemetry: nil}), do: nil
 
   defp facts(id, head, answer, pid, state),
@@ -80,6 +82,7 @@ defmodule Sparx.Server.Dispatch do
     open(id, pid, tag, stream, state)
   end
 
+  defp noted(stream, _request, %{config: %{plug: plug}}) when plug != nil, do: stream
   defp noted(stream, _request, %{telemetry: nil}), do: stream
 
   defp noted(stream, request, state),
