@@ -586,6 +586,21 @@ defmodule Sparx.Request do
   def notify_closed(request), do: Link.tell(request.link, request.id, {:notify_closed, self(), request})
 
   @doc """
+  Has the calling process told when the server begins to drain: `{:sparx, :draining, request}`, once; at once if it has begun.
+
+  The request goes on, but at the latest when the time of the drain is over (`Sparx.drain/2`, `Sparx.restart/2`, the option
+  `:drain_timeout`) its client is cut off: an answer without an end, such as an event stream, ends here so that the client comes back to
+  another server.
+
+      receive do
+        {:event, event} -> Sparx.Response.write_chunk(request, event)
+        {:sparx, :draining, ^request} -> Sparx.Response.finish(request)
+      end
+  """
+  @spec notify_drain(t) :: :ok
+  def notify_drain(request), do: Link.tell(request.link, request.id, {:notify_drain, self(), request})
+
+  @doc """
   Makes the calling process the owner of the request: it answers, and if it dies the client is told.
 
   Returns the request with its new owner; `{:error, :closed}` if the client has gone already.

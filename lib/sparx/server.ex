@@ -297,7 +297,7 @@ defmodule Sparx.Server do
   def handle_call({:restart, _timeout}, _from, %{port: nil} = state), do: reply(:ok, state)
 
   def handle_call({:restart, timeout}, from, state),
-    do: noreply(write(update_life(state, restarters: [from | state.life.restarters]), Frame.drain(timeout)))
+    do: noreply(ask_drain(update_life(state, restarters: [from | state.life.restarters]), timeout))
 
   # What a producer of GenStage answers besides.
   def handle_call(:"$demand", _from, state),
@@ -404,7 +404,9 @@ defmodule Sparx.Server do
 
   # ── the end ────────────────────────────────────────────────────────────────────────────────────────
 
-  defp start_drain(state, timeout), do: write(update_life(state, phase: :draining), Frame.drain(timeout))
+  defp start_drain(state, timeout), do: ask_drain(update_life(state, phase: :draining), timeout)
+
+  defp ask_drain(state, timeout), do: state |> write(Frame.drain(timeout)) |> Exchange.draining()
 
   defp drained(%{life: life} = state) do
     Enum.each(life.drainers ++ life.restarters, &GenServer.reply(&1, cut(life)))

@@ -195,6 +195,19 @@ defmodule Sparx.Server.Exchange do
   defp tell({:notify_closed, pid, request}, id, stream, state),
     do: put_stream(state, id, %{stream | watchers: [{pid, request} | stream.watchers], touched: true})
 
+  defp tell({:notify_drain, pid, request}, id, stream, state) do
+    if State.draining?(state) do
+      tell_drain([{pid, request}])
+      state
+    else
+      put_stream(state, id, %{
+        stream
+        | drain_watchers: [{pid, request} | stream.drain_watchers],
+          touched: true
+      })
+    end
+  end
+
   defp tell(_message, _id, _stream, state), do: state
 
   # A message of a WebSocket that somebody asks for is credit as those are that its process asks for by itself.
@@ -221,6 +234,21 @@ defmodule Sparx.Server.Exchange do
 
   defp fits?(%{max_message: nil} = stream, _size), do: Answer.room?(stream.answer)
   defp fits?(stream, size), do: Answer.fits?(stream.answer, size)
+
+  @doc "A drain begins, which processes want to know that have asked for it."
+  @spec draining(State.t()) :: State.t()
+  def draining(state) do
+    Enum.reduce(state.streams.all, state, fn
+      {_id, %{drain_watchers: []}}, state ->
+        state
+
+      {id, stream}, state ->
+        tell_drain(stream.drain_watchers)
+        put_stream(state, id, %{stream | drain_watchers: []})
+    end)
+  end
+
+  defp tell_drain(watchers), do: for({pid, request} <- watchers, do: send(pid, {:sparx, :draining, request}))
 
   @doc "What is told about a stream that has ended."
   @spec too_late(term, State.t()) :: State.t()

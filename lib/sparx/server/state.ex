@@ -137,6 +137,10 @@ defmodule Sparx.Server.State do
   @spec update_stream(t, Frame.stream(), keyword) :: t
   def update_stream(state, id, fields), do: %{state | streams: Streams.update(state.streams, id, fields)}
 
+  @doc "Whether the port program that is up now takes no more requests, and is to end."
+  @spec draining?(t) :: boolean
+  def draining?(%{life: life}), do: life.phase == :draining or life.restarters != []
+
   @doc "Makes `pid` the owner of a stream, whose death is its end."
   @spec own(t, Frame.stream(), pid) :: t
   def own(state, id, pid) do

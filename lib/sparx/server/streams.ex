@@ -53,6 +53,7 @@ defmodule Sparx.Server.Streams do
       closers: [],
       # who is to be told when the client goes: {pid, request}
       watchers: [],
+      drain_watchers: [],
       # processes that have waited for the client so long that the handler holds no slot
       waiting: [],
       # a WebSocket's closing handshake is over
@@ -91,6 +92,7 @@ defmodule Sparx.Server.Streams do
           writers: [{reference, non_neg_integer}],
           closers: [reference],
           watchers: [{pid, Sparx.Request.t()}],
+          drain_watchers: [{pid, Sparx.Request.t()}],
           waiting: [pid],
           socket_closed: boolean,
           touched: boolean
