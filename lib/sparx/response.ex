@@ -303,56 +303,68 @@ defmodule Sparx.Response do
   @spec send_file(t, Request.t(), Path.t(), offset: non_neg_integer, length: non_neg_integer) ::
           result | {:error, :truncated | File.posix()}
   def send_file(response, request, path, options \\ []) do
+    with {:ok, size} <- file_size(path) do
+      offset = Keyword.get(options, :offset, 0)
+      send_part(response, request, path, {offset, Keyword.get(options, :length, max(size - offset, 0)), size})
+    end
+  end
+
+  @doc false
+  # Not by the process that all other files go through (`:raw`).
+  def file_size(path) do
+    case :file.read_file_info(path, [:raw]) do
+      {:ok, info} when elem(info, 2) == :regular -> {:ok, elem(info, 1)}
+      {:ok, info} when elem(info, 2) == :directory -> {:error, :eisdir}
+      {:ok, _device} -> {:error, :einval}
+      error -> error
+    end
+  end
+
+  @doc false
+  # Of a file whose size is known. What fits the window goes out with its head, in one piece. For an answer without a body nothing is read.
+  def send_part(_response, _request, _path, {offset, length, size}) when offset + length > size,
+    do: {:error, :truncated}
+
+  def send_part(%{status: status} = response, request, path, {offset, length, size}) do
+    headers = headers(response)
+
+    cond do
+      bodiless?(request, status) -> send_bodiless(request, status, headers, length_of(response, length))
+      wrong_length?(headers, length) -> {:error, :wrong_length}
+      length == 0 -> respond(%{response | body: []}, headers, 0, request)
+      length == size and size <= request.link.window -> send_file_whole(response, headers, request, path, size)
+      true -> send_file_part(response, headers, request, path, {offset, length})
+    end
+  end
+
+  # Each step is a visit of another thread, and this is one.
+  defp send_file_whole(response, headers, request, path, size) do
+    with {:ok, data} <- :prim_file.read_file(path), do: send_read(response, headers, request, data, size)
+  end
+
+  defp send_file_part(response, headers, request, path, {offset, length}) do
     with {:ok, file} <- :file.open(path, [:read, :raw, :binary]) do
       try do
-        send_open_file(response, request, file, options)
+        if length <= request.link.window,
+          do: send_read_part(response, headers, request, file, {offset, length}),
+          else: copy_part(response, headers, request, file, {offset, length})
       after
         :file.close(file)
       end
     end
   end
 
-  defp send_open_file(response, request, file, options) do
-    offset = Keyword.get(options, :offset, 0)
-
-    with {:ok, size} <- :file.position(file, :eof) do
-      length = Keyword.get(options, :length, max(size - offset, 0))
-      headers = headers(response)
-
-      cond do
-        bodiless?(request, response.status) ->
-          send_bodiless(request, response.status, headers, length_of(response, length))
-
-        wrong_length?(headers, length) ->
-          {:error, :wrong_length}
-
-        length <= request.link.window ->
-          send_part(response, headers, request, file, offset, length)
-
-        true ->
-          copy_part(response, headers, request, file, offset, length)
-      end
-    end
+  defp send_read_part(response, headers, request, file, {offset, length}) do
+    with {:ok, data} <- read(file, offset, length), do: send_read(response, headers, request, data, length)
   end
 
-  # What fits the window goes out with its head, in one piece.
-  defp send_part(response, headers, request, _file, _offset, 0),
-    do: respond(%{response | body: []}, headers, 0, request)
+  # It may have become another size meanwhile.
+  defp send_read(response, headers, request, data, length) when byte_size(data) >= length,
+    do: respond(%{response | body: binary_part(data, 0, length)}, headers, length, request)
 
-  defp send_part(response, headers, request, file, offset, length) do
-    case read(file, offset, length) do
-      {:ok, data} when byte_size(data) == length ->
-        respond(%{response | body: data}, headers, length, request)
+  defp send_read(_response, _headers, _request, _data, _length), do: {:error, :truncated}
 
-      {:ok, _less} ->
-        {:error, :truncated}
-
-      error ->
-        error
-    end
-  end
-
-  defp copy_part(response, headers, request, file, offset, length) do
+  defp copy_part(response, headers, request, file, {offset, length}) do
     with {:ok, head} <- start(request, response.status, headers, length),
          :ok <- copy(file, request, head, offset, length),
          do: finish(request)

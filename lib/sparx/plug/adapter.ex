@@ -131,16 +131,16 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
               "#{inspect(path)} has #{size} bytes, of which #{length} from #{offset} on are no part"
       end
 
-      {sent, bytes} = file(payload, status!(status), headers, {path, offset, length})
+      {sent, bytes} = file(payload, status!(status), headers, path, {offset, length, size})
       sent!(payload, sent, %{resp_start_time: begun, resp_end_time: now(), resp_body_bytes: bytes})
     end
 
-    defp file(payload, status, headers, {path, offset, length}) do
+    defp file(payload, status, headers, path, {_offset, length, _size} = part) do
       headers = List.keydelete(headers, "content-length", 0)
 
       if sends_body?(payload, status) do
         response = %Response{status: status, headers: fields(headers)}
-        {Response.send_file(response, payload.request, path, offset: offset, length: length), length}
+        {Response.send_part(response, payload.request, path, part), length}
       else
         # Nothing of the file is wanted. With 204 its length would be wrong (RFC 9110, section 8.6).
         fields =
@@ -151,10 +151,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     end
 
     defp size!(path) do
-      case :file.read_file_info(path, [:raw]) do
-        # #file_info{size, type, …}
-        {:ok, info} when elem(info, 2) == :regular -> elem(info, 1)
-        {:ok, _folder_or_device} -> raise File.Error, reason: :eisdir, action: "send file", path: path
+      case Response.file_size(path) do
+        {:ok, size} -> size
         {:error, reason} -> raise File.Error, reason: reason, action: "send file", path: path
       end
     end
