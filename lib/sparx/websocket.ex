@@ -160,10 +160,11 @@ defmodule Sparx.WebSocket do
     * `:prefetch` (4): messages that may be on their way to the process. With 1 a message is read only after the one before
       was handled
     * `:hibernate_after` (100): ms without a message, after which the process gives its memory back
+    * `:label` (`module`): what log lines and `:sys.get_status/1` call the handler
   """
   @spec serve(Request.t(), module, term, keyword) :: {:ok, pid} | {:error, atom}
   def serve(request, module, argument, options \\ []) do
-    {own, options} = Keyword.split(options, [:hibernate_after])
+    {own, options} = Keyword.split(options, [:hibernate_after, :label])
     prefetch = Keyword.get(options, :prefetch, @prefetch)
 
     with {:ok, socket} <- accept(request, Keyword.put(options, :prefetch, prefetch)),

@@ -22,10 +22,10 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     def serve(%Plug.Conn{adapter: {adapter, payload}} = conn, span) do
       {websock, state, options} = payload.upgrade
       flags = Keyword.take(options, [:max_heap_size, :fullsweep_after])
-      headers = {:headers, Adapter.handshake_fields(conn.resp_headers)}
+      own = [label: websock, headers: Adapter.handshake_fields(conn.resp_headers)]
       argument = {websock, state, flags, span}
 
-      case WebSocket.serve(payload.request, __MODULE__, argument, [headers | options(options, payload)]) do
+      case WebSocket.serve(payload.request, __MODULE__, argument, own ++ options(options, payload)) do
         {:ok, _pid} -> %{conn | status: 101}
         {:error, reason} -> %{conn | adapter: {adapter, %{payload | error: reason}}}
       end

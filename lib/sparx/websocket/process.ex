@@ -13,7 +13,7 @@ defmodule Sparx.WebSocket.Process do
 
   # phase: :open, or {:closing, exit_reason} when terminate/2 was called and only the end of the closing handshake is waited for.
   # close: the client's Close, or the one that its fault deserved.
-  defstruct [:socket, :module, :state, :hibernate_after, phase: :open, close: nil, debug: []]
+  defstruct [:socket, :module, :label, :state, :hibernate_after, phase: :open, close: nil, debug: []]
 
   @defaults [hibernate_after: 100]
 
@@ -32,7 +32,13 @@ defmodule Sparx.WebSocket.Process do
     Process.put(:"$callers", callers)
     %{link: %{server: server}} = socket
     Process.link(server)
-    process = %__MODULE__{socket: socket, module: module, hibernate_after: options[:hibernate_after]}
+
+    process = %__MODULE__{
+      socket: socket,
+      module: module,
+      label: options[:label] || module,
+      hibernate_after: options[:hibernate_after]
+    }
 
     receive do
       {:sparx_socket, :yours} ->
@@ -241,7 +247,7 @@ defmodule Sparx.WebSocket.Process do
 
   defp log(process, what, kind, reason, stacktrace) do
     Logger.error(
-      "a WebSocket of #{inspect(process.module)} #{what}\n" <> Exception.format(kind, reason, stacktrace),
+      "a WebSocket of #{inspect(process.label)} #{what}\n" <> Exception.format(kind, reason, stacktrace),
       crash_reason: {reason, stacktrace}
     )
   end
@@ -252,10 +258,10 @@ defmodule Sparx.WebSocket.Process do
   defp debugged(process, {:in, {:system, _from, _request}}), do: process
 
   defp debugged(process, event),
-    do: %{process | debug: :sys.handle_debug(process.debug, &print/3, process.module, event)}
+    do: %{process | debug: :sys.handle_debug(process.debug, &print/3, process.label, event)}
 
-  defp print(device, event, module),
-    do: IO.puts(device, "a WebSocket of #{inspect(module)}: #{inspect(event)}")
+  defp print(device, event, label),
+    do: IO.puts(device, "a WebSocket of #{inspect(label)}: #{inspect(event)}")
 
   @doc false
   def system_continue(_parent, debug, process), do: loop(%{process | debug: debug})
@@ -296,7 +302,7 @@ defmodule Sparx.WebSocket.Process do
   @doc false
   def format_status(_option, [_dictionary, status, parent, debug, process]) do
     [
-      header: ~c"Status of a WebSocket of #{inspect(process.module)}",
+      header: ~c"Status of a WebSocket of #{inspect(process.label)}",
       data: [
         {~c"Status", status},
         {~c"Parent", parent},
