@@ -52,7 +52,7 @@ defmodule Sparx do
   @compile {:no_warn_undefined, Sparx.Plug}
 
   defp plugged(%{plug: nil} = config), do: config
-  defp plugged(config), do: %{config | handler: Sparx.Plug.handler(config.plug, config.telemetry)}
+  defp plugged(config), do: %{config | handler: Sparx.Plug.handler(config.plug, config)}
 
   defp start(%{handler: nil, ports: 1} = config), do: Server.start_link({config, nil})
   defp start(config), do: Sparx.Supervisor.start_link(config)

@@ -65,7 +65,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       startup_log: :info,
       log_statuses: [500..599],
       websocket: [],
-      telemetry: nil
+      telemetry: nil,
+      log_client_closures: false
     ]
 
     @typedoc false
@@ -141,8 +142,15 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     @doc false
     # The handler of a server. A module's init/1 is called here, once for each start.
-    def handler(%__MODULE__{} = served, listener) do
-      served = %{served | plug: init(served.plug), adapter: Shim.adapter(), telemetry: listener}
+    def handler(%__MODULE__{} = served, config) do
+      served = %{
+        served
+        | plug: init(served.plug),
+          adapter: Shim.adapter(),
+          telemetry: config.telemetry,
+          log_client_closures: config.log_client_closures
+      }
+
       &serve(&1, served)
     end
 
@@ -226,6 +234,11 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
       if Worker.client_left?(reason, request) do
         Span.stop(span, conn, :closed)
+
+        if served.log_client_closures,
+          do: Logger.info("#{Worker.line(request)}: the client has left", domain: [:sparx])
+
+        :ok
       else
         status = status(kind, reason)
         Span.exception(span, conn, kind, reason, stacktrace)

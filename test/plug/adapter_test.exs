@@ -537,6 +537,41 @@ if Code.ensure_loaded?(Sparx.Plug) do
                  "to return a %Plug.Conn{}"
       end
 
+      test "because the client has left is none" do
+        test = self()
+
+        plug = fn conn, _ ->
+          :ok = Sparx.Request.notify_closed(Sparx.Plug.request(conn))
+          conn = send_chunked(conn, 200)
+          send(test, {:begun, self()})
+          receive do: ({:sparx, :closed, _request} -> :ok)
+          write_on(conn)
+        end
+
+        for {option, logged} <- [{false, ""}, {true, "GET /: the client has left"}] do
+          log =
+            capture_log(fn ->
+              server = serve(plug, log_client_closures: option)
+              socket = Client.connect(server)
+              Client.send(socket, Client.head("GET", "/"))
+              assert_receive {:begun, pid}
+              ended = Process.monitor(pid)
+              :ok = :inet.setopts(socket, linger: {true, 0})
+              Client.close(socket)
+              assert_receive {:DOWN, ^ended, :process, ^pid, :normal}
+              stop_supervised!(Sparx)
+            end)
+
+          if logged == "", do: assert(log == ""), else: assert(log =~ logged)
+        end
+      end
+
+      # As plugs are often written.
+      defp write_on(conn) do
+        {:ok, conn} = chunk(conn, "more")
+        write_on(conn)
+      end
+
       test "in the middle of an answer cuts the client off" do
         log =
           capture_log(fn ->

@@ -108,6 +108,8 @@ if Code.ensure_loaded?(Sparx.Plug) do
                400..599
              ]
 
+      assert config(http_options: [log_client_closures: :short]).log_client_closures
+      refute config(http_options: [log_client_closures: false]).log_client_closures
       assert config(log_exceptions_with_status_codes: [404, 500..599]).plug.log_statuses == [404, 500..599]
     end
 

@@ -137,7 +137,8 @@ if Code.ensure_loaded?(Sparx.Plug) and Code.ensure_loaded?(WebSockAdapter) do
 
     test "a stop that nobody expected is logged, and so are failures" do
       for {result, code, reason, log} <- [
-            {"{:stop, :nuclear, state}", 1011, {:error, :nuclear}, "Sparx.Plug.WebSockTest.Socket failed\n** (exit) :nuclear"},
+            {"{:stop, :nuclear, state}", 1011, {:error, :nuclear},
+             "Sparx.Plug.WebSockTest.Socket failed\n** (exit) :nuclear"},
             {"raise \"boom\"", 1011, {:error, %RuntimeError{message: "boom"}}, "boom"}
           ] do
         assert capture_log(fn ->

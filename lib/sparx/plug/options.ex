@@ -26,7 +26,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       %{
         log_exceptions_with_status_codes: :log_exceptions_with_status_codes,
         log_protocol_errors: :tuning,
-        log_client_closures: :tuning,
+        log_client_closures: fn level -> [log_client_closures: level != false] end,
         compress: :compress,
         response_encodings: &encodings/1,
         deflate_options: fn options -> level(:compress_gzip_level, options[:level]) end,
