@@ -44,7 +44,7 @@ defmodule Sparx do
         {:error, reason} -> {:error, StartError.unwrap(reason)}
       end
 
-    config.plug && Sparx.Plug.started(config.plug, :http, result)
+    config.plug && Sparx.Plug.started(config.plug, Map.get(config, :scheme, :http), result)
     result
   end
 
