@@ -70,6 +70,7 @@ defmodule Sparx.MixProject do
       # anew when it comes or goes.
       xref: [exclude: [EEx | Enum.reject([Plug.Conn.Adapter], &Code.ensure_loaded?/1)]],
       deps: deps(),
+      prune_code_paths: by_hex?(),
       name: "Sparx",
       description: "An HTTP server whose sockets live in a C program and whose handlers live on the BEAM",
       package: package(),
@@ -84,16 +85,23 @@ defmodule Sparx.MixProject do
     [extra_applications: [:logger, :crypto | found()], mod: {Sparx.Application, []}]
   end
 
+  # All dependencies are optional, and only Hex can fetch them. A checkout without Hex, or where nobody has run `mix deps.get`, is compiled with what is
+  # found on the code path.
   @optional [plug: "~> 1.14", telemetry: "~> 1.0"]
+  @is_dependency Mix.Project.get() != nil
 
-  # Only Hex can fetch dependencies, and all of these are optional: without Hex, Sparx is compiled with what is found on the code path.
   defp deps,
-    do: if(hex?(), do: for({app, version} <- @optional, do: {app, version, optional: true}), else: [])
+    do: if(by_hex?(), do: for({app, version} <- @optional, do: {app, version, optional: true}), else: [])
 
   defp found,
-    do: if(hex?(), do: [], else: for({app, _} <- @optional, is_list(:code.lib_dir(app)), do: app))
+    do: if(by_hex?(), do: [], else: for({app, _} <- @optional, is_list(:code.lib_dir(app)), do: app))
 
-  defp hex?, do: Code.ensure_loaded?(Hex)
+  defp by_hex?, do: Code.ensure_loaded?(Hex) and (@is_dependency or fetched?())
+
+  defp fetched?,
+    do:
+      File.dir?("deps/plug") or
+        match?([<<task::binary-size(4), _::binary>> | _] when task in ["deps", "hex."], System.argv())
 
   defp package do
     [
