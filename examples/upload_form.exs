@@ -66,7 +66,7 @@ defmodule UploadForm do
       body { margin: 0 auto; max-width: 44rem; padding: 2.5rem 1rem; font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
       h1 { margin: 0 0 1.2rem; font-size: 1.5rem; letter-spacing: -.01em; }
       form { display: grid; gap: 1rem; }
-      #drop { display: grid; place-items: center; gap: .3rem; min-height: 11rem; padding: 1.5rem; text-align: center; border: 2px dashed var(--line); border-radius: 1rem; background: var(--card); cursor: pointer; }
+      #drop { display: grid; align-content: center; justify-items: center; gap: .3rem; min-height: 11rem; padding: 1.5rem; text-align: center; border: 2px dashed var(--line); border-radius: 1rem; background: var(--card); cursor: pointer; }
       #drop.over, #drop:focus-within { border-color: var(--accent); }
       #drop b { color: var(--accent); }
       #drop small { color: var(--quiet); }

@@ -220,6 +220,7 @@ static unsigned answers_socket(struct slice wire);
 	"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 #define H2_START "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
 #define H2_GET(id) "\0\0\6\1\5\0\0\0" id "\x82\x84\x86\x41\1a"
+#define H2_CODED(id) "\0\0\7\1\5\0\0\0" id "\x82\x84\x86\x90\x41\1a" /* accept-encoding: gzip, deflate */
 #define H2_POST(id) "\0\0\6\1\4\0\0\0" id "\x83\x84\x86\x41\1a\0\0\5\0\1\0\0\0" id "hello"
 #define H2_TRAILERS(id) "\0\0\6\1\4\0\0\0" id "\x83\x84\x86\x41\1a\0\0\5\0\0\0\0\0" id "hello\0\0\5\1\5\0\0\0" id "\x40\1x\1y"
 
@@ -249,6 +250,14 @@ static const struct trial exchanges[] = {
 	{"http/2", SLICE_LIT(H2_START H2_GET("\1") H2_POST("\3")), SLICE_LIT(H2_GET("\5") H2_TRAILERS("\7")), ANSWER_READ, false,
 	 answers_h2, 4},
 	{"http/2 stream", SLICE_LIT(H2_START H2_GET("\1") H2_TRAILERS("\3")), SLICE_LIT(H2_POST("\5")), ANSWER_STREAM, false,
+	 answers_h2, 3},
+	{"http/1 coded", SLICE_LIT("GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n"),
+	 SLICE_LIT("HEAD / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), ANSWER_READ,
+	 true, answers_h1, 3},
+	{"http/1 coded stream",
+	 SLICE_LIT("POST / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\nTE: trailers\r\nContent-Length: 5\r\n\r\nhello"),
+	 SLICE_LIT("GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n"), ANSWER_STREAM, true, answers_h1, 2},
+	{"http/2 coded", SLICE_LIT(H2_START H2_CODED("\1") H2_GET("\3")), SLICE_LIT(H2_CODED("\5")), ANSWER_STREAM, true,
 	 answers_h2, 3},
 	{"websocket", SLICE_LIT(SOCKET_HEAD "\r\n\x81\x85\0\0\0\0hello\x89\x81\0\0\0\0p"),
 	 SLICE_LIT("\1\x82\0\0\0\0he\x80\x83\0\0\0\0llo\x88\x82\0\0\0\0\x03\xe8"), ANSWER_SOCKET, false, answers_socket, 1},

@@ -22,13 +22,17 @@ static uint8_t *begin(uint8_t *at, enum message_kind kind, uint64_t id)
 	return mp_uint(message_begin(at, kind), id);
 }
 
-static uint8_t *put_head(uint8_t *at, enum message_kind kind, uint64_t id)
+static uint8_t *put_head(const struct answering *a, uint8_t *at, enum message_kind kind, uint64_t id)
 {
 	at = begin(at, kind, id);
 	at = mp_uint(at, 200);
-	at = mp_array(at, 2);
+	at = mp_array(at, a->compress ? 4 : 2);
 	at = mp_str(at, SLICE_LIT("date")); /* or the wall clock would be in the answer */
-	return mp_str(at, SLICE_LIT("x"));
+	at = mp_str(at, SLICE_LIT("x"));
+	if (!a->compress)
+		return at;
+	at = mp_str(at, SLICE_LIT("content-type"));
+	return mp_str(at, SLICE_LIT("text/plain"));
 }
 
 static void grant(struct answering *a, uint64_t id, uint64_t max)
@@ -105,10 +109,10 @@ static void answer(struct answering *a, uint64_t id)
 		return;
 	}
 	if (a->way != ANSWER_STREAM) {
-		say(a, bytes, mp_bin(put_head(bytes, MSG_RESPOND, id), SLICE_LIT("hello")));
+		say(a, bytes, mp_bin(put_head(a, bytes, MSG_RESPOND, id), SLICE_LIT("hello")));
 		return;
 	}
-	say(a, bytes, mp_nil(put_head(bytes, MSG_HEAD, id)));
+	say(a, bytes, mp_nil(put_head(a, bytes, MSG_HEAD, id)));
 	send_bytes(a, MSG_DATA, id, SLICE_LIT("hel"));
 	send_bytes(a, MSG_DATA, id, SLICE_LIT("lo"));
 	end(a, id, true);
@@ -281,6 +285,12 @@ void answering_hello(struct answering *a)
 
 	for (unsigned i = 0; i < count; i++)
 		at = mp_uint(mp_str(at, slice_str(limits[i].name)), limits[i].value);
+	if (a->compress) {
+		count += 2;
+		at = mp_uint(mp_str(at, SLICE_LIT("compress_min")), 0);
+		at = mp_array(mp_str(at, SLICE_LIT("compress")), 1);
+		at = mp_str(at, SLICE_LIT("gzip"));
+	}
 	rig_hello(&a->rig, count, slice_of(bytes, (size_t)(at - bytes)), 1 << 20);
 }
 
