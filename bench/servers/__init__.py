@@ -1,7 +1,9 @@
 """The servers under test: how each is started, and which processes it consists of."""
 
+import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -51,6 +53,18 @@ def compiled(source):
         CACHE.mkdir(exist_ok=True)
         subprocess.run(["cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-o", program, source, "-lm"], check=True)
     return program
+
+
+def documents(folder):
+    """Writes JSON of about 10 and 100 KB into files of a folder, the same each time: what an API might list."""
+    chance = random.Random(1)
+    words = (REPO / "PROTOCOL.md").read_text().split()
+    for size in (10, 100):
+        rows = []
+        while len(json.dumps(rows)) < size * 1000:
+            text = " ".join(chance.choices(words, k=12))
+            rows.append({"id": len(rows), "name": chance.choice(words), "text": text, "score": chance.random(), "tags": chance.choices(words, k=3)})
+        (pathlib.Path(folder) / str(size)).write_text(json.dumps(rows))
 
 
 class Server:
@@ -145,6 +159,30 @@ class Sparx(Server):
     def command(self):
         beams = REPO / "_build/prod/lib/sparx/ebin"
         return ["elixir", "-pa", beams, HERE / "sparx.exs", str(self.port)]
+
+
+class Compressing(Sparx):
+    """Sparx with documents that it compresses: the name ends with the coding and its level."""
+
+    def environment(self):
+        documents(self.folder.name)
+        return {"BENCH_DOCUMENTS": self.folder.name, "BENCH_COMPRESS": self.name.split(", ")[1]}
+
+
+class GzipOne(Compressing):
+    name = "sparx, gzip 1"
+
+
+class GzipSix(Compressing):
+    name = "sparx, gzip 6"
+
+
+class Zstd(Compressing):
+    name = "sparx, zstd 3"
+
+
+class Brotli(Compressing):
+    name = "sparx, br 3"
 
 
 class SixPorts(Sparx):
@@ -252,6 +290,8 @@ class Nginx(Server):
         (folder / "kilobytes").mkdir()
         for size in (10, 100):
             (folder / "kilobytes" / str(size)).write_text("0123456789abcdef" * 64 * size)
+        (folder / "documents").mkdir()
+        documents(folder / "documents")
 
 
 class Cowboy(Server):
@@ -265,6 +305,16 @@ class Cowboy(Server):
         ]
         paths = [word for folder in beams for word in ("-pa", folder)]
         return ["elixir", *paths, HERE / "cowboy.exs", str(self.port)]
+
+
+class CompressingCowboy(Cowboy):
+    """Its level is zlib's default, 6."""
+
+    name = "cowboy, gzip 6"
+
+    def environment(self):
+        documents(self.folder.name)
+        return {"BENCH_DOCUMENTS": self.folder.name}
 
 
 class PortAlone(Server):
@@ -324,7 +374,7 @@ HOSTS = [PythonHost, PythonAsgi, PythonHttp, NodeHost, NodeHttp]
 PEERS = [Sparx, Nginx, Cowboy]
 NAMES = [kind.name for kind in PEERS]
 PLUGS = [kind.name for kind, library_name in ((SparxPlug, "plug"), (Bandit, "bandit"), (PlugCowboy, "plug_cowboy")) if library(library_name)]
-CLASSES = PEERS + [SparxPlug, Bandit, PlugCowboy, SixPorts, TwoPorts, NoBusyWait, OneScheduler, Bare, Protocol, GenStage, PortAlone] + HOSTS
+CLASSES = PEERS + [SparxPlug, Bandit, PlugCowboy, GzipOne, GzipSix, Zstd, Brotli, CompressingCowboy, SixPorts, TwoPorts, NoBusyWait, OneScheduler, Bare, Protocol, GenStage, PortAlone] + HOSTS
 
 
 class Group:

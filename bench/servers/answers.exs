@@ -9,6 +9,15 @@ defmodule Bench.Answers do
   def kilobytes("10"), do: @ten
   def kilobytes("100"), do: @hundred
 
+  @doc "A document of about this many kilobytes, from a file that is read once."
+  def file(size) do
+    with nil <- :persistent_term.get({__MODULE__, size}, nil) do
+      text = System.fetch_env!("BENCH_DOCUMENTS") |> Path.join(Path.basename(size)) |> File.read!()
+      :persistent_term.put({__MODULE__, size}, text)
+      text
+    end
+  end
+
   @doc "The calling process is told what is told to all."
   def join, do: :pg.join(:bench, :all, self())
 

@@ -68,6 +68,9 @@ defmodule Bench.Cowboy do
 
   defp handle("/kilobytes/" <> size, request), do: reply(request, Answers.kilobytes(size))
 
+  defp handle("/documents/" <> size, request),
+    do: :cowboy_req.reply(200, %{"content-type" => "application/json"}, Answers.file(size), request)
+
   defp handle("/json/" <> id, request),
     do: :cowboy_req.reply(200, %{"content-type" => "application/json"}, Answers.document(id), request)
 
@@ -125,6 +128,11 @@ protocol = %{
   max_received_frame_rate: unlimited,
   max_reset_stream_rate: unlimited
 }
+
+protocol =
+  if System.get_env("BENCH_DOCUMENTS"),
+    do: Map.put(protocol, :stream_handlers, [:cowboy_compress_h, :cowboy_stream_h]),
+    else: protocol
 
 {:ok, _} = :cowboy.start_clear(:bench, transport, protocol)
 Process.sleep(:infinity)

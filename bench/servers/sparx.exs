@@ -43,6 +43,13 @@ defmodule Bench.Sparx do
 
   def handle(%{path: "/kilobytes/" <> size} = request), do: reply(request, Answers.kilobytes(size))
 
+  def handle(%{path: "/documents/" <> size} = request) do
+    Response.new(200)
+    |> Response.header("content-type", "application/json")
+    |> Response.body(Answers.file(size))
+    |> Response.send(request)
+  end
+
   def handle(%{path: "/json/" <> id} = request) do
     Response.new(200)
     |> Response.header("content-type", "application/json")
@@ -90,6 +97,17 @@ options =
   case ports do
     [] -> [host: "127.0.0.1"]
     [n] -> [ports: String.to_integer(n), host: "0.0.0.0", idle_timeout: 600_000, busy_idle_timeout: 600_000]
+  end
+
+# "gzip 6": a coding, and its level.
+options =
+  case String.split(System.get_env("BENCH_COMPRESS", "")) do
+    [coding, level] ->
+      level = {String.to_atom("compress_#{coding}_level"), String.to_integer(level)}
+      [{:compress, [String.to_atom(coding)]}, level | options]
+
+    [] ->
+      options
   end
 
 {:ok, _} = Application.ensure_all_started(:sparx)

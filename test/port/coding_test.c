@@ -602,8 +602,9 @@ static void memory_is_what_was_said(void **state)
 	make_plain();
 	for (enum coding c = CODING_GZIP; c < CODINGS; c++)
 		for (int level = c == CODING_BR ? 0 : 1; encoder_exists(c) && level <= (c < CODING_BR ? 9 : 5); level++) {
+			struct encoder_blocks blocks = {0};
 			size_t before = allocated(), most = 0;
-			struct encoder *e = encoder_new(c, level);
+			struct encoder *e = encoder_new(c, level, &blocks);
 			struct slice in = slice_of(plain, sizeof plain);
 			size_t used;
 
@@ -618,6 +619,7 @@ static void memory_is_what_was_said(void **state)
 					most = allocated() - before;
 			}
 			encoder_free(e);
+			encoder_blocks_free(&blocks);
 			if (most > encoder_memory(c, level))
 				fail_msg("%s of level %d holds %zu bytes, not %zu", coding_name(c), level, most,
 					 encoder_memory(c, level));

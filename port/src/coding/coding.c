@@ -168,6 +168,7 @@ void codings_init(struct codings *all, void *ctx, void (*room)(void *, struct st
 {
 	memset(all, 0, sizeof *all);
 	list_init(&all->active);
+	all->left = TURN;
 	all->ctx = ctx;
 	all->room = room;
 	all->failed = failed;
@@ -177,6 +178,7 @@ void codings_free(struct codings *all)
 {
 	for (int i = 0; i < CODINGS; i++)
 		encoder_free(all->spare[i]);
+	encoder_blocks_free(&all->blocks);
 }
 
 enum coding codings_note(const struct codings *all, const struct field *fields, unsigned count)
@@ -195,7 +197,7 @@ static struct encoder *take_encoder(struct codings *all, enum coding coding)
 	struct encoder *e = all->spare[coding];
 
 	all->spare[coding] = NULL;
-	return e ? e : encoder_new(coding, all->options.levels[coding]);
+	return e ? e : encoder_new(coding, all->options.levels[coding], &all->blocks);
 }
 
 static void end_encoder(struct response_coding *c, bool finished)
@@ -210,7 +212,7 @@ static void end_encoder(struct response_coding *c, bool finished)
 	c->all->memory -= c->memory;
 }
 
-static bool attach(struct codings *all, struct stream *s, enum coding coding)
+static bool attach(struct codings *all, struct stream *s, enum coding coding, int64_t length)
 {
 	struct response_coding *c = calloc(1, sizeof *c);
 
@@ -221,6 +223,8 @@ static bool attach(struct codings *all, struct stream *s, enum coding coding)
 		free(c);
 		return false;
 	}
+	if (length != LENGTH_UNKNOWN)
+		encoder_expect(c->encoder, (uint64_t)length);
 	c->s = s;
 	c->all = all;
 	c->coding = coding;
@@ -237,13 +241,14 @@ static bool attach(struct codings *all, struct stream *s, enum coding coding)
 bool coding_begin(struct codings *all, struct stream *s, enum coding accepts, struct response_head *head)
 {
 	enum coding coding = accepts;
+	int64_t length = head->length;
 
 	if (refused_by_host(all, head) || all->options.offers == 0 || !may_be_coded(all, head))
 		return true;
 	if (coding != CODING_IDENTITY && all->memory + memory_for(all, coding) > all->options.memory)
 		coding = CODING_IDENTITY;
 	say(all, head, coding);
-	return coding == CODING_IDENTITY || s->bodiless || attach(all, s, coding);
+	return coding == CODING_IDENTITY || s->bodiless || attach(all, s, coding, length);
 }
 
 void coding_forget(struct stream *s)
@@ -349,26 +354,36 @@ static bool step(struct response_coding *c, size_t *taken)
 	return !c->dirty || flush(c);
 }
 
-bool codings_run(struct codings *all)
+/* Goes on with one until it has nothing to do, or the session enough of it, or this turn is over. False: out of memory. */
+static bool work(struct response_coding *c)
 {
-	size_t left = TURN;
+	struct codings *all = c->all;
+	bool well;
 
-	while (left > 0 && !list_empty(&all->active)) {
-		struct response_coding *c = container_of(all->active.next, struct response_coding, link);
-		struct stream *s = c->s;
+	list_remove(&c->link);
+	do {
 		size_t taken = 0;
 
-		list_remove(&c->link);
-		if (!step(c, &taken)) {
+		well = step(c, &taken);
+		all->left -= taken < all->left ? taken : all->left;
+	} while (well && c->raw.len > 0 && c->unsent < UNSENT_MAX && all->left > 0 && list_empty(&all->active));
+	if (well && c->raw.len > 0)
+		activate(c);
+	return well;
+}
+
+bool codings_run(struct codings *all)
+{
+	while (all->left > 0 && !list_empty(&all->active)) {
+		struct response_coding *c = container_of(all->active.next, struct response_coding, link);
+		struct stream *s = c->s;
+
+		if (!work(c))
 			all->failed(all->ctx, s);
-			continue;
-		}
-		left -= taken < left ? taken : left;
-		if (c->raw.len > 0 && c->unsent < UNSENT_MAX)
-			list_append(&all->active, &c->link);
-		if (c->unsent == 0 && c->owed > 0)
+		else if (c->unsent == 0 && c->owed > 0)
 			all->room(all->ctx, s);
 	}
+	all->left = TURN;
 	return !list_empty(&all->active);
 }
 
@@ -410,9 +425,14 @@ static bool copy_trailers(struct response_coding *c, const struct field *trailer
 
 static bool coded_send_end(struct stream *s, const struct field *trailers, unsigned count)
 {
-	s->coding->ends = true;
-	activate(s->coding);
-	return copy_trailers(s->coding, trailers, count);
+	struct response_coding *c = s->coding;
+
+	c->ends = true;
+	activate(c);
+	if (!copy_trailers(c, trailers, count))
+		return false;
+	/* At once, if nobody is before it: so few encoders are in use at the same time. */
+	return c->all->active.next != &c->link || c->all->active.prev != &c->link || c->all->left == 0 || work(c);
 }
 
 /* All else is the session's. */

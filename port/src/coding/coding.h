@@ -23,6 +23,7 @@ struct coding_options {
 	const char *types;      /* media types between spaces; `text` and a slash and a star is all texts */
 	uint64_t least;         /* bytes of a body that is worth it, where its length is known */
 	uint64_t memory;        /* bytes that all encoders together may hold */
+	size_t left;            /* bytes that may still be encoded in this turn */
 	int levels[CODINGS];
 };
 
@@ -30,11 +31,13 @@ struct codings {
 	struct coding_options options;
 	struct list active;             /* codings that have something to encode, to flush or to end */
 	uint64_t memory;                /* that encoders of responses in progress hold */
+	size_t left;                    /* bytes that may still be encoded in this turn */
 	struct encoder *spare[CODINGS]; /* one that has finished, for the next response */
 	void *ctx;
 	void (*room)(void *ctx, struct stream *s);   /* what the host wrote is encoded, and nothing of it waits */
 	void (*failed)(void *ctx, struct stream *s); /* out of memory */
-	struct field fields[CODING_FIELDS_MAX];      /* scratch */
+	struct encoder_blocks blocks;
+	struct field fields[CODING_FIELDS_MAX]; /* scratch */
 	uint8_t etag[CODING_ETAG_MAX];
 };
 

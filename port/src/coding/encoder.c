@@ -1,5 +1,6 @@
 #include "coding/encoder.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 
 #include <zlib.h>
@@ -9,6 +10,8 @@
 #ifdef WITH_ZSTD
 #include <zstd.h>
 #endif
+
+#include "base/list.h"
 
 /* Smaller windows than the libraries' defaults: pages are rarely larger, and the memory is held for as long as a client is slow. */
 enum { ZLIB_BITS = 14, ZLIB_MEMORY = 7, GZIP_WRAPPER = 16, BROTLI_BITS = 16, ZSTD_LOG = 16 };
@@ -57,12 +60,57 @@ static int zlib_run(z_stream *z, enum encoder_op op, struct slice *in, uint8_t *
 	return op != ENCODER_FINISH && in->len == 0 && z->avail_out > 0;
 }
 
-/* ---- brotli ---- */
+/* ---- brotli, which cannot begin anew: its memory is kept instead ---- */
+
+struct block {
+	size_t size;
+	max_align_t at[];
+};
+
+enum { BLOCKS = sizeof((struct encoder_blocks *)0)->kept / sizeof(void *), BLOCK_MIN = 65536 };
+
+void encoder_blocks_free(struct encoder_blocks *blocks)
+{
+	for (int i = 0; i < BLOCKS; i++)
+		free(blocks->kept[i]);
+}
 
 #ifdef WITH_BROTLI
-static bool brotli_start(struct encoder *e, int level)
+static void *take_block(void *ctx, size_t size)
 {
-	e->with.br = BrotliEncoderCreateInstance(NULL, NULL, NULL);
+	struct encoder_blocks *blocks = ctx;
+	struct block *block = NULL;
+
+	for (int i = 0; i < BLOCKS && size >= BLOCK_MIN; i++) {
+		block = blocks->kept[i];
+		if (block && block->size == size) {
+			blocks->kept[i] = NULL;
+			return block->at;
+		}
+	}
+	block = malloc(sizeof *block + size);
+	if (!block)
+		return NULL;
+	block->size = size;
+	return block->at;
+}
+
+static void give_block(void *ctx, void *at)
+{
+	struct encoder_blocks *blocks = ctx;
+	struct block *block = at ? container_of(at, struct block, at) : NULL;
+
+	for (int i = 0; i < BLOCKS && block && block->size >= BLOCK_MIN; i++)
+		if (!blocks->kept[i]) {
+			blocks->kept[i] = block;
+			return;
+		}
+	free(block);
+}
+
+static bool brotli_start(struct encoder *e, int level, struct encoder_blocks *blocks)
+{
+	e->with.br = BrotliEncoderCreateInstance(take_block, give_block, blocks);
 	return e->with.br && BrotliEncoderSetParameter(e->with.br, BROTLI_PARAM_QUALITY, (uint32_t)level) &&
 	       BrotliEncoderSetParameter(e->with.br, BROTLI_PARAM_LGWIN, BROTLI_BITS);
 }
@@ -152,15 +200,16 @@ size_t encoder_memory(enum coding coding, int level)
 	}
 }
 
-static bool start(struct encoder *e, int level)
+static bool start(struct encoder *e, int level, struct encoder_blocks *blocks)
 {
+	(void)blocks;
 	switch (e->coding) {
 	case CODING_GZIP:
 	case CODING_DEFLATE:
 		return zlib_start(e, level);
 #ifdef WITH_BROTLI
 	case CODING_BR:
-		return brotli_start(e, level);
+		return brotli_start(e, level, blocks);
 #endif
 #ifdef WITH_ZSTD
 	case CODING_ZSTD:
@@ -171,14 +220,14 @@ static bool start(struct encoder *e, int level)
 	}
 }
 
-struct encoder *encoder_new(enum coding coding, int level)
+struct encoder *encoder_new(enum coding coding, int level, struct encoder_blocks *blocks)
 {
 	struct encoder *e = calloc(1, sizeof *e);
 
 	if (!e)
 		return NULL;
 	e->coding = coding;
-	if (start(e, level))
+	if (start(e, level, blocks))
 		return e;
 	encoder_free(e);
 	return NULL;
@@ -208,6 +257,37 @@ void encoder_free(struct encoder *e)
 		break;
 	}
 	free(e);
+}
+
+#ifdef WITH_BROTLI
+/* The window is at least 2^10 bytes, less 16. */
+static uint32_t bits_for(uint64_t size)
+{
+	uint32_t bits = BROTLI_MIN_WINDOW_BITS;
+
+	while (bits < BROTLI_BITS && (UINT64_C(1) << bits) - 16 < size)
+		bits++;
+	return bits;
+}
+#endif
+
+void encoder_expect(struct encoder *e, uint64_t size)
+{
+	switch (e->coding) {
+#ifdef WITH_BROTLI
+	case CODING_BR:
+		BrotliEncoderSetParameter(e->with.br, BROTLI_PARAM_LGWIN, bits_for(size));
+		BrotliEncoderSetParameter(e->with.br, BROTLI_PARAM_SIZE_HINT, size < UINT32_MAX ? (uint32_t)size : 0);
+		break;
+#endif
+#ifdef WITH_ZSTD
+	case CODING_ZSTD:
+		ZSTD_CCtx_setPledgedSrcSize(e->with.zstd, size);
+		break;
+#endif
+	default:
+		break;
+	}
 }
 
 bool encoder_reset(struct encoder *e)

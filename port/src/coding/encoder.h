@@ -12,12 +12,21 @@ enum encoder_op {
 
 struct encoder;
 
+/* Large blocks of memory for the next encoder: to get them anew from the system takes longer than a short answer. Begins as {0}. */
+struct encoder_blocks {
+	void *kept[4];
+};
+
+void encoder_blocks_free(struct encoder_blocks *blocks);
+
 /* Whether the program was built with it. */
 bool encoder_exists(enum coding coding);
 /* Bytes of memory that one of this level holds, at most; coding_test measures it. */
 size_t encoder_memory(enum coding coding, int level);
 /* level: of the coding's own scale, 1 to 9 for gzip and deflate, 0 to 5 for br, 1 to 5 for zstd. NULL: out of memory. */
-struct encoder *encoder_new(enum coding coding, int level);
+struct encoder *encoder_new(enum coding coding, int level, struct encoder_blocks *blocks);
+/* Before the first byte: how many there will be, so that less memory is touched. */
+void encoder_expect(struct encoder *e, uint64_t size);
 void encoder_free(struct encoder *e);
 /* One that has finished is as new again. False: it cannot be, and is to be freed. */
 bool encoder_reset(struct encoder *e);
