@@ -273,6 +273,7 @@ static uint32_t bits_for(uint64_t size)
 
 void encoder_expect(struct encoder *e, uint64_t size)
 {
+	(void)size;
 	switch (e->coding) {
 #ifdef WITH_BROTLI
 	case CODING_BR:
