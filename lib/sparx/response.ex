@@ -329,11 +329,20 @@ defmodule Sparx.Response do
     headers = headers(response)
 
     cond do
-      bodiless?(request, status) -> send_bodiless(request, status, headers, length_of(response, length))
-      wrong_length?(headers, length) -> {:error, :wrong_length}
-      length == 0 -> respond(%{response | body: []}, headers, 0, request)
-      length == size and size <= request.link.window -> send_file_whole(response, headers, request, path, size)
-      true -> send_file_part(response, headers, request, path, {offset, length})
+      bodiless?(request, status) ->
+        send_bodiless(request, status, headers, length_of(response, length))
+
+      wrong_length?(headers, length) ->
+        {:error, :wrong_length}
+
+      length == 0 ->
+        respond(%{response | body: []}, headers, 0, request)
+
+      length == size and size <= request.link.window ->
+        send_file_whole(response, headers, request, path, size)
+
+      true ->
+        send_file_part(response, headers, request, path, {offset, length})
     end
   end
 

@@ -92,8 +92,14 @@ static bool read_flag(bool *flag, struct slice key, const struct mp_value *v, st
 	return true;
 }
 
-static bool read_listener_key(struct listener_config *l, struct slice key, const struct mp_value *v, struct config_fault *fault)
+static bool read_listener_key(struct listener_config *l, struct slice key, struct slice raw, const struct mp_value *v,
+			      struct config_fault *fault)
 {
+	if (slice_eq(key, SLICE_LIT("tls"))) {
+		if (v->type == MP_MAP)
+			l->tls = raw;
+		return v->type == MP_MAP || v->type == MP_NIL || fault_of(fault, key, "must be nil or a map");
+	}
 	if (slice_eq(key, SLICE_LIT("address")))
 		return copy_text(l->address, sizeof l->address, v) ||
 		       fault_of(fault, key, "must be an IPv4 or IPv6 address, or unix: and a path");
@@ -115,14 +121,17 @@ static bool read_listener_key(struct listener_config *l, struct slice key, const
 static bool read_listener(struct listener_config *l, struct slice *in, struct config_fault *fault)
 {
 	struct mp_value map, key, value;
+	struct slice raw, at;
 
 	*l = (struct listener_config){.backlog = 1024};
 	if (!mp_read(in, &map) || map.type != MP_MAP)
 		return fault_of(fault, SLICE_LIT("listeners"), "must be an array of maps");
 	for (; map.u > 0; map.u--) {
-		if (!mp_read(in, &key) || !mp_read(in, &value) || key.type != MP_STR)
+		if (!mp_read(in, &key) || !mp_skip(in, &raw) || key.type != MP_STR)
 			return fault_of(fault, SLICE_LIT("listeners"), "has a key that is not text");
-		if (!read_listener_key(l, key.bytes, &value, fault))
+		at = raw;
+		mp_read(&at, &value);
+		if (!read_listener_key(l, key.bytes, raw, &value, fault))
 			return false;
 	}
 	return l->address[0] || fault_of(fault, SLICE_LIT("address"), "is missing");

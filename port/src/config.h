@@ -13,6 +13,7 @@ struct listener_config {
 	uint16_t port;
 	int backlog;
 	bool reuse_port, ipv6_only;
+	struct slice tls; /* a map, as it came, where it came: until HELLO was taken. Absent: plain */
 };
 
 struct config {

@@ -6,7 +6,8 @@
 #include "stream/stream.h"
 
 struct control_figures {
-	uint64_t connections, idle, lingering, accepted, rejected, bytes_in, bytes_out;
+	uint64_t connections, idle, lingering, half_open, accepted, rejected, bytes_in, bytes_out;
+	uint64_t handshakes, resumed, tls_failed;
 };
 
 struct listener_name {
@@ -17,6 +18,13 @@ struct listener_name {
 struct control_ops {
 	/* Binds all listeners of the configuration. False: fault says which and why. */
 	bool (*listen)(void *ctx, struct config_fault *fault);
+	/* What listener number i shows to clients of TLS, and demands of them, from now on (PROTOCOL.md 7.2); before `listen`, that it
+	   speaks TLS. Returns how many certificates; 0: fault says what is wrong, and everything stays as it was. */
+	unsigned (*certify)(void *ctx, unsigned i, struct slice map, struct config_fault *fault);
+	/* The secret of the tickets of a listener that is_secure. False: its length is wrong. */
+	bool (*tickets)(void *ctx, unsigned i, struct slice key);
+	/* Whether there is a listener with this number, and it speaks TLS. */
+	bool (*is_secure)(void *ctx, unsigned i);
 	/* What listener number i was bound to. */
 	void (*name)(void *ctx, unsigned i, struct listener_name *name);
 	/* Stops accepting; ends when no connection is left, at the latest after so many ms. */

@@ -22,7 +22,9 @@ defmodule Sparx.Examples.HostsTest do
         assert answer.headers["content-type"] == "text/plain"
         assert Client.get(host.port, "/nothing").status == 404
         assert Client.get(host.port, "/echo").status == 426
-        assert %{status: 200, body: "", headers: %{"content-length" => "14"}} = Client.request(host.port, "HEAD", "/")
+
+        assert %{status: 200, body: "", headers: %{"content-length" => "14"}} =
+                 Client.request(host.port, "HEAD", "/")
       end
 
       test "takes an upload as it reads it", %{host: host} do

@@ -110,6 +110,8 @@ static const struct stream_ops stream_ops = {.send_info = op_send_info,
 					     .reset = op_reset,
 					     .release = op_release};
 
+static struct slice certified; /* where the secret was */
+
 static bool control_listen(void *ctx, struct config_fault *fault)
 {
 	(void)ctx;
@@ -143,8 +145,17 @@ static void control_stop(void *ctx, int status)
 static void control_stats(void *ctx, struct control_figures *figures)
 {
 	(void)ctx;
-	*figures = (struct control_figures){
-		.connections = 9, .idle = 2, .lingering = 1, .accepted = 3, .rejected = 4, .bytes_in = 5, .bytes_out = 6};
+	*figures = (struct control_figures){.connections = 9,
+					    .idle = 2,
+					    .lingering = 1,
+					    .accepted = 3,
+					    .rejected = 4,
+					    .bytes_in = 5,
+					    .bytes_out = 6,
+					    .half_open = 7,
+					    .handshakes = 8,
+					    .resumed = 5,
+					    .tls_failed = 6};
 }
 
 static void control_pressure(void *ctx, bool on)
@@ -153,7 +164,39 @@ static void control_pressure(void *ctx, bool on)
 	text_add(&ops, "pressure %s\n", on ? "on" : "off");
 }
 
+/* Listener 1 speaks TLS. What is certified is a map with one key, whose name is the fault, if it is "wrong". */
+static unsigned control_certify(void *ctx, unsigned i, struct slice map, struct config_fault *fault)
+{
+	bool wrong = memmem(map.at, map.len, "wrong", 5) != NULL;
+
+	(void)ctx;
+	text_add(&ops, "certify %u, %zu bytes\n", i, map.len);
+	certified = map;
+	if (!wrong)
+		return 3;
+	snprintf(fault->field, sizeof fault->field, "certificates");
+	snprintf(fault->rule, sizeof fault->rule, "0: key does not fit the certificate");
+	return 0;
+}
+
+static bool control_tickets(void *ctx, unsigned i, struct slice key)
+{
+	(void)ctx;
+	text_add(&ops, "tickets %u, %zu bytes\n", i, key.len);
+	certified = key;
+	return key.len == 64;
+}
+
+static bool control_is_secure(void *ctx, unsigned i)
+{
+	(void)ctx;
+	return i == 1;
+}
+
 static const struct control_ops control_ops = {
+	.certify = control_certify,
+	.tickets = control_tickets,
+	.is_secure = control_is_secure,
 	.listen = control_listen,
 	.name = control_name,
 	.drain = control_drain,
@@ -1359,6 +1402,102 @@ static void test_errors_beyond_what_the_link_holds_are_dropped_and_counted(void 
 	text_clear(&h->heard);
 }
 
+/* ---- TLS ---- */
+
+#define PLAIN "{'address': '10.0.0.0'}"
+#define SECURE(key) "{'address': '10.0.0.1', 'tls': {'" key "': 'a secret, which is long enough to be found'}}"
+
+/* What was a secret has been overwritten, where it came. */
+static void expect_wiped(void)
+{
+	assert_true(certified.len > 30);
+	for (size_t i = 0; i < certified.len; i++)
+		assert_int_equal(certified.at[i], 0);
+	assert_null(memmem(h->link.input.data, h->link.input.cap, "secret", 6));
+}
+
+static void secure_hello(void)
+{
+	host_says(h, "[HELLO, 1, {'listeners': [" PLAIN ", " SECURE("certificates") "]}]");
+	EXPECT_TEXT(&ops, "certify 1, 60 bytes\nlisten\n");
+	expect_wiped();
+	h->link.urgent = true;
+	link_flush(&h->link);
+	host_listens(h);
+	text_clear(&h->heard);
+}
+
+static void test_what_listeners_show_comes_with_hello(void **state)
+{
+	(void)state;
+	secure_hello();
+	assert_null(config.listeners[1].tls.at);
+}
+
+static void test_a_hello_with_a_wrong_certificate_fails(void **state)
+{
+	(void)state;
+	host_says(h, "[HELLO, 1, {'listeners': [" PLAIN ", " SECURE("wrong") "]}]");
+	EXPECT_HEARD(h, "[ERROR, 0, nil, 'certificates', '0: key does not fit the certificate', 'exit']\n");
+	EXPECT_TEXT(&ops, "certify 1, 53 bytes\nstop 2\n");
+	expect_wiped();
+}
+
+static void test_certificates_are_replaced(void **state)
+{
+	(void)state;
+	secure_hello();
+	host_says(h, "[CERTIFICATES, 77, 1, {'certificates': 'the newer secret, which is as long'}]");
+	EXPECT_HEARD(h, "[CERTIFIED, 77, 3]\n");
+	EXPECT_TEXT(&ops, "certify 1, 52 bytes\n");
+	expect_wiped();
+	host_says(h, "[CERTIFICATES, 78, 1, {'wrong': 'the newer secret, which is as long as it was'}]");
+	EXPECT_HEARD(h, "[ERROR, 20, nil, 'certificates', '0: key does not fit the certificate', 'ignored']\n");
+	EXPECT_TEXT(&ops, "certify 1, 55 bytes\n");
+	expect_wiped();
+	host_says(h, "[CERTIFICATES, 79, 0, {'certificates': 'the newest secret'}] [CERTIFICATES, 80, 2, {'certificates': 'the "
+		     "newest secret'}]");
+	EXPECT_HEARD(h, "[ERROR, 20, nil, 'listener', 'must be one with tls', 'ignored']\n"
+			"[ERROR, 20, nil, 'listener', 'must be one with tls', 'ignored']\n");
+	EXPECT_TEXT(&ops, "");
+	assert_null(memmem(h->link.input.data, h->link.input.cap, "secret", 6));
+}
+
+static void test_the_secret_of_tickets_is_replaced(void **state)
+{
+	(void)state;
+	secure_hello();
+	host_says(h, "[TICKETS, 1, 'a secret of sixty-four bytes, no more of them and also no fewer.']");
+	EXPECT_HEARD(h, "");
+	EXPECT_TEXT(&ops, "tickets 1, 64 bytes\n");
+	expect_wiped();
+	host_says(h, "[TICKETS, 1, 'a short secret'] [TICKETS, 0, 'a short secret']");
+	EXPECT_HEARD(h, "[ERROR, 21, nil, 'key', 'must be 64 bytes', 'ignored']\n"
+			"[ERROR, 21, nil, 'listener', 'must be one with tls', 'ignored']\n");
+	EXPECT_TEXT(&ops, "tickets 1, 14 bytes\n");
+}
+
+static void test_a_request_tells_what_its_connection_agreed_on(void **state)
+{
+	static const struct secure full = {13, 0x1301, SLICE_LIT("h"), SLICE_LIT("h2"), true, SLICE_LIT("der")};
+	static const struct secure poor = {.version = 12, .cipher = 0xc02b};
+	struct request_head head = plain_head();
+
+	(void)state;
+	hello();
+	host_says(h, "[DEMAND, 1]");
+	head.https = true;
+	head.secure = &full;
+	request_with(1, head);
+	head.secure = &poor;
+	request_with(2, head); /* it waits for demand */
+	EXPECT_HEARD(h, "[REQUEST, 1, <[11, 0, 1, 'h', '/', nil, nil, nil, 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, 0, [], " LOCAL
+			", [13, 4865, 'h', 'h2', true, b'der']]>]\n");
+	host_says(h, "[DEMAND, 1]");
+	EXPECT_HEARD(h, "[REQUEST, 2, <[11, 0, 1, 'h', '/', nil, nil, nil, 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, 0, [], " LOCAL
+			", [12, 49195, nil, nil, false, nil]]>]\n");
+}
+
 /* ---- the whole ---- */
 
 static void test_interim_answers_that_nobody_takes_are_dropped(void **state)
@@ -1666,7 +1805,8 @@ static void test_ping_and_stats_are_answered_with_their_tags(void **state)
 	host_listens(h);
 	text_clear(&h->heard);
 	host_says(h, "[STATS, 0]");
-	EXPECT_HEARD(h, "[FIGURES, 0, {'connections': 9, 'idle': 2, 'lingering': 1, 'streams': 1, 'queued': 0, "
+	EXPECT_HEARD(h, "[FIGURES, 0, {'connections': 9, 'idle': 2, 'lingering': 1, 'half_open': 7, 'handshakes': 8, 'resumed': 5, "
+			"'tls_failed': 6, 'streams': 1, 'queued': 0, "
 			"'held_back': 0, 'peers': 0, 'queue_wait': 0, 'demand': 2, 'accepted': 3, "
 			"'requests': 1, 'responses': 0, 'shed': 0, 'timeouts': 0, 'rejected': 4, 'dropped': 0, 'errors': 0, "
 			"'logs_dropped': 0, "
@@ -1813,6 +1953,11 @@ int main(void)
 		TEST(test_what_was_yielded_is_free_when_its_client_leaves),
 		TEST(test_work_that_took_too_long_counts_till_the_host_has_stopped),
 		TEST(test_who_asks_through_a_trusted_proxy_is_the_client_that_it_names),
+		TEST(test_what_listeners_show_comes_with_hello),
+		TEST(test_a_hello_with_a_wrong_certificate_fails),
+		TEST(test_certificates_are_replaced),
+		TEST(test_the_secret_of_tickets_is_replaced),
+		TEST(test_a_request_tells_what_its_connection_agreed_on),
 		TEST(test_ping_and_stats_are_answered_with_their_tags),
 		TEST(test_logs_are_messages),
 		TEST(test_a_drain_is_handed_on_and_drained_is_the_last_word),

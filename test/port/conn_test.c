@@ -21,7 +21,7 @@ static struct {
 	enum io_status shaken; /* what the last step gives */
 	int error;
 	unsigned shutdowns; /* calls that give AGAIN first */
-	const char *alpn;
+	struct secure secure;
 	int stalls; /* LOOP_READ, LOOP_WRITE: what the socket never becomes */
 	unsigned reads;
 	const char *closed; /* "close" or "abort" */
@@ -100,10 +100,10 @@ static struct io_result peer_handshake(int fd, void *state)
 	return (struct io_result){.status = peer.shaken, .error = peer.error};
 }
 
-static const char *peer_alpn(const void *state)
+static const struct secure *peer_secure(const void *state)
 {
 	(void)state;
-	return peer.alpn;
+	return &peer.secure;
 }
 
 static void peer_close(int fd, void *state, bool abort)
@@ -122,13 +122,12 @@ static const struct transport_ops transport = {
 };
 
 static const struct transport_ops secure_transport = {
-	.secure = true,
 	.handshake = peer_handshake,
 	.read = peer_read,
 	.writev = peer_writev,
 	.shutdown = peer_shutdown,
 	.close = peer_close,
-	.alpn = peer_alpn,
+	.secure = peer_secure,
 };
 
 /* ---- the sink ---- */
@@ -732,7 +731,7 @@ static void test_a_peer_that_is_gone_gets_nothing(void **state)
 static void test_http_2_that_was_agreed_on_must_come(void **state)
 {
 	(void)state;
-	peer.alpn = "h2";
+	peer.secure.alpn = SLICE_LIT("h2");
 	peer_sends(GET);
 	assert_string_equal(peer.closed, "close");
 	assert_int_equal(buf_len(&peer.outbox.buf), 0);
@@ -749,7 +748,7 @@ static void test_http_2_that_was_not_agreed_on_is_refused(void **state)
 static void test_http_2_that_was_agreed_on_is_spoken(void **state)
 {
 	(void)state;
-	peer.alpn = "h2";
+	peer.secure.alpn = SLICE_LIT("h2");
 	peer_sends("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 	assert_int_equal(peer.outbox.buf.data[3], 4); /* SETTINGS */
 	text_clear(&peer.outbox);

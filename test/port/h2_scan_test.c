@@ -313,10 +313,10 @@ static void test_the_first_bytes_tell_the_protocol(void **state)
 static void test_what_was_agreed_is_what_is_spoken(void **state)
 {
 	(void)state;
-	assert_int_equal(detect_agreed(NULL, false), AGREED_NOT);
-	assert_int_equal(detect_agreed(NULL, true), AGREED_H1);
-	assert_int_equal(detect_agreed("http/1.1", true), AGREED_H1);
-	assert_int_equal(detect_agreed("h2", true), AGREED_H2);
+	assert_int_equal(detect_agreed(NULL), AGREED_NOT);
+	assert_int_equal(detect_agreed(&(struct secure){0}), AGREED_H1);
+	assert_int_equal(detect_agreed(&(struct secure){.alpn = SLICE_LIT("http/1.1")}), AGREED_H1);
+	assert_int_equal(detect_agreed(&(struct secure){.alpn = SLICE_LIT("h2")}), AGREED_H2);
 	agreed = AGREED_H2;
 	assert_int_equal(detect("GET / HTTP/1.1\r\n"), DETECT_WRONG);
 	assert_int_equal(detect("PRI * H"), DETECT_MORE);

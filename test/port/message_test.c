@@ -65,6 +65,8 @@ static void test_each_kind_decodes(void **state)
 		{"[RELEASE, 1]", FROM_HOST, 17},
 		{"[YIELD, 1]", FROM_HOST, 18},
 		{"[RESUME, 1]", FROM_HOST, 19},
+		{"[CERTIFICATES, 1, 0, {}]", FROM_HOST, 20},
+		{"[TICKETS, 0, b'abc']", FROM_HOST, 21},
 		{"[REPORT, 1]", FROM_HOST, 22},
 		{"[READY, 1, {}]", FROM_PORT, 64},
 		{"[REQUEST, 1, b'abc']", FROM_PORT, 65},
@@ -83,6 +85,7 @@ static void test_each_kind_decodes(void **state)
 		{"[CLOSED, 1, 1005, b'']", FROM_PORT, 78},
 		{"[OPENED, 1, b'abcd', 4000, 0]", FROM_PORT, 79},
 		{"[ENDED, 1, 'closed', 1, 2, 3]", FROM_PORT, 80},
+		{"[CERTIFIED, 1, 1]", FROM_PORT, 81},
 	};
 
 	(void)state;
@@ -158,7 +161,7 @@ static void test_unknown_kinds_other_directions_and_things_that_are_no_message_a
 	struct message_fault fault;
 
 	(void)state;
-	expect_fault("[20]", FROM_HOST, "kind is unknown");
+	expect_fault("[30]", FROM_HOST, "kind is unknown");
 	expect_fault("[31, 1]", FROM_HOST, "kind is unknown");
 	expect_fault("[127]", FROM_HOST, "kind is unknown");
 	expect_fault("[128]", FROM_HOST, "kind is unknown");
@@ -176,7 +179,7 @@ static void test_unknown_kinds_other_directions_and_things_that_are_no_message_a
 	assert_false(read_text("[DATA, 77, 5]", FROM_HOST, &m, &fault));
 	assert_int_equal(m.stream, 77); /* so that ERROR can name the stream */
 	assert_false(read_text("[20, 77]", FROM_HOST, &m, &fault));
-	assert_int_equal(m.kind, 20);
+	assert_int_equal(m.kind, 30);
 	assert_null(m.def);
 	assert_false(read_text("7", FROM_HOST, &m, &fault));
 	assert_int_equal(m.kind, MSG_NONE);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/wipe.h"
+
 void buf_init(struct buf *b)
 {
 	*b = (struct buf){0};
@@ -27,24 +29,64 @@ static void to_front(struct buf *b)
 	b->tail = len;
 }
 
-bool buf_reserve(struct buf *b, size_t n)
+static size_t grown(const struct buf *b, size_t n)
 {
 	size_t cap = b->cap ? b->cap : 512;
+
+	while (cap < b->tail + n)
+		cap *= 2;
+	return cap;
+}
+
+bool buf_reserve(struct buf *b, size_t n)
+{
 	uint8_t *data;
+	size_t cap;
 
 	if (buf_room(b) >= n)
 		return true;
 	to_front(b);
 	if (buf_room(b) >= n)
 		return true;
-	while (cap < b->tail + n)
-		cap *= 2;
+	cap = grown(b, n);
 	data = realloc(b->data, cap);
 	if (!data)
 		return false;
 	b->data = data;
 	b->cap = cap;
 	return true;
+}
+
+bool buf_reserve_wiping(struct buf *b, size_t n)
+{
+	uint8_t *data;
+	size_t cap;
+
+	if (buf_room(b) >= n)
+		return true;
+	to_front(b);
+	if (buf_room(b) >= n)
+		return true;
+	cap = grown(b, n);
+	data = malloc(cap);
+	if (!data)
+		return false;
+	if (b->data) {
+		memcpy(data, b->data, b->tail);
+		wipe(b->data, b->cap);
+		free(b->data);
+	}
+	b->data = data;
+	b->cap = cap;
+	return true;
+}
+
+void buf_wipe_slack(struct buf *b)
+{
+	if (!b->data)
+		return;
+	wipe(b->data, b->head);
+	wipe(b->data + b->tail, b->cap - b->tail);
 }
 
 bool buf_append(struct buf *b, const void *bytes, size_t n)

@@ -48,10 +48,14 @@ void order_stats(struct bridge *b, struct exchange *x, const struct message *m)
 		return;
 	b->control.ops->stats(b->control.ctx, &f);
 	at = mp_uint(at, m->stats.tag);
-	at = mp_map(at, 23);
+	at = mp_map(at, 27);
 	at = put_figure(at, "connections", f.connections);
 	at = put_figure(at, "idle", f.idle);
 	at = put_figure(at, "lingering", f.lingering);
+	at = put_figure(at, "half_open", f.half_open);
+	at = put_figure(at, "handshakes", f.handshakes);
+	at = put_figure(at, "resumed", f.resumed);
+	at = put_figure(at, "tls_failed", f.tls_failed);
 	at = put_figure(at, "streams", b->exchanges.count);
 	at = put_figure(at, "queued", b->queued);
 	at = put_figure(at, "held_back", b->demand ? b->queued : 0);

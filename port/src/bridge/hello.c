@@ -5,6 +5,7 @@
 
 #include "bridge/orders.h"
 #include "bridge/say.h"
+#include "bridge/secure.h"
 #include "frames/mp.h"
 #include "version.h"
 
@@ -82,13 +83,14 @@ static void send_ready(struct bridge *b)
 	at = mp_str(at, SLICE_LIT("pid"));
 	at = mp_uint(at, (uint64_t)getpid());
 	at = mp_str(at, SLICE_LIT("features"));
-	at = mp_array(at, 6 + codings);
+	at = mp_array(at, 7 + codings);
 	at = mp_str(at, SLICE_LIT("http/1.1"));
 	at = mp_str(at, SLICE_LIT("http/2"));
 	at = mp_str(at, SLICE_LIT("push"));
 	at = mp_str(at, SLICE_LIT("upgrade"));
 	at = mp_str(at, SLICE_LIT("websocket"));
 	at = mp_str(at, SLICE_LIT("shares"));
+	at = mp_str(at, SLICE_LIT("tls"));
 	for (enum coding c = CODING_GZIP; c < CODINGS; c++)
 		if (encoder_exists(c))
 			at = mp_str(at, slice_str(coding_name(c)));
@@ -150,6 +152,10 @@ void order_hello(struct bridge *b, struct exchange *x, const struct message *m)
 		return;
 	}
 	if (!config_read(b->config, m->hello.options, &fault)) {
+		hello_failed(b, m, fault.field, fault.rule, EXIT_CONFIG);
+		return;
+	}
+	if (!secure_certify(b, &fault)) {
 		hello_failed(b, m, fault.field, fault.rule, EXIT_CONFIG);
 		return;
 	}

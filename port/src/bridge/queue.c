@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "bridge/say.h"
+#include "bridge/secure.h"
 #include "bridge/upgrade.h"
 #include "bridge/waiting.h"
 #include "bridge/work.h"
@@ -57,7 +58,7 @@ static void on_handler_timeout(struct wheel_node *node)
 size_t queue_head_bound(const struct request_head *h)
 {
 	return 17 * MP_MAX_UINT + h->method.len + h->authority.len + h->path.len + h->query.len + h->target.len + 16 +
-	       sizeof h->peer->local + fields_bound(h->fields, h->field_count);
+	       sizeof h->peer->local + fields_bound(h->fields, h->field_count) + secure_bound(h->secure);
 }
 
 static uint8_t *put_text_or_nil(uint8_t *at, struct slice text)
@@ -68,7 +69,7 @@ static uint8_t *put_text_or_nil(uint8_t *at, struct slice text)
 /* REQUEST's head, PROTOCOL.md section 5. *waited is where the time in the queue is to be put. */
 static uint8_t *put_head(uint8_t *at, const struct exchange *x, const struct request_head *h, uint8_t **waited)
 {
-	at = mp_array(at, 15);
+	at = mp_array(at, h->secure ? 16 : 15);
 	at = mp_uint(at, h->version);
 	at = h->method_index >= 0 ? mp_uint(at, (uint64_t)h->method_index) : mp_str(at, h->method);
 	at = mp_uint(at, h->https);
@@ -84,7 +85,8 @@ static uint8_t *put_head(uint8_t *at, const struct exchange *x, const struct req
 	*waited = at;
 	at = mp_uint32_wide(at, 0);
 	at = fields_encode(at, h->fields, h->field_count);
-	return mp_bin(at, slice_of(h->peer->local, h->peer->address_len ? h->peer->address_len + 2 : 0));
+	at = mp_bin(at, slice_of(h->peer->local, h->peer->address_len ? h->peer->address_len + 2 : 0));
+	return h->secure ? secure_put(at, h->secure) : at;
 }
 
 /* The host has the request. */

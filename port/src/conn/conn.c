@@ -52,6 +52,13 @@ static void on_wake(struct session_owner *owner)
 	member_is_dirty(&container_of(owner, struct conn, owner)->member);
 }
 
+static bool on_covers(struct session_owner *owner, struct slice host)
+{
+	struct conn *c = container_of(owner, struct conn, owner);
+
+	return c->transport->covers(c->transport_state, host);
+}
+
 static void on_timer(struct wheel_node *node)
 {
 	struct conn *c = container_of(node, struct conn, timer);
@@ -98,6 +105,8 @@ static const struct member_ops conn_member;
 /* From here on the peer's bytes are those of a protocol. False: it is closed. */
 static bool begin_session(struct conn *c)
 {
+	if (c->transport->secure)
+		c->owner.secure = c->transport->secure(c->transport_state);
 	c->session = detect_start(&c->owner);
 	if (!c->session) {
 		conn_close(c, true, END_RESET);
@@ -139,7 +148,7 @@ struct conn *conn_open(struct conn_pool *pool, int fd, const struct transport_op
 		return NULL;
 	}
 	c->owner = (struct session_owner){
-		.env = &pool->env, .wake = on_wake, .peer = *peer, .max_steps = CONN_TURN_STEPS, .secure = transport->secure};
+		.env = &pool->env, .wake = on_wake, .covers = on_covers, .peer = *peer, .max_steps = CONN_TURN_STEPS};
 	c->transport = transport;
 	c->transport_state = state;
 	c->state = CONN_OPEN;
@@ -274,8 +283,7 @@ static bool run_handshake(struct conn *c, bool *more)
 /* The first bytes say which protocol is spoken. False: they do not say it yet, or the connection is closed. */
 static bool settle_protocol(struct conn *c, const uint8_t *bytes, size_t n)
 {
-	const char *alpn = c->transport->alpn ? c->transport->alpn(c->transport_state) : NULL;
-	enum detected what = detect_protocol(bytes, n, detect_agreed(alpn, c->transport->secure));
+	enum detected what = detect_protocol(bytes, n, detect_agreed(c->owner.secure));
 
 	if (what == DETECT_MORE && !c->eof)
 		return false;

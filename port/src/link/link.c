@@ -214,7 +214,12 @@ static bool make_room(struct link *k)
 		wanted = LINK_INPUT_CAP;
 	else if (wanted < LINK_STREAM_CAP)
 		wanted = LINK_STREAM_CAP;
-	return buf_reserve(&k->input, wanted > have ? wanted - have : 1);
+	return buf_reserve_wiping(&k->input, wanted > have ? wanted - have : 1);
+}
+
+void link_wipe(struct link *k)
+{
+	buf_wipe_slack(&k->input);
 }
 
 bool link_read(struct link *k)

@@ -60,6 +60,8 @@ void link_limits(struct link *k, size_t max_frame, size_t high);
 
 /* Phase 1 of a turn: reads and hands on at most a bounded amount; true if there may be more. */
 bool link_read(struct link *k);
+/* What is left in the input buffer of messages that were handed on is overwritten: there were secrets among them. */
+void link_wipe(struct link *k);
 /* Phase 3: one write, if something is urgent. If a message was lost for want of memory, the host is given up. */
 void link_flush(struct link *k);
 

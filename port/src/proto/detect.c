@@ -3,11 +3,11 @@
 #include "proto/h1.h"
 #include "proto/h2.h"
 
-enum agreed detect_agreed(const char *alpn, bool secure)
+enum agreed detect_agreed(const struct secure *secure)
 {
-	if (alpn && strcmp(alpn, "h2") == 0)
-		return AGREED_H2;
-	return alpn || secure ? AGREED_H1 : AGREED_NOT;
+	if (!secure)
+		return AGREED_NOT;
+	return slice_eq(secure->alpn, SLICE_LIT("h2")) ? AGREED_H2 : AGREED_H1;
 }
 
 enum detected detect_protocol(const uint8_t *bytes, size_t len, enum agreed agreed)

@@ -9,8 +9,8 @@ enum detected { DETECT_MORE, DETECT_H1, DETECT_H2, DETECT_WRONG };
 /* What the two sides have agreed on before the first byte (ALPN). */
 enum agreed { AGREED_NOT, AGREED_H1, AGREED_H2 };
 
-/* From ALPN's name, or NULL. Over TLS HTTP/2 is agreed on or not spoken (RFC 9113 3.2). */
-enum agreed detect_agreed(const char *alpn, bool secure);
+/* By ALPN: over TLS HTTP/2 is agreed on, or not spoken (RFC 9113 3.2). NULL: a connection without. */
+enum agreed detect_agreed(const struct secure *secure);
 
 /*
  * What the first bytes of a connection say; DETECT_MORE as long as they are the beginning of a preface, and no more. All that

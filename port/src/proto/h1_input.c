@@ -114,7 +114,8 @@ static void dispatch(struct h1 *h1, struct request_head *head, const struct h1_f
 	x->s.born_us = h1->parse->began_us;
 	note_request(x, head, facts);
 	head->peer = &h1->session.owner->peer;
-	head->https = head->https || h1->session.owner->secure;
+	head->secure = h1->session.owner->secure;
+	head->https = head->https || head->secure != NULL;
 	if (head->body == BODY_NONE) {
 		stream_request_moves(&x->s, REQUEST_ENDED);
 		h1_moves(h1, H1_IDLE);

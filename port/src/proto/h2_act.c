@@ -1,5 +1,7 @@
 #include "proto/h2_act.h"
 
+#include "frames/names.h"
+
 #include "proto/h2_life.h"
 #include "proto/h2_push.h"
 #include "proto/h2_read.h"
@@ -42,6 +44,8 @@ static void dispatch(struct h2_stream *x, struct request_head *head)
 	pace_start(&x->body, h2_now_us(h2), h2_config(h2)->body_grace * 1000);
 	pace_stop(&x->body, h2_now_us(h2));
 	head->peer = &h2->session.owner->peer;
+	head->secure = h2->session.owner->secure;
+	head->https = head->https || head->secure != NULL;
 	if (head->body == BODY_NONE)
 		stream_request_moves(&x->s, REQUEST_ENDED);
 	if (most && h2->requests >= most)
@@ -58,6 +62,22 @@ static void note_push(struct h2_stream *x, struct request_head *head)
 	x->authority = h2_authority_of(x->head);
 	if (x->authority)
 		head->flags |= REQUEST_TAKES_PUSH;
+}
+
+/* RFC 9110 15.5.20: a client that takes a connection for another host too must have been shown a certificate for it. */
+static bool is_misdirected(const struct h2 *h2, const struct request_head *head)
+{
+	struct session_owner *owner = h2->session.owner;
+	struct slice host = head->authority;
+	size_t colon = host.len;
+
+	if (!owner->secure || head->method_index == METHOD_CONNECT)
+		return false;
+	while (colon > 0 && host.at[colon - 1] != ':' && host.at[colon - 1] != ']')
+		colon--;
+	if (colon > 0 && host.at[colon - 1] == ':')
+		host.len = colon - 1;
+	return !owner->covers(owner, host);
 }
 
 static void take_request(struct h2_stream *x)
@@ -79,10 +99,12 @@ static void take_request(struct h2_stream *x)
 	}
 	x->s.head_method = h2_asks_head(x->head);
 	status = h2_examine(x->h2, x->head, x->bare, env->fields, &head);
+	if (!status && is_misdirected(x->h2, &head))
+		status = 421;
 	if (status) {
 		h2_stream_refuse(x, status);
 	} else {
-		head.https = head.https || x->h2->session.owner->secure;
+		head.https = head.https || x->h2->session.owner->secure != NULL;
 		note_push(x, &head);
 		dispatch(x, &head);
 	}

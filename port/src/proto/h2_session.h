@@ -122,14 +122,14 @@ struct h2 {
 	struct buf updates;    /* priorities of streams to come */
 	uint8_t update[36];    /* a PRIORITY_UPDATE being received, as far as it is of use: a stream and a field value */
 	uint8_t update_len;
-	int32_t newest;      /* of the client's streams */
-	int32_t widest;      /* window of a stream, when a SETTINGS began to come, */
-	uint32_t opened;     /* and what the client said then of new ones */
-	uint64_t since;        /* ms: the beginning of this state, or of being idle */
-	uint64_t unacked;      /* ms: since when our SETTINGS wait for their acknowledgement; 0: they do not */
-	struct pace pace;      /* of out */
-	struct pace framed;    /* of all bodies: what the connection's window lets into frames */
-	uint64_t review;       /* ms: when a stream may have waited too long; UINT64_MAX: none waits */
+	int32_t newest;     /* of the client's streams */
+	int32_t widest;     /* window of a stream, when a SETTINGS began to come, */
+	uint32_t opened;    /* and what the client said then of new ones */
+	uint64_t since;     /* ms: the beginning of this state, or of being idle */
+	uint64_t unacked;   /* ms: since when our SETTINGS wait for their acknowledgement; 0: they do not */
+	struct pace pace;   /* of out */
+	struct pace framed; /* of all bodies: what the connection's window lets into frames */
+	uint64_t review;    /* ms: when a stream may have waited too long; UINT64_MAX: none waits */
 	uint64_t requests;
 	size_t arrived; /* bytes of DATA received in this call, for the connection's window */
 	struct h2_scan scan;

@@ -2,8 +2,10 @@
 #ifndef SPARX_PROTO_SESSION_H
 #define SPARX_PROTO_SESSION_H
 
-#include "config.h"
 #include <sys/uio.h>
+
+#include "base/secure.h"
+#include "config.h"
 
 #include "stream/stream.h"
 
@@ -33,8 +35,10 @@ struct session_owner {
 	/* There is something to do outside of input, sent and tick: call session_ops soon. */
 	void (*wake)(struct session_owner *owner);
 	struct peer peer;
-	unsigned steps, max_steps; /* frames, heads, chunks: taken in this turn, and to be taken at most; 0: any number */
-	bool secure;               /* its requests are https, whatever they say */
+	unsigned steps, max_steps;   /* frames, heads, chunks: taken in this turn, and to be taken at most; 0: any number */
+	const struct secure *secure; /* its requests are https, whatever they say; NULL: it is plain */
+	/* Whether the client may ask here for this host too. Only where `secure` is. */
+	bool (*covers)(struct session_owner *owner, struct slice host);
 };
 
 /* One more may be taken, which is counted. */

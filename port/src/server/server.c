@@ -97,6 +97,23 @@ static bool is_shortage(int error)
 	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
+static void open_connection(struct server *s, int fd, const struct peer *peer)
+{
+	struct transport_tls *tls = &s->tls[peer->listener];
+	void *state;
+
+	s->accepted++;
+	if (!tls->store) {
+		conn_open(&s->pool, fd, &transport_tcp, NULL, peer);
+		return;
+	}
+	state = transport_tls_open(tls);
+	if (state)
+		conn_open(&s->pool, fd, &transport_tls_ops, state, peer);
+	else
+		close(fd);
+}
+
 /* True if there may be more. */
 static bool accept_one(struct server *s, struct listener *l)
 {
@@ -112,8 +129,7 @@ static bool accept_one(struct server *s, struct listener *l)
 	}
 	fd = listener_accept(l, &peer);
 	if (fd >= 0) {
-		s->accepted++;
-		conn_open(&s->pool, fd, &transport_tcp, NULL, &peer);
+		open_connection(s, fd, &peer);
 		return true;
 	}
 	if (!is_shortage(errno))
@@ -215,6 +231,43 @@ static bool control_listen(void *ctx, struct config_fault *fault)
 	return true;
 }
 
+/* All or nothing. Connections keep what they were shown. */
+static unsigned control_certify(void *ctx, unsigned i, struct slice map, struct config_fault *fault)
+{
+	struct server *s = ctx;
+	struct transport_tls *tls = &s->tls[i];
+	struct tls_store *store;
+
+	if (!s->tls_started && !tls_start()) {
+		snprintf(fault->field, sizeof fault->field, "tls");
+		snprintf(fault->rule, sizeof fault->rule, "the library cannot start");
+		return 0;
+	}
+	s->tls_started = true;
+	store = tls_store_read(map, fault);
+	if (!store)
+		return 0;
+	if (tls->store)
+		tls_store_inherit(store, tls->store);
+	tls_store_drop(tls->store);
+	tls->store = store;
+	return tls_store_certificates(store);
+}
+
+static bool control_tickets(void *ctx, unsigned i, struct slice key)
+{
+	struct server *s = ctx;
+
+	return tls_store_tickets(s->tls[i].store, key);
+}
+
+static bool control_is_secure(void *ctx, unsigned i)
+{
+	struct server *s = ctx;
+
+	return i < LISTENERS_MAX && s->tls[i].store;
+}
+
 static void control_name(void *ctx, unsigned i, struct listener_name *name)
 {
 	struct server *s = ctx;
@@ -274,11 +327,21 @@ static void control_stop(void *ctx, int status)
 static void control_stats(void *ctx, struct control_figures *figures)
 {
 	struct server *s = ctx;
+	uint64_t handshakes = 0, resumed = 0, failed = 0;
 
+	for (unsigned i = 0; i < LISTENERS_MAX; i++) {
+		handshakes += s->tls[i].handshakes;
+		resumed += s->tls[i].resumed;
+		failed += s->tls[i].failed;
+	}
 	*figures = (struct control_figures){
 		.connections = s->pool.open,
 		.idle = s->pool.waiting[CONN_IDLE].count,
 		.lingering = s->pool.waiting[CONN_LINGERS].count,
+		.half_open = s->pool.waiting[CONN_SHAKES].count,
+		.handshakes = handshakes,
+		.resumed = resumed,
+		.tls_failed = failed,
 		.accepted = s->accepted,
 		.rejected = s->pool.env.rejected,
 		.bytes_in = s->pool.bytes_in,
@@ -296,6 +359,9 @@ static void control_pressure(void *ctx, bool on)
 
 const struct control_ops server_control = {
 	.listen = control_listen,
+	.certify = control_certify,
+	.tickets = control_tickets,
+	.is_secure = control_is_secure,
 	.name = control_name,
 	.drain = control_drain,
 	.stop = control_stop,
@@ -311,6 +377,8 @@ bool server_init(struct server *s, struct loop *loop, struct config *config, con
 	wheel_node_init(&s->drain_timer, on_drain_timer);
 	wheel_node_init(&s->accept_timer, on_accept_timer);
 	s->reserve_fd = platform_spare_descriptor();
+	for (unsigned i = 0; i < LISTENERS_MAX; i++)
+		s->tls[i].now = &loop->now;
 	return conn_pool_init(&s->pool, loop, config, sink);
 }
 
@@ -320,6 +388,10 @@ void server_free(struct server *s)
 	s->cut += conn_pool_cut(&s->pool);
 	close_listeners(s);
 	conn_pool_free(&s->pool);
+	for (unsigned i = 0; i < LISTENERS_MAX; i++) {
+		tls_store_drop(s->tls[i].store);
+		s->tls[i].store = NULL;
+	}
 	wheel_cancel(&s->loop->wheel, &s->drain_timer);
 	wheel_cancel(&s->loop->wheel, &s->accept_timer);
 	if (s->reserve_fd >= 0)

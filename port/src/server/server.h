@@ -5,6 +5,7 @@
 #include "conn/conn.h"
 #include "control.h"
 #include "server/listener.h"
+#include "transport/tls.h"
 
 enum server_state { SERVER_NEW, SERVER_SERVING, SERVER_DRAINING, SERVER_STOPPED };
 
@@ -13,8 +14,10 @@ struct server {
 	struct config *config;
 	struct conn_pool pool;
 	struct listener listeners[LISTENERS_MAX];
+	struct transport_tls tls[LISTENERS_MAX]; /* of the same listener; without a store: it is plain */
 	unsigned listener_count;
-	uint8_t state;      /* enum server_state */
+	uint8_t state; /* enum server_state */
+	bool tls_started;
 	bool accept_paused; /* at the limit, or under pressure */
 	unsigned max_connections;
 	int reserve_fd; /* given up for a moment to turn a connection away when no descriptor is left */

@@ -14,6 +14,7 @@
 #define SPARX_STREAM_STREAM_H
 
 #include "base/field.h"
+#include "base/secure.h"
 
 /*
  * Two halves, which go on independently:
@@ -65,6 +66,7 @@ struct request_head {
 	int64_t body;        /* length, LENGTH_UNKNOWN, or BODY_NONE */
 	unsigned flags;      /* enum request_flag */
 	const struct peer *peer;
+	const struct secure *secure; /* NULL: the connection is not */
 	const struct field *fields;
 	unsigned field_count;
 };

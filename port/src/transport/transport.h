@@ -6,9 +6,9 @@
 #include <sys/uio.h>
 
 #include "base/io.h"
+#include "base/secure.h"
 
 struct transport_ops {
-	bool secure; /* requests are https */
 	/* What comes before the first byte of a protocol. IO_OK: it is done. NULL: there is nothing to be done. */
 	struct io_result (*handshake)(int fd, void *state);
 	/* more: there are bytes for which no event will come, or the socket has probably some. */
@@ -19,8 +19,10 @@ struct transport_ops {
 	struct io_result (*shutdown)(int fd, void *state);
 	/* abort: the peer is to see a reset. Frees the state and closes fd. */
 	void (*close)(int fd, void *state, bool abort);
-	/* The protocol that was agreed on ("http/1.1", "h2"); NULL: none was. A NULL function: nothing is ever agreed on. */
-	const char *(*alpn)(const void *state);
+	/* What is known of it once the handshake is done; it lives as long as the state. NULL: it is not secure. */
+	const struct secure *(*secure)(const void *state);
+	/* Whether the peer may take us for this host too. NULL where `secure` is. */
+	bool (*covers)(const void *state, struct slice host);
 };
 
 extern const struct transport_ops transport_tcp;

@@ -1,0 +1,13 @@
+/* Overwrites a secret so that no compiler finds it needless. */
+#ifndef SPARX_BASE_WIPE_H
+#define SPARX_BASE_WIPE_H
+
+#include <string.h>
+
+static inline void wipe(void *bytes, size_t n)
+{
+	memset(bytes, 0, n);
+	__asm__ volatile("" : : "r"(bytes) : "memory");
+}
+
+#endif

@@ -1,0 +1,13 @@
+/* TLS as the host sees it. */
+#ifndef SPARX_BRIDGE_SECURE_H
+#define SPARX_BRIDGE_SECURE_H
+
+#include "bridge/bridge.h"
+
+/* What HELLO says of listeners that speak TLS. False: fault says what is wrong. */
+bool secure_certify(struct bridge *b, struct config_fault *fault);
+/* REQUEST's field of a secure connection (NULL: it has none), and the most bytes that it may take. */
+size_t secure_bound(const struct secure *s);
+uint8_t *secure_put(uint8_t *at, const struct secure *s);
+
+#endif

@@ -1,0 +1,195 @@
+/*
+ * Private keys. The library's RSA takes about 1 ms for a signature, libcrypto's 0.2 ms: where libcrypto is there, it does that
+ * one thing, and nothing else.
+ */
+#include "base/wipe.h"
+#include "tls/parts.h"
+
+#ifdef SPARX_LIBCRYPTO
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/rsa.h>
+#include <openssl/x509.h>
+
+static const EVP_MD *digest_of(gnutls_sign_algorithm_t algorithm)
+{
+	switch (gnutls_sign_get_hash_algorithm(algorithm)) {
+	case GNUTLS_DIG_SHA256:
+		return EVP_sha256();
+	case GNUTLS_DIG_SHA384:
+		return EVP_sha384();
+	case GNUTLS_DIG_SHA512:
+		return EVP_sha512();
+	default:
+		return NULL;
+	}
+}
+
+static bool is_pss(gnutls_sign_algorithm_t algorithm)
+{
+	return algorithm == GNUTLS_SIGN_RSA_PSS_RSAE_SHA256 || algorithm == GNUTLS_SIGN_RSA_PSS_RSAE_SHA384 ||
+	       algorithm == GNUTLS_SIGN_RSA_PSS_RSAE_SHA512;
+}
+
+static bool is_known(gnutls_sign_algorithm_t algorithm)
+{
+	return is_pss(algorithm) || algorithm == GNUTLS_SIGN_RSA_SHA256 || algorithm == GNUTLS_SIGN_RSA_SHA384 ||
+	       algorithm == GNUTLS_SIGN_RSA_SHA512;
+}
+
+static bool prepare(EVP_PKEY_CTX *sign, gnutls_sign_algorithm_t algorithm)
+{
+	const EVP_MD *digest = digest_of(algorithm);
+
+	if (!sign || !digest || !is_known(algorithm) || EVP_PKEY_sign_init(sign) <= 0)
+		return false;
+	if (!is_pss(algorithm))
+		return EVP_PKEY_CTX_set_rsa_padding(sign, RSA_PKCS1_PADDING) > 0 && EVP_PKEY_CTX_set_signature_md(sign, digest) > 0;
+	return EVP_PKEY_CTX_set_rsa_padding(sign, RSA_PKCS1_PSS_PADDING) > 0 && EVP_PKEY_CTX_set_signature_md(sign, digest) > 0 &&
+	       EVP_PKEY_CTX_set_rsa_pss_saltlen(sign, RSA_PSS_SALTLEN_DIGEST) > 0;
+}
+
+/* The signature is the library's to free. */
+static int sign_hash(gnutls_privkey_t key, gnutls_sign_algorithm_t algorithm, void *userdata, unsigned flags,
+		     const gnutls_datum_t *hash, gnutls_datum_t *signature)
+{
+	EVP_PKEY *rsa = userdata;
+	EVP_PKEY_CTX *sign = EVP_PKEY_CTX_new(rsa, NULL);
+	size_t size = (size_t)EVP_PKEY_get_size(rsa);
+	bool well = false;
+
+	(void)key;
+	(void)flags;
+	signature->data = gnutls_malloc(size);
+	if (signature->data && prepare(sign, algorithm))
+		well = EVP_PKEY_sign(sign, signature->data, &size, hash->data, hash->size) > 0;
+	EVP_PKEY_CTX_free(sign);
+	ERR_clear_error();
+	signature->size = (unsigned)size;
+	if (well)
+		return 0;
+	gnutls_free(signature->data);
+	signature->data = NULL;
+	return GNUTLS_E_PK_SIGN_FAILED;
+}
+
+static int sign_data(gnutls_privkey_t key, gnutls_sign_algorithm_t algorithm, void *userdata, unsigned flags,
+		     const gnutls_datum_t *data, gnutls_datum_t *signature)
+{
+	gnutls_digest_algorithm_t digest = gnutls_sign_get_hash_algorithm(algorithm);
+	uint8_t bytes[64];
+	gnutls_datum_t hash = {bytes, gnutls_hash_get_len(digest)};
+
+	if (hash.size == 0 || hash.size > sizeof bytes || gnutls_hash_fast(digest, data->data, data->size, bytes) < 0)
+		return GNUTLS_E_PK_SIGN_FAILED;
+	return sign_hash(key, algorithm, userdata, flags, &hash, signature);
+}
+
+static int info(gnutls_privkey_t key, unsigned what, void *userdata)
+{
+	(void)key;
+	if (what & GNUTLS_PRIVKEY_INFO_PK_ALGO)
+		return GNUTLS_PK_RSA;
+	if (what & GNUTLS_PRIVKEY_INFO_PK_ALGO_BITS)
+		return EVP_PKEY_get_bits(userdata);
+	if (what & GNUTLS_PRIVKEY_INFO_HAVE_SIGN_ALGO)
+		return is_known(GNUTLS_FLAGS_TO_SIGN_ALGO(what));
+	return 0;
+}
+
+static void forget(gnutls_privkey_t key, void *userdata)
+{
+	(void)key;
+	EVP_PKEY_free(userdata);
+}
+
+/* The same key, with libcrypto behind it. NULL: that cannot be. */
+static gnutls_privkey_t faster(gnutls_x509_privkey_t x509)
+{
+	gnutls_datum_t der = {NULL, 0};
+	gnutls_privkey_t key = NULL;
+	const unsigned char *at;
+	EVP_PKEY *rsa = NULL;
+
+	if (gnutls_x509_privkey_export2(x509, GNUTLS_X509_FMT_DER, &der) < 0)
+		return NULL;
+	at = der.data;
+	rsa = d2i_PrivateKey(EVP_PKEY_RSA, NULL, &at, (long)der.size);
+	wipe(der.data, der.size);
+	gnutls_free(der.data);
+	ERR_clear_error();
+	if (!rsa)
+		return NULL;
+	if (gnutls_privkey_init(&key) == 0 &&
+	    gnutls_privkey_import_ext4(key, rsa, sign_data, sign_hash, NULL, forget, info, GNUTLS_PRIVKEY_IMPORT_AUTO_RELEASE) == 0)
+		return key;
+	if (key)
+		gnutls_privkey_deinit(key);
+	EVP_PKEY_free(rsa);
+	return NULL;
+}
+
+void tls_key_start(void)
+{
+	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
+}
+
+bool tls_key_is_slow(gnutls_privkey_t key)
+{
+	return gnutls_privkey_get_pk_algorithm(key, NULL) == GNUTLS_PK_RSA && gnutls_privkey_get_type(key) != GNUTLS_PRIVKEY_EXT;
+}
+#else
+static gnutls_privkey_t faster(gnutls_x509_privkey_t x509)
+{
+	(void)x509;
+	return NULL;
+}
+
+void tls_key_start(void)
+{
+}
+
+bool tls_key_is_slow(gnutls_privkey_t key)
+{
+	return gnutls_privkey_get_pk_algorithm(key, NULL) == GNUTLS_PK_RSA;
+}
+#endif
+
+static const char *why_not(int error, const char *password)
+{
+	if (error == GNUTLS_E_DECRYPTION_FAILED)
+		return password && *password ? "is encrypted with another password" : "is encrypted, and there is no password";
+	return "is no private key in PEM or DER";
+}
+
+gnutls_privkey_t tls_key_read(struct slice bytes, const char *password, const char **rule)
+{
+	gnutls_datum_t datum = tls_datum(bytes);
+	gnutls_x509_privkey_t x509 = NULL;
+	gnutls_privkey_t key = NULL;
+	int error;
+
+	if (gnutls_x509_privkey_init(&x509) < 0)
+		return NULL;
+	error = gnutls_x509_privkey_import2(x509, &datum, tls_is_pem(bytes) ? GNUTLS_X509_FMT_PEM : GNUTLS_X509_FMT_DER, password,
+					    0);
+	if (error < 0) {
+		*rule = why_not(error, password);
+		gnutls_x509_privkey_deinit(x509);
+		return NULL;
+	}
+	if (gnutls_x509_privkey_get_pk_algorithm(x509) == GNUTLS_PK_RSA)
+		key = faster(x509);
+	if (key) {
+		gnutls_x509_privkey_deinit(x509);
+		return key;
+	}
+	*rule = "cannot be taken: out of memory";
+	if (gnutls_privkey_init(&key) < 0 || gnutls_privkey_import_x509(key, x509, GNUTLS_PRIVKEY_IMPORT_AUTO_RELEASE) < 0) {
+		gnutls_x509_privkey_deinit(x509);
+		if (key)
+			gnutls_privkey_deinit(key);
+		return NULL;
+	}
+	return key;
+}

@@ -1,0 +1,102 @@
+/* What the parts of tls/ share: here the library has its name. */
+#ifndef SPARX_TLS_PARTS_H
+#define SPARX_TLS_PARTS_H
+
+#include <gnutls/abstract.h>
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
+
+#include "tls/tls.h"
+
+/* ---- store.c ---- */
+
+enum { TLS_ALPN_MAX = 4, TLS_KINDS_MAX = 4, TLS_CHAIN_MAX = 16 };
+
+/* Certificates with keys of different kinds, for the same names: what one client is shown. */
+struct tls_group {
+	gnutls_certificate_credentials_t credentials;
+	unsigned members[TLS_KINDS_MAX]; /* numbers of certificates */
+	unsigned member_count;
+};
+
+/* A certificate is for a name, in lower case; "*.example.com" stands for one label. */
+struct tls_claim {
+	char *name;
+	unsigned certificate;
+};
+
+struct tls_name {
+	const char *name;
+	struct tls_group *group;
+	const struct tls_claim *claims; /* all that are for it */
+	unsigned claim_count;
+};
+
+struct tls_store {
+	unsigned users;
+	unsigned certificate_count;
+	struct tls_group **groups;
+	unsigned group_count;
+	struct tls_claim *claims; /* sorted by name */
+	unsigned claim_count;
+	struct tls_name *names; /* the same */
+	unsigned name_count;
+	struct tls_group *standard; /* for clients that name no server, or an unknown one */
+	gnutls_priority_t priority;
+	char alpn[TLS_ALPN_MAX][16];
+	unsigned alpn_count;
+	unsigned min, max; /* versions: 12, 13 */
+	unsigned ciphers;  /* 1: those of older clients too */
+	enum tls_client client;
+	bool strict_sni;
+	gnutls_datum_t client_ca; /* as it came */
+	bool tickets;
+	bool own_secret;                /* the host gave it */
+	uint8_t secret[TLS_TICKET_KEY]; /* of tickets */
+	uint8_t rules[64];              /* a digest of what a client must have shown: a ticket is good under the same rules only */
+	unsigned ticket_lifetime;       /* s */
+};
+
+/* The group for a name in lower case; NULL: there is none, and no standard. */
+struct tls_group *tls_store_find(const struct tls_store *store, const char *name);
+
+/* Whether a client that was shown the group may take it for this name too. */
+bool tls_store_covers(const struct tls_store *store, const struct tls_group *group, const char *name);
+
+/* ---- key.c ---- */
+
+/* Reads a private key, PEM or DER. NULL: *rule says why not. */
+gnutls_privkey_t tls_key_read(struct slice bytes, const char *password, const char **rule);
+/* What libraries open, they open now. */
+void tls_key_start(void);
+/* RSA keys sign so slowly that it is worth a word. */
+bool tls_key_is_slow(gnutls_privkey_t key);
+
+/* ---- chain.c ---- */
+
+/* Certificates, PEM or DER, one after the other; to be given back by tls_certificates_free. False: *rule says why not. */
+bool tls_certificates_read(struct slice bytes, gnutls_x509_crt_t **list, unsigned *count, const char **rule);
+void tls_certificates_free(gnutls_x509_crt_t *list, unsigned count);
+bool tls_is_pem(struct slice bytes);
+/* Calls `each` with every name of a host that the certificate is for. False: one of the calls was. */
+bool tls_certificate_names(gnutls_x509_crt_t crt, bool (*each)(void *ctx, struct slice name), void *ctx);
+
+/* ---- ticket.c ---- */
+
+/* Lets a session give and take tickets that are good for this name and under the store's rules alone. False: no memory. */
+bool tls_ticket_enable(gnutls_session_t session, const struct tls_store *store, const char *name);
+
+/* ---- peer.c ---- */
+
+/* Makes all sessions of these credentials ask for a certificate, and check it. False: the authorities cannot be read. */
+bool tls_peer_demand(gnutls_certificate_credentials_t credentials, const struct tls_store *store);
+/* The client's certificate, DER; absent: there is none. */
+struct slice tls_peer_certificate(gnutls_session_t session);
+
+static inline gnutls_datum_t tls_datum(struct slice bytes)
+{
+	return (gnutls_datum_t){(uint8_t *)(uintptr_t)bytes.at, (unsigned)bytes.len};
+}
+
+#endif

@@ -1,0 +1,264 @@
+/* One handshake, and then one record layer. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tls/parts.h"
+
+enum {
+	EMPTY_MAX = 1000, /* records without data that a connection may send: they cost CPU time, and bring nothing */
+	STEPS_MAX = 64,   /* messages of a handshake that are no step forward */
+};
+
+struct tls_session {
+	gnutls_session_t session;
+	struct tls_store *store;
+	const struct tls_group *group;
+	struct tls_wire wire;
+	struct secure facts;
+	char alpn[16];
+	char *name;     /* that the client asked for; empty: none */
+	unsigned empty; /* records without data */
+	bool starved;   /* the wire has nothing now */
+	int error;      /* the library's; why it failed */
+};
+
+/* ---- the wire ---- */
+
+static ssize_t pull(gnutls_transport_ptr_t ctx, void *bytes, size_t n)
+{
+	struct tls_session *s = ctx;
+	ssize_t got = s->wire.pull(s->wire.ctx, bytes, n);
+
+	s->starved = got < 0;
+	if (got < 0)
+		gnutls_transport_set_errno(s->session, errno);
+	return got;
+}
+
+static ssize_t push(gnutls_transport_ptr_t ctx, const giovec_t *iov, int count)
+{
+	struct tls_session *s = ctx;
+	ssize_t sent = s->wire.push(s->wire.ctx, iov, count);
+
+	if (sent < 0)
+		gnutls_transport_set_errno(s->session, EIO);
+	return sent;
+}
+
+/* The wire never waits: that there is nothing is what pull says. */
+static int there_is_something(gnutls_transport_ptr_t ctx, unsigned ms)
+{
+	(void)ctx;
+	(void)ms;
+	return 1;
+}
+
+/* ---- beginning and end ---- */
+
+static bool offer_alpn(struct tls_session *s)
+{
+	gnutls_datum_t list[TLS_ALPN_MAX];
+	const struct tls_store *store = s->store;
+
+	for (unsigned i = 0; i < store->alpn_count; i++)
+		list[i] = tls_datum(slice_str(store->alpn[i]));
+	return store->alpn_count == 0 || gnutls_alpn_set_protocols(s->session, list, store->alpn_count,
+								   GNUTLS_ALPN_MANDATORY | GNUTLS_ALPN_SERVER_PRECEDENCE) == 0;
+}
+
+static bool prepare(struct tls_session *s)
+{
+	static const gnutls_certificate_request_t ask[] = {
+		[TLS_CLIENT_UNASKED] = GNUTLS_CERT_IGNORE,
+		[TLS_CLIENT_ASKED] = GNUTLS_CERT_REQUEST,
+		[TLS_CLIENT_REQUIRED] = GNUTLS_CERT_REQUIRE,
+	};
+	unsigned flags = GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL | GNUTLS_NO_AUTO_SEND_TICKET;
+
+	if (!s->store->tickets)
+		flags |= GNUTLS_NO_TICKETS;
+	if (gnutls_init(&s->session, flags) < 0 || gnutls_priority_set(s->session, s->store->priority) < 0)
+		return false;
+	if (s->group && gnutls_credentials_set(s->session, GNUTLS_CRD_CERTIFICATE, s->group->credentials) < 0)
+		return false;
+	gnutls_certificate_server_set_request(s->session, ask[s->store->client]);
+	gnutls_handshake_set_max_packet_length(s->session, TLS_HELLO_MAX);
+	gnutls_transport_set_ptr(s->session, s);
+	gnutls_transport_set_pull_function(s->session, pull);
+	gnutls_transport_set_pull_timeout_function(s->session, there_is_something);
+	gnutls_transport_set_vec_push_function(s->session, push);
+	return offer_alpn(s) && tls_ticket_enable(s->session, s->store, s->name);
+}
+
+struct tls_session *tls_session_new(struct tls_store *store, const char *name, const struct tls_wire *wire)
+{
+	struct tls_session *s = calloc(1, sizeof *s);
+
+	if (!s)
+		return NULL;
+	s->store = tls_store_keep(store);
+	s->wire = *wire;
+	s->name = strdup(name);
+	s->group = tls_store_find(store, name);
+	if (s->name && prepare(s))
+		return s;
+	tls_session_free(s);
+	return NULL;
+}
+
+void tls_session_free(struct tls_session *s)
+{
+	if (!s)
+		return;
+	if (s->session)
+		gnutls_deinit(s->session);
+	tls_store_drop(s->store);
+	free(s->name);
+	free(s);
+}
+
+/* The other side learns what is wrong, unless it was the one to say so. */
+static enum tls_outcome fail(struct tls_session *s, int error)
+{
+	bool first = s->error == 0;
+
+	s->error = error;
+	if (first && error != GNUTLS_E_FATAL_ALERT_RECEIVED)
+		gnutls_alert_send_appropriate(s->session, error);
+	return TLS_FAILED;
+}
+
+/* ---- the handshake ---- */
+
+/* IANA's number: the library tells it of its list of suites only. */
+static unsigned suite_number(gnutls_session_t session, bool is_13)
+{
+	gnutls_cipher_algorithm_t cipher, wanted = gnutls_cipher_get(session);
+	gnutls_kx_algorithm_t kx;
+	gnutls_mac_algorithm_t mac;
+	gnutls_protocol_t version;
+	unsigned char id[2];
+
+	for (size_t i = 0; gnutls_cipher_suite_info(i, id, &kx, &cipher, &mac, &version); i++) {
+		bool same = cipher == wanted && (version == GNUTLS_TLS1_3) == is_13;
+		if (same && (is_13 || (kx == gnutls_kx_get(session) && mac == gnutls_mac_get(session))))
+			return (unsigned)id[0] << 8 | id[1];
+	}
+	return 0;
+}
+
+static void note_facts(struct tls_session *s)
+{
+	gnutls_datum_t alpn = {NULL, 0};
+	struct secure *f = &s->facts;
+
+	f->version = gnutls_protocol_get_version(s->session) == GNUTLS_TLS1_3 ? 13 : 12;
+	f->cipher = suite_number(s->session, f->version == 13);
+	f->resumed = gnutls_session_is_resumed(s->session);
+	f->sni = *s->name ? slice_str(s->name) : (struct slice){0};
+	f->client = tls_peer_certificate(s->session);
+	if (gnutls_alpn_get_selected_protocol(s->session, &alpn) == 0 && alpn.size < sizeof s->alpn) {
+		memcpy(s->alpn, alpn.data, alpn.size);
+		f->alpn = slice_of(s->alpn, alpn.size);
+	}
+}
+
+/* A client of TLS 1.3 takes a ticket any time; behind its Finished it does not hold up the first request. */
+static void send_ticket(struct tls_session *s)
+{
+	if (s->store->tickets && s->facts.version == 13)
+		gnutls_session_ticket_send(s->session, 1, 0);
+}
+
+enum tls_outcome tls_session_handshake(struct tls_session *s)
+{
+	int error;
+
+	if (!s->group) { /* no certificate is for that name */
+		gnutls_alert_send(s->session, GNUTLS_AL_FATAL, GNUTLS_A_UNRECOGNIZED_NAME);
+		s->error = GNUTLS_E_UNRECOGNIZED_NAME;
+		return TLS_FAILED;
+	}
+	for (unsigned steps = 0; (error = gnutls_handshake(s->session)) != 0; steps++) {
+		if (gnutls_error_is_fatal(error))
+			return error == GNUTLS_E_PREMATURE_TERMINATION ? TLS_EOF : fail(s, error);
+		if (s->starved)
+			return TLS_AGAIN;
+		if (steps == STEPS_MAX)
+			return fail(s, GNUTLS_E_TOO_MANY_HANDSHAKE_PACKETS);
+	}
+	note_facts(s);
+	send_ticket(s);
+	return TLS_DONE;
+}
+
+/* ---- records ---- */
+
+enum tls_outcome tls_session_read(struct tls_session *s, void *bytes, size_t size, size_t *n)
+{
+	ssize_t got;
+
+	for (;;) {
+		got = gnutls_record_recv(s->session, bytes, size);
+		if (got > 0) {
+			*n = (size_t)got;
+			return TLS_DONE;
+		}
+		if (got == 0 || got == GNUTLS_E_PREMATURE_TERMINATION)
+			return TLS_EOF;
+		if (got == GNUTLS_E_REHANDSHAKE) /* a ClientHello of TLS 1.2 */
+			got = GNUTLS_E_UNEXPECTED_PACKET;
+		if (gnutls_error_is_fatal((int)got))
+			return fail(s, (int)got);
+		if (s->starved)
+			return TLS_AGAIN;
+		if (++s->empty > EMPTY_MAX)
+			return fail(s, GNUTLS_E_TOO_MANY_EMPTY_PACKETS);
+	}
+}
+
+bool tls_session_pending(const struct tls_session *s)
+{
+	return gnutls_record_check_pending(s->session) > 0;
+}
+
+size_t tls_session_write(struct tls_session *s, const void *bytes, size_t n, size_t record)
+{
+	ssize_t sent = gnutls_record_send(s->session, bytes, n < record ? n : record);
+
+	if (sent < 0)
+		s->error = (int)sent;
+	return sent < 0 ? 0 : (size_t)sent;
+}
+
+void tls_session_bye(struct tls_session *s)
+{
+	gnutls_bye(s->session, GNUTLS_SHUT_WR);
+}
+
+/* ---- what is known ---- */
+
+const struct secure *tls_session_facts(const struct tls_session *s)
+{
+	return &s->facts;
+}
+
+bool tls_session_covers(const struct tls_session *s, struct slice host)
+{
+	char name[TLS_NAME_MAX];
+
+	if (!*s->name || slice_eq_nocase(slice_str(s->name), host))
+		return true;
+	if (host.len >= sizeof name)
+		return false;
+	for (size_t i = 0; i < host.len; i++)
+		name[i] = (char)(host.at[i] >= 'A' && host.at[i] <= 'Z' ? host.at[i] + 'a' - 'A' : host.at[i]);
+	name[host.len] = 0;
+	return tls_store_covers(s->store, s->group, name);
+}
+
+const char *tls_session_why(const struct tls_session *s)
+{
+	return gnutls_strerror(s->error);
+}

@@ -1,0 +1,25 @@
+/*
+ * Tickets. The library derives the keys of the day from 64 bytes; those are derived here from the store's secret, from the name
+ * that the client asked for, and from what a client must have shown: so a session is never resumed for another name (RFC 6066,
+ * section 3), nor where other certificates would have been demanded, and nodes that have the same secret take each other's.
+ */
+#include "base/wipe.h"
+#include "tls/parts.h"
+
+bool tls_ticket_enable(gnutls_session_t session, const struct tls_store *store, const char *name)
+{
+	uint8_t about[sizeof store->rules + TLS_NAME_MAX], key[TLS_TICKET_KEY];
+	gnutls_datum_t datum = {key, sizeof key};
+	size_t n = strlen(name);
+	bool well;
+
+	if (!store->tickets)
+		return true;
+	memcpy(about, store->rules, sizeof store->rules);
+	memcpy(about + sizeof store->rules, name, n);
+	well = gnutls_hmac_fast(GNUTLS_MAC_SHA512, store->secret, sizeof store->secret, about, sizeof store->rules + n, key) == 0;
+	gnutls_db_set_cache_expiration(session, (int)store->ticket_lifetime);
+	well = well && gnutls_session_ticket_enable_server(session, &datum) == 0;
+	wipe(key, sizeof key);
+	return well;
+}

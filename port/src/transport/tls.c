@@ -1,0 +1,538 @@
+/*
+ * Records between a socket and a session of TLS.
+ *
+ * A connection that is silent has no session; one that is idle has no buffer: what is read goes through one buffer for all, and
+ * what is written too, unless the socket does not take it. What a session has encrypted must leave as it is: the writer learns
+ * that its bytes are sent as the records leave, and until the last one has, nothing more is encrypted.
+ */
+#include "transport/tls.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+
+enum {
+	READ_SIZE = 32768,     /* of the socket at once */
+	RECORD_SMALL = 1400,   /* fits one packet, so that a browser can begin with it */
+	RECORD_LARGE = 16384,  /* the largest there is */
+	SMALL_FIRST = 65536,   /* so many bytes go in small records, */
+	IDLE_MS = 1000,        /* and again after so long a silence */
+	WRITE_AT_ONCE = 65536, /* plain bytes that one call takes */
+	DIRECT_MIN = 8192,     /* a record that is written from where it was encrypted */
+};
+
+struct tls {
+	struct transport_tls *shared;
+	struct tls_session *session; /* NULL: the ClientHello is not complete */
+	struct buf in;               /* from the socket, not yet taken by the session */
+	struct buf out;              /* for the socket, which did not take it */
+	struct slice wire;           /* what the session may pull: of scratch.in, if that was filled, else of `in` */
+	size_t spent;                /* plain bytes of the writer that are encrypted in `out` */
+	uint64_t burst;              /* bytes since the last silence */
+	uint64_t wrote_at;           /* ms */
+	int fd;
+	int error; /* errno of the socket */
+	bool eof;  /* of the socket */
+	bool filled, was_full;
+	bool shaken, failed, said_bye;
+};
+
+/* One thread, and one call at a time: what a call leaves here, it takes away before it returns. */
+static struct {
+	uint8_t in[READ_SIZE];
+	uint8_t plain[RECORD_LARGE];
+	struct buf flight; /* what the session has pushed in this call */
+} scratch;
+
+void *transport_tls_open(struct transport_tls *shared)
+{
+	struct tls *t = calloc(1, sizeof *t);
+
+	if (t)
+		t->shared = shared;
+	return t;
+}
+
+/* ---- the socket: to it ---- */
+
+static bool would_wait(void)
+{
+	return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+}
+
+/* What the socket takes of it; -1: it is broken. */
+static ssize_t put(struct tls *t, const void *bytes, size_t n)
+{
+	ssize_t sent = n ? write(t->fd, bytes, n) : 0;
+
+	if (sent >= 0)
+		return sent;
+	if (would_wait())
+		return 0;
+	t->error = errno;
+	return -1;
+}
+
+/* Gives the socket what was pushed; what it does not take is kept. False: it is broken, or there is no memory. */
+static bool flush(struct tls *t)
+{
+	struct buf *from = buf_len(&t->out) ? &t->out : &scratch.flight;
+	size_t n = buf_len(from);
+	ssize_t sent = t->error ? -1 : put(t, buf_at(from), n);
+
+	if (sent > 0)
+		buf_consume(from, (size_t)sent);
+	n = buf_len(&scratch.flight);
+	if (sent >= 0 && n && !buf_append(&t->out, buf_at(&scratch.flight), n)) {
+		t->error = ENOMEM;
+		sent = -1;
+	}
+	buf_free(&scratch.flight);
+	if (buf_len(&t->out) == 0)
+		buf_free(&t->out);
+	return sent >= 0;
+}
+
+/* ---- the session's wire ---- */
+
+static ssize_t wire_pull(void *ctx, void *bytes, size_t n)
+{
+	struct tls *t = ctx;
+
+	if (t->wire.len == 0 && t->eof)
+		return 0;
+	if (t->wire.len == 0) {
+		errno = EAGAIN;
+		return -1;
+	}
+	n = n < t->wire.len ? n : t->wire.len;
+	memcpy(bytes, t->wire.at, n);
+	t->wire = slice_of(t->wire.at + n, t->wire.len - n);
+	return (ssize_t)n;
+}
+
+/* Behind the first `skip` bytes, which have left. */
+static bool keep(struct buf *to, const struct iovec *iov, int count, size_t skip)
+{
+	for (int i = 0; i < count; i++) {
+		size_t part = skip < iov[i].iov_len ? skip : iov[i].iov_len;
+		if (iov[i].iov_len > part && !buf_append(to, (const uint8_t *)iov[i].iov_base + part, iov[i].iov_len - part))
+			return false;
+		skip -= part;
+	}
+	return true;
+}
+
+static ssize_t wire_push(void *ctx, const struct iovec *iov, int count)
+{
+	struct tls *t = ctx;
+	bool first = buf_len(&t->out) == 0 && buf_len(&scratch.flight) == 0;
+	size_t n = 0;
+	ssize_t sent = 0;
+
+	for (int i = 0; i < count; i++)
+		n += iov[i].iov_len;
+	if (first && n >= DIRECT_MIN && t->shaken && !t->error) {
+		sent = writev(t->fd, iov, count);
+		if (sent < 0 && !would_wait()) {
+			t->error = errno;
+			return -1;
+		}
+		sent = sent < 0 ? 0 : sent;
+		first = false;
+	}
+	if ((size_t)sent < n && !keep(first || buf_len(&scratch.flight) ? &scratch.flight : &t->out, iov, count, (size_t)sent)) {
+		t->error = ENOMEM;
+		return -1;
+	}
+	return (ssize_t)n;
+}
+
+static const struct tls_wire wire = {.pull = wire_pull, .push = wire_push};
+
+/* ---- the socket: from it ---- */
+
+/* One read, when all that came before was pulled. IO_AGAIN: nothing is there; IO_OK also when nothing will ever be. */
+static struct io_result fill(struct tls *t)
+{
+	ssize_t n = t->eof ? 0 : read(t->fd, scratch.in, sizeof scratch.in);
+
+	t->was_full = n == (ssize_t)sizeof scratch.in;
+	if (n < 0 && would_wait())
+		return io_again(IO_READ);
+	if (n < 0) {
+		t->error = errno;
+		return io_failed(errno);
+	}
+	t->eof = n == 0;
+	t->filled = true;
+	t->wire = slice_of(scratch.in, (size_t)n);
+	return (struct io_result){.status = IO_OK, .n = (size_t)n};
+}
+
+/* A call begins with what the one before left, */
+static void begin(struct tls *t, int fd)
+{
+	t->fd = fd;
+	t->filled = false;
+	t->wire = slice_of(buf_at(&t->in), buf_len(&t->in));
+}
+
+/* and leaves what the session did not pull. False: no memory. */
+static bool leave(struct tls *t)
+{
+	bool well = true;
+
+	buf_consume(&t->in, buf_len(&t->in) - (t->filled ? 0 : t->wire.len));
+	if (t->filled)
+		well = t->wire.len == 0 || buf_append(&t->in, t->wire.at, t->wire.len);
+	if (buf_len(&t->in) == 0)
+		buf_free(&t->in);
+	t->wire = (struct slice){0};
+	return well;
+}
+
+/* What a call came to, when all that was pushed has been given to the socket. */
+static struct io_result end(struct tls *t, struct io_result r)
+{
+	if (!leave(t))
+		return io_failed(ENOMEM);
+	if (!flush(t))
+		return io_failed(t->error);
+	if (r.status == IO_AGAIN && buf_len(&t->out))
+		r.until |= IO_WRITE;
+	return r;
+}
+
+/* ---- the handshake ---- */
+
+static struct io_result fail(struct tls *t, int error)
+{
+	t->failed = true;
+	t->shared->failed++;
+	return end(t, io_failed(error));
+}
+
+static struct io_result refuse_http(struct tls *t)
+{
+	static const char answer[] = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 48\r\n"
+				     "Connection: close\r\n\r\nThis port speaks HTTPS: the URL begins https://\n";
+	struct iovec iov = {(void *)(uintptr_t)answer, sizeof answer - 1};
+
+	t->wire = (struct slice){0};
+	wire_push(t, &iov, 1);
+	return fail(t, EPROTO);
+}
+
+static bool make_session(struct tls *t, const char *name)
+{
+	struct tls_wire mine = wire;
+
+	mine.ctx = t;
+	t->session = tls_session_new(t->shared->store, name, &mine);
+	return t->session;
+}
+
+/* Bytes are kept until the ClientHello is whole: only then a session is worth its memory. */
+static struct io_result await_hello(struct tls *t)
+{
+	char name[TLS_NAME_MAX];
+	struct io_result r;
+
+	for (;;) {
+		switch (t->wire.len ? tls_first_bytes(t->wire.at, t->wire.len, name) : TLS_FIRST_MORE) {
+		case TLS_FIRST_HTTP:
+			return refuse_http(t);
+		case TLS_FIRST_WHOLE:
+			return make_session(t, name) ? (struct io_result){.status = IO_OK} : fail(t, ENOMEM);
+		case TLS_FIRST_MORE:
+			break;
+		}
+		if (!leave(t))
+			return io_failed(ENOMEM);
+		r = fill(t);
+		if (r.status != IO_OK)
+			return r;
+		if (t->eof)
+			return (struct io_result){.status = IO_EOF};
+		if (buf_len(&t->in) == 0)
+			continue;
+		if (!buf_append(&t->in, t->wire.at, t->wire.len))
+			return io_failed(ENOMEM);
+		begin(t, t->fd);
+	}
+}
+
+static struct io_result shaken(struct tls *t)
+{
+	t->shaken = true;
+	t->shared->handshakes++;
+	t->shared->resumed += tls_session_facts(t->session)->resumed;
+	return end(t, (struct io_result){.status = IO_OK, .n = 1, .more = true});
+}
+
+static struct io_result tls_handshake(int fd, void *state)
+{
+	struct tls *t = state;
+	struct io_result r;
+
+	begin(t, fd);
+	if (!t->session) {
+		r = await_hello(t);
+		if (r.status != IO_OK)
+			return r;
+	}
+	for (;;) {
+		switch (tls_session_handshake(t->session)) {
+		case TLS_DONE:
+			return shaken(t);
+		case TLS_FAILED:
+			return fail(t, t->error ? t->error : EPROTO);
+		case TLS_EOF:
+			return end(t, (struct io_result){.status = IO_EOF});
+		case TLS_AGAIN:
+			break;
+		}
+		r = fill(t);
+		if (r.status != IO_OK)
+			return end(t, r);
+	}
+}
+
+/* ---- reading ---- */
+
+/* Plain bytes of what is in the wire. Fewer than n: the wire is empty, or it is over: *outcome says which. */
+static size_t decrypt(struct tls *t, uint8_t *bytes, size_t n, enum tls_outcome *outcome)
+{
+	size_t total = 0, got;
+
+	for (*outcome = TLS_DONE; total < n; total += got) {
+		*outcome = tls_session_read(t->session, bytes + total, n - total, &got);
+		if (*outcome != TLS_DONE)
+			break;
+	}
+	return total;
+}
+
+/* A connection that only lingers is read so as to be emptied. */
+static struct io_result read_and_drop(struct tls *t)
+{
+	struct io_result r = fill(t);
+
+	t->wire = (struct slice){0};
+	if (r.status == IO_OK && t->eof)
+		return (struct io_result){.status = IO_EOF};
+	return end(t, r);
+}
+
+static struct io_result tls_read(int fd, void *state, void *bytes, size_t n)
+{
+	enum tls_outcome outcome;
+	struct tls *t = state;
+	struct io_result r;
+	size_t total;
+
+	begin(t, fd);
+	if (!t->shaken || t->failed || t->said_bye)
+		return read_and_drop(t);
+	for (;;) {
+		total = decrypt(t, bytes, n, &outcome);
+		if (total > 0) /* what has ended it is found again */
+			return end(t, (struct io_result){.status = IO_OK,
+							 .n = total,
+							 .more = outcome != TLS_AGAIN || t->wire.len || t->was_full});
+		if (outcome == TLS_FAILED)
+			return fail(t, EPROTO);
+		if (outcome == TLS_EOF)
+			return end(t, (struct io_result){.status = IO_EOF});
+		r = fill(t);
+		if (r.status != IO_OK)
+			return end(t, r);
+	}
+}
+
+/* ---- writing ---- */
+
+/* Of what is to be written, bytes that lie together: a record's worth of them, or all that there are. */
+struct source {
+	const struct iovec *iov;
+	int count;
+	size_t used; /* of the first */
+};
+
+static void advance(struct source *from, size_t n)
+{
+	while (n > 0) {
+		size_t left = from->iov->iov_len - from->used, part = n < left ? n : left;
+		from->used += part;
+		n -= part;
+		if (from->used == from->iov->iov_len) {
+			from->iov++;
+			from->count--;
+			from->used = 0;
+		}
+	}
+}
+
+static size_t next_record(const struct source *from, size_t record, const void **at)
+{
+	struct source walk = *from;
+	size_t n = 0;
+
+	if (walk.count == 0)
+		return 0;
+	*at = (const uint8_t *)walk.iov->iov_base + walk.used;
+	if (walk.count == 1 || walk.iov->iov_len - walk.used >= record)
+		return walk.iov->iov_len - walk.used < record ? walk.iov->iov_len - walk.used : record;
+	while (walk.count > 0 && n < record) {
+		size_t left = walk.iov->iov_len - walk.used, part = left < record - n ? left : record - n;
+		memcpy(scratch.plain + n, (const uint8_t *)walk.iov->iov_base + walk.used, part);
+		n += part;
+		advance(&walk, part);
+	}
+	*at = scratch.plain;
+	return n;
+}
+
+/* How large records are to be now. */
+static size_t record_size(struct tls *t)
+{
+	uint64_t now = *t->shared->now;
+
+	if (now > t->wrote_at + IDLE_MS)
+		t->burst = 0;
+	t->wrote_at = now;
+	return t->burst < SMALL_FIRST ? RECORD_SMALL : RECORD_LARGE;
+}
+
+static size_t encrypt(struct tls *t, const struct iovec *iov, int count)
+{
+	struct source from = {iov, count, 0};
+	size_t total = 0, n;
+	const void *at;
+
+	while (total < WRITE_AT_ONCE && buf_len(&t->out) == 0) {
+		size_t record = record_size(t), sent;
+		n = next_record(&from, record, &at);
+		if (n == 0)
+			break;
+		sent = tls_session_write(t->session, at, n, record);
+		if (sent == 0) {
+			t->error = t->error ? t->error : EPROTO;
+			break;
+		}
+		advance(&from, sent);
+		total += sent;
+		t->burst += sent;
+	}
+	return total;
+}
+
+/* Of the plain bytes that are in `out` the share that has left. */
+static struct io_result sent_some(struct tls *t, size_t left_before)
+{
+	size_t left = buf_len(&t->out), n;
+
+	n = left == 0 ? t->spent : (size_t)((double)t->spent * (double)(left_before - left) / (double)left_before);
+	t->spent -= n;
+	return n ? (struct io_result){.status = IO_OK, .n = n, .more = left == 0} : io_again(IO_WRITE);
+}
+
+static struct io_result write_rest(struct tls *t)
+{
+	size_t before = buf_len(&t->out);
+
+	if (!flush(t))
+		return io_failed(t->error);
+	return t->spent ? sent_some(t, before) : io_again(IO_WRITE);
+}
+
+static struct io_result tls_writev(int fd, void *state, const struct iovec *iov, int count)
+{
+	struct tls *t = state;
+	size_t offered = 0, total;
+	struct io_result r;
+
+	t->fd = fd;
+	if (buf_len(&t->out)) {
+		r = write_rest(t);
+		if (r.status != IO_AGAIN || buf_len(&t->out))
+			return r;
+	}
+	for (int i = 0; i < count; i++)
+		offered += iov[i].iov_len;
+	total = encrypt(t, iov, count);
+	if (!flush(t))
+		return io_failed(t->error);
+	if (buf_len(&t->out) == 0)
+		return (struct io_result){.status = IO_OK, .n = total, .more = total == offered};
+	t->spent = total;
+	return io_again(IO_WRITE);
+}
+
+/* ---- the end ---- */
+
+static void say_bye(struct tls *t)
+{
+	if (t->shaken && !t->failed && !t->said_bye && !t->error)
+		tls_session_bye(t->session);
+	t->said_bye = true;
+}
+
+static struct io_result tls_shutdown(int fd, void *state)
+{
+	struct tls *t = state;
+
+	t->fd = fd;
+	say_bye(t);
+	if (!flush(t))
+		return io_failed(t->error);
+	if (buf_len(&t->out))
+		return io_again(IO_WRITE);
+	shutdown(fd, SHUT_WR);
+	return (struct io_result){.status = IO_OK};
+}
+
+static void tls_close(int fd, void *state, bool abort)
+{
+	struct tls *t = state;
+
+	t->fd = fd;
+	if (!abort && !t->said_bye) { /* as much as the socket takes */
+		say_bye(t);
+		flush(t);
+	}
+	tls_session_free(t->session);
+	buf_free(&t->in);
+	buf_free(&t->out);
+	free(t);
+	transport_tcp.close(fd, NULL, abort);
+}
+
+static const struct secure *tls_secure(const void *state)
+{
+	const struct tls *t = state;
+
+	return tls_session_facts(t->session);
+}
+
+static bool tls_covers(const void *state, struct slice host)
+{
+	const struct tls *t = state;
+
+	return tls_session_covers(t->session, host);
+}
+
+const struct transport_ops transport_tls_ops = {
+	.handshake = tls_handshake,
+	.read = tls_read,
+	.writev = tls_writev,
+	.shutdown = tls_shutdown,
+	.close = tls_close,
+	.secure = tls_secure,
+	.covers = tls_covers,
+};

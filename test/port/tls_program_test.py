@@ -1,0 +1,294 @@
+#!/usr/bin/env python3
+"""The program with TLS: in its sandbox, with real sockets, and with clients that are not its own library: Python's ssl (OpenSSL) and curl."""
+
+import os
+import pathlib
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import unittest
+
+TEST = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TEST / "support" / "python")]
+from program import CERTIFICATES, CERTIFIED, DEMAND, DONE, DRAIN, GONE, HELLO, RELEASE, REQUEST, RESPOND, STATS, TICKETS, Program, frame, split  # noqa: E402, E501
+import mp  # noqa: E402
+
+PROGRAM = os.environ.get("SPARX_PORT") or str(TEST.parent / "priv" / "sparx_port")
+FILES = TEST / "fixtures" / "tls"
+OK = b"HTTP/1.1 200 OK"
+
+
+def read(name):
+    return (FILES / name).read_bytes()
+
+
+def certificates(*names):
+    return [{"chain": read(f"{name}.crt"), "key": read(f"{name}.key")} for name in names]
+
+
+class Host(Program):
+    """Answers each request with what the port knows of its connection, or with as many bytes as its path says."""
+
+    def __init__(self, tls, **options):
+        self.heads, self.certified = [], []
+        listener = {"address": "127.0.0.1", "port": 0, "tls": tls}
+        super().__init__(PROGRAM, {"listeners": [listener], **options})
+        self.send([DEMAND, 1000])
+        self.lock = threading.Lock()
+        self.over = False
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def serve(self):
+        try:
+            while True:
+                self.pump()
+        except Exception as end:  # noqa: BLE001 the port has ended, or was closed
+            self.over = end
+
+    def take(self, kind, rest):
+        if kind == REQUEST:
+            head = mp.decode(rest[1])[0]
+            self.heads.append(head)
+            size = head[4][1:]
+            body = b"x" * int(size) if size.isdigit() else b"hello"
+            self.send([RESPOND, rest[0], 200, [], body], [DEMAND, 1])
+        elif kind == GONE:
+            self.send([RELEASE, rest[0]])
+        elif kind == CERTIFIED:
+            self.certified.append(rest)
+        elif kind != DONE:
+            self.heads.append(kind)
+
+    def wait(self, what, seconds=10):
+        """Until it is true."""
+        until = time.monotonic() + seconds
+        while not what():
+            assert time.monotonic() < until and not self.over, f"waited in vain: {self.over} {self.errors}"
+            time.sleep(0.01)
+
+    def ask_figures(self):
+        self.figures = None
+        self.send([STATS, 1])
+        self.wait(lambda: self.figures)
+        return self.figures
+
+
+def context(ca="ca.crt", **more):
+    made = ssl.create_default_context(cafile=str(FILES / ca))
+    made.set_alpn_protocols(more.pop("alpn", ["http/1.1"]))
+    for name, value in more.items():
+        setattr(made, name, value)
+    return made
+
+
+class Tls(unittest.TestCase):
+    def host(self, tls=None, **options):
+        given = {"certificates": certificates("a-ec", "a-rsa", "b", "ed", "wild"), **(tls or {})}
+        host = Host(given, **options)
+        self.addCleanup(host.stop)
+        return host
+
+    def connect(self, host, name="a.example", made=None, **more):
+        raw = socket.create_connection(host.address, 10)
+        self.addCleanup(raw.close)
+        client = (made or context()).wrap_socket(raw, server_hostname=name, do_handshake_on_connect=False, **more)
+        self.addCleanup(client.close)
+        client.do_handshake()
+        return client
+
+    def get(self, client, path="/", length=5):
+        client.sendall(b"GET %s HTTP/1.1\r\nHost: a.example\r\n\r\n" % path.encode())
+        data = b""
+        while b"\r\n\r\n" not in data:
+            more = client.recv(65536)
+            self.assertTrue(more, "cut short")
+            data += more
+        head, body = data.split(b"\r\n\r\n", 1)
+        while len(body) < length:
+            more = client.recv(65536)
+            self.assertTrue(more, "cut short")
+            body += more
+        self.assertEqual(len(body), length)
+        return head
+
+    def test_the_port_says_that_it_can(self):
+        self.assertIn("tls", self.host().ready["features"])
+
+    def test_requests_over_1_3_and_1_2(self):
+        host = self.host()
+        for version, number in ((ssl.TLSVersion.TLSv1_3, 13), (ssl.TLSVersion.TLSv1_2, 12)):
+            client = self.connect(host, made=context(minimum_version=version, maximum_version=version))
+            for _ in range(3):
+                self.assertTrue(self.get(client).startswith(OK))
+            self.assertEqual(host.heads[-1][2], 1)
+            self.assertEqual(len(host.heads[-1]), 16)
+            tls = host.heads[-1][15]
+            self.assertEqual((tls[0], tls[2], tls[3], tls[4], tls[5]), (number, "a.example", "http/1.1", False, None))
+            self.assertIn(tls[1], (0x1301, 0x1302, 0x1303, 0xC02B, 0xC02C, 0xCCA9))
+        self.assertEqual(host.ask_figures()["handshakes"], 2)
+
+    def test_each_name_its_certificate(self):
+        host = self.host()
+        for name in ("a.example", "both.example", "b.example", "any.wild.example", "ED.example"):
+            self.assertTrue(self.get(self.connect(host, name)).startswith(OK))
+        with self.assertRaises(ssl.SSLCertVerificationError):
+            self.connect(host, "unknown.example")
+
+    def test_rsa_where_the_client_has_nothing_else(self):
+        made = context(maximum_version=ssl.TLSVersion.TLSv1_2)
+        made.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
+        client = self.connect(self.host(), made=made)
+        self.assertTrue(self.get(client).startswith(OK))
+        self.assertEqual(client.cipher()[0], "ECDHE-RSA-AES128-GCM-SHA256")
+
+    def test_resumption(self):
+        host = self.host()
+        for version in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
+            made = context(minimum_version=version, maximum_version=version)
+            first = self.connect(host, made=made)
+            self.get(first)
+            again = self.connect(host, made=made, session=first.session)
+            self.get(again)
+            self.assertTrue(again.session_reused)
+            self.assertTrue(host.heads[-1][15][4])
+        figures = host.ask_figures()
+        self.assertEqual((figures["handshakes"], figures["resumed"], figures["tls_failed"]), (4, 2, 0))
+
+    def test_a_long_answer_to_a_slow_client(self):
+        client = self.connect(self.host(window=1048576, max_frame=2097152))
+        client.sendall(b"GET /900000 HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        got = 0
+        time.sleep(0.2)  # its socket fills
+        while got < 900000:
+            n = len(client.recv(4096))
+            self.assertGreater(n, 0)
+            got += n
+
+    def test_a_clients_certificate(self):
+        host = self.host({"client": 2, "client_ca": read("ca.crt")})
+        made = context()
+        made.load_cert_chain(FILES / "client.crt", FILES / "client.key")
+        first = self.connect(host, made=made)
+        self.get(first)
+        der = ssl.PEM_cert_to_DER_cert(read("client.crt").decode())
+        self.assertEqual(host.heads[-1][15][5], der)
+        again = self.connect(host, made=made, session=first.session)
+        self.get(again)
+        self.assertEqual(host.heads[-1][15][4:], [True, der])
+        for made in (context(), context()):
+            with self.assertRaises(OSError):
+                self.get(self.connect(host, made=made))
+            made.load_cert_chain(FILES / "stranger.crt", FILES / "stranger.key")
+        self.assertEqual(len(host.heads), 2)
+
+    def test_certificates_are_replaced_without_a_word_to_connections(self):
+        host = self.host({"certificates": certificates("a-ec")})
+        before = self.connect(host)
+        self.get(before)
+        for i in range(20):
+            host.send([CERTIFICATES, i, 0, {"certificates": certificates("b", "a-rsa")}])
+        host.wait(lambda: len(host.certified) == 20)
+        self.assertEqual(host.certified[-1], [19, 2])
+        self.get(before)
+        self.get(self.connect(host, "b.example"))
+        host.send([CERTIFICATES, 99, 0, {"certificates": [{"chain": read("a-ec.crt"), "key": read("b.key")}]}])
+        host.wait(lambda: host.errors)
+        self.assertEqual(host.errors, ["CERTIFICATES certificates 0: key does not fit the certificate ignored"])
+        self.get(self.connect(host, "b.example"))
+        self.get(before)
+
+    def test_the_secret_of_tickets_is_replaced(self):
+        host, made = self.host(), context()
+        first = self.connect(host, made=made)
+        self.get(first)
+        host.send([TICKETS, 0, bytes(64)])
+        host.ask_figures()
+        other = self.connect(host, made=made, session=first.session)
+        self.get(other)
+        self.assertFalse(other.session_reused)
+
+    def test_a_handshake_has_its_time_and_its_bound(self):
+        host = self.host(handshake_timeout=300, max_handshakes=2)
+        half = [socket.create_connection(host.address, 10) for _ in range(4)]
+        for client in half[2:]:
+            client.sendall(b"\x16\x03\x01\x02\x00\x01")
+        self.get(self.connect(host))
+        for client in half:
+            self.addCleanup(client.close)
+            try:
+                self.assertEqual(client.recv(10), b"")
+            except ConnectionResetError:
+                pass
+        self.assertEqual(host.ask_figures()["half_open"], 0)
+
+    def test_plain_http(self):
+        client = socket.create_connection(self.host().address, 10)
+        self.addCleanup(client.close)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        answer = b""
+        while more := client.recv(4096):
+            answer += more
+        self.assertTrue(answer.startswith(b"HTTP/1.1 400 Bad Request\r\n"))
+
+    def test_a_drain_says_goodbye(self):
+        host = self.host()
+        client = self.connect(host)
+        self.get(client)
+        host.send([DRAIN, 5000])
+        self.assertEqual(client.recv(10), b"")  # a close_notify: else this would raise
+        host.wait(lambda: host.over)
+
+    def test_a_wrong_certificate_in_hello(self):
+        tls = {"certificates": [{"chain": read("a-ec.crt"), "key": b"none"}]}
+        hello = frame([HELLO, 1, {"listeners": [{"address": "127.0.0.1", "port": 0, "tls": tls}]}])
+        done = subprocess.run([PROGRAM], input=hello, capture_output=True, timeout=20, check=False)
+        self.assertEqual(done.returncode, 2)
+        self.assertEqual(split(done.stdout)[0][-1][3:], ["certificates", "0: key is no private key in PEM or DER", "exit"])
+
+
+@unittest.skipUnless(shutil.which("curl") and b"HTTP2" in subprocess.run(["curl", "-V"], capture_output=True, check=False).stdout, "no curl")
+class Http2(unittest.TestCase):
+    def setUp(self):
+        self.host = Host({"certificates": certificates("a-ec", "b")})
+        self.addCleanup(self.host.stop)
+
+    def curl(self, name, *more):
+        port = self.host.address[1]
+        done = subprocess.run(
+            ["curl", "-sS", "--cacert", FILES / "ca.crt", "--resolve", f"{name}:{port}:127.0.0.1", "-w", " %{http_code} %{http_version}",
+             f"https://{name}:{port}/", *more], capture_output=True, timeout=20, check=False)  # fmt: skip
+        return done.stdout.decode(), done.stderr.decode()
+
+    def test_it_is_agreed_on(self):
+        self.assertEqual(self.curl("a.example")[0], "hello 200 2")
+        self.assertEqual(self.host.heads[-1][0], 20)
+        self.assertEqual(self.host.heads[-1][15][3], "h2")
+        self.assertEqual(self.curl("a.example", "--http1.1")[0], "hello 200 1.1")
+        self.assertEqual(self.curl("a.example", "--no-alpn")[0], "hello 200 1.1")
+
+    def test_another_authority_is_misdirected_unless_the_certificate_covers_it(self):
+        port = self.host.address[1]
+        for other, status in (("both.example", 200), ("a.example", 200), ("b.example", 421), ("other.example", 421)):
+            self.assertTrue(self.curl("a.example", "-H", f"Host: {other}:{port}")[0].endswith(f" {status} 2"), other)
+        self.assertEqual(len(self.host.heads), 2)
+
+    def test_what_was_agreed_must_come(self):
+        raw = socket.create_connection(self.host.address, 10)
+        self.addCleanup(raw.close)
+        client = context(alpn=["h2"]).wrap_socket(raw, server_hostname="a.example")
+        self.addCleanup(client.close)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        try:
+            self.assertEqual(client.recv(100), b"")
+        except OSError:
+            pass
+        self.assertEqual(self.host.heads, [])
+
+
+if __name__ == "__main__":
+    unittest.main()
