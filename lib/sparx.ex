@@ -44,9 +44,11 @@ defmodule Sparx do
         {:error, reason} -> {:error, StartError.unwrap(reason)}
       end
 
-    config.plug && Sparx.Plug.started(config.plug, Map.get(config, :scheme, :http), result)
+    config.plug && Sparx.Plug.started(config.plug, scheme(config), result)
     result
   end
+
+  defp scheme(%{listeners: [first | _]}), do: if(first[:tls], do: :https, else: :http)
 
   # What is compiled only where Plug is.
   @compile {:no_warn_undefined, Sparx.Plug}
@@ -146,6 +148,23 @@ defmodule Sparx do
   def restart(server, timeout \\ 30_000) do
     server |> producers() |> Enum.map(&Server.restart(&1, timeout)) |> Enum.reduce(:ok, &worse/2)
   end
+
+  @doc """
+  Reads the certificates, keys and authorities of a server with TLS again, and has new connections use them; those that are open stay as they are.
+
+  All or nothing: `{:error, text}` says which file is wrong, and everything stays as it was.
+  """
+  @spec reload_certificates(server) :: :ok | {:error, binary}
+  def reload_certificates(server) do
+    producers = producers(server)
+
+    Enum.reduce_while(producers, :ok, fn producer, :ok ->
+      producer |> Sparx.TLS.reload() |> halt_on_error()
+    end)
+  end
+
+  defp halt_on_error(:ok), do: {:cont, :ok}
+  defp halt_on_error(error), do: {:halt, error}
 
   defp drain_all(producers, timeout) do
     producers

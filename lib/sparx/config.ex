@@ -8,7 +8,8 @@ defmodule Sparx.Config do
   | `:plug` | none | who answers, in the place of `:handler`: a plug. See `Sparx.Plug`, which has more options |
   | `:port` | `4000` | TCP port; `0` takes any free one, and `Sparx.info/1` tells which |
   | `:host` | `"0.0.0.0"` | the address to listen on: text, an `:inet` tuple, `:loopback`, `:any`, `"unix:PATH"` or `{:local, path}`. `:ip` is another name of it |
-  | `:listeners` | one of `:host`, `:port` | several addresses: a list of keyword lists with `:host` (or `:ip`), `:port`, and if wanted `:backlog` (1024), `:ipv6_only` (false), `:reuse_port` (false) |
+  | `:listeners` | one of `:host`, `:port` | several addresses: a list of keyword lists with `:host` (or `:ip`), `:port`, and if wanted `:backlog` (1024), `:ipv6_only` (false), `:reuse_port` (false), and those of `Sparx.TLS` |
+  | `:scheme` | `:http` | `:https` for TLS, with `:certfile`, `:keyfile` and the other options of `Sparx.TLS` |
   | `:ports` | `1` | port programs, each with its own thread and its own listening sockets (`SO_REUSEPORT`) |
   | `:workers` | `128` | handlers that run at the same time, in all. One that waits for its client longer than 100 ms does not count until it goes on |
   | `:max_waiting` | `10_000` | handlers that wait for their clients so, at most; beyond it the one whose client has sent and taken least lately is cut |
@@ -45,6 +46,7 @@ defmodule Sparx.Config do
   """
 
   alias Sparx.Config.Limits
+  alias Sparx.TLS
 
   @plug [:plug, :display_plug, :startup_log, :log_exceptions_with_status_codes, :websocket]
   @own [
@@ -74,7 +76,8 @@ defmodule Sparx.Config do
   ]
   @range "an address, a range such as \"10.0.0.0/8\" without bits behind its prefix, or \"unix\""
   @address "an IPv4 or IPv6 address, :loopback, :any, \"unix:PATH\" or {:local, path}"
-  @listener_keys [:host, :ip, :port, :backlog, :ipv6_only, :reuse_port]
+  @tls TLS.options()
+  @listener_keys [:host, :ip, :port, :backlog, :ipv6_only, :reuse_port] ++ @tls
 
   defstruct handler: nil,
             plug: nil,
@@ -98,13 +101,14 @@ defmodule Sparx.Config do
             opener: nil,
             limits: %{}
 
-  @typedoc "An address to listen on, as HELLO carries it."
+  @typedoc "An address to listen on, as HELLO carries it, but for `tls`, which is read when HELLO is sent."
   @type listener :: %{
           required(:address) => binary,
           required(:port) => :inet.port_number(),
           optional(:backlog) => pos_integer,
           optional(:ipv6_only) => boolean,
-          optional(:reuse_port) => boolean
+          optional(:reuse_port) => boolean,
+          optional(:tls) => TLS.t()
         }
 
   @typedoc "Options that were checked. `limits` has those that were given of the port program's."
@@ -151,7 +155,7 @@ defmodule Sparx.Config do
 
     own
     |> Enum.reduce(%__MODULE__{limits: limits, plug: plug}, &put!/2)
-    |> Map.put(:listeners, listeners!(own))
+    |> Map.put(:listeners, listeners!(own, Keyword.take(own, TLS.options())))
     |> check_frame!()
     |> check_unix!()
   end
@@ -160,13 +164,15 @@ defmodule Sparx.Config do
   @spec limit(t, atom) :: non_neg_integer
   def limit(config, name), do: Map.get_lazy(config.limits, name, fn -> Limits.default(name) end)
 
-  @doc "The options of HELLO (PROTOCOL.md, section 7) for one port program of the server."
-  @spec hello(t, report :: boolean) :: map
-  def hello(config, report) do
+  @doc """
+  The options of HELLO (PROTOCOL.md, section 7) for one port program of the server. `tls` is what `certificates/1` has read.
+  """
+  @spec hello(t, report :: boolean, tls :: [map | nil]) :: map
+  def hello(config, report, tls \\ []) do
     config.limits
     |> Map.merge(types(config.compress_types))
     |> Map.merge(%{
-      listeners: Enum.map(config.listeners, &share(&1, config.ports)),
+      listeners: config.listeners |> Enum.map(&share(&1, config.ports)) |> with_certificates(tls),
       server: config.server,
       compress: config.compress,
       report: report,
@@ -178,6 +184,29 @@ defmodule Sparx.Config do
 
   defp types(nil), do: %{}
   defp types(types), do: %{compress_types: types}
+
+  defp with_certificates(listeners, []), do: Enum.map(listeners, &Map.delete(&1, :tls))
+
+  defp with_certificates(listeners, tls) do
+    Enum.zip_with(listeners, tls, fn
+      listener, nil -> listener
+      listener, map -> Map.put(listener, :tls, map)
+    end)
+  end
+
+  @doc "Reads what each listener shows to clients of TLS: a map for each, nil for a plain one. Or why that cannot be."
+  @spec certificates(t) :: {:ok, [map | nil]} | {:error, binary}
+  def certificates(config) do
+    Enum.reduce_while(config.listeners, {:ok, []}, fn listener, {:ok, done} ->
+      case read_tls(listener) do
+        {:ok, tls} -> {:cont, {:ok, done ++ [tls]}}
+        {:error, _} = error -> {:halt, error}
+      end
+    end)
+  end
+
+  defp read_tls(%{tls: tls}), do: TLS.read(tls)
+  defp read_tls(_plain), do: {:ok, nil}
 
   @doc "A listener's address as people write it."
   @spec address(listener) :: binary
@@ -307,8 +336,8 @@ defmodule Sparx.Config do
 
   # For tests: a process in the place of the port program.
   defp put!({:opener, fun}, config) when is_function(fun, 1), do: %{config | opener: fun}
-  defp put!({key, _value}, config) when key in [:port, :host, :ip, :listeners], do: config
-  defp put!({key, _value}, _config), do: unknown!(key, "option", @own ++ Limits.names())
+  defp put!({key, _value}, config) when key in [:port, :host, :ip, :listeners] or key in @tls, do: config
+  defp put!({key, _value}, _config), do: unknown!(key, "option", @own ++ @tls ++ Limits.names())
 
   defp coding!(coding) when coding in [:gzip, :deflate, :br, :zstd], do: Atom.to_string(coding)
   defp coding!(value), do: bad!(:compress, value, ":gzip, :deflate, :br or :zstd")
@@ -332,24 +361,34 @@ defmodule Sparx.Config do
 
   # ── listeners ──────────────────────────────────────────────────────────────────────────────────────
 
-  defp listeners!(options) do
+  defp listeners!(options, tls) do
     case Keyword.fetch(options, :listeners) do
       {:ok, [_ | _] = list} ->
         for {key, value} <- options,
             key in [:host, :ip, :port],
             do: bad!(key, value, "none beside :listeners")
 
-        Enum.map(list, &listener!/1)
+        list |> Enum.map(&listener!(&1, tls)) |> used!(tls)
 
       {:ok, value} ->
         bad!(:listeners, value, "a list of keyword lists, at least one")
 
       :error ->
-        [listener!(Keyword.take(options, [:port, :host, :ip]))]
+        [options |> Keyword.take([:port, :host, :ip]) |> listener!(tls)]
     end
   end
 
-  defp listener!(options) do
+  # What is said of TLS is for some listener.
+  defp used!(listeners, []), do: listeners
+
+  defp used!(listeners, [{key, _} | _] = tls) do
+    if tls == [scheme: :http] or Enum.any?(listeners, & &1[:tls]),
+      do: listeners,
+      else:
+        raise(ArgumentError, "option #{inspect(key)} is for listeners with scheme: :https, and there is none")
+  end
+
+  defp listener!(options, tls) do
     Keyword.keyword?(options) ||
       bad!(:listeners, options, "keyword lists such as [host: \"::1\", port: 4000]")
 
@@ -364,7 +403,20 @@ defmodule Sparx.Config do
     |> Keyword.take([:backlog, :ipv6_only, :reuse_port])
     |> Map.new(&listener_option!/1)
     |> Map.merge(%{address: address, port: port!(address, Keyword.get(options, :port, 4000))})
+    |> secure(options |> Keyword.take(@tls) |> secure_options(tls) |> TLS.new!())
   end
+
+  # A listener's own options go before those of the server; a plain one among others has none of them.
+  defp secure_options(own, tls) do
+    case Keyword.get(own, :scheme, tls[:scheme]) do
+      :https -> Keyword.merge(tls, own)
+      _plain when own == [] -> tls
+      _plain -> own
+    end
+  end
+
+  defp secure(listener, nil), do: listener
+  defp secure(listener, tls), do: Map.put(listener, :tls, tls)
 
   defp listener_option!({:backlog, n}) when is_integer(n) and n > 0, do: {:backlog, n}
   defp listener_option!({:backlog, value}), do: bad!(:backlog, value, "a positive integer")

@@ -8,6 +8,7 @@ defmodule Sparx.StartError do
   | --- | --- |
   | `:address` | a listener could not be bound; `field` names it |
   | `:option` | the port refused an option; `field` names it |
+  | `:certificate` | a certificate or a key cannot be read or used, or does not fit; the message names the file |
   | `:sandbox` | the port could not become `:user`, or lacks a part of its sandbox that `sandbox: :strict` insists on; `field` is `"user"` or `"sandbox"` |
   | `:executable` | the program `sparx_port` is not there, or cannot be run |
   | `:exit` | the port ended before it was ready |
@@ -18,7 +19,7 @@ defmodule Sparx.StartError do
   defexception [:reason, :field, :message]
 
   @type t :: %__MODULE__{
-          reason: :address | :option | :sandbox | :executable | :exit | :timeout | :protocol,
+          reason: :address | :option | :certificate | :sandbox | :executable | :exit | :timeout | :protocol,
           field: binary | nil,
           message: binary
         }

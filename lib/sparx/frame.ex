@@ -39,6 +39,7 @@ defmodule Sparx.Frame do
              listener :: non_neg_integer}
           | {:ended, connection :: pos_integer, reason :: binary, bytes_in :: non_neg_integer,
              bytes_out :: non_neg_integer, microseconds :: non_neg_integer}
+          | {:certified, tag :: non_neg_integer, count :: non_neg_integer}
           | {:unknown, kind :: term}
 
   @typedoc "Why a payload could not be decoded any further."
@@ -135,6 +136,16 @@ defmodule Sparx.Frame do
   @doc "DRAIN: no new connections; what is in flight may end within `deadline` ms."
   @spec drain(non_neg_integer) :: iodata
   def drain(deadline), do: [<<0x92, 10>>, Term.int(deadline)]
+
+  @doc "CERTIFICATES: what a listener shows to clients of TLS from now on; CERTIFIED answers, or ERROR."
+  @spec certificates(non_neg_integer, non_neg_integer, map) :: iodata
+  def certificates(tag, listener, tls),
+    do: [<<0x94, 20>>, Term.int(tag), Term.int(listener), Term.encode(tls)]
+
+  @doc "TICKETS: the secret of a listener's tickets."
+  @spec tickets(non_neg_integer, <<_::512>>) :: iodata
+  def tickets(listener, secret),
+    do: [<<0x93, 21>>, Term.int(listener), Term.bin_header(byte_size(secret)), secret]
 
   @doc "STATS: asks for the port's figures; FIGURES answers."
   @spec stats(non_neg_integer) :: iodata
@@ -288,7 +299,9 @@ defmodule Sparx.Frame do
               is_uint(time),
        do: {:ended, connection, reason, bytes_in, bytes_out, time}
 
-  defp message(kind, _fields) when kind in 64..80, do: {:error, {:malformed, kind}}
+  defp message(81, [tag, count | _]) when is_uint(tag) and is_uint(count), do: {:certified, tag, count}
+
+  defp message(kind, _fields) when kind in 64..81, do: {:error, {:malformed, kind}}
   defp message(kind, _fields) when is_uint(kind), do: {:unknown, kind}
   defp message(_kind, _fields), do: {:error, :not_a_message}
 

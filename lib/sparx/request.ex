@@ -260,6 +260,21 @@ defmodule Sparx.Request do
     end
   end
 
+  @doc """
+  What the connection agreed on by TLS; nil for a plain one.
+
+  `version`, `cipher` (its name, or IANA's number if it is none of the strong ones), `sni` (the server that the client asked for, in lower case), `alpn`
+  (the protocol that was agreed on), `resumed` (by a ticket, without a full handshake), and `peer_certificate`: the client's, as DER, which was
+  verified; nil if it showed none. See `Sparx.TLS`.
+  """
+  @spec tls(t) :: Sparx.TLS.connection() | nil
+  def tls(%{head: head}) do
+    case take_fields(2, head) do
+      {_headers_and_local, <<>>} -> nil
+      {_headers_and_local, rest} -> rest |> Term.take() |> elem(0) |> Sparx.TLS.connection()
+    end
+  end
+
   @doc false
   # An address as the port tells it: octets and a port.
   def address({<<a, b, c, d>>, port}), do: {{a, b, c, d}, port}

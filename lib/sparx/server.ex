@@ -13,7 +13,7 @@ defmodule Sparx.Server do
 
   use GenServer
 
-  alias Sparx.{Config, Frame, Link, StartError, Telemetry}
+  alias Sparx.{Config, Frame, Link, StartError, Telemetry, TLS}
 
   alias Sparx.Server.{
     Consumers,
@@ -72,6 +72,11 @@ defmodule Sparx.Server do
   @spec restart(GenServer.server(), non_neg_integer) :: :ok | {:error, {:cut, pos_integer}}
   def restart(server, timeout), do: GenServer.call(server, {:restart, timeout}, timeout + 15_000)
 
+  @doc "Has a listener show other certificates: a map of `Sparx.TLS.read/1`."
+  @spec certify(GenServer.server(), listener :: non_neg_integer, map) ::
+          :ok | {:error, {field :: binary, rule :: binary}}
+  def certify(server, listener, tls), do: GenServer.call(server, {:certify, listener, fn -> tls end}, 15_000)
+
   # ── the start ──────────────────────────────────────────────────────────────────────────────────────
 
   @impl GenServer
@@ -93,6 +98,7 @@ defmodule Sparx.Server do
     }
 
     Telemetry.watch()
+    TLS.Watch.start(config.listeners)
     if again, do: {:ok, state, {:continue, :start_again}}, else: start_first(state)
   end
 
@@ -284,9 +290,20 @@ defmodule Sparx.Server do
   # The link to the port program that is up now. While there is none, no requests are in progress either.
   def handle_call(:link, _from, state), do: reply(state.link, state)
 
+  def handle_call(:listeners, _from, state), do: reply(state.config.listeners, state)
+
   def handle_call(:info, _from, %{port: nil} = state), do: reply(describe(state, nil), state)
 
   def handle_call(:info, from, state), do: state |> ask_figures(from) |> noreply()
+
+  # One that is started will read the files by itself.
+  def handle_call({:certify, _listener, _tls}, _from, %{port: nil} = state), do: reply(:ok, state)
+
+  def handle_call({:certify, listener, tls}, from, %{program: %{next_tag: tag} = program} = state) do
+    program = %{program | calls: Map.put(program.calls, tag, {:certify, from}), next_tag: tag + 1}
+    # What it holds goes out with the next frame, and is then no longer known here.
+    %{state | program: program} |> write(Frame.certificates(tag, listener, tls.())) |> flush() |> noreply()
+  end
 
   def handle_call({:drain, _timeout}, from, %{port: nil} = state),
     do: drained(drainer(from, state))
@@ -355,9 +372,12 @@ defmodule Sparx.Server do
   end
 
   defp without_port(%{program: program} = state) do
-    for {_tag, from} <- program.calls,
-        from != :stats,
-        do: GenServer.reply(from, describe(%{state | port: nil}, nil))
+    for {_tag, from} <- program.calls, from != :stats do
+      case from do
+        {:certify, from} -> GenServer.reply(from, :ok)
+        from -> GenServer.reply(from, describe(%{state | port: nil}, nil))
+      end
+    end
 
     state = Inbox.lose_all(state)
     Heart.stop(program.heart)

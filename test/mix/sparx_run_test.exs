@@ -53,7 +53,7 @@ defmodule Mix.Tasks.Sparx.RunTest do
   defp listening(task) do
     assert_receive {^task, {:data, {:eol, line}}}, 60_000
 
-    case Regex.run(~r{^Sparx serves .* at http://[^:]+:(\d+)$}, line) do
+    case Regex.run(~r{^Sparx serves .* at https?://[^:]+:(\d+)$}, line) do
       [_, number] -> String.to_integer(number)
       nil -> listening(task)
     end
@@ -66,6 +66,16 @@ defmodule Mix.Tasks.Sparx.RunTest do
   end
 
   describe "what it serves" do
+    test "over TLS, with a certificate that is made on the spot" do
+      {:ok, _} = Application.ensure_all_started(:ssl)
+      {task, os_pid, port} = start(["--port", "0", "--tls"])
+      options = [mode: :binary, active: false, verify: :verify_none, server_name_indication: 'localhost']
+      {:ok, socket} = :ssl.connect('127.0.0.1', port, options, 5_000)
+      :ok = :ssl.send(socket, "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+      assert {:ok, "HTTP/1.1 200 OK" <> _} = :ssl.recv(socket, 0, 5_000)
+      assert stop(task, os_pid) == 0
+    end
+
     test "without arguments: the default page, as HTML or as text; SIGTERM ends it" do
       {task, os_pid, port} = start(["--port", "0"])
 

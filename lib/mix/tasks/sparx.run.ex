@@ -15,6 +15,8 @@ defmodule Mix.Tasks.Sparx.Run do
     * `--handler` - the module that serves the requests. With a file: which of its modules
     * `--plug` - the plug that serves them, a module with `init/1` and `call/2`. With a file: which of its modules
     * `--static` - a folder whose files are served (`Sparx.Static`), instead of a handler
+    * `--tls` - over TLS, with a certificate that is made on the spot, and that no browser trusts
+    * `--certfile`, `--keyfile` - over TLS, with this certificate and its key; SIGHUP has them read again
     * `--port` - the port to listen on, 4000 unless given; 0 takes a free one
     * `--host` - the address to listen on
     * `--workers` - how many requests are worked on at the same time
@@ -30,6 +32,9 @@ defmodule Mix.Tasks.Sparx.Run do
     handler: :string,
     plug: :string,
     static: :string,
+    tls: :boolean,
+    certfile: :string,
+    keyfile: :string,
     port: :integer,
     host: :string,
     workers: :integer,
@@ -43,11 +48,45 @@ defmodule Mix.Tasks.Sparx.Run do
     Mix.Task.run("app.start")
     {what, options} = Keyword.split(options, [:handler, :plug, :static])
     {name, served} = served(file, what)
-    server = start(served ++ [name: __MODULE__] ++ Keyword.merge([port: 4000], options))
+    server = start(served ++ [name: __MODULE__] ++ Keyword.merge([port: 4000], secure(options)))
 
     System.trap_signal(:sigterm, fn -> stop(server) end)
-    Mix.shell().info("Sparx serves #{name} at #{url(Sparx.info(server))}")
+    scheme = if options[:tls] || options[:certfile], do: "https", else: "http"
+    if options[:certfile], do: System.trap_signal(:sighup, fn -> reload(server) end)
+    Mix.shell().info("Sparx serves #{name} at #{url(Sparx.info(server), scheme)}")
     unless iex?(), do: wait(server)
+  end
+
+  # TLS
+
+  defp secure(options) do
+    {tls, options} = Keyword.pop(options, :tls, false)
+
+    cond do
+      options[:certfile] && tls -> Mix.raise("--tls makes a certificate: it does not go with --certfile")
+      options[:certfile] -> [scheme: :https] ++ options
+      options[:keyfile] -> Mix.raise("--keyfile needs --certfile")
+      tls -> [scheme: :https] ++ self_signed() ++ options
+      true -> options
+    end
+  end
+
+  defp self_signed do
+    Mix.shell().info(
+      "The certificate was made on the spot: clients must be told to take it (curl --insecure)"
+    )
+
+    {certificate, key} = Sparx.TLS.SelfSigned.make(["localhost", "127.0.0.1", "::1"])
+    [cert: certificate, key: key]
+  end
+
+  defp reload(server) do
+    case Sparx.reload_certificates(server) do
+      :ok -> Mix.shell().info("The certificate was read again")
+      {:error, text} -> Mix.shell().error("The certificate stays as it was: #{text}")
+    end
+
+    :ok
   end
 
   defp parse(arguments) do
@@ -174,8 +213,8 @@ defmodule Mix.Tasks.Sparx.Run do
 
   defp iex?, do: Code.ensure_loaded?(IEx) and IEx.started?()
 
-  defp url(%{address: "unix:" <> _ = address}), do: address
-  defp url(%{address: address, port: port}), do: "http://#{host(address)}:#{port}"
+  defp url(%{address: "unix:" <> _ = address}, _scheme), do: address
+  defp url(%{address: address, port: port}, scheme), do: "#{scheme}://#{host(address)}:#{port}"
 
   defp host(any) when any in ["0.0.0.0", "::"], do: "localhost"
   defp host(address), do: if(String.contains?(address, ":"), do: "[#{address}]", else: address)

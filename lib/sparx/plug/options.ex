@@ -82,7 +82,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         num_connections: :tuning,
         max_connections_retry_count: :tuning,
         max_connections_retry_wait: :tuning,
-        handshake_timeout: :tuning,
+        handshake_timeout: :handshake_timeout,
         silent_terminate_on_error: :tuning,
         supervisor_options: :tuning,
         genserver_options: :tuning,
@@ -117,9 +117,10 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         num_conns_sups: :tuning,
         num_listen_sockets: :tuning,
         shutdown: :tuning,
-        handshake_timeout: :tuning,
+        handshake_timeout: :handshake_timeout,
         max_connections: fn max -> if is_integer(max), do: [max_connections: max], else: [] end
       }
+      |> Map.merge(Map.new(Sparx.TLS.options(), &{&1, &1}))
     end
 
     # Of Cowboy.

@@ -16,6 +16,8 @@ defmodule Sparx.Server.Inbox do
   @most_notes 16_777_216
   @least_note 64
 
+  @certificates 20
+
   @doc "Takes what has come over the pipe."
   @spec deliver(binary, State.t()) :: {:ok, State.t()} | {:violation, binary}
   def deliver(data, state) do
@@ -165,8 +167,24 @@ defmodule Sparx.Server.Inbox do
     figures(from, Notes.figures(figures), %{state | program: %{state.program | calls: calls}})
   end
 
+  defp message({:certified, tag, _count}, state), do: certified(tag, :ok, state)
+
+  # An answer to CERTIFICATES has no tag when something was wrong: the first that was asked is the first that is answered.
+  defp message({:error, @certificates, _stream, field, rule, _consequence} = message, state) do
+    case for({tag, {:certify, _from}} <- state.program.calls, do: tag) do
+      [] -> Notes.log(message, state)
+      tags -> certified(Enum.min(tags), {:error, {field, rule}}, state)
+    end
+  end
+
   defp message({:drained, cut}, state), do: update_life(state, cut: cut)
   defp message(other, state), do: Notes.log(other, state)
+
+  defp certified(tag, answer, state) do
+    {who, calls} = Map.pop(state.program.calls, tag)
+    with {:certify, from} <- who, do: GenServer.reply(from, answer)
+    %{state | program: %{state.program | calls: calls}}
+  end
 
   # A stream that has a body to come, or room to give.
   defp stream!(id, state) do

@@ -2,7 +2,7 @@ defmodule Sparx.Server.Startup do
   @moduledoc false
   # From nothing to a port program that is ready, or to the reason why not. Waits for it.
 
-  alias Sparx.{Config, Frame, Link, StartError}
+  alias Sparx.{Config, Frame, Link, StartError, TLS}
   alias Sparx.Server.{Executable, Framing, Notes, Reaper}
 
   @patience 10_000
@@ -22,11 +22,16 @@ defmodule Sparx.Server.Startup do
   end
 
   defp run_once(config, report) do
-    with {:ok, port} <- open(config) do
+    with {:ok, tls} <- certificates(config),
+         {:ok, port} <- open(config) do
       Reaper.watch(os_pid(port))
-      Link.command(port, Frame.hello(Config.hello(config, report)))
+      Link.command(port, Frame.hello(Config.hello(config, report, tls)))
       await(port, Framing.new(), config)
     end
+  end
+
+  defp certificates(config) do
+    with {:error, text} <- Config.certificates(config), do: {:error, StartError.new(:certificate, text)}
   end
 
   defp open(%{opener: nil} = config), do: Executable.open(config)
@@ -115,6 +120,16 @@ defmodule Sparx.Server.Startup do
     do: failed(port, :address, "cannot listen on #{addresses(config)}: #{rule}", field)
 
   defp refused(6, port, field, rule, config), do: failed(port, :sandbox, confined(field, rule, config), field)
+
+  defp refused(2, port, field, rule, %{listeners: listeners} = config) when field != "version" do
+    case Enum.find(listeners, & &1[:tls]) do
+      %{tls: tls} when field in ["certificates", "client_ca", "tls"] ->
+        failed(port, :certificate, TLS.explain(tls, field, rule), field)
+
+      _other ->
+        refused(nil, port, field, rule, config)
+    end
+  end
 
   defp refused(_status, port, "version", rule, _config), do: failed(port, :protocol, not_spoken(rule))
 

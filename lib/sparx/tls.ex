@@ -1,0 +1,534 @@
+defmodule Sparx.TLS do
+  @moduledoc """
+  TLS: what `scheme: :https` needs and takes.
+
+      Sparx.start_link(handler: MyApp, scheme: :https, port: 4443, certfile: "cert.pem", keyfile: "key.pem")
+
+  The port program speaks TLS 1.3 and 1.2; the VM reads the files, and hands their bytes to it. The options have the names that
+  `:ssl`, Bandit and Plug.Cowboy use. They stand among the options of the server, or in a keyword list of `:listeners`, which has
+  what it needs from those of the server.
+
+  | option | default | meaning |
+  | --- | --- | --- |
+  | `:scheme` | `:http` | `:https` for TLS |
+  | `:certfile`, `:keyfile` | none | paths of the certificate (with those that issued it behind it) and its key: PEM, or DER |
+  | `:cert`, `:key` | none | the same as DER: a binary or a list of them, and a binary or `{type, binary}` as `:ssl` has it |
+  | `:cert_pem`, `:key_pem` | none | the same as text |
+  | `:password` | none | of an encrypted key: text, or a function of no argument |
+  | `:certs_keys` | none | several of these for the same names, such as one with an RSA key and one with an ECDSA key: a list of maps, or of keyword lists |
+  | `:sni_hosts` | `[]` | others for other names: `[{"b.example", certfile: …, keyfile: …}]`; `"*.b.example"` stands for one label. Without it the names in the certificates count |
+  | `:strict_sni` | `false` | whether clients that name an unknown server, or none, are refused; else they get the first certificate |
+  | `:alpn_preferred_protocols` | `["h2", "http/1.1"]` | protocols that clients may choose from, the preferred one first |
+  | `:versions` | both | `[:"tlsv1.3", :"tlsv1.2"]` or one of them |
+  | `:cipher_suite` | `:strong` | `:strong` is AES-GCM and ChaCha20-Poly1305; `:compatible` has AES-CBC too |
+  | `:verify` | `:verify_none` | `:verify_peer` asks clients for a certificate, and refuses those that `:cacertfile` did not issue |
+  | `:fail_if_no_peer_cert` | `false` | whether clients without a certificate are refused too; with `:verify_peer` |
+  | `:cacertfile`, `:cacerts` | none | who issues clients' certificates: a path, or a list of DER |
+  | `:tickets` | `:auto` | tickets by which sessions are resumed: `{:shared, secret}`, of at least 32 bytes, for nodes that shall take each other's; `false` for none |
+  | `:ticket_lifetime` | 86,400 | seconds for which a ticket is good |
+  | `:otp_app` | none | paths that are not absolute begin in the directory of this application |
+  | `:reload` | `false` | `:watch` reads the files again when they have changed (looking every 5 s), `{:interval, ms}` the same as often as it says |
+
+  `Sparx.reload_certificates/1` reads the files again at once. Neither ends a connection.
+
+  Keys are no part of any state: a server knows paths, and functions that return what was given as bytes. So they show neither in `inspect/1`, nor in
+  crash reports, nor in `:sys.get_state/1`. `Sparx.Request.tls/1` tells what a connection agreed on. SECURITY.md says what the port
+  program does for keys, and what not.
+  """
+
+  @certificate [:certfile, :keyfile, :cert, :key, :cert_pem, :key_pem, :password]
+  @options @certificate ++
+             [
+               :certs_keys,
+               :sni_hosts,
+               :strict_sni,
+               :alpn_preferred_protocols,
+               :versions,
+               :cipher_suite,
+               :verify,
+               :fail_if_no_peer_cert,
+               :cacertfile,
+               :cacerts,
+               :tickets,
+               :ticket_lifetime,
+               :otp_app,
+               :reload
+             ]
+
+  @derive {Inspect, except: [:certificates, :authorities, :secret]}
+  @enforce_keys [:certificates]
+  defstruct [
+    :certificates,
+    authorities: nil,
+    secret: nil,
+    reload: false,
+    settings: %{}
+  ]
+
+  @typedoc "Options that were checked. What is secret in it is the value of a function."
+  @opaque t :: %__MODULE__{}
+
+  @typedoc "What a connection with TLS agreed on: see `Sparx.Request.tls/1`."
+  @type connection :: %{
+          version: :"tlsv1.2" | :"tlsv1.3",
+          cipher: binary | non_neg_integer,
+          sni: binary | nil,
+          alpn: binary | nil,
+          resumed: boolean,
+          peer_certificate: binary | nil
+        }
+
+  @doc false
+  def options, do: [:scheme | @options]
+
+  @doc false
+  # Of a listener's options: nil for plain HTTP.
+  @spec new!(keyword) :: t | nil
+  def new!(options) do
+    case Keyword.get(options, :scheme, :http) do
+      :http -> plain!(options)
+      :https -> build!(options)
+      value -> bad!(:scheme, value, ":http or :https")
+    end
+  end
+
+  defp plain!(options) do
+    case Enum.find(options, fn {key, _} -> key in @options end) do
+      nil -> nil
+      {key, _value} -> raise ArgumentError, "option #{inspect(key)} needs scheme: :https"
+    end
+  end
+
+  defp build!(options) do
+    base = base!(options[:otp_app])
+
+    %__MODULE__{
+      certificates: certificates!(options, base),
+      authorities: authorities!(options, base),
+      secret: secret!(Keyword.get(options, :tickets, :auto)),
+      reload: reload!(Keyword.get(options, :reload, false)),
+      settings: settings!(options)
+    }
+  end
+
+  # ── certificates ───────────────────────────────────────────────────────────────────────────────────
+
+  defp certificates!(options, base) do
+    own =
+      if Enum.any?(@certificate, &Keyword.has_key?(options, &1)),
+        do: [Keyword.take(options, @certificate)],
+        else: []
+
+    several = options |> Keyword.get(:certs_keys, []) |> list!(:certs_keys)
+    named = options |> Keyword.get(:sni_hosts, []) |> list!(:sni_hosts)
+
+    case Enum.map(own ++ several, &certificate!(&1, nil, base)) ++ Enum.flat_map(named, &host!(&1, base)) do
+      [] ->
+        raise ArgumentError,
+              "scheme: :https needs a certificate and its key: :certfile and :keyfile, for example"
+
+      certificates ->
+        certificates
+    end
+  end
+
+  defp list!(list, _option) when is_list(list), do: list
+  defp list!(value, option), do: bad!(option, value, "a list")
+
+  defp host!({name, options}, base) when (is_binary(name) or is_list(name)) and is_list(options) do
+    name = to_string(name)
+
+    case Keyword.pop(options, :certs_keys) do
+      {nil, options} -> [certificate!(options, [name], base)]
+      {several, []} -> Enum.map(several, &certificate!(&1, [name], base))
+    end
+  end
+
+  defp host!(value, _base), do: bad!(:sni_hosts, value, ~s([{"a.example", certfile: …, keyfile: …}]))
+
+  defp certificate!(options, names, base) do
+    options = Enum.to_list(options)
+
+    Enum.each(options, fn {key, _} ->
+      key in @certificate || raise ArgumentError, "unknown option #{inspect(key)} of a certificate"
+    end)
+
+    chain = chain!(options, base)
+
+    %{
+      chain: chain,
+      # As :ssl does: a file may have both.
+      key:
+        key!(options, base) || same_file(chain) ||
+          raise(ArgumentError, "a certificate needs its key: :keyfile, :key or :key_pem"),
+      password: password!(options[:password]),
+      names: names
+    }
+  end
+
+  defp chain!(options, base) do
+    one!(options, [:certfile, :cert, :cert_pem], "a certificate", fn
+      :certfile, path -> {:file, path!(:certfile, path, base)}
+      :cert, der when is_binary(der) -> value(der)
+      :cert, [_ | _] = list -> list |> ders!(:cert) |> IO.iodata_to_binary() |> value()
+      :cert_pem, pem when is_binary(pem) -> value(pem)
+      option, value -> bad!(option, value, "a binary")
+    end) || raise ArgumentError, "a certificate is missing: :certfile, :cert or :cert_pem"
+  end
+
+  defp key!(options, base) do
+    one!(options, [:keyfile, :key, :key_pem], "a key", fn
+      :keyfile, path ->
+        {:file, path!(:keyfile, path, base)}
+
+      :key, {type, der} when is_atom(type) and is_binary(der) ->
+        value(der)
+
+      :key, der when is_binary(der) ->
+        value(der)
+
+      :key_pem, pem when is_binary(pem) ->
+        value(pem)
+
+      option, _secret ->
+        raise ArgumentError,
+              "invalid value for option #{inspect(option)}: expected a binary (it is not shown)"
+    end)
+  end
+
+  defp same_file({:file, _path} = source), do: source
+  defp same_file(_value), do: nil
+
+  defp one!(options, keys, what, fun) do
+    case Keyword.take(options, keys) do
+      [] -> nil
+      [{key, value}] -> fun.(key, value)
+      several -> raise ArgumentError, "#{what} is given twice: #{several |> Keyword.keys() |> inspect()}"
+    end
+  end
+
+  # What was given as bytes: a function shows nothing.
+  defp value(bytes), do: {:value, fn -> bytes end}
+
+  defp ders!(list, option),
+    do: Enum.map(list, &if(is_binary(&1), do: &1, else: bad!(option, &1, "a list of binaries")))
+
+  defp password!(nil), do: nil
+  defp password!(fun) when is_function(fun, 0), do: fun
+  defp password!(text) when is_binary(text), do: fn -> text end
+  defp password!(text) when is_list(text), do: fn -> List.to_string(text) end
+
+  defp password!(_secret),
+    do:
+      raise(ArgumentError, "invalid value for option :password: expected text, or a function of no argument")
+
+  defp base!(nil), do: nil
+  defp base!(app) when is_atom(app), do: Application.app_dir(app)
+  defp base!(value), do: bad!(:otp_app, value, "the name of an application")
+
+  defp path!(option, path, base) do
+    path = if is_list(path) and path != [], do: List.to_string(path), else: path
+
+    cond do
+      not is_binary(path) or path == "" -> bad!(option, path, "a path")
+      base == nil -> Path.expand(path)
+      true -> Path.expand(path, base)
+    end
+  end
+
+  # ── the rest ───────────────────────────────────────────────────────────────────────────────────────
+
+  defp authorities!(options, base) do
+    one!(options, [:cacertfile, :cacerts], "the authorities", fn
+      :cacertfile, path -> {:file, path!(:cacertfile, path, base)}
+      :cacerts, [_ | _] = list -> list |> ders!(:cacerts) |> IO.iodata_to_binary() |> value()
+      :cacerts, value -> bad!(:cacerts, value, "a list of binaries (DER)")
+    end)
+  end
+
+  defp secret!(:auto), do: :crypto.strong_rand_bytes(64) |> secret()
+  defp secret!(false), do: false
+
+  # 64 bytes of a secret of any length (RFC 5869, with the hash of 64 bytes).
+  defp secret!({:shared, secret}) when is_binary(secret) and byte_size(secret) >= 32 do
+    prk = :crypto.mac(:hmac, :sha512, "sparx tickets", secret)
+    :crypto.mac(:hmac, :sha512, prk, <<"sparx tickets", 1>>) |> secret()
+  end
+
+  defp secret!(_secret),
+    do:
+      raise(
+        ArgumentError,
+        "invalid value for option :tickets: expected :auto, false or {:shared, secret}, of at least 32 bytes"
+      )
+
+  defp secret(bytes), do: fn -> bytes end
+
+  defp reload!(false), do: false
+  defp reload!(:watch), do: 5_000
+  defp reload!({:interval, ms}) when is_integer(ms) and ms >= 100, do: ms
+  defp reload!(value), do: bad!(:reload, value, "false, :watch or {:interval, ms}, of at least 100")
+
+  defp settings!(options) do
+    versions = versions!(Keyword.get(options, :versions, [:"tlsv1.3", :"tlsv1.2"]))
+
+    %{
+      alpn: alpn!(Keyword.get(options, :alpn_preferred_protocols, ["h2", "http/1.1"])),
+      min: Enum.min(versions),
+      max: Enum.max(versions),
+      ciphers: ciphers!(Keyword.get(options, :cipher_suite, :strong)),
+      client: client!(options),
+      strict_sni: flag!(:strict_sni, Keyword.get(options, :strict_sni, false)),
+      ticket_lifetime: lifetime!(Keyword.get(options, :ticket_lifetime, 86_400))
+    }
+  end
+
+  defp versions!([_ | _] = list), do: Enum.map(list, &version!/1)
+  defp versions!(value), do: bad!(:versions, value, "a list of :\"tlsv1.3\" and :\"tlsv1.2\"")
+
+  defp version!(:"tlsv1.3"), do: 13
+  defp version!(:"tlsv1.2"), do: 12
+  defp version!(value), do: bad!(:versions, value, ":\"tlsv1.3\" or :\"tlsv1.2\"")
+
+  defp alpn!([_ | _] = list) do
+    Enum.each(
+      list,
+      &(&1 in ["h2", "http/1.1"] || bad!(:alpn_preferred_protocols, &1, ~s("h2" or "http/1.1")))
+    )
+
+    Enum.uniq(list)
+  end
+
+  defp alpn!(value), do: bad!(:alpn_preferred_protocols, value, ~s(a list of "h2" and "http/1.1"))
+
+  defp ciphers!(:strong), do: 0
+  defp ciphers!(:compatible), do: 1
+  defp ciphers!(value), do: bad!(:cipher_suite, value, ":strong or :compatible")
+
+  defp client!(options) do
+    required = flag!(:fail_if_no_peer_cert, Keyword.get(options, :fail_if_no_peer_cert, false))
+
+    case Keyword.get(options, :verify, :verify_none) do
+      :verify_none when required ->
+        raise ArgumentError, "option :fail_if_no_peer_cert needs verify: :verify_peer"
+
+      :verify_none ->
+        0
+
+      :verify_peer ->
+        if(authorities?(options), do: if(required, do: 2, else: 1), else: no_authorities!())
+
+      value ->
+        bad!(:verify, value, ":verify_none or :verify_peer")
+    end
+  end
+
+  defp authorities?(options),
+    do: Keyword.has_key?(options, :cacertfile) or Keyword.has_key?(options, :cacerts)
+
+  defp no_authorities!,
+    do:
+      raise(
+        ArgumentError,
+        "verify: :verify_peer needs to know who issues clients' certificates: :cacertfile or :cacerts"
+      )
+
+  defp flag!(_option, flag) when is_boolean(flag), do: flag
+  defp flag!(option, value), do: bad!(option, value, "true or false")
+
+  defp lifetime!(s) when is_integer(s) and s in 1..604_800, do: s
+  defp lifetime!(value), do: bad!(:ticket_lifetime, value, "seconds, from 1 to 604800")
+
+  # ── for the port program ───────────────────────────────────────────────────────────────────────────
+
+  @doc false
+  # A listener's `tls` (PROTOCOL.md, section 7.2), read now; or why it cannot be.
+  @spec read(t) :: {:ok, map} | {:error, binary}
+  def read(tls) do
+    with {:ok, certificates} <- each(tls.certificates, &read_certificate/1),
+         {:ok, authorities} <- bytes(tls.authorities) do
+      {:ok,
+       Map.merge(tls.settings, %{
+         certificates: certificates,
+         client_ca: bin(authorities),
+         tickets: tls.secret && {:bin, tls.secret.()}
+       })}
+    end
+  end
+
+  defp each(list, fun) do
+    Enum.reduce_while(list, {:ok, []}, fn element, {:ok, done} ->
+      case fun.(element) do
+        {:ok, value} -> {:cont, {:ok, done ++ [value]}}
+        {:error, _} = error -> {:halt, error}
+      end
+    end)
+  end
+
+  defp read_certificate(certificate) do
+    with {:ok, chain} <- bytes(certificate.chain),
+         {:ok, key} <- bytes(certificate.key) do
+      {:ok,
+       %{
+         chain: bin(chain),
+         key: bin(key),
+         password: bin(certificate.password && certificate.password.()),
+         names: certificate.names
+       }}
+    end
+  end
+
+  defp bytes(nil), do: {:ok, nil}
+  defp bytes({:value, fun}), do: {:ok, fun.()}
+
+  defp bytes({:file, path}) do
+    case File.read(path) do
+      {:ok, bytes} -> {:ok, bytes}
+      {:error, reason} -> {:error, "cannot read #{path}: #{:file.format_error(reason)}"}
+    end
+  end
+
+  defp bin(nil), do: nil
+  defp bin(bytes), do: {:bin, bytes}
+
+  @doc false
+  # Reads the files of all listeners of a server, and hands them to its port program. In a process of its own: what was read goes with it.
+  @spec reload(pid) :: :ok | {:error, binary}
+  def reload(server) do
+    Task.await(Task.async(fn -> reload(server, GenServer.call(server, :listeners)) end), 60_000)
+  end
+
+  defp reload(server, listeners) do
+    read =
+      for {%{tls: tls}, index} <- Enum.with_index(listeners) do
+        {index, tls, read(tls)}
+      end
+
+    case Enum.find(read, &match?({_, _, {:error, _}}, &1)) do
+      nil ->
+        Enum.reduce_while(read, :ok, fn {index, tls, {:ok, map}}, :ok -> certify(server, index, tls, map) end)
+
+      {_, _, error} ->
+        error
+    end
+  end
+
+  defp certify(server, index, tls, map) do
+    case Sparx.Server.certify(server, index, map) do
+      :ok -> {:cont, :ok}
+      {:error, {field, rule}} -> {:halt, {:error, explain(tls, field, rule)}}
+    end
+  end
+
+  @doc false
+  # What the port program says of a certificate, by its number, with the name of its file.
+  @spec explain(t, field :: binary, rule :: binary) :: binary
+  def explain(tls, "certificates", rule) do
+    with {number, ": " <> what} <- Integer.parse(rule),
+         %{} = certificate <- Enum.at(tls.certificates, number) do
+      case {what, certificate} do
+        {"key" <> _, %{key: {:file, path}, chain: {:file, chain}}} -> "#{path}: #{what} (#{chain})"
+        {_, %{chain: {:file, path}}} -> "#{path}: #{what}"
+        _ -> "certificate #{number}: #{what}"
+      end
+    else
+      _ -> rule
+    end
+  end
+
+  def explain(_tls, field, rule), do: "#{field}: #{rule}"
+
+  @doc false
+  # The files that were read, and what tells whether they have changed.
+  @spec stamp(t) :: [term]
+  def stamp(tls) do
+    sources = Enum.flat_map(tls.certificates, &[&1.chain, &1.key]) ++ [tls.authorities]
+
+    for {:file, path} <- sources do
+      case File.stat(path, time: :posix) do
+        {:ok, stat} -> {path, stat.mtime, stat.size, stat.inode}
+        {:error, reason} -> {path, reason}
+      end
+    end
+  end
+
+  # ── of a request ───────────────────────────────────────────────────────────────────────────────────
+
+  @suites %{
+    0x1301 => "TLS_AES_128_GCM_SHA256",
+    0x1302 => "TLS_AES_256_GCM_SHA384",
+    0x1303 => "TLS_CHACHA20_POLY1305_SHA256",
+    0xC02B => "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    0xC02C => "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    0xC02F => "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    0xC030 => "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    0xCCA8 => "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    0xCCA9 => "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"
+  }
+
+  @doc false
+  @spec connection([term]) :: connection
+  def connection([version, cipher, sni, alpn, resumed, certificate | _later]) do
+    %{
+      version: if(version == 13, do: :"tlsv1.3", else: :"tlsv1.2"),
+      cipher: Map.get(@suites, cipher, cipher),
+      sni: sni,
+      alpn: alpn,
+      resumed: resumed,
+      peer_certificate: certificate
+    }
+  end
+
+  defp bad!(option, value, expected),
+    do:
+      raise(
+        ArgumentError,
+        "invalid value for option #{inspect(option)}: #{inspect(value)}, expected #{expected}"
+      )
+
+  defmodule Watch do
+    @moduledoc false
+    # Looks at the files of a server's listeners, and has it read them again when they have changed. Linked to the server, which it asks.
+
+    alias Sparx.TLS
+
+    require Logger
+
+    @doc "For the calling server; nothing where no listener asks for it."
+    @spec start([map]) :: :ok
+    def start(listeners) do
+      watched = for %{tls: %{reload: ms} = tls} when ms != false <- listeners, do: {tls, ms}
+
+      if watched != [] do
+        server = self()
+        ms = watched |> Enum.map(&elem(&1, 1)) |> Enum.min()
+        list = Enum.map(watched, &elem(&1, 0))
+        spawn_link(fn -> look(server, list, ms, stamps(list)) end)
+      end
+
+      :ok
+    end
+
+    defp stamps(list), do: Enum.map(list, &TLS.stamp/1)
+
+    # Files are written one after the other: they are read when two looks have found the same.
+    defp look(server, list, ms, known, before \\ nil) do
+      Process.sleep(ms)
+
+      case stamps(list) do
+        ^known -> look(server, list, ms, known)
+        ^before -> reload(server, list, ms, before)
+        changed -> look(server, list, ms, known, changed)
+      end
+    end
+
+    defp reload(server, list, ms, stamps) do
+      case TLS.reload(server) do
+        :ok -> Logger.info("certificates have changed, and were read again")
+        {:error, text} -> Logger.error("certificates have changed, and cannot be used: #{text}")
+      end
+
+      look(server, list, ms, stamps)
+    end
+  end
+end

@@ -1,0 +1,231 @@
+defmodule Sparx.Integration.TLSTest do
+  @moduledoc "A real port program that speaks TLS, and Erlang's ssl as its client."
+  use ExUnit.Case, async: true
+
+  import ExUnit.CaptureLog
+
+  alias Sparx.{Request, Response, StartError}
+
+  @files Path.expand("../fixtures/tls", __DIR__)
+
+  setup_all do
+    {:ok, _} = Application.ensure_all_started(:ssl)
+    :ok
+  end
+
+  defp file(name), do: Path.join(@files, name)
+  defp pair(name), do: [certfile: file(name <> ".crt"), keyfile: file(name <> ".key")]
+
+  # What the handler knows of the connection is the answer.
+  defp tell(request) do
+    tls = Request.tls(request)
+    body = :erlang.term_to_binary({request.scheme, tls})
+    Response.new(200) |> Response.body(body) |> Response.send(request)
+  end
+
+  defp serve(options) do
+    start_supervised!({Sparx, [host: "127.0.0.1", port: 0, handler: &tell/1, scheme: :https] ++ options},
+      id: make_ref()
+    )
+  end
+
+  defp connect(server, name, more \\ []) do
+    options = [
+      mode: :binary,
+      active: false,
+      verify: :verify_peer,
+      cacertfile: file("ca.crt"),
+      server_name_indication: String.to_charlist(name),
+      customize_hostname_check: [match_fun: :public_key.pkix_verify_hostname_match_fun(:https)],
+      # The certificates are good for longer than Erlang's ssl can tell.
+      verify_fun:
+        {fn _, event, state ->
+           if match?({:bad_cert, _}, event), do: {:fail, event}, else: {:valid, state}
+         end, nil}
+    ]
+
+    :ssl.connect('127.0.0.1', Sparx.info(server).port, Keyword.merge(options, more), 5_000)
+  end
+
+  defp get(socket) do
+    with :ok <- :ssl.send(socket, "GET / HTTP/1.1\r\nhost: a.example\r\n\r\n"), do: receive_all(socket, "")
+  end
+
+  defp receive_all(socket, data) do
+    with [head, body] <- String.split(data, "\r\n\r\n", parts: 2),
+         [_, length] <- Regex.run(~r/content-length: (\d+)/i, head),
+         true <- byte_size(body) == String.to_integer(length) do
+      {:ok, :erlang.binary_to_term(body)}
+    else
+      _ ->
+        with {:ok, more} <- :ssl.recv(socket, 0, 5_000), do: receive_all(socket, data <> more)
+    end
+  end
+
+  defp shown(socket) do
+    {:ok, der} = :ssl.peercert(socket)
+    der
+  end
+
+  defp der(name) do
+    [{:Certificate, der, _}] = :public_key.pem_decode(File.read!(file(name)))
+    der
+  end
+
+  test "a handler knows what was agreed on" do
+    server = serve(pair("a-ec"))
+
+    for {version, name} <- [{:"tlsv1.3", "a.example"}, {:"tlsv1.2", "both.example"}] do
+      {:ok, socket} = connect(server, name, versions: [version], alpn_advertised_protocols: ["http/1.1"])
+      assert {:ok, {:https, tls}} = get(socket)
+      assert %{version: ^version, sni: ^name, alpn: "http/1.1", resumed: false, peer_certificate: nil} = tls
+      assert is_binary(tls.cipher)
+    end
+
+    assert %{figures: %{handshakes: 2, half_open: 0}} = hd(Sparx.info(server).ports)
+  end
+
+  test "a plain connection has nothing to tell" do
+    server = start_supervised!({Sparx, host: "127.0.0.1", port: 0, handler: &tell/1})
+    assert %{body: body} = Sparx.Client.get(server, "/")
+    assert {:http, nil} = :erlang.binary_to_term(body)
+  end
+
+  test "names have their certificates, on all ports of a server" do
+    server =
+      serve(
+        pair("a-ec") ++ [ports: 2, sni_hosts: [{"b.example", pair("b")}, {"*.wild.example", pair("wild")}]]
+      )
+
+    for _ <- 1..4, {name, file} <- [{"a.example", "a-ec"}, {"b.example", "b"}, {"x.wild.example", "wild"}] do
+      {:ok, socket} = connect(server, name)
+      assert shown(socket) == der(file <> ".crt")
+    end
+  end
+
+  test "clients' certificates" do
+    server =
+      serve(
+        pair("a-ec") ++
+          [
+            verify: :verify_peer,
+            fail_if_no_peer_cert: true,
+            cacertfile: file("ca.crt"),
+            versions: [:"tlsv1.2"]
+          ]
+      )
+
+    {:ok, socket} = connect(server, "a.example", pair("client"))
+    certificate = der("client.crt")
+    assert {:ok, {:https, %{peer_certificate: ^certificate}}} = get(socket)
+    assert {:error, _} = with({:ok, socket} <- connect(server, "a.example"), do: get(socket))
+
+    assert {:error, _} =
+             with({:ok, socket} <- connect(server, "a.example", pair("stranger")), do: get(socket))
+  end
+
+  @tag :tmp_dir
+  test "certificates are read again; what is open stays, and what is wrong changes nothing", %{
+    tmp_dir: folder
+  } do
+    [crt, key] = for name <- ["c.crt", "c.key"], do: Path.join(folder, name)
+
+    put = fn name, key_name ->
+      File.cp!(file(name <> ".crt"), crt) && File.cp!(file(key_name <> ".key"), key)
+    end
+
+    put.("a-ec", "a-ec")
+    server = serve(certfile: crt, keyfile: key, ports: 2)
+    {:ok, before} = connect(server, "a.example")
+    put.("b", "b")
+    assert Sparx.reload_certificates(server) == :ok
+
+    for _ <- 1..4 do
+      {:ok, socket} = connect(server, "b.example")
+      assert shown(socket) == der("b.crt")
+    end
+
+    put.("a-ec", "b")
+    assert {:error, text} = Sparx.reload_certificates(server)
+    assert text =~ key and text =~ "does not fit"
+    File.rm!(key)
+    assert {:error, "cannot read " <> _} = Sparx.reload_certificates(server)
+    {:ok, socket} = connect(server, "b.example")
+    assert shown(socket) == der("b.crt")
+    assert {:ok, _} = get(before)
+  end
+
+  @tag :tmp_dir
+  test "files are watched", %{tmp_dir: folder} do
+    [crt, key] = for name <- ["c.crt", "c.key"], do: Path.join(folder, name)
+    put = fn name -> File.cp!(file(name <> ".crt"), crt) && File.cp!(file(name <> ".key"), key) end
+    put.("a-ec")
+    server = serve(certfile: crt, keyfile: key, reload: {:interval, 100})
+
+    log =
+      capture_log(fn ->
+        put.("b")
+        assert eventually(fn -> match?({:ok, _}, connect(server, "b.example")) end)
+      end)
+
+    assert log =~ "read again" or log =~ "TLS"
+  end
+
+  defp eventually(fun, tries \\ 100)
+  defp eventually(_fun, 0), do: false
+
+  defp eventually(fun, tries) do
+    fun.() ||
+      receive do
+      after
+        50 -> eventually(fun, tries - 1)
+      end
+  end
+
+  test "a key that does not fit is no server" do
+    Process.flag(:trap_exit, true)
+
+    options = [
+      host: "127.0.0.1",
+      port: 0,
+      handler: &tell/1,
+      scheme: :https,
+      certfile: file("a-ec.crt"),
+      keyfile: file("b.key")
+    ]
+
+    assert {:error, %StartError{reason: :certificate, message: message}} = Sparx.start_link(options)
+    assert message =~ file("b.key")
+  end
+
+  test "keys are in no state, and in no report" do
+    key = File.read!(file("a-ec.key"))
+    secret = key |> String.split("\n") |> Enum.at(1)
+    server = serve(cert_pem: File.read!(file("a-ec.crt")), key_pem: key)
+    {:ok, socket} = connect(server, "a.example")
+    assert {:ok, _} = get(socket)
+
+    for producer <- Sparx.producers(server) do
+      refute inspect(:sys.get_state(producer), limit: :infinity, printable_limit: :infinity, structs: false) =~
+               secret
+
+      refute inspect(:sys.get_status(producer), limit: :infinity, printable_limit: :infinity) =~ secret
+    end
+
+    refute inspect(Sparx.info(server), limit: :infinity, printable_limit: :infinity) =~ secret
+  end
+
+  test "a certificate made on the spot" do
+    {certificate, key} = Sparx.TLS.SelfSigned.make(["localhost", "127.0.0.1"])
+    server = serve(cert: certificate, key: key)
+
+    {:ok, socket} =
+      connect(server, "localhost",
+        verify: :verify_none,
+        verify_fun: {fn _, _, s -> {:valid, s} end, nil}
+      )
+
+    assert shown(socket) == certificate
+    assert {:ok, {:https, %{sni: "localhost"}}} = get(socket)
+  end
+end

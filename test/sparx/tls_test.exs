@@ -1,0 +1,184 @@
+defmodule Sparx.TLSTest do
+  use ExUnit.Case, async: true
+
+  alias Sparx.{Config, TLS}
+
+  @files Path.expand("../fixtures/tls", __DIR__)
+
+  defp file(name), do: Path.join(@files, name)
+  defp pair(name), do: [certfile: file(name <> ".crt"), keyfile: file(name <> ".key")]
+  defp read(name), do: File.read!(file(name))
+
+  defp message(options) do
+    Exception.message(assert_raise ArgumentError, fn -> Config.new!(options) end)
+  end
+
+  defp listener(options), do: Config.new!([scheme: :https] ++ options).listeners |> hd()
+
+  defp map(options) do
+    {:ok, map} = TLS.read(listener(options).tls)
+    map
+  end
+
+  test "a certificate and its key, by file, as DER and as text" do
+    assert %{certificates: [%{chain: {:bin, chain}, key: {:bin, key}, names: nil, password: nil}]} =
+             map(pair("a-ec"))
+
+    assert chain == read("a-ec.crt") and key == read("a-ec.key")
+    der = read("a-ec.der")
+    key = read("a-ec.key.der")
+
+    assert %{certificates: [%{chain: {:bin, ^der}, key: {:bin, ^key}}]} =
+             map(cert: der, key: {:PrivateKeyInfo, key})
+
+    both = der <> der
+    assert %{certificates: [%{chain: {:bin, ^both}}]} = map(cert: [der, der], key: key)
+
+    assert %{certificates: [%{chain: {:bin, "x"}, key: {:bin, "y"}, password: {:bin, "z"}}]} =
+             map(cert_pem: "x", key_pem: "y", password: fn -> "z" end)
+  end
+
+  test "defaults, and what the other options become" do
+    assert %{
+             alpn: ["h2", "http/1.1"],
+             min: 12,
+             max: 13,
+             ciphers: 0,
+             client: 0,
+             strict_sni: false,
+             client_ca: nil
+           } = map(pair("a-ec"))
+
+    assert %{
+             alpn: ["http/1.1"],
+             min: 13,
+             max: 13,
+             ciphers: 1,
+             client: 2,
+             strict_sni: true,
+             ticket_lifetime: 60,
+             tickets: false
+           } =
+             map(
+               pair("a-ec") ++
+                 [
+                   alpn_preferred_protocols: ["http/1.1"],
+                   versions: [:"tlsv1.3"],
+                   cipher_suite: :compatible,
+                   verify: :verify_peer,
+                   fail_if_no_peer_cert: true,
+                   cacertfile: file("ca.crt"),
+                   strict_sni: true,
+                   tickets: false,
+                   ticket_lifetime: 60
+                 ]
+             )
+
+    assert %{client: 1, client_ca: {:bin, "der"}} =
+             map(pair("a-ec") ++ [verify: :verify_peer, cacerts: ["de", "r"]])
+  end
+
+  test "several certificates" do
+    options =
+      pair("a-ec") ++
+        [
+          certs_keys: [Map.new(pair("a-rsa"))],
+          sni_hosts: [{'b.example', pair("b")}, {"*.wild.example", pair("wild")}]
+        ]
+
+    assert [nil, nil, ["b.example"], ["*.wild.example"]] = Enum.map(map(options).certificates, & &1.names)
+  end
+
+  test "tickets: ports of a server share a secret, and so do nodes that say so" do
+    config = Config.new!([scheme: :https, ports: 2] ++ pair("a-ec"))
+    assert {:ok, [%{tickets: {:bin, <<secret::binary-size(64)>>}}]} = Config.certificates(config)
+    assert {:ok, [%{tickets: {:bin, ^secret}}]} = Config.certificates(config)
+    refute {:bin, secret} == map(pair("a-ec")).tickets
+    shared = pair("a-ec") ++ [tickets: {:shared, String.duplicate("s", 32)}]
+    assert map(shared).tickets == map(shared).tickets
+    assert {:bin, <<_::binary-size(64)>>} = map(shared).tickets
+  end
+
+  test "what is secret shows nowhere" do
+    tls =
+      listener(
+        cert_pem: "c",
+        key_pem: "a secret key",
+        password: "a secret word",
+        tickets: {:shared, "a secret of thirty-two bytes, or more"}
+      ).tls
+
+    for text <- [inspect(tls), inspect(tls, structs: false, limit: :infinity)], do: refute(text =~ "secret ")
+    refute message(scheme: :https, cert_pem: "c", key_pem: {:a, "secret"}) =~ "\"secret\""
+    refute message(scheme: :https, cert_pem: "c", key_pem: "k", password: 5_433) =~ "5433"
+    refute message([scheme: :https, tickets: {:shared, "short secret"}] ++ pair("b")) =~ "short secret"
+  end
+
+  test "paths begin in the directory of an application" do
+    assert %{certificates: [%{chain: {:file, path}}]} =
+             listener(otp_app: :sparx, certfile: "priv/c.pem", keyfile: "priv/k.pem").tls
+
+    assert path == Application.app_dir(:sparx, "priv/c.pem")
+
+    assert TLS.read(listener(certfile: "/none.pem").tls) ==
+             {:error, "cannot read /none.pem: no such file or directory"}
+  end
+
+  test "listeners have what they need from the server, or are plain" do
+    config =
+      Config.new!(
+        [listeners: [[port: 1], [port: 2, scheme: :http], [port: 3, certfile: file("b.crt")]], scheme: :https] ++
+          pair("a-ec")
+      )
+
+    assert [%{tls: %TLS{}}, plain, %{tls: %TLS{certificates: [%{chain: {:file, path}}]}}] = config.listeners
+    refute Map.has_key?(plain, :tls)
+    assert path == file("b.crt")
+
+    assert [_secure, plain] =
+             Config.new!(listeners: [[port: 1, scheme: :https] ++ pair("b"), [port: 2]]).listeners
+
+    refute Map.has_key?(plain, :tls)
+  end
+
+  test "HELLO has what was read, and a plain one nothing" do
+    config = Config.new!(listeners: [[port: 1, scheme: :https] ++ pair("b"), [port: 2]])
+    assert {:ok, [%{certificates: [_]}, nil] = tls} = Config.certificates(config)
+    assert %{listeners: [%{tls: %{min: 12}}, plain]} = Config.hello(config, false, tls)
+    refute Map.has_key?(plain, :tls)
+  end
+
+  test "mistakes are named" do
+    assert message(pair("b")) =~ "option :certfile needs scheme: :https"
+    assert message(scheme: :https) =~ "needs a certificate and its key"
+    assert message(scheme: :ftp) =~ "expected :http or :https"
+    assert message(scheme: :https, cert_pem: "x") =~ "a certificate needs its key"
+    assert message(scheme: :https, keyfile: "x") =~ "a certificate is missing"
+
+    assert message([scheme: :https, cert: "x"] ++ pair("b")) =~
+             "a certificate is given twice: [:cert, :certfile]"
+
+    assert message([scheme: :https, verify: :verify_peer] ++ pair("b")) =~ ":cacertfile or :cacerts"
+    assert message([scheme: :https, fail_if_no_peer_cert: true] ++ pair("b")) =~ "needs verify: :verify_peer"
+    assert message([scheme: :https, versions: [:"tlsv1.1"]] ++ pair("b")) =~ ":\"tlsv1.3\" or :\"tlsv1.2\""
+    assert message([scheme: :https, alpn_preferred_protocols: ["h3"]] ++ pair("b")) =~ ~s("h2" or "http/1.1")
+    assert message([scheme: :https, reload: 5] ++ pair("b")) =~ "false, :watch or {:interval, ms}"
+
+    assert message([scheme: :https, sni_hosts: [{"x", [colour: 1]}]] ++ pair("b")) =~
+             "unknown option :colour of a certificate"
+
+    assert message([listeners: [[port: 1]]] ++ pair("b")) =~ ":certfile"
+    assert message(scheme: :https, certfil: "x") =~ "did you mean :certfile"
+  end
+
+  test "what the port program says of a certificate names its file" do
+    tls = listener(pair("a-ec") ++ [sni_hosts: [{"b", pair("b")}]]).tls
+
+    assert TLS.explain(tls, "certificates", "1: chain is no certificate in PEM or DER") ==
+             "#{file("b.crt")}: chain is no certificate in PEM or DER"
+
+    assert TLS.explain(tls, "certificates", "0: key does not fit the certificate") =~ file("a-ec.key")
+    assert TLS.explain(tls, "certificates", "9: x") == "9: x"
+    assert TLS.explain(tls, "client_ca", "x") == "client_ca: x"
+  end
+end
