@@ -13,6 +13,7 @@
 enum { FIRST_FD = 500, TURNS_MAX = 64, START_MS = 1000, STREAM_LIVE = 1, STREAM_OVER = 2 };
 
 struct rig_sockets rig_sockets;
+struct slice rig_tls;
 uint64_t rig_clock_us;
 
 static struct loop loop; /* without sockets one for all inputs, and never run */
@@ -385,16 +386,21 @@ void rig_frame(struct rig *r, const void *payload, size_t n)
 
 void rig_hello(struct rig *r, unsigned options, struct slice more, uint32_t demand)
 {
-	uint8_t bytes[512], *at = bytes;
+	uint8_t *bytes = malloc(512 + rig_tls.len), *at = bytes;
 
-	MUST(more.len < 256);
+	MUST(bytes && more.len < 256);
 	at = mp_array(at, 3);
 	at = mp_uint(at, MSG_HELLO);
 	at = mp_uint(at, 1);
 	at = mp_map(at, options + 1);
 	at = mp_str(at, SLICE_LIT("listeners"));
 	at = mp_array(at, 1);
-	at = mp_map(at, 1);
+	at = mp_map(at, rig_tls.len ? 2 : 1);
+	if (rig_tls.len) {
+		at = mp_str(at, SLICE_LIT("tls"));
+		memcpy(at, rig_tls.at, rig_tls.len);
+		at += rig_tls.len;
+	}
 	at = mp_str(at, SLICE_LIT("address"));
 	at = mp_str(at, rig_sockets.address ? slice_str(rig_sockets.address) : SLICE_LIT("127.0.0.1"));
 	if (more.len)
@@ -406,6 +412,7 @@ void rig_hello(struct rig *r, unsigned options, struct slice more, uint32_t dema
 		at = mp_uint(at, demand);
 	}
 	rig_frame(r, bytes, (size_t)(at - bytes));
+	free(bytes);
 }
 
 /* ---- orders: no socket is opened ---- */

@@ -33,6 +33,7 @@ struct rig_sockets {
 	void (*around)(bool port_runs);
 };
 extern struct rig_sockets rig_sockets;
+extern struct slice rig_tls; /* the listener's `tls`, msgpack; absent: it is plain */
 extern uint64_t rig_clock_us;
 
 struct rig {
