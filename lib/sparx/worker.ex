@@ -62,12 +62,14 @@ defmodule Sparx.Worker do
       exit(:normal)
   end
 
+  @spec failed(:error | :exit | :throw, term, Exception.stacktrace(), Request.t(), job) :: no_return
   defp failed(kind, reason, stacktrace, request, job) do
     log(kind, reason, stacktrace, request, job)
     fail(kind, reason, stacktrace, request, job)
   end
 
   # As OTP's own processes do, it ends with the reason, so that processes that are linked to it end too.
+  @spec fail(:error | :exit | :throw, term, Exception.stacktrace(), Request.t(), job) :: no_return
   defp fail(kind, reason, stacktrace, request, job) do
     send(job.link.slots, {:"$sparx_failed", job.link.port, request.id, {kind, reason, stacktrace}})
     exit(exit_reason(kind, reason, stacktrace))
