@@ -139,13 +139,12 @@ defmodule Sparx.Config do
   @doc """
   Checks options.
 
-  Raises `ArgumentError`, whose message names the option, what was given and what is expected. An option that is given twice is
-  an error, and so is one beside `:listeners` that says where to listen.
+  Raises `ArgumentError`, whose message names the option, what was given and what is expected. Of an option that is given twice the
+  first value counts, as in all keyword lists. One beside `:listeners` that says where to listen is an error.
   """
   @spec new!(keyword) :: t
   def new!(options) do
-    once!(options)
-    {plug, options} = split_plug!(options)
+    {plug, options} = options |> first_of_each() |> split_plug!()
 
     Keyword.keyword?(options) ||
       raise ArgumentError, "expected the options as a keyword list, got: #{inspect(options)}"
@@ -396,7 +395,7 @@ defmodule Sparx.Config do
       key in @listener_keys or unknown!(key, "listener option", @listener_keys)
     end)
 
-    once!(options)
+    options = first_of_each(options)
     address = address!(for {key, value} <- options, key in [:host, :ip], value != nil, do: {key, value})
 
     options
@@ -515,15 +514,12 @@ defmodule Sparx.Config do
         "invalid value for option #{inspect(option)}: #{inspect(value)}, expected #{expected}"
       )
 
-  # Each option once: of two values neither is surely the one that is meant.
-  defp once!(options) do
-    names = for {name, _value} when is_atom(name) <- List.wrap(options), do: name
-
-    case names -- Enum.uniq(names) do
-      [] -> :ok
-      [twice | _] -> raise ArgumentError, "option #{inspect(twice)} is given twice"
-    end
+  # So that `given ++ defaults` does what it does elsewhere.
+  defp first_of_each(options) when is_list(options) do
+    if Keyword.keyword?(options), do: Enum.uniq_by(options, fn {name, _value} -> name end), else: options
   end
+
+  defp first_of_each(options), do: options
 
   # What other servers call it.
   @elsewhere %{

@@ -6,7 +6,7 @@ defmodule Sparx.Integration.ChaosTest do
 
   defp serve(handler, options \\ []) do
     start_supervised!(
-      {Sparx, [host: "127.0.0.1", port: 0, handler: handler] ++ Sparx.Host.shown() ++ options}
+      {Sparx, Keyword.merge([host: "127.0.0.1", port: 0, handler: handler] ++ Sparx.Host.shown(), options)}
     )
   end
 

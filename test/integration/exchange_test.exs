@@ -7,7 +7,10 @@ defmodule Sparx.Integration.ExchangeTest do
   # The handler is a function that the request's path names.
   defp serve(routes, options \\ []) do
     handler = fn request -> Map.fetch!(routes, request.path).(request) end
-    start_supervised!({Sparx, [host: "127.0.0.1", port: 0, workers: 4, handler: handler] ++ options})
+
+    start_supervised!(
+      {Sparx, Keyword.merge([host: "127.0.0.1", port: 0, workers: 4, handler: handler], options)}
+    )
   end
 
   defp text(request, text, status \\ 200) do

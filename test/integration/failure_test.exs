@@ -5,7 +5,9 @@ defmodule Sparx.Integration.FailureTest do
   alias Sparx.{Client, Request, Response}
 
   defp serve(handler, options \\ []) do
-    start_supervised!({Sparx, [host: "127.0.0.1", port: 0, workers: 2, handler: handler] ++ options})
+    start_supervised!(
+      {Sparx, Keyword.merge([host: "127.0.0.1", port: 0, workers: 2, handler: handler], options)}
+    )
   end
 
   defp ok(request, text \\ "ok"), do: Response.new(200) |> Response.body(text) |> Response.send(request)

@@ -100,7 +100,8 @@ if Code.ensure_loaded?(GenStage) do
       :ok
     end
 
-    defp serve(options \\ []), do: start_supervised!({Sparx, [host: "127.0.0.1", port: 0] ++ options})
+    defp serve(options \\ []),
+      do: start_supervised!({Sparx, Keyword.merge([host: "127.0.0.1", port: 0], options)})
 
     defp consumer(producer, options) do
       {:ok, consumer} = Consumer.start_link(self())

@@ -11,7 +11,10 @@ defmodule Sparx.Integration.Http2Test do
   @cancel 8
 
   defp serve(handler, options \\ []),
-    do: start_supervised!({Sparx, [host: "127.0.0.1", port: 0, workers: 4, handler: handler] ++ options})
+    do:
+      start_supervised!(
+        {Sparx, Keyword.merge([host: "127.0.0.1", port: 0, workers: 4, handler: handler], options)}
+      )
 
   defp respond(request, status, body),
     do: Response.new(status) |> Response.body(body) |> Response.send(request)
@@ -347,7 +350,7 @@ defmodule Sparx.Integration.Http2Test do
           respond(request, 200, "free")
       end
 
-      serve(handler, [h2_max_streams: 1] ++ options)
+      serve(handler, Keyword.put_new(options, :h2_max_streams, 1))
     end
 
     defp answer_in_vain(request) do

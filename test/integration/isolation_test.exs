@@ -5,7 +5,8 @@ defmodule Sparx.Integration.IsolationTest do
   alias Sparx.{Client, Request, Response}
 
   defp serve(handler, options \\ []) do
-    start_supervised!({Sparx, [host: "127.0.0.1", port: 0, workers: 2, handler: handler] ++ options},
+    start_supervised!(
+      {Sparx, Keyword.merge([host: "127.0.0.1", port: 0, workers: 2, handler: handler], options)},
       id: Sparx
     )
   end

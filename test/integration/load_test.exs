@@ -5,7 +5,9 @@ defmodule Sparx.Integration.LoadTest do
   alias Sparx.{Client, Load, Response}
 
   defp serve(handler, options) do
-    server = start_supervised!({Sparx, [host: "127.0.0.1", port: 0, handler: handler] ++ options})
+    server =
+      start_supervised!({Sparx, Keyword.merge([host: "127.0.0.1", port: 0, handler: handler], options)})
+
     %{server: server, port: Sparx.info(server).port}
   end
 

@@ -10,7 +10,10 @@ defmodule Sparx.Integration.SandboxTest do
 
   defp serve(options) do
     handler = fn request -> Response.new(200) |> Response.body("ok") |> Response.send(request) end
-    start_supervised!({Sparx, [host: "127.0.0.1", port: 0, workers: 2, handler: handler] ++ options})
+
+    start_supervised!(
+      {Sparx, Keyword.merge([host: "127.0.0.1", port: 0, workers: 2, handler: handler], options)}
+    )
   end
 
   defp port_of(server) do

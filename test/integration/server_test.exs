@@ -191,7 +191,10 @@ defmodule Sparx.Integration.ServerTest do
       test = self()
       listener = fn event, measurements, metadata -> send(test, {event, measurements, metadata}) end
       options = [host: "127.0.0.1", port: 0, workers: 1, telemetry: listener]
-      server = start_supervised!({Sparx, [handler: fn _ -> raise ArgumentError, "oops" end] ++ options})
+
+      server =
+        start_supervised!({Sparx, Keyword.merge([handler: fn _ -> raise ArgumentError, "oops" end], options)})
+
       assert %{status: 500} = Client.get(server, "/")
 
       assert_receive {[:sparx, :request, :exception], %{duration: _, waited: _},
@@ -202,7 +205,7 @@ defmodule Sparx.Integration.ServerTest do
       test = self()
       listener = fn event, measurements, _ -> send(test, {event, measurements}) end
       options = [telemetry: listener, telemetry_interval: 20, max_queue: 0]
-      server = start_supervised!({Sparx, [host: "127.0.0.1", port: 0] ++ options})
+      server = start_supervised!({Sparx, Keyword.merge([host: "127.0.0.1", port: 0], options)})
       assert %{status: 503} = Client.get(server, "/")
       counted([:sparx, :queue, :stats], :shed)
       assert_receive {[:sparx, :connection, :stats], %{open: _, idle: _}}

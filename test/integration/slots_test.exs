@@ -9,7 +9,11 @@ defmodule Sparx.Integration.SlotsTest do
   # Two slots for everybody: no client can be served while two others hold them.
   defp serve(options \\ []) do
     start_supervised!(
-      {Sparx, [host: "127.0.0.1", port: 0, workers: 2, share: 0, handler: &__MODULE__.handle/1] ++ options},
+      {Sparx,
+       Keyword.merge(
+         [host: "127.0.0.1", port: 0, workers: 2, share: 0, handler: &__MODULE__.handle/1],
+         options
+       )},
       id: Sparx
     )
   end

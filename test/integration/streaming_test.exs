@@ -12,7 +12,7 @@ defmodule Sparx.Integration.StreamingTest do
 
   defp serve(handler, options \\ []) do
     fixed = [host: "127.0.0.1", port: 0, workers: 2, handler: handler]
-    start_supervised!({Sparx, fixed ++ Sparx.Host.shown() ++ options}, id: Sparx)
+    start_supervised!({Sparx, Keyword.merge(fixed ++ Sparx.Host.shown(), options)}, id: Sparx)
   end
 
   defp text(request, text, status \\ 200),

@@ -24,7 +24,8 @@ defmodule Sparx.Integration.TLSTest do
   end
 
   defp serve(options) do
-    start_supervised!({Sparx, [host: "127.0.0.1", port: 0, handler: &tell/1, scheme: :https] ++ options},
+    start_supervised!(
+      {Sparx, Keyword.merge([host: "127.0.0.1", port: 0, handler: &tell/1, scheme: :https], options)},
       id: make_ref()
     )
   end

@@ -8,7 +8,7 @@ defmodule Sparx.Integration.WebSocketTest do
 
   defp serve(handler, options \\ []) do
     {id, options} = Keyword.pop(options, :id, Sparx)
-    child = {Sparx, [host: "127.0.0.1", port: 0, workers: 4, handler: handler] ++ options}
+    child = {Sparx, Keyword.merge([host: "127.0.0.1", port: 0, workers: 4, handler: handler], options)}
     start_supervised!(Supervisor.child_spec(child, id: id))
   end
 

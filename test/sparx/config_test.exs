@@ -101,14 +101,23 @@ defmodule Sparx.ConfigTest do
     assert message(opnr: 1) == "unknown option :opnr"
   end
 
-  test "an option that is given twice is named, also when both values are the same" do
-    for {name, value} <- [port: 0, workers: 4, max_body: 5, ip: "::1", handler: Web, name: A],
-        do: assert(message([{name, value}, {name, value}]) == "option #{inspect(name)} is given twice")
+  test "of an option that is given twice the first value counts, whatever it is" do
+    config =
+      Config.new!(
+        port: 1,
+        workers: 2,
+        port: 3,
+        workers: 4,
+        max_body: 5,
+        max_body: 6,
+        server: "a",
+        server: nil
+      )
 
-    assert message(port: 1, workers: 2, max_body: 1, max_body: 2) == "option :max_body is given twice"
-    assert message(listeners: [[port: 1, port: 2]]) == "option :port is given twice"
-    assert message(plug: 1, plug: 2) == "option :plug is given twice"
-    assert message(zzz: 1, zzz: 2) == "option :zzz is given twice"
+    assert %{workers: 2, server: "a", listeners: [%{port: 1}], limits: %{max_body: 5}} = config
+    assert [%{port: 7}] = Config.new!(listeners: [[port: 7, port: 8]]).listeners
+    assert Config.new!(name: A, name: B).name == A
+    assert message(workers: 0, workers: 1) =~ "option :workers: 0"
   end
 
   test "what says where to listen is said once" do
