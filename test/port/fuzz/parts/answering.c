@@ -89,10 +89,10 @@ static void answer_large(struct answering *a, uint64_t id)
 	for (size_t i = 0; i < a->size; i++)
 		body[i] = answering_octet(letter, i);
 	if (a->way != ANSWER_STREAM) {
-		say(a, bytes, mp_bin(put_head(bytes, MSG_RESPOND, id), slice_of(body, a->size)));
+		say(a, bytes, mp_bin(put_head(a, bytes, MSG_RESPOND, id), slice_of(body, a->size)));
 		return;
 	}
-	at = put_head(bytes, MSG_HEAD, id);
+	at = put_head(a, bytes, MSG_HEAD, id);
 	say(a, bytes, letter % 2 ? mp_nil(at) : mp_uint(at, a->size));
 	for (size_t from = 0; from < a->size; from += piece)
 		say(a, bytes,
