@@ -34,7 +34,7 @@ defmodule Sparx.Config do
   proxies that write one of these fields themselves. Behind a proxy that is not listed all clients are one peer.
 
   Responses are compressed by the port program (`:compress`), as far as their type, their length and what the client accepts make it worth while
-  (PROTOCOL.md, section 4.2). A page that has a secret together with text that an attacker chooses must not be: `Sparx.Response.header(response, "content-encoding", "identity")` sends a
+  (PROTOCOL.md, section 4.2). A page that has a secret together with text that an attacker chooses must not be: `Sparx.Response.compress(response, false)` sends a
   response as it is.
 
   All limits and timeouts of the port program are options too, by the same names. A request that arrives

@@ -495,6 +495,17 @@ defmodule Sparx.Request do
     do: Part.read(request, length, Keyword.get(options, :timeout, @timeout))
 
   @doc """
+  Reads a form: a body, or a query, in `application/x-www-form-urlencoded`.
+
+  Options and errors are those of `Sparx.Form.read/2`, which this is; `Sparx.Multipart` reads forms that send files.
+
+      {:ok, form} = Sparx.Request.form(request)
+      Sparx.Form.get(form, "name")
+  """
+  @spec form(t, keyword) :: {:ok, Sparx.Form.t()} | {:error, Sparx.FormError.t()}
+  defdelegate form(request, options \\ []), to: Sparx.Form, as: :read
+
+  @doc """
   Says that the rest of the body is not wanted.
 
   The port reads on and drops it, as far as that is worth while, to keep the connection. Without this it does

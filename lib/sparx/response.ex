@@ -76,6 +76,18 @@ defmodule Sparx.Response do
   def body(response, body), do: %{response | body: body}
 
   @doc """
+  Says whether the port program may compress the response, if the server does so (the option `:compress`); it may unless this says `false`.
+
+  A page that has a secret together with text that somebody else chooses must not be compressed (BREACH). In a streamed response the header
+  `content-encoding: identity` says the same.
+  """
+  @spec compress(t, boolean) :: t
+  def compress(response, false), do: header(response, "content-encoding", "identity")
+
+  def compress(response, true),
+    do: %{response | headers: List.delete(response.headers, {"content-encoding", "identity"})}
+
+  @doc """
   Sends a whole response: the answer to `request`.
 
   `{:error, :wrong_length}` if there is a `content-length` header, and the body has another length: then nothing was sent. A body for HEAD, or of a
@@ -295,17 +307,27 @@ defmodule Sparx.Response do
 
     * `:offset`: the first byte (default 0)
     * `:length`: how many bytes (default: to the end of the file)
+    * `:conditional`: true to heed conditions (RFC 9110, section 13) and ranges (section 14) of a GET or HEAD request: the answer may then be 304, 412, 206
+      or 416 instead. ETag and Last-Modified are those of the response, or are made as `Sparx.Static` makes them. The response must have the status 200, and
+      there is no `:offset` or `:length` (default false)
 
   The response of the builder gives status and headers; its body is not used. A file that cannot be read is
   `{:error, posix}` and nothing was sent. `{:error, :truncated}` is a file that became shorter meanwhile; its client
   must not take what it got for whole: return, and the connection is cut.
   """
-  @spec send_file(t, Request.t(), Path.t(), offset: non_neg_integer, length: non_neg_integer) ::
-          result | {:error, :truncated | File.posix()}
+  @spec send_file(t, Request.t(), Path.t(),
+          offset: non_neg_integer,
+          length: non_neg_integer,
+          conditional: boolean
+        ) :: result | {:error, :truncated | File.posix()}
   def send_file(response, request, path, options \\ []) do
     with {:ok, size} <- file_size(path) do
       offset = Keyword.get(options, :offset, 0)
-      send_part(response, request, path, {offset, Keyword.get(options, :length, max(size - offset, 0)), size})
+      length = Keyword.get(options, :length, max(size - offset, 0))
+
+      if options[:conditional],
+        do: Sparx.Static.Sender.send_file(headers(response), response.status, request, path),
+        else: send_part(response, request, path, {offset, length, size})
     end
   end
 

@@ -56,8 +56,6 @@ defmodule Sparx.Static do
     pass: false
   ]
   @suffixes %{"br" => ".br", "zstd" => ".zst", "gzip" => ".gz"}
-  # A clock tick of the file system, and the second that times are in.
-  @settled 1_100
   @attempts 3
 
   @typedoc "`:truncated`: the file became shorter while it was sent: return, and the connection is cut."
@@ -103,7 +101,8 @@ defmodule Sparx.Static do
       404 => "Not found",
       405 => "Method not allowed",
       406 => "Not acceptable",
-      500 => "Internal server error"
+      500 => "Internal server error",
+      503 => "Service unavailable"
     }
 
     headers = [{"content-type", "text/plain; charset=utf-8"} | headers]
@@ -151,31 +150,46 @@ defmodule Sparx.Static do
 
   # ── a file ─────────────────────────────────────────────────────────────────────────────────────────
 
+  # The plan is made by what lstat says; the file is opened only if something of it is sent.
   defp send_file(request, root, segments, original, options, attempts \\ @attempts) do
     case variant(request, root, segments, original, options) do
       :none ->
         status(request, 406, vary(options))
 
       {coding, {path, info}} ->
-        case open(path, info) do
-          {:ok, file, info} ->
-            try do
-              plan(request, segments, info, coding, options) |> then(&Sender.send(request, &1, file))
-            after
-              :file.close(file)
-            end
+        plan = plan(request, segments, info, coding, options)
 
-          :replaced when attempts > 1 ->
-            again(request, root, segments, options, attempts - 1)
-
-          {:error, reason} when reason in [:emfile, :enfile, :enomem, :eio] ->
-            with :ok <- status(request, 500, []), do: {:error, reason}
-
-          _replaced_or_error ->
-            missing(request, options)
-        end
+        with :replaced <- send_planned(request, plan, path, info, options),
+             do: again(request, root, segments, options, attempts - 1)
     end
   end
+
+  defp send_planned(request, plan, path, info, options) do
+    if Sender.reads?(request, plan),
+      do: with_file(request, path, info, options, &Sender.send(request, plan, &1)),
+      else: Sender.send(request, plan, nil)
+  end
+
+  # What is open must be what was looked at.
+  defp with_file(request, path, info, options, send) do
+    case :file.open(path, [:read, :raw, :binary]) do
+      {:ok, file} ->
+        try do
+          if Location.info_of(file) == {:ok, info}, do: send.(file), else: :replaced
+        after
+          :file.close(file)
+        end
+
+      {:error, reason} when reason in [:emfile, :enfile, :enomem, :eio] ->
+        with :ok <- status(request, 500, []), do: {:error, reason}
+
+      {:error, _reason} ->
+        missing(request, options)
+    end
+  end
+
+  # It is replaced again and again.
+  defp again(request, _root, _segments, _options, 0), do: status(request, 503, [{"retry-after", "1"}])
 
   defp again(request, root, segments, options, attempts) do
     case Location.locate(root, segments) do
@@ -184,20 +198,6 @@ defmodule Sparx.Static do
 
       _ ->
         missing(request, options)
-    end
-  end
-
-  # What is open must be what was looked at.
-  defp open(path, %{id: id}) do
-    with {:ok, file} <- :file.open(path, [:read, :raw, :binary]) do
-      case Location.info_of(file) do
-        {:ok, %{type: :file, id: ^id} = info} ->
-          {:ok, file, info}
-
-        _ ->
-          :file.close(file)
-          :replaced
-      end
     end
   end
 
@@ -237,22 +237,17 @@ defmodule Sparx.Static do
   end
 
   defp plan(request, segments, info, coding, options) do
-    settled = System.os_time(:millisecond) >= info.modified * 1000 + @settled
+    %{etag: etag, modified: modified} = Sender.validators(info, coding)
 
     file = %{
       size: info.size,
-      etag: etag(info, coding, settled),
-      modified: if(settled, do: info.modified),
+      etag: etag,
+      modified: modified,
       headers: vary(options) ++ cache_control(options.cache_control, segments) ++ options.headers,
       content: content(List.last(segments), coding, options)
     }
 
     Plan.make(request.method, Request.headers(request), file, max_ranges: options.max_ranges)
-  end
-
-  defp etag(info, coding, settled) do
-    tag = Enum.map_join([info.size, info.modified], "-", &Integer.to_string(&1, 36))
-    ~s(#{unless settled, do: "W/"}"#{String.downcase(tag)}#{if coding, do: "-" <> coding}")
   end
 
   # Also for a file without siblings: a cache that had it before one came would never ask for that.

@@ -100,7 +100,11 @@ defmodule Sparx.Integration.CompressionTest do
           respond(request, [], "small")
 
         %{path: "/identity"} = request ->
-          respond(request, [{"content-encoding", "identity"}])
+          Response.new(200)
+          |> Response.header("content-type", "text/plain")
+          |> Response.compress(false)
+          |> Response.body(@text)
+          |> Response.send(request)
 
         %{path: "/no-transform"} = request ->
           respond(request, [{"cache-control", "no-transform"}])

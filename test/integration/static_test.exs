@@ -372,6 +372,101 @@ defmodule Sparx.Integration.StaticTest do
     end
   end
 
+  describe "Response.send_file" do
+    defp serve_file(path, options, headers \\ [], status \\ 200) do
+      handler = fn request ->
+        result =
+          Enum.reduce(headers, Response.new(status), fn {name, value}, response ->
+            Response.header(response, name, value)
+          end)
+          |> Response.send_file(request, path, options)
+
+        if result != :ok, do: Response.new(500) |> Response.body(inspect(result)) |> Response.send(request)
+      end
+
+      options = [host: "127.0.0.1", port: 0, workers: 8, handler: handler]
+      start_supervised!(Supervisor.child_spec({Sparx, options}, id: :files))
+    end
+
+    test "heeds conditions and ranges when that is asked for", %{root: root} do
+      path = write(root, "a", "0123456789")
+
+      headers = [
+        {"Content-Type", "text/x-own"},
+        {"cache-control", "no-cache"},
+        {"content-disposition", "attachment"}
+      ]
+
+      server = serve_file(path, [conditional: true], headers)
+      answer = get(server, "/")
+      assert {answer.status, answer.body, answer.headers["content-length"]} == {200, "0123456789", "10"}
+      assert answer.headers["last-modified"] == @date
+      assert answer.headers["accept-ranges"] == "bytes"
+      etag = answer.headers["etag"]
+
+      unchanged = get(server, "/", [{"if-none-match", etag}])
+
+      assert {unchanged.status, unchanged.headers["etag"], unchanged.headers["cache-control"]} ==
+               {304, etag, "no-cache"}
+
+      for name <- ["content-type", "content-disposition"], do: refute(unchanged.headers[name])
+
+      assert %{status: 412} = get(server, "/", [{"if-match", ~s("other")}])
+      assert %{status: 206, body: "12"} = get(server, "/", [{"range", "bytes=1-2"}, {"if-range", etag}])
+      assert %{status: 416, body: ""} = get(server, "/", [{"range", "bytes=10-"}])
+      assert get(server, "/", [{"range", "bytes=0-0,9-9"}]).body =~ "content-type: text/x-own\r\n"
+
+      assert %{status: 200, body: "", headers: %{"content-length" => "10"}} =
+               Client.request(server, "HEAD", "/")
+    end
+
+    test "takes the tag and the date of the application", %{root: root} do
+      path = write(root, "a", "0123456789")
+      date = "Mon, 01 Jan 2001 00:00:00 GMT"
+      server = serve_file(path, [conditional: true], [{"ETag", ~s("own")}, {"last-modified", date}])
+      answer = get(server, "/")
+      assert {answer.headers["etag"], answer.headers["last-modified"]} == {~s("own"), date}
+      assert %{status: 304} = get(server, "/", [{"if-none-match", ~s("own")}])
+      assert %{status: 304} = get(server, "/", [{"if-modified-since", date}])
+      assert %{status: 200} = get(server, "/", [{"if-modified-since", "Sun, 31 Dec 2000 23:59:59 GMT"}])
+    end
+
+    test "heeds nothing when it is not", %{root: root} do
+      server = serve_file(write(root, "a", "0123456789"), offset: 2, length: 3)
+      answer = get(server, "/", [{"range", "bytes=0-0"}, {"if-none-match", "*"}])
+      assert {answer.status, answer.body} == {200, "234"}
+      for name <- ["etag", "last-modified", "accept-ranges"], do: refute(answer.headers[name])
+    end
+
+    test "reads nothing of a file that is not sent", %{root: root} do
+      path = Path.join(root, "large")
+      {:ok, file} = :file.open(path, [:write, :raw])
+      {:ok, _} = :file.position(file, 1_000_000_000_000)
+      :ok = :file.truncate(file)
+      :file.close(file)
+
+      for {options, status} <- [{[], 200}, {[conditional: true], 200}, {[], 204}, {[], 304}] do
+        server = serve_file(path, options, [], status)
+        head = Client.request(server, "HEAD", "/")
+        assert head.status == status
+        if status == 200, do: assert(head.headers["content-length"] == "1000000000000")
+        if status != 200, do: assert(%{status: ^status, body: ""} = get(server, "/"))
+        stop_supervised!(:files)
+      end
+    end
+
+    test "does not open what is no file", %{root: root} do
+      {"", 0} = System.cmd("mkfifo", [Path.join(root, "fifo")])
+
+      for {path, reason} <- [{"fifo", :einval}, {".", :eisdir}, {"none", :enoent}] do
+        server = serve_file(Path.join(root, path), [])
+        assert %{status: 500, body: body} = get(server, "/")
+        assert body == inspect({:error, reason})
+        stop_supervised!(:files)
+      end
+    end
+  end
+
   describe "clients" do
     setup %{root: root} do
       write(root, "page.html", @page)

@@ -1,7 +1,7 @@
 defmodule Sparx.FormTest do
   use ExUnit.Case, async: true
 
-  alias Sparx.{Client, Form, FormError, Response}
+  alias Sparx.{Client, Form, FormError, Request, Response}
 
   doctest Form
 
@@ -97,7 +97,7 @@ defmodule Sparx.FormTest do
   defp serve(options \\ []) do
     handler = fn request ->
       {status, body} =
-        case Form.read(request, options) do
+        case Request.form(request, options) do
           {:ok, form} -> {200, inspect(form)}
           {:error, error} -> {error.status, inspect(error.reason)}
         end

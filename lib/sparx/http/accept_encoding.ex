@@ -49,10 +49,13 @@ defmodule Sparx.HTTP.AcceptEncoding do
     end
   end
 
-  defp weight(<<q, "=1">>) when q in 'qQ', do: 1000
-  defp weight(<<q, "=1.", zeros::binary>>) when q in 'qQ' and zeros in ["", "0", "00", "000"], do: 1000
-  defp weight(<<q, "=0">>) when q in 'qQ', do: 0
-  defp weight(<<q, "=0.", digits::binary>>) when q in 'qQ' and byte_size(digits) <= 3, do: thousandths(digits)
+  defp weight(<<q, "=1">>) when q in ~c"qQ", do: 1000
+  defp weight(<<q, "=1.", zeros::binary>>) when q in ~c"qQ" and zeros in ["", "0", "00", "000"], do: 1000
+  defp weight(<<q, "=0">>) when q in ~c"qQ", do: 0
+
+  defp weight(<<q, "=0.", digits::binary>>) when q in ~c"qQ" and byte_size(digits) <= 3,
+    do: thousandths(digits)
+
   defp weight(_malformed), do: 0
 
   defp thousandths(digits) do

@@ -52,7 +52,7 @@ defmodule Sparx.HTTP.ETag do
     end
   end
 
-  defp skip(<<c, rest::binary>>) when c in ' \t', do: skip(rest)
+  defp skip(<<c, rest::binary>>) when c in ~c" \t", do: skip(rest)
   defp skip(rest), do: rest
 
   @doc "The comparison of section 8.8.3.2 that weak tags never pass."

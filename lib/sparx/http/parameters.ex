@@ -64,7 +64,7 @@ defmodule Sparx.HTTP.Parameters do
   end
 
   defp percent_decode(<<c, rest::binary>>, taken)
-       when c in ?a..?z or c in ?A..?Z or c in ?0..?9 or c in '!#$&+-.^_`|~',
+       when c in ?a..?z or c in ?A..?Z or c in ?0..?9 or c in ~c"!#$&+-.^_`|~",
        do: percent_decode(rest, [taken, c])
 
   defp percent_decode("", taken), do: {:ok, IO.iodata_to_binary(taken)}
@@ -92,10 +92,10 @@ defmodule Sparx.HTTP.Parameters do
   end
 
   defp trimmed(text, size) do
-    if size > 0 and :binary.at(text, size - 1) in ' \t', do: trimmed(text, size - 1), else: size
+    if size > 0 and :binary.at(text, size - 1) in ~c" \t", do: trimmed(text, size - 1), else: size
   end
 
-  defp skip_space(<<c, rest::binary>>) when c in ' \t', do: skip_space(rest)
+  defp skip_space(<<c, rest::binary>>) when c in ~c" \t", do: skip_space(rest)
   defp skip_space(rest), do: rest
 
   defp visible?(<<c, rest::binary>>) when c in 0x21..0x7E, do: visible?(rest)
@@ -128,7 +128,7 @@ defmodule Sparx.HTTP.Parameters do
   defp token(text, at) do
     case text do
       <<_::binary-size(at), c, _::binary>>
-      when c in ?a..?z or c in ?A..?Z or c in ?0..?9 or c in '!#$%&\'*+-.^_`|~' ->
+      when c in ?a..?z or c in ?A..?Z or c in ?0..?9 or c in ~c"!#$%&'*+-.^_`|~" ->
         token(text, at + 1)
 
       <<token::binary-size(at), rest::binary>> ->
@@ -142,9 +142,14 @@ defmodule Sparx.HTTP.Parameters do
   # Not only tokens: many clients do not quote the characters `()/:=?,@` in a boundary.
   defp unquoted(text, at) do
     case text do
-      <<_::binary-size(at), c, _::binary>> when c in 0x21..0x7E and c not in '";\\' -> unquoted(text, at + 1)
-      <<value::binary-size(at), rest::binary>> when at > 0 -> {:ok, value, rest}
-      _ -> :error
+      <<_::binary-size(at), c, _::binary>> when c in 0x21..0x7E and c not in ~c(";\\) ->
+        unquoted(text, at + 1)
+
+      <<value::binary-size(at), rest::binary>> when at > 0 ->
+        {:ok, value, rest}
+
+      _ ->
+        :error
     end
   end
 
@@ -155,7 +160,7 @@ defmodule Sparx.HTTP.Parameters do
         {:ok, IO.iodata_to_binary([taken, literal]), rest}
 
       <<literal::binary-size(at), ?\\, c, rest::binary>>
-      when c in '"\\' or (escapes == :all and (c in 0x20..0x7E or c >= 0x80 or c == ?\t)) ->
+      when c in ~c("\\) or (escapes == :all and (c in 0x20..0x7E or c >= 0x80 or c == ?\t)) ->
         quoted(rest, escapes, [taken, literal, c], 0)
 
       <<_::binary-size(at), c, _::binary>>

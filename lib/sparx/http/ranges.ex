@@ -4,7 +4,7 @@ defmodule Sparx.HTTP.Ranges do
 
   @type range :: {first :: non_neg_integer, last :: non_neg_integer}
 
-  # Behind so many digits there is no file.
+  # No file has a position of more digits.
   @longest_number 18
   @most_ranges 16
 

@@ -58,7 +58,7 @@ defmodule Sparx.Multipart.Parser do
   end
 
   defp legal?(<<c, rest::binary>>)
-       when c in ?a..?z or c in ?A..?Z or c in ?0..?9 or c in '\'()+_,-./:=? ',
+       when c in ?a..?z or c in ?A..?Z or c in ?0..?9 or c in ~c"'()+_,-./:=? ",
        do: legal?(rest)
 
   defp legal?(rest), do: rest == ""
@@ -182,7 +182,7 @@ defmodule Sparx.Multipart.Parser do
   defp padding(bytes, at) do
     case bytes do
       <<_::binary-size(at), "\r\n", _::binary>> -> {:ok, at}
-      <<_::binary-size(at), c, _::binary>> when c in ' \t' -> padding(bytes, at + 1)
+      <<_::binary-size(at), c, _::binary>> when c in ~c" \t" -> padding(bytes, at + 1)
       <<_::binary-size(at)>> -> :more
       <<_::binary-size(at), "\r">> -> :more
       _ -> :error
@@ -242,7 +242,7 @@ defmodule Sparx.Multipart.Parser do
   defp fields([], taken), do: {:ok, Enum.reverse(taken)}
 
   # A value may go on in the next line (RFC 5322, section 2.2.3).
-  defp fields([<<c, _::binary>> = line | lines], [{name, value} | taken]) when c in ' \t' do
+  defp fields([<<c, _::binary>> = line | lines], [{name, value} | taken]) when c in ~c" \t" do
     with {:ok, more} <- field_value(line), do: fields(lines, [{name, value <> " " <> more} | taken])
   end
 
@@ -261,7 +261,7 @@ defmodule Sparx.Multipart.Parser do
   defp token?(name), do: rest_of_token?(name)
 
   defp rest_of_token?(<<c, rest::binary>>)
-       when c in ?a..?z or c in ?A..?Z or c in ?0..?9 or c in '!#$%&\'*+-.^_`|~',
+       when c in ?a..?z or c in ?A..?Z or c in ?0..?9 or c in ~c"!#$%&'*+-.^_`|~",
        do: rest_of_token?(rest)
 
   defp rest_of_token?(rest), do: rest == ""

@@ -14,7 +14,7 @@ defmodule Sparx.Static.Listing do
   @spec page(binary, Path.t(), Location.segments(), boolean) :: {:ok, iodata} | :error
   def page(title, root, segments, dotfiles) do
     with {:ok, path, %{type: :folder}} <- Location.locate(root, segments),
-         {:ok, names} <- :file.list_dir(path) do
+         {:ok, names} <- :file.list_dir_all(path) do
       names =
         for name <- names, name = to_text(name), dotfiles or not String.starts_with?(name, "."), do: name
 

@@ -135,8 +135,8 @@ defmodule Sparx.Static.Path do
 
   defp lstat(path), do: info(:file.read_link_info(path, [:raw, time: :posix]))
 
-  @doc "The same of a file that is open."
-  @spec info_of(:file.fd()) :: {:ok, info} | {:error, File.posix()}
+  @doc "The same of a file that is open, or of what a link leads to."
+  @spec info_of(:file.fd() | Path.t()) :: {:ok, info} | {:error, File.posix()}
   def info_of(file), do: info(:file.read_file_info(file, [:raw, time: :posix]))
 
   defp info({:ok, record}) do

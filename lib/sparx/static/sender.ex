@@ -1,38 +1,47 @@
 defmodule Sparx.Static.Sender do
   @moduledoc false
-  # Sends what a plan says, out of a file that is open.
+  # Sends files: what a plan says, out of a file that is open, by chunks.
 
-  alias Sparx.{Request, Response}
+  alias Sparx.{Headers, Request, Response}
+  alias Sparx.HTTP.{Date, ETag}
+  alias Sparx.Static.Path, as: Location
   alias Sparx.Static.Plan
 
   # What is shorter is read first, and sent as one message.
   @whole 65_536
   @chunk 65_536
+  # A clock tick of the file system, and the second that times are in.
+  @settled 1_100
+
+  @type result :: Response.result() | {:error, :truncated | File.posix()}
+
+  # ── a plan ─────────────────────────────────────────────────────────────────────────────────────────
+
+  @doc "Whether something of the file is sent."
+  @spec reads?(Request.t(), Plan.t()) :: boolean
+  def reads?(request, plan), do: request.method != "HEAD" and Enum.any?(plan.body, &is_tuple/1)
 
   @doc "The file may be nil if nothing of it is sent."
-  @spec send(Request.t(), Plan.t(), :file.fd() | nil) ::
-          Response.result() | {:error, :truncated | File.posix()}
-  def send(%{method: "HEAD"} = request, plan, _file) do
-    plan |> response() |> Response.header("content-length", plan.length) |> Response.send(request)
-  end
+  @spec send(Request.t(), Plan.t(), :file.fd() | nil) :: result
+  def send(%{method: "HEAD"} = request, plan, _file),
+    do: whole(request, plan.status, plan.headers ++ length_of(plan), "")
 
   def send(request, %{length: length} = plan, file) when length <= @whole do
-    with {:ok, body} <- read_all(plan.body, file, []),
-         do: plan |> response() |> Response.body(body) |> Response.send(request)
+    with {:ok, body} <- read_all(plan.body, file, []), do: whole(request, plan.status, plan.headers, body)
   end
 
   def send(request, plan, file) do
-    with :ok <- Response.send_status(request, plan.status),
-         :ok <- send_headers(request, [{"content-length", plan.length} | plan.headers]),
+    with :ok <- Response.send_head(request, plan.status, plan.headers ++ length_of(plan)),
          :ok <- write_all(request, plan.body, file),
          do: Response.finish(request)
   end
 
-  defp response(plan) do
-    Enum.reduce(plan.headers, Response.new(plan.status), fn {name, value}, response ->
-      Response.header(response, name, value)
-    end)
-  end
+  # That of what a 304 does not send is not known.
+  defp length_of(%{status: 304}), do: []
+  defp length_of(%{length: length}), do: [{"content-length", Integer.to_string(length)}]
+
+  defp whole(request, status, headers, body),
+    do: Response.send(%Response{status: status, headers: Enum.reverse(headers), body: body}, request)
 
   defp read_all([], _file, taken), do: {:ok, taken}
   defp read_all([bytes | rest], file, taken) when is_binary(bytes), do: read_all(rest, file, [taken | bytes])
@@ -46,19 +55,12 @@ defmodule Sparx.Static.Sender do
     end
   end
 
-  defp send_headers(_request, []), do: :ok
-
-  defp send_headers(request, [{name, value} | rest]) do
-    with :ok <- Response.send_header(request, name, value), do: send_headers(request, rest)
-  end
-
   defp write_all(_request, [], _file), do: :ok
+  defp write_all(request, [{_offset, 0} | rest], file), do: write_all(request, rest, file)
 
   defp write_all(request, [bytes | rest], file) when is_binary(bytes) do
     with :ok <- Response.write_chunk(request, bytes), do: write_all(request, rest, file)
   end
-
-  defp write_all(request, [{_offset, 0} | rest], file), do: write_all(request, rest, file)
 
   defp write_all(request, [{offset, length} | rest], file) do
     case :file.pread(file, offset, min(length, @chunk)) do
@@ -74,5 +76,66 @@ defmodule Sparx.Static.Sender do
       error ->
         error
     end
+  end
+
+  # ── a file by its path ─────────────────────────────────────────────────────────────────────────────
+
+  @doc "What `Sparx.Response.send_file/4` does with conditions, for a path that is known to be a file."
+  @spec send_file(Headers.t(), 200..599, Request.t(), Path.t()) :: result
+  def send_file(headers, 200, request, path) do
+    with {:ok, file} <- :file.open(path, [:read, :raw, :binary]) do
+      try do
+        with {:ok, info} <- Location.info_of(file) do
+          plan = Plan.make(request.method, Request.headers(request), described(headers, info))
+          send(request, plan, file)
+        end
+      after
+        :file.close(file)
+      end
+    end
+  end
+
+  def send_file(_headers, status, _request, _path),
+    do: raise(ArgumentError, "a conditional file has the status 200, got: #{inspect(status)}")
+
+  @of_content ~w(content-type content-encoding content-language content-disposition)
+
+  # ETag and Last-Modified of the application come first.
+  defp described(headers, info) do
+    {etags, headers} = Enum.split_with(headers, &named?(&1, "etag"))
+    {dates, headers} = Enum.split_with(headers, &named?(&1, "last-modified"))
+    {content, headers} = Enum.split_with(headers, fn field -> Enum.any?(@of_content, &named?(field, &1)) end)
+    made = validators(info, nil)
+
+    %{
+      size: info.size,
+      etag: given(etags, &if(match?({:ok, _}, ETag.parse(&1)), do: &1), made.etag),
+      modified: given(dates, &with({:ok, date} <- Date.parse(&1), do: date), made.modified),
+      headers: headers,
+      content: Enum.map(content, fn {name, value} -> {String.downcase(name, :ascii), value} end)
+    }
+  end
+
+  defp named?({name, _value}, wanted), do: String.downcase(name, :ascii) == wanted
+
+  defp given([{name, value} | _], read, _made) do
+    case read.(value) do
+      wrong when wrong in [nil, :error] -> raise ArgumentError, "#{name} is malformed: #{inspect(value)}"
+      value -> value
+    end
+  end
+
+  defp given([], _read, made), do: made
+
+  @doc """
+  The ETag and the date of a file. While its last change is not settled, another one could leave them the same: then the tag is
+  weak, and there is no date.
+  """
+  @spec validators(Location.info(), coding :: binary | nil) :: %{etag: binary, modified: integer | nil}
+  def validators(info, coding) do
+    settled = System.os_time(:millisecond) >= info.modified * 1000 + @settled
+    tag = Enum.map_join([info.size, info.modified], "-", &Integer.to_string(&1, 36))
+    etag = ~s(#{unless settled, do: "W/"}"#{String.downcase(tag)}#{if coding, do: "-" <> coding}")
+    %{etag: etag, modified: if(settled, do: info.modified)}
   end
 end

@@ -102,7 +102,7 @@ defmodule Sparx.Static.Types do
     end
   end
 
-  # Of types that claim the same extension, the first has it.
+  # The first type that claims an extension has it.
   defp parse(text) do
     for line <- String.split(text, "\n"),
         not String.starts_with?(line, "#"),

@@ -1,0 +1,195 @@
+defmodule Sparx.EventStream do
+  @moduledoc ~S"""
+  Server-Sent Events: a response that goes on, of events that a page takes with `EventSource` (the HTML standard, section 9.2).
+
+  For the usual case there is a behaviour, with a process of its own for each client:
+
+      defmodule MyApp.Ticker do
+        use Sparx.EventStream.Handler
+
+        @impl true
+        def init(_request, interval) do
+          Process.send_after(self(), :tick, interval)
+          {:ok, interval}
+        end
+
+        @impl true
+        def handle_info(:tick, interval) do
+          Process.send_after(self(), :tick, interval)
+          {:push, [event: "tick", data: to_string(DateTime.utc_now())], interval}
+        end
+      end
+
+      def handle(%{path: "/ticks"} = request), do: Sparx.EventStream.serve(request, MyApp.Ticker, 1_000)
+
+  The process of the handler is free at once; see `Sparx.EventStream.Handler`. A handler that would rather write the events itself opens the stream:
+
+      def handle(request) do
+        {:ok, events} = Sparx.EventStream.open(request)
+        for line <- lines(), do: :ok = Sparx.EventStream.send(events, line)
+        Sparx.EventStream.close(events)
+      end
+
+  ## Events
+
+  | event | |
+  | --- | --- |
+  | a text | its data |
+  | a keyword list or a map | `:data` (iodata), `:event` (its name, one line), `:id` (text of one line without NUL, or an integer), `:retry` (ms after which a client that has lost the connection comes back) |
+  | `{:comment, text}` | a comment, which no page sees |
+
+  Data and comments may have several lines, and each line becomes one of the format, whether it ends with CR, LF or both; a page gets LF. Texts are UTF-8. What would break the
+  format, such as a line break in a name, raises `ArgumentError`: nothing that comes from a user can become an event of its own.
+
+  A client that comes back says with `Last-Event-ID` which event was the last one it had, see `last_id/1`.
+
+  ## Options
+
+  For `serve/4` and `open/2`:
+
+    * `:headers` - more fields of the response, such as cookies (default `[]`)
+    * `:retry` - ms after which the client comes back when it has lost the connection (default nil: it decides)
+
+  The response has `cache-control: no-cache`, unless `:headers` say otherwise, and `x-accel-buffering: no`, for nginx in front. If the server compresses
+  (`:compress`), events are compressed, and each is sent as promptly as without.
+  """
+
+  import Kernel, except: [send: 2]
+
+  alias Sparx.{Frame, Headers, Link, Request, Response}
+  alias Sparx.EventStream.{Event, Process}
+
+  @derive {Inspect, except: [:request]}
+  defstruct [:request]
+
+  @type t :: %__MODULE__{request: Request.t()}
+
+  @type fields ::
+          [data: iodata, event: binary, id: binary | integer, retry: non_neg_integer]
+          | %{
+              optional(:data) => iodata,
+              optional(:event) => binary,
+              optional(:id) => binary | integer,
+              optional(:retry) => non_neg_integer
+            }
+
+  @type event :: binary | fields | {:comment, iodata}
+
+  @doc "The id of the last event that a client had which has come back; nil for one that is new."
+  @spec last_id(Request.t()) :: binary | nil
+  def last_id(request), do: Request.header(request, "last-event-id")
+
+  # ── a process of its own ───────────────────────────────────────────────────────────────────────────
+
+  @doc """
+  Has the stream served by a process of its own that runs `module`, a `Sparx.EventStream.Handler`.
+
+  Its `init/2` is called with the request and `argument`, before anything is sent. The calling process is free. A HEAD request gets the head alone, and
+  `{:error, :head}` is returned; otherwise errors are those of `Sparx.Response`.
+
+  Options are those above, and besides:
+
+    * `:heartbeat` - ms without an event, after which a comment is sent, so that proxies do not take the connection for idle (default 15,000; 0 for none)
+    * `:max_buffer` - bytes of events that may wait for a client that is slow, beside the window (default 262,144). One that has more is cut off, and comes back
+    * `:hibernate_after` - ms without a message, after which the process gives its memory back (default 100)
+  """
+  @spec serve(Request.t(), module, term, keyword) :: {:ok, pid} | {:error, atom}
+  def serve(request, module, argument, options \\ [])
+
+  def serve(%{method: "HEAD"} = request, _module, _argument, options) do
+    response =
+      Enum.reduce(headers(options), Response.new(200), fn {name, value}, response ->
+        Response.header(response, name, value)
+      end)
+
+    with :ok <- Response.send(response, request), do: {:error, :head}
+  end
+
+  def serve(request, module, argument, options) do
+    {own, options} = Keyword.split(options, [:heartbeat, :max_buffer, :hibernate_after])
+    first = {headers(options), retry(options)}
+    pid = Process.start(request, module, argument, first, own)
+
+    case Request.hand_over(request, pid) do
+      {:ok, request} ->
+        Process.begin(pid, request)
+        {:ok, pid}
+
+      error ->
+        Elixir.Process.exit(pid, :kill)
+        error
+    end
+  end
+
+  # ── the plain form ─────────────────────────────────────────────────────────────────────────────────
+
+  @doc """
+  Begins the response: the calling process becomes the owner of the request, and sends the events.
+
+  For a HEAD request nothing that is sent goes out.
+  """
+  @spec open(Request.t(), keyword) :: {:ok, t} | {:error, :closed | :timeout | :already_sent}
+  def open(request, options \\ []) do
+    headers = headers(options)
+
+    with :ok <- Response.send_status(request, 200),
+         :ok <- send_headers(request, headers),
+         :ok <- Response.write_chunk(request, retry(options)),
+         do: {:ok, %__MODULE__{request: request}}
+  end
+
+  defp send_headers(request, headers) do
+    Enum.reduce_while(headers, :ok, fn {name, value}, :ok ->
+      case Response.send_header(request, name, value) do
+        :ok -> {:cont, :ok}
+        error -> {:halt, error}
+      end
+    end)
+  end
+
+  @doc """
+  Sends an event, or several in a list; waits while the client is slow.
+
+  `{:error, :closed}` if the client has gone: stop.
+  """
+  @spec send(t, event | [event]) :: Response.result()
+  def send(stream, events), do: Response.write_chunk(stream.request, encode(events))
+
+  @doc "Ends the response. A page comes back after its time for that, unless it closes its `EventSource`."
+  @spec close(t) :: Response.result()
+  def close(stream), do: Response.finish(stream.request)
+
+  @doc false
+  # A list of pairs is one event, any other a list of events.
+  def encode([{name, _value} | _] = event) when name in [:data, :event, :id, :retry], do: Event.encode(event)
+  def encode(events) when is_list(events), do: Enum.map(events, &Event.encode/1)
+  def encode(event), do: Event.encode(event)
+
+  defp headers(options) do
+    given = Enum.map(Keyword.get(options, :headers, []), fn {name, value} -> Headers.field!(name, value) end)
+    names = Enum.map(given, fn {name, _value} -> String.downcase(name) end)
+
+    own = [
+      {"content-type", "text/event-stream"},
+      {"cache-control", "no-cache"},
+      {"x-accel-buffering", "no"}
+    ]
+
+    Headers.limit!(Enum.reject(own, fn {name, _value} -> name in names end) ++ given)
+  end
+
+  defp retry(options) do
+    case Keyword.get(options, :retry) do
+      nil -> []
+      ms -> Event.encode(retry: ms)
+    end
+  end
+
+  @doc false
+  # The head of the response, and the first bytes behind it. Nobody works on it from now on, but waits for something to tell.
+  def begin(%{id: id, link: link} = request, headers, first) do
+    with :ok <- Link.write(link, Frame.yield(id)),
+         :ok <- Response.send_head(request, 200, headers),
+         do: if(first == [], do: :ok, else: Response.write_chunk(request, first))
+  end
+end

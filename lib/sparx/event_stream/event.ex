@@ -1,0 +1,58 @@
+defmodule Sparx.EventStream.Event do
+  @moduledoc false
+  # Events as text/event-stream has them (the HTML standard, section 9.2.5).
+
+  @line_ends ["\r\n", "\r", "\n"]
+  @fields [:data, :event, :id, :retry]
+
+  @doc "The bytes of an event; see `t:Sparx.EventStream.event/0`. Raises `ArgumentError` for what cannot be sent."
+  @spec encode(Sparx.EventStream.event()) :: iodata
+  def encode(data) when is_binary(data), do: [lines("data: ", data), "\n"]
+  def encode({:comment, text}), do: [lines(": ", text), "\n"]
+  def encode(fields) when is_list(fields) or is_map(fields), do: [Enum.map(fields, &field/1), "\n"]
+
+  def encode(other),
+    do: raise(ArgumentError, "an event is a text, {:comment, text} or fields, got: #{inspect(other)}")
+
+  defp field({_name, nil}), do: []
+  defp field({:data, data}), do: lines("data: ", data)
+  defp field({:event, name}), do: ["event: ", one_line!(:event, name), "\n"]
+  defp field({:id, id}), do: ["id: ", id!(id), "\n"]
+  defp field({:retry, ms}) when is_integer(ms) and ms >= 0, do: ["retry: ", Integer.to_string(ms), "\n"]
+
+  defp field({:retry, other}),
+    do: raise(ArgumentError, "retry is a number of ms of at least 0, got: #{inspect(other)}")
+
+  defp field(other),
+    do: raise(ArgumentError, "an event has the fields #{inspect(@fields)}, got: #{inspect(other)}")
+
+  # What is behind the end of a line would be a field of its own.
+  defp lines(prefix, text) do
+    for line <- text |> text!() |> :binary.split(@line_ends, [:global]), do: [prefix, line, "\n"]
+  end
+
+  defp id!(id) when is_integer(id), do: Integer.to_string(id)
+
+  # A client takes no notice of an id with NUL.
+  defp id!(id) do
+    id = one_line!(:id, id)
+    if String.contains?(id, "\0"), do: raise(ArgumentError, "an id has no NUL, got: #{inspect(id)}"), else: id
+  end
+
+  defp one_line!(name, text) do
+    text = text!(text)
+
+    if String.contains?(text, ["\r", "\n"]),
+      do: raise(ArgumentError, "#{name} must be one line, got: #{inspect(text)}"),
+      else: text
+  end
+
+  # The format is UTF-8, and a client would replace what is not.
+  defp text!(text) do
+    text = IO.iodata_to_binary(text)
+
+    if String.valid?(text),
+      do: text,
+      else: raise(ArgumentError, "a text must be UTF-8, got: #{inspect(text)}")
+  end
+end
