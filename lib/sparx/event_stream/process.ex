@@ -56,8 +56,8 @@ defmodule Sparx.EventStream.Process do
         EventStream.begin(request, headers, retry)
         returned({:ok, result}, process, :init)
 
-      failed ->
-        returned(failed, process, :init)
+      {:failed, kind, reason, stacktrace} ->
+        failed(process, kind, reason, stacktrace)
     end
   end
 
@@ -164,6 +164,7 @@ defmodule Sparx.EventStream.Process do
   defp why(_callback), do: :stop
 
   # An event that cannot be sent is the handler's fault.
+  @spec encoded(term, %__MODULE__{}, (iodata, %__MODULE__{} -> no_return)) :: no_return
   defp encoded(events, process, continue) do
     case attempt(fn -> EventStream.encode(events) end) do
       {:ok, data} -> continue.(data, process)
@@ -229,6 +230,7 @@ defmodule Sparx.EventStream.Process do
 
   # ── the end ────────────────────────────────────────────────────────────────────────────────────────
 
+  @spec failed(%__MODULE__{}, :error | :exit | :throw, term, Exception.stacktrace()) :: no_return
   defp failed(process, kind, reason, stacktrace) do
     log(process, "failed", kind, reason, stacktrace)
     abort(process)
@@ -270,6 +272,7 @@ defmodule Sparx.EventStream.Process do
   def system_continue(_parent, debug, process), do: loop(%{process | debug: debug})
 
   @doc false
+  @spec system_terminate(term, pid, [:sys.dbg_opt()], %__MODULE__{}) :: no_return
   def system_terminate(reason, _parent, _debug, process) do
     abort(process)
     terminate(process, if(reason in [:normal, :shutdown], do: :shutdown, else: {:error, reason}), reason)
