@@ -95,6 +95,38 @@ if Code.ensure_loaded?(Sparx.Plug) and Code.ensure_loaded?(WebSockAdapter) do
       H2Client.close(client)
     end
 
+    test "what a socket keeps of its request does not keep others' bytes" do
+      test = self()
+
+      plug = fn conn, _ ->
+        send(test, {:bytes, for({_name, value} <- conn.req_headers, do: :binary.referenced_byte_size(value))})
+
+        send(
+          test,
+          {:bytes, Enum.map([conn.request_path, conn.query_string], &:binary.referenced_byte_size/1)}
+        )
+
+        send_resp(conn, 200, "")
+      end
+
+      server =
+        start_supervised!({Sparx, host: "127.0.0.1", port: 0, startup_log: false, plug: plug}, id: Sparx)
+
+      large = [{"x-large", String.duplicate("x", 4000)}, {"x-own", String.duplicate("y", 100)}]
+
+      assert {200, _} =
+               WsClient.open(
+                 server,
+                 "/" <> String.duplicate("p", 100) <> "?" <> String.duplicate("q", 100),
+                 large
+               )
+
+      # The headers are one binary, and so is each part of the line: nothing of the frame.
+      assert_receive {:bytes, headers}
+      assert Enum.max(headers) < 4600
+      assert_receive {:bytes, [101, 100]}
+    end
+
     test "pings and pongs go both ways" do
       socket = told("{:push, [{:ping, \"a\"}, {:pong, nil}], state}")
       assert WsClient.recv(socket) == {:ping, "a"}

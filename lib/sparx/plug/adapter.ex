@@ -37,8 +37,9 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     @doc "The conn of a request."
     @spec conn(Request.t(), Sparx.Plug.t()) :: Plug.Conn.t()
     def conn(request, served) do
-      {host, port} = authority(request.authority, request.scheme)
       socket? = Sparx.WebSocket.requested?(request)
+      request = if socket?, do: copied(request), else: request
+      {host, port} = authority(request.authority, request.scheme)
 
       payload = %__MODULE__{
         request: request,
@@ -60,6 +61,16 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         remote_ip: remote_ip(request),
         req_headers: request |> Request.headers() |> handshake(socket?, request)
       }
+    end
+
+    # A socket may live for days, and what it keeps of its request is not to keep the frame alive that the request came in.
+    defp copied(request) do
+      Enum.reduce([:method, :path, :query, :target, :authority, :head], request, fn field, request ->
+        case request do
+          %{^field => text} when is_binary(text) -> %{request | field => :binary.copy(text)}
+          _nil -> request
+        end
+      end)
     end
 
     defp segments("/"), do: []
