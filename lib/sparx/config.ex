@@ -10,6 +10,7 @@ defmodule Sparx.Config do
   | `:host` | `"0.0.0.0"` | the address to listen on: text, an `:inet` tuple, `:loopback`, `:any`, `"unix:PATH"` or `{:local, path}`. `:ip` is another name of it |
   | `:listeners` | one of `:host`, `:port` | several addresses: a list of keyword lists with `:host` (or `:ip`), `:port`, and if wanted `:backlog` (1024), `:ipv6_only` (false), `:reuse_port` (false), and those of `Sparx.TLS` |
   | `:scheme` | `:http` | `:https` for TLS, with `:certfile`, `:keyfile` and the other options of `Sparx.TLS` |
+  | `:redirect_from` | none | a TCP port at which clients are sent to the same address over https (308), at the port of the first listener with TLS; the VM does not hear of them |
   | `:ports` | `1` | port programs, each with its own thread and its own listening sockets (`SO_REUSEPORT`) |
   | `:workers` | `128` | handlers that run at the same time, in all. One that waits for its client longer than 100 ms does not count until it goes on |
   | `:max_waiting` | `10_000` | handlers that wait for their clients so, at most; beyond it the one whose client has sent and taken least lately is cut |
@@ -72,7 +73,8 @@ defmodule Sparx.Config do
     :sandbox,
     :user,
     :executable,
-    :opener
+    :opener,
+    :redirect_from
   ]
   @range "an address, a range such as \"10.0.0.0/8\" without bits behind its prefix, or \"unix\""
   @address "an IPv4 or IPv6 address, :loopback, :any, \"unix:PATH\" or {:local, path}"
@@ -108,6 +110,7 @@ defmodule Sparx.Config do
           optional(:backlog) => pos_integer,
           optional(:ipv6_only) => boolean,
           optional(:reuse_port) => boolean,
+          optional(:redirect) => :inet.port_number(),
           optional(:tls) => TLS.t()
         }
 
@@ -155,6 +158,7 @@ defmodule Sparx.Config do
     own
     |> Enum.reduce(%__MODULE__{limits: limits, plug: plug}, &put!/2)
     |> Map.put(:listeners, listeners!(own, Keyword.take(own, TLS.options())))
+    |> redirect!(own[:redirect_from])
     |> check_frame!()
     |> check_unix!()
   end
@@ -335,7 +339,10 @@ defmodule Sparx.Config do
 
   # For tests: a process in the place of the port program.
   defp put!({:opener, fun}, config) when is_function(fun, 1), do: %{config | opener: fun}
-  defp put!({key, _value}, config) when key in [:port, :host, :ip, :listeners] or key in @tls, do: config
+
+  defp put!({key, _value}, config) when key in [:port, :host, :ip, :listeners, :redirect_from] or key in @tls,
+    do: config
+
   defp put!({key, _value}, _config), do: unknown!(key, "option", @own ++ @tls ++ Limits.names())
 
   defp coding!(coding) when coding in [:gzip, :deflate, :br, :zstd], do: Atom.to_string(coding)
@@ -376,6 +383,24 @@ defmodule Sparx.Config do
         [options |> Keyword.take([:port, :host, :ip]) |> listener!(tls)]
     end
   end
+
+  # The listener that only sends its clients to https is the last one.
+  defp redirect!(config, nil), do: config
+
+  defp redirect!(config, port) when is_integer(port) and port in 0..65_535 do
+    case Enum.find(config.listeners, & &1[:tls]) do
+      nil ->
+        raise ArgumentError, "option :redirect_from needs a listener with scheme: :https"
+
+      %{port: 0} ->
+        bad!(:redirect_from, port, "a listener with TLS whose port is not 0")
+
+      %{address: address, port: https} ->
+        %{config | listeners: config.listeners ++ [%{address: address, port: port, redirect: https}]}
+    end
+  end
+
+  defp redirect!(_config, value), do: bad!(:redirect_from, value, "an integer from 0 to 65535")
 
   # What is said of TLS is for some listener.
   defp used!(listeners, []), do: listeners

@@ -111,6 +111,11 @@ static bool read_listener_key(struct listener_config *l, struct slice key, struc
 		l->port = (uint16_t)v->u;
 		return (v->type == MP_UINT && v->u <= UINT16_MAX) || fault_of(fault, key, "must be 0 to 65535");
 	}
+	if (slice_eq(key, SLICE_LIT("redirect"))) {
+		l->redirect = v->type == MP_UINT ? (uint16_t)v->u : 0;
+		return v->type == MP_NIL || (v->type == MP_UINT && v->u >= 1 && v->u <= UINT16_MAX) ||
+		       fault_of(fault, key, "must be nil, or 1 to 65535");
+	}
 	if (slice_eq(key, SLICE_LIT("backlog"))) {
 		l->backlog = (int)v->u;
 		return (v->type == MP_UINT && v->u >= 1 && v->u <= 65535) || fault_of(fault, key, "must be 1 to 65535");

@@ -183,6 +183,19 @@ defmodule Sparx.Integration.TLSTest do
       end
   end
 
+  test "clients of another port are sent to https, and the VM does not hear of them" do
+    {:ok, free} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+    {:ok, port} = :inet.port(free)
+    :gen_tcp.close(free)
+    options = [host: "127.0.0.1", port: port, handler: &tell/1, scheme: :https, redirect_from: 0]
+    server = start_supervised!({Sparx, options ++ pair("a-ec")})
+    [%{port: ^port}, %{port: from}] = Sparx.info(server).listeners
+    answer = Sparx.Client.get(from, "/a?b=c")
+    assert answer.status == 308
+    assert answer.headers["location"] == "https://localhost:#{port}/a?b=c"
+    assert %{figures: %{requests: 0}} = hd(Sparx.info(server).ports)
+  end
+
   test "a key that does not fit is no server" do
     Process.flag(:trap_exit, true)
 

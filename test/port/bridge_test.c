@@ -1498,6 +1498,31 @@ static void test_a_request_tells_what_its_connection_agreed_on(void **state)
 			", [12, 49195, nil, nil, false, nil]]>]\n");
 }
 
+static void test_a_listener_may_send_its_clients_to_https(void **state)
+{
+	struct request_head head = plain_head();
+
+	(void)state;
+	host_says(h, "[HELLO, 1, {'listeners': [{'address': '10.0.0.0', 'redirect': 4443}]}] [DEMAND, 9]");
+	h->link.urgent = true;
+	link_flush(&h->link);
+	host_listens(h);
+	text_clear(&h->heard);
+	text_clear(&ops);
+	head.authority = SLICE_LIT("a.example:80");
+	head.path = SLICE_LIT("/x");
+	head.query = SLICE_LIT("y=1");
+	request_with(1, head);
+	head.authority = SLICE_LIT("[::1]");
+	head.query = (struct slice){0};
+	request_with(2, head);
+	head.authority = (struct slice){0};
+	request_with(3, head);
+	EXPECT_HEARD(h, "");
+	EXPECT_TEXT(&ops, "head 1 308 length=0 location=https://a.example:4443/x?y=1\nend 1\n"
+			  "head 2 308 length=0 location=https://[::1]:4443/x\nend 2\nreset 3 400\n");
+}
+
 /* ---- the whole ---- */
 
 static void test_interim_answers_that_nobody_takes_are_dropped(void **state)
@@ -1958,6 +1983,7 @@ int main(void)
 		TEST(test_certificates_are_replaced),
 		TEST(test_the_secret_of_tickets_is_replaced),
 		TEST(test_a_request_tells_what_its_connection_agreed_on),
+		TEST(test_a_listener_may_send_its_clients_to_https),
 		TEST(test_ping_and_stats_are_answered_with_their_tags),
 		TEST(test_logs_are_messages),
 		TEST(test_a_drain_is_handed_on_and_drained_is_the_last_word),

@@ -168,6 +168,8 @@ defmodule Sparx.TLSTest do
              "unknown option :colour of a certificate"
 
     assert message([listeners: [[port: 1]]] ++ pair("b")) =~ ":certfile"
+    assert message(redirect_from: 80) =~ "needs a listener with scheme: :https"
+    assert message([scheme: :https, redirect_from: "80"] ++ pair("b")) =~ "0 to 65535"
     assert message(scheme: :https, certfil: "x") =~ "did you mean :certfile"
   end
 

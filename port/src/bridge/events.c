@@ -1,6 +1,9 @@
 /* The bridge's way out: events of streams and of connections become messages, against the host's credit. */
 #include "bridge/events.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+
 #include "bridge/queue.h"
 #include "bridge/say.h"
 #include "bridge/upgrade.h"
@@ -8,6 +11,7 @@
 #include "bridge/work.h"
 #include "frames/fields.h"
 #include "frames/mp.h"
+#include "frames/names.h"
 
 enum { REQUEST_OVERHEAD = 32 };
 
@@ -54,11 +58,66 @@ static void put_label(struct exchange *x, const struct request_head *h)
 	x->label[method + 1 + path] = 0;
 }
 
+/* The authority without its port. */
+static struct slice host_of(struct slice authority)
+{
+	size_t n = authority.len;
+
+	while (n > 0 && authority.at[n - 1] != ':' && authority.at[n - 1] != ']')
+		n--;
+	if (n > 0 && authority.at[n - 1] == ':')
+		authority.len = n - 1;
+	return authority;
+}
+
+/* The same over https. NULL: no memory. */
+static char *location_of(const struct request_head *h, unsigned port, size_t *len)
+{
+	struct slice host = host_of(h->authority);
+	size_t size = host.len + h->path.len + h->query.len + 32;
+	char *text = malloc(size), number[8] = "";
+
+	if (!text)
+		return NULL;
+	if (port != 443)
+		snprintf(number, sizeof number, ":%u", port);
+	*len = (size_t)snprintf(text, size, "https://%.*s%s%.*s%s%.*s", (int)host.len, (const char *)host.at, number,
+				(int)h->path.len, (const char *)h->path.at, h->query.at ? "?" : "", (int)h->query.len,
+				h->query.at ? (const char *)h->query.at : "");
+	return text;
+}
+
+/* A listener that only sends its clients to https: the host does not hear of them. Without a path there is nowhere to be sent. */
+static void redirect(struct stream *s, const struct request_head *h, unsigned port)
+{
+	size_t len = 0;
+	bool can = h->authority.len > 0 && h->path.len > 0 && h->path.at[0] == '/';
+	char *text = can ? location_of(h, port, &len) : NULL;
+	struct field location = {SLICE_LIT("location"), slice_of(text, len), NAME_LOCATION};
+	struct response_head head = {.status = 308, .fields = &location, .field_count = 1};
+
+	if (!text) {
+		refuse_request(s, 400, 0);
+		return;
+	}
+	stream_detach(s);
+	stream_response_moves(s, RESPONSE_STREAMING);
+	s->ops->send_head(s, &head);
+	stream_response_moves(s, RESPONSE_ENDED);
+	s->ops->send_end(s, NULL, 0);
+	free(text);
+}
+
 static void on_request(void *ctx, struct stream *s, const struct request_head *h)
 {
 	struct bridge *b = ctx;
+	unsigned port = b->config->listeners[h->peer->listener].redirect;
 	struct exchange *x;
 
+	if (port) {
+		redirect(s, h, port);
+		return;
+	}
 	if (b->host_gone || queue_head_bound(h) + REQUEST_OVERHEAD > FRAME_PAYLOAD_MAX) {
 		b->n.refused++;
 		refuse_request(s, b->host_gone ? 503 : 431, 0);
