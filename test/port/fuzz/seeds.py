@@ -247,7 +247,45 @@ def coding():
     yield "other-type", begin(0, b"gzip", b"image/png") + hello + end
 
 
-TARGETS = {"frame": frame_, "host": host, "h1": h1, "h2": h2, "ws": ws, "ops": ops, "coding": coding}
+# ---- tls
+
+
+def pieces(data, size):
+    return b"\0" + b"".join(bytes([len(part)]) + part for part in (data[i : i + size] for i in range(0, len(data), size)))
+
+
+def tls():
+    def hello(name, versions=(0x0304, 0x0303)):
+        extension = lambda kind, body: struct.pack(">HH", kind, len(body)) + body  # noqa: E731
+        vector = lambda body: struct.pack(">H", len(body)) + body  # noqa: E731
+        extensions = extension(0, vector(b"\0" + vector(name))) + extension(10, vector(b"\0\x17\0\x1d"))
+        extensions += extension(13, vector(b"\x04\x03\x08\x04\x04\x01")) + extension(16, vector(b"\2h2\x08http/1.1"))
+        numbers = b"".join(struct.pack(">H", version) for version in versions)
+        extensions += extension(43, bytes([len(numbers)]) + numbers) + extension(51, vector(struct.pack(">HH", 0x1D, 32) + bytes(range(32))))
+        body = b"\3\3" + bytes(32) + b"\x20" + bytes(32) + vector(b"\x13\1\xc0\x2b") + b"\1\0" + vector(extensions)
+        return b"\1" + struct.pack(">I", len(body))[1:] + body
+
+    def records(message, size=16384):
+        return b"".join(b"\x16\3\1" + struct.pack(">H", len(part)) + part for part in (message[i : i + size] for i in range(0, len(message), size)))
+
+    whole = records(hello(b"a.example"))
+    for size in (1, 7, 255):
+        yield f"hello-by-{size}", pieces(whole, size)
+    yield "hello-in-records", pieces(records(hello(b"A"), 3), 255)
+    yield "hello-1.2", pieces(records(hello(b"a", (0x0303,))), 255)
+    yield "hello-and-more", pieces(whole + b"\x17\3\3\0\5hello" * 9, 255)
+    yield "hello-twice", pieces(whole + whole, 255)
+    yield "change-cipher-spec", pieces(whole + b"\x14\3\3\0\1\1" * 20, 255)
+    yield "http", pieces(b"GET / HTTP/1.1\r\n\r\n", 255)
+    yield "ssl2", pieces(b"\x80\x2e\1\3\1\0\x15", 255)
+    yield "alert", pieces(b"\x15\3\1\0\2\2\x28", 255)
+    yield "empty-record", pieces(b"\x16\3\1\0\0", 255)
+    yield "honest", b"\1"
+    for at in (0, 5, 43, 90, 200, 300, 400, 420, 480, 520, 560):
+        yield f"changed-{at}", b"\1" + struct.pack(">HB", at, 1)
+
+
+TARGETS = {"frame": frame_, "host": host, "h1": h1, "h2": h2, "ws": ws, "ops": ops, "coding": coding, "tls": tls}
 
 
 def main():
