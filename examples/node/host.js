@@ -8,7 +8,7 @@
 
 const { createHash } = require('node:crypto');
 const { spawn } = require('node:child_process');
-const { existsSync } = require('node:fs');
+const fs = require('node:fs');
 const path = require('node:path');
 const { parseArgs } = require('node:util');
 const { Encoder, Decoder } = require('./msgpack.js');
@@ -299,7 +299,7 @@ class Host {
 
 function program() {
   const ours = path.resolve(__dirname, '../../priv/sparx_port');
-  return process.env.SPARX_PORT || (existsSync(ours) ? ours : 'sparx_port');
+  return process.env.SPARX_PORT || (fs.existsSync(ours) ? ours : 'sparx_port');
 }
 
 // ---- the application: handlers and their routes
@@ -344,12 +344,26 @@ async function route(request) {
   await (handler ? handler(request) : request.respond(404, PLAIN, 'Not found.\n'));
 }
 
+// A listener's tls (PROTOCOL.md, section 7.2): one certificate and its key; null without them.
+function certificate(certfile, keyfile) {
+  if (!certfile) return null;
+  return { certificates: [{ chain: fs.readFileSync(certfile), key: fs.readFileSync(keyfile || certfile) }] };
+}
+
 // Until Ctrl-C or SIGTERM; a second one cuts what is left.
 async function main() {
-  const { values } = parseArgs({ options: { port: { type: 'string', default: '4000' }, host: { type: 'string', default: '127.0.0.1' } } });
+  const { values } = parseArgs({
+    options: {
+      port: { type: 'string', default: '4000' },
+      host: { type: 'string', default: '127.0.0.1' },
+      certfile: { type: 'string' },
+      keyfile: { type: 'string' },
+    },
+  });
+  const tls = certificate(values.certfile, values.keyfile);
   const host = new Host(route, {
-    listeners: [{ address: values.host, port: Number(values.port) }],
-    onReady: ({ listeners: [{ address, port }] }) => console.log(`http://${address}:${port}`),
+    listeners: [{ address: values.host, port: Number(values.port), tls }],
+    onReady: ({ listeners: [{ address, port }] }) => console.log(`${tls ? 'https' : 'http'}://${address}:${port}`),
   });
   let deadline = 30000;
   for (const signal of ['SIGINT', 'SIGTERM'])

@@ -301,7 +301,7 @@ async def serve(bridge, listeners, workers, limits):
 
     def ready(info):
         bridge.listeners = info["listeners"]
-        sparx.say(info)
+        sparx.say(info, listeners[0].get("tls"))
 
     if not await lifespan.tell("startup"):
         return 1
@@ -366,7 +366,8 @@ def main():
         write_timeout=args.timeout_write,
         drain_timeout=args.timeout_graceful_shutdown,
     )
-    listeners = [{"address": args.host, "port": args.port}]
+    tls = sparx.certificate(args.certfile, args.keyfile)
+    listeners = [{"address": args.host, "port": args.port, "tls": tls}]
     if args.uds:
         listeners.append({"address": f"unix:{args.uds}", "port": 0})
     proxies = Proxies(args.forwarded_allow_ips) if args.proxy_headers else None

@@ -338,21 +338,29 @@ def program():
     return path or sys.exit("There is no sparx_port: build it (make build), or name it in SPARX_PORT.")
 
 
-def serve(handler, port, address="127.0.0.1"):
+def serve(handler, port, address="127.0.0.1", tls=None):
     """Runs a host until Ctrl-C or SIGTERM. Returns the exit status."""
 
     async def main():
-        host = Host(handler, on_ready=say, listeners=[{"address": address, "port": port}])
+        host = Host(handler, on_ready=lambda ready: say(ready, tls), listeners=[{"address": address, "port": port, "tls": tls}])
         stop_on_signals(host)
         return 0 if await host.run() else 1
 
     return asyncio.run(main())
 
 
-def say(ready):
+def say(ready, tls=None):
     for listener in ready["listeners"]:
         address = listener["address"]
-        print(address if address.startswith("unix:") else f"http://{address}:{listener['port']}", flush=True)
+        print(address if address.startswith("unix:") else f"http{'s' if tls else ''}://{address}:{listener['port']}", flush=True)
+
+
+def certificate(certfile, keyfile):
+    """A listener's `tls` (PROTOCOL.md, section 7.2): one certificate and its key; None without them."""
+    if not certfile:
+        return None
+    chain, key = (pathlib.Path(name).read_bytes() for name in (certfile, keyfile or certfile))
+    return {"certificates": [{"chain": chain, "key": key}]}
 
 
 def stop_on_signals(host, deadline=30000):
@@ -366,6 +374,8 @@ def options():
     parser = argparse.ArgumentParser(description="A host for sparx_port")
     parser.add_argument("--port", type=int, default=4000, help="0 takes a free one")
     parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--certfile", metavar="FILE", help="serve over TLS with this certificate (PEM)")
+    parser.add_argument("--keyfile", metavar="FILE", help="its key, if that is not in the same file")
     return parser
 
 
@@ -433,4 +443,4 @@ async def route(request):
 
 if __name__ == "__main__":
     given = options().parse_args()
-    sys.exit(serve(route, given.port, given.host))
+    sys.exit(serve(route, given.port, given.host, certificate(given.certfile, given.keyfile)))

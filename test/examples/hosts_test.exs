@@ -27,6 +27,18 @@ defmodule Sparx.Examples.HostsTest do
                  Client.request(host.port, "HEAD", "/")
       end
 
+      @tag :kit
+      test "serves over TLS" do
+        {:ok, _} = Application.ensure_all_started(:ssl)
+        files = Path.expand("../fixtures/tls", __DIR__)
+        pair = ["--certfile", Path.join(files, "b.crt"), "--keyfile", Path.join(files, "b.key")]
+        host = Host.start(@language, @arguments ++ pair)
+        options = [mode: :binary, active: false, verify: :verify_none, server_name_indication: 'b.example']
+        {:ok, socket} = :ssl.connect('127.0.0.1', host.port, options, 5_000)
+        :ok = :ssl.send(socket, "GET / HTTP/1.1\r\nhost: b.example\r\n\r\n")
+        assert {:ok, "HTTP/1.1 200 OK" <> _} = :ssl.recv(socket, 0, 5_000)
+      end
+
       test "takes an upload as it reads it", %{host: host} do
         for size <- [0, 1, 65_001, 16_777_217] do
           body = :crypto.strong_rand_bytes(size)

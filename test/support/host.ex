@@ -39,8 +39,8 @@ defmodule Sparx.Host do
 
   defp url(process) do
     receive do
-      {^process, {:data, {_, "http://" <> authority}}} ->
-        authority |> String.split(":") |> List.last() |> String.to_integer()
+      {^process, {:data, {_, "http" <> rest}}} ->
+        rest |> String.split(":") |> List.last() |> String.to_integer()
 
       {^process, {:data, _other}} ->
         url(process)
