@@ -193,7 +193,7 @@ defmodule Sparx.Config do
   defp with_certificates(listeners, tls) do
     Enum.zip_with(listeners, tls, fn
       listener, nil -> listener
-      listener, map -> Map.put(listener, :tls, map)
+      %{tls: %{hsts: hsts}} = listener, map -> Map.merge(listener, %{tls: map, hsts: hsts})
     end)
   end
 

@@ -26,6 +26,7 @@ defmodule Sparx.TLS do
   | `:cacertfile`, `:cacerts` | none | who issues clients' certificates: a path, or a list of DER |
   | `:tickets` | `:auto` | tickets by which sessions are resumed: `{:shared, secret}`, of at least 32 bytes, for nodes that shall take each other's; `false` for none |
   | `:ticket_lifetime` | 86,400 | seconds for which a ticket is good |
+  | `:hsts` | none | seconds for which browsers are to use https alone (RFC 6797): the field `strict-transport-security` of all responses that do not have it |
   | `:otp_app` | none | paths that are not absolute begin in the directory of this application |
   | `:reload` | `false` | `:watch` reads the files again when they have changed (looking every 5 s), `{:interval, ms}` the same as often as it says |
 
@@ -52,6 +53,7 @@ defmodule Sparx.TLS do
                :tickets,
                :ticket_lifetime,
                :otp_app,
+               :hsts,
                :reload
              ]
 
@@ -62,6 +64,7 @@ defmodule Sparx.TLS do
     authorities: nil,
     secret: nil,
     reload: false,
+    hsts: nil,
     settings: %{}
   ]
 
@@ -107,6 +110,7 @@ defmodule Sparx.TLS do
       authorities: authorities!(options, base),
       secret: secret!(Keyword.get(options, :tickets, :auto)),
       reload: reload!(Keyword.get(options, :reload, false)),
+      hsts: hsts!(options[:hsts]),
       settings: settings!(options)
     }
   end
@@ -268,6 +272,10 @@ defmodule Sparx.TLS do
   defp reload!(:watch), do: 5_000
   defp reload!({:interval, ms}) when is_integer(ms) and ms >= 100, do: ms
   defp reload!(value), do: bad!(:reload, value, "false, :watch or {:interval, ms}, of at least 100")
+
+  defp hsts!(none) when none in [nil, false], do: nil
+  defp hsts!(s) when is_integer(s) and s in 0..0xFFFFFFFF, do: s
+  defp hsts!(value), do: bad!(:hsts, value, "seconds")
 
   defp settings!(options) do
     versions = versions!(Keyword.get(options, :versions, [:"tlsv1.3", :"tlsv1.2"]))

@@ -111,6 +111,12 @@ static bool read_listener_key(struct listener_config *l, struct slice key, struc
 		l->port = (uint16_t)v->u;
 		return (v->type == MP_UINT && v->u <= UINT16_MAX) || fault_of(fault, key, "must be 0 to 65535");
 	}
+	if (slice_eq(key, SLICE_LIT("hsts"))) {
+		l->hsts[0] = 0;
+		if (v->type == MP_UINT && v->u <= UINT32_MAX)
+			snprintf(l->hsts, sizeof l->hsts, "max-age=%" PRIu64, v->u);
+		return v->type == MP_NIL || l->hsts[0] || fault_of(fault, key, "must be nil, or seconds up to 4294967295");
+	}
 	if (slice_eq(key, SLICE_LIT("redirect"))) {
 		l->redirect = v->type == MP_UINT ? (uint16_t)v->u : 0;
 		return v->type == MP_NIL || (v->type == MP_UINT && v->u >= 1 && v->u <= UINT16_MAX) ||
@@ -139,6 +145,8 @@ static bool read_listener(struct listener_config *l, struct slice *in, struct co
 		if (!read_listener_key(l, key.bytes, raw, &value, fault))
 			return false;
 	}
+	if (l->hsts[0] && !l->tls.at) /* RFC 6797 7.2 */
+		return fault_of(fault, SLICE_LIT("hsts"), "is for a listener with tls");
 	return l->address[0] || fault_of(fault, SLICE_LIT("address"), "is missing");
 }
 

@@ -13,6 +13,7 @@ struct listener_config {
 	uint16_t port;
 	int backlog;
 	bool reuse_port, ipv6_only;
+	char hsts[32];     /* the field strict-transport-security of all responses; empty: none */
 	uint16_t redirect; /* all requests are sent to https at this port; 0: they are not */
 	struct slice tls;  /* a map, as it came, where it came: until HELLO was taken. Absent: plain */
 };

@@ -196,6 +196,14 @@ defmodule Sparx.Integration.TLSTest do
     assert %{figures: %{requests: 0}} = hd(Sparx.info(server).ports)
   end
 
+  test "browsers are told to stay with https" do
+    server = serve(pair("a-ec") ++ [hsts: 600])
+    {:ok, socket} = connect(server, "a.example")
+    :ok = :ssl.send(socket, "GET / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n")
+    {:ok, answer} = :ssl.recv(socket, 0, 5_000)
+    assert String.downcase(answer) =~ "\r\nstrict-transport-security: max-age=600\r\n"
+  end
+
   test "a key that does not fit is no server" do
     Process.flag(:trap_exit, true)
 

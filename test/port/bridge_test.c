@@ -1523,6 +1523,40 @@ static void test_a_listener_may_send_its_clients_to_https(void **state)
 			  "head 2 308 length=0 location=https://[::1]:4443/x\nend 2\nreset 3 400\n");
 }
 
+static unsigned count_of(struct text *t, const char *part)
+{
+	unsigned count = 0;
+
+	for (const char *at = text_str(t); (at = strstr(at, part)); at++)
+		count++;
+	return count;
+}
+
+static void test_clients_of_https_stay_with_it(void **state)
+{
+	(void)state;
+	host_says(h, "[HELLO, 1, {'listeners': [{'address': '10.0.0.0', 'hsts': 86400, 'tls': {'x': 'y'}}]}] [DEMAND, 9]");
+	request(1);
+	request(2);
+	host_says(h, "[RESPOND, 1, 200, ['a', 'b'], 'x'] [RESPOND, 2, 200, ['Strict-Transport-Security', 'max-age=0'], '']");
+	assert_non_null(strstr(text_str(&ops), "a=b strict-transport-security=max-age=86400\n"));
+	assert_non_null(strstr(text_str(&ops), "Strict-Transport-Security=max-age=0\n"));
+	assert_int_equal(count_of(&ops, "max-age"), 2);
+	text_clear(&ops);
+	h->link.urgent = true;
+	link_flush(&h->link);
+	host_listens(h);
+	text_clear(&h->heard);
+}
+
+static void test_only_https_has_clients_that_stay(void **state)
+{
+	(void)state;
+	host_says(h, "[HELLO, 1, {'listeners': [{'address': '10.0.0.0', 'hsts': 86400}]}]");
+	EXPECT_HEARD(h, "[ERROR, 0, nil, 'hsts', 'is for a listener with tls', 'exit']\n");
+	EXPECT_TEXT(&ops, "stop 2\n");
+}
+
 /* ---- the whole ---- */
 
 static void test_interim_answers_that_nobody_takes_are_dropped(void **state)
@@ -1984,6 +2018,8 @@ int main(void)
 		TEST(test_the_secret_of_tickets_is_replaced),
 		TEST(test_a_request_tells_what_its_connection_agreed_on),
 		TEST(test_a_listener_may_send_its_clients_to_https),
+		TEST(test_clients_of_https_stay_with_it),
+		TEST(test_only_https_has_clients_that_stay),
 		TEST(test_ping_and_stats_are_answered_with_their_tags),
 		TEST(test_logs_are_messages),
 		TEST(test_a_drain_is_handed_on_and_drained_is_the_last_word),

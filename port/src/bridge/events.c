@@ -129,6 +129,7 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 		return;
 	}
 	put_label(x, h);
+	x->listener = h->peer->listener;
 	x->share = work_share(b, h);
 	x->accepts = (uint8_t)codings_note(&b->codings, h->fields, h->field_count);
 	if (!upgrade_note(x, h)) {

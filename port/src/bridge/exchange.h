@@ -21,7 +21,8 @@ struct exchange {
 	struct list turn;  /* among those of its peer */
 	uint8_t *head; /* of its REQUEST, encoded, and behind that the trailers of a body that has ended; NULL: it does not wait */
 	uint32_t head_len, waited_at, end_len;
-	bool known; /* the host has heard of it */
+	bool known;       /* the host has heard of it */
+	uint8_t listener; /* its number */
 	/* The host's work */
 	uint8_t work; /* enum exchange_work */
 	struct share *share;

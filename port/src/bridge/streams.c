@@ -55,6 +55,20 @@ void order_discard(struct bridge *b, struct exchange *x, const struct message *m
 
 /* ---- responses ---- */
 
+/* RFC 6797: a client of https is to stay with it. What the host says of that itself goes before. */
+static void add_hsts(const struct exchange *x, struct response_head *head)
+{
+	const char *value = x->b->config->listeners[x->listener].hsts;
+	struct field hsts = {SLICE_LIT("strict-transport-security"), slice_str(value), -1};
+
+	if (!*value || head->field_count == BRIDGE_FIELDS)
+		return;
+	for (unsigned i = 0; i < head->field_count; i++)
+		if (slice_eq_nocase(head->fields[i].name, hsts.name))
+			return;
+	x->b->fields[head->field_count++] = hsts;
+}
+
 /* The head of a response, checked, and handed to the session. False: the exchange has ended. */
 static bool start_response(struct exchange *x, const struct message *m, uint64_t status, struct slice headers, int64_t length)
 {
@@ -79,6 +93,7 @@ static bool start_response(struct exchange *x, const struct message *m, uint64_t
 		exchange_refuse_field(x, m, "headers", rule, offender);
 		return false;
 	}
+	add_hsts(x, &head);
 	x->left = head.length;
 	exchange_answers(x, head.status);
 	stream_response_moves(s, RESPONSE_STREAMING);
