@@ -270,7 +270,8 @@ defmodule Sparx.Integration.MultipartTest do
     @tag skip: Sparx.Needs.command("node", "nodejs")
     test "Node's fetch", %{folder: folder} do
       port = Sparx.info(serve(teller(folder))).port
-      run("node", [Path.join(@clients, "form_client.js"), "#{port}"])
+      # Node 18 warns of its own File
+      run("node", ["--no-warnings", Path.join(@clients, "form_client.js"), "#{port}"])
     end
 
     @tag timeout: 120_000
