@@ -75,7 +75,40 @@ if Code.ensure_loaded?(Sparx.Plug) do
         assert peer in 1..65_535
         assert get_sock_data(conn) == %{address: {127, 0, 0, 1}, port: port}
         assert get_http_protocol(conn) == :"HTTP/1.1"
+        assert get_ssl_data(conn) == nil
         assert %Sparx.Request{path: "/a/b%20c//d"} = Sparx.Plug.request(conn)
+      end
+
+      test "tells what TLS agreed on" do
+        test = self()
+        files = Path.expand("../fixtures/tls", __DIR__)
+        file = &Path.join(files, &1)
+
+        tls = [scheme: :https, certfile: file.("b.crt"), keyfile: file.("b.key")]
+        tls = tls ++ [verify: :verify_peer, cacertfile: file.("ca.crt")]
+        server = serve(fn conn, _ -> send(test, {:conn, conn}) && send_resp(conn, 200, "") end, tls)
+        port = Sparx.info(server).port
+        [{:Certificate, shown, _}] = file.("client.crt") |> File.read!() |> :public_key.pem_decode()
+
+        for {options, certificate} <- [
+              {[], nil},
+              {["--cert", file.("client.crt"), "--key", file.("client.key")], shown}
+            ] do
+          assert {"", 0} =
+                   System.cmd("curl", ~w(-sk --connect-to ::127.0.0.1: https://b.test:#{port}/) ++ options)
+
+          assert_receive {:conn, %{scheme: :https, host: "b.test", port: ^port} = conn}
+          assert %{address: {127, 0, 0, 1}, ssl_cert: ^certificate} = get_peer_data(conn)
+
+          assert [
+                   protocol: :"tlsv1.3",
+                   session_resumption: false,
+                   selected_cipher_suite: suite,
+                   sni_hostname: ~c"b.test"
+                 ] = get_ssl_data(conn)
+
+          assert %{cipher: :aes_128_gcm, prf: :sha256} = suite
+        end
       end
 
       test "splits the authority" do

@@ -289,8 +289,11 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     @impl true
     def get_peer_data(payload) do
       case Request.peer(payload.request) do
-        {address, port} -> %{address: address, port: port, ssl_cert: nil}
-        :local -> %{address: {:local, ""}, port: 0, ssl_cert: nil}
+        {address, port} ->
+          %{address: address, port: port, ssl_cert: certificate(Request.tls(payload.request))}
+
+        :local ->
+          %{address: {:local, ""}, port: 0, ssl_cert: certificate(Request.tls(payload.request))}
       end
     end
 
@@ -302,9 +305,23 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       end
     end
 
-    # Without TLS there is none.
+    defp certificate(nil), do: nil
+    defp certificate(tls), do: tls.peer_certificate
+
+    # What is known of what :ssl.connection_information/1 says; nil without TLS.
     @impl true
-    def get_ssl_data(_payload), do: nil
+    def get_ssl_data(payload) do
+      with %{} = tls <- Request.tls(payload.request) do
+        suite = if is_binary(tls.cipher), do: [selected_cipher_suite: suite(tls.cipher)], else: []
+        name = if tls.sni, do: [sni_hostname: String.to_charlist(tls.sni)], else: []
+        [protocol: tls.version, session_resumption: tls.resumed] ++ suite ++ name
+      end
+    end
+
+    # OTP's form of a suite. Its application ssl is no dependency: where it is missing, the name.
+    defp suite(name) do
+      if Code.ensure_loaded?(:ssl), do: apply(:ssl, :str_to_suite, [String.to_charlist(name)]), else: name
+    end
 
     @impl true
     def get_http_protocol(payload), do: payload.protocol
