@@ -261,6 +261,18 @@ if Enum.all?([Sparx.PhoenixAdapter, Phoenix, Phoenix.LiveView, Jason], &Code.ens
         assert Sparx.PhoenixAdapter.server(Endpoint, :https) == {:error, :not_running}
       end
 
+      test "is served over TLS, with the options that phx.gen.cert tells of" do
+        files = Path.expand("../fixtures/tls", __DIR__)
+        certificate = [certfile: Path.join(files, "b.crt"), keyfile: Path.join(files, "b.key")]
+        https = [ip: {127, 0, 0, 1}, port: 0, cipher_suite: :strong, otp_app: :sparx] ++ certificate
+        log = capture_log(fn -> serve(https: https) end)
+        assert {:ok, {_ip, port}} = Endpoint.server_info(:https)
+        assert log =~ "at 127.0.0.1:#{port} (https)"
+        assert System.cmd("curl", ["-sk", "https://127.0.0.1:#{port}/"]) == {"page", 0}
+        assert {:ok, server} = Sparx.PhoenixAdapter.server(Endpoint, :https)
+        assert %{port: ^port} = Sparx.info(server)
+      end
+
       test "keeps sessions, and protects from forgery" do
         port = serve()
         answer = Client.get(port, "/session")
