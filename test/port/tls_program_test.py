@@ -50,6 +50,12 @@ class Host(Program):
         except Exception as end:  # noqa: BLE001 the port has ended, or was closed
             self.over = end
 
+    def stop(self):
+        # The thread goes before the pipe that it reads: else it would read the next host's, which has the same number.
+        self.process.stdin.close()
+        self.thread.join(10)
+        return super().stop()
+
     def take(self, kind, rest):
         if kind == REQUEST:
             head = mp.decode(rest[1])[0]
