@@ -299,6 +299,8 @@ defmodule Sparx.Integration.WebSocketTest do
       send(pid, {:say, "pushed"})
       assert WsClient.recv(client) == {:text, "pushed"}
       monitor = Process.monitor(pid)
+      # Signals of two senders may pass each other: the monitor is there once the process has answered.
+      :sys.get_state(pid)
       WsClient.send(client, {:close, 1000, "done"})
       assert_receive {:terminate, {:close, 1000, "done"}}
       assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}
