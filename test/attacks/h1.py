@@ -117,6 +117,24 @@ def reading_slowly(client):
         client.bite()
 
 
+# ---- who would take every worker, with default options
+
+
+@h1("many that do not read", "served: who waits for its client holds no slot", "", ":share, :window", clients=130, reads=False, small=True, window=65536)
+def many_unread(_):
+    return drip(b"", 60.0, head("/endless"))
+
+
+@h1("many bodies, just above the least rate", "served: who waits for its client holds no slot", "", ":share, :body_rate", clients=140)
+def many_uploads(_):
+    return drip(bytes(130), 0.5, head("/read", "POST", "Content-Length: 100000000"))
+
+
+@h1("many bodies of which nobody sends more", "served: who waits for its client holds no slot", "", ":share, :body_grace", clients=140, body_grace=60000)
+def many_silent(_):
+    return drip(b"", 60.0, head("/read", "POST", "Content-Length: 100000000"))
+
+
 # ---- heads without measure
 
 

@@ -270,6 +270,29 @@ def old_heads(client):
     yield from forever(wire.headers(1, PAGE, end=True))
 
 
+@h2("windows of zero, on many streams", "served: who waits for its client holds no slot", "", ":share, :window, :h2_max_streams", clients=2, window=65536)
+def many_zero_windows(_):
+    yield wire.settings((wire.INITIAL_WINDOW_SIZE, 0))
+    yield b"".join(wire.headers(s, LARGE, end=True) for s in range(1, 201, 2))
+    yield from pings()
+
+
+@attack("h2", "one window for many streams, never opened", "served: who waits for its client holds no slot", "", ":share, :window, :h2_max_streams", clients=2, window=65536)
+def many_of_one_window(_):
+    yield wire.PREFACE + wire.settings((wire.INITIAL_WINDOW_SIZE, 1 << 20)) + wire.settings(ack=True)
+    yield b"".join(wire.headers(s, LARGE, end=True) for s in range(1, 201, 2))
+    yield from pings()
+
+
+@h2("uploads just above the least rate, on many streams", "served: who waits for its client holds no slot", "", ":share, :body_rate, :h2_max_streams", clients=2)
+def many_uploads(_):
+    for s in range(1, 141, 2):
+        yield wire.headers(s, encode(request("/read", "POST")))
+    while True:
+        yield 0.5
+        yield b"".join(wire.data(s, bytes(130)) for s in range(1, 141, 2))
+
+
 @flood("windows by the octet (CVE-2019-9511)", f"GOAWAY {CALM}", CALM, ":h2_other_frames")
 def dribble(_):
     """On few streams: a hundred answers for each connection would be an attack of another kind, which is load."""
