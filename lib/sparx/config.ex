@@ -539,12 +539,20 @@ defmodule Sparx.Config do
         "invalid value for option #{inspect(option)}: #{inspect(value)}, expected #{expected}"
       )
 
+  @doc false
   # So that `given ++ defaults` does what it does elsewhere.
-  defp first_of_each(options) when is_list(options) do
+  def first_of_each(options) when is_list(options) do
     if Keyword.keyword?(options), do: Enum.uniq_by(options, fn {name, _value} -> name end), else: options
   end
 
-  defp first_of_each(options), do: options
+  def first_of_each(options), do: options
+
+  @doc false
+  # Options of a function: an unknown one, which may be a bound that is misspelt, is an error.
+  def known!(options, known) do
+    Enum.each(options, fn {key, _value} -> key in known or unknown!(key, "option", known) end)
+    first_of_each(options)
+  end
 
   # What other servers call it.
   @elsewhere %{

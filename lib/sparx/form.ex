@@ -45,8 +45,10 @@ defmodule Sparx.Form do
           timeout: timeout
         ) :: {:ok, t} | {:error, FormError.t()}
   def read(request, options \\ []) do
+    options = Sparx.Config.known!(options, [:from, :limit, :max_fields, :timeout])
+
     case Keyword.get_lazy(options, :from, fn -> source(request.method) end) do
-      :query -> decode(request.query || "", options)
+      :query -> decode(request.query || "", Keyword.take(options, [:max_fields]))
       :body -> read_body(request, options)
     end
   end
@@ -61,7 +63,7 @@ defmodule Sparx.Form do
 
     with :ok <- check_type(request),
          {:ok, body} <- Request.read_body(request, [limit: limit] ++ Keyword.take(options, [:timeout])) do
-      decode(body, options)
+      decode(body, Keyword.take(options, [:max_fields]))
     else
       {:error, %FormError{}} = error ->
         error
@@ -90,7 +92,10 @@ defmodule Sparx.Form do
       {:ok, [{"a", "1"}, {"b", "x y"}, {"a", "ä"}]}
   """
   @spec decode(binary, max_fields: non_neg_integer) :: {:ok, t} | {:error, FormError.t()}
-  def decode(text, options \\ []), do: pairs(text, Keyword.get(options, :max_fields, @max_fields), 0, [])
+  def decode(text, options \\ []) do
+    options = Sparx.Config.known!(options, [:max_fields])
+    pairs(text, Keyword.get(options, :max_fields, @max_fields), 0, [])
+  end
 
   defp pairs("", _most, _count, taken), do: {:ok, Enum.reverse(taken)}
   defp pairs(<<?&, rest::binary>>, most, count, taken), do: pairs(rest, most, count, taken)

@@ -103,6 +103,7 @@ defmodule Sparx.Multipart do
   defp check_length(_length, _limits), do: :ok
 
   defp limits(options) do
+    options = Sparx.Config.known!(options, [:timeout | Map.keys(@defaults)])
     Map.new(@defaults, fn {name, default} -> {name, bound!(name, Keyword.get(options, name, default))} end)
   end
 

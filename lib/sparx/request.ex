@@ -39,7 +39,7 @@ defmodule Sparx.Request do
   see `claim/1`.
   """
 
-  alias Sparx.{Answer, Frame, Headers, Link}
+  alias Sparx.{Answer, Config, Frame, Headers, Link}
   alias Sparx.Frame.Term
   alias Sparx.Request.Part
 
@@ -393,6 +393,7 @@ defmodule Sparx.Request do
   """
   @spec body_stream(t, timeout: timeout, prefetch: pos_integer, chunk_size: pos_integer) :: Enumerable.t()
   def body_stream(request, options \\ []) do
+    options = Config.known!(options, [:timeout, :prefetch, :chunk_size])
     timeout = Keyword.get(options, :timeout, @timeout)
 
     Stream.resource(
@@ -449,6 +450,7 @@ defmodule Sparx.Request do
   @spec read_body(t, limit: non_neg_integer, timeout: timeout) ::
           {:ok, binary} | {:error, :too_large | :timeout | :closed}
   def read_body(request, options \\ []) do
+    options = Config.known!(options, [:limit, :timeout])
     limit = Keyword.get(options, :limit, @body_limit)
 
     if is_integer(request.body) and request.body > limit,

@@ -68,7 +68,9 @@ defmodule Sparx.Static do
   """
   @spec serve(Request.t(), Path.t(), keyword) :: result
   def serve(request, root, options \\ []) do
-    options = options |> Keyword.validate!(@defaults) |> Map.new()
+    options =
+      options |> Sparx.Config.known!(Keyword.keys(@defaults)) |> Keyword.validate!(@defaults) |> Map.new()
+
     options = %{options | at: String.trim_trailing(options.at, "/")}
     root = to_string(root)
 

@@ -2,7 +2,7 @@ defmodule Sparx.WebSocket.Options do
   @moduledoc false
   # What `Sparx.WebSocket.accept/2` was given: checked, and `port` as the port program wants it (PROTOCOL.md, section 7.1).
 
-  alias Sparx.Headers
+  alias Sparx.{Config, Headers}
 
   defstruct origin: :same_origin, protocols: [], headers: [], port: %{}
 
@@ -24,7 +24,9 @@ defmodule Sparx.WebSocket.Options do
         }
 
   @spec new!(keyword) :: t
-  def new!(options), do: Enum.reduce(options, %__MODULE__{}, &put/2)
+  def new!(options) do
+    options |> Config.first_of_each() |> Enum.reduce(%__MODULE__{}, &put/2)
+  end
 
   defp put({:origin, policy}, options) when policy in [:same_origin, :any], do: %{options | origin: policy}
 
@@ -41,8 +43,10 @@ defmodule Sparx.WebSocket.Options do
   defp put({:compress, off}, options) when off in [nil, false], do: options
   defp put({:compress, true}, options), do: to_port(options, :compress, %{})
 
-  defp put({:compress, parameters}, options) when is_list(parameters),
-    do: to_port(options, :compress, parameters |> Enum.map(&parameter/1) |> Enum.reduce(%{}, &Map.merge/2))
+  defp put({:compress, parameters}, options) when is_list(parameters) do
+    parameters = Config.first_of_each(parameters)
+    to_port(options, :compress, parameters |> Enum.map(&parameter/1) |> Enum.reduce(%{}, &Map.merge/2))
+  end
 
   defp put({:prefetch, none}, _options) when none in [0, nil], do: bad!(:prefetch, none, "at least 1")
 
