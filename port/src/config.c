@@ -1,7 +1,5 @@
 #include "config.h"
 
-#include <inttypes.h>
-#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -46,19 +44,6 @@ void config_defaults(struct config *c)
 	snprintf(c->compress_types, sizeof c->compress_types, "%s", compress_types);
 }
 
-static bool fault_of(struct config_fault *fault, struct slice field, const char *format, ...) __attribute__((format(printf, 3, 4)));
-
-static bool fault_of(struct config_fault *fault, struct slice field, const char *format, ...)
-{
-	va_list args;
-
-	snprintf(fault->field, sizeof fault->field, "%.*s", (int)(field.len < 60 ? field.len : 60), (const char *)field.at);
-	va_start(args, format);
-	vsnprintf(fault->rule, sizeof fault->rule, format, args);
-	va_end(args);
-	return false;
-}
-
 static const struct option_def *find(struct slice name)
 {
 	const struct option_def *def;
@@ -84,83 +69,74 @@ const char *listener_path(const struct listener_config *l)
 	return strncmp(l->address, "unix:", 5) == 0 ? l->address + 5 : NULL;
 }
 
-static bool read_flag(bool *flag, struct slice key, const struct mp_value *v, struct config_fault *fault)
+static bool take_listener(void *to, struct slice key, struct slice raw, struct config_fault *fault)
 {
-	if (v->type != MP_BOOL)
-		return fault_of(fault, key, "must be true or false");
-	*flag = v->u;
-	return true;
-}
+	struct listener_config *l = to;
+	struct slice in = raw;
+	struct mp_value v;
+	uint64_t number = 0;
+	bool well;
 
-static bool read_listener_key(struct listener_config *l, struct slice key, struct slice raw, const struct mp_value *v,
-			      struct config_fault *fault)
-{
 	if (slice_eq(key, SLICE_LIT("tls"))) {
-		if (v->type == MP_MAP)
+		if (!mp_read(&in, &v) || (v.type != MP_MAP && v.type != MP_NIL))
+			return option_wrong(fault, key, "must be nil or a map");
+		if (v.type == MP_MAP)
 			l->tls = raw;
-		return v->type == MP_MAP || v->type == MP_NIL || fault_of(fault, key, "must be nil or a map");
+		return true;
 	}
 	if (slice_eq(key, SLICE_LIT("address")))
-		return copy_text(l->address, sizeof l->address, v) ||
-		       fault_of(fault, key, "must be an IPv4 or IPv6 address, or unix: and a path");
+		return (mp_read(&in, &v) && copy_text(l->address, sizeof l->address, &v)) ||
+		       option_wrong(fault, key, "must be an IPv4 or IPv6 address, or unix: and a path");
 	if (slice_eq(key, SLICE_LIT("reuse_port")))
-		return read_flag(&l->reuse_port, key, v, fault);
+		return option_flag(&l->reuse_port, key, raw, fault);
 	if (slice_eq(key, SLICE_LIT("ipv6_only")))
-		return read_flag(&l->ipv6_only, key, v, fault);
+		return option_flag(&l->ipv6_only, key, raw, fault);
 	if (slice_eq(key, SLICE_LIT("port"))) {
-		l->port = (uint16_t)v->u;
-		return (v->type == MP_UINT && v->u <= UINT16_MAX) || fault_of(fault, key, "must be 0 to 65535");
+		well = option_number(&number, key, raw, 0, UINT16_MAX, "", fault);
+		l->port = (uint16_t)number;
+		return well;
 	}
 	if (slice_eq(key, SLICE_LIT("hsts"))) {
+		well = mp_read(&in, &v) && (v.type == MP_NIL || (v.type == MP_UINT && v.u <= UINT32_MAX));
 		l->hsts[0] = 0;
-		if (v->type == MP_UINT && v->u <= UINT32_MAX)
-			snprintf(l->hsts, sizeof l->hsts, "max-age=%" PRIu64, v->u);
-		return v->type == MP_NIL || l->hsts[0] || fault_of(fault, key, "must be nil, or seconds up to 4294967295");
+		if (well && v.type == MP_UINT)
+			snprintf(l->hsts, sizeof l->hsts, "max-age=%" PRIu64, v.u);
+		return well || option_wrong(fault, key, "must be nil, or seconds up to 4294967295");
 	}
 	if (slice_eq(key, SLICE_LIT("redirect"))) {
-		l->redirect = v->type == MP_UINT ? (uint16_t)v->u : 0;
-		return v->type == MP_NIL || (v->type == MP_UINT && v->u >= 1 && v->u <= UINT16_MAX) ||
-		       fault_of(fault, key, "must be nil, or 1 to 65535");
+		well = mp_read(&in, &v) && (v.type == MP_NIL || (v.type == MP_UINT && v.u >= 1 && v.u <= UINT16_MAX));
+		l->redirect = well && v.type == MP_UINT ? (uint16_t)v.u : 0;
+		return well || option_wrong(fault, key, "must be nil, or 1 to 65535");
 	}
 	if (slice_eq(key, SLICE_LIT("backlog"))) {
-		l->backlog = (int)v->u;
-		return (v->type == MP_UINT && v->u >= 1 && v->u <= 65535) || fault_of(fault, key, "must be 1 to 65535");
+		well = option_number(&number, key, raw, 1, UINT16_MAX, "", fault);
+		l->backlog = (int)number;
+		return well;
 	}
-	return fault_of(fault, key, "is unknown");
+	return option_wrong(fault, key, "is unknown");
 }
 
-static bool read_listener(struct listener_config *l, struct slice *in, struct config_fault *fault)
+static bool read_listener(struct listener_config *l, struct slice raw, struct config_fault *fault)
 {
-	struct mp_value map, key, value;
-	struct slice raw, at;
-
 	*l = (struct listener_config){.backlog = 1024};
-	if (!mp_read(in, &map) || map.type != MP_MAP)
-		return fault_of(fault, SLICE_LIT("listeners"), "must be an array of maps");
-	for (; map.u > 0; map.u--) {
-		if (!mp_read(in, &key) || !mp_skip(in, &raw) || key.type != MP_STR)
-			return fault_of(fault, SLICE_LIT("listeners"), "has a key that is not text");
-		at = raw;
-		mp_read(&at, &value);
-		if (!read_listener_key(l, key.bytes, raw, &value, fault))
-			return false;
-	}
+	if (!options_read(raw, "listeners", "must be an array of maps", take_listener, l, fault))
+		return false;
 	if (l->hsts[0] && !l->tls.at) /* RFC 6797 7.2 */
-		return fault_of(fault, SLICE_LIT("hsts"), "is for a listener with tls");
-	return l->address[0] || fault_of(fault, SLICE_LIT("address"), "is missing");
+		return option_wrong(fault, SLICE_LIT("hsts"), "is for a listener with tls");
+	return l->address[0] || option_wrong(fault, SLICE_LIT("address"), "is missing");
 }
 
 static bool read_listeners(struct config *c, struct slice raw, struct config_fault *fault)
 {
-	struct slice key = SLICE_LIT("listeners");
+	struct slice key = SLICE_LIT("listeners"), map;
 	struct mp_value array;
 
 	if (!mp_read(&raw, &array) || array.type != MP_ARRAY)
-		return fault_of(fault, key, "must be an array of maps");
+		return option_wrong(fault, key, "must be an array of maps");
 	if (array.u > LISTENERS_MAX)
-		return fault_of(fault, key, "must be at most %d", LISTENERS_MAX);
+		return option_wrong(fault, key, "must be at most %d", LISTENERS_MAX);
 	for (c->listener_count = 0; c->listener_count < array.u; c->listener_count++)
-		if (!read_listener(&c->listeners[c->listener_count], &raw, fault))
+		if (!mp_skip(&raw, &map) || !read_listener(&c->listeners[c->listener_count], map, fault))
 			return false;
 	return true;
 }
@@ -179,7 +155,7 @@ static bool read_server(struct config *c, struct slice key, const struct mp_valu
 	if (v->type == MP_NIL)
 		return true;
 	return (copy_text(c->server, sizeof c->server, v) && printable(c->server)) ||
-	       fault_of(fault, key, "must be nil, or text of at most %d visible characters", SERVER_NAME_MAX - 1);
+	       option_wrong(fault, key, "must be nil, or text of at most %d visible characters", SERVER_NAME_MAX - 1);
 }
 
 static const char *const sandbox_modes[] = {
@@ -199,7 +175,7 @@ static bool read_sandbox(struct config *c, struct slice key, const struct mp_val
 		for (c->sandbox = 0; c->sandbox < sizeof sandbox_modes / sizeof *sandbox_modes; c->sandbox++)
 			if (slice_eq(slice_str(sandbox_modes[c->sandbox]), v->bytes))
 				return true;
-	return fault_of(fault, key, "must be strict, best_effort or off");
+	return option_wrong(fault, key, "must be strict, best_effort or off");
 }
 
 static bool read_proxies(struct config *c, struct slice raw, struct config_fault *fault)
@@ -210,16 +186,16 @@ static bool read_proxies(struct config *c, struct slice raw, struct config_fault
 	const char *rule;
 
 	if (!mp_read(&raw, &array) || array.type != MP_ARRAY)
-		return fault_of(fault, key, "must be an array of text");
+		return option_wrong(fault, key, "must be an array of text");
 	if (array.u > CIDR_LIST_MAX)
-		return fault_of(fault, key, "must be at most %d", CIDR_LIST_MAX);
+		return option_wrong(fault, key, "must be at most %d", CIDR_LIST_MAX);
 	for (list->count = 0; list->count < array.u; list->count++) {
 		if (!mp_read(&raw, &v) || v.type != MP_STR)
-			return fault_of(fault, key, "must be an array of text");
+			return option_wrong(fault, key, "must be an array of text");
 		rule = cidr_parse(v.bytes, &list->at[list->count]);
 		if (rule)
-			return fault_of(fault, key, "%.*s %s", (int)(v.bytes.len < 60 ? v.bytes.len : 60), (const char *)v.bytes.at,
-					rule);
+			return option_wrong(fault, key, "%.*s %s", (int)(v.bytes.len < 60 ? v.bytes.len : 60),
+					    (const char *)v.bytes.at, rule);
 	}
 	return true;
 }
@@ -230,7 +206,7 @@ static bool read_user(struct config *c, struct slice key, const struct mp_value 
 	if (v->type == MP_NIL)
 		return true;
 	return (copy_text(c->user, sizeof c->user, v) && c->user[0]) ||
-	       fault_of(fault, key, "must be nil, or a name of at most %d bytes", USER_NAME_MAX - 1);
+	       option_wrong(fault, key, "must be nil, or a name of at most %d bytes", USER_NAME_MAX - 1);
 }
 
 /* Those that there are, the fastest first; deflate only by name, since clients do not agree on what it is (RFC 9110 8.4.1.2). */
@@ -256,16 +232,16 @@ static bool read_codings(struct config *c, struct slice raw, struct config_fault
 		return true;
 	}
 	if (array.type != MP_ARRAY || array.u > CODINGS_MAX)
-		return fault_of(fault, key, "must be true, false, or an array of at most %d names", CODINGS_MAX);
+		return option_wrong(fault, key, "must be true, false, or an array of at most %d names", CODINGS_MAX);
 	for (c->coding_count = 0; c->coding_count < array.u; c->coding_count++) {
 		enum coding coding = CODING_IDENTITY;
 
 		if (mp_read(&raw, &name) && name.type == MP_STR)
 			coding = coding_by_name(name.bytes);
 		if (coding == CODING_IDENTITY)
-			return fault_of(fault, key, "must be names out of gzip, deflate, br and zstd");
+			return option_wrong(fault, key, "must be names out of gzip, deflate, br and zstd");
 		if (!encoder_exists(coding))
-			return fault_of(fault, key, "has %s, without which this program was built", coding_name(coding));
+			return option_wrong(fault, key, "has %s, without which this program was built", coding_name(coding));
 		c->codings[c->coding_count] = (uint8_t)coding;
 	}
 	return true;
@@ -287,12 +263,12 @@ static bool read_types(struct config *c, struct slice raw, struct config_fault *
 	size_t len = 0;
 
 	if (!mp_read(&raw, &array) || array.type != MP_ARRAY)
-		return fault_of(fault, key, "must be an array of media types");
+		return option_wrong(fault, key, "must be an array of media types");
 	for (c->compress_types[0] = 0; array.u > 0; array.u--) {
 		if (!mp_read(&raw, &type) || type.type != MP_STR || !is_type(type.bytes))
-			return fault_of(fault, key, "must be an array of media types");
+			return option_wrong(fault, key, "must be an array of media types");
 		if (len + type.bytes.len + 2 > sizeof c->compress_types)
-			return fault_of(fault, key, "must be shorter than %d bytes in all", TYPES_MAX);
+			return option_wrong(fault, key, "must be shorter than %d bytes in all", TYPES_MAX);
 		memcpy(c->compress_types + len, type.bytes.at, type.bytes.len);
 		len += type.bytes.len;
 		c->compress_types[len++] = ' ';
@@ -301,8 +277,9 @@ static bool read_types(struct config *c, struct slice raw, struct config_fault *
 	return true;
 }
 
-static bool read_option(struct config *c, struct slice key, struct slice raw, struct config_fault *fault)
+static bool take_option(void *to, struct slice key, struct slice raw, struct config_fault *fault)
 {
+	struct config *c = to;
 	const struct option_def *def = find(key);
 	struct slice in = raw;
 	struct mp_value v;
@@ -313,7 +290,7 @@ static bool read_option(struct config *c, struct slice key, struct slice raw, st
 	if (slice_eq(key, SLICE_LIT("server")))
 		return read_server(c, key, &v, fault);
 	if (slice_eq(key, SLICE_LIT("report")))
-		return read_flag(&c->report, key, &v, fault);
+		return option_flag(&c->report, key, raw, fault);
 	if (slice_eq(key, SLICE_LIT("compress")))
 		return read_codings(c, raw, fault);
 	if (slice_eq(key, SLICE_LIT("compress_types")))
@@ -325,37 +302,23 @@ static bool read_option(struct config *c, struct slice key, struct slice raw, st
 	if (slice_eq(key, SLICE_LIT("user")))
 		return read_user(c, key, &v, fault);
 	if (!def)
-		return fault_of(fault, key, "is unknown");
-	if (v.type != MP_UINT || v.u < def->min || v.u > def->max)
-		return fault_of(fault, key, "must be %" PRIu64 " to %" PRIu64 " %s", def->min, def->max, def->unit);
-	*option_place(c, def) = v.u;
-	return true;
+		return option_wrong(fault, key, "is unknown");
+	return option_number(option_place(c, def), key, raw, def->min, def->max, def->unit, fault);
 }
 
 static bool check_whole(const struct config *c, struct config_fault *fault)
 {
 	if (c->listener_count == 0)
-		return fault_of(fault, SLICE_LIT("listeners"), "must name at least one listener");
+		return option_wrong(fault, SLICE_LIT("listeners"), "must name at least one listener");
 	if (c->max_frame < c->window + 65536)
-		return fault_of(fault, SLICE_LIT("max_frame"), "must be at least window + 65536");
+		return option_wrong(fault, SLICE_LIT("max_frame"), "must be at least window + 65536");
 	if (c->max_header_block < c->max_request_line || c->max_header_block < c->max_header_line)
-		return fault_of(fault, SLICE_LIT("max_header_block"), "must be at least max_request_line and max_header_line");
+		return option_wrong(fault, SLICE_LIT("max_header_block"), "must be at least max_request_line and max_header_line");
 	return true;
 }
 
 bool config_read(struct config *c, struct slice options, struct config_fault *fault)
 {
-	struct mp_value map, key;
-	struct slice raw;
-
 	config_defaults(c);
-	if (!mp_read(&options, &map) || map.type != MP_MAP)
-		return fault_of(fault, SLICE_LIT("options"), "must be a map");
-	for (; map.u > 0; map.u--) {
-		if (!mp_read(&options, &key) || key.type != MP_STR || !mp_skip(&options, &raw))
-			return fault_of(fault, SLICE_LIT("options"), "has a key that is not text");
-		if (!read_option(c, key.bytes, raw, fault))
-			return false;
-	}
-	return check_whole(c, fault);
+	return options_read(options, "options", "must be a map", take_option, c, fault) && check_whole(c, fault);
 }

@@ -3,6 +3,7 @@
 #define SPARX_CONFIG_H
 
 #include "base/slice.h"
+#include "frames/options.h"
 #include "peer/cidr.h"
 
 enum { LISTENERS_MAX = 64, SERVER_NAME_MAX = 128, ADDRESS_MAX = 128, USER_NAME_MAX = 64, TYPES_MAX = 1024, CODINGS_MAX = 8 };
@@ -32,11 +33,6 @@ struct config {
 	char compress_types[TYPES_MAX]; /* media types between spaces */
 	uint8_t sandbox;                /* enum sandbox_mode */
 	char user[USER_NAME_MAX];       /* to become, if this one is root; empty: none */
-};
-
-struct config_fault {
-	char field[64];
-	char rule[160];
 };
 
 struct option_def {

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/pace.h"
 #include "base/sm.h"
+#include "base/text.h"
 #include "support.h"
 
 enum { STEPS = 20000, PLENTY = 1 << 20 };
@@ -482,6 +483,49 @@ static void test_the_clock_of_a_pace_stops_and_goes_on(void **state)
 	assert_int_equal(pace_deadline(&p), 21000); /* it had a second left */
 }
 
+/* ---- text ---- */
+
+/* The elements of a list, each with a bar behind it. */
+static void expect_elements(const char *list, const char *wanted)
+{
+	struct slice rest = slice_str(list), element;
+	struct text got = {0};
+
+	while (text_next(&rest, &element)) {
+		text_add_bytes(&got, element.at, element.len);
+		text_add(&got, "|");
+	}
+	EXPECT_TEXT(&got, wanted);
+	text_free(&got);
+}
+
+static void test_text_is_trimmed_cut_and_listed(void **state)
+{
+	struct slice rest;
+	int64_t number;
+
+	(void)state;
+	EXPECT_SLICE(text_trim(SLICE_LIT(" \t a b\t ")), "a b");
+	EXPECT_SLICE(text_trim(SLICE_LIT("\t \t")), "");
+	EXPECT_SLICE(text_cut(SLICE_LIT("a=b=c"), '=', &rest), "a");
+	EXPECT_SLICE(rest, "b=c");
+	EXPECT_SLICE(text_cut(SLICE_LIT("a="), '=', &rest), "a");
+	assert_non_null(rest.at);
+	assert_int_equal(rest.len, 0);
+	EXPECT_SLICE(text_cut(SLICE_LIT("a"), '=', &rest), "a");
+	assert_null(rest.at);
+	expect_elements("close", "close|");
+	expect_elements(" a ,\tb,,c , ", "a|b||c||");
+	expect_elements("", "|");
+	assert_true(text_lists(SLICE_LIT("keep-alive, Upgrade"), SLICE_LIT("upgrade")));
+	assert_false(text_lists(SLICE_LIT("keep-alive upgrade"), SLICE_LIT("upgrade")));
+	assert_false(text_lists(SLICE_LIT(""), SLICE_LIT("upgrade")));
+	assert_true(parse_length(SLICE_LIT("0123"), &number));
+	assert_int_equal(number, 123);
+	assert_false(parse_length(SLICE_LIT("-1"), &number));
+	assert_false(parse_length(SLICE_LIT(""), &number));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -500,6 +544,7 @@ int main(void)
 		cmocka_unit_test(test_idmap_closes_holes_across_the_end_of_the_table),
 		cmocka_unit_test(test_idmap_holds_ids_of_a_long_life_in_a_small_table),
 		cmocka_unit_test(test_idmap_walk_leaves_nothing_out),
+		cmocka_unit_test(test_text_is_trimmed_cut_and_listed),
 		cmocka_unit_test(test_sm_moves_and_names_states),
 		cmocka_unit_test(test_log_goes_to_its_sink_and_long_lines_are_cut),
 	};

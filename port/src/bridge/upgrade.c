@@ -1,15 +1,14 @@
 /* UPGRADE: a stream becomes a WebSocket, or a tunnel of bytes. */
 #include "bridge/upgrade.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "bridge/orders.h"
 #include "bridge/say.h"
 #include "bridge/tunnel.h"
+#include "bridge/upgrade_options.h"
 #include "bridge/websocket.h"
 #include "bridge/work.h"
-#include "frames/mp.h"
 #include "frames/names.h"
 #include "stream/rules.h"
 #include "ws/handshake.h"
@@ -30,121 +29,6 @@ bool upgrade_note(struct exchange *x, const struct request_head *head)
 unsigned upgrade_flags(const struct exchange *x)
 {
 	return x->handshake && x->handshake->valid ? REQUEST_WEBSOCKET : 0;
-}
-
-/* ---- the options of UPGRADE ---- */
-
-struct options {
-	struct ws_config ws;
-	char field[32];
-	const char *rule;
-};
-
-static bool bad_option(struct options *o, struct slice key, const char *rule)
-{
-	snprintf(o->field, sizeof o->field, "%.*s", (int)(key.len < 30 ? key.len : 30), (const char *)key.at);
-	o->rule = rule;
-	return false;
-}
-
-static bool read_bool(struct options *o, struct slice key, const struct mp_value *v, bool *flag)
-{
-	*flag = v->u;
-	return v->type == MP_BOOL || bad_option(o, key, "must be true or false");
-}
-
-static bool read_small(struct options *o, struct slice key, const struct mp_value *v, unsigned min, unsigned max, uint8_t *value)
-{
-	*value = (uint8_t)v->u;
-	return (v->type == MP_UINT && v->u >= min && v->u <= max) ||
-	       bad_option(o, key, max == 9 ? "must be 1 to 9" : "must be 9 to 15");
-}
-
-static bool read_ratio(struct options *o, struct slice key, const struct mp_value *v)
-{
-	o->ws.compress.max_ratio = (uint32_t)v->u;
-	return (v->type == MP_UINT && v->u >= 1 && v->u <= 1032) || bad_option(o, key, "must be 1 to 1032");
-}
-
-static bool read_compress_key(struct options *o, struct slice key, const struct mp_value *v)
-{
-	struct deflate_want *want = &o->ws.compress;
-
-	if (slice_eq(key, SLICE_LIT("server_no_context_takeover")))
-		return read_bool(o, key, v, &want->server_no_takeover);
-	if (slice_eq(key, SLICE_LIT("client_no_context_takeover")))
-		return read_bool(o, key, v, &want->client_no_takeover);
-	if (slice_eq(key, SLICE_LIT("server_max_window_bits")))
-		return read_small(o, key, v, 9, 15, &want->server_bits);
-	if (slice_eq(key, SLICE_LIT("client_max_window_bits")))
-		return read_small(o, key, v, 9, 15, &want->client_bits);
-	if (slice_eq(key, SLICE_LIT("level")))
-		return read_small(o, key, v, 1, 9, &want->level);
-	if (slice_eq(key, SLICE_LIT("mem_level")))
-		return read_small(o, key, v, 1, 9, &want->mem_level);
-	if (slice_eq(key, SLICE_LIT("max_ratio")))
-		return read_ratio(o, key, v);
-	return bad_option(o, key, "is unknown");
-}
-
-/* nil, or a map, which may be empty. */
-static bool read_compress(struct options *o, struct slice raw)
-{
-	struct mp_value map, key, value;
-
-	mp_read(&raw, &map);
-	if (map.type == MP_NIL)
-		return true;
-	if (map.type != MP_MAP)
-		return bad_option(o, SLICE_LIT("compress"), "must be a map or nil");
-	o->ws.compress.on = true;
-	for (; map.u > 0; map.u--) {
-		if (!mp_read(&raw, &key) || key.type != MP_STR || !mp_read(&raw, &value))
-			return bad_option(o, SLICE_LIT("compress"), "has a key that is not text");
-		if (!read_compress_key(o, key.bytes, &value))
-			return false;
-	}
-	return true;
-}
-
-static bool read_option(struct options *o, struct slice key, struct slice raw)
-{
-	const struct ws_option_def *def;
-	struct mp_value v;
-
-	if (slice_eq(key, SLICE_LIT("compress")))
-		return read_compress(o, raw);
-	mp_read(&raw, &v);
-	for (unsigned i = 0; (def = ws_option_at(i)); i++) {
-		if (!slice_eq(key, slice_str(def->name)))
-			continue;
-		*(uint64_t *)(void *)((char *)&o->ws + def->offset) = v.u;
-		return (v.type == MP_UINT && v.u >= def->min && v.u <= def->max) || bad_option(o, key, "is out of its range");
-	}
-	return bad_option(o, key, "is unknown");
-}
-
-static bool read_tunnel_option(struct options *o, struct slice key, struct slice raw)
-{
-	if (slice_eq(key, SLICE_LIT("idle_timeout")))
-		return read_option(o, key, raw);
-	return bad_option(o, key, "is none that a tunnel has");
-}
-
-static bool read_options(struct options *o, struct slice raw, bool websocket)
-{
-	struct mp_value map, key;
-	struct slice value;
-
-	ws_config_defaults(&o->ws);
-	mp_read(&raw, &map);
-	for (; map.u > 0; map.u--) {
-		if (!mp_read(&raw, &key) || key.type != MP_STR || !mp_skip(&raw, &value))
-			return bad_option(o, SLICE_LIT("options"), "has a key that is not text");
-		if (!(websocket ? read_option(o, key.bytes, value) : read_tunnel_option(o, key.bytes, value)))
-			return false;
-	}
-	return true;
 }
 
 /* ---- UPGRADE ---- */
@@ -191,12 +75,13 @@ static bool start(struct exchange *x, struct slice protocol, unsigned count)
 
 static void to_tunnel(struct exchange *x, const struct message *m, unsigned count)
 {
-	struct options o;
+	struct config_fault fault;
+	uint64_t idle_timeout;
 
-	if (!read_options(&o, m->upgrade.options, false))
-		exchange_break_rule(x, m, o.field, o.rule);
+	if (!tunnel_options(m->upgrade.options, &idle_timeout, &fault))
+		exchange_break_rule(x, m, fault.field, fault.rule);
 	else if (start(x, m->upgrade.protocol, count))
-		tunnel_open(x, o.ws.idle_timeout);
+		tunnel_open(x, idle_timeout);
 }
 
 /* Adds what answers the handshake; the texts must live until the head is written. */
@@ -228,15 +113,16 @@ static void open_websocket(struct exchange *x, const struct message *m, const st
 
 static void to_websocket(struct exchange *x, const struct message *m, unsigned count)
 {
-	struct options o;
+	struct ws_config config;
+	struct config_fault fault;
 
 	if (!x->handshake->valid) {
 		say_fault(x->b, m, "protocol", "is not what the request asks for", "reset");
 		exchange_end(x, x->handshake->refusal, END_ERROR);
-	} else if (!read_options(&o, m->upgrade.options, true)) {
-		exchange_break_rule(x, m, o.field, o.rule);
+	} else if (!websocket_options(m->upgrade.options, &config, &fault)) {
+		exchange_break_rule(x, m, fault.field, fault.rule);
 	} else {
-		open_websocket(x, m, &o.ws, count);
+		open_websocket(x, m, &config, count);
 	}
 }
 

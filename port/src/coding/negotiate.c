@@ -1,5 +1,7 @@
 #include "coding/negotiate.h"
 
+#include "base/text.h"
+
 enum { UNNAMED = -1, WEIGHT_MAX = 1000, STAR = CODINGS };
 
 static const char *const names[CODINGS] = {
@@ -21,24 +23,6 @@ enum coding coding_by_name(struct slice name)
 		if (slice_eq_nocase(name, slice_str(names[c])))
 			return c;
 	return CODING_IDENTITY;
-}
-
-static struct slice trim(struct slice s)
-{
-	while (s.len && (*s.at == ' ' || *s.at == '\t'))
-		s = slice_of(s.at + 1, s.len - 1);
-	while (s.len && (s.at[s.len - 1] == ' ' || s.at[s.len - 1] == '\t'))
-		s.len--;
-	return s;
-}
-
-/* What is before the mark, or all; *rest is what is behind it, absent if the mark is not there. */
-static struct slice cut(struct slice in, uint8_t mark, struct slice *rest)
-{
-	const uint8_t *at = in.len ? memchr(in.at, mark, in.len) : NULL;
-
-	*rest = at ? slice_of(at + 1, in.len - (size_t)(at + 1 - in.at)) : (struct slice){0};
-	return at ? slice_of(in.at, (size_t)(at - in.at)) : in;
 }
 
 /* A qvalue in thousandths (RFC 9110 12.4.2); 0 if it is malformed. */
@@ -64,8 +48,8 @@ static int weight(struct slice text)
 /* One member of the list: the lowest weight of a name counts. */
 static void note(int *weights, struct slice member)
 {
-	struct slice parameters, name = trim(cut(member, ';', &parameters));
-	int value = parameters.at ? weight(trim(parameters)) : WEIGHT_MAX, which = (int)coding_by_name(name);
+	struct slice parameters, name = text_trim(text_cut(member, ';', &parameters));
+	int value = parameters.at ? weight(text_trim(parameters)) : WEIGHT_MAX, which = (int)coding_by_name(name);
 
 	if (slice_eq(name, SLICE_LIT("*")))
 		which = STAR;
@@ -95,7 +79,7 @@ enum coding coding_choose(const struct field *fields, unsigned count, const uint
 		if (!slice_eq_nocase(fields[i].name, SLICE_LIT("accept-encoding")))
 			continue;
 		while (rest.at)
-			note(weights, cut(rest, ',', &rest));
+			note(weights, text_cut(rest, ',', &rest));
 	}
 	for (unsigned i = 0; i < offers; i++) {
 		int value = weight_of(weights, offered[i], 0);

@@ -1,5 +1,6 @@
 #include "peer/forwarded.h"
 
+#include "base/text.h"
 #include "frames/names.h"
 
 enum { HOPS_MAX = 16, PORT_DIGITS = 5 };
@@ -15,20 +16,6 @@ struct walk {
 };
 
 /* ---- text ---- */
-
-static bool is_space(uint8_t c)
-{
-	return c == ' ' || c == '\t';
-}
-
-static struct slice trim(struct slice s)
-{
-	while (s.len && is_space(s.at[0]))
-		s = slice_of(s.at + 1, s.len - 1);
-	while (s.len && is_space(s.at[s.len - 1]))
-		s.len--;
-	return s;
-}
 
 /* How long s is before its last element, the comma included. Quotes are matched from the right: what is left may be anything. */
 static size_t before_last(struct slice s)
@@ -65,7 +52,7 @@ static bool next_element(struct walk *w, struct slice *element)
 			if (!next_line(w))
 				return false;
 		n = before_last(w->rest);
-		*element = trim(slice_of(w->rest.at + n, w->rest.len - n));
+		*element = text_trim(slice_of(w->rest.at + n, w->rest.len - n));
 		w->rest.len = n ? n - 1 : 0;
 	} while (element->len == 0);
 	return true;
@@ -143,7 +130,7 @@ static struct slice cut_pair(struct slice *rest)
 		quoted = quoted != (rest->at[i] == '"');
 	pair = slice_of(rest->at, i);
 	*rest = i < rest->len ? slice_of(rest->at + i + 1, rest->len - i - 1) : (struct slice){0};
-	return trim(pair);
+	return text_trim(pair);
 }
 
 /* The value of `for`, which must be there once. */

@@ -10,21 +10,6 @@ static const char *const refused_in_trailers[] = {
 	"x-forwarded-proto", "x-real-ip",
 };
 
-bool is_token_char(uint8_t c)
-{
-	static const uint8_t marks[] = "!#$%&'*+-.^_`|~";
-
-	return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || (c && memchr(marks, c, sizeof marks - 1));
-}
-
-bool is_token(struct slice text)
-{
-	for (size_t i = 0; i < text.len; i++)
-		if (!is_token_char(text.at[i]))
-			return false;
-	return text.len > 0;
-}
-
 bool is_field_value(struct slice value)
 {
 	for (size_t i = 0; i < value.len; i++)
@@ -42,19 +27,6 @@ bool is_protocol(struct slice name)
 
 	return name.len <= PROTOCOL_MAX && is_token(slice_of(name.at, len)) &&
 	       (!slash || is_token(slice_of(slash + 1, name.len - len - 1)));
-}
-
-bool parse_length(struct slice text, int64_t *length)
-{
-	int64_t n = 0;
-
-	for (size_t i = 0; i < text.len; i++) {
-		if (text.at[i] < '0' || text.at[i] > '9' || n > (INT64_MAX - 9) / 10)
-			return false;
-		n = n * 10 + (text.at[i] - '0');
-	}
-	*length = n;
-	return text.len > 0;
 }
 
 static bool is_one_of(struct slice name, const char *const *names, size_t count)

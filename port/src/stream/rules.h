@@ -2,19 +2,14 @@
 #ifndef SPARX_STREAM_RULES_H
 #define SPARX_STREAM_RULES_H
 
+#include "base/text.h"
 #include "stream/stream.h"
 
-/* RFC 9110 5.6.2 */
-bool is_token_char(uint8_t c);
-bool is_token(struct slice text);
 /* RFC 9110 5.5: no control octets but the tab. */
 bool is_field_value(struct slice value);
 
 /* A protocol to upgrade to, RFC 9110 7.8: a token, and perhaps a version behind a slash. */
 bool is_protocol(struct slice name);
-
-/* A decimal number without sign that fits; false otherwise. */
-bool parse_length(struct slice text, int64_t *length);
 
 /*
  * Checks the fields that the host wants to send and fills in what they say: close, has_server, has_date, and the length

@@ -5,21 +5,14 @@
 
 #include <zlib.h>
 
+#include "base/text.h"
+
 enum { BITS_MIN = 9, BITS_MAX = 15, OUT_STEP = 4096 };
 
 /* What a sync flush ends with, and a message leaves out (RFC 7692 7.2.1). */
 static const uint8_t flush_end[] = {0x00, 0x00, 0xff, 0xff};
 
 /* ---- offers ---- */
-
-static struct slice trim(struct slice s)
-{
-	while (s.len && (*s.at == ' ' || *s.at == '\t'))
-		s = slice_of(s.at + 1, s.len - 1);
-	while (s.len && (s.at[s.len - 1] == ' ' || s.at[s.len - 1] == '\t'))
-		s.len--;
-	return s;
-}
 
 /* Cuts at the next mark that is not in quotes. False: nothing is left. */
 static bool next_part(struct slice *in, uint8_t mark, struct slice *part)
@@ -31,7 +24,7 @@ static bool next_part(struct slice *in, uint8_t mark, struct slice *part)
 		return false;
 	for (; i < in->len && (quoted || in->at[i] != mark); i++)
 		quoted ^= in->at[i] == '"';
-	*part = trim(slice_of(in->at, i));
+	*part = text_trim(slice_of(in->at, i));
 	*in = i < in->len ? slice_of(in->at + i + 1, in->len - i - 1) : (struct slice){0};
 	return true;
 }
@@ -78,7 +71,7 @@ static bool read_param(struct deflate_params *p, struct slice param)
 	next_part(&rest, '=', &name);
 	has_value = rest.at != NULL;
 	if (has_value)
-		value = unquote(trim(rest));
+		value = unquote(text_trim(rest));
 	if (slice_eq_nocase(name, SLICE_LIT("server_no_context_takeover")))
 		return set_flag(&p->server_no_takeover, has_value);
 	if (slice_eq_nocase(name, SLICE_LIT("client_no_context_takeover")))

@@ -1,6 +1,7 @@
 #include "ws/handshake.h"
 
 #include "base/sha1.h"
+#include "base/text.h"
 #include "frames/names.h"
 
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -21,22 +22,6 @@ static bool is_key(struct slice value)
 	return true;
 }
 
-static bool has_token(struct slice list, struct slice token)
-{
-	while (list.len) {
-		const uint8_t *comma = memchr(list.at, ',', list.len);
-		struct slice one = slice_of(list.at, comma ? (size_t)(comma - list.at) : list.len);
-		list = comma ? slice_of(comma + 1, list.len - one.len - 1) : (struct slice){0};
-		while (one.len && (*one.at == ' ' || *one.at == '\t'))
-			one = slice_of(one.at + 1, one.len - 1);
-		while (one.len && (one.at[one.len - 1] == ' ' || one.at[one.len - 1] == '\t'))
-			one.len--;
-		if (slice_eq_nocase(one, token))
-			return true;
-	}
-	return false;
-}
-
 /* What the fields say; each of them may come only once, but for lists. */
 struct seen {
 	bool upgrade, connection;
@@ -49,9 +34,9 @@ static void read_field(struct ws_handshake *h, struct seen *seen, const struct f
 	unsigned count = h->offered;
 
 	if (slice_eq(f->name, SLICE_LIT("upgrade"))) {
-		seen->upgrade |= has_token(f->value, SLICE_LIT("websocket"));
+		seen->upgrade |= text_lists(f->value, SLICE_LIT("websocket"));
 	} else if (slice_eq(f->name, SLICE_LIT("connection"))) {
-		seen->connection |= has_token(f->value, SLICE_LIT("upgrade"));
+		seen->connection |= text_lists(f->value, SLICE_LIT("upgrade"));
 	} else if (slice_eq(f->name, SLICE_LIT("sec-websocket-version"))) {
 		seen->versions++;
 		seen->version_13 = slice_eq(f->value, SLICE_LIT("13"));

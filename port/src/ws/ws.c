@@ -16,7 +16,7 @@ static const uint32_t state_next[] = {
 static const struct sm machine = {"ws", state_names, state_next};
 
 static const struct ws_option_def option_defs[] = {
-#define WS_OPTION(name, value, min, max, unit, meaning) {#name, min, max, offsetof(struct ws_config, name)},
+#define WS_OPTION(name, value, min, max, unit, meaning) {#name, unit, min, max, offsetof(struct ws_config, name)},
 #include "ws/options.def"
 #undef WS_OPTION
 };

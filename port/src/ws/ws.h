@@ -82,7 +82,7 @@ struct ws {
 void ws_config_defaults(struct ws_config *c);
 /* The names of the numeric options, and where they are; NULL behind the last. */
 struct ws_option_def {
-	const char *name;
+	const char *name, *unit;
 	uint64_t min, max;
 	size_t offset; /* in struct ws_config */
 };

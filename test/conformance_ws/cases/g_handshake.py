@@ -188,7 +188,7 @@ HOST = {
     "upgrade": (["upgrade", b"x"], {}, "headers has a framing or hop-by-hop field: upgrade"),
     "line_break": (["x-a", b"a\r\nb: c"], {}, "headers has a value with a control character: x-a"),
     "unknown_option": ([], {"max_mesage": 1}, "max_mesage is unknown"),
-    "option_out_of_range": ([], {"max_message": 0}, "max_message is out of its range"),
+    "option_out_of_range": ([], {"max_message": 0}, "max_message must be 1 to 1073741824 bytes"),
     "compress_unknown": ([], {"compress": {"lvl": 1}}, "lvl is unknown"),
     "compress_out_of_range": ([], {"compress": {"server_max_window_bits": 8}}, "server_max_window_bits must be 9 to 15"),
 }

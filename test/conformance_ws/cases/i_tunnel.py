@@ -146,7 +146,7 @@ case("tunnel_protocol_not_a_token", host="nothing")(
     host_breaks("message the protocol is not a token", 500, *FIELDS, protocol="a\r\nb: c")
 )
 case("tunnel_with_options", host="nothing", max_message=1)(
-    host_breaks("max_message is none that a tunnel has", 500, *FIELDS)
+    host_breaks("max_message is not a tunnel option", 500, *FIELDS)
 )
 
 

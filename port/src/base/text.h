@@ -1,0 +1,30 @@
+/* The small grammar of header fields (RFC 9110 5.6). */
+#ifndef SPARX_BASE_TEXT_H
+#define SPARX_BASE_TEXT_H
+
+#include "base/slice.h"
+
+/* Optional white space, 5.6.3: blanks and tabs. */
+static inline bool is_blank(uint8_t c)
+{
+	return c == ' ' || c == '\t';
+}
+
+/* Without the white space around it. */
+struct slice text_trim(struct slice text);
+
+/* What stands before the first `mark`, and all if there is none. *rest, which may be `text` itself: what is behind it, or absent (NULL). */
+struct slice text_cut(struct slice text, uint8_t mark, struct slice *rest);
+
+/* The next element of a list with commas, 5.6.1, trimmed: it may be empty. False at its end. Quoted strings are not looked for. */
+bool text_next(struct slice *list, struct slice *element);
+/* Whether a list has this element, letters compared without case. */
+bool text_lists(struct slice list, struct slice element);
+
+/* 5.6.2 */
+bool is_token_char(uint8_t c);
+bool is_token(struct slice text);
+/* A decimal number without sign that fits; false otherwise. */
+bool parse_length(struct slice text, int64_t *length);
+
+#endif
