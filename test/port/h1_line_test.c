@@ -1,6 +1,8 @@
 /* The request line: RFC 9112 section 3, RFC 9110 and RFC 3986 where they are named. */
 #include "proto/h1_line.h"
 
+#include "proto/http.h"
+
 #include "support.h"
 
 static unsigned parse(const char *text, struct h1_line *line)
@@ -149,12 +151,12 @@ static void test_authorities(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof valid / sizeof *valid; i++)
-		if (!h1_authority_valid(slice_str(valid[i])))
+		if (!http_authority_valid(slice_str(valid[i])))
 			fail_msg("refused: %s", valid[i]);
 	for (size_t i = 0; i < sizeof invalid / sizeof *invalid; i++)
-		if (h1_authority_valid(slice_str(invalid[i])))
+		if (http_authority_valid(slice_str(invalid[i])))
 			fail_msg("accepted: %s", invalid[i]);
-	assert_false(h1_authority_valid(slice_of("a\0b", 3)));
+	assert_false(http_authority_valid(slice_of("a\0b", 3)));
 }
 
 static bool foreign(const char *text)

@@ -29,11 +29,6 @@ enum state {
 
 enum { EXTENSIONS_FREE = 256, EXTENSIONS_EACH = 16, FRAMING_EACH = 64 };
 
-static bool is_blank(uint8_t c)
-{
-	return c == ' ' || c == '\t';
-}
-
 /* RFC 9110 5.6.4: what may stand in a quoted string, but for its own marks; and behind a backslash. */
 static bool is_quotable(uint8_t c)
 {

@@ -19,26 +19,12 @@ static struct h1_parse *take_parse(struct h1 *h1)
 	return p;
 }
 
-void h1_give_parse(struct h1 *h1)
-{
-	struct session_env *env = h1_env_of(h1);
-
-	if (!h1->parse)
-		return;
-	h1_parse_free(h1->parse);
-	if (env->spare_parse)
-		free(h1->parse);
-	else
-		env->spare_parse = h1->parse;
-	h1->parse = NULL;
-}
-
 /* ---- refusing ---- */
 
 /* A head that cannot be taken: its answer stands in line as a stream that nobody else knows. */
 void h1_refuse(struct h1 *h1, const uint8_t *head)
 {
-	bool no_body = h1->parse->line_len > 5 && memcmp(head, "HEAD ", 5) == 0;
+	bool no_body = head && h1->parse->line_len > 5 && memcmp(head, "HEAD ", 5) == 0;
 	struct h1_error error = {.status = h1->parse->status, .no_body = no_body, .close = true};
 	struct h1_stream *x = h1_stream_new(h1);
 

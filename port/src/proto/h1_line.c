@@ -1,7 +1,8 @@
 #include "proto/h1_line.h"
 
+#include "base/text.h"
 #include "frames/names.h"
-#include "stream/rules.h"
+#include "proto/http.h"
 
 /* What stands before the first `mark`; the rest, with the mark, stays in `in`. */
 static struct slice take_until(struct slice *in, uint8_t mark)
@@ -29,90 +30,6 @@ static unsigned parse_version(struct slice text, unsigned *version)
 	return *version == 10 || *version == 11 ? 0 : 505;
 }
 
-bool h1_target_valid(struct slice text)
-{
-	for (size_t i = 0; i < text.len; i++)
-		if (text.at[i] <= 0x20 || text.at[i] >= 0x7f || text.at[i] == '#')
-			return false;
-	return text.len > 0;
-}
-
-static bool valid_port(struct slice port)
-{
-	unsigned n = 0;
-
-	for (size_t i = 0; i < port.len; i++) {
-		if (!is_digit(port.at[i]))
-			return false;
-		n = n * 10 + (unsigned)(port.at[i] - '0');
-		if (n > 65535)
-			return false;
-	}
-	return true;
-}
-
-static bool is_hex(uint8_t c)
-{
-	return is_digit(c) || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f');
-}
-
-/* RFC 3986 3.2.2: reg-name or IPv4 address: unreserved, sub-delims, percent-encoded. */
-static bool valid_name(struct slice host)
-{
-	static const uint8_t marks[] = "-._~!$&'()*+,;=";
-
-	for (size_t i = 0; i < host.len; i++) {
-		uint8_t c = host.at[i];
-		if (c == '%' && i + 2 < host.len && is_hex(host.at[i + 1]) && is_hex(host.at[i + 2]))
-			i += 2;
-		else if (!is_digit(c) && !((c | 0x20) >= 'a' && (c | 0x20) <= 'z') && !memchr(marks, c, sizeof marks - 1))
-			return false;
-	}
-	return host.len > 0;
-}
-
-static bool valid_ip_literal(struct slice host)
-{
-	size_t colons = 0;
-
-	for (size_t i = 1; i + 1 < host.len; i++) {
-		if (!is_hex(host.at[i]) && host.at[i] != ':' && host.at[i] != '.')
-			return false;
-		colons += host.at[i] == ':';
-	}
-	return host.len > 3 && colons >= 2;
-}
-
-bool h1_authority_valid(struct slice authority)
-{
-	struct slice host;
-
-	if (authority.len && authority.at[0] == '[') {
-		host = take_until(&authority, ']');
-		if (authority.len == 0)
-			return false;
-		host.len++; /* the bracket */
-		authority.at++;
-		authority.len--;
-		if (!valid_ip_literal(host))
-			return false;
-	} else {
-		host = take_until(&authority, ':');
-		if (!valid_name(host))
-			return false;
-	}
-	if (authority.len == 0)
-		return true;
-	return authority.at[0] == ':' && valid_port(slice_of(authority.at + 1, authority.len - 1));
-}
-
-static void split_path(struct slice text, struct h1_line *line)
-{
-	line->path = take_until(&text, '?');
-	if (text.len)
-		line->query = slice_of(text.at + 1, text.len - 1);
-}
-
 /* http://authority/path?query (RFC 9112 3.2.2) */
 static bool parse_absolute(struct h1_line *line)
 {
@@ -128,21 +45,18 @@ static bool parse_absolute(struct h1_line *line)
 	line->authority.len = 0;
 	while (line->authority.len < rest.len && rest.at[line->authority.len] != '/' && rest.at[line->authority.len] != '?')
 		line->authority.len++;
-	split_path(slice_of(rest.at + line->authority.len, rest.len - line->authority.len), line);
+	http_split_target(slice_of(rest.at + line->authority.len, rest.len - line->authority.len), &line->path, &line->query);
 	/* an empty path is a slash; but for OPTIONS it is the whole server: RFC 9110 4.2.3 */
 	if (line->path.len == 0)
 		line->path = line->method_index == METHOD_OPTIONS && !line->query.at ? SLICE_LIT("*") : SLICE_LIT("/");
-	return h1_authority_valid(line->authority);
+	return http_authority_valid(line->authority);
 }
 
-/* host:port, and the port is not empty (RFC 9110 9.3.6) */
 static bool parse_connect(struct h1_line *line)
 {
-	struct slice target = line->target;
-
-	line->authority = target;
+	line->authority = line->target;
 	line->path = SLICE_LIT("");
-	return h1_authority_valid(target) && is_digit(target.at[target.len - 1]) && !valid_name(target);
+	return http_authority_has_port(line->target);
 }
 
 static bool parse_target(struct h1_line *line)
@@ -151,7 +65,7 @@ static bool parse_target(struct h1_line *line)
 		return parse_connect(line);
 	if (line->target.at[0] == '/') {
 		line->plain = true;
-		split_path(line->target, line);
+		http_split_target(line->target, &line->path, &line->query);
 		return true;
 	}
 	if (line->method_index == METHOD_OPTIONS && slice_eq(line->target, SLICE_LIT("*"))) {
@@ -172,7 +86,7 @@ unsigned h1_line_parse(struct slice text, struct h1_line *line)
 		return 400;
 	text = slice_of(text.at + 1, text.len - 1);
 	line->target = take_until(&text, ' ');
-	if (!h1_target_valid(line->target) || text.len == 0)
+	if (!http_target_valid(line->target) || text.len == 0)
 		return 400;
 	status = parse_version(slice_of(text.at + 1, text.len - 1), &line->version);
 	if (status)

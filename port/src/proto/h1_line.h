@@ -4,9 +4,6 @@
 
 #include "stream/stream.h"
 
-/* A longer method is longer than any (RFC 9112 3): the longest that is registered has 17 letters. */
-enum { H1_METHOD_MAX = 64 };
-
 struct h1_line {
 	unsigned version; /* 10, 11 */
 	struct slice method, target;
@@ -24,10 +21,5 @@ unsigned h1_line_parse(struct slice text, struct h1_line *line);
  * speaks another one, and cannot be answered (RFC 9113 3.4: an invalid preface).
  */
 bool h1_line_foreign(struct slice text);
-
-/* An authority (RFC 3986 3.2 without userinfo): host, and a port if there is one. */
-bool h1_authority_valid(struct slice authority);
-/* The octets that a request target may have, in any of its forms. */
-bool h1_target_valid(struct slice text);
 
 #endif

@@ -1,18 +1,6 @@
 /* The writing half of an HTTP/1 session: what of the responses has left, and what follows from that. */
 #include "proto/h1_session.h"
 
-/* The whole response is an answer of ours. */
-void h1_answer(struct h1_stream *x, const struct h1_error *error)
-{
-	h1_begin_output(x);
-	x->s.status = (uint16_t)error->status;
-	x->close = x->close || error->close;
-	if (!h1_write_error(&x->out, h1_env_of(x->h1), error))
-		x->cut = true;
-	stream_response_moves(&x->s, RESPONSE_STREAMING);
-	stream_response_moves(&x->s, RESPONSE_ENDED);
-}
-
 /* Reports what of the body has left: what is still in out may be framing, and is taken for body. */
 static void tell_room(struct h1_stream *x)
 {

@@ -1,6 +1,8 @@
 #include "proto/h1_read.h"
 
+#include "base/text.h"
 #include "frames/names.h"
+#include "proto/http.h"
 #include "stream/rules.h"
 
 /* ---- llhttp's callbacks: they record ---- */
@@ -10,11 +12,12 @@ static struct h1_parse *parse_of(llhttp_t *parser)
 	return parser->data;
 }
 
-static int refuse(struct h1_parse *p, unsigned status, const char *reason)
+/* Always false. */
+static bool refuse(struct h1_parse *p, unsigned status, const char *reason)
 {
 	p->status = status;
 	p->reason = reason;
-	return -1;
+	return false;
 }
 
 /* Trailers do not stay where they lie, so they are copied; heads are spans from their first byte. */
@@ -25,7 +28,14 @@ static bool place_of(struct h1_parse *p, const char *at, size_t len, uint32_t *o
 		return true;
 	}
 	*offset = (uint32_t)buf_len(&p->trailers); /* bounded by sound_trailers */
-	return buf_append(&p->trailers, at, len) || refuse(p, 500, "out of memory") == 0;
+	return buf_append(&p->trailers, at, len) || refuse(p, 500, "out of memory");
+}
+
+/* The same in a callback: llhttp stops. */
+static int stop(struct h1_parse *p, unsigned status, const char *reason)
+{
+	refuse(p, status, reason);
+	return -1;
 }
 
 static int on_name(llhttp_t *parser, const char *at, size_t len)
@@ -48,7 +58,7 @@ static int on_name(llhttp_t *parser, const char *at, size_t len)
 		p->in_value = p->value_ended = false;
 	}
 	if (span->name_len > p->config->max_header_line)
-		return refuse(p, 431, "a header field is too long");
+		return stop(p, 431, "a header field is too long");
 	return 0;
 }
 
@@ -57,10 +67,10 @@ static int on_name_end(llhttp_t *parser)
 	struct h1_parse *p = parse_of(parser);
 
 	if (p->too_many)
-		return refuse(p, 431, "too many header fields");
+		return stop(p, 431, "too many header fields");
 	/* llhttp takes a line that begins with a colon for a field without a name */
 	if (p->count == 0 || p->value_ended || p->spans[p->count - 1].name_len == 0)
-		return refuse(p, 400, "a header field has no name");
+		return stop(p, 400, "a header field has no name");
 	p->in_value = true;
 	return 0;
 }
@@ -72,16 +82,16 @@ static int on_value(llhttp_t *parser, const char *at, size_t len)
 	uint32_t offset;
 
 	if (p->count == 0 || p->value_ended)
-		return refuse(p, 400, "a header field has no name");
+		return stop(p, 400, "a header field has no name");
 	if (!place_of(p, at, len, &offset))
 		return -1;
 	if (span->value_len == 0)
 		span->value = offset;
 	else if (!p->in_trailers && offset != span->value + span->value_len)
-		return refuse(p, 400, "a folded header line");
+		return stop(p, 400, "a folded header line");
 	span->value_len += (uint32_t)len;
 	if (span->value + span->value_len - span->name > p->config->max_header_line)
-		return refuse(p, 431, "a header field is too long");
+		return stop(p, 431, "a header field is too long");
 	return 0;
 }
 
@@ -162,7 +172,7 @@ static enum h1_read_result read_line(struct h1_parse *p, const uint8_t *data, si
 		}
 		if (c < 0x20 || c >= 0x7f || (i == 0 && !is_token_char(c)))
 			return bad(p, 400, "the request line has a byte that is not allowed there");
-		if (i == H1_METHOD_MAX && is_token(slice_of(data, i + 1)))
+		if (i == HTTP_METHOD_MAX && is_token(slice_of(data, i + 1)))
 			return bad(p, 501, "the method is longer than any");
 	}
 	p->seen = i;
@@ -185,11 +195,6 @@ static bool beyond_a_line(const struct h1_parse *p, const uint8_t *head)
 	const uint8_t *lf = slice_last(slice_of(head, (size_t)(fault - head)), '\n');
 
 	return lf && (size_t)(fault - lf) > p->config->max_header_line + 1;
-}
-
-static bool is_blank(uint8_t c)
-{
-	return c == ' ' || c == '\t';
 }
 
 /* Where the head ends, if it does so in these bytes, of which the first `seen` were looked at before. */
@@ -269,17 +274,6 @@ enum h1_read_result h1_read_head(struct h1_parse *p, uint8_t *data, size_t len)
 
 /* ---- what a complete head says ---- */
 
-static struct slice trim(const uint8_t *at, size_t len)
-{
-	while (len && is_blank(*at)) {
-		at++;
-		len--;
-	}
-	while (len && is_blank(at[len - 1]))
-		len--;
-	return slice_of(at, len);
-}
-
 /* A line that begins with white space goes on with the one before (RFC 9112 5.2); llhttp has joined them. */
 static bool is_folded(const uint8_t *head, size_t len)
 {
@@ -299,58 +293,32 @@ static struct field field_of(uint8_t *data, const struct h1_span *span)
 		if (data[i] >= 'A' && data[i] <= 'Z')
 			data[i] |= 0x20;
 	f.name = slice_of(data + span->name, span->name_len);
-	f.value = trim(data + span->value, span->value_len);
+	f.value = text_trim(slice_of(data + span->value, span->value_len));
 	f.index = name_find(f.name);
 	return f;
-}
-
-/* The next element of a comma-separated list (RFC 9110 5.6.1), trimmed; false at its end. */
-static bool next_element(struct slice *list, struct slice *element)
-{
-	const uint8_t *comma;
-
-	if (list->at == NULL)
-		return false;
-	comma = list->len ? memchr(list->at, ',', list->len) : NULL;
-	*element = trim(list->at, comma ? (size_t)(comma - list->at) : list->len);
-	if (comma)
-		*list = slice_of(comma + 1, list->len - (size_t)(comma + 1 - list->at));
-	else
-		list->at = NULL;
-	return true;
 }
 
 static void examine_connection(struct slice value, struct h1_facts *facts)
 {
 	struct slice element;
 
-	while (next_element(&value, &element)) {
+	while (text_next(&value, &element)) {
 		facts->close |= slice_eq_nocase(element, SLICE_LIT("close"));
 		facts->keep_alive |= slice_eq_nocase(element, SLICE_LIT("keep-alive"));
 		facts->upgrade |= slice_eq_nocase(element, SLICE_LIT("upgrade"));
 	}
 }
 
-static bool says_trailers(struct slice value)
-{
-	struct slice element;
-
-	while (next_element(&value, &element))
-		if (slice_eq_nocase(element, SLICE_LIT("trailers")))
-			return true;
-	return false;
-}
-
 static bool examine_host(struct h1_parse *p, struct request_head *head, struct slice value, struct h1_facts *facts)
 {
 	if (facts->host)
-		return refuse(p, 400, "more than one Host field") == 0;
+		return refuse(p, 400, "more than one Host field");
 	facts->host = true;
-	if (value.len > 0 && !h1_authority_valid(value))
-		return refuse(p, 400, "the Host field is not valid") == 0;
+	if (value.len > 0 && !http_authority_valid(value))
+		return refuse(p, 400, "the Host field is not valid");
 	/* the target's authority wins, and must agree: RFC 9112 3.2.2 */
 	if (head->authority.at && !slice_eq_nocase(head->authority, value))
-		return refuse(p, 400, "the Host field and the target do not agree") == 0;
+		return refuse(p, 400, "the Host field and the target do not agree");
 	if (!head->authority.at)
 		head->authority = value;
 	return true;
@@ -359,25 +327,25 @@ static bool examine_host(struct h1_parse *p, struct request_head *head, struct s
 static bool examine_coding(struct h1_parse *p, struct request_head *head, struct slice value)
 {
 	if (head->version < 11)
-		return refuse(p, 400, "transfer-encoding on HTTP/1.0") == 0;
+		return refuse(p, 400, "transfer-encoding on HTTP/1.0");
 	if (p->chunked)
-		return refuse(p, 400, "more than one transfer-encoding field") == 0;
+		return refuse(p, 400, "more than one transfer-encoding field");
 	p->chunked = slice_eq_nocase(value, SLICE_LIT("chunked"));
 	/* a coding that is not known: RFC 9112 6.1; anything that only looks like chunked is not answered so kindly */
-	return p->chunked || refuse(p, is_token(value) ? 501 : 400, "transfer-encoding other than chunked") == 0;
+	return p->chunked || refuse(p, is_token(value) ? 501 : 400, "transfer-encoding other than chunked");
 }
 
 static bool examine_length(struct h1_parse *p, struct request_head *head, struct slice value)
 {
 	if (head->body != BODY_NONE)
-		return refuse(p, 400, "more than one content-length field") == 0;
-	return parse_length(value, &head->body) || refuse(p, 400, "content-length is not a number") == 0;
+		return refuse(p, 400, "more than one content-length field");
+	return parse_length(value, &head->body) || refuse(p, 400, "content-length is not a number");
 }
 
 static bool examine_expect(struct h1_parse *p, struct request_head *head, struct slice value)
 {
-	if (!slice_eq_nocase(value, SLICE_LIT("100-continue")))
-		return refuse(p, 417, "an expectation other than 100-continue") == 0;
+	if (!http_expects_continue(value))
+		return refuse(p, 417, "an expectation other than 100-continue");
 	if (head->version >= 11)
 		head->flags |= REQUEST_EXPECTS_CONTINUE;
 	return true;
@@ -401,7 +369,7 @@ static bool examine_field(struct h1_parse *p, const struct field *f, struct requ
 		facts->upgrade_field = true;
 		return true;
 	case NAME_TE:
-		if (head->version >= 11 && says_trailers(f->value))
+		if (head->version >= 11 && text_lists(f->value, SLICE_LIT("trailers")))
 			head->flags |= REQUEST_TAKES_TRAILERS;
 		return true;
 	default:
@@ -416,8 +384,7 @@ static bool examine_line(struct h1_parse *p, uint8_t *data, struct request_head 
 
 	if (status)
 		return refuse(p, status,
-			      status == 505 ? "the version is neither HTTP/1.0 nor HTTP/1.1" : "the request line is not valid") ==
-		       0;
+			      status == 505 ? "the version is neither HTTP/1.0 nor HTTP/1.1" : "the request line is not valid");
 	*head = (struct request_head){
 		.version = line.version,
 		.method = line.method,
@@ -435,15 +402,11 @@ static bool examine_line(struct h1_parse *p, uint8_t *data, struct request_head 
 static bool settle_body(struct h1_parse *p, struct request_head *head)
 {
 	if (p->chunked && head->body != BODY_NONE)
-		return refuse(p, 400, "both content-length and transfer-encoding") == 0;
+		return refuse(p, 400, "both content-length and transfer-encoding");
 	if (p->chunked)
 		head->body = LENGTH_UNKNOWN;
-	if (p->config->max_body && head->body > (int64_t)p->config->max_body)
-		return refuse(p, 413, "the body is longer than max_body") == 0;
-	if (head->body == 0)
-		head->body = BODY_NONE;
-	if (head->body == BODY_NONE)
-		head->flags &= ~(unsigned)REQUEST_EXPECTS_CONTINUE;
+	if (http_settle_body(head, p->config->max_body))
+		return refuse(p, 413, "the body is longer than max_body");
 	p->left = head->body;
 	return true;
 }
@@ -462,7 +425,7 @@ bool h1_examine(struct h1_parse *p, uint8_t *data, struct field *fields, struct 
 	*facts = (struct h1_facts){0};
 	p->chunked = false;
 	if (is_folded(data, p->head_len))
-		return refuse(p, 400, "a folded header line") == 0;
+		return refuse(p, 400, "a folded header line");
 	if (!examine_line(p, data, head))
 		return false;
 	for (unsigned i = 0; i < p->count; i++) {
@@ -473,7 +436,7 @@ bool h1_examine(struct h1_parse *p, uint8_t *data, struct field *fields, struct 
 	head->fields = fields;
 	head->field_count = p->count;
 	if (head->version >= 11 && !facts->host)
-		return refuse(p, 400, "no Host field") == 0;
+		return refuse(p, 400, "no Host field");
 	if (!settle_body(p, head))
 		return false;
 	examine_upgrade(head, facts);

@@ -1,6 +1,7 @@
 /*
- * What the parts of an HTTP/1 session share: h1.c (its life, operations), h1_input.c (reads), h1_output.c (writes, and ends what
- * is written), h1_times.c (what it waits for, and what happens when that is over).
+ * What the parts of an HTTP/1 session share: h1.c (its table of functions), h1_stream.c (one stream, and its operations; the end of
+ * reading), h1_input.c (reads), h1_output.c (writes, and ends what is written), h1_times.c (what it waits for, and what happens
+ * when that is over).
  */
 #ifndef SPARX_PROTO_H1_SESSION_H
 #define SPARX_PROTO_H1_SESSION_H
@@ -142,7 +143,7 @@ static inline bool h1_has_output(const struct h1 *h1)
 	return x && (x->out.len > 0 || x->cut || x->s.response == RESPONSE_ENDED || x->unsent > 0);
 }
 
-/* ---- h1.c ---- */
+/* ---- h1_stream.c ---- */
 
 struct h1_stream *h1_stream_new(struct h1 *h1);
 void h1_stream_free(struct h1_stream *x);
@@ -152,13 +153,16 @@ void h1_stream_ends(struct h1_stream *x, enum stream_end why);
 void h1_end_streams(struct h1 *h1, enum stream_end why);
 /* Nothing is read any more. */
 void h1_stop(struct h1 *h1, enum session_close how);
+/* The parser is needed no more. */
+void h1_give_parse(struct h1 *h1);
+/* The whole response is an answer of ours. */
+void h1_answer(struct h1_stream *x, const struct h1_error *error);
 
 /* ---- h1_input.c ---- */
 
 size_t h1_input(struct session *s, uint8_t *data, size_t len, bool eof);
 void h1_hangup(struct session *s);
-void h1_give_parse(struct h1 *h1);
-/* A head that cannot be taken: its answer stands in line as a stream that nobody else knows. */
+/* A head that cannot be taken: its answer stands in line as a stream that nobody else knows. head: its bytes; NULL: not all came. */
 void h1_refuse(struct h1 *h1, const uint8_t *head);
 /* The body of the request being read is malformed, too long or too slow. */
 void h1_refuse_body(struct h1 *h1, unsigned status, enum stream_end why);
@@ -168,8 +172,6 @@ void h1_refuse_body(struct h1 *h1, unsigned status, enum stream_end why);
 int h1_output(struct session *s, struct iovec *iov, int max);
 void h1_sent(struct session *s, size_t n);
 void h1_own(struct session *s);
-/* The whole response is an answer of ours. */
-void h1_answer(struct h1_stream *x, const struct h1_error *error);
 
 /* ---- h1_times.c ---- */
 

@@ -102,7 +102,7 @@ static void read_timed_out(struct h1 *h1)
 		break;
 	case H1_HEAD:
 		h1->parse->status = 408;
-		h1_refuse(h1, (const uint8_t *)"?????");
+		h1_refuse(h1, NULL);
 		break;
 	case H1_BODY:
 		h1_refuse_body(h1, 408, END_TIMEOUT);

@@ -1,83 +1,7 @@
 #include "proto/h1_write.h"
 
-#include <stdio.h>
-
 #include "frames/names.h"
-
-static const struct {
-	unsigned status;
-	const char *reason;
-} reasons[] = {
-	{100, "Continue"},
-	{101, "Switching Protocols"},
-	{102, "Processing"},
-	{103, "Early Hints"},
-	{200, "OK"},
-	{201, "Created"},
-	{202, "Accepted"},
-	{203, "Non-Authoritative Information"},
-	{204, "No Content"},
-	{205, "Reset Content"},
-	{206, "Partial Content"},
-	{207, "Multi-Status"},
-	{208, "Already Reported"},
-	{226, "IM Used"},
-	{300, "Multiple Choices"},
-	{301, "Moved Permanently"},
-	{302, "Found"},
-	{303, "See Other"},
-	{304, "Not Modified"},
-	{305, "Use Proxy"},
-	{307, "Temporary Redirect"},
-	{308, "Permanent Redirect"},
-	{400, "Bad Request"},
-	{401, "Unauthorized"},
-	{402, "Payment Required"},
-	{403, "Forbidden"},
-	{404, "Not Found"},
-	{405, "Method Not Allowed"},
-	{406, "Not Acceptable"},
-	{407, "Proxy Authentication Required"},
-	{408, "Request Timeout"},
-	{409, "Conflict"},
-	{410, "Gone"},
-	{411, "Length Required"},
-	{412, "Precondition Failed"},
-	{413, "Content Too Large"},
-	{414, "URI Too Long"},
-	{415, "Unsupported Media Type"},
-	{416, "Range Not Satisfiable"},
-	{417, "Expectation Failed"},
-	{418, "I'm a teapot"},
-	{421, "Misdirected Request"},
-	{422, "Unprocessable Content"},
-	{423, "Locked"},
-	{424, "Failed Dependency"},
-	{425, "Too Early"},
-	{426, "Upgrade Required"},
-	{428, "Precondition Required"},
-	{429, "Too Many Requests"},
-	{431, "Request Header Fields Too Large"},
-	{451, "Unavailable For Legal Reasons"},
-	{500, "Internal Server Error"},
-	{501, "Not Implemented"},
-	{502, "Bad Gateway"},
-	{503, "Service Unavailable"},
-	{504, "Gateway Timeout"},
-	{505, "HTTP Version Not Supported"},
-	{506, "Variant Also Negotiates"},
-	{507, "Insufficient Storage"},
-	{508, "Loop Detected"},
-	{511, "Network Authentication Required"},
-};
-
-const char *h1_reason(unsigned status)
-{
-	for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
-		if (reasons[i].status == status)
-			return reasons[i].reason;
-	return ""; /* RFC 9112 section 4: the phrase may be empty */
-}
+#include "proto/http.h"
 
 static uint8_t *put(uint8_t *at, struct slice text)
 {
@@ -118,7 +42,7 @@ static uint8_t *put_status(uint8_t *at, unsigned status)
 	at = put(at, SLICE_LIT("HTTP/1.1 "));
 	at = put_number(at, status);
 	*at++ = ' ';
-	at = put(at, slice_str(h1_reason(status)));
+	at = put(at, slice_str(http_reason(status)));
 	return put(at, SLICE_LIT("\r\n"));
 }
 
@@ -141,16 +65,10 @@ static size_t bound_of(const struct field *fields, unsigned count)
 	return bound;
 }
 
-/* The host's content-length and connection are said by the plan. */
-static bool is_planned(const struct field *f)
-{
-	return f->index == NAME_CONTENT_LENGTH || f->index == NAME_CONNECTION;
-}
-
 static uint8_t *put_fields(uint8_t *at, const struct field *fields, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++)
-		if (!is_planned(&fields[i]))
+		if (!http_is_ours(&fields[i]))
 			at = put_field(at, fields[i].name, fields[i].value);
 	return at;
 }
@@ -253,19 +171,17 @@ bool h1_write_error(struct bufq *out, const struct session_env *env, const struc
 		{SLICE_LIT("Connection"), SLICE_LIT("Upgrade"), NAME_UNKNOWN},
 		{SLICE_LIT("Sec-WebSocket-Version"), SLICE_LIT("13"), NAME_UNKNOWN},
 	};
-	char body[96], seconds[16];
-	int len = snprintf(body, sizeof body, "%u %s\n", error->status, h1_reason(error->status));
-	int digits = snprintf(seconds, sizeof seconds, "%u", error->retry_after);
-	struct field fields[4] = {{SLICE_LIT("Content-Type"), SLICE_LIT("text/plain"), NAME_UNKNOWN}};
-	struct response_head head = {.status = error->status, .fields = fields, .field_count = 1};
-	struct h1_frame_plan plan = {FRAMING_LENGTH, len, error->close, error->keep};
+	struct http_error e;
+	struct field fields[2 + sizeof wanted / sizeof *wanted];
+	struct h1_frame_plan plan;
 
-	if (error->retry_after)
-		fields[head.field_count++] = (struct field){SLICE_LIT("Retry-After"), slice_of(seconds, (size_t)digits),
-							    NAME_UNKNOWN};
+	http_error_make(&e, error->status, error->retry_after);
+	plan = (struct h1_frame_plan){FRAMING_LENGTH, e.head.length, error->close, error->keep};
 	if (error->status == 426) {
-		memcpy(fields + head.field_count, wanted, sizeof wanted);
-		head.field_count += sizeof wanted / sizeof *wanted;
+		memcpy(fields, e.fields, sizeof e.fields);
+		memcpy(fields + e.head.field_count, wanted, sizeof wanted);
+		e.head.fields = fields;
+		e.head.field_count += sizeof wanted / sizeof *wanted;
 	}
-	return h1_write_head(out, env, &head, &plan) && (error->no_body || bufq_append(out, body, (size_t)len));
+	return h1_write_head(out, env, &e.head, &plan) && (error->no_body || bufq_append(out, e.body.at, e.body.len));
 }

@@ -33,6 +33,4 @@ struct h1_error {
 };
 bool h1_write_error(struct bufq *out, const struct session_env *env, const struct h1_error *error);
 
-const char *h1_reason(unsigned status);
-
 #endif

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 
 #include "proto/h2_act.h"
+#include "proto/h2_head.h"
 #include "proto/h2_life.h"
+#include "proto/h2_ops.h"
 #include "proto/h2_priority.h"
 #include "proto/h2_read.h"
 #include "proto/h2_stream.h"
@@ -305,6 +307,7 @@ struct session *h2_start(struct session_owner *owner)
 	if (!h2)
 		return NULL;
 	h2->session = (struct session){&h2_ops, owner};
+	h2->stream_ops = &h2_stream_ops;
 	list_init(&h2->streams);
 	list_init(&h2->todo);
 	h2->since = h2_now(h2);

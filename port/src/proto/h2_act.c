@@ -1,7 +1,9 @@
 #include "proto/h2_act.h"
 
-#include "frames/names.h"
+#include <stdlib.h>
 
+#include "frames/names.h"
+#include "proto/h2_head.h"
 #include "proto/h2_life.h"
 #include "proto/h2_push.h"
 #include "proto/h2_read.h"
@@ -94,7 +96,8 @@ static void take_request(struct h2_stream *x)
 	if (x->promise) {
 		h2_push_head(x, env->fields, &head);
 		dispatch(x, &head);
-		h2_push_free(x);
+		free(x->promise);
+		x->promise = NULL;
 		return;
 	}
 	x->s.head_method = h2_asks_head(x->head);

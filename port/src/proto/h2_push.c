@@ -5,6 +5,7 @@
 #include "frames/names.h"
 #include "proto/h2_stream.h"
 #include "proto/h2_write.h"
+#include "proto/http.h"
 
 struct h2_promise {
 	struct slice authority, target;
@@ -60,16 +61,9 @@ static struct h2_promise *promise_new(struct slice authority, struct slice targe
 	return p;
 }
 
-void h2_push_free(struct h2_stream *x)
-{
-	free(x->promise);
-	x->promise = NULL;
-}
-
 void h2_push_head(const struct h2_stream *x, struct field *fields, struct request_head *head)
 {
 	const struct h2_promise *p = x->promise;
-	const uint8_t *mark = memchr(p->target.at, '?', p->target.len);
 
 	memcpy(fields, p->fields, p->count * sizeof *fields);
 	*head = (struct request_head){
@@ -78,14 +72,12 @@ void h2_push_head(const struct h2_stream *x, struct field *fields, struct reques
 		.method_index = METHOD_GET,
 		.https = x->https,
 		.authority = p->authority,
-		.path = slice_of(p->target.at, mark ? (size_t)(mark - p->target.at) : p->target.len),
 		.body = BODY_NONE,
 		.flags = REQUEST_PUSHED,
 		.fields = fields,
 		.field_count = p->count,
 	};
-	if (mark)
-		head->query = slice_of(mark + 1, p->target.len - head->path.len - 1);
+	http_split_target(p->target, &head->path, &head->query);
 }
 
 /* ---- the promise ---- */

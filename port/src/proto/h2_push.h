@@ -10,6 +10,5 @@ bool h2_push_allowed(const struct h2_stream *x);
 bool h2_push(struct h2_stream *x, struct slice target, const struct field *fields, unsigned count);
 /* Describes the request that was promised; what it points to lives as long as the promise. */
 void h2_push_head(const struct h2_stream *x, struct field *fields, struct request_head *head);
-void h2_push_free(struct h2_stream *x);
 
 #endif

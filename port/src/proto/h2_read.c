@@ -4,62 +4,13 @@
 #include <stdlib.h>
 
 #include "frames/names.h"
-#include "proto/h1_line.h"
+#include "proto/h2_head.h"
 #include "proto/h2_priority.h"
 #include "proto/h2_stream.h"
+#include "proto/http.h"
 #include "stream/rules.h"
 
-/* ---- header blocks ---- */
-
-enum { SPARES_MAX = 32, FIELD_OVERHEAD = 32 };
-
-static struct h2_head *take_head(struct h2 *h2)
-{
-	struct h2_env *shared = h2_shared(h2);
-	struct h2_head *head = shared->spare;
-
-	if (head) {
-		shared->spare = head->next;
-		shared->spares--;
-	} else {
-		head = malloc(sizeof *head);
-	}
-	if (head) {
-		memset(head, 0, offsetof(struct h2_head, pairs));
-	}
-	return head;
-}
-
-void h2_head_free(struct h2 *h2, struct h2_head *head)
-{
-	struct h2_env *shared = h2_shared(h2);
-
-	if (!head)
-		return;
-	for (unsigned i = 0; i < head->count; i++) {
-		nghttp2_rcbuf_decref(head->pairs[i].name);
-		nghttp2_rcbuf_decref(head->pairs[i].value);
-	}
-	buf_free(&head->cookies);
-	if (shared->spares >= SPARES_MAX) {
-		free(head);
-		return;
-	}
-	head->next = shared->spare;
-	shared->spare = head;
-	shared->spares++;
-}
-
-void h2_heads_free(struct h2_env *shared)
-{
-	struct h2_head *head;
-
-	while ((head = shared->spare)) {
-		shared->spare = head->next;
-		free(head);
-	}
-	shared->spares = 0;
-}
+enum { FIELD_OVERHEAD = 32 };
 
 static struct slice text_of(nghttp2_rcbuf *rcbuf)
 {
@@ -104,7 +55,7 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, voi
 		h2->newest = frame->hd.stream_id;
 	if (request && h2->open >= h2_config(h2)->h2_max_streams)
 		return refuse(h2, frame->hd.stream_id);
-	h2->block = take_head(h2);
+	h2->block = h2_head_new(h2);
 	if (!h2->block)
 		return give_up(h2, NGHTTP2_INTERNAL_ERROR);
 	if (!request)
@@ -420,7 +371,7 @@ static unsigned take_field(struct examined *e, const struct h2_head *block, stru
 			return 400;
 		break;
 	case NAME_EXPECT:
-		if (!slice_eq_nocase(f.value, SLICE_LIT("100-continue")))
+		if (!http_expects_continue(f.value))
 			return 417;
 		e->head->flags |= REQUEST_EXPECTS_CONTINUE;
 		break;
@@ -442,7 +393,7 @@ static bool settle_authority(struct examined *e)
 		return false;
 	if (!head->authority.at)
 		head->authority = e->host;
-	return head->authority.at && h1_authority_valid(head->authority);
+	return head->authority.at && http_authority_valid(head->authority);
 }
 
 /* What a GET with an upgrade field is in HTTP/1, is an extended CONNECT here (RFC 8441): the application sees the former. */
@@ -465,38 +416,29 @@ static bool settle_method(struct examined *e)
 static bool settle_target(struct examined *e)
 {
 	struct request_head *head = e->head;
-	const uint8_t *mark;
 
 	if (head->method_index == METHOD_CONNECT) {
 		head->path = SLICE_LIT("");
 		head->target = head->authority;
-		return !e->path.at && memchr(head->authority.at, ':', head->authority.len);
+		return !e->path.at && http_authority_has_port(head->authority);
 	}
 	head->https = slice_eq_nocase(e->scheme, SLICE_LIT("https"));
 	if (!head->https && !slice_eq_nocase(e->scheme, SLICE_LIT("http")))
 		return false;
-	if (!h1_target_valid(e->path))
+	if (!http_target_valid(e->path))
 		return false;
 	if (slice_eq(e->path, SLICE_LIT("*")))
 		head->path = e->path;
 	if (head->path.at)
 		return head->method_index == METHOD_OPTIONS;
-	mark = memchr(e->path.at, '?', e->path.len);
-	head->path = slice_of(e->path.at, mark ? (size_t)(mark - e->path.at) : e->path.len);
-	if (mark)
-		head->query = slice_of(mark + 1, e->path.len - head->path.len - 1);
+	http_split_target(e->path, &head->path, &head->query);
 	return e->path.at[0] == '/';
 }
 
 static unsigned settle_body(struct h2 *h2, struct examined *e, bool ended)
 {
-	uint64_t most = h2_config(h2)->max_body;
-	bool none = ended || e->length == 0 || (e->head->flags & REQUEST_MAY_UPGRADE);
-
-	e->head->body = none ? BODY_NONE : e->length;
-	if (e->head->body == BODY_NONE)
-		e->head->flags &= ~(unsigned)REQUEST_EXPECTS_CONTINUE;
-	return most && e->head->body > 0 && (uint64_t)e->head->body > most ? 413 : 0;
+	e->head->body = ended || (e->head->flags & REQUEST_MAY_UPGRADE) ? BODY_NONE : e->length;
+	return http_settle_body(e->head, h2_config(h2)->max_body);
 }
 
 unsigned h2_examine(struct h2 *h2, const struct h2_head *block, bool ended, struct field *fields, struct request_head *head)
@@ -519,7 +461,7 @@ unsigned h2_examine(struct h2 *h2, const struct h2_head *block, bool ended, stru
 		return 431;
 	if (!is_token(head->method) || !settle_method(&e) || !settle_authority(&e) || !settle_target(&e))
 		return 400;
-	if (head->method.len > H1_METHOD_MAX)
+	if (head->method.len > HTTP_METHOD_MAX)
 		return 501;
 	return settle_body(h2, &e, ended);
 }

@@ -23,8 +23,4 @@ unsigned h2_trailers_of(const struct h2_head *block, struct field *fields, unsig
 /* Whether the method is HEAD, of a head that may not be whole. */
 bool h2_asks_head(const struct h2_head *block);
 
-void h2_head_free(struct h2 *h2, struct h2_head *head);
-/* Gives back what is kept. */
-void h2_heads_free(struct h2_env *shared);
-
 #endif

@@ -1,6 +1,6 @@
 /*
  * What the parts of an HTTP/2 session share: h2.c (its table of functions), h2_life.c (states, drain, deadlines), h2_read.c (what
- * nghttp2 received), h2_act.c (what comes of it), h2_stream.c (one stream, and its operations), h2_write.c (what is to be sent).
+ * nghttp2 received), h2_act.c (what comes of it), h2_stream.c (one stream), h2_ops.c (its operations), h2_write.c (what is to be sent).
  *
  * nghttp2's callbacks record: in the stream's `heard`, in its queues, in the session's `fault`. A stream that something was
  * recorded of is in `todo`; it is acted on when nghttp2 has returned.
@@ -112,6 +112,7 @@ enum h2_state { H2_START, H2_OPEN, H2_NOTICE, H2_LAST, H2_STOPPED };
 
 struct h2 {
 	struct session session;
+	const struct stream_ops *stream_ops; /* of its streams */
 	nghttp2_session *ng;
 	void *table; /* nghttp2's, of streams; NULL if it is not known */
 	struct list streams, todo;

@@ -1,4 +1,4 @@
-/* One stream of HTTP/2: its beginning and its end, and what the application does with it (stream_ops). */
+/* One stream of HTTP/2: its beginning and its end, and answers of the port's own. */
 #ifndef SPARX_PROTO_H2_STREAM_H
 #define SPARX_PROTO_H2_STREAM_H
 
@@ -8,6 +8,9 @@
 struct h2_stream *h2_stream_new(struct h2 *h2, int32_t id);
 void h2_stream_free(struct h2_stream *x);
 
+/* A response begins to move, or to wait for the client. */
+void h2_pace_begins(struct h2_stream *x);
+
 /* Tells the sink that this is the end, if it still listens. */
 void h2_stream_ends(struct h2_stream *x, enum stream_end why);
 /* The same, when the client ended it, or its silence: it counts on until the sink releases it. */
@@ -16,6 +19,8 @@ void h2_stream_lost(struct h2_stream *x, enum stream_end why);
 void h2_stream_reset(struct h2_stream *x, uint32_t code);
 /* The application failed, or the client was too slow: its fault or not, it is no mistake in the protocol. */
 void h2_stream_cut(struct h2_stream *x, uint32_t code);
+/* A whole answer of the port's own. */
+void h2_stream_answer(struct h2_stream *x, unsigned status, unsigned retry_after);
 /* A head that cannot be taken. */
 void h2_stream_refuse(struct h2_stream *x, unsigned status);
 /* The body of a request is malformed, too long or too slow. */

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "frames/names.h"
-#include "proto/h1_write.h"
+#include "proto/http.h"
 
 /* ---- heads ---- */
 
@@ -27,16 +27,10 @@ static nghttp2_nv nv_of_field(const struct field *f)
 	return nv_of(f->index >= 0 ? name_text(f->index) : f->name, f->value, flags_of(f));
 }
 
-/* The host's content-length is said by us; connection has no meaning here (RFC 9113 8.2.2). */
-static bool is_planned(const struct field *f)
-{
-	return f->index == NAME_CONTENT_LENGTH || f->index == NAME_CONNECTION;
-}
-
 static size_t put_fields(nghttp2_nv *nv, size_t n, const struct field *fields, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++)
-		if (!is_planned(&fields[i]))
+		if (!http_is_ours(&fields[i]))
 			nv[n++] = nv_of_field(&fields[i]);
 	return n;
 }
@@ -49,14 +43,6 @@ static struct slice number(char *text, size_t size, uint64_t n)
 static nghttp2_nv nv_of_status(char text[4], unsigned status)
 {
 	return nv_of(SLICE_LIT(":status"), number(text, 4, status), NGHTTP2_NV_FLAG_NO_COPY_NAME);
-}
-
-/* Of a response without a body: HEAD and 304 may say the length of what was not sent, 205 says 0, 204 and tunnels nothing. */
-static int64_t length_to_say(const struct h2_stream *x, const struct response_head *head)
-{
-	if (head->status == 204 || (x->holds && head->status < 300))
-		return LENGTH_UNKNOWN;
-	return head->status == 205 ? 0 : head->length;
 }
 
 /* False: nghttp2 could not take it. */
@@ -105,7 +91,7 @@ bool h2_write_head(struct h2_stream *x, const struct response_head *head, bool w
 	struct session_env *env = h2_env_of(x->h2);
 	nghttp2_data_provider provider = {{.ptr = x}, pull};
 	nghttp2_nv *nv = h2_shared(x->h2)->nv;
-	int64_t length = length_to_say(x, head);
+	int64_t length = http_length_to_say(head, x->holds && head->status < 300);
 	char digits[4], size[24];
 	size_t n = 0;
 
@@ -137,16 +123,11 @@ bool h2_write_upgrade(struct h2_stream *x, const struct field *fields, unsigned 
 
 bool h2_write_error(struct h2_stream *x, unsigned status, unsigned retry_after)
 {
-	char body[96], seconds[16];
-	int len = snprintf(body, sizeof body, "%u %s\n", status, h1_reason(status));
-	struct field fields[] = {
-		{SLICE_LIT("content-type"), SLICE_LIT("text/plain"), NAME_UNKNOWN},
-		{SLICE_LIT("retry-after"), number(seconds, sizeof seconds, retry_after), NAME_UNKNOWN},
-	};
-	struct response_head head = {.status = status, .fields = fields, .field_count = retry_after ? 2 : 1, .length = len};
 	bool no_body = x->s.head_method;
+	struct http_error e;
 
-	if (!h2_write_head(x, &head, no_body) || (!no_body && !bufq_append(&x->out, body, (size_t)len)))
+	http_error_make(&e, status, retry_after);
+	if (!h2_write_head(x, &e.head, no_body) || (!no_body && !bufq_append(&x->out, e.body.at, e.body.len)))
 		return false;
 	h2_count_waiting(x);
 	return true;

@@ -1,0 +1,45 @@
+/* What HTTP says whatever its version (RFC 9110): for h1, h2, and what comes after them. */
+#ifndef SPARX_PROTO_HTTP_H
+#define SPARX_PROTO_HTTP_H
+
+#include "stream/stream.h"
+
+/* A longer method is longer than any (RFC 9112 3): the longest that is registered has 17 letters. */
+enum { HTTP_METHOD_MAX = 64 };
+
+/* ---- requests ---- */
+
+/* The octets that a request target may have, in any of its forms. */
+bool http_target_valid(struct slice text);
+/* An authority (RFC 3986 3.2 without userinfo): host, and a port if there is one. */
+bool http_authority_valid(struct slice authority);
+/* What CONNECT names: a host, and a port that is not empty (RFC 9110 9.3.6). */
+bool http_authority_has_port(struct slice authority);
+/* A target that begins with a slash, as path and query; an absent query has no question mark. */
+void http_split_target(struct slice target, struct slice *path, struct slice *query);
+/* The one expectation that there is. */
+bool http_expects_continue(struct slice expectation);
+/* When head->body is known: what follows from it. 0, or 413 beyond max_body (0: no limit). */
+unsigned http_settle_body(struct request_head *head, uint64_t max_body);
+
+/* ---- responses ---- */
+
+/* The reason phrase of a status; empty if it has none. */
+const char *http_reason(unsigned status);
+/* Whether the session says this field itself, so that the host's is left out: the length, and what concerns the connection. */
+bool http_is_ours(const struct field *f);
+/* What to say of the length. tunnel: the response opens one. */
+int64_t http_length_to_say(const struct response_head *head, bool tunnel);
+
+/* An answer of the port's own: plain text that says the status. */
+struct http_error {
+	struct response_head head;
+	struct slice body;
+	struct field fields[2];
+	char text[96], seconds[16];
+};
+
+/* retry_after: seconds; 0: no such field. */
+void http_error_make(struct http_error *e, unsigned status, unsigned retry_after);
+
+#endif
