@@ -96,9 +96,7 @@ static void test_each_kind_decodes(void **state)
 			fail_msg("%s: %s %s", whole[i].text, fault.field, fault.rule);
 		assert_int_equal(m.kind, whole[i].kind);
 		assert_ptr_equal(m.def, message_def(m.kind));
-		assert_ptr_equal(m.def, message_def_at((unsigned)i));
 	}
-	assert_null(message_def_at(sizeof whole / sizeof *whole));
 }
 
 static void test_fields_hold_what_was_sent(void **state)
@@ -353,6 +351,8 @@ static unsigned count_values(const uint8_t *bytes, size_t len)
 	return count;
 }
 
+static bool golden[256]; /* kinds that have one */
+
 static void check_golden(const char *path, bool later)
 {
 	struct buf bytes = {0};
@@ -371,6 +371,7 @@ static void check_golden(const char *path, bool later)
 		if (well == later)
 			fail_msg("%s: message %u: %s %s", path, count, fault.field, fault.rule);
 		assert_false(fault.frame_lost);
+		golden[m.kind & 255] |= well;
 	}
 	assert_int_equal(count, count_values(buf_at(&bytes) + 4, buf_len(&bytes) - 4));
 	buf_free(&bytes);
@@ -398,6 +399,9 @@ static void test_golden_frames_decode(void **state)
 	}
 	closedir(dir);
 	assert_true(count > 0);
+	for (unsigned i = 0; message_def_at(i); i++)
+		if (!golden[message_def_at(i)->kind])
+			fail_msg("%s has no golden frame", message_def_at(i)->name);
 }
 
 int main(void)
