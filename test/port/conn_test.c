@@ -47,7 +47,7 @@ static struct io_result peer_read(int fd, void *state, void *bytes, size_t n)
 	assert_true(n > 0);
 	peer.reads++;
 	if (there == 0)
-		return (struct io_result){.status = peer.then, .until = peer.reads_on, .error = peer.error};
+		return (struct io_result){.status = peer.then, .until = (uint8_t)peer.reads_on, .error = peer.error};
 	room = n;
 	n = n < there ? n : there;
 	n = n < peer.read_most ? n : peer.read_most;
