@@ -50,6 +50,7 @@ const struct message_def *message_def(unsigned kind)
 #include "frames/messages.def"
 	};
 
+	/* NOLINTNEXTLINE(bugprone-sizeof-expression): it is an array of pointers */
 	return kind < sizeof by_kind / sizeof *by_kind ? by_kind[kind] : NULL;
 }
 
@@ -127,6 +128,7 @@ static bool take_whole(struct reader *r, const char *field, unsigned types, cons
 	return true;
 }
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): these become statements and names of members */
 #define READ(call) \
 	if (!(call)) \
 		return false;
@@ -150,6 +152,7 @@ static bool take_whole(struct reader *r, const char *field, unsigned types, cons
 	}
 #include "frames/messages.def"
 #undef READ
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 static bool read_fields(struct reader *r, struct message *m)
 {
@@ -232,6 +235,7 @@ static uint8_t *put_whole(uint8_t *at, struct slice value)
 	return at + value.len;
 }
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): terms of a sum, and statements */
 #define STREAM(name) +MP_MAX_UINT
 #define STREAM_OR_NIL(name) UINT(name)
 #define UINT(name) +MP_MAX_UINT
@@ -268,3 +272,4 @@ static uint8_t *put_whole(uint8_t *at, struct slice value)
 	}
 
 #include "frames/messages.def"
+/* NOLINTEND(bugprone-macro-parentheses) */
