@@ -74,13 +74,13 @@ static void say_goodbye(struct link *link)
 	struct pollfd out = {.fd = loop_io_fd(&link->out), .events = POLLOUT};
 	uint64_t deadline = now_ms() + GOODBYE_MS;
 
-	while (link->queued > 0 && !link->out_broken && now_ms() < deadline) {
+	do { /* once at least: a busy machine may have let the time pass already */
 		link->urgent = true;
 		link->out_blocked = false;
 		link_flush(link);
 		if (link->out_blocked)
 			poll(&out, 1, GOODBYE_MS / 10);
-	}
+	} while (link->queued > 0 && !link->out_broken && now_ms() < deadline);
 }
 
 static int serve(void)

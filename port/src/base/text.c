@@ -1,14 +1,5 @@
 #include "base/text.h"
 
-struct slice text_trim(struct slice text)
-{
-	while (text.len && is_blank(*text.at))
-		text = slice_of(text.at + 1, text.len - 1);
-	while (text.len && is_blank(text.at[text.len - 1]))
-		text.len--;
-	return text;
-}
-
 struct slice text_cut(struct slice text, uint8_t mark, struct slice *rest)
 {
 	const uint8_t *at = text.len ? memchr(text.at, mark, text.len) : NULL;

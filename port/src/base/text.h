@@ -11,7 +11,14 @@ static inline bool is_blank(uint8_t c)
 }
 
 /* Without the white space around it. */
-struct slice text_trim(struct slice text);
+static inline struct slice text_trim(struct slice text)
+{
+	while (text.len && is_blank(*text.at))
+		text = slice_of(text.at + 1, text.len - 1);
+	while (text.len && is_blank(text.at[text.len - 1]))
+		text.len--;
+	return text;
+}
 
 /* What stands before the first `mark`, and all if there is none. *rest, which may be `text` itself: what is behind it, or absent (NULL). */
 struct slice text_cut(struct slice text, uint8_t mark, struct slice *rest);
