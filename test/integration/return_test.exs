@@ -176,16 +176,18 @@ defmodule Sparx.Integration.ReturnTest do
     server = serve([])
     %{port: port} = Sparx.info(server)
     %{os_pid: os_pid} = info(server)
-    signal(os_pid, "KILL")
-    {:ok, squatter} = squat(port, 100)
     [producer] = Sparx.producers(server)
+    # It cannot start another program meanwhile.
+    true = :erlang.suspend_process(producer)
+    signal(os_pid, "KILL")
+    {:ok, squatter} = squat(port, 5_000)
     Process.exit(producer, :kill)
     await(server, &(&1.phase == :restarting))
     :gen_tcp.close(squatter)
     serves(server, port)
   end
 
-  # The port program may be faster: then it is killed once more.
+  # As soon as the program that was killed has left it.
   defp squat(port, tries) do
     with {:error, :eaddrinuse} when tries > 0 <- :gen_tcp.listen(port, ip: {127, 0, 0, 1}, reuseaddr: true) do
       receive(after: (1 -> squat(port, tries - 1)))

@@ -202,9 +202,12 @@ static size_t end_of_head(const uint8_t *data, size_t seen, size_t len)
 {
 	static const char mark[] = "\r\n\r\n";
 	size_t from = seen < sizeof mark ? 0 : seen - sizeof mark;
-	const uint8_t *end = memmem(data + from, len - from, mark, sizeof mark - 1);
+	const uint8_t *at = data + from, *end = data + len;
 
-	return end ? (size_t)(end - data) : len;
+	for (; (at = memchr(at, '\r', (size_t)(end - at))); at++)
+		if ((size_t)(end - at) >= sizeof mark - 1 && memcmp(at, mark, sizeof mark - 1) == 0)
+			return (size_t)(at - data);
+	return len;
 }
 
 /*
