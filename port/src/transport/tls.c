@@ -409,7 +409,7 @@ static size_t record_size(struct tls *t)
 	return t->burst < SMALL_FIRST ? RECORD_SMALL : RECORD_LARGE;
 }
 
-static size_t encrypt(struct tls *t, const struct iovec *iov, int count)
+static size_t encrypt_all(struct tls *t, const struct iovec *iov, int count)
 {
 	struct source from = {iov, count, 0};
 	size_t total = 0, n;
@@ -465,7 +465,7 @@ static struct io_result tls_writev(int fd, void *state, const struct iovec *iov,
 	}
 	for (int i = 0; i < count; i++)
 		offered += iov[i].iov_len;
-	total = encrypt(t, iov, count);
+	total = encrypt_all(t, iov, count);
 	if (!flush(t))
 		return io_failed(t->error);
 	if (buf_len(&t->out) == 0)
