@@ -13,7 +13,7 @@ FULL ?=
 help:
 	@echo 'make run       build, and serve a page at http://localhost:4000 (PORT=5000, ARGS="examples/hello_world.exs")'
 	@echo 'make test      build, and run all tests: the C tests, then the Elixir tests and the conformance corpus'
-	@echo 'make test FULL=1  install also Chromium, nginx, HAProxy, nghttpx and clients of others, so that no test is skipped for want of them'
+	@echo 'make test FULL=1  also install Chromium, nginx, HAProxy, nghttpx and other clients, and run the tests that need them'
 	@echo 'make build     build sparx_port and the Elixir code'
 	@echo 'make check     formatting, static analysis, which part includes which, compiler warnings, dialyzer where it is installed'
 	@echo 'make format    format the C and the Elixir code, and write the tables of options and the frames in the documents'

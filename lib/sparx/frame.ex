@@ -117,7 +117,7 @@ defmodule Sparx.Frame do
   @spec release(stream) :: iodata
   def release(stream), do: [<<0x92, 17>>, Term.int(stream)]
 
-  @doc "YIELD: for now the work on a stream occupies no place of the host's: it waits for its client."
+  @doc "YIELD: the work on a stream waits for its client, and occupies no place of the host's until RESUME."
   @spec yield(stream) :: iodata
   def yield(stream), do: [<<0x92, 18>>, Term.int(stream)]
 

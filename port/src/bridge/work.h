@@ -10,7 +10,7 @@ void work_free(struct bridge *b);
 /* Whose request it is, referred to once more. */
 struct share *work_share(struct bridge *b, const struct request_head *h);
 
-/* The request is handed out; the host has said its last word; its work occupies none of its places for now; or does again. */
+/* A request is handed out, its host has said its last word, its host gives the place free (YIELD), or takes one again (RESUME). */
 void work_begins(struct exchange *x);
 void work_ends(struct exchange *x);
 void work_yields(struct exchange *x);
