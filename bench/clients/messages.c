@@ -3,7 +3,7 @@
  * unpacker.
  *
  *   messages            ns of each way
- *   messages WAY COUNT  one way, so many times, for whoever counts instructions (`list` names the ways)
+ *   messages WAY COUNT  runs one way COUNT times, to count its instructions (`list` names the ways)
  */
 #include <assert.h>
 #include <msgpack.h>
