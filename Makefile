@@ -67,14 +67,14 @@ format:
 attacks:
 	@scripts/setup test
 	@MIX_ENV=test mix compile
-	@/usr/bin/python3 test/attacks/run --seconds $(or $(TIME),5) $(addprefix --only ,$(WHAT))
+	@/usr/bin/python3 test/load/attacks/run --seconds $(or $(TIME),5) $(addprefix --only ,$(WHAT))
 
 soak:
 	@scripts/setup test
 	@MIX_ENV=test mix compile
 	@$(MAKE) --no-print-directory -C port VARIANT=asan all
-	@ASAN_OPTIONS=quarantine_size_mb=16 /usr/bin/python3 test/soak/run --seconds $(or $(TIME),1800) --port port/_build/asan/sparx_port
-	@/usr/bin/python3 test/soak/run --seconds $(or $(TIME),1800)
+	@ASAN_OPTIONS=quarantine_size_mb=16 /usr/bin/python3 test/load/soak/run --seconds $(or $(TIME),1800) --port port/_build/asan/sparx_port
+	@/usr/bin/python3 test/load/soak/run --seconds $(or $(TIME),1800)
 
 bench:
 	@scripts/setup bench

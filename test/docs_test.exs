@@ -69,7 +69,7 @@ defmodule Sparx.DocsTest do
 
   test "the threats in SECURITY.md and the attacks name each other, and the same limits" do
     [_, threats] = Regex.run(~r/\| threat \|[^\n]*\n\|[^\n]*\n(.*?)\n\n/s, read("SECURITY.md"))
-    attacks = read("test/attacks/README.md")
+    attacks = read("test/load/attacks/README.md")
     limits = fn text -> for [limit] <- Regex.scan(~r/`:\w+`/, text), uniq: true, do: limit end
     assert [] == limits.(attacks) -- limits.(threats)
 

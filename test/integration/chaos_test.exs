@@ -152,7 +152,7 @@ defmodule Sparx.Integration.ChaosTest do
 
   # Clients in a process of their own, which is told to say when all are there.
   defp crowd(port, n) do
-    script = Path.expand("../support/python/crowd_of_clients.py", __DIR__)
+    script = Path.expand("../support/clients/crowd_of_clients.py", __DIR__)
     arguments = [script, "#{port}", "#{n}"]
     options = [:binary, :exit_status, line: 1_000, args: arguments]
     crowd = Port.open({:spawn_executable, Sparx.Kit.python()}, options)

@@ -4,7 +4,7 @@ defmodule Sparx.Integration.WsClientsTest do
 
   alias Sparx.Needs
 
-  @folder Path.expand("clients", __DIR__)
+  @folder Path.expand("../support/clients", __DIR__)
   @moduletag timeout: 120_000
 
   defmodule Socket do

@@ -12,7 +12,7 @@ import sys
 import unittest
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPO / "test/support/python"))
+sys.path.insert(0, str(REPO / "test/lib"))
 from program import DRAIN, DRAINED, ERROR, HELLO, READY, frame, split  # noqa: E402
 
 PORT = os.environ.get("SPARX_PORT") or str(REPO / "priv/sparx_port")

@@ -15,7 +15,7 @@ import time
 import unittest
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPO / "test/support/python"))
+sys.path.insert(0, str(REPO / "test/lib"))
 import mp  # noqa: E402
 
 PORT = os.environ.get("SPARX_PORT") or str(REPO / "priv/sparx_port")

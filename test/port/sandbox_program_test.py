@@ -17,7 +17,7 @@ import tempfile
 import unittest
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPO / "test/support/python"))
+sys.path.insert(0, str(REPO / "test/lib"))
 from program import DEMAND, DRAINED, REQUEST, RESPOND, PortDied, Program  # noqa: E402
 
 PORT = os.environ.get("SPARX_PORT") or str(REPO / "priv/sparx_port")

@@ -9,7 +9,7 @@ import socket
 import sys
 import unittest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support" / "python"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
 from program import DATA, DEMAND, HEAD, PATH, REQUEST, ROOM, STATS, Program  # noqa: E402
 
 WINDOW = 262144

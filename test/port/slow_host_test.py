@@ -11,7 +11,7 @@ import threading
 import unittest
 
 TEST = pathlib.Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TEST / "conformance"), str(TEST / "support" / "python")]
+sys.path[:0] = [str(TEST / "wire" / "http1"), str(TEST / "lib")]
 
 from suite import port as suite  # noqa: E402
 

@@ -13,7 +13,7 @@ import time
 import unittest
 
 TEST = pathlib.Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TEST / "support" / "python")]
+sys.path[:0] = [str(TEST / "lib")]
 from program import CERTIFICATES, CERTIFIED, DEMAND, DONE, DRAIN, GONE, HELLO, RELEASE, REQUEST, RESPOND, STATS, TICKETS, Program, frame, split  # noqa: E402, E501
 import mp  # noqa: E402
 

@@ -1,9 +1,9 @@
 defmodule Sparx.Kit do
-  @moduledoc "The conformance kit for hosts (test/host_kit), as a program in the place of sparx_port."
+  @moduledoc "The conformance kit for hosts (test/kits/host), as a program in the place of sparx_port."
 
   import ExUnit.Assertions
 
-  @kit Path.expand("../host_kit/kit", __DIR__)
+  @kit Path.expand("../kits/host/kit", __DIR__)
 
   @doc "A Python 3, or nil."
   def python,

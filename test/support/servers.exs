@@ -1,4 +1,4 @@
-# Servers for test/attacks and test/soak, in a VM of their own, by lines on stdin and stdout:
+# Servers for test/load/attacks and test/load/soak, in a VM of their own, by lines on stdin and stdout:
 #
 #     start [options]       ->  port, process id of sparx_port
 #     stop port             ->  ok

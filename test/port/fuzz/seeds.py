@@ -11,14 +11,14 @@ import zlib
 
 REPO = pathlib.Path(__file__).resolve().parents[3]
 FOLDER = REPO / "test/fixtures/fuzz"
-sys.path[:0] = [str(REPO / "test/conformance"), str(REPO / "test/support/python")]
+sys.path[:0] = [str(REPO / "test/wire/http1"), str(REPO / "test/lib")]
 import mp  # noqa: E402
 from suite import corpus  # noqa: E402
 
 
 def wire_of(folder):
     """The module that knows the frames of a protocol."""
-    spec = importlib.util.spec_from_file_location("wire_of_" + folder, REPO / "test" / folder / "wire.py")
+    spec = importlib.util.spec_from_file_location("wire_of_" + folder, REPO / "test" / "wire" / folder / "wire.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -120,7 +120,7 @@ def h1():
 
 
 def h2():
-    wire = wire_of("conformance_h2")
+    wire = wire_of("http2")
 
     def get(stream, path="/", method="GET", **more):
         return wire.headers(stream, [(":method", method), (":scheme", "http"), (":path", path), (":authority", "a"), *more.pop("fields", [])], **more)

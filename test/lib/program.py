@@ -1,0 +1,104 @@
+"""sparx_port as a child of ours, and the frames to it and from it (PROTOCOL.md). Who plays its host overrides `take`."""
+
+import os
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPO / "port"))
+import definitions  # noqa: E402
+import mp  # noqa: E402
+
+PATH = str(REPO / "priv" / "sparx_port")
+
+globals().update(definitions.KINDS)
+KINDS = {kind: name for name, kind in definitions.KINDS.items()}
+METHODS = definitions.METHODS
+
+__all__ = [*KINDS.values(), "KINDS", "METHODS", "PATH", "REPO", "PortDied", "Program", "field_names", "frame", "split"]
+
+
+class PortDied(Exception):
+    pass
+
+
+def field_names():
+    """The table of PROTOCOL.md section 1.2."""
+    table = (REPO / "PROTOCOL.md").read_text().split("<!-- names:begin -->")[1].split("<!-- names:end -->")[0]
+    return {int(i): name for i, name in re.findall(r"\|\s*(\d+)\s*\|\s*([a-z0-9-]+)", table)}
+
+
+def frame(*messages):
+    payload = b"".join(map(mp.encode, messages))
+    return struct.pack(">I", len(payload)) + payload
+
+
+def split(data):
+    """The messages of the whole frames at the front, and the rest."""
+    heard = []
+    while len(data) >= 4:
+        size = struct.unpack_from(">I", data)[0]
+        if len(data) < 4 + size:
+            break
+        payload, data, at = data[4 : 4 + size], data[4 + size :], 0
+        while at < len(payload):
+            message, at = mp.decode(payload, at)
+            heard.append(message)
+    return heard, data
+
+
+class Program:
+    def __init__(self, path=PATH, options=None, **how):
+        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, **how)
+        self.out = self.process.stdout.fileno()
+        self.input, self.ready, self.figures = b"", None, None
+        self.errors, self.logs = [], []
+        self.send([HELLO, 1, {"listeners": [{"address": "127.0.0.1", "port": 0}], **(options or {})}])
+        while self.ready is None:
+            self.pump()
+        self.address = ("127.0.0.1", self.ready["listeners"][0]["port"])
+
+    def stop(self):
+        """The host goes: the program's exit status."""
+        self.process.stdin.close()
+        self.process.stdout.close()
+        try:
+            return self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+    def send(self, *messages):
+        try:
+            self.process.stdin.write(frame(*messages))
+        except BrokenPipeError:
+            raise PortDied(f"the port has ended: {self.process.wait(2)}") from None
+
+    def pump(self):
+        """Reads once, and takes what came."""
+        data = os.read(self.out, 1 << 20)
+        if not data:
+            raise PortDied(f"the port has ended: status {self.process.wait(2)}, errors {self.errors}")
+        heard, self.input = split(self.input + data)
+        for kind, *rest in heard:
+            self.note(kind, rest) or self.take(kind, rest)
+
+    def note(self, kind, rest):
+        """What is of no stream. True: nobody else is to see it."""
+        if kind == READY:
+            self.ready = rest[1]
+        elif kind == ERROR:
+            self.errors.append(f"{KINDS.get(rest[0], rest[0])} {rest[2]} {rest[3]} {rest[4]}")
+        elif kind == LOG:
+            self.logs.append((rest[0], rest[1]))
+        elif kind == FIGURES:
+            self.figures = rest[1]
+        else:
+            return False
+        return True
+
+    def take(self, kind, rest):
+        """A message about a stream, a PONG, or DRAINED."""
