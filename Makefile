@@ -12,6 +12,7 @@ FULL ?=
 
 help:
 	@echo 'make run       build, and serve a page at http://localhost:4000 (PORT=5000, ARGS="examples/hello_world.exs")'
+	@echo 'make run HTTP3=0  without HTTP/3 (whose libraries come from backports on Debian 12); goes with test and build as well'
 	@echo 'make test      build, and run all tests: the C tests, then the Elixir tests and the conformance corpus'
 	@echo 'make test FULL=1  also install Chromium, nginx, HAProxy, nghttpx and other clients, and run the tests that need them'
 	@echo 'make build     build sparx_port and the Elixir code'

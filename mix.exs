@@ -109,8 +109,8 @@ defmodule Sparx.MixProject do
       links: %{},
       # All that is needed to build, to install the port program and to serve: test/package_test.exs tries it.
       files:
-        ~w(lib docs priv/default_page.html port/src port/Makefile port/README.md port/sparx_port.1 mix.exs .formatter.exs README.md
-                PROTOCOL.md SECURITY.md CHANGELOG.md LICENSE)
+        ~w(lib docs priv/default_page.html port/src port/Makefile port/http3_needs.h port/README.md port/sparx_port.1 mix.exs
+                .formatter.exs README.md PROTOCOL.md SECURITY.md CHANGELOG.md LICENSE)
     ]
   end
 end
