@@ -10,7 +10,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / "port"))
 import definitions  # noqa: E402
-import mp  # noqa: E402
+from . import mp  # noqa: E402
 
 PATH = str(REPO / "priv" / "sparx_port")
 

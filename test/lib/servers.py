@@ -8,7 +8,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from program import REPO
+from .program import REPO
 
 
 class Servers:

@@ -12,8 +12,8 @@ import sys
 import unittest
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPO / "test/lib"))
-from program import DRAIN, DRAINED, ERROR, HELLO, READY, frame, split  # noqa: E402
+sys.path.insert(0, str(REPO / "test"))
+from lib.program import DRAIN, DRAINED, ERROR, HELLO, READY, frame, split  # noqa: E402
 
 PORT = os.environ.get("SPARX_PORT") or str(REPO / "priv/sparx_port")
 LISTEN = {"listeners": [{"address": "127.0.0.1", "port": 0}]}

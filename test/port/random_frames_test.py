@@ -15,8 +15,8 @@ import time
 import unittest
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPO / "test/lib"))
-import mp  # noqa: E402
+sys.path.insert(0, str(REPO / "test"))
+from lib import mp  # noqa: E402
 
 PORT = os.environ.get("SPARX_PORT") or str(REPO / "priv/sparx_port")
 SECONDS = float(os.environ.get("SPARX_RANDOM_SECONDS", "3"))

@@ -17,8 +17,8 @@ import tempfile
 import unittest
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPO / "test/lib"))
-from program import DEMAND, DRAINED, REQUEST, RESPOND, PortDied, Program  # noqa: E402
+sys.path.insert(0, str(REPO / "test"))
+from lib.program import DEMAND, DRAINED, REQUEST, RESPOND, PortDied, Program  # noqa: E402
 
 PORT = os.environ.get("SPARX_PORT") or str(REPO / "priv/sparx_port")
 ROOT = os.geteuid() == 0

@@ -10,8 +10,8 @@ import sys
 import tempfile
 import unittest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
-from program import DATA, DEMAND, GONE, HEAD, PATH, READ, RELEASE, REQUEST, RESPOND, STATS, YIELD, Program  # noqa: E402
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from lib.program import DATA, DEMAND, GONE, HEAD, PATH, READ, RELEASE, REQUEST, RESPOND, STATS, YIELD, Program  # noqa: E402
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 ASKED = b"GET /answer HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -9,8 +9,8 @@ import socket
 import sys
 import unittest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
-from program import DATA, DEMAND, HEAD, PATH, REQUEST, ROOM, STATS, Program  # noqa: E402
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from lib.program import DATA, DEMAND, HEAD, PATH, REQUEST, ROOM, STATS, Program  # noqa: E402
 
 WINDOW = 262144
 QUIET = 0.5  # s: then it stands still

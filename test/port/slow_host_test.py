@@ -11,9 +11,9 @@ import threading
 import unittest
 
 TEST = pathlib.Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TEST / "wire" / "http1"), str(TEST / "lib")]
+sys.path[:0] = [str(TEST)]
 
-from suite import port as suite  # noqa: E402
+from lib import host as suite  # noqa: E402
 
 PROGRAM = os.environ.get("SPARX_PORT") or str(TEST.parent / "priv" / "sparx_port")
 SIZE = 64 * 2**20

@@ -13,9 +13,9 @@ import time
 import unittest
 
 TEST = pathlib.Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TEST / "lib")]
-from program import CERTIFICATES, CERTIFIED, DEMAND, DONE, DRAIN, GONE, HELLO, RELEASE, REQUEST, RESPOND, STATS, TICKETS, Program, frame, split  # noqa: E402, E501
-import mp  # noqa: E402
+sys.path[:0] = [str(TEST)]
+from lib.program import CERTIFICATES, CERTIFIED, DEMAND, DONE, DRAIN, GONE, HELLO, RELEASE, REQUEST, RESPOND, STATS, TICKETS, Program, frame, split  # noqa: E402, E501
+from lib import mp  # noqa: E402
 
 PROGRAM = os.environ.get("SPARX_PORT") or str(TEST.parent / "priv" / "sparx_port")
 FILES = TEST / "fixtures" / "tls"

@@ -7,8 +7,8 @@ import struct
 import subprocess
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "lib"))
-import mp  # noqa: E402
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+from lib import mp  # noqa: E402
 
 HELLO, DEMAND, READ, RESPOND, HEAD, DATA, END = 0, 1, 2, 4, 5, 6, 7
 UPGRADE, SEND, CLOSE = 13, 14, 15

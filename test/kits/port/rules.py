@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent.parent / "lib"), str(HERE.parents[2] / "port")]
+sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2] / "port")]
 import definitions  # noqa: E402
-import mp  # noqa: E402
+from lib import mp  # noqa: E402
 
 # Kinds of the port: name, and a letter for each field.
 FROM_PORT = definitions.sent_by("PORT")

@@ -12,12 +12,11 @@ import socket
 import struct
 import time
 
-from wire.http2 import wire as h2
-from wire.websocket import wire as ws
+from lib import h2, ws
 
 SHUT, CLOSE, RESET = object(), object(), object()
 KEEP = 1 << 16
-GRACE = 5.0  # s: for the first end of a connection, after the time is up
+GRACE = 30.0  # s: for the first end of a connection, after the time is up; a busy machine needs them
 
 ATTACKS = []
 

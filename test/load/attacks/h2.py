@@ -1,7 +1,7 @@
 """Attacks on HTTP/2. Their frames one by one are in ../../wire/http2/cases."""
 
-from wire.http2 import wire
-from wire.http2.wire import encode, literal
+from lib import h2 as wire
+from lib.h2 import encode, literal
 from crowd import CLOSE, attack
 from h1 import FULL
 

@@ -2,8 +2,8 @@
 
 import zlib
 
-from wire.websocket import wire
-from wire.websocket.wire import BINARY, CONTINUATION, PING, TEXT, frame
+from lib import ws as wire
+from lib.ws import BINARY, CONTINUATION, PING, TEXT, frame
 from crowd import CLOSE, attack, jitter
 
 

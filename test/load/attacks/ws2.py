@@ -3,10 +3,9 @@
 import collections
 
 import h2
-from wire.http2 import wire as frames
-from wire.http2.wire import encode
-from wire.websocket import wire
-from wire.websocket.wire import BINARY, CLOSE as CLOSE_FRAME, PING, frame
+from lib import h2 as frames, ws as wire
+from lib.h2 import encode
+from lib.ws import BINARY, CLOSE as CLOSE_FRAME, PING, frame
 from crowd import CLOSE, attack
 from h2 import CALM
 

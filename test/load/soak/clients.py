@@ -7,8 +7,7 @@ import struct
 import socket
 import zlib
 
-from wire.http2 import wire as h2
-from wire.websocket import wire as ws
+from lib import h2, ws
 
 PATTERN = bytes(range(251)) * 4000
 PATIENCE = 60.0  # s: an answer that takes longer is a wrong one

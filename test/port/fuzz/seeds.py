@@ -3,7 +3,6 @@
 
 Each function makes the inputs of one target; the target's file says how it reads them."""
 
-import importlib.util
 import pathlib
 import struct
 import sys
@@ -11,17 +10,9 @@ import zlib
 
 REPO = pathlib.Path(__file__).resolve().parents[3]
 FOLDER = REPO / "test/fixtures/fuzz"
-sys.path[:0] = [str(REPO / "test/wire/http1"), str(REPO / "test/lib")]
-import mp  # noqa: E402
-from suite import corpus  # noqa: E402
-
-
-def wire_of(folder):
-    """The module that knows the frames of a protocol."""
-    spec = importlib.util.spec_from_file_location("wire_of_" + folder, REPO / "test" / "wire" / folder / "wire.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+sys.path[:0] = [str(REPO / "test")]
+from lib import h2 as wire, mp  # noqa: E402
+from wire.http1 import corpus  # noqa: E402
 
 
 HELLO, DEMAND, READ, DISCARD, RESPOND, HEAD, DATA, END, INFORM, ABORT, DRAIN, STATS, PING, UPGRADE, SEND, CLOSE, PUSH = range(17)
@@ -106,7 +97,7 @@ def h1():
     for i, case in enumerate(cases):
         sent = b"".join(step[1] for step in case.steps if step[0] == "send")
         if i % 5 == 0 and len(sent) < 600:
-            yield case.id, bytes([i // 5 % 5, i % 256]) + sent
+            yield case.name, bytes([i // 5 % 5, i % 256]) + sent
     post = b"POST / HTTP/1.1\r\nHost:\ta \t\r\nTransfer-Encoding:\tchunked\t\r\n\r\n"
     yield "chunk-extensions", b"\0\7" + post + b'5;a="b\\"c;";d=e\r\nhello\r\n3 ;\tf = "" ; g\r\nabc\r\n0;h\r\nX: y\t\r\n\r\nGET / HTTP/1.0\r\n\r\n'
     yield "length-tabs", b"\2\7POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\t5 \t\r\nExpect:\t100-continue\t\r\n\r\nhello"
@@ -120,8 +111,6 @@ def h1():
 
 
 def h2():
-    wire = wire_of("http2")
-
     def get(stream, path="/", method="GET", **more):
         return wire.headers(stream, [(":method", method), (":scheme", "http"), (":path", path), (":authority", "a"), *more.pop("fields", [])], **more)
 

@@ -5,10 +5,8 @@ import socket
 import struct
 import time
 
-from suite import port as ports
-
-import wire
-from wire import ACK, END_STREAM
+from lib import h2 as wire
+from lib.h2 import ACK, END_STREAM
 
 PATIENCE = 3.0
 QUIET = 0.15
@@ -219,6 +217,7 @@ class Peer:
 class Case:
     def __init__(self, name, run, scripts, options):
         self.name, self.run, self.scripts, self.options = name, run, scripts, options
+        self.title = (run.__doc__ or "").strip()
 
 
 CASES = []
@@ -243,4 +242,4 @@ def script(*lines):
     return [verb(one) if isinstance(one, str) else verb(*one) for one in lines]
 
 
-__all__ = ["Case", "CASES", "Peer", "Wrong", "case", "get", "ports", "request", "script", "wire"]
+__all__ = ["Case", "CASES", "Peer", "Wrong", "case", "get", "request", "script", "wire"]

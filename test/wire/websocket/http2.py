@@ -1,15 +1,10 @@
 """The client over HTTP/2: the same bytes in DATA frames of one stream, opened by an extended CONNECT (RFC 8441)."""
 
-import importlib.util
 import struct
-from pathlib import Path
 
-import peer
+from lib import h2
 
-FILE = Path(__file__).resolve().parent.parent / "http2" / "wire.py"
-spec = importlib.util.spec_from_file_location("h2_wire", FILE)
-h2 = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(h2)
+from . import peer
 
 STREAM, FRAME_MAX, WIDE = 1, 16384, 0x7FFFFFFF
 

@@ -5,10 +5,9 @@ import socket
 import struct
 import time
 
-import mp
-import wire
-from program import *  # noqa: F403: the kinds, for the cases too
-from program import ERROR, REQUEST, PortDied, Program
+from lib import mp, ws as wire
+from lib.program import *  # noqa: F403: the kinds, for the cases too
+from lib.program import ERROR, REQUEST, PortDied, Program
 
 COST = 16  # bytes of the window that each SEND costs beside its data
 PATIENCE = 8.0  # s: how long a case waits for what must come
@@ -23,6 +22,7 @@ class Wrong(Exception):
 class Case:
     def __init__(self, name, run, options, host, http, prefetch):
         self.name, self.run, self.options, self.host, self.http, self.prefetch = name, run, options, host, http, prefetch
+        self.title = (run.__doc__ or "").strip()
 
 
 def case(name=None, host="echo", http=(1, 2), prefetch=1, **options):

@@ -2,8 +2,8 @@
 
 import struct
 
-import wire
-from peer import case, get, request
+from lib import h2 as wire
+from wire.http2.peer import case, get, request
 
 PREFACE, SETTINGS = wire.PREFACE, wire.settings()
 

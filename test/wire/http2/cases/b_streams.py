@@ -2,8 +2,8 @@
 
 import struct
 
-import wire
-from peer import case, get, request, script
+from lib import h2 as wire
+from wire.http2.peer import case, get, request, script
 
 SLOW = script("wait gone")
 EARLY = script(("respond 200", [], b"early"))

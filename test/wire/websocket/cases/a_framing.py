@@ -2,9 +2,9 @@
 
 import struct
 
-import wire
-from peer import case
-from wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
+from lib import ws as wire
+from wire.websocket.peer import case
+from lib.ws import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
 
 LENGTHS = (0, 1, 125, 126, 127, 128, 65535, 65536)
 SAMPLE = {TEXT: "*", BINARY: "\xfe"}

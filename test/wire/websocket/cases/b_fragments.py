@@ -1,7 +1,7 @@
 """Fragmentation (RFC 6455 section 5.4)."""
 
-from peer import case
-from wire import BINARY, CONTINUATION, PING, PONG, TEXT, cut, frame, fragments
+from wire.websocket.peer import case
+from lib.ws import BINARY, CONTINUATION, PING, PONG, TEXT, cut, frame, fragments
 
 
 def echo(opcode, pieces, way):

@@ -1,8 +1,8 @@
 """UTF-8 (RFC 6455 section 8.1, RFC 3629), the vectors of Markus Kuhn's stress test among them; failing fast."""
 
-import wire
-from peer import case
-from wire import BINARY, CONTINUATION, TEXT, frame, fragments
+from lib import ws as wire
+from wire.websocket.peer import case
+from lib.ws import BINARY, CONTINUATION, TEXT, frame, fragments
 
 KOSME = "κόσμε".encode()
 

@@ -2,9 +2,9 @@
 
 import struct
 
-import wire
-from peer import CLOSE, DONE, GONE, READ, SEND, case
-from wire import BINARY, PING, TEXT, frame
+from lib import ws as wire
+from wire.websocket.peer import CLOSE, DONE, GONE, READ, SEND, case
+from lib.ws import BINARY, PING, TEXT, frame
 
 VALID = (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999)
 INVALID = (0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535)

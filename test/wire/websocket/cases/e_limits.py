@@ -2,9 +2,9 @@
 
 import struct
 
-import wire
-from peer import DONE, GONE, READ, SEND, case
-from wire import BINARY, CONTINUATION, PING, PONG, TEXT, frame, fragments
+from lib import ws as wire
+from wire.websocket.peer import DONE, GONE, READ, SEND, case
+from lib.ws import BINARY, CONTINUATION, PING, PONG, TEXT, frame, fragments
 
 
 def says(t, *messages):

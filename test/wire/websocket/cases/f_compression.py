@@ -3,9 +3,9 @@
 import json
 import zlib
 
-import wire
-from peer import CASES, case
-from wire import BINARY, CONTINUATION, PING, PONG, TEXT, frame, fragments
+from lib import ws as wire
+from wire.websocket.peer import CASES, case
+from lib.ws import BINARY, CONTINUATION, PING, PONG, TEXT, frame, fragments
 
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
 SIZES = (0, 1, 16, 64, 256, 1024, 4096, 8192, 16384, 32768, 65536, 131072)

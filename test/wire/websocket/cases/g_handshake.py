@@ -1,8 +1,8 @@
 """The opening handshake (RFC 6455 section 4.2), and what is not one."""
 
-import wire
-from peer import case
-from wire import TEXT, frame
+from lib import ws as wire
+from wire.websocket.peer import case
+from lib.ws import TEXT, frame
 
 U, C, V, K = "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {wire.KEY}"
 WEBSOCKET, ASKS = 8, 4

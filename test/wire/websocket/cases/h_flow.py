@@ -1,9 +1,9 @@
 """Credits: nothing is read that was not asked for, and a slow client slows the host down. Rules for the host."""
 
-import wire
-from peer import COST
-from peer import DATA, END, GONE, READ, ROOM, SEND, case
-from wire import BINARY, PING, PONG, TEXT, frame, fragments
+from lib import ws as wire
+from wire.websocket.peer import COST
+from wire.websocket.peer import DATA, END, GONE, READ, ROOM, SEND, case
+from lib.ws import BINARY, PING, PONG, TEXT, frame, fragments
 
 
 def says(t, *messages):

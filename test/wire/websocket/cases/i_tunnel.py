@@ -2,7 +2,7 @@
 
 import time
 
-from peer import BODY, BODY_END, DATA, DONE, END, GONE, READ, case
+from wire.websocket.peer import BODY, BODY_END, DATA, DONE, END, GONE, READ, case
 
 FIELDS = ("Upgrade: lines/1, other", "Connection: upgrade")
 

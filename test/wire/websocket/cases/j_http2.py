@@ -1,9 +1,9 @@
 """What is HTTP/2's own: extended CONNECT (RFC 8441), and streams that end where connections did."""
 
-import wire
-from http2 import STREAM, Head, h2
-from peer import ABORT, BODY_END, DATA, DONE, END, GONE, HANGUP, READ, RECV, RESPOND, UPGRADE, case
-from wire import BINARY, TEXT, frame
+from lib import ws as wire
+from wire.websocket.http2 import STREAM, Head, h2
+from wire.websocket.peer import ABORT, BODY_END, DATA, DONE, END, GONE, HANGUP, READ, RECV, RESPOND, UPGRADE, case
+from lib.ws import BINARY, TEXT, frame
 
 WEBSOCKET, ASKS = 8, 4
 PSEUDO = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", "/chat?x"), (":authority", "a")]

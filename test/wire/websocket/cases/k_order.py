@@ -2,9 +2,9 @@
 
 import struct
 
-import wire
-from peer import CLOSE, CLOSED, DONE, GONE, READ, RECV, SEND, case
-from wire import BINARY, CONTINUATION, PING, PONG, TEXT, frame, fragments
+from lib import ws as wire
+from wire.websocket.peer import CLOSE, CLOSED, DONE, GONE, READ, RECV, SEND, case
+from lib.ws import BINARY, CONTINUATION, PING, PONG, TEXT, frame, fragments
 
 PREFETCHES = (1, 2, 4, 100)
 GOOD = frame(TEXT, "good")

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-CASES = Path(__file__).resolve().parent.parent / "cases"
+CASES = Path(__file__).resolve().parent / "cases"
 
 FATES = ("kept", "closed", "silently", "cut", "reset", "waiting")
 
@@ -46,7 +46,7 @@ class Seen:
 
 @dataclass
 class Case:
-    id: str
+    name: str
     title: str
     file: str
     line: int
@@ -308,7 +308,7 @@ class _Reader:
 def _check(case):
     problems = [name for name in ("rfc", "why", "steps", "fate", "title") if not getattr(case, name)]
     if problems:
-        raise Mistake(f"{case.file}.txt:{case.line}: {case.id} lacks: {', '.join(problems)}")
+        raise Mistake(f"{case.file}.txt:{case.line}: {case.name} lacks: {', '.join(problems)}")
 
 
 def load(folder=CASES):
@@ -316,7 +316,7 @@ def load(folder=CASES):
     known = set()
     for case in cases:
         _check(case)
-        if case.id in known:
-            raise Mistake(f"{case.file}.txt:{case.line}: {case.id} is there twice")
-        known.add(case.id)
+        if case.name in known:
+            raise Mistake(f"{case.file}.txt:{case.line}: {case.name} is there twice")
+        known.add(case.name)
     return cases

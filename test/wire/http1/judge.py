@@ -5,8 +5,8 @@ import socket
 import struct
 import time
 
-from . import response as responses
-from .port import Port, PortDied
+from lib import h1
+from lib.host import Port, PortDied
 
 PATIENCE = 3.0  # seconds for an event that is due; a case that passes waits for none of them
 FINE = 700  # so many bytes are sent one by one, longer ones in larger pieces in their middle
@@ -62,8 +62,8 @@ class Client:
     def responses(self):
         if self.parsed is None:
             try:
-                self.parsed = responses.parse(self.data, self.methods, self.ended)
-            except responses.Malformed as malformed:
+                self.parsed = h1.parse(self.data, self.methods, self.ended)
+            except h1.Malformed as malformed:
                 raise Wrong(f"the server sent: {malformed}") from None
         return self.parsed
 
@@ -186,7 +186,7 @@ def perform(case, client, cut):
         elif verb == "reset":
             client.close(reset=True)
         else:
-            raise ValueError(f"{case.id}: no such step: {verb}")
+            raise ValueError(f"{case.name}: no such step: {verb}")
 
 
 def same_answer(number, expected, got):
@@ -194,7 +194,7 @@ def same_answer(number, expected, got):
     if got.status not in expected.statuses:
         raise Wrong(f"{name}: expected status {' or '.join(map(str, expected.statuses))}, got {got.status}")
     must(f"{name} is whole", expected.whole, got.whole)
-    if wrong := responses.habits(got):
+    if wrong := h1.habits(got):
         raise Wrong(f"{name}: {wrong}")
     if expected.reason is not None:
         must(f"{name}, reason", expected.reason, got.reason)
@@ -305,7 +305,7 @@ def same_diagnostics(name, expected, got):
         raise Wrong(f"{name} messages: expected {short(expected)}, got {short(got)}")
 
 
-class Suite:
+class Judge:
     """Ports by their options: one serves all cases that want the same."""
 
     def __init__(self, path):

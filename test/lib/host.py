@@ -1,7 +1,7 @@
 """The port program, and the host that answers what it asks, as a case's script says (PROTOCOL.md)."""
 
-import mp
-from program import (
+from . import mp
+from .program import (
     ABORT, BODY, BODY_END, DATA, DEMAND, DISCARD, DONE, END, GONE, HANGUP, HEAD, INFORM, METHODS, PING, PONG, READ, REQUEST,
     RESPOND, PortDied, Program, field_names,
 )  # fmt: skip

@@ -1,0 +1,49 @@
+"""The frames of cases/, over HTTP/1.1 and over HTTP/2."""
+
+import importlib
+from pathlib import Path
+
+from . import http2, peer
+
+
+class Websocket:
+    name, http, peer = "websocket", 1, peer.Peer
+
+    @classmethod
+    def cases(cls):
+        for file in sorted(Path(__file__).parent.glob("cases/*.py")):
+            importlib.import_module(f"{__package__}.cases.{file.stem}")
+        return [case for case in peer.CASES if cls.http in case.http]
+
+    def __init__(self, args):
+        self.path, self.port = args.port, peer.Port(args.port)
+
+    def run(self, case):
+        try:
+            return self.run_on(case, self.port)
+        except (peer.PortDied, BrokenPipeError) as died:
+            self.port = peer.Port(self.path)
+            return str(died)
+
+    def run_on(self, case, port):
+        port.begin(case)
+        client = self.peer(port, case)
+        try:
+            case.run(client)
+            client.sync()
+            return f"the port complained: {port.errors}" if port.errors else None
+        except peer.Wrong as wrong:
+            return str(wrong)
+        finally:
+            client.close()
+
+    def stop(self):
+        status = self.port.stop()
+        return f"the port ended with status {status}" if status else None
+
+
+class OverHttp2(Websocket):
+    name, http, peer = "websocket-h2", 2, http2.Peer
+
+
+SUITES = [Websocket, OverHttp2]
