@@ -77,7 +77,7 @@ static void test_faults_say_which_and_why(void **state)
 		{"a-ec", "{'client': 2}", "client_ca: is missing: clients' certificates are to be checked"},
 		{"a-ec", "{'client': 1, 'client_ca': 'nothing'}", "client_ca: has no certificate in PEM or DER"},
 		{"a-ec", "{'tickets': b'short'}", "tickets: must be nil, false, or 64 bytes"},
-		{"a-ec", "{'ticket_lifetime': 0}", "ticket_lifetime: must be 1 to 604800"},
+		{"a-ec", "{'ticket_lifetime': 0}", "ticket_lifetime: must be 1 to 604800 s"},
 		{"a-ec", "{'alpn': ['h3']}", "alpn: must have h2 and http/1.1, and nothing else"},
 		{"a-ec", "{'strict_sni': 1}", "strict_sni: must be true or false"},
 		{"a-ec", "{'colour': 1}", "colour: is unknown in tls"},

@@ -732,6 +732,51 @@ static void test_first_small_records_then_large_ones(void **s)
 	assert_int_equal(client.sizes[0], 1400 + OVERHEAD);
 }
 
+/* Offers much; returns what the call took, 0 if the socket is full. */
+static size_t offer_much(void)
+{
+	struct iovec iov = {bulk, sizeof bulk};
+	struct io_result r = ops->writev(fd, state, &iov, 1);
+
+	assert_int_not_equal(r.status, IO_ERROR);
+	return r.status == IO_OK ? r.n : 0;
+}
+
+static void read_all(void)
+{
+	static char got[BULK];
+
+	while (gnutls_record_recv(client.session, got, sizeof got) != GNUTLS_E_AGAIN)
+		;
+}
+
+static void test_a_slow_client_gets_one_record_at_a_time(void **s)
+{
+	enum { RECORD = 16384, SEVERAL = 65536, SLOW_CALLS = 8 };
+
+	(void)s;
+	begin("a.example");
+	read_all();
+	for (unsigned i = 0; i < 1 + SLOW_CALLS; i++, read_all())
+		assert_int_equal(offer_much(), i == 0 ? 47 * 1400 : RECORD);
+	for (unsigned i = 0; i < 10; i++, read_all())
+		assert_int_equal(offer_much(), SEVERAL);
+	while (offer_much())
+		;
+	read_all();
+	assert_in_range(offer_much(), 1, SEVERAL); /* what was kept */
+	for (unsigned i = 0; i < SLOW_CALLS; i++, read_all())
+		assert_int_equal(offer_much(), RECORD);
+	assert_int_equal(offer_much(), SEVERAL);
+	now += 500;
+	while (offer_much())
+		;
+	now += 1500; /* which is no silence, but a socket that was full */
+	read_all();
+	assert_true(offer_much());
+	assert_int_equal(offer_much(), RECORD);
+}
+
 static void test_reading_into_little_room(void **s)
 {
 	static char got[60000];
@@ -880,6 +925,7 @@ int main(void)
 		TEST(test_which_hosts_are_covered),
 		TEST(test_a_long_answer_in_pieces_of_any_size),
 		TEST(test_first_small_records_then_large_ones),
+		TEST(test_a_slow_client_gets_one_record_at_a_time),
 		TEST(test_reading_into_little_room),
 		TEST(test_a_goodbye_ends_the_stream),
 		TEST(test_a_close_says_goodbye),

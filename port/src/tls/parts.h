@@ -48,7 +48,7 @@ struct tls_store {
 	unsigned alpn_count;
 	unsigned min, max; /* versions: 12, 13 */
 	unsigned ciphers;  /* 1: those of older clients too */
-	enum tls_client client;
+	unsigned client;   /* enum tls_client */
 	bool strict_sni;
 	gnutls_datum_t client_ca; /* as it came */
 	bool tickets;
@@ -63,6 +63,20 @@ struct tls_group *tls_store_find(const struct tls_store *store, const char *name
 
 /* Whether a client that was shown the group may take it for this name too. */
 bool tls_store_covers(const struct tls_store *store, const struct tls_group *group, const char *name);
+
+/* ---- given.c ---- */
+
+/* One certificate of the map, as it came. */
+struct tls_given {
+	struct slice chain, key, password;
+	struct slice names; /* msgpack; absent: those in the certificate */
+	gnutls_pk_algorithm_t kind;
+};
+
+/* Reads the map into the store, and its certificates into an array of store->certificate_count, to be freed in any case. */
+bool tls_given_read(struct slice map, struct tls_store *store, struct tls_given **given, struct config_fault *fault);
+/* A fault of one certificate. Returns false. */
+bool tls_fault_at(struct config_fault *fault, unsigned i, const char *what, const char *rule);
 
 /* ---- key.c ---- */
 

@@ -1,6 +1,4 @@
-/* What a listener shows and demands. */
-#include <inttypes.h>
-#include <stdarg.h>
+/* What a listener shows and demands, made of what the host gave (given.c). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -10,234 +8,29 @@
 #include "frames/mp.h"
 #include "tls/parts.h"
 
-enum { LIFETIME = 86400, LIFETIME_MAX = 604800, PASSWORD_MAX = 1024, CHAIN_BYTES_MAX = 1 << 20 };
+enum { LIFETIME = 86400, PASSWORD_MAX = 1024 };
 
 static const char strong[] = "NORMAL:-VERS-ALL:%s-RSA:-DHE-RSA:-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305%s:"
 			     "-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:+GROUP-SECP384R1:%%SERVER_PRECEDENCE";
 
-/* One certificate of the map, as it came. */
-struct given {
-	struct slice chain, key, password;
-	struct slice names; /* msgpack; absent: those in the certificate */
-	gnutls_pk_algorithm_t kind;
-};
-
-/* A store while it is read. */
+/* A store while it is made of what was given. */
 struct reader {
 	struct tls_store *store;
-	struct given *given; /* of store->certificate_count */
-	unsigned at;         /* the certificate whose names are added */
-	bool slow;           /* a key is, that of: */
+	struct tls_given *given; /* of store->certificate_count */
+	unsigned at;             /* the certificate whose names are added */
+	bool slow;               /* a key is, that of: */
 	unsigned slow_one;
 	struct config_fault *fault;
 };
 
-/* ---- faults ---- */
-
-static bool fault_of(struct reader *r, const char *field, const char *format, ...) __attribute__((format(printf, 3, 4)));
-
-static bool fault_of(struct reader *r, const char *field, const char *format, ...)
-{
-	va_list args;
-
-	snprintf(r->fault->field, sizeof r->fault->field, "%s", field);
-	va_start(args, format);
-	vsnprintf(r->fault->rule, sizeof r->fault->rule, format, args);
-	va_end(args);
-	return false;
-}
-
 static bool fault_at(struct reader *r, unsigned i, const char *what, const char *rule)
 {
-	return fault_of(r, "certificates", "%u: %s %s", i, what, rule);
+	return tls_fault_at(r->fault, i, what, rule);
 }
 
 static bool no_memory(struct reader *r)
 {
-	return fault_of(r, "tls", "out of memory");
-}
-
-/* ---- the map ---- */
-
-static bool is_bytes(const struct mp_value *v)
-{
-	return v->type == MP_BIN || v->type == MP_STR;
-}
-
-static bool read_given_key(struct reader *r, unsigned i, struct slice key, struct slice raw)
-{
-	struct given *g = &r->given[i];
-	struct slice in = raw;
-	struct mp_value v;
-
-	if (!mp_read(&in, &v))
-		return false;
-	if (slice_eq(key, SLICE_LIT("names"))) {
-		if (v.type == MP_ARRAY)
-			g->names = raw;
-		return v.type == MP_ARRAY || v.type == MP_NIL || fault_at(r, i, "names", "must be nil or an array of text");
-	}
-	if (slice_eq(key, SLICE_LIT("password")) && v.type == MP_NIL)
-		return true;
-	if (!is_bytes(&v))
-		return fault_at(r, i, "each of chain, key and password", "must be bytes");
-	if (slice_eq(key, SLICE_LIT("chain")))
-		g->chain = v.bytes;
-	else if (slice_eq(key, SLICE_LIT("key")))
-		g->key = v.bytes;
-	else if (slice_eq(key, SLICE_LIT("password")))
-		g->password = v.bytes;
-	else
-		return fault_at(r, i, "a key", "is none of chain, key, password and names");
-	return true;
-}
-
-static bool read_given(struct reader *r, unsigned i, struct slice *in)
-{
-	struct mp_value map, key;
-	struct slice raw;
-
-	if (!mp_read(in, &map) || map.type != MP_MAP)
-		return fault_of(r, "certificates", "must be an array of maps");
-	for (; map.u > 0; map.u--) {
-		if (!mp_read(in, &key) || key.type != MP_STR || !mp_skip(in, &raw))
-			return fault_at(r, i, "a key", "is not text");
-		if (!read_given_key(r, i, key.bytes, raw))
-			return false;
-	}
-	if (!r->given[i].chain.len || r->given[i].chain.len > CHAIN_BYTES_MAX)
-		return fault_at(r, i, "chain", "is missing, or too long");
-	return r->given[i].key.len || fault_at(r, i, "key", "is missing");
-}
-
-static bool read_certificates(struct reader *r, struct slice raw)
-{
-	struct mp_value array;
-
-	if (!mp_read(&raw, &array) || array.type != MP_ARRAY || array.u == 0 || array.u > TLS_CERTIFICATES_MAX)
-		return fault_of(r, "certificates", "must be an array of 1 to %d maps", TLS_CERTIFICATES_MAX);
-	if (r->given)
-		return fault_of(r, "certificates", "is there twice");
-	r->given = calloc(array.u, sizeof *r->given);
-	if (!r->given)
-		return no_memory(r);
-	r->store->certificate_count = (unsigned)array.u;
-	for (unsigned i = 0; i < array.u; i++)
-		if (!read_given(r, i, &raw))
-			return false;
-	return true;
-}
-
-static bool read_alpn(struct reader *r, struct slice raw)
-{
-	struct tls_store *s = r->store;
-	struct mp_value array, v;
-	size_t size = sizeof s->alpn[0];
-
-	if (!mp_read(&raw, &array) || array.type != MP_ARRAY || array.u > TLS_ALPN_MAX)
-		return fault_of(r, "alpn", "must be an array of at most %d protocols", TLS_ALPN_MAX);
-	for (s->alpn_count = 0; s->alpn_count < array.u; s->alpn_count++) {
-		if (!mp_read(&raw, &v) || v.type != MP_STR ||
-		    (!slice_eq(v.bytes, SLICE_LIT("h2")) && !slice_eq(v.bytes, SLICE_LIT("http/1.1"))))
-			return fault_of(r, "alpn", "must have h2 and http/1.1, and nothing else");
-		snprintf(s->alpn[s->alpn_count], size, "%.*s", (int)v.bytes.len, (const char *)v.bytes.at);
-	}
-	return true;
-}
-
-static bool read_number(struct reader *r, const char *field, const struct mp_value *v, uint64_t min, uint64_t max, unsigned *to)
-{
-	if (v->type != MP_UINT || v->u < min || v->u > max)
-		return fault_of(r, field, "must be %" PRIu64 " to %" PRIu64, min, max);
-	*to = (unsigned)v->u;
-	return true;
-}
-
-static bool read_ca(struct reader *r, const struct mp_value *v)
-{
-	gnutls_datum_t *ca = &r->store->client_ca;
-
-	if (v->type == MP_NIL)
-		return true;
-	if (!is_bytes(v))
-		return fault_of(r, "client_ca", "must be nil or bytes");
-	ca->data = malloc(v->bytes.len + 1);
-	if (!ca->data)
-		return no_memory(r);
-	memcpy(ca->data, v->bytes.at, v->bytes.len);
-	ca->size = (unsigned)v->bytes.len;
-	return true;
-}
-
-static bool read_tickets(struct reader *r, const struct mp_value *v)
-{
-	r->store->tickets = v->type != MP_BOOL || v->u;
-	if (v->type == MP_NIL || v->type == MP_BOOL)
-		return true;
-	if (!is_bytes(v) || !tls_store_tickets(r->store, v->bytes))
-		return fault_of(r, "tickets", "must be nil, false, or %d bytes", TLS_TICKET_KEY);
-	return true;
-}
-
-static bool read_key(struct reader *r, struct slice key, struct slice raw)
-{
-	struct tls_store *s = r->store;
-	struct slice in = raw;
-	struct mp_value v;
-	unsigned client = s->client;
-
-	if (!mp_read(&in, &v))
-		return false;
-	if (slice_eq(key, SLICE_LIT("certificates")))
-		return read_certificates(r, raw);
-	if (slice_eq(key, SLICE_LIT("alpn")))
-		return read_alpn(r, raw);
-	if (slice_eq(key, SLICE_LIT("min")))
-		return read_number(r, "min", &v, 12, 13, &s->min);
-	if (slice_eq(key, SLICE_LIT("max")))
-		return read_number(r, "max", &v, 12, 13, &s->max);
-	if (slice_eq(key, SLICE_LIT("ciphers")))
-		return read_number(r, "ciphers", &v, 0, 1, &s->ciphers);
-	if (slice_eq(key, SLICE_LIT("client"))) {
-		bool well = read_number(r, "client", &v, TLS_CLIENT_UNASKED, TLS_CLIENT_REQUIRED, &client);
-		s->client = (enum tls_client)client;
-		return well;
-	}
-	if (slice_eq(key, SLICE_LIT("client_ca")))
-		return read_ca(r, &v);
-	if (slice_eq(key, SLICE_LIT("tickets")))
-		return read_tickets(r, &v);
-	if (slice_eq(key, SLICE_LIT("ticket_lifetime")))
-		return read_number(r, "ticket_lifetime", &v, 1, LIFETIME_MAX, &s->ticket_lifetime);
-	if (slice_eq(key, SLICE_LIT("strict_sni"))) {
-		s->strict_sni = v.u;
-		return v.type == MP_BOOL || fault_of(r, "strict_sni", "must be true or false");
-	}
-	snprintf(r->fault->field, sizeof r->fault->field, "%.*s", (int)(key.len < 60 ? key.len : 60), (const char *)key.at);
-	snprintf(r->fault->rule, sizeof r->fault->rule, "is unknown in tls");
-	return false;
-}
-
-static bool read_map(struct reader *r, struct slice in)
-{
-	struct mp_value map, key;
-	struct slice raw;
-
-	if (!mp_read(&in, &map) || map.type != MP_MAP)
-		return fault_of(r, "tls", "must be a map");
-	for (; map.u > 0; map.u--) {
-		if (!mp_read(&in, &key) || key.type != MP_STR || !mp_skip(&in, &raw))
-			return fault_of(r, "tls", "has a key that is not text");
-		if (!read_key(r, key.bytes, raw))
-			return false;
-	}
-	if (!r->given)
-		return fault_of(r, "certificates", "is missing");
-	if (r->store->min > r->store->max)
-		return fault_of(r, "min", "must be at most max");
-	if (r->store->client != TLS_CLIENT_UNASKED && r->store->client_ca.size == 0)
-		return fault_of(r, "client_ca", "is missing: clients' certificates are to be checked");
-	return true;
+	return option_wrong(r->fault, SLICE_LIT("tls"), "out of memory");
 }
 
 /* ---- certificates ---- */
@@ -255,7 +48,7 @@ static void warn_of_dates(gnutls_x509_crt_t crt, unsigned i, const char *name)
 /* What the credentials of a group need of one certificate; both are theirs afterwards. */
 static bool load(struct reader *r, unsigned i, gnutls_pcert_st **chain, unsigned *count, gnutls_privkey_t *key)
 {
-	const struct given *g = &r->given[i];
+	const struct tls_given *g = &r->given[i];
 	char password[PASSWORD_MAX + 1] = "";
 	const char *rule = "cannot be taken: out of memory";
 	gnutls_x509_crt_t *list;
@@ -350,7 +143,7 @@ static struct tls_group *group_of(struct reader *r, const struct tls_group *want
 		if (!add_member(r, group, group->members[i]))
 			return NULL;
 	if (!tls_peer_demand(group->credentials, s)) {
-		fault_of(r, "client_ca", "has no certificate in PEM or DER");
+		option_wrong(r->fault, SLICE_LIT("client_ca"), "has no certificate in PEM or DER");
 		return NULL;
 	}
 	return group;
@@ -408,7 +201,7 @@ static bool given_names(struct reader *r, struct slice names)
 
 static bool claim_names(struct reader *r, unsigned i)
 {
-	struct given *g = &r->given[i];
+	struct tls_given *g = &r->given[i];
 	struct tls_store *s = r->store;
 	gnutls_x509_crt_t *list;
 	unsigned count, before = s->claim_count;
@@ -548,7 +341,7 @@ struct tls_store *tls_store_read(struct slice map, struct config_fault *fault)
 				      .ticket_lifetime = LIFETIME,
 				      .alpn_count = 2,
 				      .alpn = {"h2", "http/1.1"}};
-	if (!read_map(&r, map) || !settle(&r) || !settle_rules(&r) || !settle_priority(&r)) {
+	if (!tls_given_read(map, r.store, &r.given, fault) || !settle(&r) || !settle_rules(&r) || !settle_priority(&r)) {
 		tls_store_drop(r.store);
 		r.store = NULL;
 	} else if (r.slow) {
@@ -586,21 +379,6 @@ void tls_store_drop(struct tls_store *s)
 unsigned tls_store_certificates(const struct tls_store *store)
 {
 	return store->certificate_count;
-}
-
-bool tls_store_tickets(struct tls_store *store, struct slice key)
-{
-	if (key.len != TLS_TICKET_KEY)
-		return false;
-	memcpy(store->secret, key.at, TLS_TICKET_KEY);
-	store->own_secret = true;
-	return true;
-}
-
-void tls_store_inherit(struct tls_store *store, const struct tls_store *before)
-{
-	if (!store->own_secret)
-		memcpy(store->secret, before->secret, sizeof store->secret);
 }
 
 static const struct tls_name *exactly(const struct tls_store *store, const char *name)

@@ -6,6 +6,21 @@
 #include "base/wipe.h"
 #include "tls/parts.h"
 
+bool tls_store_tickets(struct tls_store *store, struct slice key)
+{
+	if (key.len != TLS_TICKET_KEY)
+		return false;
+	memcpy(store->secret, key.at, TLS_TICKET_KEY);
+	store->own_secret = true;
+	return true;
+}
+
+void tls_store_inherit(struct tls_store *store, const struct tls_store *before)
+{
+	if (!store->own_secret)
+		memcpy(store->secret, before->secret, sizeof store->secret);
+}
+
 bool tls_ticket_enable(gnutls_session_t session, const struct tls_store *store, const char *name)
 {
 	uint8_t about[sizeof store->rules + TLS_NAME_MAX], key[TLS_TICKET_KEY];

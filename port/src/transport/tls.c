@@ -16,13 +16,14 @@
 #include "base/buf.h"
 
 enum {
-	READ_SIZE = 32768,     /* of the socket at once */
-	RECORD_SMALL = 1400,   /* fits one packet, so that a browser can begin with it */
-	RECORD_LARGE = 16384,  /* the largest there is */
-	SMALL_FIRST = 65536,   /* so many bytes go in small records, */
-	IDLE_MS = 1000,        /* and again after so long a silence */
-	WRITE_AT_ONCE = 65536, /* plain bytes that one call takes */
-	DIRECT_MIN = 8192,     /* a record that is written from where it was encrypted */
+	READ_SIZE = 32768,    /* of the socket at once */
+	RECORD_SMALL = 1400,  /* fits one packet, so that a browser can begin with it */
+	RECORD_LARGE = 16384, /* the largest there is */
+	SMALL_FIRST = 65536,  /* so many bytes go in small records, */
+	IDLE_MS = 1000,       /* and again after so long a silence */
+	AT_ONCE = 65536,      /* plain bytes that one write takes, */
+	PROVEN = 196608,      /* if the socket has taken so many without a pause: what it does not take is kept */
+	FLIGHT_MAX = 131072,  /* memory that stays for the next write */
 };
 
 struct tls {
@@ -91,7 +92,9 @@ static bool flush(struct tls *t)
 		t->error = ENOMEM;
 		sent = -1;
 	}
-	buf_free(&scratch.flight);
+	buf_consume(&scratch.flight, n);
+	if (scratch.flight.cap > FLIGHT_MAX)
+		buf_free(&scratch.flight);
 	if (buf_len(&t->out) == 0)
 		buf_free(&t->out);
 	return sent >= 0;
@@ -115,39 +118,17 @@ static ssize_t wire_pull(void *ctx, void *bytes, size_t n)
 	return (ssize_t)n;
 }
 
-/* Behind the first `skip` bytes, which have left. */
-static bool keep(struct buf *to, const struct iovec *iov, int count, size_t skip)
-{
-	for (int i = 0; i < count; i++) {
-		size_t part = skip < iov[i].iov_len ? skip : iov[i].iov_len;
-		if (iov[i].iov_len > part && !buf_append(to, (const uint8_t *)iov[i].iov_base + part, iov[i].iov_len - part))
-			return false;
-		skip -= part;
-	}
-	return true;
-}
-
 static ssize_t wire_push(void *ctx, const struct iovec *iov, int count)
 {
 	struct tls *t = ctx;
-	bool first = buf_len(&t->out) == 0 && buf_len(&scratch.flight) == 0;
 	size_t n = 0;
-	ssize_t sent = 0;
 
-	for (int i = 0; i < count; i++)
-		n += iov[i].iov_len;
-	if (first && n >= DIRECT_MIN && t->shaken && !t->error) {
-		sent = writev(t->fd, iov, count);
-		if (sent < 0 && !would_wait()) {
-			t->error = errno;
+	for (int i = 0; i < count; i++) {
+		if (!buf_append(&scratch.flight, iov[i].iov_base, iov[i].iov_len)) {
+			t->error = ENOMEM;
 			return -1;
 		}
-		sent = sent < 0 ? 0 : sent;
-		first = false;
-	}
-	if ((size_t)sent < n && !keep(first || buf_len(&scratch.flight) ? &scratch.flight : &t->out, iov, count, (size_t)sent)) {
-		t->error = ENOMEM;
-		return -1;
+		n += iov[i].iov_len;
 	}
 	return (ssize_t)n;
 }
@@ -398,24 +379,39 @@ static size_t next_record(const struct source *from, size_t record, const void *
 	return n;
 }
 
-/* How large records are to be now. */
-static size_t record_size(struct tls *t)
+/* A burst begins behind a silence; to wait for a full socket is none. */
+static void note_time(struct tls *t)
 {
 	uint64_t now = *t->shared->now;
 
 	if (now > t->wrote_at + IDLE_MS)
 		t->burst = 0;
 	t->wrote_at = now;
+}
+
+static size_t record_size(const struct tls *t)
+{
 	return t->burst < SMALL_FIRST ? RECORD_SMALL : RECORD_LARGE;
+}
+
+/*
+ * Several records are one write, which costs less than one each. A client that reads slowly gets one at a time, so that no more
+ * than that is kept for it.
+ */
+static size_t size_at_once(const struct tls *t)
+{
+	return t->burst < SMALL_FIRST || t->burst >= PROVEN ? AT_ONCE : RECORD_LARGE;
 }
 
 static size_t encrypt_all(struct tls *t, const struct iovec *iov, int count)
 {
 	struct source from = {iov, count, 0};
-	size_t total = 0, n;
+	size_t total = 0, n, at_once;
 	const void *at;
 
-	while (total < WRITE_AT_ONCE && buf_len(&t->out) == 0) {
+	note_time(t);
+	at_once = size_at_once(t);
+	while (total < at_once) {
 		size_t record = record_size(t), sent;
 		n = next_record(&from, record, &at);
 		if (n == 0)
@@ -439,6 +435,7 @@ static struct io_result sent_some(struct tls *t, size_t left_before)
 
 	n = left == 0 ? t->spent : (size_t)((double)t->spent * (double)(left_before - left) / (double)left_before);
 	t->spent -= n;
+	t->wrote_at = *t->shared->now;
 	return n ? (struct io_result){.status = IO_OK, .n = n, .more = left == 0} : io_again(IO_WRITE);
 }
 
@@ -471,6 +468,7 @@ static struct io_result tls_writev(int fd, void *state, const struct iovec *iov,
 	if (buf_len(&t->out) == 0)
 		return (struct io_result){.status = IO_OK, .n = total, .more = total == offered};
 	t->spent = total;
+	t->burst = t->burst < SMALL_FIRST ? t->burst : SMALL_FIRST;
 	return io_again(IO_WRITE);
 }
 
