@@ -192,10 +192,20 @@ defmodule Sparx.Config do
 
   defp with_certificates(listeners, tls) do
     Enum.zip_with(listeners, tls, fn
-      listener, nil -> listener
-      %{tls: %{hsts: hsts}} = listener, map -> Map.merge(listener, %{tls: map, hsts: hsts})
+      listener, nil ->
+        listener
+
+      listener, map ->
+        listener |> Map.merge(%{tls: map, hsts: TLS.hsts(listener.tls)}) |> put_quic(TLS.http3(listener.tls))
     end)
   end
+
+  defp put_quic(listener, nil), do: listener
+  defp put_quic(listener, quic), do: Map.put(listener, :quic, quic)
+
+  @doc "Whether some listener speaks HTTP/3."
+  @spec http3?(t) :: boolean
+  def http3?(config), do: Enum.any?(config.listeners, &(&1[:tls] != nil and TLS.http3(&1.tls) != nil))
 
   @doc "Reads what each listener shows to clients of TLS: a map for each, nil for a plain one. Or why that cannot be."
   @spec certificates(t) :: {:ok, [map | nil]} | {:error, binary}
@@ -440,7 +450,12 @@ defmodule Sparx.Config do
   end
 
   defp secure(listener, nil), do: listener
-  defp secure(listener, tls), do: Map.put(listener, :tls, tls)
+
+  defp secure(%{address: address} = listener, tls) do
+    if TLS.http3(tls) && match?("unix:" <> _, address),
+      do: bad!(:http3, true, "false for #{address}: a unix socket has no UDP"),
+      else: Map.put(listener, :tls, tls)
+  end
 
   defp listener_option!({:backlog, n}) when is_integer(n) and n > 0, do: {:backlog, n}
   defp listener_option!({:backlog, value}), do: bad!(:backlog, value, "a positive integer")

@@ -14,7 +14,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         config :my_app, MyAppWeb.Endpoint,
           http: [ip: {127, 0, 0, 1}, port: 4000, max_body: 10_000_000, workers: 256]
 
-    Controllers, LiveView, channels over WebSockets and long polling, and the code reloader run as they do elsewhere; sockets work over HTTP/2 too.
+    Controllers, LiveView, channels over WebSockets and long polling, and the code reloader run as they do elsewhere; sockets work over HTTP/2 and HTTP/3 too.
     `drainer: [shutdown: ms]` of the endpoint is how long a stop waits for requests in progress, as the option `:drain_timeout` is.
 
     `MyAppWeb.Endpoint.server_info(:http)` tells the address and port of the server, and `server/2` its pid, for `Sparx.info/1` and `Sparx.restart/2`.

@@ -26,8 +26,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         asked for, but that of a body of unknown length the beginning of the next part may be
       * `chunk/2` returns `{:error, :closed}` when the client has gone, and `{:error, :timeout}` when it took nothing for `:write_timeout`
       * `send_file/5` holds no more than the window of a file in memory
-      * `inform/3` reaches every client of HTTP/1.1 and HTTP/2
-      * `upgrade_adapter(conn, :websocket, {websock, state, options})` works over HTTP/1.1 and HTTP/2, see below
+      * `inform/3` reaches every client of HTTP/1.1, HTTP/2 and HTTP/3
+      * `upgrade_adapter(conn, :websocket, {websock, state, options})` works over HTTP/1.1, HTTP/2 and HTTP/3, see below
       * a process that calls `Sparx.Request.notify_closed/1` with `Sparx.Plug.request(conn)` is notified when the client goes
 
     When a plug raises, exits or throws, the client gets an answer without content of the status that `Plug.Exception` gives, 500 if there is none;

@@ -10,7 +10,7 @@ defmodule Sparx.Request do
   | `target` | string or nil | the request target, where it was neither a path nor a path with a query |
   | `scheme` | `:http` or `:https` | |
   | `authority` | string or nil | the host, with port if given; nil on HTTP/1.0 without Host |
-  | `version` | `:"HTTP/1.0"`, `:"HTTP/1.1"` or `:"HTTP/2"` | |
+  | `version` | `:"HTTP/1.0"`, `:"HTTP/1.1"`, `:"HTTP/2"` or `:"HTTP/3"` | |
   | `body` | nil, integer or `:unknown` | no body, its length in bytes, or a body of unknown length |
   | `waited` | integer | µs that the request waited until someone asked for it |
   | `id` | integer | the stream's number, unique in the life of its port program |
@@ -72,7 +72,7 @@ defmodule Sparx.Request do
           target: binary | nil,
           scheme: :http | :https,
           authority: binary | nil,
-          version: :"HTTP/1.0" | :"HTTP/1.1" | :"HTTP/2",
+          version: :"HTTP/1.0" | :"HTTP/1.1" | :"HTTP/2" | :"HTTP/3",
           body: nil | non_neg_integer | :unknown,
           waited: non_neg_integer,
           owner: pid,
@@ -193,6 +193,7 @@ defmodule Sparx.Request do
   defp version(11), do: :"HTTP/1.1"
   defp version(10), do: :"HTTP/1.0"
   defp version(20), do: :"HTTP/2"
+  defp version(30), do: :"HTTP/3"
   defp version(_other), do: malformed("version")
 
   for {name, number} <- Enum.with_index(Sparx.Frame.Messages.methods()) do
@@ -532,7 +533,7 @@ defmodule Sparx.Request do
   Whether the client asks to speak another protocol on this connection (RFC 9110, section 7.8), or for a tunnel
   (CONNECT).
 
-  The extended CONNECT of HTTP/2 (RFC 8441), which says the same of a single stream, is seen as a GET with an `upgrade` field.
+  The extended CONNECT of HTTP/2 (RFC 8441) and HTTP/3 (RFC 9220), which says the same of a single stream, is seen as a GET with an `upgrade` field.
   """
   @spec upgradable?(t) :: boolean
   def upgradable?(request), do: Bitwise.band(request.flags, @upgradable) != 0

@@ -26,11 +26,26 @@ defmodule Sparx.TLS do
   | `:cacertfile`, `:cacerts` | none | who issues clients' certificates: a path, or a list of DER |
   | `:tickets` | `:auto` | tickets by which sessions are resumed: `{:shared, secret}`, of at least 32 bytes, for nodes that shall take each other's; `false` for none |
   | `:ticket_lifetime` | 86,400 | seconds for which a ticket is good |
+  | `:http3` | `false` | whether the port is served over UDP too, with HTTP/3; see below |
+  | `:alt_svc` | 86,400 | with `:http3`: seconds for which clients of the other versions remember that HTTP/3 is there (the field `alt-svc`, RFC 7838, of all responses that do not have it); `false`: the field is not sent |
   | `:hsts` | none | seconds for which browsers are to use https alone (RFC 6797): the field `strict-transport-security` of all responses that do not have it |
   | `:otp_app` | none | paths that are not absolute begin in the directory of this application |
   | `:reload` | `false` | `:watch` reads the files again when they have changed (looking every 5 s), `{:interval, ms}` the same as often as it says |
 
   `Sparx.reload_certificates/1` reads the files again at once. Neither ends a connection.
+
+  ## HTTP/3
+
+      Sparx.start_link(handler: MyApp, scheme: :https, http3: true, port: 4443, certfile: "cert.pem", keyfile: "key.pem")
+
+  The port program then listens on the same address and port over UDP as well, and speaks HTTP/3 (RFC 9114) there: let UDP through the firewall.
+  Browsers come over HTTP/2 first, learn from `alt-svc` that HTTP/3 is there, and use it for the connections that follow. Handlers see the same
+  requests: `version` is `:"HTTP/3"`. Certificates, tickets and what clients must show are those of the listener; it needs TLS 1.3 among `:versions`.
+  There is no early data (0-RTT).
+
+  HTTP/3 needs libraries that sparx_port may have been built without: `"http/3"` among the `features` in `Sparx.info/1` says that they are there. If
+  not, `http3: true` fails with a `Sparx.StartError` that names them (libngtcp2-dev and libngtcp2-crypto-gnutls-dev from 1.11, libnghttp3-dev from
+  1.8). The limits of HTTP/3 are the options `h3_…` of `Sparx.Config`.
 
   Keys are no part of any state: a server knows paths, and functions that return what was given as bytes. So they show neither in `inspect/1`, nor in
   crash reports, nor in `:sys.get_state/1`. `Sparx.Request.tls/1` tells what a connection agreed on. SECURITY.md says what the port
@@ -54,6 +69,8 @@ defmodule Sparx.TLS do
                :ticket_lifetime,
                :otp_app,
                :hsts,
+               :http3,
+               :alt_svc,
                :reload
              ]
 
@@ -65,6 +82,7 @@ defmodule Sparx.TLS do
     secret: nil,
     reload: false,
     hsts: nil,
+    http3: nil,
     settings: %{}
   ]
 
@@ -83,6 +101,11 @@ defmodule Sparx.TLS do
 
   @doc false
   def options, do: [:scheme | @options]
+
+  @doc false
+  # What is missing where sparx_port has no HTTP/3.
+  def http3_packages,
+    do: "libngtcp2-dev and libngtcp2-crypto-gnutls-dev from 1.11, and libnghttp3-dev from 1.8"
 
   @doc false
   # Of a listener's options: nil for plain HTTP.
@@ -111,6 +134,7 @@ defmodule Sparx.TLS do
       secret: secret!(Keyword.get(options, :tickets, :auto)),
       reload: reload!(Keyword.get(options, :reload, false)),
       hsts: hsts!(options[:hsts]),
+      http3: http3!(Keyword.get(options, :http3, false), options),
       settings: settings!(options)
     }
   end
@@ -277,6 +301,25 @@ defmodule Sparx.TLS do
   defp hsts!(s) when is_integer(s) and s in 0..0xFFFFFFFF, do: s
   defp hsts!(value), do: bad!(:hsts, value, "seconds")
 
+  # nil, or a listener's `quic`.
+  defp http3!(true, options) do
+    :"tlsv1.3" in Keyword.get(options, :versions, [:"tlsv1.3"]) ||
+      raise ArgumentError, "option :http3 needs :\"tlsv1.3\" among :versions"
+
+    %{alt_svc: alt_svc!(Keyword.get(options, :alt_svc, 86_400))}
+  end
+
+  defp http3!(false, options) do
+    if Keyword.has_key?(options, :alt_svc), do: raise(ArgumentError, "option :alt_svc needs http3: true")
+    nil
+  end
+
+  defp http3!(value, _options), do: bad!(:http3, value, "true or false")
+
+  defp alt_svc!(none) when none in [nil, false], do: nil
+  defp alt_svc!(s) when is_integer(s) and s in 1..0xFFFFFFFF, do: s
+  defp alt_svc!(value), do: bad!(:alt_svc, value, "seconds from 1, or false")
+
   defp settings!(options) do
     versions = versions!(Keyword.get(options, :versions, [:"tlsv1.3", :"tlsv1.2"]))
 
@@ -348,6 +391,15 @@ defmodule Sparx.TLS do
   defp lifetime!(value), do: bad!(:ticket_lifetime, value, "seconds, from 1 to 604800")
 
   # ── for the port program ───────────────────────────────────────────────────────────────────────────
+
+  @doc false
+  # A listener's `hsts`, and its `quic`: nil where there is no HTTP/3.
+  @spec hsts(t) :: non_neg_integer | nil
+  def hsts(tls), do: tls.hsts
+
+  @doc false
+  @spec http3(t) :: %{alt_svc: pos_integer | nil} | nil
+  def http3(tls), do: tls.http3
 
   @doc false
   # A listener's `tls` (PROTOCOL.md, section 7.2), read now; or why it cannot be.

@@ -1,6 +1,6 @@
 defmodule Sparx.WebSocket do
   @moduledoc ~S"""
-  WebSockets (RFC 6455), over HTTP/1.1 and, by extended CONNECT (RFC 8441), over HTTP/2.
+  WebSockets (RFC 6455), over HTTP/1.1 and, by extended CONNECT, over HTTP/2 (RFC 8441) and HTTP/3 (RFC 9220).
 
   A handler looks at a request and accepts it as a WebSocket, or answers it as any other. For the usual case, a
   process of its own for each socket, there is a behaviour:

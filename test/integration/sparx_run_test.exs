@@ -198,6 +198,7 @@ defmodule Mix.Tasks.Sparx.RunTest do
 
   describe "what it refuses, in one line and with status 1" do
     test "options that are none, or have no such value" do
+      assert failure(["--http3"]) =~ "--http3 needs --tls, or --certfile and --keyfile"
       assert failure(["--prot", "4000"]) =~ "unknown option --prot"
       assert failure(["-x"]) =~ "unknown option -x"
       assert failure(["--port", "http"]) =~ "--port"

@@ -72,6 +72,29 @@ defmodule Sparx.ServerTest do
       assert {:error, %StartError{reason: :option, field: "window"}} = Sparx.start_link(options)
     end
 
+    test "HTTP/3 that the program was built without" do
+      Process.flag(:trap_exit, true)
+      files = Path.expand("../fixtures/tls", __DIR__)
+
+      https = [
+        scheme: :https,
+        http3: true,
+        certfile: Path.join(files, "b.crt"),
+        keyfile: Path.join(files, "b.key")
+      ]
+
+      # One that knows what is asked for says so; one that does not lists no such feature.
+      refused = FakePort.answering_options([72, 0, nil, "quic", "was built without HTTP/3", "exit"], 2)
+
+      for options <- [refused, FakePort.options()] do
+        assert {:error, %StartError{reason: :option, field: "quic", message: message}} =
+                 Sparx.start_link(https ++ options)
+
+        assert message =~
+                 "libngtcp2-dev and libngtcp2-crypto-gnutls-dev from 1.11, and libnghttp3-dev from 1.8"
+      end
+    end
+
     test "a part of the sandbox that the kernel lacks" do
       Process.flag(:trap_exit, true)
       error = [72, 0, nil, "sandbox", "landlock: Function not implemented", "exit"]

@@ -148,6 +148,41 @@ defmodule Sparx.TLSTest do
     refute Map.has_key?(plain, :tls)
   end
 
+  test "HTTP/3 goes with a listener, and with no other" do
+    config = Config.new!(listeners: [[port: 1, scheme: :https, http3: true] ++ pair("b"), [port: 2]])
+    assert Config.http3?(config)
+    {:ok, tls} = Config.certificates(config)
+    assert %{listeners: [%{quic: %{alt_svc: 86_400}, tls: _}, plain]} = Config.hello(config, false, tls)
+    refute Map.has_key?(plain, :quic)
+
+    assert listener([http3: true, alt_svc: false] ++ pair("b")).tls.http3 == %{alt_svc: nil}
+    assert listener([http3: true, alt_svc: 60] ++ pair("b")).tls.http3 == %{alt_svc: 60}
+
+    for without <- [[], [http3: false]] do
+      config = Config.new!([scheme: :https] ++ without ++ pair("b"))
+      refute Config.http3?(config)
+      {:ok, tls} = Config.certificates(config)
+      refute Map.has_key?(hd(Config.hello(config, false, tls).listeners), :quic)
+    end
+
+    # What a server says holds for all of its listeners with TLS, and each may say something else.
+    listeners = [[port: 1], [port: 2, http3: false]]
+    config = Config.new!([scheme: :https, http3: true, listeners: listeners] ++ pair("b"))
+    assert [%{tls: %{http3: %{}}}, %{tls: %{http3: nil}}] = config.listeners
+
+    assert message(http3: true) =~ "option :http3 needs scheme: :https"
+    assert message([scheme: :https, http3: 1] ++ pair("b")) =~ "expected true or false"
+    assert message([scheme: :https, alt_svc: 1] ++ pair("b")) =~ "option :alt_svc needs http3: true"
+
+    assert message([scheme: :https, http3: true, alt_svc: 0] ++ pair("b")) =~
+             "expected seconds from 1, or false"
+
+    assert message([scheme: :https, http3: true, versions: [:"tlsv1.2"]] ++ pair("b")) =~
+             "needs :\"tlsv1.3\" among :versions"
+
+    assert message([scheme: :https, http3: true, host: "unix:/x"] ++ pair("b")) =~ "a unix socket has no UDP"
+  end
+
   test "mistakes are named" do
     assert message(pair("b")) =~ "option :certfile needs scheme: :https"
     assert message(scheme: :https) =~ "needs a certificate and its key"

@@ -17,6 +17,7 @@ defmodule Mix.Tasks.Sparx.Run do
     * `--static` - a folder whose files are served (`Sparx.Static`), instead of a handler
     * `--tls` - over TLS, with a certificate that is made on the spot, and that no browser trusts
     * `--certfile`, `--keyfile` - over TLS, with this certificate and its key; SIGHUP has them read again
+    * `--http3` - with either of these: over HTTP/3 as well, on the same port of UDP
     * `--port` - the port to listen on, 4000 unless given; 0 takes a free one
     * `--host` - the address to listen on
     * `--workers` - how many requests are worked on at the same time
@@ -35,6 +36,7 @@ defmodule Mix.Tasks.Sparx.Run do
     tls: :boolean,
     certfile: :string,
     keyfile: :string,
+    http3: :boolean,
     port: :integer,
     host: :string,
     workers: :integer,
@@ -67,6 +69,7 @@ defmodule Mix.Tasks.Sparx.Run do
       options[:certfile] -> [scheme: :https] ++ options
       options[:keyfile] -> Mix.raise("--keyfile needs --certfile")
       tls -> [scheme: :https] ++ self_signed() ++ options
+      options[:http3] -> Mix.raise("--http3 needs --tls, or --certfile and --keyfile")
       true -> options
     end
   end

@@ -106,9 +106,9 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp default_port(:http), do: 80
     defp default_port(:https), do: 443
 
-    # Over HTTP/2 a client asks for a WebSocket in other words (RFC 8441), which WebSockAdapter and Phoenix do not know: they see what
+    # Over HTTP/2 and HTTP/3 a client asks for a WebSocket in other words (RFC 8441, RFC 9220), which WebSockAdapter and Phoenix do not know: they see what
     # it would have said in HTTP/1.1. The key is nobody's: the answer does not depend on it.
-    defp handshake(headers, true, %{version: :"HTTP/2"} = request) do
+    defp handshake(headers, true, %{version: version} = request) when version in [:"HTTP/2", :"HTTP/3"] do
       own = [
         {"host", request.authority},
         {"connection", "upgrade"},

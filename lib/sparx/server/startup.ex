@@ -73,6 +73,9 @@ defmodule Sparx.Server.Startup do
       version != Frame.version() ->
         failed(port, :protocol, not_spoken("its protocol version is #{version}"))
 
+      Config.http3?(config) and "http/3" not in List.wrap(info["features"]) ->
+        failed(port, :option, no_http3(), "quic")
+
       not ready?(info, config) ->
         failed(port, :protocol, not_spoken("its READY is not complete"))
 
@@ -121,6 +124,8 @@ defmodule Sparx.Server.Startup do
 
   defp refused(6, port, field, rule, config), do: failed(port, :sandbox, confined(field, rule, config), field)
 
+  defp refused(_status, port, "quic", _rule, _config), do: failed(port, :option, no_http3(), "quic")
+
   defp refused(2, port, field, rule, %{listeners: listeners} = config) when field != "version" do
     case Enum.find(listeners, & &1[:tls]) do
       %{tls: tls} when field in ["certificates", "client_ca", "tls"] ->
@@ -138,6 +143,10 @@ defmodule Sparx.Server.Startup do
 
   defp confined("user", rule, config), do: "sparx_port cannot run as the user #{config.user}: #{rule}"
   defp confined(_field, rule, _config), do: "sparx_port cannot be shut in as strictly as asked: #{rule}"
+
+  defp no_http3 do
+    "http3: true needs a sparx_port with HTTP/3, and this one was built without it. Install #{TLS.http3_packages()} (make setup does), and build it again"
+  end
 
   defp addresses(config), do: Enum.map_join(config.listeners, ", ", &Config.address/1)
 
