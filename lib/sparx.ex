@@ -106,7 +106,7 @@ defmodule Sparx do
       port had it already), `streams` (requests in progress), `waiting` (for demand, since it was taken back); and
       `figures`: those of PROTOCOL.md, section 8, or nil while it is restarting: `connections` (`idle` and `lingering` of
       them, the others at work), `streams`, `queued` (`held_back` of them by their share), `peers`, `queue_wait` (µs), `shed`, …; and what is held for each credit: `body_queued` (bytes for
-      clients), `read_credit` (chunks asked for), `link_queued` (bytes for this VM). `sandbox` is a map of `"mode"`, `"parts"` (what is in
+      clients), `read_credit` (chunks asked for), `link_queued` (bytes for this VM), `files` (that it holds for responses). `sandbox` is a map of `"mode"`, `"parts"` (what is in
       force), `"missing"` (what is not, and why) and `"landlock_abi"` (0: none)
   """
   @spec info(server) :: %{

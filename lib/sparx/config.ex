@@ -26,6 +26,7 @@ defmodule Sparx.Config do
   | `:trusted_proxies` | `[]` | whose word on their clients counts when peers get their share: addresses and ranges such as `"10.0.0.0/8"` or `"::1"`, and `"unix"` for all unix sockets. See below |
   | `:sandbox` | `:best_effort` | how the port program shuts itself in when it has bound its addresses (SECURITY.md): `:best_effort` goes without what the kernel lacks, and logs it; `:strict` does not start then; `:off` for debuggers |
   | `:user` | none | the user that the port program becomes when it has bound its addresses, if the VM runs as root |
+  | `:descriptors` | `true` | whether open files are handed to the port program, which then sends them by itself (Linux; SECURITY.md). `false`: their bytes go over the pipe |
   | `:executable` | found | path of `sparx_port`; else the application's `config :sparx, executable: path`, else that of the library |
 
   Peers get fair shares (`:share`) of the workers and of the queue, each port program counting for itself. A peer is an IPv4 address or an
@@ -72,6 +73,7 @@ defmodule Sparx.Config do
     :trusted_proxies,
     :sandbox,
     :user,
+    :descriptors,
     :executable,
     :opener,
     :redirect_from
@@ -99,6 +101,7 @@ defmodule Sparx.Config do
             trusted_proxies: [],
             sandbox: :best_effort,
             user: nil,
+            descriptors: true,
             executable: nil,
             opener: nil,
             limits: %{}
@@ -134,6 +137,7 @@ defmodule Sparx.Config do
           trusted_proxies: [binary],
           sandbox: :best_effort | :strict | :off,
           user: binary | nil,
+          descriptors: boolean,
           executable: binary | nil,
           opener: (t -> port | pid) | nil,
           limits: %{optional(atom) => non_neg_integer}
@@ -168,12 +172,14 @@ defmodule Sparx.Config do
   def limit(config, name), do: Map.get_lazy(config.limits, name, fn -> Limits.default(name) end)
 
   @doc """
-  The options of HELLO (PROTOCOL.md, section 7) for one port program of the server. `tls` is what `certificates/1` has read.
+  The options of HELLO (PROTOCOL.md, section 7) for one port program of the server. `tls` is what `certificates/1` has read, `descriptors` the
+  path of the server's socket for descriptors, if it has one.
   """
-  @spec hello(t, report :: boolean, tls :: [map | nil]) :: map
-  def hello(config, report, tls \\ []) do
+  @spec hello(t, report :: boolean, tls :: [map | nil], descriptors :: Path.t() | nil) :: map
+  def hello(config, report, tls \\ [], descriptors \\ nil) do
     config.limits
     |> Map.merge(types(config.compress_types))
+    |> Map.merge(if(descriptors, do: %{descriptors: descriptors}, else: %{}))
     |> Map.merge(%{
       listeners: config.listeners |> Enum.map(&share(&1, config.ports)) |> with_certificates(tls),
       server: config.server,
@@ -342,6 +348,9 @@ defmodule Sparx.Config do
     do: %{config | user: name}
 
   defp put!({:user, value}, _), do: bad!(:user, value, "the name of a user, or nil")
+
+  defp put!({:descriptors, flag}, config) when is_boolean(flag), do: %{config | descriptors: flag}
+  defp put!({:descriptors, value}, _), do: bad!(:descriptors, value, "true or false")
 
   defp put!({:executable, nil}, config), do: config
   defp put!({:executable, path}, config) when is_binary(path), do: %{config | executable: path}

@@ -8,7 +8,8 @@ defmodule Sparx.Link do
   alias Sparx.{Answer, Frame}
 
   # slots: the process that counts the running handlers: the server, or a Sparx.Workers.
-  defstruct [:server, :slots, :port, :window, :max_frame, :write_timeout]
+  # channel: for files, of use on the server's own node; nil: there is none.
+  defstruct [:server, :slots, :port, :window, :max_frame, :write_timeout, :channel]
 
   @type t :: %__MODULE__{
           server: pid,
@@ -16,7 +17,8 @@ defmodule Sparx.Link do
           port: port | pid,
           window: pos_integer,
           max_frame: pos_integer,
-          write_timeout: pos_integer
+          write_timeout: pos_integer,
+          channel: Sparx.Server.Channel.t() | nil
         }
 
   @typedoc "What of a link says where its server is."

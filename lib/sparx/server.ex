@@ -16,6 +16,7 @@ defmodule Sparx.Server do
   alias Sparx.{Config, Frame, Link, StartError, Telemetry, TLS}
 
   alias Sparx.Server.{
+    Channel,
     Consumers,
     Demand,
     Dispatch,
@@ -122,7 +123,7 @@ defmodule Sparx.Server do
   defp opened(%{life: life} = state, %{port: port, info: info} = started) do
     config = %{state.config | listeners: bound(state.config.listeners, info["listeners"])}
     {grant, demand} = Demand.renew(state.demand)
-    link = link(config, port, info)
+    link = link(config, port, started)
     life.on_ready && life.on_ready.(config.listeners)
     Enum.each(life.restarters, &GenServer.reply(&1, cut(life)))
 
@@ -140,12 +141,13 @@ defmodule Sparx.Server do
     })
   end
 
-  defp program(port, %{info: info, os_pid: os_pid}, config) do
+  defp program(port, %{info: info, os_pid: os_pid, channel: channel}, config) do
     pulse = Heart.new()
 
     %State.Program{
       ready: info,
       os_pid: os_pid,
+      channel: channel,
       started: System.monotonic_time(),
       pulse: pulse,
       heart: Heart.start(pulse, port, os_pid, config.heartbeat)
@@ -187,11 +189,12 @@ defmodule Sparx.Server do
     Enum.zip_with(listeners, addresses, fn listener, address -> %{listener | port: address["port"]} end)
   end
 
-  defp link(config, port, info) do
+  defp link(config, port, %{info: info, channel: channel}) do
     %Link{
       server: self(),
       slots: self(),
       port: port,
+      channel: channel,
       window: Map.get(info["limits"], "window", Config.limit(config, :window)),
       max_frame: Map.get(info, "max_frame", Config.limit(config, :max_frame)),
       write_timeout: Config.limit(config, :write_timeout)
@@ -382,7 +385,8 @@ defmodule Sparx.Server do
     state = Inbox.lose_all(state)
     Heart.stop(program.heart)
     Startup.close(state.port)
-    program = %{program | heart: nil, calls: %{}}
+    Channel.close(program.channel)
+    program = %{program | heart: nil, calls: %{}, channel: nil}
     %{state | port: nil, program: program, out: [], out_size: 0, taken: 0, grant: 0}
   end
 

@@ -39,6 +39,7 @@ void config_defaults(struct config *c)
 	const struct option_def *def;
 
 	memset(c, 0, sizeof *c);
+	c->channel = -1;
 	for (unsigned i = 0; (def = option_at(i)); i++)
 		*option_place(c, def) = def->value;
 	snprintf(c->server, sizeof c->server, "sparx");
@@ -210,6 +211,15 @@ static bool read_user(struct config *c, struct slice key, const struct mp_value 
 	       option_wrong(fault, key, "must be nil, or a name of at most %d bytes", USER_NAME_MAX - 1);
 }
 
+static bool read_descriptors(struct config *c, struct slice key, const struct mp_value *v, struct config_fault *fault)
+{
+	c->descriptors[0] = 0;
+	if (v->type == MP_NIL)
+		return true;
+	return (copy_text(c->descriptors, sizeof c->descriptors, v) && c->descriptors[0] == '/') ||
+	       option_wrong(fault, key, "must be nil, or an absolute path of at most %d bytes", SOCKET_PATH_MAX - 1);
+}
+
 /* Those that there are, the fastest first; deflate only by name, since clients do not agree on what it is (RFC 9110 8.4.1.2). */
 static void all_codings(struct config *c, bool on)
 {
@@ -302,6 +312,8 @@ static bool take_option(void *to, struct slice key, struct slice raw, struct con
 		return read_proxies(c, raw, fault);
 	if (slice_eq(key, SLICE_LIT("user")))
 		return read_user(c, key, &v, fault);
+	if (slice_eq(key, SLICE_LIT("descriptors")))
+		return read_descriptors(c, key, &v, fault);
 	if (!def)
 		return option_wrong(fault, key, "is unknown");
 	return option_number(option_place(c, def), key, raw, def->min, def->max, def->unit, fault);

@@ -7,6 +7,7 @@
 #include "peer/cidr.h"
 
 enum { LISTENERS_MAX = 64, SERVER_NAME_MAX = 128, ADDRESS_MAX = 128, USER_NAME_MAX = 64, TYPES_MAX = 1024, CODINGS_MAX = 8 };
+enum { SOCKET_PATH_MAX = 108 };
 enum sandbox_mode { SANDBOX_BEST_EFFORT, SANDBOX_STRICT, SANDBOX_OFF };
 
 struct listener_config {
@@ -33,6 +34,9 @@ struct config {
 	char compress_types[TYPES_MAX]; /* media types between spaces */
 	uint8_t sandbox;                /* enum sandbox_mode */
 	char user[USER_NAME_MAX];       /* to become, if this one is root; empty: none */
+	/* The host's socket for descriptors, and the connection to it. Empty, and -1: there is none. */
+	char descriptors[SOCKET_PATH_MAX];
+	int channel;
 };
 
 struct option_def {

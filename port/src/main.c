@@ -34,7 +34,8 @@ static bool turn(void *ctx)
 		bridge_drain(&p->bridge, p->config.drain_timeout);
 		p->loop.signalled = 0;
 	}
-	more = link_read(&p->link);
+	more = bridge_receive(&p->bridge);
+	more |= link_read(&p->link);
 	more |= bridge_run(&p->bridge);
 	wheel_fire(&p->loop.wheel, p->loop.now);
 	more |= server_run(&p->server);

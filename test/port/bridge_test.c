@@ -1,6 +1,7 @@
 /* The bridge between a host that is text and streams that are fakes. */
 #include "bridge/exchange.h"
 
+#include "channel_fixture.h"
 #include "host_fixture.h"
 
 enum { STREAMS = 40 };
@@ -1576,6 +1577,146 @@ static void test_interim_answers_that_nobody_takes_are_dropped(void **state)
 	EXPECT_HEARD(h, "");
 }
 
+/* ---- descriptors ---- */
+
+static struct channel_host channel;
+
+/* A host that hands files over, and one request, number 1. */
+static struct stream *handing(const char *options)
+{
+	char all[200];
+	struct stream *s;
+
+	channel_host_start(&channel);
+	snprintf(all, sizeof all, "'descriptors': '%s'%s%s", channel.path, *options ? ", " : "", options);
+	s = serving_with(all, request);
+	channel_host_accept(&channel);
+	return s;
+}
+
+static void hand(const char *text, int fd)
+{
+	channel_host_hands(&channel, text, fd);
+	b->channel.ready = true;
+	bridge_receive(b);
+}
+
+static void handed_over(void)
+{
+	channel_host_stop(&channel);
+	text_clear(&ops);
+}
+
+static void test_ready_says_whether_there_is_a_channel(void **state)
+{
+	char text[200];
+
+	(void)state;
+	channel_host_start(&channel);
+	snprintf(text, sizeof text, "[HELLO, 1, {'listeners': [{'address': '::1'}], 'descriptors': '%s'}]", channel.path);
+	host_says(h, text);
+	channel_host_accept(&channel);
+	h->link.urgent = true;
+	link_flush(&h->link);
+	host_listens(h);
+	assert_non_null(strstr(text_str(&h->heard), "'tls', 'descriptors'"));
+	text_clear(&h->heard);
+	handed_over();
+}
+
+static void test_without_a_channel_the_port_serves_and_says_so(void **state)
+{
+	(void)state;
+	log_to(bridge_log, b);
+	host_says(h, "[HELLO, 1, {'listeners': [{'address': '::1'}], 'descriptors': '/nowhere/s'}]");
+	EXPECT_OPS("listen\n");
+	h->link.urgent = true;
+	link_flush(&h->link);
+	host_listens(h);
+	assert_non_null(strstr(text_str(&h->heard), "no channel for descriptors: /nowhere/s"));
+	assert_null(strstr(text_str(&h->heard), "'tls', 'descriptors'"));
+	text_clear(&h->heard);
+}
+
+static void test_a_file_is_held_till_its_stream_ends(void **state)
+{
+	struct stream *s = handing("");
+	unsigned before = descriptors_open();
+
+	(void)state;
+	hand("[0, 5, 1]", file_with("x", 1));
+	hand("[0, 6, 1]", file_with("x", 1));
+	assert_int_equal(b->handed.count, 2);
+	assert_int_equal(descriptors_open(), before + 2);
+	stream_detach(s);
+	b->sink.on_reset(b, s, END_CLOSED);
+	assert_int_equal(b->handed.count, 0);
+	assert_int_equal(descriptors_open(), before);
+	EXPECT_HEARD(h, "[GONE, 1, 'closed']\n");
+	handed_over();
+}
+
+static void test_a_file_that_crosses_the_end_of_its_stream_is_dropped(void **state)
+{
+	struct stream *s = handing("");
+	unsigned before = descriptors_open();
+
+	(void)state;
+	host_says(h, "[RESPOND, 1, 200, [], 'x']");
+	hand("[0, 5, 1]", file_with("x", 1));
+	done(s);
+	hand("[0, 6, 1]", file_with("x", 1));
+	assert_int_equal(b->n.dropped, 2);
+	assert_int_equal(descriptors_open(), before);
+	EXPECT_HEARD(h, "[DONE, 1, nil]\n");
+	handed_over();
+}
+
+#define WRONG(stream, rule) "[ERROR, nil, " stream ", 'descriptor', '" rule "', 'ignored']\n"
+
+static void test_a_descriptor_that_is_wrong_is_told_and_closed(void **state)
+{
+	unsigned before;
+	int pair[2];
+
+	(void)state;
+	handing("'max_files': 2");
+	before = descriptors_open();
+	hand("[0, 5, 0]", file_with("x", 1));
+	EXPECT_HEARD(h, WRONG("nil", "is for a stream that was never given out"));
+	hand("[0, 5, 2]", file_with("x", 1));
+	EXPECT_HEARD(h, WRONG("2", "is for a stream that was never given out"));
+	assert_int_equal(pipe(pair), 0);
+	hand("[0, 5, 1]", pair[0]);
+	close(pair[1]);
+	EXPECT_HEARD(h, WRONG("1", "must be a regular file that is open for reading alone"));
+	hand("[9, 5, 1]", file_with("x", 1));
+	EXPECT_HEARD(h, WRONG("1", "is for an unknown use"));
+	assert_int_equal(descriptors_open(), before);
+	hand("[0, 5, 1]", file_with("x", 1));
+	hand("[0, 5, 1]", file_with("x", 1));
+	EXPECT_HEARD(h, WRONG("1", "has a token that is held already"));
+	hand("[0, 6, 1]", file_with("x", 1));
+	hand("[0, 7, 1]", file_with("x", 1));
+	EXPECT_HEARD(h, WRONG("1", "is one more than max_files"));
+	assert_int_equal(descriptors_open(), before + 2);
+	assert_int_equal(b->n.errors, 6);
+	handed_over();
+}
+
+static void test_the_end_of_the_channel_leaves_what_is_held(void **state)
+{
+	(void)state;
+	handing("");
+	hand("[0, 5, 1]", file_with("x", 1));
+	channel_host_stop(&channel);
+	b->channel.ready = true;
+	assert_false(bridge_receive(b));
+	assert_false(b->channel.open);
+	assert_int_equal(b->handed.count, 1);
+	handed_over();
+}
+
 /* ---- fair shares ---- */
 
 static struct share *peer_of(const char *address)
@@ -1870,7 +2011,7 @@ static void test_ping_and_stats_are_answered_with_their_tags(void **state)
 			"'requests': 1, 'responses': 0, 'shed': 0, 'timeouts': 0, 'rejected': 4, 'dropped': 0, 'errors': 0, "
 			"'logs_dropped': 0, "
 			"'bytes_in': 5, "
-			"'bytes_out': 6, 'link_queued': 4, 'body_queued': 0, 'read_credit': 0}]\n");
+			"'bytes_out': 6, 'link_queued': 4, 'body_queued': 0, 'read_credit': 0, 'files': 0}]\n");
 }
 
 static void test_logs_are_messages(void **state)
@@ -2022,6 +2163,12 @@ int main(void)
 		TEST(test_only_https_has_clients_that_stay),
 		TEST(test_ping_and_stats_are_answered_with_their_tags),
 		TEST(test_logs_are_messages),
+		TEST(test_ready_says_whether_there_is_a_channel),
+		TEST(test_without_a_channel_the_port_serves_and_says_so),
+		TEST(test_a_file_is_held_till_its_stream_ends),
+		TEST(test_a_file_that_crosses_the_end_of_its_stream_is_dropped),
+		TEST(test_a_descriptor_that_is_wrong_is_told_and_closed),
+		TEST(test_the_end_of_the_channel_leaves_what_is_held),
 		TEST(test_a_drain_is_handed_on_and_drained_is_the_last_word),
 		TEST(test_a_signal_before_the_hello_ends_the_port),
 		TEST(test_a_host_that_goes_before_the_hello_ends_the_port),

@@ -156,7 +156,7 @@ enum { HERE = (int)AUDIT_ARCH_AARCH64, THERE = (int)AUDIT_ARCH_X86_64 };
 enum { HERE = (int)AUDIT_ARCH_X86_64, THERE = (int)AUDIT_ARCH_I386 };
 #endif
 
-static const struct filter_needs *needs = &(struct filter_needs){.pid = 4711};
+static const struct filter_needs *needs = &(struct filter_needs){.pid = 4711, .channel = -1};
 
 static int verdict(int machine, int number, const uint64_t *args)
 {
@@ -279,7 +279,7 @@ static void test_the_filter_knows_only_its_machine_and_its_time(void **state)
 
 static void test_a_path_is_removed_only_where_there_is_one(void **state)
 {
-	static const struct filter_needs with = {.pid = 4711, .unlink = true};
+	static const struct filter_needs with = {.pid = 4711, .channel = -1, .unlink = true};
 	const struct filter_needs *without = needs;
 
 	(void)state;
@@ -295,6 +295,26 @@ static void test_a_path_is_removed_only_where_there_is_one(void **state)
 	assert_int_equal(on_call(SYS_unlink, 0, 0, 0, 0), KILL);
 #endif
 	assert_int_equal(on_call(SYS_unlinkat, 0, 0, 0, 0), KILL);
+}
+
+static void test_descriptors_come_over_the_channel_alone(void **state)
+{
+	static const struct filter_needs with = {.pid = 4711, .channel = 9};
+	const struct filter_needs *without = needs;
+
+	(void)state;
+	need_filter();
+	needs = &with;
+	assert_int_equal(on_call(SYS_recvmsg, 9, 0, 0, 0), ALLOW);
+	assert_int_equal(on_call(SYS_recvmsg, 8, 0, 0, 0), KILL);
+	assert_int_equal(on_call(SYS_sendmsg, 9, 0, 0, 0), KILL);
+	assert_int_equal(on_call(SYS_fstat, 10, 0, 0, 0), ALLOW);
+	assert_int_equal(on_call(SYS_fcntl, 10, F_GETFL, 0, 0), ALLOW);
+	assert_int_equal(on_call(SYS_fcntl, 10, F_SETFL, 0, 0), KILL);
+	needs = without;
+	assert_int_equal(on_call(SYS_recvmsg, 9, 0, 0, 0), KILL);
+	assert_int_equal(on_call(SYS_fstat, 10, 0, 0, 0), KILL);
+	assert_int_equal(on_call(SYS_fcntl, 10, F_GETFL, 0, 0), KILL);
 }
 
 /* ---- the filter, for real ---- */
@@ -742,6 +762,7 @@ int main(void)
 		cmocka_unit_test_setup(test_the_filter_looks_at_arguments, setup),
 		cmocka_unit_test_setup(test_the_filter_knows_only_its_machine_and_its_time, setup),
 		cmocka_unit_test_setup(test_a_path_is_removed_only_where_there_is_one, setup),
+		cmocka_unit_test_setup(test_descriptors_come_over_the_channel_alone, setup),
 		cmocka_unit_test_setup(test_what_a_server_has_no_business_with_kills, setup),
 		cmocka_unit_test_setup(test_serving_goes_on_and_abort_is_still_abort, setup),
 		cmocka_unit_test_setup(test_landlock_leaves_the_folder_of_a_unix_socket, setup),

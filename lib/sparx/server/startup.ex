@@ -3,12 +3,20 @@ defmodule Sparx.Server.Startup do
   # From nothing to a port program that is ready, or to the reason why not. Waits for it.
 
   alias Sparx.{Config, Frame, Link, StartError, TLS}
-  alias Sparx.Server.{Executable, Framing, Notes, Reaper}
+  alias Sparx.Server.{Channel, Executable, Framing, Notes, Reaper}
+
+  require Logger
 
   @patience 10_000
   @last_words 1_000
 
-  @type started :: %{port: port | pid, info: map, os_pid: pos_integer | nil, framing: Framing.t()}
+  @type started :: %{
+          port: port | pid,
+          info: map,
+          os_pid: pos_integer | nil,
+          framing: Framing.t(),
+          channel: Channel.t() | nil
+        }
 
   @doc """
   Starts a port program and waits until it listens.
@@ -25,9 +33,48 @@ defmodule Sparx.Server.Startup do
     with {:ok, tls} <- certificates(config),
          {:ok, port} <- open(config) do
       Reaper.watch(os_pid(port))
-      Link.command(port, Frame.hello(Config.hello(config, report, tls)))
-      await(port, Framing.new(), config)
+      listening = listen(config)
+      Link.command(port, Frame.hello(Config.hello(config, report, tls, listening && listening.path)))
+      port |> await(Framing.new(), config) |> with_channel(listening)
     end
+  end
+
+  # Without a channel everything goes over the pipe.
+  defp listen(%{descriptors: true, opener: nil}) do
+    case Channel.listen() do
+      {:ok, listening} ->
+        listening
+
+      {:error, :not_supported} ->
+        nil
+
+      {:error, reason} ->
+        Logger.warning("no channel for files: #{inspect(reason)}")
+        nil
+    end
+  end
+
+  defp listen(_config), do: nil
+
+  defp with_channel({:ok, started}, nil), do: {:ok, Map.put(started, :channel, nil)}
+
+  defp with_channel({:ok, %{info: %{"features" => features}} = started}, listening) when is_list(features) do
+    if "descriptors" in features do
+      {:ok, Map.put(started, :channel, Channel.accept(listening, started.os_pid))}
+    else
+      Channel.stop(listening)
+      {:ok, Map.put(started, :channel, nil)}
+    end
+  end
+
+  defp with_channel({:ok, started}, listening) do
+    Channel.stop(listening)
+    {:ok, Map.put(started, :channel, nil)}
+  end
+
+  defp with_channel(error, listening) do
+    listening && Channel.stop(listening)
+    error
   end
 
   defp certificates(config) do

@@ -16,6 +16,8 @@ defmodule Sparx.Server.State do
       :ready,
       :os_pid,
       :started,
+      # over which files are handed to it; nil: there is none
+      :channel,
       # words that the server shares with Sparx.Server.Heart, and its process
       :pulse,
       :heart,

@@ -1,6 +1,7 @@
 #include "bridge/bridge.h"
 
 #include "base/sm.h"
+#include "bridge/descriptors.h"
 #include "bridge/events.h"
 #include "bridge/orders.h"
 #include "bridge/queue.h"
@@ -48,7 +49,7 @@ void order_stats(struct bridge *b, struct exchange *x, const struct message *m)
 		return;
 	b->control.ops->stats(b->control.ctx, &f);
 	at = mp_uint(at, m->stats.tag);
-	at = mp_map(at, 27);
+	at = mp_map(at, 28);
 	at = put_figure(at, "connections", f.connections);
 	at = put_figure(at, "idle", f.idle);
 	at = put_figure(at, "lingering", f.lingering);
@@ -76,6 +77,7 @@ void order_stats(struct bridge *b, struct exchange *x, const struct message *m)
 	at = put_figure(at, "link_queued", b->link->queued);
 	at = put_figure(at, "body_queued", b->n.body_queued);
 	at = put_figure(at, "read_credit", b->n.read_credit);
+	at = put_figure(at, "files", b->handed.count);
 	link_commit(b->link, at);
 }
 
@@ -148,6 +150,8 @@ void bridge_init(struct bridge *b, struct loop *loop, struct link *link, struct 
 	b->link = link;
 	b->config = config;
 	b->ws.now = &loop->now;
+	channel_init(&b->channel);
+	idmap_init(&b->handed);
 	exchange_init(b);
 	shares_init(&b->shares, secret);
 	queue_init(b);
@@ -172,5 +176,6 @@ void bridge_free(struct bridge *b)
 	shares_free(&b->shares);
 	codings_free(&b->codings);
 	exchange_free(b);
+	descriptors_end(b);
 	ws_env_free(&b->ws);
 }

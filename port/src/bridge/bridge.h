@@ -7,6 +7,7 @@
 
 #include "base/idmap.h"
 #include "base/log.h"
+#include "channel/channel.h"
 #include "coding/coding.h"
 #include "config.h"
 #include "control.h"
@@ -43,6 +44,8 @@ struct bridge {
 	struct idmap absent;                /* requests whose client has gone, but not the host's work on them */
 	struct list absents;                /* the same, longest first */
 	struct wheel_node forgets;          /* the first of them */
+	struct channel channel;             /* of descriptors that the host hands over */
+	struct idmap handed;                /* those that are held: struct handed by its token */
 	uint64_t shed_second, shed_count;   /* turned away in this second */
 	struct wheel_node relief;           /* when it is over */
 	bool pressed;
@@ -72,6 +75,8 @@ void bridge_over(struct bridge *b, int status);
 void bridge_drain(struct bridge *b, uint64_t deadline);
 /* The host has gone: what was answered whole may go out. */
 void bridge_host_gone(struct bridge *b);
+/* Takes what the host has handed over. True: there may be more. */
+bool bridge_receive(struct bridge *b);
 /* Compresses for a while what is to be compressed of responses. True: there is more. */
 bool bridge_run(struct bridge *b);
 /* The server has nothing left. */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "bridge/descriptors.h"
 #include "bridge/say.h"
 #include "bridge/waiting.h"
 #include "bridge/work.h"
@@ -82,6 +83,7 @@ struct exchange *exchange_new(struct bridge *b, struct stream *s, const struct e
 	};
 	list_init(&x->queue);
 	list_init(&x->turn);
+	list_init(&x->files);
 	wheel_node_init(&x->timer, NULL);
 	if (idmap_put(&b->exchanges, x->id, x)) {
 		s->sink_data = x;
@@ -128,6 +130,7 @@ static void let_go(struct exchange *x)
 	b->n.body_queued -= x->unsent;
 	waiting_forget(x);
 	work_forget(x);
+	descriptors_forget(x);
 	coding_forget(x->s);
 	free(x->handshake);
 	ws_free(x->ws);

@@ -38,6 +38,7 @@ struct exchange {
 	uint8_t accepts;                         /* enum coding: of the response, what the client takes */
 	uint64_t whole_us, sent_us, answered_us; /* head complete; REQUEST sent; response begun */
 	char label[72];                          /* method and path, as far as they go in a line of the log */
+	struct list files;                       /* that the host has handed over for it: struct handed */
 	/* Upgrades */
 	struct ws_handshake *handshake; /* what the request asks for, until it is answered */
 	struct ws *ws;

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include "bridge/descriptors.h"
 #include "bridge/orders.h"
 #include "bridge/say.h"
 #include "bridge/secure.h"
@@ -83,7 +84,7 @@ static void send_ready(struct bridge *b)
 	at = mp_str(at, SLICE_LIT("pid"));
 	at = mp_uint(at, (uint64_t)getpid());
 	at = mp_str(at, SLICE_LIT("features"));
-	at = mp_array(at, 7 + codings);
+	at = mp_array(at, 7 + codings + b->channel.open);
 	at = mp_str(at, SLICE_LIT("http/1.1"));
 	at = mp_str(at, SLICE_LIT("http/2"));
 	at = mp_str(at, SLICE_LIT("push"));
@@ -91,6 +92,8 @@ static void send_ready(struct bridge *b)
 	at = mp_str(at, SLICE_LIT("websocket"));
 	at = mp_str(at, SLICE_LIT("shares"));
 	at = mp_str(at, SLICE_LIT("tls"));
+	if (b->channel.open)
+		at = mp_str(at, SLICE_LIT("descriptors"));
 	for (enum coding c = CODING_GZIP; c < CODINGS; c++)
 		if (encoder_exists(c))
 			at = mp_str(at, slice_str(coding_name(c)));
@@ -159,6 +162,7 @@ void order_hello(struct bridge *b, struct exchange *x, const struct message *m)
 		hello_failed(b, m, fault.field, fault.rule, EXIT_CONFIG);
 		return;
 	}
+	descriptors_begin(b);
 	if (!b->control.ops->listen(b->control.ctx, &fault)) {
 		hello_failed(b, m, fault.field, fault.rule, EXIT_LISTEN);
 		return;

@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <netinet/in.h>
@@ -7,6 +8,9 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "platform/platform.h"
@@ -25,6 +29,95 @@ int platform_spare_descriptor(void)
 {
 	return eventfd(0, EFD_CLOEXEC);
 }
+
+/* ---- descriptors that the host hands over ---- */
+
+static bool is_ours(int fd)
+{
+	struct ucred peer;
+	socklen_t len = sizeof peer;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0)
+		return false;
+	if (peer.uid == geteuid())
+		return true;
+	errno = EPERM;
+	return false;
+}
+
+int platform_channel(const char *path)
+{
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	int fd, error;
+
+	if (strlen(path) >= sizeof to.sun_path) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	memcpy(to.sun_path, path, strlen(path));
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0 || (connect(fd, (struct sockaddr *)&to, sizeof to) == 0 && is_ours(fd)))
+		return fd;
+	error = errno;
+	close(fd);
+	errno = error;
+	return -1;
+}
+
+enum { RECEIVED_MAX = 16 };
+
+static void take_descriptors(struct msghdr *m, unsigned max, struct received *r)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+		unsigned n;
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		n = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		for (unsigned i = 0; i < n; i++) {
+			int fd;
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+			if (r->count < max) {
+				r->fds[r->count++] = fd;
+				continue;
+			}
+			close(fd);
+			r->cut = true;
+		}
+	}
+}
+
+bool platform_receive(int fd, void *bytes, size_t size, unsigned max, struct received *r)
+{
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(RECEIVED_MAX * sizeof(int))];
+	} control;
+	struct iovec iov = {bytes, size};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	ssize_t n = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
+
+	r->len = r->count = 0;
+	r->cut = false;
+	if (n < 0)
+		return false;
+	r->len = (size_t)n;
+	r->cut = m.msg_flags & MSG_TRUNC;
+	take_descriptors(&m, max, r);
+	/* what did not fit was closed by the kernel; where none did, there was no room in the table of descriptors */
+	r->cut = r->cut || (r->count > 0 && m.msg_flags & MSG_CTRUNC);
+	return true;
+}
+
+/* The call itself: the C library's fstat looks up names as well, which the filter does not allow. */
+bool platform_is_file(int fd)
+{
+	struct stat st;
+	int flags = fcntl(fd, F_GETFL);
+
+	return syscall(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode) && flags >= 0 && (flags & O_ACCMODE) == O_RDONLY;
+}
+
+/* ---- buffers, chance, memory ---- */
 
 void platform_pipe_size(int fd, int bytes)
 {

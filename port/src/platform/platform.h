@@ -6,6 +6,7 @@
 #define SPARX_PLATFORM_PLATFORM_H
 
 #include <sys/socket.h>
+#include <sys/types.h>
 
 #include "base/idmap.h"
 
@@ -16,6 +17,23 @@ int platform_socket(int family);
 int platform_accept(int listener, struct sockaddr *from, socklen_t *len);
 /* A descriptor that stands for nothing, to be had without opening a file; it may block. */
 int platform_spare_descriptor(void);
+
+/* ---- descriptors that the host hands over ---- */
+
+/* Connects to the host's socket of packets, whose other end must be of the same user. -1: errno says why. */
+int platform_channel(const char *path);
+
+struct received {
+	size_t len;     /* of the packet */
+	int *fds;       /* what came with it */
+	unsigned count; /* how many */
+	bool cut;       /* there was more of either */
+};
+
+/* Receives one packet, and as many as max descriptors with it. False: errno says why; len and count are 0 at the end. */
+bool platform_receive(int fd, void *bytes, size_t size, unsigned max, struct received *r);
+/* Whether it is a file that can be read at any offset, and cannot be written. */
+bool platform_is_file(int fd);
 
 /* ---- buffers of the kernel ---- */
 

@@ -34,6 +34,30 @@ int platform_spare_descriptor(void)
 
 /* ---- what is for Linux alone ---- */
 
+int platform_channel(const char *path)
+{
+	(void)path;
+	errno = ENOTSUP;
+	return -1;
+}
+
+bool platform_receive(int fd, void *bytes, size_t size, unsigned max, struct received *r)
+{
+	(void)fd;
+	(void)bytes;
+	(void)size;
+	(void)max;
+	(void)r;
+	errno = ENOTSUP;
+	return false;
+}
+
+bool platform_is_file(int fd)
+{
+	(void)fd;
+	return false;
+}
+
 void platform_pipe_size(int fd, int bytes)
 {
 	(void)fd;

@@ -150,10 +150,20 @@ static void put_rule(struct writer *w, const struct rule *rule)
 		load(w, offsetof(struct seccomp_data, nr));
 }
 
+/* Descriptors come over the channel alone, and only files are taken that cannot be written. */
+static void put_channel(struct writer *w, uint32_t channel)
+{
+	put_rule(w, &(struct rule){SYS_recvmsg, {{IS, 0, channel}}});
+	put_rule(w, &(struct rule){SYS_fstat, {{0}}});              /* is it a file? */
+	put_rule(w, &(struct rule){SYS_fcntl, {{IS, 1, F_GETFL}}}); /* open for reading alone? */
+}
+
 static void put_needs(struct writer *w, const struct filter_needs *needs)
 {
 	put_rule(w, &(struct rule){SYS_tgkill, {{IS, 0, needs->pid}}});
 	put_rule(w, &(struct rule){SYS_tkill, {{IS, 0, needs->pid}}});
+	if (needs->channel >= 0)
+		put_channel(w, (uint32_t)needs->channel);
 	if (!needs->unlink)
 		return;
 #ifdef SYS_unlink
@@ -185,7 +195,7 @@ size_t seccomp_filter(struct sock_filter *filter, const struct filter_needs *nee
 
 int seccomp_enter(const struct config *config)
 {
-	struct filter_needs needs = {.pid = (uint32_t)getpid()};
+	struct filter_needs needs = {.pid = (uint32_t)getpid(), .channel = config->channel};
 	struct sock_filter filter[FILTER_ROOM];
 	struct sock_fprog program = {.filter = filter};
 

@@ -36,10 +36,18 @@ static unsigned descriptor_limit(void)
 	return limit.rlim_cur > 1u << 20 ? 1u << 20 : (unsigned)limit.rlim_cur;
 }
 
-static unsigned connection_limit(const struct config *config)
+/* Files of the host have their part of the descriptors. */
+static unsigned connection_limit(struct config *config)
 {
 	unsigned descriptors = descriptor_limit();
-	unsigned most = descriptors > 2 * SPARE_DESCRIPTORS ? descriptors - SPARE_DESCRIPTORS : descriptors / 2;
+	unsigned most;
+
+	if (config->channel < 0)
+		config->max_files = 0;
+	if (config->max_files > descriptors / 4)
+		config->max_files = descriptors / 4;
+	descriptors -= (unsigned)config->max_files;
+	most = descriptors > 2 * SPARE_DESCRIPTORS ? descriptors - SPARE_DESCRIPTORS : descriptors / 2;
 
 	return config->max_connections && config->max_connections < most ? (unsigned)config->max_connections : most;
 }

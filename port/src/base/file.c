@@ -1,0 +1,29 @@
+#include "base/file.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+struct file *file_new(int fd)
+{
+	struct file *f = malloc(sizeof *f);
+
+	if (f)
+		*f = (struct file){.fd = fd, .users = 1};
+	else
+		close(fd);
+	return f;
+}
+
+struct file *file_keep(struct file *f)
+{
+	f->users++;
+	return f;
+}
+
+void file_give(struct file *f)
+{
+	if (--f->users > 0)
+		return;
+	close(f->fd);
+	free(f);
+}

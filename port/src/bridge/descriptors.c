@@ -1,0 +1,146 @@
+#include "bridge/descriptors.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "bridge/say.h"
+#include "platform/platform.h"
+
+/* Packets of one turn: a host that sends more must not keep the sockets waiting. */
+enum { PACKETS_A_TURN = 256 };
+
+/* One that is held, until the response of its stream has ended. */
+struct handed {
+	struct list link; /* exchange->files */
+	uint64_t token;
+	struct file *file;
+};
+
+/* Says what was wrong with a descriptor, which is closed. */
+static void wrong(struct bridge *b, uint64_t stream, const char *rule)
+{
+	struct message none = {.kind = MSG_NONE, .stream = stream};
+
+	say_fault(b, &none, "descriptor", rule, "ignored");
+}
+
+/* The exchange that a file is for. NULL: there is none (any more), which is told. */
+static struct exchange *find(struct bridge *b, uint64_t stream)
+{
+	struct exchange *x = idmap_get(&b->exchanges, stream);
+
+	if (x && x->known && x->s->response != RESPONSE_ENDED && !coding_ends(x->s))
+		return x;
+	if (stream == 0 || stream > b->last_id || (x && !x->known))
+		wrong(b, stream, "is for a stream that was never given out");
+	else
+		b->n.dropped++; /* the end and this have crossed */
+	return NULL;
+}
+
+static const char *hold(struct bridge *b, struct exchange *x, const struct descriptor *d)
+{
+	struct handed *h = malloc(sizeof *h);
+
+	if (h && (h->file = file_new(d->fd))) {
+		h->token = d->token;
+		if (idmap_put(&b->handed, d->token, h)) {
+			list_append(&x->files, &h->link);
+			return NULL;
+		}
+		file_give(h->file);
+	} else if (!h) {
+		close(d->fd);
+	}
+	free(h);
+	return "there is no memory for it";
+}
+
+/* NULL: it is held; else a rule, and it is closed. */
+static const char *refusal(const struct bridge *b, const struct descriptor *d)
+{
+	if (idmap_get(&b->handed, d->token))
+		return "has a token that is held already";
+	if (b->handed.count >= b->config->max_files)
+		return "is one more than max_files";
+	if (!platform_is_file(d->fd))
+		return "must be a regular file that is open for reading alone";
+	return NULL;
+}
+
+static void take_file(struct bridge *b, const struct descriptor *d)
+{
+	struct exchange *x = find(b, d->stream);
+	const char *rule = x ? refusal(b, d) : NULL;
+
+	if (!x || rule)
+		close(d->fd);
+	else
+		rule = hold(b, x, d);
+	if (rule)
+		wrong(b, d->stream, rule);
+}
+
+static void take(struct bridge *b, const struct descriptor *d)
+{
+	switch (d->use) {
+	case DESCRIPTOR_FILE:
+		take_file(b, d);
+		break;
+	case DESCRIPTOR_USES:
+		break;
+	}
+}
+
+bool bridge_receive(struct bridge *b)
+{
+	struct descriptor d;
+	const char *rule;
+
+	for (unsigned i = 0; i < PACKETS_A_TURN; i++)
+		switch (channel_take(&b->channel, &d, &rule)) {
+		case CHANNEL_GOT:
+			take(b, &d);
+			break;
+		case CHANNEL_WRONG:
+			wrong(b, d.stream, rule);
+			break;
+		case CHANNEL_OVER:
+			channel_close(&b->channel, b->loop);
+			return false;
+		case CHANNEL_EMPTY:
+			return false;
+		}
+	return true;
+}
+
+void descriptors_forget(struct exchange *x)
+{
+	struct list *l;
+
+	while ((l = list_pop(&x->files))) {
+		struct handed *h = container_of(l, struct handed, link);
+		idmap_del(&x->b->handed, h->token);
+		file_give(h->file);
+		free(h);
+	}
+}
+
+void descriptors_begin(struct bridge *b)
+{
+	struct config *config = b->config;
+
+	if (!config->descriptors[0])
+		return;
+	if (channel_open(&b->channel, b->loop, config->descriptors))
+		config->channel = loop_io_fd(&b->channel.io);
+	else
+		log_line(LOG_WARNING, "no channel for descriptors: %s: %s", config->descriptors, strerror(errno));
+}
+
+void descriptors_end(struct bridge *b)
+{
+	channel_close(&b->channel, b->loop);
+	idmap_free(&b->handed);
+}

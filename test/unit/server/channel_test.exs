@@ -1,0 +1,82 @@
+defmodule Sparx.Server.ChannelTest do
+  use ExUnit.Case, async: true
+
+  alias Sparx.Server.Channel
+
+  defp connect(path) do
+    {:ok, socket} = :socket.open(:local, :seqpacket, :default)
+    :ok = :socket.connect(socket, %{family: :local, path: path})
+    socket
+  end
+
+  defp pid, do: String.to_integer(System.pid())
+
+  test "listens in a folder that is nobody else's, and leaves nothing of it behind" do
+    {:ok, listening} = Channel.listen()
+    assert %{mode: mode} = File.stat!(listening.folder)
+    assert Bitwise.band(mode, 0o777) == 0o700
+    port = connect(listening.path)
+    socket = Channel.accept(listening, pid())
+    assert socket
+    refute File.exists?(listening.folder)
+    Channel.close(socket)
+    :socket.close(port)
+  end
+
+  test "takes nobody else for the port program" do
+    {:ok, listening} = Channel.listen()
+    stranger = connect(listening.path)
+    assert Channel.accept(listening, pid() + 1) == nil
+    refute File.exists?(listening.folder)
+    assert {:ok, %{iov: [""]}} = :socket.recvmsg(stranger, [], 1_000)
+    :socket.close(stranger)
+  end
+
+  test "a port program that did not connect has no channel" do
+    {:ok, listening} = Channel.listen()
+    Channel.stop(listening)
+    refute File.exists?(listening.folder)
+    {:ok, listening} = Channel.listen()
+    :socket.close(listening.socket)
+    assert Channel.accept(listening, pid()) == nil
+    refute File.exists?(listening.folder)
+  end
+
+  test "hands over an open file with its token and stream" do
+    {:ok, listening} = Channel.listen()
+    port = connect(listening.path)
+    socket = Channel.accept(listening, pid())
+    {:ok, file} = :file.open(__ENV__.file, [:read, :raw, :binary])
+    assert Channel.hand_file(socket, 7, 300, file) == :ok
+    :file.close(file)
+
+    assert {:ok, %{iov: [packet], ctrl: [%{type: :rights, data: <<fd::native-32>>}]}} =
+             :socket.recvmsg(port, [], 1_000)
+
+    assert packet == <<0x93, 0, 7, 0xCD, 300::16>>
+    assert File.read!("/proc/self/fd/#{fd}") == File.read!(__ENV__.file)
+    :socket.close(port)
+    assert {:error, _} = Channel.hand_file(socket, 8, 300, file)
+    Channel.close(socket)
+  end
+
+  test "what does not fit is not sent, and nobody waits" do
+    {:ok, listening} = Channel.listen()
+    port = connect(listening.path)
+    socket = Channel.accept(listening, pid())
+    {:ok, file} = :file.open(__ENV__.file, [:read, :raw, :binary])
+    results = for token <- 1..2_000, do: Channel.hand_file(socket, token, 1, file)
+    assert {:error, _} = List.last(results)
+    sent = Enum.count(results, &(&1 == :ok))
+
+    for token <- 1..sent do
+      assert {:ok, %{iov: [packet]}} = :socket.recvmsg(port, [], 1_000)
+      assert packet == Channel.packet(0, token, 1)
+    end
+
+    assert Channel.hand_file(socket, 1, 1, file) == :ok
+    :file.close(file)
+    :socket.close(port)
+    Channel.close(socket)
+  end
+end
