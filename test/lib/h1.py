@@ -43,6 +43,20 @@ def _block(data, at):
         fields.append((match[1].decode().lower(), match[2]))
 
 
+def head(data, at=0):
+    """The response that begins there, without its body, and where its head ends; (None, at) if that is not there yet."""
+    end = data.find(b"\r\n", at)
+    if end < 0:
+        if not b"HTTP/1.1 ".startswith(data[at : at + 9]):
+            raise Malformed(f"not a response: {data[at:at + 60]!r}")
+        return None, at
+    match = _STATUS_LINE.match(data[at:end])
+    if not match:
+        raise Malformed(f"not a status line: {data[at:end][:60]!r}")
+    fields, start = _block(data, end + 2)
+    return (None, at) if fields is None else (Response(int(match[1]), match[2].decode("latin-1"), fields), start)
+
+
 def _chunked(data, at, response):
     while True:
         end = data.find(b"\r\n", at)
@@ -107,20 +121,11 @@ def parse(data, methods, ended):
     """
     responses, at, methods = [], 0, list(methods)
     while at < len(data):
-        end = data.find(b"\r\n", at)
-        if end < 0:
-            if ended or not b"HTTP/1.1 ".startswith(data[at : at + 9]):
-                raise Malformed(f"not a response: {data[at:at + 60]!r}")
+        response, start = head(data, at)
+        if response is None:
+            if ended == "eof" or (ended and b"\r\n" not in data[at:]):
+                raise Malformed(f"the head of a response is not whole: {data[at:at + 60]!r}")
             break
-        match = _STATUS_LINE.match(data[at:end])
-        if not match:
-            raise Malformed(f"not a status line: {data[at:end][:60]!r}")
-        fields, start = _block(data, end + 2)
-        if fields is None:
-            if ended == "eof":
-                raise Malformed("the header of a response is not whole")
-            break
-        response = Response(int(match[1]), match[2].decode("latin-1"), fields)
         method = (methods[0] if methods else "GET") if response.status < 200 else (methods.pop(0) if methods else "GET")
         response.framing = _framing(response, method)
         responses.append(response)

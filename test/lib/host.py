@@ -2,7 +2,7 @@
 
 from . import mp
 from .program import (
-    ABORT, BODY, BODY_END, DATA, DEMAND, DISCARD, DONE, END, GONE, HANGUP, HEAD, INFORM, METHODS, PING, PONG, READ, REQUEST,
+    ABORT, BODY, BODY_END, DATA, DEMAND, DISCARD, DONE, END, GONE, HANGUP, HEAD, INFORM, METHODS, READ, REQUEST,
     RESPOND, PortDied, Program, field_names,
 )  # fmt: skip
 
@@ -44,7 +44,6 @@ class Port(Program):
     names = field_names()
 
     def __init__(self, path, options, demand):
-        self.pongs = self.pings = 0
         self.demand = 0
         self.begin([])
         # its demand is renewed with each request, and one address plays all clients: no shares, unless they are what is looked at
@@ -62,14 +61,8 @@ class Port(Program):
         self.logs = []
         self.let_go = 0
 
-    def ping(self):
-        self.pings += 1
-        self.send([PING, self.pings])
-
     def take(self, kind, rest):
-        if kind == PONG:
-            self.pongs = rest[0]
-        elif kind == REQUEST:
+        if kind == REQUEST:
             self.take_request(rest[0], mp.decode(rest[1])[0])
         elif rest[0] in self.by_stream:
             self.take_event(self.by_stream[rest[0]], kind, rest)

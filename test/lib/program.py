@@ -56,6 +56,7 @@ class Program:
         self.out = self.process.stdout.fileno()
         self.input, self.ready, self.figures = b"", None, None
         self.errors, self.logs = [], []
+        self.pings = self.pongs = 0
         self.send([HELLO, 1, {"listeners": [{"address": "127.0.0.1", "port": 0}], **(options or {})}])
         while self.ready is None:
             self.pump()
@@ -77,6 +78,10 @@ class Program:
         except BrokenPipeError:
             raise PortDied(f"the port has ended: {self.process.wait(2)}") from None
 
+    def ping(self):
+        self.pings += 1
+        self.send([PING, self.pings])
+
     def pump(self):
         """Reads once, and takes what came."""
         data = os.read(self.out, 1 << 20)
@@ -96,9 +101,11 @@ class Program:
             self.logs.append((rest[0], rest[1]))
         elif kind == FIGURES:
             self.figures = rest[1]
+        elif kind == PONG:
+            self.pongs = rest[0]
         else:
             return False
         return True
 
     def take(self, kind, rest):
-        """A message about a stream, a PONG, or DRAINED."""
+        """A message about a stream, or DRAINED."""

@@ -36,7 +36,10 @@ def run_suite(suite, cases, times):
     try:
         for case in cases:
             began = time.monotonic()
-            wrong = suite.run(case)
+            try:
+                wrong = suite.run(case)
+            except Exception as error:  # noqa: BLE001: whatever it is, the case has failed, and the others go on
+                wrong = f"{type(error).__name__}: {error}"
             times.append((time.monotonic() - began, f"{suite.name} {case.name}"))
             if wrong:
                 failed += 1

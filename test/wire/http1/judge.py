@@ -1,21 +1,14 @@
 """Runs one case: sends its bytes, lets the host answer, and compares what happened with what the case says."""
 
-import select
-import socket
-import struct
 import time
 
 from lib import h1
 from lib.host import Port, PortDied
+from lib.peer import H1, PATIENCE, Wrong
 
-PATIENCE = 3.0  # seconds for an event that is due; a case that passes waits for none of them
 FINE = 700  # so many bytes are sent one by one, longer ones in larger pieces in their middle
 
 HEALTHY = b"GET /healthy HTTP/1.1\r\nHost: healthy\r\n\r\n"
-
-
-class Wrong(Exception):
-    """The outcome is not the one that the case names."""
 
 
 def short(value):
@@ -28,109 +21,18 @@ def must(what, expected, got):
         raise Wrong(f"{what}: expected {short(expected)}, got {short(got)}")
 
 
-class Client:
-    def __init__(self, port, methods):
-        self.port = port
-        self.methods = methods
-        self.data = b""
-        self.ended = None
-        self.parsed = None
-        self.deaf = False  # it does not read
-        self.socket = socket.create_connection(port.address, PATIENCE)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setblocking(False)
-
-    def close(self, reset=False):
-        if reset:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.socket.close()
-
-    def receive(self):
-        try:
-            data = self.socket.recv(1 << 18)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.ended = "reset"
-        else:
-            if not data:
-                self.ended = "eof"
-            self.data += data
-        self.parsed = None
-
-    @property
-    def responses(self):
-        if self.parsed is None:
-            try:
-                self.parsed = h1.parse(self.data, self.methods, self.ended)
-            except h1.Malformed as malformed:
-                raise Wrong(f"the server sent: {malformed}") from None
-        return self.parsed
-
-    def whole(self):
-        return sum(r.whole for r in self.responses)
-
-    def wait(self, what, reached, patience=PATIENCE, late=False):
-        """Until it is so, or, if late, until patience is over; both sides are served meanwhile."""
-        deadline = time.monotonic() + patience
-        while not reached():
-            left = deadline - time.monotonic()
-            sources = [self.port.out, self.socket] if self.hears() else [self.port.out]
-            ready = select.select(sources, [], [], max(left, 0))[0]
-            if not ready and late:
-                return
-            if not ready:
-                raise Wrong(f"{what}: did not happen; answers so far {[r.status for r in self.responses]}, connection {self.ended or 'open'}")
-            if self.port.out in ready:
-                self.port.pump()
-            if self.socket in ready:
-                self.receive()
-
-    def barrier(self):
-        """Returns when the port has seen all that was sent to it, and all that it answered is here."""
-        self.port.ping()
-        self.wait("PONG", lambda: self.port.pongs == self.port.pings)
-        while self.hears() and select.select([self.socket], [], [], 0)[0]:
-            self.receive()
-
-    def hears(self):
-        return not (self.ended or self.deaf or self.socket.fileno() < 0)
-
+class Client(H1):
     def elapse(self, seconds):
         """Time passes; the connection has to stay open."""
-        began = time.monotonic()
-        self.wait("time", lambda: self.ended or time.monotonic() - began >= seconds, seconds + 0.001, late=True)
+        self.quiet(seconds)
         must("connection meanwhile", "open", self.ended or "open")
 
     def drip(self, data, seconds):
         """Sends it again and again, with time between, until the server ends the connection."""
-        deadline = time.monotonic() + PATIENCE
-        while not self.ended and time.monotonic() < deadline:
+        end = time.monotonic() + PATIENCE
+        while not self.ended and time.monotonic() < end:
             self.send(data)
-            began = time.monotonic()
-            self.wait("time", lambda: self.ended or time.monotonic() - began >= seconds, seconds + 0.001, late=True)
-
-    def send(self, data):
-        """All of it, or as much as the server lets in."""
-        while data and not self.ended:
-            try:
-                data = data[self.socket.send(data) :]
-            except BlockingIOError:
-                before = len(self.data)
-                self.wait("room to send", lambda: self.ended or len(self.data) != before or self.can_send())
-            except OSError:
-                while not self.ended:
-                    self.wait("end of the connection", lambda: self.ended)
-
-    def can_send(self):
-        return bool(select.select([], [self.socket], [], 0)[1])
-
-    def send_cut(self, data):
-        for piece in pieces(data):
-            if self.ended:
-                return
-            self.send(piece)
-            self.barrier()
+            self.quiet(seconds)
 
 
 def pieces(data):
@@ -148,43 +50,43 @@ def perform(case, client, cut):
         verb = step[0]
         count = int(step[1]) if len(step) > 1 and isinstance(step[1], str) and step[1].isdigit() else 1
         if verb == "send":
-            client.send_cut(step[1]) if cut else client.send(step[1])
+            client.send_pieces(pieces(step[1])) if cut else client.send(step[1])
         elif verb == "answered":
-            client.wait(f"answer {count}", lambda: client.whole() >= count)
+            client.until(lambda: client.whole() >= count, f"answer {count}")
         elif verb == "seen":
-            client.wait(f"request {count} at the application", lambda: len(port.exchanges) >= count)
+            client.until(lambda: len(port.exchanges) >= count, f"request {count} at the application")
         elif verb == "hangup":
-            client.wait("HANGUP", lambda: any(x.hangup for x in port.exchanges))
+            client.until(lambda: any(x.hangup for x in port.exchanges), "HANGUP")
         elif verb == "gone":
-            client.wait("GONE", lambda: any(x.gone for x in port.exchanges))
+            client.until(lambda: any(x.gone for x in port.exchanges), "GONE")
         elif verb == "ended":
-            client.wait("end of the connection", lambda: client.ended)
+            client.until(lambda: client.ended, "end of the connection")
         elif verb == "silent":
             before = len(client.data)
-            client.barrier()
+            client.sync()
             must("bytes while it has to be silent", b"", client.data[before:])
         elif verb == "go":
-            client.barrier()
+            client.sync()
             port.go()
         elif verb == "held":  # so many requests are at the application, and no more
-            client.barrier()
+            client.sync()
             must("requests at the application by now", count, len(port.exchanges))
         elif verb == "elapse":
             client.elapse(count / 1000)
         elif verb == "drip":
             client.drip(step[1].encode(), int(step[2]) / 1000)
         elif verb == "deaf":
-            client.deaf = True
+            client.reads = False
         elif verb == "listen":
-            client.deaf = False
+            client.reads = True
         elif verb == "grant":
             port.send([1, count])
         elif verb == "half-close":
-            client.barrier()
+            client.sync()
             if not client.ended:
-                client.socket.shutdown(socket.SHUT_WR)
+                client.end()
         elif verb == "reset":
-            client.close(reset=True)
+            client.reset()
         else:
             raise ValueError(f"{case.name}: no such step: {verb}")
 
@@ -234,16 +136,16 @@ def same_request(number, expected, got):
 def judge_fate(case, client):
     fate = case.fate
     if fate == "kept":
-        client.wait(f"{len(case.answers)} answers", lambda: client.whole() >= len(case.answers) or client.ended)
-        client.barrier()
+        client.until(lambda: client.whole() >= len(case.answers) or client.ended, f"{len(case.answers)} answers")
+        client.sync()
         must("connection", "kept", "kept" if not client.ended else client.ended)
         if client.responses and client.responses[-1].values("connection") == [b"close"]:
             raise Wrong("connection: expected kept, got an answer with Connection: close")
     elif fate == "waiting":
-        client.barrier()
+        client.sync()
         must("connection", "open", client.ended or "open")
-    elif client.socket.fileno() >= 0:
-        client.wait("end of the connection", lambda: client.ended)
+    elif client.ended != "left":
+        client.until(lambda: client.ended, "end of the connection")
         if fate in ("closed", "silently"):
             must("connection ended by", "eof", client.ended)
         if fate == "reset":
@@ -258,8 +160,8 @@ def still_serves(case, client):
     answers, seen = len(client.responses), len(port.exchanges)
     port.scripts = []
     client.send(HEALTHY)
-    client.wait("answer to one more request", lambda: client.whole() > answers or client.ended)
-    client.barrier()
+    client.until(lambda: client.whole() > answers or client.ended, "answer to one more request")
+    client.sync()
     must("answers with the one to another request", answers + 1, len(client.responses))
     must("status of the answer to another request", 200, client.responses[-1].status)
     must("requests with another one", seen + 1, len(port.exchanges))
@@ -273,7 +175,7 @@ def healthy(port):
     client = Client(port, ["GET"])
     try:
         client.send(HEALTHY)
-        client.wait("answer to a healthy request", lambda: client.whole() or client.ended)
+        client.until(lambda: client.whole() or client.ended, "answer to a healthy request")
         must("status of a healthy request", [200], [r.status for r in client.responses])
     finally:
         client.close()
@@ -283,9 +185,9 @@ def compare(case, client):
     port = client.port
     if case.fate == "kept":
         still_serves(case, client)
-    elif case.seen and client.socket.fileno() >= 0 and case.fate != "waiting":
-        client.wait("end of the exchanges", lambda: all(x.done or x.gone or not x.script for x in port.exchanges))
-    client.barrier()
+    elif case.seen and client.ended != "left" and case.fate != "waiting":
+        client.until(lambda: all(x.done or x.gone or not x.script for x in port.exchanges), "end of the exchanges")
+    client.sync()
     got = client.responses
     must("answers", [list(a.statuses) for a in case.answers], [
         list(a.statuses) if r.status in a.statuses else [r.status] for a, r in zip(case.answers, got)

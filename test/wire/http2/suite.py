@@ -4,8 +4,9 @@ import importlib
 from pathlib import Path
 
 from lib import host
+from lib.peer import H2, Wrong
 
-from . import peer
+from . import case as registry
 
 
 class Http2:
@@ -15,7 +16,7 @@ class Http2:
     def cases():
         for file in sorted(Path(__file__).parent.glob("cases/*.py")):
             importlib.import_module(f"{__package__}.cases.{file.stem}")
-        return peer.CASES
+        return registry.CASES
 
     def __init__(self, args):
         self.path, self.open = args.port, {}
@@ -31,11 +32,11 @@ class Http2:
         port = self.port(case.options)
         settle(port)
         port.begin(list(case.scripts))
-        client = peer.Peer(port)
+        client = H2(port)
         try:
             case.run(client)
             return f"the port complained: {port.errors}" if port.errors else None
-        except peer.Wrong as wrong:
+        except Wrong as wrong:
             return str(wrong)
         except host.PortDied as died:
             self.open.pop(tuple(sorted(case.options.items()))).stop()

@@ -3,36 +3,41 @@
 import importlib
 from pathlib import Path
 
-from . import http2, peer
+from lib.peer import Wrong
+from lib.program import PortDied
+
+from . import case as registry
+from . import sockets
+from .host import Port
 
 
 class Websocket:
-    name, http, peer = "websocket", 1, peer.Peer
+    name, http, peer = "websocket", 1, sockets.OverHttp1
 
     @classmethod
     def cases(cls):
         for file in sorted(Path(__file__).parent.glob("cases/*.py")):
             importlib.import_module(f"{__package__}.cases.{file.stem}")
-        return [case for case in peer.CASES if cls.http in case.http]
+        return [case for case in registry.CASES if cls.http in case.http]
 
     def __init__(self, args):
-        self.path, self.port = args.port, peer.Port(args.port)
+        self.path, self.port = args.port, Port(args.port)
 
     def run(self, case):
         try:
             return self.run_on(case, self.port)
-        except (peer.PortDied, BrokenPipeError) as died:
-            self.port = peer.Port(self.path)
+        except (PortDied, BrokenPipeError) as died:
+            self.port = Port(self.path)
             return str(died)
 
     def run_on(self, case, port):
         port.begin(case)
-        client = self.peer(port, case)
+        client = self.peer(port)
         try:
             case.run(client)
             client.sync()
             return f"the port complained: {port.errors}" if port.errors else None
-        except peer.Wrong as wrong:
+        except Wrong as wrong:
             return str(wrong)
         finally:
             client.close()
@@ -43,7 +48,7 @@ class Websocket:
 
 
 class OverHttp2(Websocket):
-    name, http, peer = "websocket-h2", 2, http2.Peer
+    name, http, peer = "websocket-h2", 2, sockets.OverHttp2
 
 
 SUITES = [Websocket, OverHttp2]

@@ -3,7 +3,7 @@
 import struct
 
 from lib import h2 as wire
-from wire.http2.peer import case, get, request
+from wire.http2.case import case, get, request
 
 PREFACE, SETTINGS = wire.PREFACE, wire.settings()
 
@@ -50,7 +50,7 @@ def start_one_write(t):
 def start_cut_everywhere(t):
     """the same, a byte at a time"""
     t.acks = False
-    t.send_slowly(PREFACE + SETTINGS + wire.headers(1, request("POST"), end=False) + wire.data(1, b"body", end=True))
+    t.send_cut(PREFACE + SETTINGS + wire.headers(1, request("POST"), end=False) + wire.data(1, b"body", end=True))
     t.expect_answer(1, body=b"body")
 
 
@@ -77,7 +77,7 @@ def start_wrong_preface(t):
     """a first line that names no protocol"""
     t.send(b"INVALID CONNECTION PREFACE\r\n\r\n")
     t.expect_closed()
-    t.expect(t.input == b"" and not t.frames, "an answer that such a client cannot read")
+    t.expect(t.rest == b"" and not t.frames, "an answer that such a client cannot read")
 
 
 @case()
@@ -87,7 +87,7 @@ def start_wrong_preface_in_pieces(t):
         t.quiet(0.05)
         t.send(piece)
     t.expect_closed()
-    t.expect(t.input == b"" and not t.frames, "an answer that such a client cannot read")
+    t.expect(t.rest == b"" and not t.frames, "an answer that such a client cannot read")
 
 
 @case()
@@ -281,4 +281,4 @@ def h2c_upgrade_is_ignored(t):
     )
     exchange = t.wait_request(1)
     t.expect(exchange.facts["version"] == "11", "not HTTP/1.1")
-    t.until(lambda: t.input.startswith(b"HTTP/1.1 200"), "answer on HTTP/1.1")
+    t.until(lambda: t.rest.startswith(b"HTTP/1.1 200"), "answer on HTTP/1.1")

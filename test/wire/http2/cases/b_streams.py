@@ -3,7 +3,7 @@
 import struct
 
 from lib import h2 as wire
-from wire.http2.peer import case, get, request, script
+from wire.http2.case import case, get, request, script
 
 SLOW = script("wait gone")
 EARLY = script(("respond 200", [], b"early"))

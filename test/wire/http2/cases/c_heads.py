@@ -1,7 +1,7 @@
 """Heads of requests: pseudo-header fields, fields, compression (RFC 9113 sections 8.2, 8.3, RFC 7541)."""
 
 from lib import h2 as wire
-from wire.http2.peer import case, get, request, script
+from wire.http2.case import case, get, request, script
 
 
 def malformed(t, fields, end=True):

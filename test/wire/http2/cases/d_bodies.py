@@ -1,7 +1,7 @@
 """Bodies both ways, flow control, trailers, interim responses (RFC 9113 sections 5.2, 8.1)."""
 
 from lib import h2 as wire
-from wire.http2.peer import case, get, request, script
+from wire.http2.case import case, get, request, script
 
 
 def post(*extra):

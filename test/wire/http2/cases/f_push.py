@@ -1,7 +1,7 @@
 """Server push (RFC 9113 section 8.4)."""
 
 from lib import h2 as wire
-from wire.http2.peer import case, get, request, script
+from wire.http2.case import case, get, request, script
 
 PUSH = 16
 WAIT = script("wait go", ("respond 200", [], b"page"))

@@ -3,7 +3,7 @@
 import struct
 
 from lib import ws as wire
-from wire.websocket.peer import case
+from wire.websocket.case import case
 from lib.ws import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
 
 LENGTHS = (0, 1, 125, 126, 127, 128, 65535, 65536)

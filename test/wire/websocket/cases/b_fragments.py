@@ -1,6 +1,6 @@
 """Fragmentation (RFC 6455 section 5.4)."""
 
-from wire.websocket.peer import case
+from wire.websocket.case import case
 from lib.ws import BINARY, CONTINUATION, PING, PONG, TEXT, cut, frame, fragments
 
 

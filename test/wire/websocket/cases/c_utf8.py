@@ -1,7 +1,7 @@
 """UTF-8 (RFC 6455 section 8.1, RFC 3629), the vectors of Markus Kuhn's stress test among them; failing fast."""
 
 from lib import ws as wire
-from wire.websocket.peer import case
+from wire.websocket.case import case
 from lib.ws import BINARY, CONTINUATION, TEXT, frame, fragments
 
 KOSME = "κόσμε".encode()

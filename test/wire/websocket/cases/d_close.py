@@ -3,7 +3,7 @@
 import struct
 
 from lib import ws as wire
-from wire.websocket.peer import CLOSE, DONE, GONE, READ, SEND, case
+from wire.websocket.case import CLOSE, DONE, GONE, READ, SEND, case
 from lib.ws import BINARY, PING, TEXT, frame
 
 VALID = (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999)
@@ -85,7 +85,7 @@ def close_behind_a_large_message(t):
 @case()
 def close_without_a_frame(t):
     t.open().close()
-    t.wait(lambda: any(m[0] == GONE for m in t.port.heard), "an end")
+    t.until(lambda: any(m[0] == GONE for m in t.port.heard), "an end")
     t.expect(t.port.heard[-1] in ((GONE, "closed"), (GONE, "reset")), f"{t.port.heard}")
 
 
@@ -94,7 +94,7 @@ def close_inside_of_a_frame(t):
     t.open().send(frame(TEXT, "abc")[:-1])
     t.sync()
     t.close()
-    t.wait(lambda: any(m[0] == GONE for m in t.port.heard), "an end")
+    t.until(lambda: any(m[0] == GONE for m in t.port.heard), "an end")
     t.expect(t.port.heard[-1] in ((GONE, "closed"), (GONE, "reset")), f"{t.port.heard}")
 
 

@@ -3,7 +3,7 @@
 import struct
 
 from lib import ws as wire
-from wire.websocket.peer import DONE, GONE, READ, SEND, case
+from wire.websocket.case import DONE, GONE, READ, SEND, case
 from lib.ws import BINARY, CONTINUATION, PING, PONG, TEXT, frame, fragments
 
 
@@ -61,7 +61,7 @@ def sizes(opcode, size, fragment=None):
         data = b"*" * size
         t.open().send(fragments(opcode, *wire.cut(data, fragment)) if fragment else frame(opcode, data))
         t.port.case = None  # the host keeps it: the window is smaller than it
-        t.wait(lambda: t.port.heard, "the message at the host")
+        t.until(lambda: t.port.heard, "the message at the host")
         t.expect(t.port.heard == [(77, opcode, data)], "another message")
         t.send(wire.close(1000))
         says(t, (READ, 1, 1))

@@ -4,7 +4,7 @@ import json
 import zlib
 
 from lib import ws as wire
-from wire.websocket.peer import CASES, case
+from wire.websocket.case import CASES, case
 from lib.ws import BINARY, CONTINUATION, PING, PONG, TEXT, frame, fragments
 
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
@@ -284,7 +284,7 @@ def deflate_ratio_may_be_raised(t):
     z = client(t.open(OFFER + "; client_max_window_bits"))
     t.port.case = None
     t.send(frame(BINARY, z.pack(bytes(1500000)), rsv=4))
-    t.wait(lambda: t.port.heard, "the message")
+    t.until(lambda: t.port.heard, "the message")
     t.expect(t.port.heard[0] == (77, BINARY, bytes(1500000)), "another message")
 
 

@@ -1,7 +1,7 @@
 """The opening handshake (RFC 6455 section 4.2), and what is not one."""
 
 from lib import ws as wire
-from wire.websocket.peer import case
+from wire.websocket.case import case
 from lib.ws import TEXT, frame
 
 U, C, V, K = "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {wire.KEY}"
@@ -120,13 +120,13 @@ def handshake_of_one_who_pipelines(t):
     heads = []
     try:
         t.send(t.request(U, C, V, K), t.request("X: 2", path="/second"))
-        t.wait(lambda: heads, "the first request")
+        t.until(lambda: heads, "the first request")
         t.sync()
         t.expect(len(heads) == 1, "the second request was read")
         t.port.send([4, heads[0][0], 200, [], b"no"])
         t.expect(t.answer()[0] == 200, "not 200")
         t.expect(t.input[:2] == b"no" or not t.input, "another body")
-        t.wait(lambda: len(heads) == 2, "the second request")
+        t.until(lambda: len(heads) == 2, "the second request")
         t.expect(heads[1][1][4] == "/second", "another request")
         t.port.send([4, heads[1][0], 204, [], b""])
     finally:
@@ -139,12 +139,12 @@ def handshake_behind_another_request(t):
     t.port.take_request = lambda stream, head: heads.append((stream, head))
     try:
         t.send(t.request(path="/first"), t.request(U, C, V, K))
-        t.wait(lambda: heads, "the first request")
+        t.until(lambda: heads, "the first request")
         t.sync()
         t.expect(len(heads) == 1, "the upgrade was not held back")
         t.port.send([4, heads[0][0], 200, [], b""])
         t.expect(t.answer()[0] == 200, "not 200")
-        t.wait(lambda: len(heads) == 2, "the upgrade")
+        t.until(lambda: len(heads) == 2, "the upgrade")
         t.port.stream = heads[1][0]
         t.port.send([13, heads[1][0], "websocket", [], {}], [2, heads[1][0], 9, 1])
     finally:

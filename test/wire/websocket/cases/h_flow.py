@@ -1,8 +1,8 @@
 """Credits: nothing is read that was not asked for, and a slow client slows the host down. Rules for the host."""
 
 from lib import ws as wire
-from wire.websocket.peer import COST
-from wire.websocket.peer import DATA, END, GONE, READ, ROOM, SEND, case
+from wire.websocket.case import COST
+from wire.websocket.case import DATA, END, GONE, READ, ROOM, SEND, case
 from lib.ws import BINARY, PING, PONG, TEXT, frame, fragments
 
 
@@ -27,7 +27,7 @@ def flow_nothing_without_credit(t):
     for count in (1, 2, 4):
         before = len(messages(t))
         says(t, (READ, count, 1))
-        t.wait(lambda: len(messages(t)) == before + count, f"{count} messages")
+        t.until(lambda: len(messages(t)) == before + count, f"{count} messages")
         t.sync()
         t.expect(len(messages(t)) == before + count, "more than was asked for")
     t.expect(messages(t) == [(TEXT, str(i).encode()) for i in range(7)], f"{messages(t)}")
@@ -41,7 +41,7 @@ def flow_pings_cost_credit(t):
     t.sync()
     t.expect(messages(t) == [(PING, b"a")], f"{messages(t)}")
     says(t, (READ, 1, 1))
-    t.wait(lambda: len(messages(t)) == 2, "the message")
+    t.until(lambda: len(messages(t)) == 2, "the message")
 
 
 @case(host="nothing")
@@ -54,7 +54,7 @@ def flow_pushes_back(t):
     t.expect(not t.port.heard, "the host heard something")
     says(t, (READ, 3, 1))
     t.send((data * 3)[sent:])
-    t.wait(lambda: len(messages(t)) == 3, "three messages")
+    t.until(lambda: len(messages(t)) == 3, "three messages")
     t.expect(all(m == (BINARY, bytes(60000)) for m in messages(t)), "another message")
 
 
@@ -68,7 +68,7 @@ def flow_window(t):
         says(t, (SEND, BINARY, bytes(size), size), (SEND, BINARY, bytes(size), 0))
         sent += 2 * (size + COST)
         t.expect_message(BINARY, bytes(2 * size))
-        t.wait(lambda: sent - room(t) < 131072, "ROOM")
+        t.until(lambda: sent - room(t) < 131072, "ROOM")
         t.expect(room(t) <= sent, "more room than was spent")
     t.closes()
 
@@ -84,7 +84,7 @@ def flow_window_of_empty_messages(t):
         sent += times * 4 * COST
         for _ in range(4 * times):
             t.expect(t.frame()[1] == b"", "another message")
-        t.wait(lambda: sent - room(t) < 131072, "ROOM")
+        t.until(lambda: sent - room(t) < 131072, "ROOM")
         t.expect(room(t) <= sent, "more room than was spent")
     t.closes()
 
@@ -117,7 +117,7 @@ def flow_slow_client(t):
     while sent < 1 << 23:
         if sent - room(t) > 262144 - 65536:
             t.reads = True
-            t.wait(lambda: sent - room(t) <= 262144 - 65536, "room")
+            t.until(lambda: sent - room(t) <= 262144 - 65536, "room")
             t.reads = False
         says(t, (SEND, BINARY, bytes(size), 0))
         sent += 65536
@@ -134,7 +134,7 @@ def flow_window_of_what_is_deflated(t):
     for _ in range(20):
         says(t, (SEND, BINARY, bytes(65536), 0))
         t.expect(z.unpack(t.message()[1]) == bytes(65536), "another message")
-    t.wait(lambda: room(t) >= 20 * 65536 - 131072, "ROOM")
+    t.until(lambda: room(t) >= 20 * 65536 - 131072, "ROOM")
     t.closes()
 
 

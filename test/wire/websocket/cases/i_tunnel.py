@@ -2,7 +2,7 @@
 
 import time
 
-from wire.websocket.peer import BODY, BODY_END, DATA, DONE, END, GONE, READ, case
+from wire.websocket.case import BODY, BODY_END, DATA, DONE, END, GONE, READ, case
 
 FIELDS = ("Upgrade: lines/1, other", "Connection: upgrade")
 
@@ -30,8 +30,8 @@ def tunnel_upgrade(t):
     t.expect(t.port.head[8] & 12 == 4, f"flags {t.port.head[8]}")
     says(t, (READ, 10, 65000), (DATA, b"from the host\n"))
     t.send(b"from the client\n")
-    t.wait(lambda: t.input == b"from the host\n", "the host's line")
-    t.wait(lambda: body(t) == b"from the client\n", "the client's line")
+    t.until(lambda: t.input == b"from the host\n", "the host's line")
+    t.until(lambda: body(t) == b"from the client\n", "the client's line")
     t.input = b""
     says(t, (END, None))
     t.expect_eof()
@@ -44,9 +44,9 @@ def tunnel_connect(t):
     t.expect(status == 200 and "content-length" not in fields and "transfer-encoding" not in fields, f"{status} {fields}")
     says(t, (READ, 10, 65000))
     t.send(b"\x16\x03\x01")
-    t.wait(lambda: body(t) == b"\x16\x03\x01", "the bytes")
+    t.until(lambda: body(t) == b"\x16\x03\x01", "the bytes")
     says(t, (DATA, b"\x16\x03\x03"))
-    t.wait(lambda: t.input == b"\x16\x03\x03", "the bytes")
+    t.until(lambda: t.input == b"\x16\x03\x03", "the bytes")
 
 
 @case(host="nothing")
@@ -54,7 +54,7 @@ def tunnel_bytes_behind_the_request(t):
     tunnel(t, *FIELDS, behind=b"early\n")
     says(t, (READ, 10, 65000))
     t.send(b"late\n")
-    t.wait(lambda: body(t) == b"early\nlate\n", "both lines")
+    t.until(lambda: body(t) == b"early\nlate\n", "both lines")
 
 
 @case(host="nothing")
@@ -62,11 +62,11 @@ def tunnel_chunks(t):
     """as many as were asked for, of as many bytes"""
     tunnel(t, *FIELDS, behind=b"abcdefghij")
     says(t, (READ, 2, 3))
-    t.wait(lambda: len(t.port.heard) == 2, "two chunks")
+    t.until(lambda: len(t.port.heard) == 2, "two chunks")
     t.sync()
     t.expect(t.port.heard == [(BODY, b"abc"), (BODY, b"def")], f"{t.port.heard}")
     says(t, (READ, 1, 100))
-    t.wait(lambda: body(t) == b"abcdefghij", "the rest")
+    t.until(lambda: body(t) == b"abcdefghij", "the rest")
 
 
 @case(host="nothing")
@@ -74,11 +74,11 @@ def tunnel_client_ends(t):
     """its half; the host goes on"""
     tunnel(t, *FIELDS, behind=b"last")
     says(t, (READ, 10, 65000))
-    t.ends()
-    t.wait(lambda: (BODY_END, None) in t.port.heard, "BODY_END")
+    t.end()
+    t.until(lambda: (BODY_END, None) in t.port.heard, "BODY_END")
     t.expect(body(t) == b"last", f"{body(t)}")
     says(t, (DATA, b"answer"), (END, None))
-    t.wait(lambda: t.eof, "the end")
+    t.until(lambda: t.eof, "the end")
     t.expect(t.input == b"answer", f"{t.input}")
     t.hears_end(DONE)
 
@@ -88,7 +88,7 @@ def tunnel_large_both_ways(t):
     tunnel(t, *FIELDS)
     says(t, (READ, 1000, 65000), *[(DATA, bytes(50000))] * 5)
     t.send(bytes(1000000))
-    t.wait(lambda: len(body(t)) == 1000000 and len(t.input) == 250000, "all of it")
+    t.until(lambda: len(body(t)) == 1000000 and len(t.input) == 250000, "all of it")
 
 
 @case(host="nothing")
@@ -106,7 +106,7 @@ def tunnel_idle(t):
     for line in (b"1", b"2", b"3", b"4", b"5", b"6"):
         time.sleep(0.08)
         t.send(line) if line in b"135" else says(t, (DATA, line))
-    t.wait(lambda: t.eof, "the end")
+    t.until(lambda: t.eof, "the end")
     t.hears_end(GONE, "timeout")
     t.expect(body(t) == b"135" and t.input == b"246", f"{body(t)} {t.input}")
 
@@ -115,7 +115,7 @@ def tunnel_idle(t):
 def tunnel_idle_is_over_when_it_ends(t):
     tunnel(t, *FIELDS)
     says(t, (DATA, b"all"), (END, None))
-    t.wait(lambda: t.eof, "the end")
+    t.until(lambda: t.eof, "the end")
     t.hears_end(DONE)
 
 

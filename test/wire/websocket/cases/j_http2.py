@@ -1,8 +1,8 @@
 """What is HTTP/2's own: extended CONNECT (RFC 8441), and streams that end where connections did."""
 
-from lib import ws as wire
-from wire.websocket.http2 import STREAM, Head, h2
-from wire.websocket.peer import ABORT, BODY_END, DATA, DONE, END, GONE, HANGUP, READ, RECV, RESPOND, UPGRADE, case
+from lib import h2, ws as wire
+from wire.websocket.sockets import STREAM, Head
+from wire.websocket.case import ABORT, BODY_END, DATA, DONE, END, GONE, HANGUP, READ, RECV, RESPOND, UPGRADE, case
 from lib.ws import BINARY, TEXT, frame
 
 WEBSOCKET, ASKS = 8, 4
@@ -19,13 +19,13 @@ def head(*fields, without=(), end=False):
 
 
 def asks(t):
-    t.wait(lambda: t.port.head or t.eof, "the request at the host")
+    t.until(lambda: t.port.head or t.eof, "the request at the host")
     t.expect(t.port.head, f"reset: {t.reset_by}")
     return t.port.head
 
 
 def resets_with(t, code):
-    t.wait(lambda: t.reset_by or t.eof, "RST_STREAM")
+    t.until(lambda: t.reset_by or t.eof, "RST_STREAM")
     t.expect(t.reset_by == code, f"{t.reset_by} instead of {code}")
 
 
@@ -126,15 +126,15 @@ def http2_window_opens_as_messages_are_taken(t):
     t.sync()
     t.expect(t.windows[STREAM] == 65535 + 1 - 6 * 10002, f"a window of {t.windows[STREAM]} without credit")
     says(t, (READ, 6, 1))
-    t.wait(lambda: len(t.port.heard) == 6, "six messages")
-    t.wait(lambda: t.windows[STREAM] > 32768, "WINDOW_UPDATE")
+    t.until(lambda: len(t.port.heard) == 6, "six messages")
+    t.until(lambda: t.windows[STREAM] > 32768, "WINDOW_UPDATE")
 
 
 @case(http=(2,))
 def http2_end_without_close(t):
     t.open().send(frame(TEXT, "x"))
     t.expect_message(TEXT, "x")
-    t.ends()
+    t.end()
     t.hears_end(GONE, "closed")
     resets_with(t, "CANCEL")
 
@@ -143,7 +143,7 @@ def http2_end_without_close(t):
 def http2_end_behind_what_is_not_read(t):
     """the host hears that the client left, and may read what it sent all the same"""
     t.open().send(frame(TEXT, "x"))
-    t.ends()
+    t.end()
     t.hears(HANGUP)
     says(t, (READ, 2, 1))
     t.hears_end(GONE, "closed")
@@ -153,7 +153,7 @@ def http2_end_behind_what_is_not_read(t):
 @case(http=(2,))
 def http2_end_inside_of_a_frame(t):
     t.open().send(frame(TEXT, "abcdef")[:4])
-    t.ends()
+    t.end()
     t.hears_end(GONE, "closed")
 
 
@@ -191,7 +191,7 @@ def http2_answered_as_any_request(t):
     asks(t)
     says(t, (RESPOND, 403, [], b"no"))
     status, answer = t.answer()
-    t.wait(lambda: t.input == b"no", "the body")
+    t.until(lambda: t.input == b"no", "the body")
     t.expect(status == 403 and answer["content-length"] == "2", f"{status} {answer}")
     resets_with(t, "NO_ERROR")
     t.hears_end(DONE)
@@ -205,7 +205,7 @@ def http2_a_2xx_has_no_length(t):
     says(t, (RESPOND, 200, [], b"hello"))
     status, answer = t.answer()
     t.expect(status == 200 and "content-length" not in answer, f"{status} {answer}")
-    t.wait(lambda: t.input == b"hello", "the body")
+    t.until(lambda: t.input == b"hello", "the body")
     t.hears_end(DONE)
 
 
@@ -232,10 +232,10 @@ def http2_another_protocol_is_a_tunnel(t):
     t.expect(asks(t)[8] & 12 == ASKS, "the flags")
     says(t, (UPGRADE, "lines/1", [], {}), (READ, 9, 65000), (DATA, b"down"))
     t.send(b"up")
-    t.wait(lambda: t.input == b"down", "the host's bytes")
-    t.ends()
+    t.until(lambda: t.input == b"down", "the host's bytes")
+    t.end()
     t.hears(BODY_END, None)
     says(t, (DATA, b"!"), (END, None))
-    t.wait(lambda: t.eof, "the end")
+    t.until(lambda: t.eof, "the end")
     t.expect(t.input == b"down!" and t.reset_by is None, f"{t.input} {t.reset_by}")
     t.hears_end(DONE)

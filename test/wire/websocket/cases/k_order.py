@@ -3,7 +3,7 @@
 import struct
 
 from lib import ws as wire
-from wire.websocket.peer import CLOSE, CLOSED, DONE, GONE, READ, RECV, SEND, case
+from wire.websocket.case import CLOSE, CLOSED, DONE, GONE, READ, RECV, SEND, case
 from lib.ws import BINARY, CONTINUATION, PING, PONG, TEXT, frame, fragments
 
 PREFETCHES = (1, 2, 4, 100)
@@ -65,7 +65,7 @@ def answers_then_close(t):
 
 def answer_then_close_of_a_client_that_has_closed_its_side(t):
     t.open().send(GOOD, wire.close(1000))
-    t.ends()
+    t.end()
     t.expect_message(TEXT, "good")
     t.expect_close(1000)
     t.hears_end(DONE)

@@ -1,0 +1,311 @@
+"""A client of sparx_port in the same thread as its host: whatever it waits for, it lets the host go on meanwhile."""
+
+import select
+import socket
+import struct
+import time
+
+from . import h1, h2
+
+PATIENCE = 10.0  # s: for what must come; a case that passes waits for none of them
+QUIET = 0.15  # s: in which what must not come would have come
+
+
+class Wrong(Exception):
+    """What a case expected did not happen."""
+
+
+class Peer:
+    """A connection. What comes goes to `took`, of each version of HTTP in its own way."""
+
+    def __init__(self, port):
+        self.port = port
+        self.sock = socket.create_connection(port.address, PATIENCE)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock.setblocking(False)
+        self.ended = None  # "eof", "reset"
+        self.reads = True
+
+    def took(self, data):
+        """Bytes of the server; none, when it has ended the connection."""
+        raise NotImplementedError
+
+    def seen(self):
+        """For the text of a failure."""
+        return f"the connection is {self.ended or 'open'}"
+
+    # ---- leaving
+
+    def end(self):
+        """Its own side."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        self.ended = self.ended or "left"
+        self.sock.close()
+
+    def reset(self):
+        if self.sock.fileno() >= 0:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    # ---- waiting
+
+    def listens(self):
+        return self.reads and not self.ended
+
+    def step(self, timeout, writes=False):
+        """Waits for one thing to happen, and lets the host and this client go on."""
+        sources = [self.port.out, self.sock] if self.listens() else [self.port.out]
+        ready, _, _ = select.select(sources, [self.sock] if writes else [], [], max(timeout, 0))
+        if self.port.out in ready:
+            self.port.pump()
+        if self.sock in ready:
+            self.receive()
+
+    def receive(self):
+        try:
+            data = self.sock.recv(1 << 18)
+            self.ended = None if data else "eof"
+        except BlockingIOError:
+            return
+        except OSError:
+            data, self.ended = b"", "reset"
+        self.took(data)
+
+    def until(self, reached, what, patience=PATIENCE):
+        end = time.monotonic() + patience
+        while not reached():
+            left = end - time.monotonic()
+            if left <= 0:
+                raise Wrong(f"did not happen: {what}; {self.seen()}")
+            self.step(left)
+
+    def quiet(self, seconds=QUIET):
+        """Time passes."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self.ended:
+            self.step(left)
+
+    def sync(self):
+        """Until the port has seen all that was sent to it, and all that it answered is here."""
+        self.port.ping()
+        self.until(lambda: self.port.pongs == self.port.pings, "PONG")
+        while self.listens() and select.select([self.sock], [], [], 0)[0]:
+            self.receive()
+
+    def expect(self, fine, what):
+        if not fine:
+            raise Wrong(f"{what}; {self.seen()}")
+
+    # ---- sending
+
+    def send(self, *parts):
+        self.transmit(b"".join(parts))
+
+    def transmit(self, data):
+        """All of it, unless the server ends the connection, which shows in what is received."""
+        end = time.monotonic() + PATIENCE
+        while data and not self.ended:
+            try:
+                data = data[self.sock.send(data) :]
+                end = time.monotonic() + PATIENCE
+            except BlockingIOError:
+                self.expect(time.monotonic() < end, "the server does not read")
+                self.step(end - time.monotonic(), writes=True)
+            except OSError:
+                return
+
+    def send_cut(self, data, size=1):
+        self.send_pieces(data[at : at + size] for at in range(0, len(data), size))
+
+    def send_pieces(self, pieces):
+        """Each is known to have been read before the next is sent."""
+        for piece in pieces:
+            if self.ended:
+                return
+            self.send(piece)
+            self.sync()
+
+
+class H1(Peer):
+    """Keeps all that has come. methods: those of the requests, without which the answers cannot be read."""
+
+    def __init__(self, port, methods=()):
+        self.methods, self.data, self.parsed = methods, b"", None
+        super().__init__(port)
+
+    def took(self, data):
+        self.data, self.parsed = self.data + data, None
+
+    @property
+    def responses(self):
+        if self.parsed is None:
+            try:
+                self.parsed = h1.parse(self.data, self.methods, self.ended)
+            except h1.Malformed as malformed:
+                raise Wrong(f"the server sent: {malformed}") from None
+        return self.parsed
+
+    def whole(self):
+        return sum(response.whole for response in self.responses)
+
+    def seen(self):
+        return f"answers so far {[response.status for response in self.responses]}, {super().seen()}"
+
+
+class Answer:
+    """What has come on a stream. trailers: None until there are some; reset: the name of the error."""
+
+    def __init__(self):
+        self.infos, self.fields, self.body, self.trailers = [], None, b"", None
+        self.promise = None
+        self.frames = 0  # with parts of the body
+        self.ended = False
+        self.reset = None
+
+    @property
+    def status(self):
+        return self.fields and int(dict(self.fields)[":status"])
+
+    def get(self, name):
+        return next((value for key, value in self.fields if key == name), None)
+
+    def head(self, fields):
+        if self.fields is not None:
+            self.trailers = fields
+        elif int(dict(fields)[":status"]) < 200:
+            self.infos.append(fields)
+        else:
+            self.fields = fields
+
+
+class Streams(Peer):
+    """What HTTP/2 has in common with its successor: answers by stream."""
+
+    def __init__(self, port):
+        self.answers = {}
+        super().__init__(port)
+
+    def answer_on(self, stream):
+        return self.answers.setdefault(stream, Answer())
+
+    def seen(self):
+        streams = {i: (a.status, a.body[:40], a.ended, a.reset) for i, a in self.answers.items()}
+        return f"streams {streams}, {super().seen()}"
+
+    def expect_reset(self, stream, *codes):
+        self.until(lambda: stream in self.answers and self.answers[stream].reset, f"reset of {stream}")
+        self.expect(self.answers[stream].reset in codes, f"not a reset with {codes}")
+
+    def expect_answer(self, stream, status=200, body=None):
+        def there():
+            answer = self.answers.get(stream)
+            return answer and (answer.ended or answer.reset)
+
+        self.until(there, f"answer on {stream}")
+        answer = self.answers[stream]
+        self.expect(answer.ended and answer.status == status, f"not a whole {status} on {stream}")
+        self.expect(body is None or answer.body == body, f"another body on {stream}: {answer.body[:80]!r}")
+        return answer
+
+    def wait_request(self, count):
+        self.until(lambda: len(self.port.exchanges) >= count, f"{count} requests at the host")
+        return self.port.exchanges[count - 1]
+
+    def no_request(self):
+        self.expect(not self.port.exchanges, "a request reached the host")
+
+
+class H2(Streams):
+    """Sends the frames that it is given; it opens no window by itself."""
+
+    def __init__(self, port):
+        self.rest = b""  # of a frame that is not whole
+        self.block = None
+        self.decoder = h2.Decoder()
+        self.frames, self.pongs = [], []
+        self.settings = self.goaway = self.last = None
+        self.acked = False
+        self.acks = True
+        self.credit = {}  # by stream: the sum of WINDOW_UPDATE
+        super().__init__(port)
+
+    def open(self, *pairs):
+        """Preface and SETTINGS, and what they are answered with."""
+        self.send(h2.PREFACE, h2.settings(*pairs))
+        self.until(lambda: self.settings is not None and self.acked, "SETTINGS")
+        return self
+
+    # ---- receiving
+
+    def took(self, data):
+        frames, self.rest = h2.split(self.rest + data)
+        for one in frames:
+            self.take(*one)
+
+    def take(self, kind, flags, stream, payload):
+        self.frames.append((kind, flags, stream, payload))
+        answer = self.answer_on(stream) if stream else None
+        if kind == h2.SETTINGS:
+            self.take_settings(flags, payload)
+        elif kind == h2.PING and flags & h2.ACK:
+            self.pongs.append(payload)
+        elif kind == h2.PING:
+            self.transmit(h2.ping(payload, True))
+        elif kind == h2.GOAWAY:
+            self.last, code = struct.unpack(">II", payload[:8])
+            self.goaway = h2.ERRORS[code]
+        elif kind == h2.RST_STREAM:
+            answer.reset = h2.ERRORS[struct.unpack(">I", payload)[0]]
+        elif kind == h2.DATA:
+            answer.body += payload
+            answer.frames += 1
+        elif kind == h2.WINDOW_UPDATE:
+            self.credit[stream] = self.credit.get(stream, 0) + struct.unpack(">I", payload)[0]
+        elif kind in (h2.HEADERS, h2.CONTINUATION, h2.PUSH_PROMISE):
+            self.take_block(kind, flags, stream, payload)
+        if answer and kind in (h2.DATA, h2.HEADERS) and flags & h2.END_STREAM:
+            answer.ended = True
+
+    def take_settings(self, flags, payload):
+        if flags & h2.ACK:
+            self.acked = True
+            return
+        self.settings = dict(struct.iter_unpack(">HI", payload))
+        if self.acks:
+            self.transmit(h2.settings(ack=True))
+
+    def take_block(self, kind, flags, stream, payload):
+        if kind != h2.CONTINUATION:
+            self.block = (kind, stream, b"")
+        kind, stream, block = self.block
+        self.block = (kind, stream, block + payload)
+        if not flags & h2.END_HEADERS:
+            return
+        block = self.block[2]
+        if kind == h2.PUSH_PROMISE:
+            self.answer_on(struct.unpack(">I", block[:4])[0]).promise = self.decoder.decode(block[4:])
+        else:
+            self.answer_on(stream).head(self.decoder.decode(block))
+
+    # ---- expecting
+
+    def seen(self):
+        return f"GOAWAY {self.goaway}, {super().seen()}"
+
+    def expect_goaway(self, *codes):
+        self.until(lambda: self.goaway or self.ended, "GOAWAY")
+        self.expect(self.goaway in codes, f"not GOAWAY {codes}")
+        self.expect_closed()
+
+    def expect_closed(self):
+        self.until(lambda: self.ended, "close")
+
+    def expect_alive(self):
+        """The connection still works."""
+        self.send(h2.ping(b"alive?!?"))
+        self.until(lambda: b"alive?!?" in self.pongs, "PING answered")
+
+
+__all__ = ["PATIENCE", "Answer", "H1", "H2", "Peer", "Streams", "Wrong"]
