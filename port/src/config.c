@@ -71,6 +71,49 @@ const char *listener_path(const struct listener_config *l)
 	return strncmp(l->address, "unix:", 5) == 0 ? l->address + 5 : NULL;
 }
 
+/* A listener's `http3`. */
+static bool take_http3(void *to, struct slice key, struct slice raw, struct config_fault *fault)
+{
+	struct listener_config *l = to;
+	struct slice in = raw;
+	struct mp_value v;
+	uint64_t number = 0;
+	bool well;
+
+	if (slice_eq(key, SLICE_LIT("place")) || slice_eq(key, SLICE_LIT("places"))) {
+		well = option_number(&number, key, raw, 0, UINT8_MAX, "", fault);
+		*(slice_eq(key, SLICE_LIT("place")) ? &l->h3_place : &l->h3_places) = (uint8_t)number;
+		return well;
+	}
+	if (slice_eq(key, SLICE_LIT("alt_svc"))) {
+		well = option_number(&number, key, raw, 0, UINT32_MAX, "s", fault);
+		l->alt_svc_age = (uint32_t)number;
+		return well;
+	}
+	if (!slice_eq(key, SLICE_LIT("key")))
+		return option_wrong(fault, key, "is unknown");
+	if (!mp_read(&in, &v) || v.type != MP_BIN || v.bytes.len != sizeof l->h3_key)
+		return option_wrong(fault, key, "must be %d bytes", (int)sizeof l->h3_key);
+	memcpy(l->h3_key, v.bytes.at, sizeof l->h3_key);
+	l->h3_key_given = true;
+	return true;
+}
+
+static bool read_http3(struct listener_config *l, struct slice key, struct slice raw, struct config_fault *fault)
+{
+	struct slice in = raw;
+	struct mp_value v;
+
+	l->alt_svc_age = 86400;
+	l->http3 = mp_read(&in, &v) && (v.type == MP_MAP || (v.type == MP_BOOL && v.u));
+	if (v.type != MP_MAP)
+		return v.type == MP_NIL || v.type == MP_BOOL || option_wrong(fault, key, "must be nil, true, false or a map");
+	if (!options_read(raw, "http3", "must be nil, true, false or a map", take_http3, l, fault))
+		return false;
+	return l->h3_place == 0 || l->h3_place < l->h3_places ||
+	       option_wrong(fault, SLICE_LIT("place"), "must be less than places");
+}
+
 static bool take_listener(void *to, struct slice key, struct slice raw, struct config_fault *fault)
 {
 	struct listener_config *l = to;
@@ -89,6 +132,8 @@ static bool take_listener(void *to, struct slice key, struct slice raw, struct c
 	if (slice_eq(key, SLICE_LIT("address")))
 		return (mp_read(&in, &v) && copy_text(l->address, sizeof l->address, &v)) ||
 		       option_wrong(fault, key, "must be an IPv4 or IPv6 address, or unix: and a path");
+	if (slice_eq(key, SLICE_LIT("http3")))
+		return read_http3(l, key, raw, fault);
 	if (slice_eq(key, SLICE_LIT("reuse_port")))
 		return option_flag(&l->reuse_port, key, raw, fault);
 	if (slice_eq(key, SLICE_LIT("ipv6_only")))
@@ -125,6 +170,8 @@ static bool read_listener(struct listener_config *l, struct slice raw, struct co
 		return false;
 	if (l->hsts[0] && !l->tls.at) /* RFC 6797 7.2 */
 		return option_wrong(fault, SLICE_LIT("hsts"), "is for a listener with tls");
+	if (l->http3 && (!l->tls.at || listener_path(l)))
+		return option_wrong(fault, SLICE_LIT("http3"), "is for a listener with tls that has a port");
 	return l->address[0] || option_wrong(fault, SLICE_LIT("address"), "is missing");
 }
 

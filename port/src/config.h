@@ -15,9 +15,15 @@ struct listener_config {
 	uint16_t port;
 	int backlog;
 	bool reuse_port, ipv6_only;
-	char hsts[32];     /* the field strict-transport-security of all responses; empty: none */
-	uint16_t redirect; /* all requests are sent to https at this port; 0: they are not */
-	struct slice tls;  /* a map, as it came, where it came: until HELLO was taken. Absent: plain */
+	char hsts[32];               /* the field strict-transport-security of all responses; empty: none */
+	uint16_t redirect;           /* all requests are sent to https at this port; 0: they are not */
+	bool http3;                  /* the same port over UDP speaks it */
+	uint8_t h3_place, h3_places; /* of this port among those that share the address; 0 places: it is alone */
+	bool h3_key_given;
+	uint8_t h3_key[32];   /* of the tokens and resets of all of them */
+	char alt_svc[48];     /* the field alt-svc of responses of other versions; empty: none */
+	uint32_t alt_svc_age; /* s */
+	struct slice tls;     /* a map, as it came, where it came: until HELLO was taken. Absent: plain */
 };
 
 struct config {

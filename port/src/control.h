@@ -16,6 +16,7 @@ struct listener_name {
 };
 
 struct control_ops {
+	bool http3; /* whether this program speaks it */
 	/* Binds all listeners of the configuration. False: fault says which and why. */
 	bool (*listen)(void *ctx, struct config_fault *fault);
 	/* What listener number i shows to clients of TLS, and demands of them, from now on (PROTOCOL.md 7.2); before `listen`, that it

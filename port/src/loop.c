@@ -16,8 +16,10 @@ static void read_clock(struct loop *l)
 /* The timer is moved only when something is due earlier: deadlines mostly move away, and then it fires once for nothing. */
 static void arm_tick(struct loop *l)
 {
-	uint64_t next = wheel_next(&l->wheel);
+	uint64_t next = wheel_next(&l->wheel), fine = wheel_next(&l->fine);
 
+	if (fine != UINT64_MAX && fine * LOOP_FINE_US / 1000 < next)
+		next = fine * LOOP_FINE_US / 1000;
 	if (next >= l->tick_at)
 		return;
 	ev_timer_stop(l->ev, &l->tick);
@@ -116,6 +118,7 @@ bool loop_init(struct loop *l, loop_turn_fn *turn, void *ctx)
 		return false;
 	read_clock(l);
 	wheel_init(&l->wheel, l->now);
+	wheel_init(&l->fine, l->now_us / LOOP_FINE_US);
 	ev_prepare_init(&l->before_wait, on_before_wait);
 	ev_idle_init(&l->busy, on_busy);
 	ev_timer_init(&l->tick, on_tick, 0., 0.);

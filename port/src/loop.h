@@ -12,6 +12,7 @@
 #include "base/wheel.h"
 #include "platform/platform.h"
 
+enum { LOOP_FINE_US = 32 };
 enum { LOOP_READ = EV_READ, LOOP_WRITE = EV_WRITE };
 
 struct loop;
@@ -45,8 +46,15 @@ struct loop {
 	uint64_t unix_sec; /* wall clock */
 	uint64_t tick_at;  /* when the timer fires; UINT64_MAX: it does not run */
 	struct wheel wheel;
-	int signalled; /* the last signal seen, 0 for none */
+	struct wheel fine; /* for what cannot wait for that one: its unit is LOOP_FINE_US, so that a slot is about a ms */
+	int signalled;     /* the last signal seen, 0 for none */
 };
+
+/* The unit of loop.fine, of a time in µs that is not to come too early. */
+static inline uint64_t loop_fine(uint64_t us)
+{
+	return (us + LOOP_FINE_US - 1) / LOOP_FINE_US;
+}
 
 /* False: libev could not start. */
 bool loop_init(struct loop *l, loop_turn_fn *turn, void *ctx);

@@ -38,6 +38,7 @@ static bool turn(void *ctx)
 	more |= link_read(&p->link);
 	more |= bridge_run(&p->bridge);
 	wheel_fire(&p->loop.wheel, p->loop.now);
+	wheel_fire(&p->loop.fine, p->loop.now_us / LOOP_FINE_US);
 	more |= server_run(&p->server);
 	link_flush(&p->link);
 	conn_pool_pause(&p->server.pool, link_full(&p->link));

@@ -157,6 +157,49 @@ static void test_bufq_splits_a_large_append_and_fills_no_more_vectors_than_asked
 	bufq_free(&q);
 }
 
+/* A reader far ahead of what may be forgotten, as of bytes that wait for an acknowledgement. */
+static void test_bufq_is_walked_ahead_of_what_is_consumed(void **state)
+{
+	uint8_t *model = malloc(PLENTY + 4000);
+	size_t head = 0, read = 0, tail = 0, n;
+	struct bufq_cursor cursor = {0};
+	struct iovec iov[8];
+	uint32_t seed = 11;
+	struct bufq q;
+
+	(void)state;
+	bufq_init(&q);
+	for (unsigned i = 0; i < STEPS && tail < PLENTY; i++) {
+		switch (random_below(&seed, 3)) {
+		case 0:
+			n = random_below(&seed, random_below(&seed, 20) ? 400 : 4000);
+			for (size_t k = 0; k < n; k++)
+				model[tail + k] = (uint8_t)random_next(&seed);
+			assert_true(bufq_append(&q, model + tail, n));
+			tail += n;
+			break;
+		case 1: {
+			size_t most = random_below(&seed, 3000), seen = 0;
+			int count = bufq_walk(&q, &cursor, most, iov, 8, &n);
+			assert_true(n <= most && count <= 8);
+			for (int k = 0; k < count; seen += iov[k++].iov_len)
+				assert_memory_equal(iov[k].iov_base, model + read + seen, iov[k].iov_len);
+			assert_int_equal(seen, n);
+			assert_true(count == 8 || n == most || read + n == tail);
+			read += n;
+			break;
+		}
+		default:
+			n = random_below(&seed, (uint32_t)(read - head) + 1);
+			bufq_consume_behind(&q, &cursor, n);
+			head += n;
+		}
+		assert_int_equal(q.len, tail - head);
+	}
+	bufq_free(&q);
+	free(model);
+}
+
 /* From one queue to another: what lies in blocks of its own is copied, what was lent stays lent. */
 static void test_bufq_moves_what_was_lent_without_copying(void **state)
 {
@@ -537,6 +580,7 @@ int main(void)
 		cmocka_unit_test(test_buf_moves_before_it_grows),
 		cmocka_unit_test(test_bufq_gives_back_what_was_appended_in_order),
 		cmocka_unit_test(test_bufq_splits_a_large_append_and_fills_no_more_vectors_than_asked),
+		cmocka_unit_test(test_bufq_is_walked_ahead_of_what_is_consumed),
 		cmocka_unit_test(test_bufq_moves_what_was_lent_without_copying),
 		cmocka_unit_test(test_bufq_reserve_without_use_leaves_nothing_to_write),
 		cmocka_unit_test(test_list_keeps_order_through_removal_pop_and_splice),

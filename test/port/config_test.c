@@ -261,6 +261,35 @@ static void test_wrong_listeners_are_named(void **state)
 	expect_listener_refused("[{'address': '::1', 'reuse_port': 1}]", "reuse_port: must be true or false");
 	expect_listener_refused("[{'address': '::1', 'ipv6_only': 'x'}]", "ipv6_only: must be true or false");
 	expect_listener_refused("[{'address': '::1', 'colour': 'x'}]", "colour: is unknown");
+	expect_listener_refused("[{'address': '::1', 'http3': true}]", "http3: is for a listener with tls that has a port");
+	expect_listener_refused("[{'address': 'unix:/x', 'tls': {}, 'http3': true}]",
+				"http3: is for a listener with tls that has a port");
+	expect_listener_refused("[{'address': '::1', 'tls': {}, 'http3': 1}]", "http3: must be nil, true, false or a map");
+	expect_listener_refused("[{'address': '::1', 'tls': {}, 'http3': {'retry': 1}}]", "retry: is unknown");
+	expect_listener_refused("[{'address': '::1', 'tls': {}, 'http3': {'key': 'x'}}]", "key: must be 32 bytes");
+	expect_listener_refused("[{'address': '::1', 'tls': {}, 'http3': {'places': 256}}]", "places: must be 0 to 255");
+	expect_listener_refused("[{'address': '::1', 'tls': {}, 'http3': {'places': 2, 'place': 2}}]",
+				"place: must be less than places");
+	expect_listener_refused("[{'address': '::1', 'tls': {}, 'http3': {'alt_svc': 4294967296}}]",
+				"alt_svc: must be 0 to 4294967295 s");
+}
+
+static void test_http3_beside_a_listener_is_taken(void **state)
+{
+	const struct listener_config *l = config.listeners;
+
+	(void)state;
+	assert_null(read_options("{'listeners': [{'address': '::1', 'tls': {}, 'http3': true}, {'address': '::1', 'http3': nil},"
+				 " {'address': '::1', 'tls': {}, 'http3': {'alt_svc': 0, 'place': 1, 'places': 3}}]}"));
+	assert_true(l[0].http3);
+	assert_int_equal(l[0].alt_svc_age, 86400);
+	assert_false(l[0].h3_key_given);
+	assert_int_equal(l[0].h3_places, 0);
+	assert_false(l[1].http3);
+	assert_true(l[2].http3);
+	assert_int_equal(l[2].alt_svc_age, 0);
+	assert_int_equal(l[2].h3_place, 1);
+	assert_int_equal(l[2].h3_places, 3);
 }
 
 static void test_an_address_with_a_nul_is_refused(void **state)
@@ -304,6 +333,7 @@ int main(void)
 		cmocka_unit_test(test_the_sandbox_and_the_user_are_taken),
 		cmocka_unit_test(test_listeners_are_taken_in_their_order),
 		cmocka_unit_test(test_wrong_listeners_are_named),
+		cmocka_unit_test(test_http3_beside_a_listener_is_taken),
 		cmocka_unit_test(test_an_address_with_a_nul_is_refused),
 		cmocka_unit_test(test_sixty_four_listeners_are_the_most),
 	};

@@ -317,6 +317,23 @@ static void test_descriptors_come_over_the_channel_alone(void **state)
 	assert_int_equal(on_call(SYS_fcntl, 10, F_GETFL, 0, 0), KILL);
 }
 
+static void test_packets_come_and_go_only_where_there_is_http3(void **state)
+{
+	static const struct filter_needs with = {.pid = 4711, .channel = -1, .udp = true};
+	const struct filter_needs *without = needs;
+
+	(void)state;
+	need_filter();
+	needs = &with;
+	assert_int_equal(on_call(SYS_recvmmsg, 0, 0, 0, 0), ALLOW);
+	assert_int_equal(on_call(SYS_sendmsg, 0, 0, 0, 0), ALLOW);
+	assert_int_equal(on_call(SYS_sendto, 0, 0, 0, 0), KILL);
+	assert_int_equal(on_call(SYS_socket, 0, 0, 0, 0), KILL);
+	needs = without;
+	assert_int_equal(on_call(SYS_recvmmsg, 0, 0, 0, 0), KILL);
+	assert_int_equal(on_call(SYS_sendmsg, 0, 0, 0, 0), KILL);
+}
+
 /* ---- the filter, for real ---- */
 
 static int file, parent;
@@ -763,6 +780,7 @@ int main(void)
 		cmocka_unit_test_setup(test_the_filter_knows_only_its_machine_and_its_time, setup),
 		cmocka_unit_test_setup(test_a_path_is_removed_only_where_there_is_one, setup),
 		cmocka_unit_test_setup(test_descriptors_come_over_the_channel_alone, setup),
+		cmocka_unit_test_setup(test_packets_come_and_go_only_where_there_is_http3, setup),
 		cmocka_unit_test_setup(test_what_a_server_has_no_business_with_kills, setup),
 		cmocka_unit_test_setup(test_serving_goes_on_and_abort_is_still_abort, setup),
 		cmocka_unit_test_setup(test_landlock_leaves_the_folder_of_a_unix_socket, setup),

@@ -167,3 +167,31 @@ bool bufq_move(struct bufq *from, struct bufq *to, size_t n)
 	}
 	return true;
 }
+
+int bufq_walk(const struct bufq *q, struct bufq_cursor *c, size_t most, struct iovec *iov, int max, size_t *n)
+{
+	int count = 0;
+
+	if (!c->block && q->first)
+		*c = (struct bufq_cursor){q->first, q->first->head};
+	for (*n = 0; c->block && *n < most && count < max;) {
+		size_t left = c->block->tail - c->at, part = left < most - *n ? left : most - *n;
+		if (part)
+			iov[count++] = (struct iovec){bytes_of(c->block) + c->at, part};
+		*n += part;
+		c->at += (uint32_t)part;
+		if (part < left || !c->block->next)
+			break;
+		*c = (struct bufq_cursor){c->block->next, c->block->next->head};
+	}
+	return count;
+}
+
+void bufq_consume_behind(struct bufq *q, struct bufq_cursor *c, size_t n)
+{
+	if (c->block && c->at == c->block->tail && c->block->next)
+		*c = (struct bufq_cursor){c->block->next, c->block->next->head};
+	bufq_consume(q, n);
+	if (!q->first)
+		*c = (struct bufq_cursor){0};
+}

@@ -34,4 +34,15 @@ bool bufq_move(struct bufq *from, struct bufq *to, size_t n);
 int bufq_iov(const struct bufq *q, struct iovec *iov, int max);
 void bufq_consume(struct bufq *q, size_t n);
 
+/* How far a reader has come who needs the bytes to stay a while longer; all zero at first. Nothing may be lent to such a queue. */
+struct bufq_cursor {
+	struct bufq_block *block;
+	uint32_t at; /* in it */
+};
+
+/* The next bytes, at most `most`, which the cursor then has behind it. Returns how many vectors, and in *n how many bytes. */
+int bufq_walk(const struct bufq *q, struct bufq_cursor *c, size_t most, struct iovec *iov, int max, size_t *n);
+/* Consumes bytes that the cursor has behind it. */
+void bufq_consume_behind(struct bufq *q, struct bufq_cursor *c, size_t n);
+
 #endif

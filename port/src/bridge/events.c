@@ -130,6 +130,7 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 	}
 	put_label(x, h);
 	x->listener = h->peer->listener;
+	x->h3 = h->version >= 30;
 	x->share = work_share(b, h);
 	x->accepts = (uint8_t)codings_note(&b->codings, h->fields, h->field_count);
 	if (!upgrade_note(x, h)) {

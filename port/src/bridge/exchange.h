@@ -22,6 +22,7 @@ struct exchange {
 	uint8_t *head; /* of its REQUEST, encoded, and behind that the trailers of a body that has ended; NULL: it does not wait */
 	uint32_t head_len, waited_at, end_len;
 	bool known;       /* the host has heard of it */
+	bool h3;          /* it came by HTTP/3 */
 	uint8_t listener; /* its number */
 	/* The host's work */
 	uint8_t work; /* enum exchange_work */

@@ -84,9 +84,11 @@ static void send_ready(struct bridge *b)
 	at = mp_str(at, SLICE_LIT("pid"));
 	at = mp_uint(at, (uint64_t)getpid());
 	at = mp_str(at, SLICE_LIT("features"));
-	at = mp_array(at, 7 + codings + b->channel.open);
+	at = mp_array(at, 7 + codings + b->channel.open + b->control.ops->http3);
 	at = mp_str(at, SLICE_LIT("http/1.1"));
 	at = mp_str(at, SLICE_LIT("http/2"));
+	if (b->control.ops->http3)
+		at = mp_str(at, SLICE_LIT("http/3"));
 	at = mp_str(at, SLICE_LIT("push"));
 	at = mp_str(at, SLICE_LIT("upgrade"));
 	at = mp_str(at, SLICE_LIT("websocket"));

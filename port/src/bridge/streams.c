@@ -69,6 +69,20 @@ static void add_hsts(const struct exchange *x, struct response_head *head)
 	x->b->fields[head->field_count++] = hsts;
 }
 
+/* RFC 7838: the same is to be had by HTTP/3, for a client that came another way. */
+static void add_alt_svc(const struct exchange *x, struct response_head *head)
+{
+	const char *value = x->b->config->listeners[x->listener].alt_svc;
+	struct field alt = {SLICE_LIT("alt-svc"), slice_str(value), -1};
+
+	if (!*value || x->h3 || head->field_count == BRIDGE_FIELDS)
+		return;
+	for (unsigned i = 0; i < head->field_count; i++)
+		if (slice_eq_nocase(head->fields[i].name, alt.name))
+			return;
+	x->b->fields[head->field_count++] = alt;
+}
+
 /* The head of a response, checked, and handed to the session. False: the exchange has ended. */
 static bool start_response(struct exchange *x, const struct message *m, uint64_t status, struct slice headers, int64_t length)
 {
@@ -94,6 +108,7 @@ static bool start_response(struct exchange *x, const struct message *m, uint64_t
 		return false;
 	}
 	add_hsts(x, &head);
+	add_alt_svc(x, &head);
 	x->left = head.length;
 	exchange_answers(x, head.status);
 	stream_response_moves(s, RESPONSE_STREAMING);

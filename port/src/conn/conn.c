@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "base/sm.h"
-#include "peer/shares.h"
 #include "proto/detect.h"
 
 enum { IOV_MAX_COUNT = 64 };
@@ -70,34 +69,6 @@ static void on_timer(struct wheel_node *node)
 	member_is_dirty(&c->member);
 }
 
-/* ---- who watches ---- */
-
-static void begin_record(struct conn *c)
-{
-	struct conn_pool *pool = c->member.pool;
-
-	if (!pool->watch.wanted || !pool->watch.wanted(pool->watch.ctx))
-		return;
-	c->record = calloc(1, sizeof *c->record);
-	if (!c->record)
-		return;
-	c->record->id = ++pool->last_id;
-	c->record->opened_us = pool->loop->now_us;
-	pool->watch.opened(pool->watch.ctx, c->record->id, &c->owner.peer);
-}
-
-static void end_record(struct conn *c, enum stream_end why)
-{
-	const struct connection_watch *w = &c->member.pool->watch;
-	struct conn_record *r = c->record;
-
-	if (!r)
-		return;
-	w->ended(w->ctx, r->id, why, r->bytes_in, r->bytes_out, c->member.pool->loop->now_us - r->opened_us);
-	free(r);
-	c->record = NULL;
-}
-
 /* ---- beginning and end ---- */
 
 static const struct member_ops conn_member;
@@ -127,18 +98,6 @@ static void begin_handshake(struct conn *c)
 	wheel_set(&loop->wheel, &c->timer, loop->now + c->owner.env->config->handshake_timeout);
 }
 
-/* A proxy's connection stands for its clients, and a unix socket's for nobody that could be told apart. False: out of memory. */
-static bool find_share(struct conn_pool *pool, struct peer *peer)
-{
-	struct ip ip = ip_of(peer->address, peer->address_len);
-
-	if (!pool->env.shares || pool->env.config->share == 0)
-		return true;
-	peer->trusted = cidr_list_contains(&pool->env.config->trusted_proxies, &ip);
-	peer->share = peer->trusted || ip.len == 0 ? shares_own(pool->env.shares) : shares_take(pool->env.shares, &ip);
-	return peer->share;
-}
-
 struct conn *conn_open(struct conn_pool *pool, int fd, const struct transport_ops *transport, void *state, const struct peer *peer)
 {
 	struct conn *c = calloc(1, sizeof *c);
@@ -158,8 +117,8 @@ struct conn *conn_open(struct conn_pool *pool, int fd, const struct transport_op
 	loop_io_init(&c->io, on_ready, on_hup, fd);
 	wheel_node_init(&c->timer, on_timer);
 	member_join(&c->member, pool, &conn_member);
-	begin_record(c);
-	if (!find_share(pool, &c->owner.peer)) {
+	c->record = conn_record_begin(pool, &c->owner.peer);
+	if (!conn_pool_share(pool, &c->owner.peer)) {
 		conn_close(c, true, END_RESET);
 		return NULL;
 	}
@@ -197,9 +156,9 @@ void conn_close(struct conn *c, bool abort, enum stream_end why)
 		return;
 	sm_move(&machine, &c->state, CONN_CLOSED);
 	end_session(c, why);
-	end_record(c, why);
-	if (c->owner.peer.share)
-		shares_give(c->member.pool->env.shares, c->owner.peer.share);
+	conn_record_end(c->member.pool, c->record, why);
+	c->record = NULL;
+	conn_pool_unshare(c->member.pool, &c->owner.peer);
 	wheel_cancel(&loop->wheel, &c->timer);
 	loop_io_watch(loop, &c->io, 0);
 	watch_hup(c, false);

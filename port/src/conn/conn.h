@@ -24,11 +24,6 @@ enum { CONN_MOVES = 4096 };
  */
 enum conn_state { CONN_HANDSHAKE, CONN_OPEN, CONN_LINGER, CONN_CLOSED };
 
-/* Of a connection that somebody watches. */
-struct conn_record {
-	uint64_t id, opened_us, bytes_in, bytes_out;
-};
-
 struct conn {
 	struct member member;
 	struct session_owner owner;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "conn/conn.h"
+#include "peer/shares.h"
 #include "proto/detect.h"
 
 bool conn_pool_init(struct conn_pool *pool, struct loop *loop, const struct config *config, const struct stream_sink *sink)
@@ -102,6 +103,52 @@ void member_shakes(struct member *m)
 bool conn_pool_may_shake(struct conn_pool *pool)
 {
 	return pool->handshakes < HANDSHAKES_A_TURN && ++pool->handshakes;
+}
+
+/* ---- who watches, and who asks ---- */
+
+struct conn_record *conn_record_begin(struct conn_pool *pool, const struct peer *peer)
+{
+	struct conn_record *r;
+
+	if (!pool->watch.wanted || !pool->watch.wanted(pool->watch.ctx))
+		return NULL;
+	r = calloc(1, sizeof *r);
+	if (!r)
+		return NULL;
+	r->id = ++pool->last_id;
+	r->opened_us = pool->loop->now_us;
+	pool->watch.opened(pool->watch.ctx, r->id, peer);
+	return r;
+}
+
+void conn_record_end(struct conn_pool *pool, struct conn_record *r, enum stream_end why)
+{
+	const struct connection_watch *w = &pool->watch;
+
+	if (!r)
+		return;
+	w->ended(w->ctx, r->id, why, r->bytes_in, r->bytes_out, pool->loop->now_us - r->opened_us);
+	free(r);
+}
+
+/* A proxy's connection stands for its clients, and a unix socket's for nobody that could be told apart. */
+bool conn_pool_share(struct conn_pool *pool, struct peer *peer)
+{
+	struct ip ip = ip_of(peer->address, peer->address_len);
+
+	if (!pool->env.shares || pool->env.config->share == 0)
+		return true;
+	peer->trusted = cidr_list_contains(&pool->env.config->trusted_proxies, &ip);
+	peer->share = peer->trusted || ip.len == 0 ? shares_own(pool->env.shares) : shares_take(pool->env.shares, &ip);
+	return peer->share;
+}
+
+void conn_pool_unshare(struct conn_pool *pool, struct peer *peer)
+{
+	if (peer->share)
+		shares_give(pool->env.shares, peer->share);
+	peer->share = NULL;
 }
 
 /* ---- all of them ---- */

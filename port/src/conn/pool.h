@@ -50,6 +50,11 @@ struct member {
 	bool left;              /* the pool: it is to be released */
 };
 
+/* Of a connection that somebody watches. */
+struct conn_record {
+	uint64_t id, opened_us, bytes_in, bytes_out;
+};
+
 struct conn_waiting {
 	struct list list; /* longest first */
 	unsigned count;
@@ -87,6 +92,14 @@ void member_waits(struct member *m, enum conn_wait wait);
 void member_shakes(struct member *m);
 /* Whether this turn has time for a step of a handshake, which is counted. */
 bool conn_pool_may_shake(struct conn_pool *pool);
+
+/* Tells who watches of a new connection. NULL: nobody does. */
+struct conn_record *conn_record_begin(struct conn_pool *pool, const struct peer *peer);
+/* And of its end; the record, which may be NULL, is freed. */
+void conn_record_end(struct conn_pool *pool, struct conn_record *record, enum stream_end why);
+/* Gives a peer its share, and takes it back. False: out of memory. */
+bool conn_pool_share(struct conn_pool *pool, struct peer *peer);
+void conn_pool_unshare(struct conn_pool *pool, struct peer *peer);
 
 /* Closes the one that has waited for longest. False: something is in progress with each. */
 bool conn_pool_spare(struct conn_pool *pool);

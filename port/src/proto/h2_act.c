@@ -2,12 +2,12 @@
 
 #include <stdlib.h>
 
-#include "frames/names.h"
 #include "proto/h2_head.h"
 #include "proto/h2_life.h"
 #include "proto/h2_push.h"
 #include "proto/h2_read.h"
 #include "proto/h2_stream.h"
+#include "proto/http_fields.h"
 
 static void stream_done(struct h2_stream *x)
 {
@@ -66,22 +66,6 @@ static void note_push(struct h2_stream *x, struct request_head *head)
 		head->flags |= REQUEST_TAKES_PUSH;
 }
 
-/* RFC 9110 15.5.20: a client that takes a connection for another host too must have been shown a certificate for it. */
-static bool is_misdirected(const struct h2 *h2, const struct request_head *head)
-{
-	struct session_owner *owner = h2->session.owner;
-	struct slice host = head->authority;
-	size_t colon = host.len;
-
-	if (!owner->secure || head->method_index == METHOD_CONNECT)
-		return false;
-	while (colon > 0 && host.at[colon - 1] != ':' && host.at[colon - 1] != ']')
-		colon--;
-	if (colon > 0 && host.at[colon - 1] == ':')
-		host.len = colon - 1;
-	return !owner->covers(owner, host);
-}
-
 static void take_request(struct h2_stream *x)
 {
 	struct session_env *env = h2_env_of(x->h2);
@@ -102,7 +86,7 @@ static void take_request(struct h2_stream *x)
 	}
 	x->s.head_method = h2_asks_head(x->head);
 	status = h2_examine(x->h2, x->head, x->bare, env->fields, &head);
-	if (!status && is_misdirected(x->h2, &head))
+	if (!status && http_is_misdirected(x->h2->session.owner, &head))
 		status = 421;
 	if (status) {
 		h2_stream_refuse(x, status);

@@ -3,12 +3,10 @@
 #include <limits.h>
 #include <stdlib.h>
 
-#include "frames/names.h"
 #include "proto/h2_head.h"
 #include "proto/h2_priority.h"
 #include "proto/h2_stream.h"
-#include "proto/http.h"
-#include "stream/rules.h"
+#include "proto/http_fields.h"
 
 enum { FIELD_OVERHEAD = 32 };
 
@@ -325,145 +323,31 @@ size_t h2_receive(struct h2 *h2, const uint8_t *data, size_t len)
 
 /* ---- what a complete head says ---- */
 
-/* What a head is gathered in, beyond the request_head. */
-struct examined {
-	struct request_head *head;
-	struct field *fields;
-	struct slice scheme, host;
-	struct slice path, protocol;
-	int64_t length;
-};
-
-static void take_pseudo(struct examined *e, struct slice name, struct slice value)
+static void pair_at(const void *head, unsigned i, struct slice *name, struct slice *value)
 {
-	if (slice_eq(name, SLICE_LIT(":method")))
-		e->head->method = value;
-	else if (slice_eq(name, SLICE_LIT(":path")))
-		e->path = value;
-	else if (slice_eq(name, SLICE_LIT(":scheme")))
-		e->scheme = value;
-	else if (slice_eq(name, SLICE_LIT(":authority")))
-		e->head->authority = value;
-	else if (slice_eq(name, SLICE_LIT(":protocol")))
-		e->protocol = value;
+	const struct h2_head *block = head;
+
+	*name = text_of(block->pairs[i].name);
+	*value = text_of(block->pairs[i].value);
 }
 
-static unsigned add_field(struct examined *e, struct field f)
+static struct http_pairs pairs_of(const struct h2_head *block)
 {
-	if (e->head->field_count == SESSION_FIELDS_MAX)
-		return 431;
-	e->fields[e->head->field_count++] = f;
-	return 0;
-}
-
-static unsigned take_field(struct examined *e, const struct h2_head *block, struct field f)
-{
-	switch (f.index) {
-	case NAME_COOKIE:
-		if (buf_len(&block->cookies))
-			f.value = slice_of(buf_at(&block->cookies), buf_len(&block->cookies));
-		break;
-	case NAME_HOST:
-		e->host = f.value;
-		break;
-	case NAME_CONTENT_LENGTH:
-		if (!parse_length(f.value, &e->length))
-			return 400;
-		break;
-	case NAME_EXPECT:
-		if (!http_expects_continue(f.value))
-			return 417;
-		e->head->flags |= REQUEST_EXPECTS_CONTINUE;
-		break;
-	case NAME_TE: /* nghttp2 lets nothing but this pass */
-		e->head->flags |= REQUEST_TAKES_TRAILERS;
-		break;
-	default:
-		break;
-	}
-	return add_field(e, f);
-}
-
-/* RFC 9113 8.3.1: what stands for the authority is one, has no userinfo, and is not contradicted. */
-static bool settle_authority(struct examined *e)
-{
-	struct request_head *head = e->head;
-
-	if (e->host.at && head->authority.at && !slice_eq_nocase(e->host, head->authority))
-		return false;
-	if (!head->authority.at)
-		head->authority = e->host;
-	return head->authority.at && http_authority_valid(head->authority);
-}
-
-/* What a GET with an upgrade field is in HTTP/1, is an extended CONNECT here (RFC 8441): the application sees the former. */
-static bool settle_method(struct examined *e)
-{
-	struct request_head *head = e->head;
-
-	head->method_index = method_find(head->method);
-	if (head->method_index != METHOD_CONNECT)
-		return !e->protocol.at;
-	head->flags |= REQUEST_MAY_UPGRADE;
-	if (!e->protocol.at)
-		return e->length == LENGTH_UNKNOWN;
-	head->method = SLICE_LIT("GET");
-	head->method_index = METHOD_GET;
-	return e->length == LENGTH_UNKNOWN && is_protocol(e->protocol) &&
-	       add_field(e, (struct field){SLICE_LIT("upgrade"), e->protocol, NAME_UPGRADE}) == 0;
-}
-
-static bool settle_target(struct examined *e)
-{
-	struct request_head *head = e->head;
-
-	if (head->method_index == METHOD_CONNECT) {
-		head->path = SLICE_LIT("");
-		head->target = head->authority;
-		return !e->path.at && http_authority_has_port(head->authority);
-	}
-	head->https = slice_eq_nocase(e->scheme, SLICE_LIT("https"));
-	if (!head->https && !slice_eq_nocase(e->scheme, SLICE_LIT("http")))
-		return false;
-	if (!http_target_valid(e->path))
-		return false;
-	if (slice_eq(e->path, SLICE_LIT("*")))
-		head->path = e->path;
-	if (head->path.at)
-		return head->method_index == METHOD_OPTIONS;
-	http_split_target(e->path, &head->path, &head->query);
-	return e->path.at[0] == '/';
-}
-
-static unsigned settle_body(struct h2 *h2, struct examined *e, bool ended)
-{
-	e->head->body = ended || (e->head->flags & REQUEST_MAY_UPGRADE) ? BODY_NONE : e->length;
-	return http_settle_body(e->head, h2_config(h2)->max_body);
+	return (struct http_pairs){
+		.head = block,
+		.at = pair_at,
+		.count = block->count,
+		.too_large = block->too_large,
+		.cookies = slice_of(buf_at(&block->cookies), buf_len(&block->cookies)),
+	};
 }
 
 unsigned h2_examine(struct h2 *h2, const struct h2_head *block, bool ended, struct field *fields, struct request_head *head)
 {
-	struct examined e = {.head = head, .fields = fields, .length = LENGTH_UNKNOWN};
-	unsigned status;
+	struct http_pairs pairs = pairs_of(block);
 
 	*head = (struct request_head){.version = 20, .fields = fields};
-	for (unsigned i = 0; i < block->count; i++) {
-		struct slice name = text_of(block->pairs[i].name), value = text_of(block->pairs[i].value);
-		if (name.at[0] == ':') {
-			take_pseudo(&e, name, value);
-			continue;
-		}
-		status = take_field(&e, block, (struct field){name, value, name_find(name)});
-		if (status)
-			return status;
-	}
-	if (block->too_large)
-		return 431;
-	if (!is_token(head->method) || !settle_method(&e) || !settle_authority(&e) || !settle_target(&e))
-		return 400;
-	if (head->method.len > HTTP_METHOD_MAX)
-		return 501;
-	return settle_body(h2, &e, ended);
+	return http_examine(&pairs, ended, h2_config(h2)->max_body, fields, head);
 }
 
 nghttp2_rcbuf *h2_authority_of(const struct h2_head *block)
@@ -479,20 +363,18 @@ nghttp2_rcbuf *h2_authority_of(const struct h2_head *block)
 
 bool h2_asks_head(const struct h2_head *block)
 {
-	for (unsigned i = 0; i < block->count; i++)
-		if (slice_eq(text_of(block->pairs[i].name), SLICE_LIT(":method")))
-			return slice_eq(text_of(block->pairs[i].value), SLICE_LIT("HEAD"));
-	return false;
+	struct http_pairs pairs = pairs_of(block);
+
+	return http_asks_head(&pairs);
 }
 
 unsigned h2_trailers_of(const struct h2_head *block, struct field *fields, unsigned *count)
 {
+	struct http_pairs pairs;
+
 	*count = 0;
-	if (block && block->too_large)
-		return 431;
-	for (unsigned i = 0; block && i < block->count; i++) {
-		struct slice name = text_of(block->pairs[i].name);
-		fields[(*count)++] = (struct field){name, text_of(block->pairs[i].value), name_find(name)};
-	}
-	return trailers_check(fields, *count, NULL) ? 400 : 0;
+	if (!block)
+		return 0;
+	pairs = pairs_of(block);
+	return http_trailers_of(&pairs, fields, count);
 }

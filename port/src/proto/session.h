@@ -27,6 +27,7 @@ struct session_env {
 	struct field fields[SESSION_FIELDS_MAX]; /* scratch for on_request and on_end */
 	void *spare_parse;                       /* h1's: one parser kept */
 	void *h2;                                /* h2's: what its sessions share */
+	void *h3;                                /* h3's, the same */
 };
 
 /* The session's owner (conn): what a session knows of its connection. */

@@ -37,6 +37,7 @@ struct filter_needs {
 	uint32_t pid; /* who may be sent a signal: the process itself, by abort */
 	bool unlink;  /* of a unix socket's path */
 	int channel;  /* from which descriptors may be received; -1: none */
+	bool udp;     /* there is HTTP/3 */
 };
 
 /* The filter, into room for FILTER_ROOM instructions. 0: there is none for this machine. */

@@ -164,6 +164,10 @@ static void put_needs(struct writer *w, const struct filter_needs *needs)
 	put_rule(w, &(struct rule){SYS_tkill, {{IS, 0, needs->pid}}});
 	if (needs->channel >= 0)
 		put_channel(w, (uint32_t)needs->channel);
+	if (needs->udp) { /* HTTP/3: packets of clients, and to them */
+		put_rule(w, &(struct rule){SYS_recvmmsg, {{0}}});
+		put_rule(w, &(struct rule){SYS_sendmsg, {{0}}});
+	}
 	if (!needs->unlink)
 		return;
 #ifdef SYS_unlink
@@ -199,8 +203,10 @@ int seccomp_enter(const struct config *config)
 	struct sock_filter filter[FILTER_ROOM];
 	struct sock_fprog program = {.filter = filter};
 
-	for (unsigned i = 0; i < config->listener_count; i++)
+	for (unsigned i = 0; i < config->listener_count; i++) {
 		needs.unlink |= listener_path(&config->listeners[i]) != NULL;
+		needs.udp |= config->listeners[i].http3;
+	}
 	program.len = (unsigned short)seccomp_filter(filter, &needs);
 	if (program.len == 0)
 		return EOPNOTSUPP;

@@ -203,8 +203,10 @@ bool server_run(struct server *s)
 	s->pool.env.crowded = (uint64_t)s->pool.open * 10 > (uint64_t)s->max_connections * 8;
 	if (s->pool.env.crowded && !was_crowded)
 		begin_crowd(s);
-	for (unsigned i = 0; i < s->listener_count; i++)
+	for (unsigned i = 0; i < s->listener_count; i++) {
 		more |= run_listener(s, &s->listeners[i]);
+		more |= s->quic[i] && quic_run(s->quic[i]);
+	}
 	return conn_pool_run(&s->pool) || more;
 }
 
@@ -216,6 +218,49 @@ void server_reap(struct server *s)
 
 /* ---- orders ---- */
 
+enum { PORT_ATTEMPTS = 16 };
+
+/* HTTP/3 beside a listener. False: *rule says why not; *taken: the port that the system chose for the listener is another's for UDP. */
+static bool open_quic(struct server *s, unsigned i, bool *taken, char *rule, size_t size)
+{
+	struct listener_config *config = &s->config->listeners[i];
+	struct listener_name name;
+
+	*taken = false;
+	if (!config->http3)
+		return true;
+	if (!tls_store_fits_quic(s->tls[i].store)) {
+		snprintf(rule, size, "HTTP/3 needs TLS 1.3, which its max does not allow");
+		return false;
+	}
+	listener_name(&s->listeners[i], &name);
+	s->quic[i] = quic_open(&s->pool, config, i, name.port, &s->tls[i].store, taken, rule, size);
+	if (s->quic[i] && config->alt_svc_age)
+		snprintf(config->alt_svc, sizeof config->alt_svc, "h3=\":%u\"; ma=%lu", (unsigned)name.port,
+			 (unsigned long)config->alt_svc_age);
+	return s->quic[i];
+}
+
+/* With a port that the system chooses, until there is one that is free for both. */
+static bool open_listener(struct server *s, unsigned i, char *rule, size_t size)
+{
+	const struct listener_config *config = &s->config->listeners[i];
+	struct listener *l = &s->listeners[i];
+	bool taken;
+
+	for (unsigned attempt = 0; attempt < PORT_ATTEMPTS; attempt++) {
+		if (!listener_open(l, config, rule, size))
+			return false;
+		l->index = (uint8_t)i;
+		if (open_quic(s, i, &taken, rule, size))
+			return true;
+		listener_close(l, s->loop);
+		if (!taken || config->port)
+			return false;
+	}
+	return false;
+}
+
 static bool control_listen(void *ctx, struct config_fault *fault)
 {
 	struct server *s = ctx;
@@ -226,12 +271,10 @@ static bool control_listen(void *ctx, struct config_fault *fault)
 		s->config->max_handshakes = s->max_connections / 4 ? s->max_connections / 4 : 1;
 	s->pool.max_handshakes = (unsigned)s->config->max_handshakes;
 	for (unsigned i = 0; i < s->config->listener_count; i++) {
-		struct listener *l = &s->listeners[i];
-		if (!listener_open(l, &s->config->listeners[i], fault->rule, sizeof fault->rule)) {
+		if (!open_listener(s, i, fault->rule, sizeof fault->rule)) {
 			snprintf(fault->field, sizeof fault->field, "listeners");
 			return false;
 		}
-		l->index = (uint8_t)i;
 		s->listener_count++;
 	}
 	sm_move(&machine, &s->state, SERVER_SERVING);
@@ -317,6 +360,9 @@ static void control_drain(void *ctx, uint64_t deadline)
 	close_listeners(s);
 	if (!wheel_pending(&s->drain_timer) || at < s->drain_timer.deadline)
 		wheel_set(&s->loop->wheel, &s->drain_timer, at);
+	for (unsigned i = 0; i < s->listener_count; i++)
+		if (s->quic[i])
+			quic_drain(s->quic[i]);
 	conn_pool_drain(&s->pool);
 }
 
@@ -335,12 +381,20 @@ static void control_stop(void *ctx, int status)
 static void control_stats(void *ctx, struct control_figures *figures)
 {
 	struct server *s = ctx;
-	uint64_t handshakes = 0, resumed = 0, failed = 0;
+	uint64_t handshakes = 0, resumed = 0, failed = 0, accepted = s->accepted;
+	struct quic_figures quic;
 
 	for (unsigned i = 0; i < LISTENERS_MAX; i++) {
 		handshakes += s->tls[i].handshakes;
 		resumed += s->tls[i].resumed;
 		failed += s->tls[i].failed;
+		if (!s->quic[i])
+			continue;
+		quic_figures(s->quic[i], &quic);
+		accepted += quic.accepted;
+		handshakes += quic.handshakes;
+		resumed += quic.resumed;
+		failed += quic.failed;
 	}
 	*figures = (struct control_figures){
 		.connections = s->pool.open,
@@ -350,7 +404,7 @@ static void control_stats(void *ctx, struct control_figures *figures)
 		.handshakes = handshakes,
 		.resumed = resumed,
 		.tls_failed = failed,
-		.accepted = s->accepted,
+		.accepted = accepted,
 		.rejected = s->pool.env.rejected,
 		.bytes_in = s->pool.bytes_in,
 		.bytes_out = s->pool.bytes_out,
@@ -366,6 +420,7 @@ static void control_pressure(void *ctx, bool on)
 }
 
 const struct control_ops server_control = {
+	.http3 = QUIC_EXISTS,
 	.listen = control_listen,
 	.certify = control_certify,
 	.tickets = control_tickets,
@@ -395,6 +450,10 @@ void server_free(struct server *s)
 	s->on_drained = NULL;
 	s->cut += conn_pool_cut(&s->pool);
 	close_listeners(s);
+	conn_pool_reap(&s->pool);
+	for (unsigned i = 0; i < LISTENERS_MAX; i++)
+		if (s->quic[i])
+			quic_close(s->quic[i]);
 	conn_pool_free(&s->pool);
 	for (unsigned i = 0; i < LISTENERS_MAX; i++) {
 		tls_store_drop(s->tls[i].store);

@@ -4,6 +4,7 @@
 
 #include "conn/conn.h"
 #include "control.h"
+#include "quic/quic.h"
 #include "server/listener.h"
 #include "transport/tls.h"
 
@@ -14,6 +15,7 @@ struct server {
 	struct config *config;
 	struct conn_pool pool;
 	struct listener listeners[LISTENERS_MAX];
+	struct quic *quic[LISTENERS_MAX];        /* beside the same listener; NULL: it speaks no HTTP/3 */
 	struct transport_tls tls[LISTENERS_MAX]; /* of the same listener; without a store: it is plain */
 	unsigned listener_count;
 	uint8_t state; /* enum server_state */

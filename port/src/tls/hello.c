@@ -124,3 +124,21 @@ enum tls_first tls_first_bytes(const uint8_t *bytes, size_t len, char name[TLS_N
 	find_extensions(slice_of(message + MESSAGE_HEAD, wanted - MESSAGE_HEAD), name);
 	return TLS_FIRST_WHOLE;
 }
+
+enum tls_first tls_first_message(const uint8_t *bytes, size_t len, char name[TLS_NAME_MAX])
+{
+	size_t wanted;
+
+	name[0] = 0;
+	if (len > 0 && bytes[0] != CLIENT_HELLO)
+		return TLS_FIRST_WHOLE;
+	if (len < MESSAGE_HEAD)
+		return TLS_FIRST_MORE;
+	wanted = (size_t)bytes[1] << 16 | (size_t)bytes[2] << 8 | bytes[3];
+	if (wanted > TLS_HELLO_MAX)
+		return TLS_FIRST_WHOLE;
+	if (len - MESSAGE_HEAD < wanted)
+		return TLS_FIRST_MORE;
+	find_extensions(slice_of(bytes + MESSAGE_HEAD, wanted), name);
+	return TLS_FIRST_WHOLE;
+}

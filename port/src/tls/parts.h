@@ -44,6 +44,7 @@ struct tls_store {
 	unsigned name_count;
 	struct tls_group *standard; /* for clients that name no server, or an unknown one */
 	gnutls_priority_t priority;
+	gnutls_priority_t quic_priority; /* made with the first session that needs it */
 	char alpn[TLS_ALPN_MAX][16];
 	unsigned alpn_count;
 	unsigned min, max; /* versions: 12, 13 */
@@ -57,6 +58,9 @@ struct tls_store {
 	uint8_t rules[64];              /* a digest of what a client must have shown: a ticket is good under the same rules only */
 	unsigned ticket_lifetime;       /* s */
 };
+
+/* What sessions of QUIC speak. NULL: out of memory. */
+gnutls_priority_t tls_store_quic_priority(struct tls_store *store);
 
 /* The group for a name in lower case; NULL: there is none, and no standard. */
 struct tls_group *tls_store_find(const struct tls_store *store, const char *name);
@@ -98,8 +102,9 @@ bool tls_certificate_names(gnutls_x509_crt_t crt, bool (*each)(void *ctx, struct
 
 /* ---- ticket.c ---- */
 
-/* Lets a session give and take tickets that are good for this name and under the store's rules alone. False: no memory. */
-bool tls_ticket_enable(gnutls_session_t session, const struct tls_store *store, const char *name);
+/* Lets a session give and take tickets that are good for this name, this transport and under the store's rules alone. False: no
+   memory. */
+bool tls_ticket_enable(gnutls_session_t session, const struct tls_store *store, const char *name, bool quic);
 
 /* ---- peer.c ---- */
 

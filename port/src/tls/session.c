@@ -17,10 +17,12 @@ struct tls_session {
 	struct tls_wire wire;
 	struct secure facts;
 	char alpn[16];
-	char *name;     /* that the client asked for; empty: none */
-	unsigned empty; /* records without data */
-	bool starved;   /* the wire has nothing now */
-	int error;      /* the library's; why it failed */
+	char *name;      /* that the client asked for; empty: none */
+	unsigned empty;  /* records without data */
+	bool starved;    /* the wire has nothing now */
+	bool quic;       /* without records */
+	uint8_t *client; /* the client's certificate, when the rest is gone */
+	int error;       /* the library's; why it failed */
 };
 
 /* ---- the wire ---- */
@@ -67,44 +69,115 @@ static bool offer_alpn(struct tls_session *s)
 								   GNUTLS_ALPN_MANDATORY | GNUTLS_ALPN_SERVER_PRECEDENCE) == 0;
 }
 
-static bool prepare(struct tls_session *s)
+/* What all handshakes have in common. */
+static bool prepare_any(struct tls_session *s, gnutls_priority_t priority, unsigned flags)
 {
 	static const gnutls_certificate_request_t ask[] = {
 		[TLS_CLIENT_UNASKED] = GNUTLS_CERT_IGNORE,
 		[TLS_CLIENT_ASKED] = GNUTLS_CERT_REQUEST,
 		[TLS_CLIENT_REQUIRED] = GNUTLS_CERT_REQUIRE,
 	};
-	unsigned flags = GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL | GNUTLS_NO_AUTO_SEND_TICKET;
 
+	flags |= GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL | GNUTLS_NO_AUTO_SEND_TICKET;
 	if (!s->store->tickets)
 		flags |= GNUTLS_NO_TICKETS;
-	if (gnutls_init(&s->session, flags) < 0 || gnutls_priority_set(s->session, s->store->priority) < 0)
+	if (!priority || gnutls_init(&s->session, flags) < 0 || gnutls_priority_set(s->session, priority) < 0)
 		return false;
 	if (s->group && gnutls_credentials_set(s->session, GNUTLS_CRD_CERTIFICATE, s->group->credentials) < 0)
 		return false;
 	gnutls_certificate_server_set_request(s->session, ask[s->store->client]);
 	gnutls_handshake_set_max_packet_length(s->session, TLS_HELLO_MAX);
+	return tls_ticket_enable(s->session, s->store, s->name, s->quic);
+}
+
+static bool prepare(struct tls_session *s)
+{
+	if (!prepare_any(s, s->store->priority, 0))
+		return false;
 	gnutls_transport_set_ptr(s->session, s);
 	gnutls_transport_set_pull_function(s->session, pull);
 	gnutls_transport_set_pull_timeout_function(s->session, there_is_something);
 	gnutls_transport_set_vec_push_function(s->session, push);
-	return offer_alpn(s) && tls_ticket_enable(s->session, s->store, s->name);
+	return offer_alpn(s);
 }
 
-struct tls_session *tls_session_new(struct tls_store *store, const char *name, const struct tls_wire *wire)
+/* A client that offers no protocol at all is let through by the library. */
+static int require_h3(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming, const gnutls_datum_t *message)
+{
+	gnutls_datum_t alpn;
+
+	(void)type;
+	(void)when;
+	(void)incoming;
+	(void)message;
+	return gnutls_alpn_get_selected_protocol(session, &alpn) == 0 ? 0 : GNUTLS_E_NO_APPLICATION_PROTOCOL;
+}
+
+/* A name that no certificate is for: RFC 6066 3. */
+static int refuse_name(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming, const gnutls_datum_t *message)
+{
+	(void)session;
+	(void)type;
+	(void)when;
+	(void)incoming;
+	(void)message;
+	return GNUTLS_E_UNRECOGNIZED_NAME;
+}
+
+static bool prepare_quic(struct tls_session *s, void *ctx)
+{
+	gnutls_datum_t h3 = tls_datum(SLICE_LIT("h3"));
+
+	s->quic = true;
+	if (!prepare_any(s, tls_store_quic_priority(s->store), GNUTLS_NO_END_OF_EARLY_DATA))
+		return false;
+	gnutls_session_set_ptr(s->session, ctx);
+	gnutls_handshake_set_hook_function(s->session, GNUTLS_HANDSHAKE_CLIENT_HELLO, GNUTLS_HOOK_POST,
+					   s->group ? require_h3 : refuse_name);
+	return gnutls_alpn_set_protocols(s->session, &h3, 1, GNUTLS_ALPN_MANDATORY | GNUTLS_ALPN_SERVER_PRECEDENCE) == 0;
+}
+
+static struct tls_session *session_new(struct tls_store *store, const char *name)
 {
 	struct tls_session *s = calloc(1, sizeof *s);
 
 	if (!s)
 		return NULL;
 	s->store = tls_store_keep(store);
-	s->wire = *wire;
-	s->name = strdup(name);
 	s->group = tls_store_find(store, name);
-	if (s->name && prepare(s))
+	s->name = strdup(name);
+	if (s->name)
 		return s;
 	tls_session_free(s);
 	return NULL;
+}
+
+struct tls_session *tls_session_new(struct tls_store *store, const char *name, const struct tls_wire *wire)
+{
+	struct tls_session *s = session_new(store, name);
+
+	if (!s)
+		return NULL;
+	s->wire = *wire;
+	if (prepare(s))
+		return s;
+	tls_session_free(s);
+	return NULL;
+}
+
+struct tls_session *tls_session_for_quic(struct tls_store *store, const char *name, void *ctx)
+{
+	struct tls_session *s = session_new(store, name);
+
+	if (s && prepare_quic(s, ctx))
+		return s;
+	tls_session_free(s);
+	return NULL;
+}
+
+void *tls_session_native(struct tls_session *s)
+{
+	return s->session;
 }
 
 void tls_session_free(struct tls_session *s)
@@ -114,6 +187,7 @@ void tls_session_free(struct tls_session *s)
 	if (s->session)
 		gnutls_deinit(s->session);
 	tls_store_drop(s->store);
+	free(s->client);
 	free(s->name);
 	free(s);
 }
@@ -171,6 +245,26 @@ static void send_ticket(struct tls_session *s)
 		gnutls_session_ticket_send(s->session, 1, 0);
 }
 
+void tls_session_shaken(struct tls_session *s)
+{
+	note_facts(s);
+	send_ticket(s);
+}
+
+void tls_session_shrink(struct tls_session *s)
+{
+	struct slice client = s->facts.client;
+
+	if (!s->session)
+		return;
+	s->client = client.len ? malloc(client.len) : NULL;
+	s->facts.client = s->client ? slice_of(s->client, client.len) : (struct slice){0};
+	if (s->client)
+		memcpy(s->client, client.at, client.len);
+	gnutls_deinit(s->session);
+	s->session = NULL;
+}
+
 enum tls_outcome tls_session_handshake(struct tls_session *s)
 {
 	int error;
@@ -188,8 +282,7 @@ enum tls_outcome tls_session_handshake(struct tls_session *s)
 		if (steps == STEPS_MAX)
 			return fail(s, GNUTLS_E_TOO_MANY_HANDSHAKE_PACKETS);
 	}
-	note_facts(s);
-	send_ticket(s);
+	tls_session_shaken(s);
 	return TLS_DONE;
 }
 

@@ -325,6 +325,24 @@ static bool settle_priority(struct reader *r)
 	return gnutls_priority_init(&s->priority, text, NULL) == 0 || no_memory(r);
 }
 
+gnutls_priority_t tls_store_quic_priority(struct tls_store *s)
+{
+	char text[sizeof strong + 128], tail[] = ":%DISABLE_TLS13_COMPAT_MODE";
+
+	if (s->quic_priority)
+		return s->quic_priority;
+	snprintf(text, sizeof text, strong, "+VERS-TLS1.3:", "");
+	memcpy(text + strlen(text), tail, sizeof tail);
+	if (gnutls_priority_init(&s->quic_priority, text, NULL) != 0)
+		s->quic_priority = NULL;
+	return s->quic_priority;
+}
+
+bool tls_store_fits_quic(const struct tls_store *store)
+{
+	return store->max == 13;
+}
+
 struct tls_store *tls_store_read(struct slice map, struct config_fault *fault)
 {
 	struct reader r = {.store = calloc(1, sizeof *r.store), .fault = fault};
@@ -371,6 +389,8 @@ void tls_store_drop(struct tls_store *s)
 	free(s->groups);
 	if (s->priority)
 		gnutls_priority_deinit(s->priority);
+	if (s->quic_priority)
+		gnutls_priority_deinit(s->quic_priority);
 	free(s->client_ca.data);
 	wipe(s->secret, sizeof s->secret);
 	free(s);

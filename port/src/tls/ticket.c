@@ -21,9 +21,9 @@ void tls_store_inherit(struct tls_store *store, const struct tls_store *before)
 		memcpy(store->secret, before->secret, sizeof store->secret);
 }
 
-bool tls_ticket_enable(gnutls_session_t session, const struct tls_store *store, const char *name)
+bool tls_ticket_enable(gnutls_session_t session, const struct tls_store *store, const char *name, bool quic)
 {
-	uint8_t about[sizeof store->rules + TLS_NAME_MAX], key[TLS_TICKET_KEY];
+	uint8_t about[sizeof store->rules + 1 + TLS_NAME_MAX], key[TLS_TICKET_KEY];
 	gnutls_datum_t datum = {key, sizeof key};
 	size_t n = strlen(name);
 	bool well;
@@ -32,6 +32,8 @@ bool tls_ticket_enable(gnutls_session_t session, const struct tls_store *store, 
 		return true;
 	memcpy(about, store->rules, sizeof store->rules);
 	memcpy(about + sizeof store->rules, name, n);
+	about[sizeof store->rules + n] = 'q';
+	n += quic;
 	well = gnutls_hmac_fast(GNUTLS_MAC_SHA512, store->secret, sizeof store->secret, about, sizeof store->rules + n, key) == 0;
 	gnutls_db_set_cache_expiration(session, (int)store->ticket_lifetime);
 	well = well && gnutls_session_ticket_enable_server(session, &datum) == 0;

@@ -86,6 +86,21 @@ const struct secure *tls_session_facts(const struct tls_session *s);
 /* Whether the certificates cover a host that is not the one the client asked for first. */
 bool tls_session_covers(const struct tls_session *s, struct slice host);
 
+/* ---- without records: the handshake of QUIC (RFC 9001), whose messages another library moves ---- */
+
+/* The same as tls_first_bytes, of a handshake message that is not in records. */
+enum tls_first tls_first_message(const uint8_t *bytes, size_t len, char name[TLS_NAME_MAX]);
+/* TLS 1.3 with the protocol h3, which the client must offer too. NULL: out of memory. `ctx` is what the library that moves the messages
+   finds at the session (tls_session_native). */
+struct tls_session *tls_session_for_quic(struct tls_store *store, const char *name, void *ctx);
+void *tls_session_native(struct tls_session *s);
+/* The handshake is done: what is known from then on. Gives the client a ticket. */
+void tls_session_shaken(struct tls_session *s);
+/* Frees all but what is known. */
+void tls_session_shrink(struct tls_session *s);
+/* Whether the store has what QUIC needs. */
+bool tls_store_fits_quic(const struct tls_store *store);
+
 /* A text for people about the last failure. */
 const char *tls_session_why(const struct tls_session *s);
 

@@ -1,0 +1,370 @@
+#include "proto/h3.h"
+
+#include <stdlib.h>
+
+#include "proto/h3_act.h"
+#include "proto/h3_head.h"
+#include "proto/h3_life.h"
+#include "proto/h3_ops.h"
+#include "proto/h3_read.h"
+#include "proto/h3_stream.h"
+
+enum { VECTORS_MAX = 16, UNTYPED_MAX = 16 };
+
+/* ---- streams of the client ---- */
+
+static bool is_request(int64_t id)
+{
+	return (id & 3) == 0;
+}
+
+/* A stream that a request may come on. NULL: out of memory. */
+static struct h3_stream *find_or_make(struct h3 *h3, int64_t id)
+{
+	struct h3_stream *x = h3_stream_of(h3, id);
+
+	if (x)
+		return x;
+	x = h3_stream_new(h3, id);
+	if (!x)
+		h3_give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
+	return x;
+}
+
+static struct h3_uni *uni_of(struct h3 *h3, int64_t id)
+{
+	for (unsigned i = 0; i < H3_UNI_MAX; i++)
+		if (h3->uni[i].id == id)
+			return &h3->uni[i];
+	return NULL;
+}
+
+/* nghttp3 takes the end of a stream whose type it does not know yet for the end of a critical one, so it is not told of such. */
+static void note_type(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n)
+{
+	struct h3_uni *u = uni_of(h3, id);
+
+	if (!u) {
+		u = uni_of(h3, -1);
+		if (!u)
+			return;
+		*u = (struct h3_uni){.id = id};
+	}
+	if (n == 0 || u->typed)
+		return;
+	if (u->need == 0)
+		u->need = (uint8_t)(1 << (bytes[0] >> 6));
+	u->have = (uint8_t)(u->have + (n < 8 ? n : 8) > 8 ? 8 : u->have + n);
+	u->typed = u->have >= u->need;
+}
+
+void h3_receive(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n, bool end)
+{
+	if (h3->state == H3_STOPPED || h3->fault)
+		return;
+	if (is_request(id) && !find_or_make(h3, id))
+		return;
+	if (!is_request(id))
+		note_type(h3, id, bytes, n);
+	h3_read(h3, id, bytes, n, end);
+}
+
+void h3_acked(struct h3 *h3, int64_t id, uint64_t n)
+{
+	if (nghttp3_conn_add_ack_offset(h3->ng, id, n) != 0)
+		h3_give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
+}
+
+/* Some are ordinary, many a flood. */
+static void count_reset(struct h3 *h3)
+{
+	const struct config *c = h3_config(h3);
+
+	if (!bucket_take(&h3->resets, h3_now_us(h3), c->h3_max_resets, c->h3_max_resets * 1000000 / c->h3_reset_rate))
+		h3_give_up(h3, NGHTTP3_H3_EXCESSIVE_LOAD);
+}
+
+void h3_reset(struct h3 *h3, int64_t id)
+{
+	struct h3_stream *x;
+
+	if (h3->state == H3_STOPPED)
+		return;
+	if (!is_request(id))
+		return; /* h3_gone follows */
+	x = h3_stream_of(h3, id);
+	if (x && (x->heard & H3_HEARD_END))
+		return; /* all of the request is here */
+	count_reset(h3);
+	if (nghttp3_conn_shutdown_stream_read(h3->ng, id) != 0)
+		h3_give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
+	x = find_or_make(h3, id);
+	if (!x)
+		return;
+	x->stopped = true;
+	h3_note(x, H3_HEARD_LEFT);
+	h3_wake(h3);
+}
+
+void h3_stopped(struct h3 *h3, int64_t id)
+{
+	struct h3_stream *x;
+
+	if (h3->state == H3_STOPPED)
+		return;
+	if (!is_request(id)) {
+		h3_give_up(h3, NGHTTP3_H3_CLOSED_CRITICAL_STREAM);
+		h3_wake(h3);
+		return;
+	}
+	nghttp3_conn_shutdown_stream_write(h3->ng, id);
+	x = find_or_make(h3, id);
+	if (!x)
+		return;
+	if (!x->left)
+		count_reset(h3);
+	x->reset = true; /* the carrier has done so */
+	h3_note(x, H3_HEARD_LEFT);
+	h3_wake(h3);
+}
+
+/* A stream of one direction. Those that must not end are known by their type. */
+static void uni_gone(struct h3 *h3, int64_t id, uint64_t code)
+{
+	struct h3_uni *u = uni_of(h3, id);
+	bool typed = !u || u->typed;
+	int error = typed ? nghttp3_conn_close_stream(h3->ng, id, code) : 0;
+
+	if (u)
+		u->id = -1;
+	if (!typed && ++h3->untyped > UNTYPED_MAX) /* nghttp3 keeps its memory */
+		h3_give_up(h3, NGHTTP3_H3_EXCESSIVE_LOAD);
+	if (error && error != NGHTTP3_ERR_STREAM_NOT_FOUND)
+		h3_give_up(h3, nghttp3_err_infer_quic_app_error_code(error));
+	if (!bucket_take(&h3->unis, h3_now_us(h3), 100, 10000000))
+		h3_give_up(h3, NGHTTP3_H3_EXCESSIVE_LOAD);
+	h3->carrier->one_more(h3->owner, true);
+}
+
+void h3_gone(struct h3 *h3, int64_t id, uint64_t code)
+{
+	struct h3_stream *x = h3_stream_of(h3, id);
+	int error;
+
+	if (h3->state == H3_STOPPED)
+		return;
+	h3_wake(h3);
+	if (!is_request(id)) {
+		uni_gone(h3, id, code);
+		return;
+	}
+	error = nghttp3_conn_close_stream(h3->ng, id, code);
+	if (error && error != NGHTTP3_ERR_STREAM_NOT_FOUND)
+		h3_give_up(h3, nghttp3_err_infer_quic_app_error_code(error));
+	if (x)
+		h3_note(x, H3_HEARD_CLOSE);
+	else
+		h3_allow_one_more(h3);
+}
+
+void h3_unblocked(struct h3 *h3, int64_t id)
+{
+	if (nghttp3_conn_unblock_stream(h3->ng, id) != 0)
+		h3_give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
+	h3_wake(h3);
+}
+
+/* ---- to the client ---- */
+
+int h3_output(struct h3 *h3, int64_t *id, bool *end, struct iovec *iov, int max)
+{
+	nghttp3_vec vec[VECTORS_MAX];
+	nghttp3_ssize count;
+	int fin = 0;
+
+	*id = -1;
+	*end = false;
+	if (h3->state == H3_STOPPED || h3->fault || h3->unacked >= h3_config(h3)->h3_unacked)
+		return 0;
+	count = nghttp3_conn_writev_stream(h3->ng, id, &fin, vec, (size_t)(max < VECTORS_MAX ? max : VECTORS_MAX));
+	if (count < 0) {
+		h3_give_up(h3, nghttp3_err_infer_quic_app_error_code((int)count));
+		*id = -1;
+		return 0;
+	}
+	*end = fin;
+	for (int i = 0; i < (int)count; i++)
+		iov[i] = (struct iovec){vec[i].base, vec[i].len};
+	return (int)count;
+}
+
+void h3_written(struct h3 *h3, int64_t id, size_t n, bool end)
+{
+	struct h3_stream *x = h3_stream_of(h3, id);
+
+	if (nghttp3_conn_add_write_offset(h3->ng, id, n) != 0)
+		h3_give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
+	if (!x)
+		return;
+	x->s.interim = 0;
+	pace_moved(&x->pace, h3_now_us(h3), n, h3_config(h3)->response_rate, h3_write_grace(h3));
+	pace_moved(&h3->framed, h3_now_us(h3), n, h3_rate_of_all(h3), h3_write_grace(h3));
+	if (!end)
+		return;
+	x->left = true;
+	h3_watch(h3, pace_deadline(&x->pace));
+	h3_note(x, 0);
+}
+
+void h3_blocked(struct h3 *h3, int64_t id)
+{
+	nghttp3_conn_block_stream(h3->ng, id);
+}
+
+void h3_shut(struct h3 *h3, int64_t id)
+{
+	nghttp3_conn_shutdown_stream_write(h3->ng, id);
+}
+
+/* ---- its life ---- */
+
+void h3_deliver(struct h3 *h3)
+{
+	h3_act_all(h3);
+}
+
+/* Nothing but heads that are not complete, or not even that. */
+static bool has_begun(const struct h3 *h3)
+{
+	for (const struct list *l = h3->streams.next; l != &h3->streams; l = l->next)
+		if (container_of(l, struct h3_stream, link)->known)
+			return false;
+	return true;
+}
+
+struct session_wants h3_wants(const struct h3 *h3)
+{
+	uint64_t deadline = h3_deadline(h3);
+
+	return (struct session_wants){
+		.read = h3->state != H3_STOPPED,
+		.idle = h3->state == H3_OPEN && h3->open == 0,
+		.begun = has_begun(h3),
+		.close = h3->state == H3_STOPPED ? CLOSE_NOW : CLOSE_NOT,
+		.deadline = deadline == UINT64_MAX ? 0 : deadline,
+	};
+}
+
+bool h3_stalled(const struct h3 *h3)
+{
+	return h3_all_wait(h3);
+}
+
+void h3_tick(struct h3 *h3)
+{
+	h3_overdue(h3);
+}
+
+void h3_drain(struct h3 *h3)
+{
+	h3_begin_drain(h3);
+}
+
+uint64_t h3_code(const struct h3 *h3)
+{
+	return h3->fault ? h3->fault : NGHTTP3_H3_NO_ERROR;
+}
+
+uint64_t h3_progress(const struct h3 *h3)
+{
+	return h3->progress;
+}
+
+void h3_close(struct h3 *h3, enum stream_end why)
+{
+	struct list *l;
+
+	while ((l = h3->streams.next) != &h3->streams) {
+		struct h3_stream *x = container_of(l, struct h3_stream, link);
+		h3_stream_ends(x, why);
+		h3_stream_free(x);
+	}
+	nghttp3_conn_del(h3->ng);
+	idmap_free(&h3->map);
+	free(h3);
+}
+
+/* ---- the beginning ---- */
+
+/* NULL: out of memory. */
+static struct h3_env *share(struct session_env *env)
+{
+	if (!env->h3)
+		env->h3 = calloc(1, sizeof(struct h3_env));
+	return env->h3;
+}
+
+void h3_env_free(struct session_env *env)
+{
+	if (!env->h3)
+		return;
+	h3_heads_free(env->h3);
+	free(env->h3);
+	env->h3 = NULL;
+}
+
+/* Control, and what QPACK needs. */
+static bool open_streams(struct h3 *h3)
+{
+	int64_t id[3];
+
+	for (unsigned i = 0; i < 3; i++)
+		if (!h3->carrier->open(h3->owner, &id[i]))
+			return false;
+	return nghttp3_conn_bind_control_stream(h3->ng, id[0]) == 0 && nghttp3_conn_bind_qpack_streams(h3->ng, id[1], id[2]) == 0;
+}
+
+static bool make_session(struct h3 *h3)
+{
+	const struct config *c = h3_config(h3);
+	nghttp3_callbacks callbacks;
+	nghttp3_settings settings;
+
+	h3_read_callbacks(&callbacks);
+	nghttp3_settings_default(&settings);
+	settings.max_field_section_size = c->max_header_block;
+	settings.qpack_max_dtable_capacity = (size_t)c->h3_qpack_table;
+	settings.qpack_blocked_streams = (size_t)c->h3_qpack_blocked;
+	settings.qpack_encoder_max_dtable_capacity = 0;
+	settings.enable_connect_protocol = c->h3_extended_connect != 0;
+	if (nghttp3_conn_server_new(&h3->ng, &callbacks, &settings, NULL, h3) != 0)
+		return false;
+	nghttp3_conn_set_max_client_streams_bidi(h3->ng, h3->allowed);
+	nghttp3_conn_set_max_concurrent_streams(h3->ng, (size_t)c->h3_max_streams);
+	return open_streams(h3);
+}
+
+struct h3 *h3_start(struct session_owner *owner, const struct h3_carrier *carrier)
+{
+	struct h3 *h3 = share(owner->env) ? calloc(1, sizeof *h3) : NULL;
+
+	if (!h3)
+		return NULL;
+	h3->owner = owner;
+	h3->carrier = carrier;
+	h3->stream_ops = &h3_stream_ops;
+	list_init(&h3->streams);
+	list_init(&h3->todo);
+	idmap_init(&h3->map);
+	for (unsigned i = 0; i < H3_UNI_MAX; i++)
+		h3->uni[i].id = -1;
+	h3->allowed = h3_config(h3)->h3_max_streams;
+	h3->since = h3_now(h3);
+	h3->review = UINT64_MAX;
+	if (make_session(h3))
+		return h3;
+	if (h3->ng)
+		nghttp3_conn_del(h3->ng);
+	free(h3);
+	return NULL;
+}

@@ -1,0 +1,82 @@
+/*
+ * HTTP/3, RFC 9114. What carries it (quic/) has streams of its own, so this is no session_ops: bytes come and go by stream. The
+ * carrier calls h3_* when something has come; those record, or are operations of streams. h3_deliver acts on it.
+ *
+ *   quic ──bytes of a stream──> h3_receive, _acked, _reset, _stopped, _gone, _unblocked
+ *   quic <──bytes of a stream── h3_output, _written, _blocked, _shut
+ *   quic <──orders── h3_carrier: credit, resets, streams
+ */
+#ifndef SPARX_PROTO_H3_H
+#define SPARX_PROTO_H3_H
+
+#include "proto/session.h"
+
+struct h3;
+
+enum { H3_EXCESSIVE = 0x107 }; /* RFC 9114 8.1: the client does what costs too much */
+
+/* What h3 asks of what carries it. All of these only record. */
+struct h3_carrier {
+	/* The client may send so many more bytes: on this stream; on all together. */
+	void (*credit)(struct session_owner *owner, int64_t stream, uint64_t n);
+	void (*credit_all)(struct session_owner *owner, uint64_t n);
+	/* The client may open one more stream; uni: for one direction. */
+	void (*one_more)(struct session_owner *owner, bool uni);
+	/* Ends our side of a stream, or the client's, before its time. */
+	void (*reset)(struct session_owner *owner, int64_t stream, uint64_t code);
+	void (*stop)(struct session_owner *owner, int64_t stream, uint64_t code);
+	/* A new stream for one direction. False: there may be none. */
+	bool (*open)(struct session_owner *owner, int64_t *stream);
+	/* Whether the client's window for a stream is closed; whether nothing may be sent, because of its window for all, or the network. */
+	bool (*is_shut)(const struct session_owner *owner, int64_t stream);
+	bool (*is_full)(const struct session_owner *owner);
+	/* How long the way there and back takes, ms. */
+	uint64_t (*round_trip)(const struct session_owner *owner);
+};
+
+/* Opens its streams. NULL: out of memory, or the client lets it open none. */
+struct h3 *h3_start(struct session_owner *owner, const struct h3_carrier *carrier);
+/* Gives back what the environment keeps for sessions of this kind. */
+void h3_env_free(struct session_env *env);
+
+/* ---- from the client ---- */
+
+void h3_receive(struct h3 *h3, int64_t stream, const uint8_t *bytes, size_t n, bool end);
+/* So many more bytes of a stream have arrived there. */
+void h3_acked(struct h3 *h3, int64_t stream, uint64_t n);
+/* The client has ended its side of a stream before its time; or does not want ours. */
+void h3_reset(struct h3 *h3, int64_t stream);
+void h3_stopped(struct h3 *h3, int64_t stream);
+/* A stream is over, both ways. */
+void h3_gone(struct h3 *h3, int64_t stream, uint64_t code);
+/* The window of a stream was opened. */
+void h3_unblocked(struct h3 *h3, int64_t stream);
+
+/* ---- to the client ---- */
+
+/* What is to be sent next: returns how many vectors; *stream is -1 if there is nothing. */
+int h3_output(struct h3 *h3, int64_t *stream, bool *end, struct iovec *iov, int max);
+/* So much of it is on its way; end: and with it the end of the stream. */
+void h3_written(struct h3 *h3, int64_t stream, size_t n, bool end);
+/* It cannot be sent: the client's window is closed; our side of the stream is. */
+void h3_blocked(struct h3 *h3, int64_t stream);
+void h3_shut(struct h3 *h3, int64_t stream);
+
+/* ---- its life ---- */
+
+/* Acts on what was recorded. */
+void h3_deliver(struct h3 *h3);
+struct session_wants h3_wants(const struct h3 *h3);
+/* Whether all its requests wait for the client. */
+bool h3_stalled(const struct h3 *h3);
+void h3_tick(struct h3 *h3);
+/* No new requests; finish what is there. */
+void h3_drain(struct h3 *h3);
+/* Why it is to be closed, for the client: an error of RFC 9114 8.1. */
+uint64_t h3_code(const struct h3 *h3);
+/* Bytes of requests and of answers that have been of use, ever: what a client sends is measured by that. */
+uint64_t h3_progress(const struct h3 *h3);
+/* Ends all streams, and frees it. */
+void h3_close(struct h3 *h3, enum stream_end why);
+
+#endif

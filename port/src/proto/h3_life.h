@@ -1,0 +1,20 @@
+/* The life of a session of HTTP/3: states, the drain, deadlines. */
+#ifndef SPARX_PROTO_H3_LIFE_H
+#define SPARX_PROTO_H3_LIFE_H
+
+#include "proto/h3_session.h"
+
+/* No new requests: RFC 9114 5.2, in two steps. */
+void h3_begin_drain(struct h3 *h3);
+/* What follows from what was recorded of the session. */
+void h3_look_around(struct h3 *h3);
+/* A stream is over: the client may open another. */
+void h3_allow_one_more(struct h3 *h3);
+/* When h3_overdue is to be called, ms; UINT64_MAX: never. */
+uint64_t h3_deadline(const struct h3 *h3);
+/* A deadline has passed. */
+void h3_overdue(struct h3 *h3);
+/* Whether all requests wait for the client. */
+bool h3_all_wait(const struct h3 *h3);
+
+#endif

@@ -1,0 +1,354 @@
+#include "proto/h3_read.h"
+
+#include <stdlib.h>
+
+#include "proto/h3_head.h"
+#include "proto/h3_stream.h"
+#include "proto/http_fields.h"
+
+enum {
+	FIELD_OVERHEAD = 32,
+	/* Bytes around bodies that a stream may have beside its header blocks, and for each byte of a body. */
+	AROUND_FREE = 64 * 1024,
+	AROUND_EACH = 3,
+	/* Bytes on a client's streams for one direction, at first and for each request: SETTINGS, priorities, the QPACK table. */
+	STRAY_FREE = 64 * 1024,
+	STRAY_EACH = 4096,
+};
+
+static struct slice text_of(nghttp3_rcbuf *rcbuf)
+{
+	nghttp3_vec vec = nghttp3_rcbuf_get_buf(rcbuf);
+
+	return slice_of(vec.base, vec.len);
+}
+
+/* ---- nghttp3's callbacks: they record ---- */
+
+/* Ends the session, once nghttp3 has returned, which it does at once. */
+static int give_up(struct h3 *h3, uint64_t code)
+{
+	h3_give_up(h3, code);
+	return NGHTTP3_ERR_CALLBACK_FAILURE;
+}
+
+static int on_begin_block(nghttp3_conn *ng, int64_t id, void *ctx, void *user)
+{
+	struct h3 *h3 = ctx;
+	struct h3_stream *x = h3_stream_of(h3, id);
+
+	(void)ng;
+	(void)user;
+	if (!x)
+		return 0;
+	h3_head_free(h3, x->block);
+	x->block = h3_head_new(h3);
+	return x->block ? 0 : give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
+}
+
+/* What is dropped has to be decoded all the same, so there is an end to that too: the connection's. */
+static bool is_bearable(struct h3 *h3, struct h3_head *block, size_t bytes)
+{
+	block->all_bytes += bytes;
+	block->all_fields++;
+	return block->all_bytes <= h3_config(h3)->h3_max_header_bytes && block->all_fields <= h3_config(h3)->h3_max_header_fields;
+}
+
+/* There is room for a field; or for so many more bytes in one that has come. */
+static bool fits(struct h3 *h3, struct h3_head *block, size_t bytes, bool field, bool pseudo)
+{
+	const struct config *c = h3_config(h3);
+
+	block->bytes += bytes;
+	block->pseudo += pseudo;
+	if (block->bytes > c->max_header_block || block->pseudo > H3_PSEUDO_MAX)
+		return false;
+	return !field || pseudo || block->count - block->pseudo < c->max_header_count;
+}
+
+static struct slice cookie_of(const struct h3_head *block)
+{
+	for (unsigned i = 0; i < block->count; i++)
+		if (slice_eq(text_of(block->pairs[i].name), SLICE_LIT("cookie")))
+			return text_of(block->pairs[i].value);
+	return (struct slice){0};
+}
+
+/* Another piece of the cookie field. False: out of memory. */
+static bool join_cookie(struct h3_head *block, struct slice value)
+{
+	struct slice first = buf_len(&block->cookies) ? (struct slice){0} : cookie_of(block);
+
+	return (first.len == 0 || buf_append(&block->cookies, first.at, first.len)) && buf_append(&block->cookies, "; ", 2) &&
+	       (value.len == 0 || buf_append(&block->cookies, value.at, value.len));
+}
+
+static int on_field(nghttp3_conn *ng, int64_t id, int32_t token, nghttp3_rcbuf *name, nghttp3_rcbuf *value, uint8_t flags,
+		    void *ctx, void *user)
+{
+	struct h3 *h3 = ctx;
+	struct h3_stream *x = h3_stream_of(h3, id);
+	struct h3_head *block = x ? x->block : NULL;
+	struct slice name_text = text_of(name), value_text = text_of(value);
+	size_t bytes = name_text.len + value_text.len + FIELD_OVERHEAD;
+	bool cookie = slice_eq(name_text, SLICE_LIT("cookie")), more = block && cookie && block->cookie;
+
+	(void)ng;
+	(void)token;
+	(void)flags;
+	(void)user;
+	if (!block)
+		return 0;
+	if (!is_bearable(h3, block, bytes))
+		return give_up(h3, NGHTTP3_H3_EXCESSIVE_LOAD);
+	if (block->too_large)
+		return 0;
+	block->too_large = !fits(h3, block, more ? value_text.len + 2 : bytes, !more, name_text.len && name_text.at[0] == ':');
+	if (block->too_large)
+		return 0;
+	if (more)
+		return join_cookie(block, value_text) ? 0 : give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
+	block->cookie = cookie || block->cookie;
+	nghttp3_rcbuf_incref(name);
+	nghttp3_rcbuf_incref(value);
+	block->pairs[block->count++] = (struct h3_pair){name, value};
+	return 0;
+}
+
+static int on_head(nghttp3_conn *ng, int64_t id, int end, void *ctx, void *user)
+{
+	struct h3_stream *x = h3_stream_of(ctx, id);
+
+	(void)ng;
+	(void)user;
+	if (!x)
+		return 0;
+	x->bare = end;
+	x->head = x->block;
+	x->block = NULL;
+	h3_note(x, H3_HEARD_HEAD);
+	return 0;
+}
+
+static int on_trailers(nghttp3_conn *ng, int64_t id, int end, void *ctx, void *user)
+{
+	struct h3_stream *x = h3_stream_of(ctx, id);
+
+	(void)ng;
+	(void)end;
+	(void)user;
+	if (!x)
+		return 0;
+	h3_head_free(x->h3, x->trailers);
+	x->trailers = x->block;
+	x->block = NULL;
+	return 0;
+}
+
+static int on_data(nghttp3_conn *ng, int64_t id, const uint8_t *data, size_t len, void *ctx, void *user)
+{
+	struct h3 *h3 = ctx;
+	struct h3_stream *x = h3_stream_of(h3, id);
+
+	(void)ng;
+	(void)user;
+	/* so that a stream that is not read does not close the window of the others: what is stored is bounded by the streams' own */
+	h3->carrier->credit_all(h3->owner, len);
+	if (!x || x->stopped)
+		return 0;
+	if (!bufq_append(&x->in, data, len))
+		return give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
+	x->came += len;
+	h3->progress += len;
+	h3_note(x, 0);
+	return 0;
+}
+
+/* Bytes that waited in nghttp3 for the QPACK table. */
+static int on_late_use(nghttp3_conn *ng, int64_t id, size_t n, void *ctx, void *user)
+{
+	struct h3 *h3 = ctx;
+
+	(void)ng;
+	(void)user;
+	h3->carrier->credit(h3->owner, id, n);
+	h3->carrier->credit_all(h3->owner, n);
+	return 0;
+}
+
+static int on_end(nghttp3_conn *ng, int64_t id, void *ctx, void *user)
+{
+	struct h3_stream *x = h3_stream_of(ctx, id);
+
+	(void)ng;
+	(void)user;
+	if (x)
+		h3_note(x, H3_HEARD_END);
+	return 0;
+}
+
+/* nghttp3 wants a stream to end: its head is malformed, or it came behind a GOAWAY; or its type is unknown. */
+static int on_stop(nghttp3_conn *ng, int64_t id, uint64_t code, void *ctx, void *user)
+{
+	struct h3 *h3 = ctx;
+	struct h3_stream *x = h3_stream_of(h3, id);
+
+	(void)ng;
+	(void)user;
+	if (x)
+		h3_stream_abort(x, code);
+	else
+		h3->carrier->stop(h3->owner, id, code);
+	return 0;
+}
+
+static int on_reset(nghttp3_conn *ng, int64_t id, uint64_t code, void *ctx, void *user)
+{
+	struct h3 *h3 = ctx;
+
+	(void)ng;
+	(void)user;
+	if (!h3_stream_of(h3, id)) /* else on_stop has done it */
+		h3->carrier->reset(h3->owner, id, code);
+	return 0;
+}
+
+static int on_acked(nghttp3_conn *ng, int64_t id, uint64_t n, void *ctx, void *user)
+{
+	struct h3_stream *x = h3_stream_of(ctx, id);
+
+	(void)ng;
+	(void)user;
+	if (x)
+		h3_stream_acked(x, (size_t)n);
+	return 0;
+}
+
+static int on_settings(nghttp3_conn *ng, const nghttp3_settings *settings, void *ctx)
+{
+	struct h3 *h3 = ctx;
+
+	(void)ng;
+	(void)settings;
+	h3->greeted = true;
+	return 0;
+}
+
+void h3_read_callbacks(nghttp3_callbacks *callbacks)
+{
+	*callbacks = (nghttp3_callbacks){
+		.acked_stream_data = on_acked,
+		.recv_data = on_data,
+		.deferred_consume = on_late_use,
+		.begin_headers = on_begin_block,
+		.recv_header = on_field,
+		.end_headers = on_head,
+		.begin_trailers = on_begin_block,
+		.recv_trailer = on_field,
+		.end_trailers = on_trailers,
+		.stop_sending = on_stop,
+		.end_stream = on_end,
+		.reset_stream = on_reset,
+		.recv_settings = on_settings,
+	};
+}
+
+/* ---- bytes ---- */
+
+/* A request of which nghttp3 says that its body or its trailers are wrong is malformed, and not the connection: RFC 9114 4.1.2. */
+static void fail(struct h3 *h3, struct h3_stream *x, int error)
+{
+	if (x && error == NGHTTP3_ERR_MALFORMED_HTTP_MESSAGING)
+		h3_stream_abort(x, NGHTTP3_H3_MESSAGE_ERROR);
+	else
+		h3_give_up(h3, nghttp3_err_infer_quic_app_error_code(error));
+}
+
+/* Frames that bring nothing cost CPU time: there may be some for each byte of a body, and for each request. */
+static void charge(struct h3 *h3, struct h3_stream *x, uint64_t n)
+{
+	const struct config *c = h3_config(h3);
+
+	if (x) {
+		x->around += n;
+		if (x->around > AROUND_FREE + c->h3_max_header_bytes * 2 + AROUND_EACH * x->came)
+			h3_give_up(h3, NGHTTP3_H3_EXCESSIVE_LOAD);
+		return;
+	}
+	h3->stray += n;
+	if (h3->stray > STRAY_FREE + STRAY_EACH * h3->requests)
+		h3_give_up(h3, NGHTTP3_H3_EXCESSIVE_LOAD);
+}
+
+/* nghttp3 takes a request without a byte for an error of the connection's: RFC 9114 4.1 */
+static bool is_void(const struct h3_stream *x, size_t n, bool end)
+{
+	return x && end && n == 0 && x->around == 0 && x->came == 0;
+}
+
+void h3_read(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n, bool end)
+{
+	struct h3_stream *x = h3_stream_of(h3, id);
+	nghttp3_ssize used;
+
+	if (x && (x->stopped || is_void(x, n, end))) {
+		h3_stream_abort(x, NGHTTP3_H3_REQUEST_INCOMPLETE);
+		h3->carrier->credit_all(h3->owner, n);
+		return;
+	}
+	used = nghttp3_conn_read_stream(h3->ng, id, bytes, n, end);
+	if (used < 0) {
+		fail(h3, x, (int)used);
+		return;
+	}
+	h3->carrier->credit(h3->owner, id, (uint64_t)used);
+	h3->carrier->credit_all(h3->owner, (uint64_t)used);
+	charge(h3, x, (uint64_t)used);
+}
+
+/* ---- what a complete head says ---- */
+
+static void pair_at(const void *head, unsigned i, struct slice *name, struct slice *value)
+{
+	const struct h3_head *block = head;
+
+	*name = text_of(block->pairs[i].name);
+	*value = text_of(block->pairs[i].value);
+}
+
+static struct http_pairs pairs_of(const struct h3_head *block)
+{
+	return (struct http_pairs){
+		.head = block,
+		.at = pair_at,
+		.count = block->count,
+		.too_large = block->too_large,
+		.cookies = slice_of(buf_at(&block->cookies), buf_len(&block->cookies)),
+	};
+}
+
+unsigned h3_examine(struct h3 *h3, const struct h3_head *block, bool ended, struct field *fields, struct request_head *head)
+{
+	struct http_pairs pairs = pairs_of(block);
+
+	*head = (struct request_head){.version = 30, .fields = fields};
+	return http_examine(&pairs, ended, h3_config(h3)->max_body, fields, head);
+}
+
+bool h3_asks_head(const struct h3_head *block)
+{
+	struct http_pairs pairs = pairs_of(block);
+
+	return http_asks_head(&pairs);
+}
+
+unsigned h3_trailers_of(const struct h3_head *block, struct field *fields, unsigned *count)
+{
+	struct http_pairs pairs;
+
+	*count = 0;
+	if (!block)
+		return 0;
+	pairs = pairs_of(block);
+	return http_trailers_of(&pairs, fields, count);
+}

@@ -1,0 +1,588 @@
+/* One connection over QUIC: a member of the pool, as those over TCP are. */
+#include <ngtcp2/ngtcp2_crypto.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/sm.h"
+#include "quic/parts.h"
+
+enum {
+	TURN_BUDGET = 256 * 1024, /* bytes that it sends in a turn */
+	VECTORS = 16,
+	PACKET_OUT = 1452,   /* bytes: what any path to the Internet takes, of which larger ones are found out */
+	PROGRESS_EACH = 100, /* bytes of use that explain one more packet */
+	TOKENS_MAX = 100000,
+	IDS_OF_CLIENT = 4,
+	MOVES = 4096, /* bytes that it must move, both ways together, not to be taken for one that only stands there */
+	CLOSE_SHORT = 1200,
+};
+
+static const char *const state_names[] = {"handshake", "open", "closed"};
+static const uint32_t state_next[] = {
+	[QUIC_HANDSHAKE] = SM_BIT(QUIC_OPEN) | SM_BIT(QUIC_CLOSED),
+	[QUIC_OPEN] = SM_BIT(QUIC_CLOSED),
+	[QUIC_CLOSED] = 0,
+};
+static const struct sm machine = {"quic", state_names, state_next};
+
+/* ---- the end ---- */
+
+static void note_failure(struct quic_conn *c)
+{
+	if (c->state == QUIC_HANDSHAKE && !c->silent)
+		c->quic->figures.failed++;
+}
+
+/* The packet that tells why; its length, 0 if there is to be none. */
+static size_t close_packet(struct quic_conn *c, ngtcp2_path_storage *path, uint8_t *packet)
+{
+	ngtcp2_pkt_info info;
+	ngtcp2_ssize n;
+
+	ngtcp2_path_storage_zero(path);
+	if (c->silent)
+		return 0;
+	n = ngtcp2_conn_write_connection_close(c->ng, &path->path, &info, packet, CLOSE_SHORT, &c->error, quic_now(c->quic));
+	return n > 0 ? (size_t)n : 0;
+}
+
+/* Leaves a ghost behind, unless nothing was ever agreed on. */
+static void leave(struct quic_conn *c)
+{
+	struct quic *q = c->quic;
+	ngtcp2_cid ids[QUIC_CIDS_MAX];
+	uint8_t packet[CLOSE_SHORT];
+	ngtcp2_path_storage path;
+	size_t n = close_packet(c, &path, packet), sent, count = ngtcp2_conn_get_scid(c->ng, NULL);
+	uint64_t time = 3 * ngtcp2_conn_get_pto(c->ng) / NGTCP2_MILLISECONDS;
+
+	if (n && quic_socket_send(q, &path.path, 0, packet, n, n, &sent))
+		q->pool->bytes_out += sent;
+	count = count < QUIC_CIDS_MAX ? count : 0;
+	if (count)
+		ngtcp2_conn_get_scid(c->ng, ids);
+	quic_route_remove_initial(q, c->initial_key);
+	quic_ghost_make(q, ids, count, packet, n, time < 100 ? 100 : time < 10000 ? time : 10000);
+}
+
+static void conn_end(struct quic_conn *c, enum stream_end why)
+{
+	struct quic *q = c->quic;
+	struct loop *loop = q->pool->loop;
+
+	if (c->state == QUIC_CLOSED)
+		return;
+	note_failure(c);
+	if (c->h3)
+		h3_close(c->h3, why);
+	c->h3 = NULL;
+	sm_move(&machine, &c->state, QUIC_CLOSED);
+	conn_record_end(q->pool, c->record, why);
+	conn_pool_unshare(q->pool, &c->owner.peer);
+	wheel_cancel(&loop->fine, &c->expiry);
+	wheel_cancel(&loop->wheel, &c->deadline);
+	list_remove(&c->blocked);
+	leave(c);
+	ngtcp2_conn_del(c->ng);
+	tls_session_free(c->tls);
+	buf_free(&c->hello);
+	buf_free(&c->unsent);
+	if (!c->validated)
+		q->half_open--;
+	q->connections--;
+	member_leave(&c->member);
+}
+
+/* With an error of HTTP/3's, if it says so. */
+static void end_failed(struct quic_conn *c)
+{
+	bool lost = c->silent;
+
+	if (c->h3 && h3_wants(c->h3).close != CLOSE_NOT && !lost)
+		ngtcp2_ccerr_set_application_error(&c->error, h3_code(c->h3), NULL, 0);
+	conn_end(c, lost ? END_CLOSED : END_ERROR);
+}
+
+static void member_close(struct member *m, bool abort, enum stream_end why)
+{
+	struct quic_conn *c = container_of(m, struct quic_conn, member);
+
+	(void)abort;
+	if (c->h3)
+		ngtcp2_ccerr_set_application_error(&c->error, h3_code(c->h3), NULL, 0);
+	conn_end(c, why);
+}
+
+static void member_drain(struct member *m)
+{
+	struct quic_conn *c = container_of(m, struct quic_conn, member);
+
+	if (c->h3)
+		h3_drain(c->h3);
+	member_is_dirty(m);
+}
+
+static void member_release(struct member *m)
+{
+	free(container_of(m, struct quic_conn, member));
+}
+
+/* ---- packets to the client ---- */
+
+/* What waits for the socket. False: it waits on. */
+static bool send_unsent(struct quic_conn *c)
+{
+	size_t sent;
+	bool all;
+
+	if (buf_len(&c->unsent) == 0)
+		return true;
+	all = quic_socket_send(c->quic, &c->unsent_path.path, c->unsent_ecn, buf_at(&c->unsent), buf_len(&c->unsent), c->segment,
+			       &sent);
+	c->quic->pool->bytes_out += sent;
+	buf_consume(&c->unsent, sent);
+	if (!all)
+		return false;
+	buf_free(&c->unsent);
+	return true;
+}
+
+/* Packets of one path, of one size but for the last. */
+struct burst {
+	ngtcp2_path_storage path;
+	uint8_t ecn;
+	uint8_t *bytes;
+	size_t n, segment;
+	unsigned count;
+};
+
+/* False: the socket does not take all of it now. */
+static bool send_burst(struct quic_conn *c, struct burst *b)
+{
+	struct quic *q = c->quic;
+	size_t sent, n = b->n;
+	bool all;
+
+	b->n = 0;
+	b->count = 0;
+	if (n == 0)
+		return true;
+	all = quic_socket_send(q, &b->path.path, b->ecn, b->bytes, n, b->segment, &sent);
+	q->pool->bytes_out += sent;
+	if (c->record)
+		c->record->bytes_out += n;
+	if (all)
+		return true;
+	if (!buf_append(&c->unsent, b->bytes + sent, n - sent))
+		return true; /* lost on their way */
+	c->segment = b->segment;
+	c->unsent_ecn = b->ecn;
+	ngtcp2_path_storage_zero(&c->unsent_path);
+	ngtcp2_path_copy(&c->unsent_path.path, &b->path.path);
+	list_remove(&c->blocked);
+	list_append(&q->blocked, &c->blocked);
+	loop_io_watch(q->pool->loop, &q->io, LOOP_READ | LOOP_WRITE);
+	return false;
+}
+
+/* One packet, with as much as goes into it. 0: there is none to be sent now. */
+static ngtcp2_ssize write_packet(struct quic_conn *c, ngtcp2_path *path, uint8_t *at, size_t room, uint8_t *ecn, uint64_t now)
+{
+	for (;;) {
+		struct iovec iov[VECTORS];
+		ngtcp2_vec vec[VECTORS];
+		ngtcp2_pkt_info info;
+		ngtcp2_ssize n, used = -1;
+		int64_t id = -1;
+		bool end = false;
+		size_t all = 0;
+		int count = c->h3 ? h3_output(c->h3, &id, &end, iov, VECTORS) : 0;
+
+		for (int i = 0; i < count; i++) {
+			vec[i] = (ngtcp2_vec){iov[i].iov_base, iov[i].iov_len};
+			all += iov[i].iov_len;
+		}
+		n = ngtcp2_conn_writev_stream(c->ng, path, &info, at, room, &used,
+					      NGTCP2_WRITE_STREAM_FLAG_MORE | (end ? NGTCP2_WRITE_STREAM_FLAG_FIN : 0), id, vec,
+					      (size_t)count, now);
+		*ecn = info.ecn;
+		if (used >= 0 && c->h3 && id >= 0)
+			h3_written(c->h3, id, (size_t)used, end && (size_t)used == all);
+		switch (n) {
+		case NGTCP2_ERR_STREAM_DATA_BLOCKED:
+			h3_blocked(c->h3, id);
+			continue;
+		case NGTCP2_ERR_STREAM_SHUT_WR:
+		case NGTCP2_ERR_STREAM_NOT_FOUND:
+			h3_shut(c->h3, id);
+			continue;
+		case NGTCP2_ERR_WRITE_MORE:
+			continue;
+		default:
+			if (n < 0)
+				quic_failed(c, (int)n);
+			return n;
+		}
+	}
+}
+
+/* Whether a packet goes with those that are gathered. */
+static bool goes_with(const struct burst *b, const ngtcp2_path *path, uint8_t ecn, size_t n)
+{
+	return b->ecn == ecn && n <= b->segment && ngtcp2_path_eq(&b->path.path, path);
+}
+
+static void begin_burst(struct burst *b, const ngtcp2_path *path, uint8_t ecn, size_t n)
+{
+	ngtcp2_path_copy(&b->path.path, path);
+	b->ecn = ecn;
+	b->segment = n;
+}
+
+/* True: its share of the turn is spent, and there may be more. */
+static bool write_packets(struct quic_conn *c, uint64_t now)
+{
+	struct burst b = {.bytes = quic_scratch()};
+	size_t total = 0, room;
+	bool more = false;
+
+	ngtcp2_path_storage_zero(&b.path);
+	if (!send_unsent(c))
+		return false;
+	for (;;) {
+		ngtcp2_path_storage path;
+		uint8_t ecn = 0;
+		ngtcp2_ssize n;
+
+		room = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->ng);
+		room = room > PACKET_OUT ? room : PACKET_OUT;
+		if ((b.count == QUIC_SEGMENTS || b.n + room > QUIC_BURST) && !send_burst(c, &b))
+			break;
+		if (total >= TURN_BUDGET) {
+			more = true;
+			break;
+		}
+		ngtcp2_path_storage_zero(&path);
+		n = write_packet(c, &path.path, b.bytes + b.n, room, &ecn, now);
+		if (n <= 0)
+			break;
+		total += (size_t)n;
+		if (b.count > 0 && !goes_with(&b, &path.path, ecn, (size_t)n)) {
+			uint8_t *packet = b.bytes + b.n;
+			if (!send_burst(c, &b)) {
+				break; /* this one is lost on its way */
+			}
+			memmove(b.bytes, packet, (size_t)n);
+		}
+		if (b.count == 0)
+			begin_burst(&b, &path.path, ecn, (size_t)n);
+		b.n += (size_t)n;
+		b.count++;
+		if ((size_t)n < b.segment && !send_burst(c, &b)) /* a shorter one is the last of its call */
+			break;
+	}
+	if (b.n > 0)
+		send_burst(c, &b);
+	if (total > 0) {
+		c->moved += total;
+		ngtcp2_conn_update_pkt_tx_time(c->ng, now);
+	}
+	return more;
+}
+
+/* ---- packets from the client ---- */
+
+/* Packets that bring nothing cost CPU time: bytes of use explain some, and time some. */
+static bool may_come(struct quic_conn *c)
+{
+	const struct config *config = c->owner.env->config;
+	uint64_t progress = c->h3 ? h3_progress(c->h3) : 0, earned = (progress - c->progress) / PROGRESS_EACH;
+
+	c->progress += earned * PROGRESS_EACH;
+	c->tokens = c->tokens + earned < TOKENS_MAX ? c->tokens + earned : TOKENS_MAX;
+	if (c->tokens > 0) {
+		c->tokens--;
+		return true;
+	}
+	return bucket_take(&c->packets, *c->owner.env->now_us, config->h3_packets,
+			   config->h3_packets * 1000000 / config->h3_packet_rate);
+}
+
+static void conn_receive(struct quic_end *end, const struct quic_datagram *d)
+{
+	struct quic_conn *c = container_of(end, struct quic_conn, end);
+	ngtcp2_path path = quic_path_of(d);
+	ngtcp2_pkt_info info = {.ecn = d->ecn};
+	int error;
+
+	if (c->failed || c->state == QUIC_CLOSED)
+		return;
+	member_is_dirty(&c->member);
+	c->member.pool->bytes_in += d->n;
+	if (c->record)
+		c->record->bytes_in += d->n;
+	if (!may_come(c)) {
+		c->failed = true;
+		ngtcp2_ccerr_set_application_error(&c->error, H3_EXCESSIVE, NULL, 0);
+		return;
+	}
+	error = ngtcp2_conn_read_pkt(c->ng, &path, &info, d->bytes, d->n, quic_now(c->quic));
+	if (error)
+		quic_failed(c, error);
+	if (c->h3 && c->member.wait == CONN_IDLE && !h3_wants(c->h3).idle)
+		member_waits(&c->member, CONN_WORKS); /* whoever needs room in this turn, its request has come */
+}
+
+/* ---- a turn ---- */
+
+static void on_expiry(struct wheel_node *node)
+{
+	member_is_dirty(&container_of(node, struct quic_conn, expiry)->member);
+}
+
+static void on_deadline(struct wheel_node *node)
+{
+	struct quic_conn *c = container_of(node, struct quic_conn, deadline);
+
+	if (c->h3)
+		h3_tick(c->h3);
+	member_is_dirty(&c->member);
+}
+
+static void set_timers(struct quic_conn *c, uint64_t deadline)
+{
+	struct loop *loop = c->member.pool->loop;
+	uint64_t expiry = ngtcp2_conn_get_expiry(c->ng);
+
+	if (expiry == UINT64_MAX)
+		wheel_cancel(&loop->fine, &c->expiry);
+	else
+		wheel_set(&loop->fine, &c->expiry, loop_fine(expiry / 1000));
+	if (deadline == 0)
+		wheel_cancel(&loop->wheel, &c->deadline);
+	else if (!wheel_pending(&c->deadline) || c->deadline.deadline != deadline)
+		wheel_set(&loop->wheel, &c->deadline, deadline);
+}
+
+/* In a crowd it is of interest who only waits for its client. One that moves bytes begins anew. */
+static enum conn_wait wait_of(struct quic_conn *c, const struct session_wants *w)
+{
+	if (w->idle)
+		return CONN_IDLE;
+	if (w->begun)
+		return CONN_BEGUN;
+	if (!c->owner.env->crowded || !h3_stalled(c->h3))
+		return CONN_WORKS;
+	if (c->member.wait != CONN_STALLED || c->moved >= MOVES) {
+		member_waits(&c->member, CONN_WORKS);
+		c->moved = 0;
+	}
+	return CONN_STALLED;
+}
+
+/* Nothing of TLS is needed any more, but what it found out: 10 kB. */
+static void shrink(struct quic_conn *c)
+{
+	if (c->shrunk)
+		return;
+	c->shrunk = true;
+	ngtcp2_conn_set_tls_native_handle(c->ng, NULL);
+	tls_session_shrink(c->tls);
+}
+
+/* As long as a request is in progress, silence is no reason to end: the other side is asked whether it is there. */
+static void keep_alive(struct quic_conn *c, bool idle)
+{
+	uint64_t time = c->owner.env->config->idle_timeout * NGTCP2_MILLISECONDS / 3;
+
+	ngtcp2_conn_set_keep_alive_timeout(c->ng, idle ? UINT64_MAX : time);
+}
+
+static bool run_open(struct quic_conn *c, uint64_t now)
+{
+	struct session_wants w;
+	bool more, paused = c->member.pool->read_paused;
+
+	if (!paused)
+		h3_deliver(c->h3);
+	else if (!list_linked(&c->member.link))
+		list_append(&c->member.pool->paused, &c->member.link);
+	more = write_packets(c, now);
+	if (!paused && !c->failed)
+		h3_deliver(c->h3); /* room, answers that have left */
+	w = h3_wants(c->h3);
+	if (w.close != CLOSE_NOT && !c->failed) {
+		c->failed = true;
+		ngtcp2_ccerr_set_application_error(&c->error, h3_code(c->h3), NULL, 0);
+	}
+	if (c->failed)
+		return false;
+	shrink(c);
+	keep_alive(c, w.idle);
+	set_timers(c, w.deadline);
+	member_waits(&c->member, wait_of(c, &w));
+	return more;
+}
+
+/* True if it has more to do in the next turn. */
+static bool conn_run(struct member *m)
+{
+	struct quic_conn *c = container_of(m, struct quic_conn, member);
+	uint64_t now = quic_now(c->quic);
+	bool more = false;
+	int error;
+
+	if (c->state == QUIC_CLOSED)
+		return false;
+	if (!c->failed && ngtcp2_conn_get_expiry(c->ng) <= now) {
+		error = ngtcp2_conn_handle_expiry(c->ng, now);
+		if (error)
+			quic_failed(c, error);
+	}
+	if (!c->failed && c->h3) {
+		more = run_open(c, now);
+	} else if (!c->failed) {
+		more = write_packets(c, now);
+		set_timers(c, 0);
+	}
+	if (c->failed) {
+		end_failed(c);
+		return false;
+	}
+	if (more)
+		member_is_dirty(m);
+	return more;
+}
+
+static const struct member_ops quic_member = {
+	.run = conn_run,
+	.close = member_close,
+	.drain = member_drain,
+	.release = member_release,
+};
+
+/* ---- the beginning ---- */
+
+static void on_wake(struct session_owner *owner)
+{
+	member_is_dirty(&container_of(owner, struct quic_conn, owner)->member);
+}
+
+static bool on_covers(struct session_owner *owner, struct slice host)
+{
+	return tls_session_covers(container_of(owner, struct quic_conn, owner)->tls, host);
+}
+
+static ngtcp2_conn *get_conn(ngtcp2_crypto_conn_ref *ref)
+{
+	return ((struct quic_conn *)ref->user_data)->ng;
+}
+
+static void fill_peer(struct peer *peer, const struct quic *q, const struct quic_datagram *d)
+{
+	in_port_t port;
+	struct slice octets = quic_octets(&d->from, &port);
+
+	peer->listener = q->index;
+	peer->address_len = (uint8_t)octets.len;
+	memcpy(peer->address, octets.at, octets.len);
+	peer->port = ntohs(port);
+	octets = quic_octets(&d->to, &port);
+	if (octets.len != peer->address_len)
+		return;
+	memcpy(peer->local, octets.at, octets.len);
+	memcpy(peer->local + octets.len, &port, sizeof port);
+}
+
+static void fill_params(struct quic_conn *c, const ngtcp2_pkt_hd *hd, const ngtcp2_cid *id, const ngtcp2_cid *original,
+			ngtcp2_transport_params *p)
+{
+	const struct config *config = c->owner.env->config;
+
+	ngtcp2_transport_params_default(p);
+	p->initial_max_stream_data_bidi_remote = config->h3_stream_window;
+	p->initial_max_stream_data_uni = config->h3_stream_window;
+	p->initial_max_data = config->h3_connection_window;
+	p->initial_max_streams_bidi = config->h3_max_streams;
+	p->initial_max_streams_uni = QUIC_UNI_MAX;
+	p->max_idle_timeout = config->idle_timeout * NGTCP2_MILLISECONDS;
+	p->max_udp_payload_size = QUIC_PACKET_MAX;
+	p->active_connection_id_limit = IDS_OF_CLIENT;
+	p->disable_active_migration = c->quic->places > 1; /* the kernel would give its packets to another port */
+	p->original_dcid = original ? *original : hd->dcid;
+	p->original_dcid_present = 1;
+	p->retry_scid = hd->dcid;
+	p->retry_scid_present = original != NULL;
+	p->stateless_reset_token_present = quic_reset_token(c->quic, id, p->stateless_reset_token);
+}
+
+static void fill_settings(struct quic_conn *c, const ngtcp2_pkt_hd *hd, enum quic_token token, ngtcp2_settings *s)
+{
+	ngtcp2_settings_default(s);
+	s->initial_ts = quic_now(c->quic);
+	s->handshake_timeout = c->owner.env->config->handshake_timeout * NGTCP2_MILLISECONDS;
+	if (token != QUIC_TOKEN_RETRY && token != QUIC_TOKEN_NEW)
+		return;
+	s->token = hd->token;
+	s->tokenlen = hd->tokenlen;
+	s->token_type = token == QUIC_TOKEN_RETRY ? NGTCP2_TOKEN_TYPE_RETRY : NGTCP2_TOKEN_TYPE_NEW_TOKEN;
+}
+
+/* False: out of memory. */
+static bool make_transport(struct quic_conn *c, const ngtcp2_pkt_hd *hd, const struct quic_datagram *d, enum quic_token token,
+			   const ngtcp2_cid *original)
+{
+	ngtcp2_path path = quic_path_of(d);
+	ngtcp2_transport_params params;
+	ngtcp2_settings settings;
+	ngtcp2_cid id;
+
+	if (!quic_cid_make(c->quic, &id))
+		return false;
+	fill_params(c, hd, &id, original, &params);
+	fill_settings(c, hd, token, &settings);
+	if (ngtcp2_conn_server_new(&c->ng, &hd->scid, &id, &path, hd->version, &quic_callbacks, &settings, &params, NULL, c) != 0)
+		return false;
+	c->initial_key = quic_route_add_initial(c->quic, &hd->dcid, &c->end);
+	if (c->initial_key && quic_route_add(c->quic, &id, &c->end))
+		return true;
+	quic_route_remove_initial(c->quic, c->initial_key);
+	ngtcp2_conn_del(c->ng);
+	return false;
+}
+
+void quic_conn_open(struct quic *q, const ngtcp2_pkt_hd *hd, const struct quic_datagram *d, enum quic_token token,
+		    const ngtcp2_cid *original)
+{
+	struct conn_pool *pool = q->pool;
+	struct quic_conn *c = calloc(1, sizeof *c);
+
+	if (!c)
+		return;
+	c->end.receive = conn_receive;
+	c->owner = (struct session_owner){.env = &pool->env, .wake = on_wake, .covers = on_covers};
+	c->quic = q;
+	c->ref = (ngtcp2_crypto_conn_ref){get_conn, c};
+	c->validated = token == QUIC_TOKEN_RETRY || token == QUIC_TOKEN_NEW;
+	ngtcp2_ccerr_default(&c->error);
+	fill_peer(&c->owner.peer, q, d);
+	wheel_node_init(&c->expiry, on_expiry);
+	wheel_node_init(&c->deadline, on_deadline);
+	list_init(&c->blocked);
+	if (!make_transport(c, hd, d, token, original)) {
+		free(c);
+		return;
+	}
+	q->figures.accepted++;
+	q->connections++;
+	q->half_open += !c->validated;
+	member_join(&c->member, pool, &quic_member);
+	c->record = conn_record_begin(pool, &c->owner.peer);
+	if (!conn_pool_share(pool, &c->owner.peer)) {
+		c->silent = true;
+		conn_end(c, END_RESET);
+		return;
+	}
+	member_shakes(&c->member);
+	conn_receive(&c->end, d);
+}

@@ -1,0 +1,182 @@
+/*
+ * What the parts of quic/ share: quic.c (packets find their connection, or begin one), conn.c (a connection), events.c (what ngtcp2
+ * tells of it), ghost.c (what is left of one), route.c (connection ids), token.c (what is said without a connection), socket.c, clock.c.
+ */
+#ifndef SPARX_QUIC_PARTS_H
+#define SPARX_QUIC_PARTS_H
+
+#include <netinet/in.h>
+#include <ngtcp2/ngtcp2.h>
+#include <ngtcp2/ngtcp2_crypto.h>
+
+#include "base/bucket.h"
+#include "base/buf.h"
+#include "base/idmap.h"
+#include "proto/h3.h"
+#include "quic/quic.h"
+
+enum {
+	QUIC_CID = 8, /* bytes of a connection id of ours: a key of the map of routes */
+	QUIC_SECRET = 32,
+	QUIC_PACKET_MAX = 2048, /* what is received; a longer one is none of ours */
+	QUIC_BURST = 64 * 1024, /* bytes that one call sends, */
+	QUIC_SEGMENTS = 44,     /* in so many packets of the same size */
+	QUIC_UNI_MAX = 8,       /* streams for one direction that a client may have open */
+	QUIC_CIDS_MAX = 32,     /* of one connection at the same time, more than ngtcp2 makes */
+};
+
+union quic_address {
+	struct sockaddr any;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+};
+
+struct quic_datagram {
+	uint8_t *bytes;
+	size_t n;
+	union quic_address from, to;
+	socklen_t from_len, to_len;
+	uint8_t ecn;
+};
+
+/* What a connection id leads to. */
+struct quic_end {
+	void (*receive)(struct quic_end *end, const struct quic_datagram *d);
+};
+
+struct quic {
+	struct loop_io io;
+	struct conn_pool *pool;
+	struct tls_store *const *store;
+	struct idmap routes; /* of connection ids, and of a hash of what a client made up for its first packets */
+	struct list blocked; /* connections that the socket did not take all packets of */
+	struct list ghosts;  /* longest first */
+	unsigned ghost_count;
+	unsigned connections, half_open;
+	union quic_address local; /* what it is bound to */
+	uint8_t index;            /* of the listener */
+	uint8_t place, places;    /* of this port among those that share the address: connection ids name it */
+	bool readable, writable, draining, segments;
+	uint64_t last_ns; /* the clock never goes back */
+	uint8_t token_secret[QUIC_SECRET], reset_secret[QUIC_SECRET];
+	uint8_t hash_secret[16];
+	struct bucket strays; /* answers to what belongs to nothing */
+	struct quic_figures figures;
+};
+
+/*
+ *   HANDSHAKE ──it is done──> OPEN ──session is done, time is up, peer is gone──> CLOSED
+ *       └──time is up, or an error──────────────────────────────────────────────────^
+ */
+enum quic_state { QUIC_HANDSHAKE, QUIC_OPEN, QUIC_CLOSED };
+
+struct quic_conn {
+	struct quic_end end;
+	struct member member;
+	struct session_owner owner;
+	struct quic *quic;
+	ngtcp2_conn *ng;
+	ngtcp2_crypto_conn_ref ref;
+	ngtcp2_ccerr error; /* what to close it with */
+	struct tls_session *tls;
+	struct buf hello; /* of the ClientHello, until it is whole */
+	struct h3 *h3;
+	struct conn_record *record;
+	struct wheel_node expiry;   /* ngtcp2's */
+	struct wheel_node deadline; /* the session's */
+	struct list blocked;        /* quic->blocked */
+	struct buf unsent;          /* packets that the socket did not take; */
+	size_t segment;             /* their size, */
+	uint8_t unsent_ecn;
+	ngtcp2_path_storage unsent_path;
+	uint64_t initial_key; /* of the route by what the client made up; 0: it is gone */
+	uint64_t progress;    /* of the session, when packets were counted last */
+	uint64_t tokens;      /* packets that it has earned */
+	struct bucket packets;
+	size_t moved;   /* bytes, since it began to wait for its client */
+	uint8_t state;  /* enum quic_state */
+	bool validated; /* its address is real */
+	bool shaken;    /* the handshake is done; */
+	bool shrunk;    /* and what only that needed is freed */
+	bool failed;    /* to be closed, with `error` */
+	bool silent;    /* without a word */
+};
+
+/* ---- socket.c ---- */
+
+/* -1: errno says why. */
+int quic_socket(const struct listener_config *config, uint16_t port, union quic_address *local);
+/* Fills at most max datagrams, which stay until the next call. Returns how many; 0: there are none. */
+unsigned quic_socket_receive(struct quic *q, struct quic_datagram *list, unsigned max);
+/* Sends packets of `segment` bytes each, but for the last. False: the socket takes nothing now; *sent says how much it took. What
+   cannot be sent at all counts as sent: that is a packet lost. */
+bool quic_socket_send(struct quic *q, const ngtcp2_path *path, uint8_t ecn, const uint8_t *bytes, size_t n, size_t segment,
+		      size_t *sent);
+/* Room for packets, QUIC_BURST bytes. */
+uint8_t *quic_scratch(void);
+/* The octets of an address, and its port in the order of the network: those of IPv4 that come by IPv6 are IPv4. */
+struct slice quic_octets(const union quic_address *a, in_port_t *port);
+
+/* ---- route.c ---- */
+
+bool quic_route_add(struct quic *q, const ngtcp2_cid *cid, struct quic_end *end);
+void quic_route_remove(struct quic *q, const ngtcp2_cid *cid);
+/* For what a client made up. Returns the key; 0: out of memory, or there is one already. */
+uint64_t quic_route_add_initial(struct quic *q, const ngtcp2_cid *cid, struct quic_end *end);
+void quic_route_remove_initial(struct quic *q, uint64_t key);
+struct quic_end *quic_route_find(const struct quic *q, const uint8_t *cid, size_t len);
+/* Leads an id of ours somewhere else. */
+bool quic_route_move(struct quic *q, const ngtcp2_cid *cid, struct quic_end *end);
+/* A new id that nobody has. */
+bool quic_cid_make(struct quic *q, ngtcp2_cid *cid);
+/* Whether an id may be one of this port's. */
+bool quic_cid_is_ours(const struct quic *q, const uint8_t *cid);
+
+/* ---- token.c ---- */
+
+bool quic_reset_token(const struct quic *q, const ngtcp2_cid *cid, uint8_t *token);
+/* What a client shows to get around a Retry. */
+size_t quic_new_token(const struct quic *q, const ngtcp2_path *path, uint64_t now, uint8_t *token, size_t size);
+enum quic_token { QUIC_TOKEN_NONE, QUIC_TOKEN_RETRY, QUIC_TOKEN_NEW, QUIC_TOKEN_BAD };
+/* Whether a token shows that the address is real. *original: the id that the client made up first, of QUIC_TOKEN_RETRY. */
+enum quic_token quic_token_check(const struct quic *q, const ngtcp2_pkt_hd *hd, const struct quic_datagram *d, uint64_t now,
+				 ngtcp2_cid *original);
+/* Answers that need no connection. */
+void quic_say_versions(struct quic *q, const ngtcp2_version_cid *vc, const struct quic_datagram *d);
+void quic_say_retry(struct quic *q, const ngtcp2_pkt_hd *hd, const struct quic_datagram *d, uint64_t now);
+void quic_say_close(struct quic *q, const ngtcp2_pkt_hd *hd, const struct quic_datagram *d, uint64_t code);
+void quic_say_reset(struct quic *q, const uint8_t *cid, const struct quic_datagram *d);
+
+/* ---- ghost.c ---- */
+
+/* What is left of a connection that has these ids: it answers with the packet that closed it, or not at all. */
+void quic_ghost_make(struct quic *q, const ngtcp2_cid *ids, size_t count, const uint8_t *packet, size_t n, uint64_t ms);
+void quic_ghosts_free(struct quic *q);
+
+/* ---- events.c ---- */
+
+extern const ngtcp2_callbacks quic_callbacks;
+extern const struct h3_carrier quic_carrier;
+/* It is to be closed with the error that ngtcp2 returned. */
+void quic_failed(struct quic_conn *c, int error);
+
+/* ---- conn.c ---- */
+
+/* Begins with the client's first packet. original: what the client made up first, if it had to show that its address is real. */
+void quic_conn_open(struct quic *q, const ngtcp2_pkt_hd *hd, const struct quic_datagram *d, enum quic_token token,
+		    const ngtcp2_cid *original);
+
+/* ---- clock.c ---- */
+
+/* ns; never earlier than the time before. */
+uint64_t quic_now(struct quic *q);
+
+static inline ngtcp2_path quic_path_of(const struct quic_datagram *d)
+{
+	return (ngtcp2_path){
+		.local = {(ngtcp2_sockaddr *)(uintptr_t)&d->to.any, d->to_len},
+		.remote = {(ngtcp2_sockaddr *)(uintptr_t)&d->from.any, d->from_len},
+	};
+}
+
+#endif
