@@ -16,8 +16,8 @@ help:
 	@echo 'make test      build, and run all tests: the C tests, then the Elixir tests and the conformance corpus'
 	@echo 'make test FULL=1  also install Chromium, nginx, HAProxy, nghttpx and other clients, and run the tests that need them'
 	@echo 'make build     build sparx_port and the Elixir code'
-	@echo 'make check     formatting, static analysis, which part includes which, compiler warnings, dialyzer where it is installed'
-	@echo 'make format    format the C and the Elixir code, and write the tables of options and the frames in the documents'
+	@echo 'make check     formatting, static analysis, which part includes which, compiler warnings, documents, dialyzer where it is installed'
+	@echo 'make format    format the C and the Elixir code, and write the tables, frames and drawings in the documents'
 	@echo 'make attacks   each known attack for TIME=5 seconds, with a probe beside it (WHAT=h2 for those on HTTP/2)'
 	@echo 'make soak      mixed load for TIME=1800 seconds, on sparx_port built with sanitizers, then as it is'
 	@echo 'make bench     measure beside nginx and Cowboy (WHAT=hello for one workload; WHAT=list names them)'
@@ -53,9 +53,7 @@ check:
 	@$(MAKE) --no-print-directory -C port check
 	@mix format --check-formatted
 	@mix compile --warnings-as-errors
-	@scripts/options_table --check
-	@scripts/frames_table --check
-	@scripts/protocol_tables --check
+	@scripts/check_docs
 	@scripts/dialyze
 
 format:
@@ -64,6 +62,7 @@ format:
 	@scripts/options_table
 	@scripts/frames_table
 	@scripts/protocol_tables
+	@scripts/drawings
 
 attacks:
 	@scripts/setup test

@@ -76,7 +76,9 @@ defmodule Sparx.MixProject do
       package: package(),
       docs: [
         main: "readme",
-        extras: ["README.md", "docs/from_bandit_or_cowboy.md", "PROTOCOL.md", "SECURITY.md", "CHANGELOG.md"]
+        extras:
+          ["README.md"] ++
+            Path.wildcard("docs/*.md") ++ ["PROTOCOL.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"]
       ]
     ]
   end
@@ -110,7 +112,7 @@ defmodule Sparx.MixProject do
       # All that is needed to build, to install the port program and to serve: test/package_test.exs tries it.
       files:
         ~w(lib docs priv/default_page.html port/src port/Makefile port/http3_needs.h port/README.md port/sparx_port.1 mix.exs
-                .formatter.exs README.md PROTOCOL.md SECURITY.md CHANGELOG.md LICENSE)
+                .formatter.exs README.md PROTOCOL.md SECURITY.md CONTRIBUTING.md CHANGELOG.md LICENSE)
     ]
   end
 end

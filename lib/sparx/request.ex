@@ -89,7 +89,7 @@ defmodule Sparx.Request do
   @chunk 65_536
   # What the port gives at once at most.
   @most 65_000
-  # Chunks asked for ahead: chosen by measurement, see the README.
+  # Chunks asked for ahead: chosen by measurement, see docs/streaming.md.
   @prefetch 4
   @timeout 30_000
   @body_limit 8_000_000

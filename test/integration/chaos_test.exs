@@ -1,5 +1,5 @@
 defmodule Sparx.Integration.ChaosTest do
-  @moduledoc "What README.md promises for processes that are stopped or killed, clients that vanish, and descriptors that run out."
+  @moduledoc "What docs/failures.md promises for processes that are stopped or killed, clients that vanish, and descriptors that run out."
   use ExUnit.Case, async: true
 
   alias Sparx.{Client, Request, Response, Vm, WebSocket}
