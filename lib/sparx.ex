@@ -1,6 +1,6 @@
 defmodule Sparx do
   @moduledoc """
-  An HTTP server whose sockets live in a C program, and whose requests come when they are asked for.
+  An HTTP server whose sockets live in a C program, and which delivers requests on demand.
 
       children = [{Sparx, port: 4000, handler: MyApp.Web}]
 
@@ -8,19 +8,19 @@ defmodule Sparx do
 
       {:ok, server} = Sparx.start_link(port: 4000, handler: &MyApp.web/1)
 
-  See `Sparx.Handler` for what answers, `Sparx.Request` and `Sparx.Response` for what it does that with, and
+  See `Sparx.Handler` for how to answer, `Sparx.Request` and `Sparx.Response` for the API that handlers use, and
   `Sparx.Config` for all options.
 
   ## As a producer
 
-  Without `:handler` the server is a producer of the GenStage protocol, and consumers of one's own subscribe to
-  it; an event is a `Sparx.Request`:
+  Without `:handler` the server is a producer of the GenStage protocol, and your own consumers subscribe to it; an
+  event is a `Sparx.Request`:
 
       {:ok, producer} = Sparx.start_link(port: 4000)
       GenStage.sync_subscribe(consumer, to: producer, max_demand: 1, min_demand: 0)
 
-  Demand is "so many requests may be worked on now". A consumer that asks for more than it works on at a time
-  has the rest wait in its mailbox. With `ports: n` there are n producers, see `producers/1`.
+  Demand is the number of requests that a consumer can handle now. If it asks for more, the rest waits in its mailbox.
+  With `ports: n` there are n producers, see `producers/1`.
   """
 
   alias Sparx.{Config, Server, StartError}
@@ -29,9 +29,9 @@ defmodule Sparx do
   @type server :: GenServer.server()
 
   @doc """
-  Starts a server: with a handler, or with several ports, a supervisor of all that; else a producer.
+  Starts a server. With a handler, or with several ports, this is a supervisor of the whole; otherwise it is a producer.
 
-  The port is listening when this returns. `{:error, %Sparx.StartError{}}` tells why not; wrong options raise
+  When this returns, the server is listening. `{:error, %Sparx.StartError{}}` says why it is not; wrong options raise
   `ArgumentError`.
   """
   @spec start_link(keyword) :: {:ok, pid} | {:error, StartError.t() | {:already_started, pid} | term}
@@ -59,14 +59,14 @@ defmodule Sparx do
   defp start(%{handler: nil, ports: 1} = config), do: Server.start_link({config, nil})
   defp start(config), do: Sparx.Supervisor.start_link(config)
 
-  @doc "The version of Sparx, such as `\"0.1.0\"`."
+  @doc "The version of Sparx, such as `\"0.2.0\"`."
   @spec version() :: binary
   def version, do: unquote(Mix.Project.config()[:version])
 
   @doc """
   A child specification, for `{Sparx, options}` in a list of children. Its id is the option `:name`, or unique.
 
-  On shutdown a server stops accepting and answers what is in flight, for at most the option `:drain_timeout`.
+  On shutdown a server stops accepting and finishes requests in progress, for at most the option `:drain_timeout`.
   """
   @spec child_spec(keyword) :: Supervisor.child_spec()
   def child_spec(options) do
@@ -122,11 +122,11 @@ defmodule Sparx do
   end
 
   @doc """
-  Ends a server in good order: it stops accepting, closes idle connections, answers what is in flight with
-  `connection: close`, and ends, at the latest after `timeout` ms.
+  Stops a server gracefully: it stops accepting, closes idle connections, answers requests in progress with
+  `connection: close`, and ends after `timeout` ms at the latest.
 
-  Consumers are told `{:cancel, {:shutdown, :drained}}`, which lets those of GenStage live that subscribed with
-  `cancel: :transient`. `{:error, {:cut, n}}` if `n` connections had to be cut at the end of the time.
+  Consumers receive `{:cancel, {:shutdown, :drained}}`, so GenStage consumers that subscribed with `cancel: :transient`
+  stay alive. Returns `{:error, {:cut, n}}` if `n` connections had to be cut at the end of the time.
   """
   @spec drain(server, timeout :: non_neg_integer) :: :ok | {:error, {:cut, pos_integer}}
   def drain(server, timeout \\ 30_000) do
@@ -137,12 +137,12 @@ defmodule Sparx do
   end
 
   @doc """
-  Replaces the port programs of a server in good order, one after the other, such as after a new one was installed.
+  Replaces the port programs of a server gracefully, one after the other, for example after a new version was installed.
 
-  Each one stops accepting, answers what it has in flight, and is followed by a new one, which listens on the same
-  address; what is in flight after `timeout` ms is cut. With `ports: 2` or more the others serve meanwhile, and
-  a client finds an unused connection closed at the worst (RFC 9112, section 9.3.1); with one there is a moment
-  in which nobody listens. Consumers, workers and their demand stay.
+  Each one stops accepting and finishes its requests in progress; then a new one starts on the same address. Whatever is
+  in progress after `timeout` ms is cut. With `ports: 2` or more the others serve meanwhile, and
+  the worst that a client meets is an idle connection that was closed (RFC 9112, section 9.3.1); with one there is a
+  moment in which no program listens. Consumers, workers and their demand stay.
   """
   @spec restart(server, timeout :: non_neg_integer) :: :ok | {:error, {:cut, pos_integer}}
   def restart(server, timeout \\ 30_000) do
@@ -150,9 +150,9 @@ defmodule Sparx do
   end
 
   @doc """
-  Reads the certificates, keys and authorities of a server with TLS again, and has new connections use them; those that are open stay as they are.
+  Reads the certificates, keys and authorities of a server with TLS again. New connections use them; open connections stay as they are.
 
-  All or nothing: `{:error, text}` says which file is wrong, and everything stays as it was.
+  It is all or nothing: `{:error, text}` says which file is wrong, and everything stays as it was.
   """
   @spec reload_certificates(server) :: :ok | {:error, binary}
   def reload_certificates(server) do

@@ -1,46 +1,46 @@
 defmodule Sparx.Config do
   @moduledoc """
-  The options of a server: what may be given, what it means, and what is taken if it is not given.
+  The options of a server, with their defaults and meanings.
 
   | option | default | meaning |
   | --- | --- | --- |
-  | `:handler` | none | who answers: a module with `handle/1` (see `Sparx.Handler`), a function of one argument, or `{module, function}`. Without it the server is a producer alone, for consumers of one's own |
-  | `:plug` | none | who answers, in the place of `:handler`: a plug. See `Sparx.Plug`, which has more options |
-  | `:port` | `4000` | TCP port; `0` takes any free one, and `Sparx.info/1` tells which |
-  | `:host` | `"0.0.0.0"` | the address to listen on: text, an `:inet` tuple, `:loopback`, `:any`, `"unix:PATH"` or `{:local, path}`. `:ip` is another name of it |
-  | `:listeners` | one of `:host`, `:port` | several addresses: a list of keyword lists with `:host` (or `:ip`), `:port`, and if wanted `:backlog` (1024), `:ipv6_only` (false), `:reuse_port` (false), and those of `Sparx.TLS` |
+  | `:handler` | none | what answers requests: a module with `handle/1` (see `Sparx.Handler`), a function of one argument, or `{module, function}`. Without it the server is only a producer, for consumers of your own |
+  | `:plug` | none | what answers requests, instead of `:handler`: a plug. See `Sparx.Plug`, which has more options |
+  | `:port` | `4000` | TCP port; `0` takes a free one, which `Sparx.info/1` returns |
+  | `:host` | `"0.0.0.0"` | the address to listen on: text, an `:inet` tuple, `:loopback`, `:any`, `"unix:PATH"` or `{:local, path}`. `:ip` is another name for it |
+  | `:listeners` | one of `:host`, `:port` | several addresses: a list of keyword lists with `:host` (or `:ip`), `:port`, and optionally `:backlog` (1024), `:ipv6_only` (false), `:reuse_port` (false), and the options of `Sparx.TLS` |
   | `:scheme` | `:http` | `:https` for TLS, with `:certfile`, `:keyfile` and the other options of `Sparx.TLS` |
-  | `:redirect_from` | none | a TCP port at which clients are sent to the same address over https (308), at the port of the first listener with TLS; the VM does not hear of them |
-  | `:ports` | `1` | port programs, each with its own thread and its own listening sockets (`SO_REUSEPORT`) |
-  | `:workers` | `128` | handlers that run at the same time, in all. One that waits for its client longer than 100 ms does not count until it goes on |
-  | `:max_waiting` | `10_000` | handlers that wait for their clients so, at most; beyond it the one whose client has sent and taken least lately is cut |
-  | `:name` | none | what the server is registered as: as for `GenServer` |
+  | `:redirect_from` | none | a TCP port whose clients are redirected (308) to the same host over https, at the port of the first listener with TLS; the VM never sees those requests |
+  | `:ports` | `1` | how many port programs run, each with its own thread and its own listening sockets (`SO_REUSEPORT`) |
+  | `:workers` | `128` | how many handlers run concurrently, in all. A handler that waits for its client longer than 100 ms does not count until it goes on |
+  | `:max_waiting` | `10_000` | how many handlers may wait for their clients without holding a worker; beyond it the one whose client has made least progress is cut |
+  | `:name` | none | the name that the server is registered under, as for `GenServer` |
   | `:server` | `"sparx"` | the Server header of every response; `nil` for none |
-  | `:compress` | `false` | whether responses are compressed for clients that take it: `true` for all codings that the port program was built with, or a list of `:gzip`, `:deflate`, `:br` and `:zstd`, the preferred ones first. See below |
-  | `:compress_types` | texts, JSON, XML, SVG and the like | media types of what is compressed, such as `["text/*", "application/json"]` |
+  | `:compress` | `false` | compresses responses for clients that accept it: `true` for all codings that the port program was built with, or a list of `:gzip`, `:deflate`, `:br` and `:zstd`, the preferred one first. See below |
+  | `:compress_types` | texts, JSON, XML, SVG and similar | media types that are compressed, such as `["text/*", "application/json"]` |
   | `:telemetry` | none | `fun.(event, measurements, metadata)`, called for each event; see `Sparx.Telemetry` |
-  | `:telemetry_interval` | `10_000` | ms between two reports of what the port counts by itself, where somebody listens; `:infinity` for none |
-  | `:heartbeat` | `5_000` | ms in which the port program must say something, if only the answer to a PING; one that does not stands still, and is killed and started again. `:infinity`: it is not watched |
-  | `:log_client_closures` | `false` | whether a handler that fails because its client has left is logged, as one line of level info |
-  | `:claim_timeout` | `:infinity` | ms in which a request that was handed to a consumer must be claimed, answered or read, else its client gets a 500; see `Sparx.Request.claim/1` |
-  | `:trusted_proxies` | `[]` | whose word on their clients counts when peers get their share: addresses and ranges such as `"10.0.0.0/8"` or `"::1"`, and `"unix"` for all unix sockets. See below |
-  | `:sandbox` | `:best_effort` | how the port program shuts itself in when it has bound its addresses (SECURITY.md): `:best_effort` goes without what the kernel lacks, and logs it; `:strict` does not start then; `:off` for debuggers |
-  | `:user` | none | the user that the port program becomes when it has bound its addresses, if the VM runs as root |
-  | `:descriptors` | `true` | whether open files are handed to the port program, which then sends them by itself (Linux; SECURITY.md). `false`: their bytes go over the pipe |
-  | `:executable` | found | path of `sparx_port`; else the application's `config :sparx, executable: path`, else that of the library |
+  | `:telemetry_interval` | `10_000` | how often, in ms, the counters of the port program are reported to a telemetry listener; `:infinity` for never |
+  | `:heartbeat` | `5_000` | ms without a message from the port program (it answers PING if it has nothing else to say), after which it is killed and restarted; `:infinity` never does that |
+  | `:log_client_closures` | `false` | whether a handler that fails because its client has left is logged, as one line at level info |
+  | `:claim_timeout` | `:infinity` | ms within which a consumer must claim, answer or read a request; then its client gets a 500. See `Sparx.Request.claim/1` |
+  | `:trusted_proxies` | `[]` | proxies whose `forwarded` or `x-forwarded-for` names the client for fair shares: addresses and ranges such as `"10.0.0.0/8"` or `"::1"`, and `"unix"` for all unix sockets. See below |
+  | `:sandbox` | `:best_effort` | how the port program is sandboxed after binding its addresses (SECURITY.md): `:best_effort` logs what the kernel lacks and goes on; `:strict` does not start then; `:off` is for debuggers |
+  | `:user` | none | the user that the port program switches to after binding, if the VM runs as root |
+  | `:descriptors` | `true` | hands open files to the port program, which then sends them by itself (Linux; SECURITY.md); `false` sends their bytes over the pipe |
+  | `:executable` | found | the path of `sparx_port`; by default `config :sparx, executable: path`, or the one of the library |
 
-  Peers get fair shares (`:share`) of the workers and of the queue, each port program counting for itself. A peer is an IPv4 address or an
-  IPv6 /64; each connection of a unix socket is one for itself. For a connection from `:trusted_proxies` it is the client that the
-  proxy names in `forwarded` (RFC 7239) or `x-forwarded-for`: the last address there that is not a trusted proxy itself. Where both fields are
-  there they must name the same; where none is, or it is malformed or hides the client, the connection is a peer for itself. List only
-  proxies that write one of these fields themselves. Behind a proxy that is not listed all clients are one peer.
+  Peers get fair shares (`:share`) of the workers and of the queue; each port program counts for itself. A peer is an IPv4 address or an
+  IPv6 /64; each connection of a unix socket is a peer of its own. For a connection from `:trusted_proxies` it is the client that the
+  proxy names in `forwarded` (RFC 7239) or `x-forwarded-for`: the last address there that is not a trusted proxy itself. If both fields
+  are present, they must name the same client; if neither is, or it is malformed or hides the client, the connection is a peer of its own. List only
+  proxies that write one of these fields themselves. Behind a proxy that is not listed, all clients are one peer.
 
-  Responses are compressed by the port program (`:compress`), as far as their type, their length and what the client accepts make it worth while
-  (PROTOCOL.md, section 4.2). A page that has a secret together with text that an attacker chooses must not be: `Sparx.Response.compress(response, false)` sends a
-  response as it is.
+  The port program compresses responses (`:compress`) if their type and length make it worthwhile and the client accepts it (PROTOCOL.md,
+  section 4.2). Do not compress a page that contains a secret together with text that an attacker chooses: `Sparx.Response.compress(response, false)`
+  sends a response as it is.
 
-  All limits and timeouts of the port program are options too, by the same names. A request that arrives
-  when the consumers have taken back their demand waits by `:max_queue` and `:queue_timeout` as well.
+  All limits and timeouts of the port program are options too, by the same names. `:max_queue` and `:queue_timeout` also apply to requests
+  that arrive when consumers have taken back their demand.
 
   | option | default | range | unit | meaning |
   | --- | --- | --- | --- | --- |

@@ -7,13 +7,13 @@ defmodule Sparx.StartError do
   | reason | meaning |
   | --- | --- |
   | `:address` | a listener could not be bound; `field` names it |
-  | `:option` | the port refused an option; `field` names it |
-  | `:certificate` | a certificate or a key cannot be read or used, or does not fit; the message names the file |
-  | `:sandbox` | the port could not become `:user`, or lacks a part of its sandbox that `sandbox: :strict` insists on; `field` is `"user"` or `"sandbox"` |
-  | `:executable` | the program `sparx_port` is not there, or cannot be run |
-  | `:exit` | the port ended before it was ready |
-  | `:timeout` | the port did not answer |
-  | `:protocol` | the port speaks another version, or not at all |
+  | `:option` | `sparx_port` refused an option; `field` names it |
+  | `:certificate` | a certificate or a key cannot be read or used, or the two do not match; the message names the file |
+  | `:sandbox` | `sparx_port` could not switch to `:user`, or lacks a part of its sandbox that `sandbox: :strict` requires; `field` is `"user"` or `"sandbox"` |
+  | `:executable` | the program `sparx_port` is missing, or cannot be run |
+  | `:exit` | `sparx_port` ended before it was ready |
+  | `:timeout` | `sparx_port` did not answer |
+  | `:protocol` | `sparx_port` speaks another version of the protocol, or none |
   """
 
   defexception [:reason, :field, :message]
@@ -37,8 +37,8 @@ end
 
 defmodule Sparx.BodyError do
   @moduledoc """
-  A request's body could not be read to its end: `reason` is `:closed` (the client has gone, or the port
-  program) or `:timeout`.
+  A request body could not be read to its end: `reason` is `:closed` (the client has left, or the port program has ended)
+  or `:timeout`.
   """
 
   defexception [:reason]

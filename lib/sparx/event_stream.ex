@@ -1,8 +1,8 @@
 defmodule Sparx.EventStream do
   @moduledoc ~S"""
-  Server-Sent Events: a response that goes on, of events that a page takes with `EventSource` (the HTML standard, section 9.2).
+  Server-Sent Events: an endless response of events, which a page receives with `EventSource` (the HTML standard, section 9.2).
 
-  For the usual case there is a behaviour, with a process of its own for each client:
+  For the usual case, a process for each client, there is a behaviour:
 
       defmodule MyApp.Ticker do
         use Sparx.EventStream.Handler
@@ -22,7 +22,7 @@ defmodule Sparx.EventStream do
 
       def handle(%{path: "/ticks"} = request), do: Sparx.EventStream.serve(request, MyApp.Ticker, 1_000)
 
-  The process of the handler is free at once; see `Sparx.EventStream.Handler`. A handler that would rather write the events itself opens the stream:
+  The process of the handler is free at once; see `Sparx.EventStream.Handler`. A handler that wants to write the events itself opens the stream:
 
       def handle(request) do
         {:ok, events} = Sparx.EventStream.open(request)
@@ -35,23 +35,23 @@ defmodule Sparx.EventStream do
   | event | |
   | --- | --- |
   | a text | its data |
-  | a keyword list or a map | `:data` (iodata), `:event` (its name, one line), `:id` (text of one line without NUL, or an integer), `:retry` (ms after which a client that has lost the connection comes back) |
-  | `{:comment, text}` | a comment, which no page sees |
+  | a keyword list or a map | `:data` (iodata), `:event` (its name, one line), `:id` (text of one line without NUL, or an integer), `:retry` (ms after which a client that has lost the connection reconnects) |
+  | `{:comment, text}` | a comment, which pages do not see |
 
-  Data and comments may have several lines, and each line becomes one of the format, whether it ends with CR, LF or both; a page gets LF. Texts are UTF-8. What would break the
-  format, such as a line break in a name, raises `ArgumentError`: nothing that comes from a user can become an event of its own.
+  Data and comments may have several lines, which end with CR, LF or both; a page receives LF. Texts are UTF-8. Anything that would break the format,
+  such as a line break in a name, raises `ArgumentError`: no input of a user can become an event of its own.
 
-  A client that comes back says with `Last-Event-ID` which event was the last one it had, see `last_id/1`.
+  A client that reconnects sends the id of its last event in `Last-Event-ID`, see `last_id/1`.
 
   ## Options
 
   For `serve/4` and `open/2`:
 
     * `:headers` - more fields of the response, such as cookies (default `[]`)
-    * `:retry` - ms after which the client comes back when it has lost the connection (default nil: it decides)
+    * `:retry` - ms after which the client reconnects when it has lost the connection (default nil: the client decides)
 
-  The response has `cache-control: no-cache`, unless `:headers` say otherwise, and `x-accel-buffering: no`, for nginx in front. If the server compresses
-  (`:compress`), events are compressed, and each is sent as promptly as without.
+  The response has `cache-control: no-cache`, unless `:headers` contain another value, and `x-accel-buffering: no`, for nginx in front. If the server compresses
+  (`:compress`), each event is compressed and still sent at once.
   """
 
   import Kernel, except: [send: 2]
@@ -75,23 +75,23 @@ defmodule Sparx.EventStream do
 
   @type event :: binary | fields | {:comment, iodata}
 
-  @doc "The id of the last event that a client had which has come back; nil for one that is new."
+  @doc "The id of the last event that a reconnecting client received; nil for a new client."
   @spec last_id(Request.t()) :: binary | nil
   def last_id(request), do: Request.header(request, "last-event-id")
 
   # ── a process of its own ───────────────────────────────────────────────────────────────────────────
 
   @doc """
-  Has the stream served by a process of its own that runs `module`, a `Sparx.EventStream.Handler`.
+  Starts a process that serves the stream and runs `module`, a `Sparx.EventStream.Handler`.
 
-  Its `init/2` is called with the request and `argument`, before anything is sent. The calling process is free. A HEAD request gets the head alone, and
-  `{:error, :head}` is returned; otherwise errors are those of `Sparx.Response`.
+  Its `init/2` is called with the request and `argument`, before anything is sent. The calling process is free. A HEAD request gets only the head, and
+  this returns `{:error, :head}`; other errors are those of `Sparx.Response`.
 
-  Options are those above, and besides:
+  It takes the options above and these:
 
-    * `:heartbeat` - ms without an event, after which a comment is sent, so that proxies do not take the connection for idle (default 15,000; 0 for none)
-    * `:max_buffer` - bytes of events that may wait for a client that is slow, beside the window (default 262,144). One that has more is cut off, and comes back
-    * `:hibernate_after` - ms without a message, after which the process gives its memory back (default 100)
+    * `:heartbeat` - after this many ms without an event a comment is sent, so that proxies do not take the connection for idle (default 15,000; 0 for none)
+    * `:max_buffer` - bytes of events that may wait for a slow client, besides the window (default 262,144); with more, the client is cut off, and reconnects
+    * `:hibernate_after` - ms without a message, after which the process hibernates (default 100)
   """
   @spec serve(Request.t(), module, term, keyword) :: {:ok, pid} | {:error, atom}
   def serve(request, module, argument, options \\ [])
@@ -124,9 +124,9 @@ defmodule Sparx.EventStream do
   # ── the plain form ─────────────────────────────────────────────────────────────────────────────────
 
   @doc """
-  Begins the response: the calling process becomes the owner of the request, and sends the events.
+  Begins the response. The calling process becomes the owner of the request, and sends the events.
 
-  For a HEAD request nothing that is sent goes out.
+  In answer to a HEAD request, no event goes out.
   """
   @spec open(Request.t(), keyword) :: {:ok, t} | {:error, :closed | :timeout | :already_sent}
   def open(request, options \\ []) do
@@ -148,14 +148,14 @@ defmodule Sparx.EventStream do
   end
 
   @doc """
-  Sends an event, or several in a list; waits while the client is slow.
+  Sends an event, or a list of events; waits while the client is slow.
 
-  `{:error, :closed}` if the client has gone: stop.
+  Returns `{:error, :closed}` if the client has left: stop.
   """
   @spec send(t, event | [event]) :: Response.result()
   def send(stream, events), do: Response.write_chunk(stream.request, encode(events))
 
-  @doc "Ends the response. A page comes back after its time for that, unless it closes its `EventSource`."
+  @doc "Ends the response. A page reconnects after its retry time, unless it closes its `EventSource`."
   @spec close(t) :: Response.result()
   def close(stream), do: Response.finish(stream.request)
 

@@ -13,7 +13,7 @@ defmodule Sparx.Form do
       end
 
   A form is a list of pairs of name and value in the order of the form, duplicates kept. `+` is a space; names and values
-  are UTF-8. An escape that is none (`%zz`, `%4`) and bytes that are not UTF-8 make the form malformed: to guess what was
+  are UTF-8. An invalid escape (`%zz`, `%4`) and bytes that are not UTF-8 make the form malformed, because guessing what was
   meant is how filters are bypassed. `Sparx.Multipart` reads forms that send files.
   """
 
@@ -30,8 +30,8 @@ defmodule Sparx.Form do
   @doc """
   Reads the form of a request. `Sparx.Request.form/2` is this function.
 
-    * `:from` - `:body` or `:query`; by default `:query` for GET and HEAD, which is where browsers put the form then, and
-      `:body` for other methods
+    * `:from` - `:body` or `:query`; by default `:query` for GET and HEAD, where browsers put the form, and `:body` for
+      other methods
     * `:limit` - bytes that a body may have (default #{@limit}), else `:too_large`
     * `:max_fields` - names that the form may have (default #{@max_fields}), else `:too_large`
     * `:timeout` - ms to wait for each chunk of the body (default 30000)

@@ -15,11 +15,11 @@ defmodule Sparx.Handler do
 
   `handle/1` runs in a process of its own for each request, which ends with it. Whatever it leaves behind (messages, timers, links, monitors,
   names, subscriptions, tables, sockets, flags) ends with that process, as OTP ends it. The return value is ignored. When it
-  returns without having answered, or raises, throws, exits or is killed, the client gets a 500 (or a
-  cut connection, if the answer had begun), and a line is logged.
+  returns without a response, or raises, throws, exits or is killed, the client gets a 500 (or a cut connection, if the
+  response had begun), and a line is logged.
 
   A handler that waits for its client longer than 100 ms (room for its answer, a chunk of a body, a frame of a WebSocket that it holds)
-  gives its place among the `:workers` to others until it goes on.
+  does not count as one of the `:workers` until it goes on.
   """
 
   @callback handle(Sparx.Request.t()) :: term

@@ -2,7 +2,7 @@ defmodule Sparx.Multipart do
   @moduledoc ~S"""
   Forms that send files: `multipart/form-data` (RFC 7578, RFC 2046).
 
-  `save/2` reads the whole form, its files into files, which are removed when the calling process ends:
+  `save/2` reads the whole form and stores its files, which are removed when the calling process ends:
 
       def handle(request) do
         case Sparx.Multipart.save(request, max_file: 10_000_000) do
@@ -15,13 +15,13 @@ defmodule Sparx.Multipart do
         end
       end
 
-  `parts/2` stores nothing: it is a stream of parts, whose bodies are streams of chunks. The client is read as fast as they are consumed.
+  `parts/2` stores nothing: it returns a stream of parts, whose bodies are streams of chunks. The client is read as fast as they are consumed.
 
       for part <- Sparx.Multipart.parts(request), do: {part.name, Enum.reduce(part.body, 0, &(byte_size(&1) + &2))}
 
   ## Bounds
 
-  Both take these options. What is beyond a bound is an error with status 413, and nothing more is read.
+  Both take these options. Exceeding a bound is an error with status 413, and nothing more is read.
 
   | option | default | bounds |
   | --- | --- | --- |
@@ -37,9 +37,9 @@ defmodule Sparx.Multipart do
 
   ## What is an error
 
-  A body that breaks the format is an error with status 400: it ends before its last boundary, a line begins with the boundary and goes on,
-  a header is malformed, a part has no name or two of them, a file name in a form that RFC 8187 does not have. Lines end with CR and LF, and with nothing else. What is before the first
-  boundary and behind the last one is skipped. Content-Transfer-Encoding is deprecated (RFC 7578, section 4.7) and is not decoded.
+  A body that breaks the format is an error with status 400: it ends before its last boundary, a line continues after the boundary,
+  a header is malformed, a part has no name or two names, a file name has a form that RFC 8187 does not define. Lines end with CR LF, and with nothing else. Text before the first
+  boundary and after the last one is skipped. Content-Transfer-Encoding is deprecated (RFC 7578, section 4.7) and is not decoded.
   """
 
   alias Sparx.{FormError, Headers, Request}

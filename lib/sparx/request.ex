@@ -1,6 +1,6 @@
 defmodule Sparx.Request do
   @moduledoc ~S"""
-  A request, as a handler or a consumer gets it.
+  A request, as a handler or a consumer receives it.
 
   | field | type | meaning |
   | --- | --- | --- |
@@ -12,18 +12,17 @@ defmodule Sparx.Request do
   | `authority` | string or nil | the host, with port if given; nil on HTTP/1.0 without Host |
   | `version` | `:"HTTP/1.0"`, `:"HTTP/1.1"`, `:"HTTP/2"` or `:"HTTP/3"` | |
   | `body` | nil, integer or `:unknown` | no body, its length in bytes, or a body of unknown length |
-  | `waited` | integer | µs that the request waited until someone asked for it |
+  | `waited` | integer | µs that the request waited for demand |
   | `id` | integer | the stream's number, unique in the life of its port program |
   | `owner` | pid | the process that must answer |
 
-  Header fields, the client's address and the body are asked for with the functions below: what is not asked
-  for costs nothing. The strings are parts of what came over the pipe: keep a `:binary.copy/1` of one that
-  outlives its request.
+  The functions below return header fields, the client's address and the body. What you do not ask for costs nothing. The
+  strings are parts of a larger binary that came over the pipe: keep a `:binary.copy/1` of one that outlives its request.
 
   ## The body
 
-  Nothing of a body is read from the client but what was asked for: not to ask is backpressure.
-  `read_chunk/2` asks for one chunk and returns at once; `body_stream/2` and `read_body/2` are made of it.
+  Sparx reads from the client only what was asked for, so not asking is backpressure. `read_chunk/2` asks for one chunk and
+  returns at once; `body_stream/2` and `read_body/2` are built on it.
 
       def handle(request) do
         bytes = request |> Sparx.Request.body_stream() |> Enum.reduce(0, &(byte_size(&1) + &2))
@@ -33,10 +32,10 @@ defmodule Sparx.Request do
   ## Whose request it is
 
   A request belongs to its `owner`: the process that runs the handler, or the consumer that it was sent to.
-  When the owner dies, the client gets a 500, or a cut connection if the answer has begun. Any process may
-  read and answer; the first one to begin a streamed answer (`Sparx.Response.send_status/2`) becomes the
-  owner. `claim/1` and `hand_over/2` say it outright. A child of a `ConsumerSupervisor` claims what it was started with,
-  see `claim/1`.
+  When the owner dies, the client gets a 500, or a cut connection if the response has begun. Any process may read and
+  answer; the first one to begin a streamed response (`Sparx.Response.send_status/2`) becomes the owner. `claim/1` and
+  `hand_over/2` make it explicit. A child of a `ConsumerSupervisor` claims the request that it was started with, see
+  `claim/1`.
   """
 
   alias Sparx.{Answer, Config, Frame, Headers, Link}
@@ -235,7 +234,7 @@ defmodule Sparx.Request do
   @doc """
   The first value of a header field, or `default`. `name` is in lower case.
 
-  Fields that came several times are seen with `headers/1`.
+  For a field that occurs several times, use `headers/1`.
   """
   @spec header(t, binary, default) :: binary | default when default: term
   def header(request, name, default \\ nil), do: request |> headers() |> Headers.get(name, default)
@@ -247,7 +246,7 @@ defmodule Sparx.Request do
   @doc """
   The server's end of the connection: the address and port that the client connected to; `:local` on a unix socket.
 
-  It tells which of its addresses a server was reached by that listens on all of them.
+  If a server listens on all addresses, this is the one that the client used.
   """
   @spec local(t) :: {:inet.ip_address(), :inet.port_number()} | :local
   def local(%{address: {peer, _port}, head: head}) do
@@ -262,10 +261,10 @@ defmodule Sparx.Request do
   end
 
   @doc """
-  What the connection agreed on by TLS; nil for a plain one.
+  What was negotiated in the TLS handshake; nil for a connection without TLS.
 
   `version`, `cipher` (its name, or IANA's number if it is none of the strong ones), `sni` (the server that the client asked for, in lower case), `alpn`
-  (the protocol that was agreed on), `resumed` (by a ticket, without a full handshake), and `peer_certificate`: the client's, as DER, which was
+  (the negotiated protocol), `resumed` (by a ticket, without a full handshake), and `peer_certificate`: the client's, as DER, which was
   verified; nil if it showed none. See `Sparx.TLS`.
   """
   @spec tls(t) :: Sparx.TLS.connection() | nil
@@ -299,7 +298,7 @@ defmodule Sparx.Request do
   @spec takes_push?(t) :: boolean
   def takes_push?(request), do: Bitwise.band(request.flags, @takes_push) != 0
 
-  @doc "Whether it is a push: nobody sent it, `Sparx.Response.push/3` made it."
+  @doc "Whether the request is a server push, made by `Sparx.Response.push/3` instead of a client."
   @spec pushed?(t) :: boolean
   def pushed?(request), do: Bitwise.band(request.flags, @pushed) != 0
 
@@ -308,16 +307,16 @@ defmodule Sparx.Request do
   @doc """
   Asks for one chunk of the body, and returns a reference at once.
 
-  Later one message comes to the calling process:
+  The calling process later receives one message:
 
-    * `{ref, {:ok, chunk}}`: what there was, at least 1 byte, at most `:max` bytes (default #{@chunk}; the
-      port gives no more than 65,000 in one)
+    * `{ref, {:ok, chunk}}`: at least 1 byte, at most `:max` bytes (default #{@chunk}; a chunk never has more than
+      65,000)
     * `{ref, :eof}`: the body has ended
     * `{ref, {:error, reason}}`: `:closed` or `:timeout`; no more will come
 
-  Several may be asked for before the first has come: they come in the order in which they were asked for.
-  The reference is a monitor of the server, so that `{:DOWN, ref, :process, _, _}` comes instead if that dies.
-  `await_chunk/3` waits for either, and `cancel_chunks/2` takes questions back.
+  You may ask for several chunks ahead; they arrive in order. The reference is a monitor of the server, so
+  `{:DOWN, ref, :process, _, _}` arrives instead if the server dies. `await_chunk/3` waits for either message, and
+  `cancel_chunks/2` takes a question back.
   """
   @spec read_chunk(t, max: pos_integer) :: reference
   def read_chunk(request, options \\ [])
@@ -337,8 +336,8 @@ defmodule Sparx.Request do
   @doc """
   Waits for the answer to a `read_chunk/2`.
 
-  `{:error, :timeout}` if there was none in `timeout` ms: then the question is taken back. A handler that waits so for longer than
-  100 ms gives its slot (`:workers`) to others until it goes on, which one that waits by a `receive` of its own does not.
+  Returns `{:error, :timeout}` after `timeout` ms, and takes the question back. A handler that waits here for longer than 100 ms
+  does not count as one of the `:workers` until it goes on; one that waits in a `receive` of its own does.
   """
   @spec await_chunk(t, reference, timeout) :: {:ok, binary} | :eof | {:error, :closed | :timeout}
   def await_chunk(request, ref, timeout \\ @timeout), do: await(request, ref, timeout)
@@ -354,9 +353,9 @@ defmodule Sparx.Request do
   end
 
   @doc """
-  Takes back what was asked for with `read_chunk/2`: no answer will come for these references any more.
+  Takes back questions of `read_chunk/2`: no message arrives for these references any more.
 
-  Nothing of the body is lost by it: chunks that were on their way are the next ones to be read.
+  Nothing of the body is lost: chunks that had arrived already are the next ones to be read.
   """
   @spec cancel_chunks(t, [reference]) :: :ok
   def cancel_chunks(request, refs), do: take_back(request, refs)
@@ -386,11 +385,11 @@ defmodule Sparx.Request do
   The body as a stream of chunks.
 
     * `:timeout`: ms to wait for each chunk (default #{@timeout})
-    * `:prefetch`: chunks asked for ahead (default #{@prefetch}), so that the client is read while one is worked on; 1
-      asks for a chunk when it is wanted
-    * `:chunk_size`: bytes of a chunk at most (default #{@chunk})
+    * `:prefetch`: chunks requested ahead (default #{@prefetch}), so that the client is read while a chunk is processed;
+      with 1, a chunk is requested when it is wanted
+    * `:chunk_size`: the largest chunk, in bytes (default #{@chunk})
 
-  A stream raises `Sparx.BodyError` when the client goes or does not send in time. It can be enumerated once.
+  A stream raises `Sparx.BodyError` when the client leaves or does not send in time. It can be enumerated once.
   """
   @spec body_stream(t, timeout: timeout, prefetch: pos_integer, chunk_size: pos_integer) :: Enumerable.t()
   def body_stream(request, options \\ []) do
@@ -436,11 +435,11 @@ defmodule Sparx.Request do
   @doc """
   Reads the whole body.
 
-    * `:limit`: bytes that it may have (default #{@body_limit}); beyond it `{:error, :too_large}`, for which 413
-      is the answer. A length that is known to be too large is not read at all
+    * `:limit`: the largest body, in bytes (default #{@body_limit}); beyond it `{:error, :too_large}`, which 413
+      answers. A body whose declared length exceeds the limit is not read at all
     * `:timeout`: ms to wait for each chunk (default #{@timeout})
 
-  What is left of a body that was too large is skipped behind the answer, or the connection is closed:
+  The rest of a body that was too large is skipped after the response, or the connection is closed:
 
       case Sparx.Request.read_body(request, limit: 65_536) do
         {:ok, body} -> store(body, request)
@@ -539,7 +538,7 @@ defmodule Sparx.Request do
   def upgradable?(request), do: Bitwise.band(request.flags, @upgradable) != 0
 
   @doc """
-  The protocols that the client would speak instead of HTTP, in the order of its wishes; empty for CONNECT.
+  The protocols that the client would speak instead of HTTP, in the client's order of preference; empty for CONNECT.
   """
   @spec protocols(t) :: [binary]
   def protocols(request) do
@@ -551,7 +550,7 @@ defmodule Sparx.Request do
   end
 
   @doc ~S"""
-  Leaves HTTP: the connection carries bytes both ways, those of `protocol`, until it ends.
+  Leaves HTTP: from now on the connection carries the bytes of `protocol` in both directions, until it ends.
 
   `protocol` is one of `protocols/1`, or nil in answer to CONNECT. The client gets 101, or 200 for CONNECT and over
   HTTP/2, with `:headers` besides. What it returns is the request to go on with: its bytes are read like a body
@@ -602,20 +601,20 @@ defmodule Sparx.Request do
   # ── whose it is ────────────────────────────────────────────────────────────────────────────────────
 
   @doc """
-  Has the calling process told when the client goes: `{:sparx, :closed, request}`, once.
+  Notifies the calling process when the client leaves: it receives `{:sparx, :closed, request}`, once.
 
-  It comes when the client has closed its side, or the connection is lost, also while nothing is read or
-  written; not when the answer has gone out whole. A client that only waits with its own side closed (RFC 9112, section 9.6)
+  The message arrives when the client closes its side, or the connection is lost, even while nothing is read or
+  written; not after the complete response went out. A client that only waits with its own side closed (RFC 9112, section 9.6)
   looks the same, and would still get an answer; when it is certain that it has gone, an answer is `{:error, :closed}`.
 
-  Over HTTP/2 a request that its client took back keeps its place among the client's streams until who works on it has ended, or
-  asks for another one; at most for the option `:h2_reset_hold`.
+  Over HTTP/2 a request that its client took back still counts as one of the client's streams until the process that handles it has
+  ended, or asks for another request; at most for the option `:h2_reset_hold`.
   """
   @spec notify_closed(t) :: :ok
   def notify_closed(request), do: Link.tell(request.link, request.id, {:notify_closed, self(), request})
 
   @doc """
-  Has the calling process told when the server begins to drain: `{:sparx, :draining, request}`, once; at once if it has begun.
+  Notifies the calling process when the server begins to drain: it receives `{:sparx, :draining, request}`, once; immediately if the drain has begun.
 
   The request goes on, but at the latest when the time of the drain is over (`Sparx.drain/2`, `Sparx.restart/2`, the option
   `:drain_timeout`) its client is cut off: an answer without an end, such as an event stream, ends here so that the client comes back to
@@ -630,9 +629,9 @@ defmodule Sparx.Request do
   def notify_drain(request), do: Link.tell(request.link, request.id, {:notify_drain, self(), request})
 
   @doc """
-  Makes the calling process the owner of the request: it answers, and if it dies the client is told.
+  Makes the calling process the owner of the request: it answers, and if it dies, the client gets a 500.
 
-  Returns the request with its new owner; `{:error, :closed}` if the client has gone already.
+  Returns the request with its new owner; `{:error, :closed}` if the client has left already.
 
   This is for consumers that pass a request on to a process of its own, such as a `ConsumerSupervisor` of
   GenStage, which starts a child for each request, and at most `max_demand` of them at a time:
@@ -643,9 +642,9 @@ defmodule Sparx.Request do
         def start_link(server), do: ConsumerSupervisor.start_link(__MODULE__, server)
 
         def init(server) do
-          # Temporary, since a request is not to be worked on twice. The request is added to the arguments.
+          # Temporary, since a request must not be handled twice. The request is added to the arguments.
           child = %{id: MyApp.Exchange, start: {MyApp.Exchange, :start_link, []}, restart: :temporary}
-          # With min_demand: 0 each child that ends lets in one request more. The server's drain is no failure.
+          # With min_demand: 0 each child that ends lets in one more request. The server's drain is no failure.
           subscription = {server, max_demand: 100, min_demand: 0, cancel: :transient}
           ConsumerSupervisor.init([child], strategy: :one_for_one, subscribe_to: [subscription])
         end

@@ -1,32 +1,32 @@
 defmodule Sparx.Response do
   @moduledoc ~S"""
-  Answers: whole ones with a builder, and streamed ones.
+  Responses: complete ones with a builder, and streamed ones.
 
       Sparx.Response.new(200)
       |> Sparx.Response.header("content-type", "text/plain")
       |> Sparx.Response.body("Hello")
       |> Sparx.Response.send(request)
 
-  A streamed answer begins with `send_status/2` and ends with `finish/2`; a client that is slow makes
-  `write_chunk/2` wait:
+  A streamed response begins with `send_status/2` and ends with `finish/2`; a slow client makes `write_chunk/2`
+  wait:
 
       Sparx.Response.send_status(request, 200)
       Sparx.Response.send_header(request, "content-type", "text/csv")
       for row <- rows, do: :ok = Sparx.Response.write_chunk(request, row)
       Sparx.Response.finish(request)
 
-  What is sent returns `:ok` or `{:error, reason}`:
+  Functions that send return `:ok` or `{:error, reason}`:
 
   | reason | meaning |
   | --- | --- |
-  | `:closed` | the client has gone, or the port program has ended: stop |
+  | `:closed` | the client has left, or the port program has ended: stop |
   | `:timeout` | the client took nothing for the option `:write_timeout` (30 s): stop |
-  | `:already_sent` | the request was answered before, or its head has gone out |
+  | `:already_sent` | the request was answered before, or the head of its response has gone out |
   | `:not_started` | there was no `send_status/2` |
-  | `:not_supported` | the client's protocol has no such thing |
-  | `:wrong_length` | there is a `content-length` header, and the body has another length; nothing was sent |
-  | `:too_long` | the part is more than what is left of the length that `content-length` said; nothing of it was sent |
-  | `:too_short` | the body is shorter than `content-length` said: return, and the client is cut off, so that it does not take it for whole |
+  | `:not_supported` | the client's protocol version does not have this |
+  | `:wrong_length` | the `content-length` header and the body disagree; nothing was sent |
+  | `:too_long` | the part exceeds what is left of the declared `content-length`; nothing of it was sent |
+  | `:too_short` | the body is shorter than the declared `content-length`: return, and the connection is cut, so that the client does not take the body for complete |
 
   `:ok` says that the bytes are on their way, not that they have arrived. The port adds `content-length` or the
   chunked framing, `date`, `server` and `connection`; it sends no body in answer to HEAD, nor with 204, 205 and
@@ -76,10 +76,10 @@ defmodule Sparx.Response do
   def body(response, body), do: %{response | body: body}
 
   @doc """
-  Says whether the port program may compress the response, if the server does so (the option `:compress`); it may unless this says `false`.
+  Allows or forbids that the port program compresses this response (the option `:compress`). By default it may.
 
-  A page that has a secret together with text that somebody else chooses must not be compressed (BREACH). In a streamed response the header
-  `content-encoding: identity` says the same.
+  Do not compress a page that contains a secret together with text that an attacker chooses (BREACH). In a streamed response, the
+  header `content-encoding: identity` forbids it.
   """
   @spec compress(t, boolean) :: t
   def compress(response, false), do: header(response, "content-encoding", "identity")
@@ -88,10 +88,10 @@ defmodule Sparx.Response do
     do: %{response | headers: List.delete(response.headers, {"content-encoding", "identity"})}
 
   @doc """
-  Sends a whole response: the answer to `request`.
+  Sends a complete response to `request`.
 
-  `{:error, :wrong_length}` if there is a `content-length` header, and the body has another length: then nothing was sent. A body for HEAD, or of a
-  response with status 204, 205 or 304, is not sent.
+  Returns `{:error, :wrong_length}`, and sends nothing, if a `content-length` header and the body disagree. The body of a response to HEAD, or
+  with status 204, 205 or 304, is not sent.
   """
   @spec send(t, Request.t()) :: result
   def send(%__MODULE__{} = response, %Request{} = request) do
@@ -159,7 +159,7 @@ defmodule Sparx.Response do
   @doc """
   Begins a streamed response. Nothing goes out before the first `write_chunk/2` or `finish/2`.
 
-  The calling process becomes the owner of the request, if it is not.
+  The calling process becomes the owner of the request.
   """
   @spec send_status(Request.t(), 200..599) :: result
   def send_status(request, status) when status in 200..599,
@@ -182,9 +182,9 @@ defmodule Sparx.Response do
   defp write(request, head, data), do: Link.send_data(request.link, request.id, request.answer, head, data)
 
   @doc """
-  Begins a streamed response with all of its head, which goes out at once.
+  Begins a streamed response with its complete head, which goes out at once.
 
-  A `content-length` among the headers is that of the body, and exactly so many bytes must follow; without it the length is left open.
+  If the headers contain `content-length`, exactly that many bytes must follow; otherwise the body may have any length.
   """
   @spec send_head(Request.t(), 200..599, Enumerable.t()) :: result
   def send_head(request, status, headers) when status in 200..599 do
@@ -193,7 +193,7 @@ defmodule Sparx.Response do
 
   def send_head(_request, status, _headers), do: bad_status!(status, "200 to 599")
 
-  @doc "Adds a header field to a streamed response, as long as nothing of it has gone out."
+  @doc "Adds a header field to a streamed response, before its head has gone out."
   @spec send_header(Request.t(), binary, binary | integer) :: result
   def send_header(request, name, value) do
     case Headers.field!(name, value) do
@@ -205,8 +205,8 @@ defmodule Sparx.Response do
   @doc """
   Sends a part of the body, of any size; waits while the client is slow.
 
-  Returns when all of it was accepted into the window (the option `:window`, bytes that the port holds for a
-  response at most). An empty part sends the head, if that has not gone out.
+  Returns when all of it is in the window (the option `:window`: bytes of a response that may wait in the port program).
+  An empty part sends the head, if that has not gone out.
   """
   @spec write_chunk(Request.t(), iodata) :: result
   def write_chunk(request, data), do: write(request, [], data)
@@ -214,7 +214,7 @@ defmodule Sparx.Response do
   @doc """
   Ends a streamed response, with trailers (RFC 9110, section 6.5) for a client that takes them.
 
-  An answer of which no part was sent goes out as a whole one.
+  A response of which nothing has been sent yet goes out in one piece, with `content-length`.
   """
   @spec finish(Request.t(), Enumerable.t()) :: result
   def finish(request, trailers \\ [])
@@ -226,9 +226,9 @@ defmodule Sparx.Response do
     do: Link.finish(request.link, request.id, request.answer, trailers)
 
   @doc """
-  Sends an interim response, such as 103 Early Hints (RFC 8297): before the answer, any number of times.
+  Sends an interim response, such as 103 Early Hints (RFC 8297): before the final response, any number of times.
 
-  A client of HTTP/1.0 never gets one. 101 is no interim response, but an upgrade (`Sparx.Request.upgrade/3`); the first
+  An HTTP/1.0 client never gets one. 101 is not an interim response but an upgrade (`Sparx.Request.upgrade/3`); the first
   read of a body sends 100 by itself to a client that waits for it.
   """
   @spec inform(Request.t(), 100 | 102..199, Enumerable.t()) :: result
@@ -240,12 +240,12 @@ defmodule Sparx.Response do
   def inform(_request, status, _headers), do: bad_status!(status, "100, or 102 to 199")
 
   @doc """
-  Server push (RFC 9113, section 8.4): promises the client the answer to a GET of `path` with these headers.
+  Server push (RFC 9113, section 8.4): promises the client the response to a GET of `path` with these headers.
 
-  The promised request comes to a worker like any other (`Sparx.Request.pushed?/1`), and its handler answers it.
-  Call it before sending what refers to `path`. On HTTP/1, and for a client that disabled pushes, it is
-  `{:error, :not_supported}`. All browsers have dropped push: `inform(request, 103, [{"link", "</app.css>; rel=preload; as=style"}])`
-  (103 Early Hints) is what they take instead.
+  The promised request arrives like any other (`Sparx.Request.pushed?/1`), and its handler answers it. Call this before you
+  send anything that refers to `path`. On HTTP/1, and for a client that disabled pushes, it returns `{:error, :not_supported}`.
+  All browsers have dropped push; they take `inform(request, 103, [{"link", "</app.css>; rel=preload; as=style"}])`
+  (103 Early Hints) instead.
   """
   @spec push(Request.t(), binary, Enumerable.t()) :: result | {:error, :not_supported}
   def push(%Request{} = request, path, headers \\ []) do
@@ -275,7 +275,7 @@ defmodule Sparx.Response do
 
   defp unsent(request), do: Link.answer(request.link, request.id, request.answer, :unsent)
 
-  @doc "Answers with all that an enumerable gives, each element iodata: a part of the body."
+  @doc "Answers with the elements of an enumerable, each of them iodata, as the parts of the body."
   @spec stream(Request.t(), 200..599, Enumerable.t(), Enumerable.t()) :: result
   def stream(request, status, headers, parts) do
     headers = Headers.fields!(headers)
@@ -303,17 +303,17 @@ defmodule Sparx.Response do
   end
 
   @doc """
-  Answers with a file, or a part of it, by chunks: never more of it than the window is held.
+  Answers with a file, or a part of it, in chunks; never more than one window is held in memory.
 
     * `:offset`: the first byte (default 0)
     * `:length`: how many bytes (default: to the end of the file)
-    * `:conditional`: true to heed conditions (RFC 9110, section 13) and ranges (section 14) of a GET or HEAD request: the answer may then be 304, 412, 206
+    * `:conditional`: true to evaluate conditions (RFC 9110, section 13) and ranges (section 14) of a GET or HEAD request: the answer may then be 304, 412, 206
       or 416 instead. ETag and Last-Modified are those of the response, or are made as `Sparx.Static` makes them. The response must have the status 200, and
       there is no `:offset` or `:length` (default false)
 
-  The response of the builder gives status and headers; its body is not used. A file that cannot be read is
-  `{:error, posix}` and nothing was sent. `{:error, :truncated}` is a file that became shorter meanwhile; its client
-  must not take what it got for whole: return, and the connection is cut.
+  Status and headers are those of `response`; its body is not used. If the file cannot be read, this returns `{:error, posix}` and
+  sends nothing. `{:error, :truncated}` means that the file became shorter meanwhile: return, and the connection is cut, so
+  that the client does not take the response for complete.
   """
   @spec send_file(t, Request.t(), Path.t(),
           offset: non_neg_integer,
@@ -414,7 +414,7 @@ defmodule Sparx.Response do
   end
 
   @doc false
-  # The answer is that another protocol is spoken, by the calling process, which the server is told with the message for the port.
+  # Answers by upgrading: the caller becomes the owner; the UPGRADE message goes through the server.
   def take_over(request, message, kind),
     do: ask(request, {:upgrade, self(), IO.iodata_to_binary(message), kind})
 

@@ -2,51 +2,51 @@ defmodule Sparx.Telemetry do
   @moduledoc """
   Events about requests, connections, the queue and port programs.
 
-  They go to the function given as the option `:telemetry`, called with `(event, measurements, metadata)` in the
-  server's process, so it must be quick; and to `:telemetry`, where that library is loaded and handlers are attached to events of
-  Sparx, from a quarter of a second after the first of them is. Where there is neither, nothing is measured.
+  They go to the function given as the option `:telemetry`, which is called with `(event, measurements, metadata)` in the
+  server's process and must be quick. They also go to the library `:telemetry`, if it is loaded and handlers are attached to events
+  of Sparx; a newly attached handler receives events within a quarter of a second. With neither, nothing is measured.
 
   | event | measurements | metadata |
   | --- | --- | --- |
   | `[:sparx, :request, :start]` | `monotonic_time`, `system_time`, `waited` | `server`, `request` |
   | `[:sparx, :request, :stop]` | `duration`, `waited`, `req_body_bytes`, `resp_body_bytes`, `req_head_duration`, `time_to_first_byte`, `time_to_last_byte` | `server`, `request`, `status` |
-  | `[:sparx, :request, :exception]` | `duration`, `waited` | `server`, `request`, `ended`: why the response did not go out whole, such as `"closed"` or `"aborted"`; `reason`: the same, or what the handler failed with, then with `kind`, `exception` (the same as `reason`) and `stacktrace`; of a handler that was killed, `kind` is `:exit` |
+  | `[:sparx, :request, :exception]` | `duration`, `waited` | `server`, `request`, `ended`: why the response did not go out completely, such as `"closed"` or `"aborted"`; `reason`: the same, or what the handler failed with, then with `kind`, `exception` (the same as `reason`) and `stacktrace`; of a handler that was killed, `kind` is `:exit` |
   | `[:sparx, :connection, :start]` | `monotonic_time` | `server`, `connection`: its number, `peer`: as of `Sparx.Request.peer/1`, `listener`: its index |
   | `[:sparx, :connection, :stop]` | `duration`, `bytes_in`, `bytes_out` | `server`, `connection`, `reason`: `"closed"`, `"reset"`, `"timeout"`, `"drained"` |
-  | `[:sparx, :queue, :wait]` | `length` | `server`: a request found no demand, since a consumer had left |
-  | `[:sparx, :queue, :shed]` | `length` | `server`: such a request was answered with 503 |
+  | `[:sparx, :queue, :wait]` | `length` | `server`; a request found no demand, since a consumer had left |
+  | `[:sparx, :queue, :shed]` | `length` | `server`; such a request was answered with 503 |
   | `[:sparx, :port, :start]` | `monotonic_time` | `server`, `os_pid`, `listeners` |
   | `[:sparx, :port, :stop]` | `uptime` | `server`, `reason` |
 
   ## Where a plug is served
 
-  The requests and WebSockets of a plug (`Sparx.Plug`) are spans, as other servers for Plug have them. Their events are run in the process
-  of the request, or of the socket, in the place of the three above; `telemetry_span_context` is the same in all of a span.
+  The requests and WebSockets of a plug (`Sparx.Plug`) are spans, as with other servers for Plug. Their events are emitted in the process
+  of the request, or of the socket, instead of the three above; `telemetry_span_context` is the same in all events of a span.
 
   | event | measurements | metadata |
   | --- | --- | --- |
   | `[:sparx, :request, :start]` | `monotonic_time`, `system_time`, `waited` | `conn`, `plug`: as it was given, with its options, `telemetry_span_context` |
-  | `[:sparx, :request, :stop]` | `monotonic_time`, `duration`, `req_header_end_time`, `req_body_start_time`, `req_body_end_time`, `req_body_bytes`, `resp_start_time`, `resp_end_time`, `resp_body_bytes`; those of what did not happen are missing | the same, with the `conn` that the plug returned, and `error`: `:closed` or `:timeout`, if the client did not get the answer |
+  | `[:sparx, :request, :stop]` | `monotonic_time`, `duration`, `req_header_end_time`, `req_body_start_time`, `req_body_end_time`, `req_body_bytes`, `resp_start_time`, `resp_end_time`, `resp_body_bytes`; a measurement of something that did not happen is missing | the same, with the `conn` that the plug returned, and `error`: `:closed` or `:timeout`, if the client did not get the answer |
   | `[:sparx, :request, :exception]` | `monotonic_time`, `duration` | the same, and `kind`, `reason` (and the same as `exception`), `stacktrace` |
   | `[:sparx, :websocket, :start]` | `monotonic_time` | `websock`: its module, `telemetry_span_context`, `origin_telemetry_span_context`: that of its request |
   | `[:sparx, :websocket, :stop]` | `monotonic_time`, `duration`, and of messages `recv_text_frame_count`, `recv_text_frame_bytes`, likewise with `send`, and with `binary`, `ping`, `pong`; `recv_connection_close_frame_count`; those that are 0 are missing | the same, and `error` if the socket did not end as its module or its client wanted |
 
   ## What the port program counts
 
-  And every `:telemetry_interval` ms (an option; 10,000) what the port program counts by itself, since these
-  things happen without waking the VM:
+  Every `:telemetry_interval` ms (an option; 10,000) the counters of the port program are reported, since what they count does
+  not wake the VM:
 
   | event | measurements | |
   | --- | --- | --- |
   | `[:sparx, :connection, :stats]` | `open`, `idle` | at this moment |
-  | | `accepted` | since the event before |
-  | `[:sparx, :queue, :stats]` | `length`, `demand`, `wait` | heads that wait for demand, demand that waits for heads, and the µs for which the first head has waited, at this moment |
-  | | `shed`, `timeouts` | answered with 503, for want of demand or of an answer, since the event before |
+  | | `accepted` | since the previous event |
+  | `[:sparx, :queue, :stats]` | `length`, `demand`, `wait` | requests that wait for demand, demand that waits for requests, and for how many µs the first request has waited, at this moment |
+  | | `shed`, `timeouts` | requests answered with 503 because there was no demand, or no response in time, since the previous event |
   | `[:sparx, :port, :stats]` | `streams`, `running`, `waiting_for_clients`, `link_queued`, `body_queued` | at this moment |
-  | | `requests`, `responses`, `rejected`, `bytes_in`, `bytes_out`, `errors` | since the event before |
+  | | `requests`, `responses`, `rejected`, `bytes_in`, `bytes_out`, `errors` | since the previous event |
 
-  Their metadata have `server`. Times are in native units (`System.convert_time_unit/3`), `waited` and all durations
-  too. What only the port knows (bytes, the times of the stop event) is measured there, with µs as its unit.
+  Their metadata contain `server`. Times are in native units (`System.convert_time_unit/3`), including `waited` and all durations.
+  Bytes and the times of the stop event are measured by the port program, with µs as the resolution.
   """
 
   @typedoc "What the option `:telemetry` takes."
@@ -58,9 +58,9 @@ defmodule Sparx.Telemetry do
   @look 250
 
   @doc """
-  Who listens now: the option, the library if handlers are attached to it, both, or nobody.
+  The current listener: the option, the library if handlers are attached to it, both, or nil.
 
-  Handlers may come and go: a server looks every #{@look} ms (`watch/0`), so that where there are none nothing is measured.
+  Handlers may come and go, so a server looks every #{@look} ms (`watch/0`). While there are none, nothing is measured.
   """
   @spec listener(listener | nil) :: listener | nil
   def listener(option), do: combine(option, library())
@@ -75,7 +75,7 @@ defmodule Sparx.Telemetry do
     _kind, _reason -> false
   end
 
-  @doc "Has the calling process get `:look_at_telemetry` a little later, if the library is there."
+  @doc "Sends `:look_at_telemetry` to the calling process a little later, if the library is loaded."
   @spec watch() :: term
   def watch, do: if(loaded?(), do: Process.send_after(self(), :look_at_telemetry, @look))
 
@@ -89,7 +89,7 @@ defmodule Sparx.Telemetry do
     end
   end
 
-  @doc "Tells an event. A listener that raises is not heard of again in this event, and does no harm."
+  @doc "Emits an event. An exception in a listener is logged and otherwise ignored."
   @spec emit(listener | nil, [atom], map, map) :: :ok
   def emit(nil, _event, _measurements, _metadata), do: :ok
 

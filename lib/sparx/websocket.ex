@@ -2,8 +2,8 @@ defmodule Sparx.WebSocket do
   @moduledoc ~S"""
   WebSockets (RFC 6455), over HTTP/1.1 and, by extended CONNECT, over HTTP/2 (RFC 8441) and HTTP/3 (RFC 9220).
 
-  A handler looks at a request and accepts it as a WebSocket, or answers it as any other. For the usual case, a
-  process of its own for each socket, there is a behaviour:
+  A handler accepts a request as a WebSocket, or answers it like any other. For the usual case, a process for each socket,
+  there is a behaviour:
 
       defmodule MyApp.Echo do
         use Sparx.WebSocket.Handler
@@ -14,8 +14,8 @@ defmodule Sparx.WebSocket do
 
       def handle(%{path: "/echo"} = request), do: Sparx.WebSocket.serve(request, MyApp.Echo, nil)
 
-  The handler may return at once; see `Sparx.WebSocket.Handler`. A process that wants to hold
-  the socket itself accepts it, and asks for frames when it wants them:
+  The handler may return at once; see `Sparx.WebSocket.Handler`. A process that wants to hold the socket itself accepts it
+  and asks for each frame:
 
       def handle(%{path: "/echo"} = request) do
         {:ok, socket} = Sparx.WebSocket.accept(request)
@@ -25,26 +25,28 @@ defmodule Sparx.WebSocket do
 
   | frame | |
   | --- | --- |
-  | `{:text, data}` | UTF-8, which the port has checked when it comes in |
+  | `{:text, data}` | UTF-8; the port program checks received text |
   | `{:binary, data}` | |
-  | `{:ping, data}`, `{:pong, data}` | at most 125 bytes. A ping that comes in was answered by the port |
-  | `{:close, code, reason}` | only comes in: how the socket was closed (RFC 6455, section 7.4); 1005 if the client gave no code |
+  | `{:ping, data}`, `{:pong, data}` | at most 125 bytes. The port program has already answered a received ping |
+  | `{:close, code, reason}` | only received: how the socket was closed (RFC 6455, section 7.4); 1005 if the client gave no code |
 
   ## Receiving on demand
 
-  A frame comes when it was asked for. As long as nothing is asked for nothing is read from the client, and TCP
-  pushes back; over HTTP/2 the stream's window does. The data are parts of what came over the pipe: keep a `:binary.copy/1` of small ones that live long.
+  A frame arrives when it was asked for. While nothing is asked for, nothing is read from the client, and TCP (over HTTP/2 the
+  stream's window) slows the client down. The data are parts of a larger binary that came over the pipe: keep a `:binary.copy/1` of small ones that
+  live long.
 
   ## Sending
 
-  `send_frame/2` may be called from any process. It waits while the client is slow, and says `{:error, :closed}` when
-  the client has gone or the socket is closed, `{:error, :timeout}` when it took nothing for the option `:write_timeout`.
+  `send_frame/2` may be called from any process. It waits while the client is slow. It returns `{:error, :closed}` when the client
+  has left or the socket is closed, and `{:error, :timeout}` when the client was too slow (the options `:response_rate` and
+  `:write_timeout`).
 
   ## Options
 
-  Of `accept/2` and `serve/4`:
+  These are options of `accept/2` and `serve/4`:
 
-    * `:origin`: which pages may connect. `:same_origin` (default): those that came from here, by comparing
+    * `:origin`: which pages may connect. `:same_origin` (default): pages of this server, by comparing
       Origin and Host; a list of origins, such as `["https://example.com"]`; or `:any`. Others get 403, and a log line. Clients that
       send no Origin are not browsers and may connect. A proxy has to pass on the Host that the client sent, with its port (nginx:
       `proxy_set_header Host $http_host`; `$host` has no port), or to tell it in `Forwarded`, `X-Forwarded-Host` or
@@ -56,14 +58,15 @@ defmodule Sparx.WebSocket do
       `:context_takeover` (false: each message is compressed by itself, and a socket keeps no memory for it; clients are told so, also
       those that did not offer it, which RFC 7692, section 7.1.1.2 allows, and one that refers to an earlier message all the same is closed
       with 1007. true: smaller messages, and 38 KB for sending and up to 39 KB for receiving of each socket), `:window_bits` (12), `:level` (6),
-      `:mem_level` (5), `:max_ratio` (100: how many times larger than what came a message over 1 MiB may be)
-    * `:max_message` (1 MiB): bytes of a message; a larger one closes the socket with 1009
-    * `:max_fragments` (1,024): fragments of a message that have fewer than 64 bytes. Longer ones are not counted
-    * `:ping_interval` (30,000 ms, 0 for none): after so long a silence the client is pinged, and given up after another one
-    * `:idle_timeout` (0, none): ms without a message either way; then the socket is closed with 1001
+      `:mem_level` (5), `:max_ratio` (100: by which factor a message over 1 MiB may exceed its compressed size)
+    * `:max_message` (1 MiB): the largest message, in bytes; a larger one closes the socket with 1009
+    * `:max_fragments` (1,024): how many fragments shorter than 64 bytes a message may have; more close the socket with 1009
+    * `:ping_interval` (30,000 ms, 0 for none): after this silence the client is pinged, and after as much again it is given up
+    * `:idle_timeout` (0, none): ms without a message in either direction; then the socket is closed with 1001
     * `:close_timeout` (5,000 ms): for the client to answer a close; and for the answers to what a client sent before its own
       close, or before it broke a rule, to go out first
-    * `:prefetch` (1; 4 with `serve/4`): how many frames you keep asked for. The socket ends behind the answers to them
+    * `:prefetch` (1; 4 with `serve/4`): how many frames are requested ahead. When the client closes, the answers to them still go out
+      first
   """
 
   alias Sparx.{Frame, Headers, Link, Request, Response}
@@ -88,15 +91,15 @@ defmodule Sparx.WebSocket do
 
   # ── the handshake ──────────────────────────────────────────────────────────────────────────────────
 
-  @doc "Whether the client asks for a WebSocket, as it should."
+  @doc "Whether the request is a valid WebSocket handshake."
   @spec requested?(Request.t()) :: boolean
   def requested?(request), do: Bitwise.band(request.flags, @websocket) != 0
 
   @doc """
-  Accepts a request as a WebSocket, whose owner is the calling process: when it ends, the socket is closed.
+  Accepts a request as a WebSocket. The calling process becomes its owner: when it ends, the socket is closed.
 
-  If it is refused, the client has got the answer: `{:error, :forbidden}`, 403, for the page's origin;
-  `{:error, :not_websocket}`, 426 or 400, for a request that is no handshake.
+  If the request is refused, the client has received the response: 403 for the page's origin (`{:error, :forbidden}`), 426 or 400
+  for a request that is no handshake (`{:error, :not_websocket}`).
   """
   @spec accept(Request.t(), keyword) ::
           {:ok, t} | {:error, :forbidden | :not_websocket | :already_sent | :closed | :timeout}
@@ -139,7 +142,7 @@ defmodule Sparx.WebSocket do
       else: 426
   end
 
-  @doc "The subprotocols that the client offers, in the order of its wishes."
+  @doc "The subprotocols that the client offers, in its order of preference."
   @spec offered(Request.t()) :: [binary]
   def offered(request) do
     for value <- Headers.get_all(Request.headers(request), "sec-websocket-protocol"),
@@ -152,14 +155,14 @@ defmodule Sparx.WebSocket do
   defp choose(spoken, offered), do: Enum.find(spoken, &(&1 in offered))
 
   @doc """
-  Accepts a request, and has the socket served by a process of its own that runs `module`, a `Sparx.WebSocket.Handler`.
+  Accepts a request and starts a process for the socket, which runs `module`, a `Sparx.WebSocket.Handler`.
 
-  Its `init/2` is called with the socket and `argument`. The calling process is free. Returns and options are those of `accept/2`, but
-  `{:ok, pid}`, and besides:
+  Its `init/2` is called with the socket and `argument`. The calling process is free. This returns `{:ok, pid}`, or the errors of `accept/2`. It
+  takes the options of `accept/2` and these:
 
-    * `:prefetch` (4): messages that may be on their way to the process. With 1 a message is read only after the one before
+    * `:prefetch` (4): how many messages may be on their way to the process. With 1, a message is read only after the previous one
       was handled
-    * `:hibernate_after` (100): ms without a message, after which the process gives its memory back
+    * `:hibernate_after` (100): ms without a message, after which the process hibernates
     * `:label` (`module`): what log lines and `:sys.get_status/1` call the handler
   """
   @spec serve(Request.t(), module, term, keyword) :: {:ok, pid} | {:error, atom}
@@ -187,13 +190,13 @@ defmodule Sparx.WebSocket do
   @doc """
   Asks for one frame, and returns a reference at once.
 
-  Later one message comes to the calling process:
+  The calling process later receives one message:
 
     * `{ref, {:ok, frame}}`
-    * `{ref, {:error, :closed}}`: the socket has ended; no more will come
+    * `{ref, {:error, :closed}}`: the socket has ended; no more frames will arrive
 
   A `{:close, code, reason}` is the last frame; a client that leaves without one is only `:closed`. The reference is a
-  monitor of the server, so that `{:DOWN, ref, :process, _, _}` comes instead if that dies.
+  monitor of the server, so `{:DOWN, ref, :process, _, _}` arrives instead if the server dies.
   """
   @spec receive_frame(t) :: reference
   def receive_frame(socket) do
@@ -205,8 +208,7 @@ defmodule Sparx.WebSocket do
   @doc """
   Waits for the answer to a `receive_frame/1`.
 
-  `{:error, :timeout}` if there was none in `timeout` ms: then the question is taken back, and the frame that comes
-  goes to the next one who asks.
+  Returns `{:error, :timeout}` after `timeout` ms, and takes the question back: the next frame goes to the next question.
   """
   @spec await_frame(t, reference, timeout) :: {:ok, frame} | {:error, :closed | :timeout}
   def await_frame(socket, ref, timeout \\ @timeout), do: Request.await(socket, ref, timeout)
@@ -216,9 +218,9 @@ defmodule Sparx.WebSocket do
   def next_frame(socket, timeout \\ @timeout), do: await_frame(socket, receive_frame(socket), timeout)
 
   @doc """
-  The frames as a stream, which ends with the socket: its last element is a `{:close, code, reason}`, if there was one.
+  The frames as a stream, which ends with the socket. Its last element is `{:close, code, reason}`, if the client sent a close.
 
-    * `:timeout`: ms to wait for each (default `:infinity`), after which the stream ends
+    * `:timeout`: ms to wait for each frame (default `:infinity`); then the stream ends
   """
   @spec stream(t, timeout: timeout) :: Enumerable.t()
   def stream(socket, options \\ []) do
@@ -239,10 +241,10 @@ defmodule Sparx.WebSocket do
   # ── sending ────────────────────────────────────────────────────────────────────────────────────────
 
   @doc """
-  Sends a frame, or several, from any process; waits while the client is slow.
+  Sends a frame or several; waits while the client is slow. Any process may call it.
 
-  `:ok` says that they are on their way. Messages of any size go out whole, those of other processes before or after them.
-  Text must be UTF-8: what is not closes the socket with 1011.
+  `:ok` means that they are on their way. A message of any size goes out in one piece: messages of other processes go before or
+  after it. Text must be UTF-8; otherwise the socket is closed with 1011.
   """
   @spec send_frame(t, data | [data]) :: :ok | {:error, :closed | :timeout}
   def send_frame(socket, frames), do: Socket.send_messages(socket, messages(frames), [])
@@ -271,10 +273,10 @@ defmodule Sparx.WebSocket do
   # ── closing ────────────────────────────────────────────────────────────────────────────────────────
 
   @doc """
-  Closes: sends a close frame, and waits until the client has answered it, or the option `:close_timeout` is over.
+  Closes the socket: sends a close frame, and waits until the client has answered it or `:close_timeout` is over.
 
   `code` is 1000 to 1003, 1007 to 1014 or 3000 to 4999, or nil for none; `reason` is text of at most 123 bytes. What was sent
-  before goes out first; what the client still sends is dropped. `{:error, reason}` is a client that did not answer, or had gone.
+  before goes out first; what the client still sends is dropped. Returns `{:error, reason}` if the client did not answer, or had left.
   """
   @spec close(t, nil | 1000..4999, binary) :: :ok | {:error, :closed | :timeout}
   def close(socket, code \\ 1000, reason \\ "") do

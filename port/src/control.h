@@ -1,4 +1,4 @@
-/* What the host may order of the whole server. */
+/* Operations on the whole server. */
 #ifndef SPARX_CONTROL_H
 #define SPARX_CONTROL_H
 
@@ -19,8 +19,8 @@ struct control_ops {
 	bool http3; /* whether this program speaks it */
 	/* Binds all listeners of the configuration. False: fault says which and why. */
 	bool (*listen)(void *ctx, struct config_fault *fault);
-	/* What listener number i shows to clients of TLS, and demands of them, from now on (PROTOCOL.md 7.2); before `listen`, that it
-	   speaks TLS. Returns how many certificates; 0: fault says what is wrong, and everything stays as it was. */
+	/* Sets the certificates of listener number i, and what it demands of clients (PROTOCOL.md 7.2); before `listen`, also that it
+	   speaks TLS. Returns the number of certificates; 0: fault says what is wrong, and everything stays as it was. */
 	unsigned (*certify)(void *ctx, unsigned i, struct slice map, struct config_fault *fault);
 	/* The secret of the tickets of a listener that is_secure. False: its length is wrong. */
 	bool (*tickets)(void *ctx, unsigned i, struct slice key);
@@ -28,16 +28,16 @@ struct control_ops {
 	bool (*is_secure)(void *ctx, unsigned i);
 	/* What listener number i was bound to. */
 	void (*name)(void *ctx, unsigned i, struct listener_name *name);
-	/* Stops accepting; ends when no connection is left, at the latest after so many ms. */
+	/* Stops accepting; ends when no connection is left, or after `deadline` ms. */
 	void (*drain)(void *ctx, uint64_t deadline);
 	/* Ends now. */
 	void (*stop)(void *ctx, int status);
 	void (*stats)(void *ctx, struct control_figures *figures);
-	/* More is asked than can even be turned away, or that is over: whether new requests are to be begun. */
+	/* Turns load shedding pressure on or off: while on, no new requests are started. */
 	void (*pressure)(void *ctx, bool on);
 };
 
-/* Who wants to hear of connections. */
+/* Reports connections, if the host asked for it. */
 struct connection_watch {
 	void *ctx;
 	bool (*wanted)(void *ctx);

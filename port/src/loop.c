@@ -7,13 +7,13 @@ static void read_clock(struct loop *l)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t); /* what libev tells is the wall clock, which may be set */
+	clock_gettime(CLOCK_MONOTONIC, &t); /* libev's clock is the wall clock, which may be set */
 	l->unix_sec = (uint64_t)ev_now(l->ev);
 	l->now_us = (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 	l->now = l->now_us / 1000;
 }
 
-/* The timer is moved only when something is due earlier: deadlines mostly move away, and then it fires once for nothing. */
+/* The timer moves only to an earlier time: deadlines mostly move away, and then it fires once in vain. */
 static void arm_tick(struct loop *l)
 {
 	uint64_t next = wheel_next(&l->wheel), fine = wheel_next(&l->fine);

@@ -21,7 +21,7 @@ struct loop_io;
 typedef void loop_ready_fn(struct loop_io *io, int ready);
 /* Returns true if there is work left that needs no event: the loop then polls without waiting. */
 typedef bool loop_turn_fn(void *ctx);
-/* The peer of a descriptor that is not read has closed its side, or (gone) reset the connection. Each is told once. */
+/* The peer of a descriptor that is not read has closed its side, or (gone) reset the connection. Each is reported once. */
 typedef void loop_hup_fn(struct loop_io *io, bool gone);
 
 /* A descriptor's readiness. `io.fd` is the descriptor. */
@@ -36,9 +36,9 @@ struct loop {
 	ev_idle busy;
 	ev_timer tick;
 	ev_signal signals[2];
-	struct hups hups; /* what libev cannot be asked: whether a peer has left while its descriptor is not read */
+	struct hups hups; /* reports peers that leave while their descriptor is not read, which libev cannot */
 	ev_io hups_ready;
-	ev_timer hups_time; /* where the system does not tell by itself */
+	ev_timer hups_time; /* for systems that do not report it by themselves */
 	loop_turn_fn *turn;
 	void *ctx;
 	uint64_t now;      /* ms, monotonic; the same during one turn */
@@ -62,11 +62,11 @@ void loop_run(struct loop *l);
 void loop_stop(struct loop *l);
 void loop_free(struct loop *l);
 
-/* hup: NULL where it is never watched for. */
+/* hup: NULL if it is never watched for. */
 void loop_io_init(struct loop_io *io, loop_ready_fn *ready, loop_hup_fn *hup, int fd);
 /* The only way to change what a descriptor is watched for; 0 for nothing. */
 void loop_io_watch(struct loop *l, struct loop_io *io, int events);
-/* Whether to tell hup of this descriptor. Must be off before it is closed. */
+/* Turns hup of this descriptor on or off. It must be off before the descriptor is closed. */
 void loop_io_watch_hup(struct loop *l, struct loop_io *io, bool on);
 static inline int loop_io_fd(const struct loop_io *io)
 {

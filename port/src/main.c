@@ -24,7 +24,7 @@ struct port {
 	struct server server;
 };
 
-/* One turn: the host's messages, the connections, one write to the host, what may be read, what is to be freed. */
+/* One turn: the host's messages, connections, one write to the host, pausing sockets, freeing. */
 static bool turn(void *ctx)
 {
 	struct port *p = ctx;
@@ -70,7 +70,7 @@ static uint64_t now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-/* What is still for the host, before leaving: it may be slow, but not for ever. */
+/* Before exit, writes what is left for the host, which gets a limited time for it. */
 static void say_goodbye(struct link *link)
 {
 	struct pollfd out = {.fd = loop_io_fd(&link->out), .events = POLLOUT};

@@ -2,33 +2,32 @@ defmodule Sparx.EventStream.Handler do
   @moduledoc """
   A process for each client of an event stream, started by `Sparx.EventStream.serve/4`.
 
-  What is sent to it (by `Phoenix.PubSub`, `Registry`, a timer) comes to `handle_info/2`, and events go out by what the callbacks return:
+  `handle_info/2` receives Erlang messages (from `Phoenix.PubSub`, `Registry`, a timer). Callbacks return the events to send:
 
   | return | |
   | --- | --- |
   | `{:ok, state}` | nothing is sent |
   | `{:push, events, state}` | one event, or a list of them, see `t:Sparx.EventStream.event/0` |
-  | `{:stop, state}` | the response ends; `EventSource` comes back after its time for that |
+  | `{:stop, state}` | the response ends; `EventSource` reconnects after its retry time |
   | `{:stop, events, state}` | the same, after these events |
 
-  A callback never waits for the client: what a slow one has not taken waits in the process, at most `:max_buffer` bytes of it, beyond which the client is
-  cut off.
+  A callback never waits for the client. Events for a slow client wait in the process, up to `:max_buffer` bytes; beyond that the client is cut off.
 
-  `terminate/2` is called once, with the reason: `:stop` (a callback returned it), `:closed` (the client has gone), `:timeout` (the client took nothing for the option
-  `:write_timeout`), `:slow` (it took less than was pushed), `:shutdown` (the server has ended, or `handle_drain/1` has stopped), `{:error, reason}` (a
+  `terminate/2` is called once, with the reason: `:stop` (a callback returned it), `:closed` (the client has left), `:timeout` (the client was slower than `:response_rate`),
+  `:slow` (more than `:max_buffer` bytes waited for it), `:shutdown` (the server has ended, or `handle_drain/1` has stopped), `{:error, reason}` (a
   callback failed, which is logged).
 
-  When the server drains (`Sparx.drain/2`, SIGTERM, `Sparx.restart/2`), `handle_drain/1` is called; unless the module has one, the stream is stopped, so that
-  clients come back elsewhere. A stream that goes on is cut at the deadline.
+  When the server drains (`Sparx.drain/2`, SIGTERM, `Sparx.restart/2`), `handle_drain/1` is called. Without that callback the stream ends, so that
+  clients reconnect elsewhere. A stream that continues is cut at the deadline.
 
-  The process is a special process of OTP: `:sys.get_state/1` and the like work, and it sleeps between messages (about 1.5 kB).
+  The process is an OTP special process: `:sys.get_state/1` and similar functions work. It hibernates between messages (about 1.5 kB).
   """
 
   @type state :: term
   @type events :: Sparx.EventStream.event() | [Sparx.EventStream.event()]
   @type return :: {:ok, state} | {:push, events, state} | {:stop, state} | {:stop, events, state}
 
-  @doc "Called first, in the process of the stream, with the request and what `serve/4` was given. It may be answered by nothing but what is returned."
+  @doc "Called first, in the process of the stream, with the request and what `serve/4` was given. Do not answer the request in any other way."
   @callback init(Sparx.Request.t(), argument :: term) :: return
   @doc "A message to the process."
   @callback handle_info(message :: term, state) :: return

@@ -24,13 +24,13 @@ defmodule Sparx.WebSocket.Handler do
         def terminate(_reason, state), do: MyApp.Room.leave(state.name)
       end
 
-  `Sparx.WebSocket.serve/4` starts one for a request. Between messages the process hibernates, and takes a few kilobytes.
+  `Sparx.WebSocket.serve/4` starts one for a request. Between messages the process hibernates, and takes a few kilobytes of memory.
 
   ## What callbacks return
 
   | result | meaning |
   | --- | --- |
-  | `{:ok, state}` | goes on |
+  | `{:ok, state}` | continues |
   | `{:push, frames, state}` | sends a frame or several; waits while the client is slow |
   | `{:close, code, text, state}` | closes the socket with this code (RFC 6455, section 7.4) and text |
   | `{:stop, reason, state}` | closes the socket: with 1000 for `:normal`, 1001 for `:shutdown`, 1012 for `{:shutdown, :restart}`, 1000 for any other `{:shutdown, _}`. Any other reason is a failure |
@@ -48,10 +48,10 @@ defmodule Sparx.WebSocket.Handler do
 
   ## The process
 
-  It is a special process of OTP: `:sys.get_state/1`, `:sys.get_status/1`, `:sys.suspend/1` and the like, code change, and `GenServer.stop/3` work. Its
-  `$callers` begin with the process that called `serve/4`. It traps exits, as those of Cowboy and Bandit do: when a linked process ends,
-  `{:EXIT, pid, reason}` comes to `handle_info/2`, whose default stops with the reason unless that is `:normal` or a shutdown.
-  It is linked to its server, and ends with it.
+  It is an OTP special process: `:sys.get_state/1`, `:sys.get_status/1`, `:sys.suspend/1` and the like, code change, and `GenServer.stop/3` work. Its
+  `$callers` begin with the process that called `serve/4`. It traps exits, as the processes of Cowboy and Bandit do: when a linked process ends,
+  `handle_info/2` receives `{:EXIT, pid, reason}`. Its default stops with that reason, unless it is `:normal` or a shutdown.
+  The process is linked to its server, and ends with it.
   """
 
   alias Sparx.WebSocket
@@ -72,17 +72,17 @@ defmodule Sparx.WebSocket.Handler do
           | {:stop, reason :: term, detail, frames, state}
 
   @typedoc """
-  Why a socket has ended. In brackets: what WebSock calls it.
+  Why a socket has ended. In brackets: the name that WebSock uses.
 
   | reason | |
   | --- | --- |
   | `:normal`, `:shutdown`, `{:shutdown, term}` | the handler closed or stopped it with that reason [`:normal`] |
   | `{:close, code, text}` | the client closed it [`:remote`]; 1005 if it gave no code |
-  | `:closed` | the client has gone without a close, or the port program has ended [`{:error, :closed}`] |
+  | `:closed` | the client has left without a close, or the port program has ended [`{:error, :closed}`] |
   | `:timeout` | `:idle_timeout` is over, the client did not answer a ping, or it took nothing for `:write_timeout` [`:timeout`] |
   | `:shutdown` | the server drains or ends [`:shutdown`] |
-  | `{:error, {code, text}}` | the client broke a rule, and was sent a close with this code [`{:error, …}`] |
-  | `{:error, reason}` | a callback failed, or stopped with a reason that is neither `:normal` nor a shutdown; `:refused`: what it sent was not text |
+  | `{:error, {code, text}}` | the client violated the protocol and received a close with this code [`{:error, …}`] |
+  | `{:error, reason}` | a callback failed, or stopped with a reason that is neither `:normal` nor a shutdown; `:refused`: a text that it sent was not UTF-8 |
   """
   @type reason ::
           :normal
@@ -96,16 +96,16 @@ defmodule Sparx.WebSocket.Handler do
   @doc "The socket is open. The default returns `{:ok, argument}`."
   @callback init(WebSocket.t(), argument :: term) :: result
 
-  @doc "A text or binary message has come."
+  @doc "A text or binary message has arrived."
   @callback handle_frame({:text | :binary, binary}, state) :: result
 
-  @doc "A ping, which was answered, or a pong has come. The default ignores it."
+  @doc "A ping, which was answered already, or a pong has arrived. The default ignores it."
   @callback handle_control({:ping | :pong, binary}, state) :: result
 
   @doc """
-  Another message has come to the process.
+  The process has received an Erlang message.
 
-  The default ignores it, but for the exit of a linked process: it stops with its reason, unless that is `:normal` or a shutdown.
+  The default ignores it, except for the exit of a linked process: it stops with its reason, unless that is `:normal` or a shutdown.
   """
   @callback handle_info(term, state) :: result
 

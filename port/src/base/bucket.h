@@ -1,6 +1,6 @@
 /*
- * A token bucket in one word (the generic cell rate algorithm): the time up to which what was taken so far has been paid for.
- * It may run ahead of now by as much as a burst costs. All zero is a full bucket.
+ * A token bucket in one word (the generic cell rate algorithm): the time up to which the tokens taken so far are paid for.
+ * It may run ahead of now by the cost of a burst. All zero is a full bucket.
  */
 #ifndef SPARX_BASE_BUCKET_H
 #define SPARX_BASE_BUCKET_H
@@ -12,7 +12,7 @@ struct bucket {
 	uint64_t paid; /* µs */
 };
 
-/* Takes one of `burst` tokens, which come back one at a time, evenly, all of them within period_us. False: none is left. */
+/* Takes one of `burst` tokens. They come back one by one, all of them within period_us. False: none is left. */
 static inline bool bucket_take(struct bucket *b, uint64_t now_us, uint64_t burst, uint64_t period_us)
 {
 	uint64_t price = burst ? period_us / burst : UINT64_MAX / 4;

@@ -31,9 +31,9 @@ void buf_init(struct buf *b);
 void buf_free(struct buf *b);
 /* Room for n more bytes at the tail, by moving or growing. False: out of memory, nothing changed. */
 bool buf_reserve(struct buf *b, size_t n);
-/* The same, and no copy of what was there is left behind where it grew. */
+/* The same for secrets: overwrites the old memory when the buffer moves. */
 bool buf_reserve_wiping(struct buf *b, size_t n);
-/* Overwrites what lies before and behind the bytes that the buffer holds. */
+/* Overwrites the unused memory before head and after tail. */
 void buf_wipe_slack(struct buf *b);
 bool buf_append(struct buf *b, const void *bytes, size_t n);
 /* n bytes were written at the tail, into reserved room. */

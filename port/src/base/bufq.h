@@ -1,6 +1,6 @@
 /*
- * A queue of bytes in blocks: append at the end, write from the front with writev, no byte moves twice. Bytes may also be
- * lent to it: they are written from where they lie, and what was not written in time is copied (bufq_own).
+ * A queue of bytes in blocks: append at the end, write from the front with writev, and no byte moves twice. Bytes may also be
+ * lent to it: they are written in place, and those that were not written in time are copied (bufq_own).
  */
 #ifndef SPARX_BASE_BUFQ_H
 #define SPARX_BASE_BUFQ_H
@@ -15,7 +15,7 @@ struct bufq_block;
 struct bufq {
 	struct bufq_block *first, *last;
 	size_t len;
-	bool borrows; /* some blocks may be of bytes lent */
+	bool borrows; /* some blocks may hold lent bytes */
 };
 
 void bufq_init(struct bufq *q);
@@ -26,9 +26,9 @@ void bufq_filled(struct bufq *q, size_t n);
 bool bufq_append(struct bufq *q, const void *bytes, size_t n);
 /* The bytes must stay where they are until bufq_own. Small amounts are copied at once. */
 bool bufq_lend(struct bufq *q, const void *bytes, size_t n);
-/* Copies what was lent and is still here. False: out of memory, the queue is not to be used any more. */
+/* Copies the lent bytes that are still queued. False: out of memory, the queue must not be used any more. */
 bool bufq_own(struct bufq *q);
-/* Moves the front of one queue to the end of another; what was lent to the one is lent to the other. */
+/* Moves the front of one queue to the end of another; lent bytes stay lent. */
 bool bufq_move(struct bufq *from, struct bufq *to, size_t n);
 /* Fills at most max vectors with the queue's front; returns how many. */
 int bufq_iov(const struct bufq *q, struct iovec *iov, int max);

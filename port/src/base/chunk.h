@@ -1,4 +1,4 @@
-/* How large a piece of a body, or of a WebSocket's message, is at most: it crosses the pipe in one message (PROTOCOL.md 4). */
+/* The largest piece of a body, or of a WebSocket message, that crosses the pipe in one message (PROTOCOL.md 4). */
 #ifndef SPARX_BASE_CHUNK_H
 #define SPARX_BASE_CHUNK_H
 

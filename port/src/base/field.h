@@ -5,7 +5,7 @@
 #include "base/slice.h"
 
 struct field {
-	struct slice name;  /* as it was written; lower case where the port wrote it */
+	struct slice name;  /* as the sender wrote it; lower case if the port did */
 	struct slice value; /* without white space around it */
 	int index;          /* into the table of names (frames/names.h), -1 if it is not there */
 };

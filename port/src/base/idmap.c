@@ -6,8 +6,8 @@
 enum { FIRST_SIZE = 64 };
 
 /*
- * Keys are a counter's values. They are scattered on purpose: side by side they would form one long run of full slots, and
- * a deletion has to look at all that follow in its run.
+ * Keys are consecutive numbers. They are scattered on purpose: neighbours would form one long run of full slots, and a
+ * deletion has to look at the rest of its run.
  */
 static size_t home_of(const struct idmap *m, uint64_t key)
 {

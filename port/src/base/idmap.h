@@ -24,15 +24,15 @@ bool idmap_put(struct idmap *m, uint64_t key, void *value);
 /* What it held, or NULL. */
 void *idmap_del(struct idmap *m, uint64_t key);
 
-/* Where a walk through a map is: {0} at its beginning. */
+/* The position of a walk through a map; begins as {0}. */
 struct idmap_walk {
 	size_t at;
-	uint64_t key; /* of the value that was given last */
+	uint64_t key; /* of the value that was returned last */
 };
 
 /*
- * The next value of a walk; NULL: there is none. Meanwhile nothing may be put, and only what was given last be deleted: then one
- * that was given before may be given again, but none is left out.
+ * The next value of a walk; NULL: there is none. During a walk nothing may be put, and only the value returned last may be
+ * deleted: an earlier value may then be returned again, but none is left out.
  */
 void *idmap_next(const struct idmap *m, struct idmap_walk *w);
 

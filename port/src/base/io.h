@@ -1,4 +1,4 @@
-/* What reading from or writing to a descriptor came to: three ways to get no bytes, and one to get some. */
+/* The outcome of reading from or writing to a descriptor. */
 #ifndef SPARX_BASE_IO_H
 #define SPARX_BASE_IO_H
 
@@ -8,7 +8,7 @@
 
 enum io_status { IO_OK, IO_AGAIN, IO_EOF, IO_ERROR };
 
-/* What a descriptor must become before it is worth another attempt. A reader may have to write first, and the other way round. */
+/* What to wait for before another attempt. With TLS a reader may have to write first, and a writer to read. */
 enum io_direction { IO_READ = 1, IO_WRITE = 2 };
 
 struct io_result {

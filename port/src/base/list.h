@@ -54,7 +54,7 @@ static inline struct list *list_pop(struct list *head)
 	return node;
 }
 
-/* Moves all of `from` behind what `to` holds; `from` is empty afterwards. */
+/* Appends all of `from` to `to`; `from` is empty afterwards. */
 static inline void list_splice(struct list *to, struct list *from)
 {
 	if (list_empty(from))

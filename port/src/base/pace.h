@@ -1,6 +1,6 @@
 /*
- * A least rate over a sliding time: bytes buy time, but never more than `grace` of it, so that much at once does not pay for a long
- * silence, nor a byte now and then for an answer that nobody takes. What is not the peer's fault stops the clock. Times are in µs.
+ * A least rate over a sliding time: bytes buy time, but never more than `grace`. So a burst does not pay for a long silence, and a byte
+ * now and then does not keep a response alive. The clock stops while the peer is not at fault. Times are in µs.
  */
 #ifndef SPARX_BASE_PACE_H
 #define SPARX_BASE_PACE_H
@@ -9,7 +9,7 @@
 
 struct pace {
 	uint64_t late;    /* when the peer will have been too slow */
-	uint64_t stopped; /* since when nothing is asked of it; 0: something is */
+	uint64_t stopped; /* since when the clock is stopped; 0: it runs */
 };
 
 static inline void pace_start(struct pace *p, uint64_t now, uint64_t grace)
@@ -17,7 +17,7 @@ static inline void pace_start(struct pace *p, uint64_t now, uint64_t grace)
 	*p = (struct pace){.late = now + grace};
 }
 
-/* So many bytes came or went, at no less than `rate` a second; 0: any rate will do. */
+/* n bytes came or went, at a least rate of `rate` bytes per second; 0: any rate will do. */
 static inline void pace_moved(struct pace *p, uint64_t now, uint64_t bytes, uint64_t rate, uint64_t grace)
 {
 	uint64_t most = (p->stopped ? p->stopped : now) + grace;

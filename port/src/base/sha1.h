@@ -1,4 +1,4 @@
-/* SHA-1 (RFC 3174), of bytes that are all there. For the WebSocket handshake (RFC 6455 4.2.2), which needs no more than that. */
+/* SHA-1 (RFC 3174) of a complete text, for the WebSocket handshake (RFC 6455 4.2.2). */
 #ifndef SPARX_BASE_SHA1_H
 #define SPARX_BASE_SHA1_H
 

@@ -1,4 +1,4 @@
-/* A view of bytes that somebody else owns. */
+/* A view of bytes that it does not own. */
 #ifndef SPARX_BASE_SLICE_H
 #define SPARX_BASE_SLICE_H
 
@@ -30,7 +30,7 @@ static inline bool slice_eq(struct slice a, struct slice b)
 	return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);
 }
 
-/* Where a byte is last; NULL: it is not there. */
+/* The last occurrence of a byte; NULL: there is none. */
 static inline const uint8_t *slice_last(struct slice s, uint8_t byte)
 {
 	for (; s.len > 0; s.len--)

@@ -20,10 +20,10 @@ static inline struct slice text_trim(struct slice text)
 	return text;
 }
 
-/* What stands before the first `mark`, and all if there is none. *rest, which may be `text` itself: what is behind it, or absent (NULL). */
+/* The part before the first `mark`, or everything if there is none. *rest (it may be `text` itself) becomes the part after it, or absent (NULL). */
 struct slice text_cut(struct slice text, uint8_t mark, struct slice *rest);
 
-/* The next element of a list with commas, 5.6.1, trimmed: it may be empty. False at its end. Quoted strings are not looked for. */
+/* The next element of a list with commas, 5.6.1, trimmed: it may be empty. False at its end. Quoted strings are not recognized. */
 bool text_next(struct slice *list, struct slice *element);
 /* Whether a list has this element, letters compared without case. */
 bool text_lists(struct slice list, struct slice element);

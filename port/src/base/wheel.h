@@ -21,7 +21,7 @@ struct wheel_node {
 struct wheel {
 	struct list slots[WHEEL_SLOTS];
 	uint64_t used[WHEEL_SLOTS / 64]; /* a bit for each slot that may hold nodes */
-	uint64_t now;                    /* slots before this time's are empty of what was due */
+	uint64_t now;                    /* everything that was due before this time has fired */
 	uint64_t count;
 };
 
@@ -38,7 +38,7 @@ static inline bool wheel_pending(const struct wheel_node *n)
 }
 void wheel_set(struct wheel *w, struct wheel_node *n, uint64_t deadline);
 void wheel_cancel(struct wheel *w, struct wheel_node *n);
-/* Cancels and fires what is due. What `fire` sets anew for a time that is over fires at the next call. */
+/* Fires what is due. A deadline that `fire` sets in the past fires at the next call. */
 void wheel_fire(struct wheel *w, uint64_t now);
 /* When to look next; UINT64_MAX when nothing is set. Never later than the end of the first deadline's slot. */
 uint64_t wheel_next(struct wheel *w);

@@ -1,4 +1,4 @@
-/* Overwrites a secret so that no compiler finds it needless. */
+/* Overwrites a secret; the compiler cannot optimize it away. */
 #ifndef SPARX_BASE_WIPE_H
 #define SPARX_BASE_WIPE_H
 

@@ -28,11 +28,12 @@ static void on_ready(struct loop_io *io, int ready)
 	c->readable = c->readable || (ready & c->read_on);
 	c->writable = c->writable || (ready & c->write_on);
 	if (c->member.wait == CONN_IDLE && (ready & LOOP_READ))
-		member_waits(&c->member, CONN_WORKS); /* whoever needs room in this turn, its request has come */
+		member_waits(&c->member,
+			     CONN_WORKS); /* it has sent its request, so it must not make room for others in this turn */
 	member_is_dirty(&c->member);
 }
 
-/* A peer that is not read from has left: the session's users are told, or it is all over. */
+/* The peer hung up while we were not reading: notify the session, or close on a reset. */
 static void on_hup(struct loop_io *io, bool gone)
 {
 	struct conn *c = container_of(io, struct conn, io);
@@ -73,7 +74,7 @@ static void on_timer(struct wheel_node *node)
 
 static const struct member_ops conn_member;
 
-/* From here on the peer's bytes are those of a protocol. False: it is closed. */
+/* From here on the peer speaks its protocol. False: the connection is closed. */
 static bool begin_session(struct conn *c)
 {
 	if (c->transport->secure)
@@ -85,7 +86,7 @@ static bool begin_session(struct conn *c)
 	}
 	if (c->state != CONN_OPEN)
 		sm_move(&machine, &c->state, CONN_OPEN);
-	c->readable = true; /* the request is mostly there already */
+	c->readable = true; /* most clients have sent their request already */
 	return true;
 }
 
@@ -179,7 +180,7 @@ static void linger(struct conn *c, enum stream_end why)
 	member_is_dirty(&c->member);
 }
 
-/* Says that no more comes, as soon as the socket takes that; and reads at most once a turn, so as not to starve others. */
+/* Closes our side as soon as the socket takes it. Reads at most once per turn: a lingering connection must not starve the others. */
 static void run_linger(struct conn *c)
 {
 	int fd = loop_io_fd(&c->io), events = LOOP_READ;
@@ -198,7 +199,7 @@ static void run_linger(struct conn *c)
 		loop_io_watch(c->member.pool->loop, &c->io, events);
 }
 
-/* A peer that broke the transport's rules is to read the answer to that (an alert); all other errors have nobody to read. */
+/* A peer that broke the transport's rules should receive the alert; after all other errors nobody reads. */
 static void transport_failed(struct conn *c, int error)
 {
 	if (error == EPROTO)
@@ -254,7 +255,7 @@ static bool settle_protocol(struct conn *c, const uint8_t *bytes, size_t n)
 	return c->state == CONN_OPEN;
 }
 
-/* Offers what was read; what the session does not use is kept in tail. */
+/* Offers the bytes that were read; those that the session does not use are kept in tail. */
 static void offer(struct conn *c, uint8_t *bytes, size_t n)
 {
 	size_t used = 0;
@@ -274,7 +275,7 @@ static void offer(struct conn *c, uint8_t *bytes, size_t n)
 		buf_free(&c->tail);
 }
 
-/* Reads into tail if something is kept there, so that what belongs together lies together; else into scratch. */
+/* Reads into tail if bytes are kept there, so that they stay contiguous; else into scratch. */
 static struct io_result read_some(struct conn *c, uint8_t **bytes, size_t *room)
 {
 	*bytes = c->member.pool->scratch;
@@ -337,7 +338,7 @@ static bool may_read(const struct conn *c, const struct session_wants *w)
 	return w->read || (w->peek && buf_len(&c->tail) < CONN_PEEK_SIZE);
 }
 
-/* What is kept may be of use by now. */
+/* Offers the kept bytes again: the session may use them by now. */
 static void offer_tail(struct conn *c)
 {
 	if (buf_len(&c->tail) && c->session->ops->wants(c->session).read)
@@ -397,7 +398,7 @@ static void run_output(struct conn *c)
 		;
 }
 
-/* ---- what it waits for: the one place ---- */
+/* ---- what it waits for: set here and nowhere else ---- */
 
 static void set_timer(struct conn *c, uint64_t deadline)
 {
@@ -409,7 +410,7 @@ static void set_timer(struct conn *c, uint64_t deadline)
 		wheel_set(wheel, &c->timer, deadline);
 }
 
-/* In a crowd it is of interest who only waits for its client. One that moves bytes begins anew. */
+/* When crowded: records whether the connection only waits for its client. Moving bytes restarts its time. */
 static enum conn_wait wait_of(struct conn *c, const struct session_wants *w)
 {
 	if (w->idle)
@@ -479,7 +480,7 @@ static bool conn_run(struct member *m)
 		return false;
 	}
 	if (w.read && !took_all && buf_len(&c->tail)) {
-		member_is_dirty(&c->member); /* output made room for what is kept */
+		member_is_dirty(&c->member); /* output has made room, so the kept bytes may be used */
 		return true;
 	}
 	set_interest(c, &w);
@@ -495,7 +496,7 @@ static void member_close(struct member *m, bool abort, enum stream_end why)
 	conn_close(container_of(m, struct conn, member), abort, why);
 }
 
-/* A handshake goes on: what the client asks behind it is answered, and then it is closed. */
+/* A handshake goes on; the request that follows it is answered, and then the connection is closed. */
 static void member_drain(struct member *m)
 {
 	struct conn *c = container_of(m, struct conn, member);

@@ -1,6 +1,6 @@
 /*
- * A connection: owns a descriptor, its transport and its session, and moves bytes between them. Whatever happens to it only
- * marks it dirty; its work is done once a turn, in conn_run; and what it waits for is set in one place, at the end of that.
+ * A connection owns a descriptor, its transport and its session, and moves bytes between them. Events only mark it dirty; its work
+ * is done once per turn, in conn_run, and what it waits for is set in one place, at the end of that.
  */
 #ifndef SPARX_CONN_CONN_H
 #define SPARX_CONN_CONN_H
@@ -10,9 +10,9 @@
 #include "conn/pool.h"
 #include "transport/transport.h"
 
-/* A read is what one BODY message holds. */
+/* One read fits one BODY message. */
 enum { CONN_READ_SIZE = CHUNK_MAX, CONN_PEEK_SIZE = 16 * 1024, CONN_TURN_BUDGET = 256 * 1024, CONN_TURN_STEPS = 256 };
-/* Bytes that a connection must move, both ways together, not to be taken for one that only stands there. */
+/* A connection that moves fewer bytes than this, in both directions together, counts as waiting for its client. */
 enum { CONN_MOVES = 4096 };
 
 /*
@@ -31,19 +31,19 @@ struct conn {
 	const struct transport_ops *transport;
 	void *transport_state;
 	struct session *session;
-	struct conn_record *record; /* NULL: nobody watches */
+	struct conn_record *record; /* NULL: it is not reported */
 	struct buf tail;            /* read, and not yet used by the session */
 	struct wheel_node timer;
 	size_t moved;              /* bytes, since it began to wait for its client */
 	uint8_t state;             /* enum conn_state */
-	uint8_t read_on, write_on; /* enum io_direction: which readiness lets a read, or a write, go on */
+	uint8_t read_on, write_on; /* enum io_direction: which readiness a read, or a write, waits for */
 	bool readable, writable, eof;
-	bool settled; /* the first bytes told the protocol */
-	bool shut;    /* the peer was told that no more comes */
+	bool settled; /* the protocol is known from the first bytes */
+	bool shut;    /* our side is closed */
 	bool hup_watched;
 };
 
-/* Takes the descriptor and the transport's state, whatever comes of it. NULL: out of memory. */
+/* Takes over the descriptor and the transport's state, even if it fails. NULL: out of memory. */
 struct conn *conn_open(struct conn_pool *pool, int fd, const struct transport_ops *transport, void *state, const struct peer *peer);
 /* Ends it at once: the peer sees a reset if abort. */
 void conn_close(struct conn *c, bool abort, enum stream_end why);

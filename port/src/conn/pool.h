@@ -1,6 +1,6 @@
 /*
- * The pool: what the connections of one server share, and the limits on them. A member is a connection of any make: the pool
- * knows when it is to run, for what it waits, and how to end it, and nothing of how its bytes move.
+ * The pool: what the connections of one server share, and the limits on them. A member is a connection of any kind: the pool
+ * knows when to run it, what it waits for, and how to end it, but not how its bytes move.
  */
 #ifndef SPARX_CONN_POOL_H
 #define SPARX_CONN_POOL_H
@@ -9,22 +9,22 @@
 #include "loop.h"
 #include "proto/session.h"
 
-/* Members with which nothing is in progress: the one that has been so for longest goes when there is no room. */
+/* Members with nothing in progress, by kind. When there is no room, the one that has waited longest is closed. */
 enum conn_wait {
 	CONN_IDLE,    /* without a request */
 	CONN_LINGERS, /* answered to the end */
 	CONN_BEGUN,   /* with a head that is not complete */
 	CONN_SHAKES,  /* with a handshake that is not complete; these go first */
-	CONN_STALLED, /* all its requests wait for the client, as far as that is known: in a crowd; these go last */
+	CONN_STALLED, /* all its requests wait for the client (known only when crowded); these go last */
 	CONN_WAITS,
 	CONN_WORKS = CONN_WAITS
 };
 
-/* A handshake has this long (ms) before it goes first: or in a crowd of idle connections no newcomer would complete one. */
+/* A handshake has this long (ms) before it goes first; otherwise no newcomer could complete one in a crowd of idle connections. */
 enum { HANDSHAKE_GRACE = 1000 };
-/* And a client this long (ms) to go on. */
+/* A client that its requests wait for has this long (ms) to go on. */
 enum { STALL_GRACE = 250 };
-/* Handshakes that one turn of the loop goes on with: some 16 ms of CPU time. */
+/* Steps of handshakes in one turn of the loop: about 16 ms of CPU time. */
 enum { HANDSHAKES_A_TURN = 64 };
 
 struct member;
@@ -36,7 +36,7 @@ struct member_ops {
 	void (*close)(struct member *m, bool abort, enum stream_end why);
 	/* Finish what is there, and then end. */
 	void (*drain)(struct member *m);
-	/* Frees it: the turn in which it left is over. */
+	/* Frees it, at the end of the turn in which it was closed. */
 	void (*release)(struct member *m);
 };
 
@@ -47,7 +47,7 @@ struct member {
 	struct list all, waits; /* pool->all, pool->waiting */
 	uint64_t waits_since;   /* ms; while it is in pool->waiting */
 	uint8_t wait;           /* enum conn_wait: in which list */
-	bool left;              /* the pool: it is to be released */
+	bool left;              /* it will be released at the end of the turn */
 };
 
 /* Of a connection that somebody watches. */
@@ -70,7 +70,7 @@ struct conn_pool {
 	bool read_paused;   /* sockets are not to be read */
 	unsigned open;
 	unsigned max_handshakes; /* not complete at once; 0: any */
-	unsigned handshakes;     /* that were gone on with in this turn */
+	unsigned handshakes;     /* steps of handshakes in this turn */
 	struct conn_waiting waiting[CONN_WAITS];
 	uint64_t bytes_in, bytes_out;
 	struct connection_watch watch; /* wanted is NULL: nobody */
@@ -81,16 +81,16 @@ struct conn_pool {
 bool conn_pool_init(struct conn_pool *pool, struct loop *loop, const struct config *config, const struct stream_sink *sink);
 void conn_pool_free(struct conn_pool *pool);
 
-/* A member comes, works, and leaves: the last is what its close does. */
+/* Adds a member; runs it; removes it (its close calls that). */
 void member_join(struct member *m, struct conn_pool *pool, const struct member_ops *ops);
 void member_leave(struct member *m);
 /* It has something to do in this turn, or in the next one if it runs already. */
 void member_is_dirty(struct member *m);
-/* What it waits for, from now on if that is new. */
+/* Records what it waits for; the time begins when that changes. */
 void member_waits(struct member *m, enum conn_wait wait);
 /* A handshake begins; where there are too many, the oldest ends. */
 void member_shakes(struct member *m);
-/* Whether this turn has time for a step of a handshake, which is counted. */
+/* Counts one step of a handshake; false if this turn has no time for it. */
 bool conn_pool_may_shake(struct conn_pool *pool);
 
 /* Tells who watches of a new connection. NULL: nobody does. */
@@ -101,11 +101,11 @@ void conn_record_end(struct conn_pool *pool, struct conn_record *record, enum st
 bool conn_pool_share(struct conn_pool *pool, struct peer *peer);
 void conn_pool_unshare(struct conn_pool *pool, struct peer *peer);
 
-/* Closes the one that has waited for longest. False: something is in progress with each. */
+/* Closes the member that has waited longest. False: each has something in progress. */
 bool conn_pool_spare(struct conn_pool *pool);
-/* Closes those that have been idle for so many ms. */
+/* Closes members that have been idle for this many ms. */
 void conn_pool_thin_out(struct conn_pool *pool, uint64_t idle_ms);
-/* Runs all of them in this turn, since something that they do not know has changed. */
+/* Runs all members in this turn, because something outside of them has changed. */
 void conn_pool_wake(struct conn_pool *pool);
 /* Cuts all; returns how many. */
 unsigned conn_pool_cut(struct conn_pool *pool);

@@ -20,7 +20,7 @@ enum {
 	FRAME_HEAD = 4,
 	FRAME_PAYLOAD_MAX = 65532,
 	MESSAGE_BEGIN_MAX = 2,
-	MESSAGE_DATA_HEAD_MAX = 36 /* the four heads that stand before the bytes of a DATA, whatever the fourth is of */
+	MESSAGE_DATA_HEAD_MAX = 36 /* the four heads before the bytes of a DATA */
 };
 
 /*
@@ -47,7 +47,7 @@ enum {
 
 struct message_def {
 	const char *name;
-	const char *format; /* a letter for each field: its type's first, a small one if nil is not among its values */
+	const char *format; /* a letter for each field: the first of its type, in lower case unless nil is allowed */
 	const char *fields; /* their names, with a blank between */
 	uint8_t kind;
 	enum message_direction direction;
@@ -56,7 +56,7 @@ struct message_def {
 struct message {
 	const struct message_def *def; /* NULL if the kind could not be read or is unknown */
 	unsigned kind;                 /* MSG_NONE if it could not be read */
-	uint64_t stream;               /* the one that it speaks of; 0: of none, or that could not be read */
+	uint64_t stream;               /* the stream that it names; 0: none, or it could not be read */
 	uint64_t left;                 /* of a DATA that is handed on in parts: how many bytes are to come after these */
 	union {
 #define MESSAGE(NAME, name, kind, direction, fields) struct msg_##name name;

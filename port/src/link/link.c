@@ -14,7 +14,7 @@ enum { FRAME_CAP = FRAME_HEAD + FRAME_PAYLOAD_MAX, WRITE_FRAMES_MAX = 16 };
 struct link_frame {
 	struct list link;
 	uint32_t len;     /* bytes filled, head included */
-	uint32_t written; /* of these, written */
+	uint32_t written; /* of these, already written */
 	uint8_t data[FRAME_CAP];
 };
 
@@ -38,7 +38,7 @@ static void on_lazy(struct wheel_node *node)
 {
 	struct link *k = container_of(node, struct link, lazy);
 
-	k->urgent = k->queued > 0; /* or what waited has left with company */
+	k->urgent = k->queued > 0; /* or the messages that waited have left together with others */
 }
 
 void link_init(struct link *k, struct loop *loop, int in_fd, int out_fd, const struct link_handler *handler, void *ctx)
@@ -108,7 +108,7 @@ static void too_long(struct link *k)
 	k->handler->on_fault(k->ctx, &none, &fault, true);
 }
 
-/* The head of a frame. False: it is not there, or the framing is broken. */
+/* Reads the head of a frame. False: it is incomplete, or the framing is broken. */
 static bool begin_frame(struct link *k)
 {
 	uint32_t len;
@@ -135,12 +135,12 @@ static void hand_on_part(struct link *k, size_t n)
 }
 
 /*
- * Whether the frame begins with a DATA all of which it holds: then what has come of that is handed on. So bytes of a stream are
- * worked on while they are in the caches, and moved no more than once.
+ * Whether the frame consists of one DATA: then its bytes are handed on as they come. So they are processed while they are in the
+ * caches, and move at most once.
  */
 static bool begin_part(struct link *k)
 {
-	struct slice in = slice_of(buf_at(&k->input), k->frame_left); /* of which no more is looked at than a head */
+	struct slice in = slice_of(buf_at(&k->input), k->frame_left); /* only its head is looked at */
 	struct mp_value array, kind, stream, data;
 	size_t head;
 
@@ -163,7 +163,7 @@ static bool begin_part(struct link *k)
 	return true;
 }
 
-/* Of what is in the buffer the next that can be handed on. False: there is nothing. */
+/* The next message, or part of a DATA, that is in the buffer. False: there is none. */
 static bool read_next(struct link *k)
 {
 	size_t have, n;
@@ -201,8 +201,8 @@ static void in_ended(struct link *k)
 }
 
 /*
- * Room for the whole of the frame that is being read; and where one is long, more will be, so that a turn has several of them
- * to work on. This moves bytes, so it is done before reading: what was handed on in the last turn may lie there until now.
+ * Makes room for the whole frame that is being read. Where one frame is long, others will be, so there is room for several in a turn.
+ * This moves bytes, so it is done before reading: messages handed on in the last turn may point into the buffer until now.
  */
 static bool make_room(struct link *k)
 {
@@ -255,7 +255,7 @@ bool link_read(struct link *k)
 
 /* ---- to the host ---- */
 
-/* Without memory there is one more; and then none, so that something is lost that the host must know: see link_flush. */
+/* Out of memory: uses the frame in reserve. Without that one too, a message is lost that the host must know: see link_flush. */
 static struct link_frame *new_frame(struct link *k)
 {
 	struct link_frame *f = k->spare ? k->spare : malloc(sizeof *f);

@@ -1,6 +1,6 @@
 /*
- * The link: the two pipes to the host. Outgoing messages are gathered in frames, and written once a turn; incoming bytes are
- * cut into frames and messages, and handed on. It never blocks, and never stops reading the host.
+ * The link: the two pipes to the host. Outgoing messages are gathered in frames and written once per turn; incoming bytes are cut
+ * into frames and messages and handed on. It never blocks, and never stops reading from the host.
  */
 #ifndef SPARX_LINK_LINK_H
 #define SPARX_LINK_LINK_H
@@ -13,7 +13,7 @@
 struct link_handler {
 	/* The message's bytes stay where they are until the next link_read. A large DATA may be handed on as several. */
 	void (*on_message)(void *ctx, const struct message *m);
-	/* A message, or a frame, that cannot be used; `lost`: the framing is broken, the port must end. */
+	/* An invalid message or frame. `lost`: the framing is broken, so the port must end. */
 	void (*on_fault)(void *ctx, const struct message *m, const struct message_fault *fault, bool lost);
 	/* The host has gone. */
 	void (*on_eof)(void *ctx);
@@ -29,25 +29,25 @@ struct link {
 	struct buf input;
 	size_t max_frame;    /* longest payload taken from the host */
 	size_t frame_left;   /* of the frame that is being read; 0: its head is to come */
-	struct message part; /* the DATA of which more is to come, */
-	size_t part_left;    /* so many bytes, which frame_left does not count */
+	struct message part; /* a DATA that is handed on in parts, */
+	size_t part_left;    /* and how many of its bytes are still to come; frame_left does not count them */
 	size_t part_min;     /* a DATA in a frame at least as long is handed on as it comes */
-	bool parts;          /* the last message was one of that kind */
+	bool parts;          /* the last message was such a DATA */
 	bool in_ready, in_ended, out_broken, out_blocked;
-	struct list frames;         /* to be written; the last one is still open for messages */
-	struct link_frame *spare;   /* one that was written, kept */
-	struct link_frame *reserve; /* for when there is no memory */
-	bool starved;               /* there was none: a message is lost */
+	struct list frames;         /* to be written; messages are still added to the last one */
+	struct link_frame *spare;   /* a written frame, kept for reuse */
+	struct link_frame *reserve; /* a frame in reserve, for when memory runs out */
+	bool starved;               /* memory ran out: a message is lost */
 	size_t queued;              /* bytes in frames */
 	size_t high, low;           /* marks of link_full */
 	bool full;
-	bool urgent;            /* something in frames must not wait for company */
-	struct wheel_node lazy; /* when it must go anyway */
+	bool urgent;            /* a message in frames is urgent */
+	struct wheel_node lazy; /* when the others must be written anyway */
 	uint64_t bytes_in, bytes_out;
 };
 
 enum {
-	LINK_LAZY_MS = 5,         /* how long messages that nobody waits for may wait for company */
+	LINK_LAZY_MS = 5,         /* how long messages that are not urgent may wait for others */
 	LINK_INPUT_CAP = 65536,   /* the input buffer, */
 	LINK_STREAM_CAP = 131072, /* when long frames come */
 	LINK_PART_MIN = 16384     /* link.part_min */
@@ -60,17 +60,17 @@ void link_limits(struct link *k, size_t max_frame, size_t high);
 
 /* Phase 1 of a turn: reads and hands on at most a bounded amount; true if there may be more. */
 bool link_read(struct link *k);
-/* What is left in the input buffer of messages that were handed on is overwritten: there were secrets among them. */
+/* Overwrites the messages in the input buffer that were handed on, since they contained secrets. */
 void link_wipe(struct link *k);
-/* Phase 3: one write, if something is urgent. If a message was lost for want of memory, the host is given up. */
+/* Phase 3: one write, if something is urgent. If a message was lost because memory ran out, ends the connection to the host. */
 void link_flush(struct link *k);
 
 /* Room for one message of at most n bytes (n <= FRAME_PAYLOAD_MAX); link_commit says how long it became. NULL: no memory. */
 uint8_t *link_reserve(struct link *k, size_t n);
 void link_commit(struct link *k, const uint8_t *end);
-/* The same for messages that may wait a little for company. */
+/* The same for messages that are not urgent. */
 void link_commit_lazy(struct link *k, const uint8_t *end);
-/* More is queued than the host has taken: sockets should not be read. With hysteresis. */
+/* Too many bytes wait for the host: sockets should not be read. With hysteresis. */
 bool link_full(struct link *k);
 
 #endif

@@ -1,6 +1,5 @@
 /*
- * Zeroed pages, each of which can be given back to the system while it is empty: a page of nothing but zeros reads the same
- * without its memory.
+ * Pages of zeros. The memory of a page that is all zeros can be given back to the system, since it reads the same without it.
  */
 #ifndef SPARX_PLATFORM_PAGES_H
 #define SPARX_PLATFORM_PAGES_H
@@ -11,7 +10,7 @@
 enum { PAGE_BYTES = 4096 };
 
 struct pages {
-	void **slabs, **idle; /* slabs that were mapped; pages that nobody has */
+	void **slabs, **idle; /* mapped slabs; free pages */
 	size_t slab_count, idle_count, idle_room;
 };
 
@@ -22,7 +21,7 @@ void *pages_take(struct pages *p);
 /* Whether it is one of these. */
 bool pages_own(const struct pages *p, const void *at);
 void pages_give(struct pages *p, void *page);
-/* Gives the page's memory back, if it is all zeros; it stays its owner's. */
+/* Gives the page's memory back if it is all zeros; the owner keeps the page. */
 void page_trim(void *page);
 
 #endif

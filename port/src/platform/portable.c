@@ -32,7 +32,7 @@ int platform_spare_descriptor(void)
 	return fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
 }
 
-/* ---- what is for Linux alone ---- */
+/* ---- what only Linux has ---- */
 
 int platform_channel(const char *path)
 {
@@ -110,7 +110,7 @@ void hups_close(struct hups *h)
 	idmap_free(&h->half);
 }
 
-/* Without memory the departure is noticed when something is written, or read. */
+/* Without memory, the peer's departure is noticed at the next read or write. */
 void hups_watch(struct hups *h, int fd, void *who)
 {
 	idmap_put(&h->open, (uint64_t)fd + 1, who);

@@ -6,7 +6,7 @@
 
 /* NULL: out of memory. */
 struct session *h1_start(struct session_owner *owner);
-/* Gives back what the environment keeps for sessions of this kind. */
+/* Frees what the environment keeps for sessions of this kind. */
 void h1_env_free(struct session_env *env);
 
 #endif

@@ -6,12 +6,12 @@
  *   chunk     = chunk-size [ chunk-ext ] CRLF chunk-data CRLF
  *   chunk-ext = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )
  *
- * Each state is named after what was read last, or is wanted next.
+ * Each state is named after what was read last, or what is expected next.
  */
 enum state {
-	SIZE_WANTED, /* also at first */
+	SIZE_WANTED, /* also the first state */
 	IN_SIZE,
-	SEMICOLON_WANTED, /* behind white space, which stands before an extension only */
+	SEMICOLON_WANTED, /* after white space, which only an extension may follow */
 	NAME_WANTED,
 	IN_NAME,
 	BEHIND_NAME,
@@ -104,7 +104,7 @@ static bool is_extension(uint8_t state)
 	return state >= SEMICOLON_WANTED && state <= BEHIND_QUOTED;
 }
 
-/* Framing may not outweigh what it frames without end. NULL: it does not. */
+/* Bounds the framing relative to the data. NULL: it is within the bound. */
 static const char *excess(const struct h1_chunk *h, uint64_t extensions_max)
 {
 	if (h->extensions > extensions_max ||

@@ -1,6 +1,6 @@
 /*
- * The framing of a chunked body (RFC 9112 7.1): sizes and extensions, read by the grammar, byte by byte. It reads what stands
- * between the pieces of data, and keeps nothing of it. Pure: bytes in, verdict out.
+ * The framing of a chunked body (RFC 9112 7.1): sizes and extensions, read by the grammar, byte by byte. It reads what is
+ * between the pieces of data, and keeps nothing. Pure: bytes in, verdict out.
  */
 #ifndef SPARX_PROTO_H1_CHUNK_H
 #define SPARX_PROTO_H1_CHUNK_H

@@ -21,7 +21,7 @@ static struct h1_parse *take_parse(struct h1 *h1)
 
 /* ---- refusing ---- */
 
-/* A head that cannot be taken: its answer stands in line as a stream that nobody else knows. */
+/* Refuses a head: the response takes its place in the order of responses, as a stream that the sink never sees. */
 void h1_refuse(struct h1 *h1, const uint8_t *head)
 {
 	bool no_body = head && h1->parse->line_len > 5 && memcmp(head, "HEAD ", 5) == 0;
@@ -64,7 +64,7 @@ static bool is_safe(const struct request_head *head)
 	       !(head->flags & REQUEST_MAY_UPGRADE);
 }
 
-/* Only safe requests may be worked on beside others (RFC 9112 9.3.2). */
+/* Only safe requests may be handled concurrently on one connection (RFC 9112 9.3.2). */
 static bool must_wait(const struct h1 *h1, const struct request_head *head)
 {
 	return h1->open > 0 && (h1->unsafe || !is_safe(head));
@@ -115,7 +115,7 @@ static void dispatch(struct h1 *h1, struct request_head *head, const struct h1_f
 	sink->on_request(sink->ctx, &x->s, head);
 }
 
-/* What begins with such a line gets no answer, whatever is wrong with the rest, and as soon as the line is there. */
+/* A first line that names no protocol gets no response, as soon as the line is complete, whatever follows. */
 static bool begins_foreign(const struct h1 *h1, const uint8_t *data)
 {
 	return h1->requests == 0 && h1->parse->line_len && h1_line_foreign(slice_of(data, h1->parse->line_len));
@@ -296,7 +296,7 @@ static void tell_hangup(struct h1 *h1)
 	}
 }
 
-/* Bytes that are there wait for something of ours, so that the end of file behind them does not count yet. */
+/* Bytes that were received still wait for us, so the end of file behind them does not count yet. */
 static bool input_waits(const struct h1 *h1, size_t left)
 {
 	switch ((enum h1_state)h1->state) {

@@ -4,7 +4,7 @@
 #include "frames/names.h"
 #include "proto/http.h"
 
-/* What stands before the first `mark`; the rest, with the mark, stays in `in`. */
+/* The part before the first `mark`; the mark and the rest stay in `in`. */
 static struct slice take_until(struct slice *in, uint8_t mark)
 {
 	const uint8_t *end = in->len ? memchr(in->at, mark, in->len) : NULL;
@@ -46,7 +46,7 @@ static bool parse_absolute(struct h1_line *line)
 	while (line->authority.len < rest.len && rest.at[line->authority.len] != '/' && rest.at[line->authority.len] != '?')
 		line->authority.len++;
 	http_split_target(slice_of(rest.at + line->authority.len, rest.len - line->authority.len), &line->path, &line->query);
-	/* an empty path is a slash; but for OPTIONS it is the whole server: RFC 9110 4.2.3 */
+	/* an empty path means a slash; for OPTIONS, the whole server: RFC 9110 4.2.3 */
 	if (line->path.len == 0)
 		line->path = line->method_index == METHOD_OPTIONS && !line->query.at ? SLICE_LIT("*") : SLICE_LIT("/");
 	return http_authority_valid(line->authority);

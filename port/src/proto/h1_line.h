@@ -17,8 +17,8 @@ struct h1_line {
 unsigned h1_line_parse(struct slice text, struct h1_line *line);
 
 /*
- * A line of three words, of which the second is no target and the third names no protocol: whoever begins a connection with it
- * speaks another one, and cannot be answered (RFC 9113 3.4: an invalid preface).
+ * A line of three words, whose second is no target and whose third names no protocol: a client that begins a connection with it speaks
+ * another protocol, and cannot be answered (RFC 9113 3.4: an invalid preface).
  */
 bool h1_line_foreign(struct slice text);
 

@@ -1,7 +1,7 @@
 /* The writing half of an HTTP/1 session: what of the responses has left, and what follows from that. */
 #include "proto/h1_session.h"
 
-/* Reports what of the body has left: what is still in out may be framing, and is taken for body. */
+/* Reports the bytes of the body that have left. Framing that is still in out is counted as body. */
 static void tell_room(struct h1_stream *x)
 {
 	const struct stream_sink *sink = h1_sink(x->h1);
@@ -14,7 +14,7 @@ static void tell_room(struct h1_stream *x)
 		sink->on_room(sink->ctx, &x->s, gone);
 }
 
-/* What is left of a body that nobody will read. */
+/* Deals with the rest of a request body that nobody reads. */
 static void skip_rest(struct h1 *h1)
 {
 	h1->reading = NULL;
@@ -78,7 +78,7 @@ int h1_output(struct session *s, struct iovec *iov, int max)
 	return count;
 }
 
-/* Each answer that waits must be worth its rate: many behind each other are not cheaper to hold. */
+/* Each response that waits needs its own rate: many of them on one connection cost as much memory as on many. */
 static void moved(struct h1 *h1, size_t n)
 {
 	const struct config *c = h1_config(h1);

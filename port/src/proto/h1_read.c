@@ -49,7 +49,7 @@ static int on_name(llhttp_t *parser, const char *at, size_t len)
 	if (p->count > 0 && !p->value_ended && !p->in_value) {
 		span->name_len += (uint32_t)len;
 	} else if (p->count >= p->config->max_header_count) {
-		/* said where the name ends: a fault in it is told first, however it was cut */
+		/* checked where the name ends, so that an error in it is reported first, however the bytes were cut */
 		p->too_many = true;
 		return 0;
 	} else {
@@ -118,8 +118,8 @@ static const llhttp_settings_t settings = {
 /* ---- one parser ---- */
 
 /*
- * llhttp is given a request line of its own, since the real one is parsed by h1_line: the method has no influence on framing
- * but for CONNECT's. The state behind that line is made once and copied.
+ * llhttp gets a made-up request line, since h1_line parses the real one: no method but CONNECT affects the framing. The
+ * state after that line is made once and copied.
  */
 static const llhttp_t *behind_line(void)
 {
@@ -154,7 +154,7 @@ static enum h1_read_result bad(struct h1_parse *p, unsigned status, const char *
 	return H1_BAD;
 }
 
-/* The request line as far as it is there; 0 bytes of it were seen, or p->seen. */
+/* Reads the request line, as far as it has come; p->seen of its bytes were looked at before. */
 static enum h1_read_result read_line(struct h1_parse *p, const uint8_t *data, size_t len)
 {
 	size_t i = p->seen;
@@ -188,7 +188,7 @@ static enum h1_read_result fault_of(struct h1_parse *p, llhttp_errno_t error)
 	return bad(p, 400, llhttp_get_error_reason(&p->parser) ? llhttp_get_error_reason(&p->parser) : "malformed");
 }
 
-/* llhttp tells of a field's bytes when it has seen all that there are, so a fault may lie beyond what a line may have. */
+/* llhttp reports a field's bytes only after it has seen all that came, so a line may already be too long before its error. */
 static bool beyond_a_line(const struct h1_parse *p, const uint8_t *head)
 {
 	const uint8_t *fault = (const uint8_t *)llhttp_get_error_pos(&p->parser);
@@ -197,7 +197,7 @@ static bool beyond_a_line(const struct h1_parse *p, const uint8_t *head)
 	return lf && (size_t)(fault - lf) > p->config->max_header_line + 1;
 }
 
-/* Where the head ends, if it does so in these bytes, of which the first `seen` were looked at before. */
+/* The end of the head, if it is in these bytes; the first `seen` of them were searched before. */
 static size_t end_of_head(const uint8_t *data, size_t seen, size_t len)
 {
 	static const char mark[] = "\r\n\r\n";
@@ -211,9 +211,9 @@ static size_t end_of_head(const uint8_t *data, size_t seen, size_t len)
 }
 
 /*
- * llhttp takes only spaces behind a Content-Length or a coding; white space that ends a line is no part of the value
- * (RFC 9112 5.1), so tabs there become spaces. Returns how many bytes it may be given: white space at the end waits for what
- * follows it. What stands behind the head is not touched.
+ * llhttp accepts only spaces after a Content-Length or a coding. White space at the end of a line is not part of the value
+ * (RFC 9112 5.1), so tabs there become spaces. Returns how many bytes llhttp may get: trailing white space waits for the bytes
+ * after it. Bytes after the head are not touched.
  */
 static size_t blank_line_ends(uint8_t *data, size_t from, size_t len)
 {
@@ -269,7 +269,7 @@ enum h1_read_result h1_read_head(struct h1_parse *p, uint8_t *data, size_t len)
 		if (result != H1_DONE)
 			return result;
 	}
-	/* a field line that begins with white space continues no field: RFC 9112 2.2 */
+	/* the first field line begins with white space: RFC 9112 2.2 */
 	if (p->count == 0 && p->seen == p->line_len + 2 && p->seen < len && is_blank(data[p->seen]))
 		return bad(p, 400, "white space before the first header field");
 	return read_fields(p, data, len);
@@ -277,7 +277,7 @@ enum h1_read_result h1_read_head(struct h1_parse *p, uint8_t *data, size_t len)
 
 /* ---- what a complete head says ---- */
 
-/* A line that begins with white space goes on with the one before (RFC 9112 5.2); llhttp has joined them. */
+/* A line that begins with white space continues the previous one (RFC 9112 5.2); llhttp has joined them. */
 static bool is_folded(const uint8_t *head, size_t len)
 {
 	const uint8_t *at = head, *end = head + len;
@@ -334,7 +334,7 @@ static bool examine_coding(struct h1_parse *p, struct request_head *head, struct
 	if (p->chunked)
 		return refuse(p, 400, "more than one transfer-encoding field");
 	p->chunked = slice_eq_nocase(value, SLICE_LIT("chunked"));
-	/* a coding that is not known: RFC 9112 6.1; anything that only looks like chunked is not answered so kindly */
+	/* an unknown coding gets 501 (RFC 9112 6.1); malformed spellings of "chunked" get 400 */
 	return p->chunked || refuse(p, is_token(value) ? 501 : 400, "transfer-encoding other than chunked");
 }
 
@@ -459,7 +459,7 @@ static enum h1_read_result read_length_body(struct h1_parse *p, uint8_t *data, s
 	return p->left == 0 ? H1_DONE : H1_MORE;
 }
 
-/* The next byte of trailers. 0: well; else the status: llhttp takes folded lines and bare LF, and has no limits. */
+/* Checks the next byte of trailers, since llhttp accepts folded lines and bare LF, and has no limits. Returns 0, or the status to refuse with. */
 static unsigned look_at_trailers(struct h1_parse *p, uint8_t c)
 {
 	if ((p->after_lf && is_blank(c)) || (c == '\n' && !p->after_cr))
@@ -474,7 +474,7 @@ static unsigned look_at_trailers(struct h1_parse *p, uint8_t c)
 	return 0;
 }
 
-/* How many bytes of trailers come before one that is refused. What is behind their empty line is not looked at. */
+/* How many bytes of trailers are fine. Bytes after their empty line are not looked at. */
 static size_t sound_trailers(struct h1_parse *p, const uint8_t *data, size_t len, unsigned *status)
 {
 	for (size_t i = 0; i < len && !p->trailers_end; i++) {

@@ -1,9 +1,9 @@
 /*
  * Reading HTTP/1 requests: the request line (h1_line) and the framing of chunks (h1_chunk) are ours, header fields and trailers
- * are llhttp's, built strict. llhttp's callbacks only record. What strict mode still lets through is refused here.
+ * are llhttp's, built strict. llhttp's callbacks only record. What its strict mode lets through is refused here.
  *
- * A head is parsed where it lies: as long as it is not complete nothing of it is consumed, and it is offered again, from its
- * first byte, with more behind it. The parser remembers how far it came, so no byte is parsed twice.
+ * A head is parsed in place. While it is incomplete, nothing of it is consumed: it is offered again from its first byte, with more bytes
+ * after it. The parser remembers how far it came, so no byte is parsed twice.
  */
 #ifndef SPARX_PROTO_H1_READ_H
 #define SPARX_PROTO_H1_READ_H
@@ -48,8 +48,8 @@ struct h1_parse {
 	uint64_t body_bytes; /* read */
 	struct h1_chunk chunk;
 	bool in_data, in_trailers;                         /* of a chunked body */
-	bool after_cr, after_lf, empty_line, trailers_end; /* where a look at the trailers stands, */
-	size_t trailer_bytes, trailer_line;                /* how many there were, and in the line so far */
+	bool after_cr, after_lf, empty_line, trailers_end; /* how far the check of the trailers has come, */
+	size_t trailer_bytes, trailer_line;                /* bytes of trailers, and of the current line */
 	struct buf trailers;
 
 	struct h1_span spans[SPANS_MAX];

@@ -1,7 +1,7 @@
 /*
  * What the parts of an HTTP/1 session share: h1.c (its table of functions), h1_stream.c (one stream, and its operations; the end of
- * reading), h1_input.c (reads), h1_output.c (writes, and ends what is written), h1_times.c (what it waits for, and what happens
- * when that is over).
+ * reading), h1_input.c (reads), h1_output.c (writes, and ends what is written), h1_times.c (its deadlines, and what happens
+ * when they pass).
  */
 #ifndef SPARX_PROTO_H1_SESSION_H
 #define SPARX_PROTO_H1_SESSION_H
@@ -36,12 +36,12 @@ struct h1 {
 	uint32_t requests;
 	uint16_t open;   /* streams */
 	uint8_t state;   /* enum h1_state */
-	uint8_t closing; /* enum session_close: how, when STOPPED and all is written */
+	uint8_t closing; /* enum session_close: how to close, once STOPPED and everything is written */
 	uint8_t empty_lines;
 	bool eof;    /* the client has closed its side */
-	bool last;   /* no request after those that are open */
-	bool unsafe; /* the newest request must not be overtaken by another */
-	bool holds;  /* the newest request may be upgraded: what follows it may not be HTTP */
+	bool last;   /* accept no more requests */
+	bool unsafe; /* the newest request must not run concurrently with a later one */
+	bool holds;  /* the newest request may be upgraded, so the bytes after it may not be HTTP */
 };
 
 struct h1_stream {
@@ -49,12 +49,12 @@ struct h1_stream {
 	struct h1 *h1;
 	struct list link;
 	struct bufq out;
-	uint64_t unsent; /* body bytes in out that were not reported as room */
+	uint64_t unsent; /* body bytes in out that were not yet reported (on_room) */
 	uint8_t framing; /* enum h1_framing */
 	bool http10, keep_alive, close, expects, takes_trailers;
 	bool came;     /* some of the request body is there */
 	bool connects; /* the method is CONNECT */
-	bool cut;      /* the connection ends where this response stands */
+	bool cut;      /* the connection ends with this response */
 };
 
 extern const struct sm h1_machine;
@@ -129,7 +129,7 @@ static inline bool h1_may_begin(const struct h1 *h1)
 	       h1->open < h1_config(h1)->max_pipeline;
 }
 
-/* The clock of write_timeout is that of the answer which is being sent: those behind it must not wind it up. */
+/* write_timeout applies to the response that is being sent: later ones must not extend it. */
 static inline void h1_begin_output(struct h1_stream *x)
 {
 	if (x->out.len == 0 && x == h1_first(x->h1))
@@ -147,22 +147,22 @@ static inline bool h1_has_output(const struct h1 *h1)
 
 struct h1_stream *h1_stream_new(struct h1 *h1);
 void h1_stream_free(struct h1_stream *x);
-/* Tells the sink that this is the end, if it still listens. */
+/* Reports the end of the stream to the sink, unless it has detached. */
 void h1_stream_ends(struct h1_stream *x, enum stream_end why);
-/* All streams that are open end so. */
+/* Ends all open streams for this reason. */
 void h1_end_streams(struct h1 *h1, enum stream_end why);
-/* Nothing is read any more. */
+/* Stops reading. */
 void h1_stop(struct h1 *h1, enum session_close how);
-/* The parser is needed no more. */
+/* Gives the parser back. */
 void h1_give_parse(struct h1 *h1);
-/* The whole response is an answer of ours. */
+/* Answers with a response of the port's own. */
 void h1_answer(struct h1_stream *x, const struct h1_error *error);
 
 /* ---- h1_input.c ---- */
 
 size_t h1_input(struct session *s, uint8_t *data, size_t len, bool eof);
 void h1_hangup(struct session *s);
-/* A head that cannot be taken: its answer stands in line as a stream that nobody else knows. head: its bytes; NULL: not all came. */
+/* Refuses a head: the response takes its place in the order of responses, as a stream that the sink never sees. head: its bytes; NULL: it is incomplete. */
 void h1_refuse(struct h1 *h1, const uint8_t *head);
 /* The body of the request being read is malformed, too long or too slow. */
 void h1_refuse_body(struct h1 *h1, unsigned status, enum stream_end why);

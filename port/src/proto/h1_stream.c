@@ -47,7 +47,7 @@ void h1_stream_free(struct h1_stream *x)
 	free(x);
 }
 
-/* Tells the sink that this is the end, if it still listens. */
+/* Reports the end of the stream to the sink, unless it has detached. */
 void h1_stream_ends(struct h1_stream *x, enum stream_end why)
 {
 	const struct stream_sink *sink = h1_sink(x->h1);
@@ -82,7 +82,7 @@ void h1_give_parse(struct h1 *h1)
 	h1->parse = NULL;
 }
 
-/* Nothing is read any more. */
+/* Stops reading. */
 void h1_stop(struct h1 *h1, enum session_close how)
 {
 	h1_moves(h1, H1_STOPPED);
@@ -93,7 +93,7 @@ void h1_stop(struct h1 *h1, enum session_close how)
 		h1->closing = (uint8_t)how;
 }
 
-/* The whole response is an answer of ours. */
+/* Answers with a response of the port's own. */
 void h1_answer(struct h1_stream *x, const struct h1_error *error)
 {
 	h1_begin_output(x);
@@ -107,7 +107,7 @@ void h1_answer(struct h1_stream *x, const struct h1_error *error)
 
 /* ---- operations ---- */
 
-/* What could not be written is missing for ever: the connection ends where the response stands, ended or not. */
+/* Bytes of the response are lost, so the connection must end here, whether the response is complete or not. */
 static bool wrote(struct h1_stream *x, bool well)
 {
 	x->cut = x->cut || !well;
@@ -130,7 +130,7 @@ static bool h1_send_info(struct stream *s, unsigned status, const struct field *
 	return true;
 }
 
-/* The connection cannot be used after a response that overtakes a body which is too long to skip, or may never come. */
+/* The connection must end after a response to a request whose body is too long to skip, or may never come. */
 static bool must_close_for_body(const struct h1_stream *x)
 {
 	const struct h1 *h1 = x->h1;
@@ -140,7 +140,7 @@ static bool must_close_for_body(const struct h1_stream *x)
 	return x->expects || (!h1->parse->chunked && h1->parse->left > (int64_t)h1_config(h1)->skip_body);
 }
 
-/* Behind such a response nothing is framed, and nothing that the client sends is a request (RFC 9110 9.3.6). */
+/* After this response neither side sends HTTP any more (RFC 9110 9.3.6). */
 static bool opens_tunnel(const struct h1_stream *x, const struct response_head *head)
 {
 	return x->connects && head->status < 300;

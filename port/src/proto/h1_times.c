@@ -1,7 +1,7 @@
-/* What an HTTP/1 session waits for, until when, and what happens then. */
+/* The deadlines of an HTTP/1 session, and what happens when they pass. */
 #include "proto/h1_session.h"
 
-enum { DRAIN_GRACE = 250 }; /* ms in which a connection that was not served yet may still send its request, in a drain */
+enum { DRAIN_GRACE = 250 }; /* ms that a connection which was not served yet has to send its request during a drain */
 
 static bool wants_read(const struct h1 *h1)
 {
@@ -33,7 +33,7 @@ static uint64_t idle_deadline(const struct h1 *h1)
 
 	if (h1->open > 0)
 		return UINT64_MAX;
-	if (h1->requests == 0 && !h1_env_of(h1)->paused) /* what is not read cannot be late */
+	if (h1->requests == 0 && !h1_env_of(h1)->paused) /* a body that is not being read cannot be late */
 		return h1->since + (h1_env_of(h1)->draining ? DRAIN_GRACE : c->first_byte_timeout);
 	return h1->since + (h1_env_of(h1)->crowded ? c->busy_idle_timeout : c->idle_timeout);
 }

@@ -165,7 +165,7 @@ bool h1_write_last_chunk(struct bufq *out, const struct field *trailers, unsigne
 
 bool h1_write_error(struct bufq *out, const struct session_env *env, const struct h1_error *error)
 {
-	/* RFC 9110 15.5.22, RFC 6455 4.4: the one protocol and version that there is */
+	/* RFC 9110 15.5.22, RFC 6455 4.4: name the supported protocol and version */
 	static const struct field wanted[] = {
 		{SLICE_LIT("Upgrade"), SLICE_LIT("websocket"), NAME_UNKNOWN},
 		{SLICE_LIT("Connection"), SLICE_LIT("Upgrade"), NAME_UNKNOWN},

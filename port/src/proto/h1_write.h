@@ -1,4 +1,4 @@
-/* Writing HTTP/1 messages (RFC 9112) into a queue. What is written was checked before (stream/rules). */
+/* Writing HTTP/1 messages (RFC 9112) into a queue. Fields were checked before (stream/rules). */
 #ifndef SPARX_PROTO_H1_WRITE_H
 #define SPARX_PROTO_H1_WRITE_H
 
@@ -24,7 +24,7 @@ bool h1_write_upgrade(struct bufq *out, struct slice protocol, const struct fiel
 /* The data is lent (bufq_lend). */
 bool h1_write_chunk(struct bufq *out, struct slice data);
 bool h1_write_last_chunk(struct bufq *out, const struct field *trailers, unsigned count);
-/* A whole answer of the port's own: plain text that says the status. */
+/* A complete response of the port's own: the status as plain text. */
 struct h1_error {
 	unsigned status;
 	unsigned retry_after; /* seconds; 0: no such field */

@@ -37,7 +37,7 @@ static size_t h2_input(struct session *s, uint8_t *data, size_t len, bool eof)
 	return used;
 }
 
-/* Reading goes on, so the end will be met there. */
+/* Reading is going on, and will find the end. */
 static void h2_hangup(struct session *s)
 {
 	(void)s;
@@ -61,7 +61,7 @@ static void tell_room(struct h2_stream *x, uint32_t bytes)
 		sink->on_room(sink->ctx, &x->s, bytes);
 }
 
-/* What has left the output belongs to streams. */
+/* Credits the bytes that have left the output to their streams. */
 static void settle(struct h2 *h2)
 {
 	while (buf_len(&h2->marks)) {
@@ -105,7 +105,7 @@ static void h2_sent(struct session *s, size_t n)
 }
 
 /*
- * What was not sent in this turn, or could not be put into frames, is copied. Where that fails, the output ends inside of a frame:
+ * Copies the bytes that were not sent in this turn, or not put into frames. If that fails, the output ends inside a frame, and
  * nothing may follow it, not even GOAWAY.
  */
 static void h2_own(struct session *s)
@@ -125,7 +125,7 @@ static void h2_own(struct session *s)
 
 /* ---- the rest of the table ---- */
 
-/* Nothing but a head that is not complete, or not even that. */
+/* There is at most an incomplete head. */
 static bool has_begun(const struct h2 *h2)
 {
 	if (h2->open == 0)
@@ -261,8 +261,8 @@ void h2_env_free(struct session_env *env)
 enum { SETTINGS_MAX = 5, SETTING_LEN = 6, FRAME_HEAD_LEN = 9, SETTING_ID_LEN = 2 };
 
 /*
- * nghttp2 ends the connection of a client that opens more streams than it was allowed; here, such a stream is refused. So
- * nghttp2 is told another number than the client, for which the first of the settings is changed in the frame.
+ * nghttp2 would end the connection of a client that opens too many streams; here, such a stream is refused. So nghttp2 gets a
+ * larger limit than the client: the first setting is changed in the outgoing frame.
  */
 static bool put_settings(struct h2 *h2, const nghttp2_settings_entry *settings, size_t count)
 {

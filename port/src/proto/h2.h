@@ -6,7 +6,7 @@
 
 /* The client's preface comes with the first input. NULL: out of memory. */
 struct session *h2_start(struct session_owner *owner);
-/* Gives back what the environment keeps for sessions of this kind. */
+/* Frees what the environment keeps for sessions of this kind. */
 void h2_env_free(struct session_env *env);
 
 #endif

@@ -19,13 +19,13 @@ static void stream_done(struct h2_stream *x)
 	sink->on_done(sink->ctx, &x->s);
 }
 
-/* Recorded, and not yet acted on. */
+/* What was recorded, and not yet acted on. */
 static bool news(const struct h2_stream *x, enum h2_heard what)
 {
 	return x->heard & ~x->acted & what;
 }
 
-/* Nobody speaks of it any more. */
+/* Neither nghttp2 nor the sink refers to it any more. */
 static bool is_over(const struct h2_stream *x)
 {
 	return h2_is_closed(x) && x->marks == 0 && (x->s.detached || !x->known) && x->held <= h2_now(x->h2);
@@ -101,7 +101,7 @@ static void take_request(struct h2_stream *x)
 
 /* ---- its body ---- */
 
-/* The application has taken so many bytes: only now may the client send as many more. */
+/* The application has consumed n bytes: only now may the client send as many more. */
 static void consume(struct h2_stream *x, size_t n)
 {
 	if (n == 0)
@@ -184,7 +184,7 @@ static void body_ended(struct h2_stream *x)
 	x->trailers = NULL;
 }
 
-/* Nothing more will come, but what is there has to wait, so that its reader cannot know of the end. */
+/* No more bytes will come, but earlier ones still wait for credit, so the reader must not learn of the end yet. */
 static void tell_left(struct h2_stream *x)
 {
 	const struct stream_sink *sink = h2_sink(x->h2);
@@ -195,7 +195,7 @@ static void tell_left(struct h2_stream *x)
 	sink->on_hangup(sink->ctx, &x->s);
 }
 
-/* Bytes of an upgraded stream: those that are not used are offered again, with what comes after them. */
+/* Offers bytes of an upgraded stream; unused ones are offered again, with those that come after them. */
 static void deliver_bytes(struct h2_stream *x)
 {
 	const struct stream_sink *sink = h2_sink(x->h2);
@@ -255,8 +255,8 @@ static void tell_dropped(struct h2_stream *x)
 }
 
 /*
- * The answer is complete, and the rest of the request of no use: RFC 9113 8.1. A stream of bytes is rather ended by both sides
- * (RFC 8441 5): its client has a moment.
+ * The response is complete, so the rest of the request is not needed: RFC 9113 8.1. An upgraded stream is ended by both sides
+ * (RFC 8441 5), so its client gets a moment to do so.
  */
 static void end_request(struct h2_stream *x)
 {

@@ -26,7 +26,7 @@ static void moves(struct h2 *h2, enum h2_state to)
 
 /* ---- the end of the session ---- */
 
-/* What was not answered whole has ended. */
+/* Ends all streams whose response is not complete. */
 static void end_unfinished(struct h2 *h2, enum stream_end why)
 {
 	for (struct list *l = h2->streams.next; l != &h2->streams; l = l->next) {
@@ -44,7 +44,7 @@ void h2_stop(struct h2 *h2, enum session_close how, enum stream_end why)
 	end_unfinished(h2, why);
 }
 
-/* GOAWAY with this code, and no more. */
+/* Stops with GOAWAY and this code. */
 static void give_up(struct h2 *h2, uint32_t code, enum stream_end why)
 {
 	bool fine = nghttp2_session_terminate_session(h2->ng, code) == 0;
@@ -63,7 +63,7 @@ void h2_begin_drain(struct h2 *h2)
 		h2->fault = NGHTTP2_INTERNAL_ERROR;
 }
 
-/* What the client sent before it knew has come by now. */
+/* Everything that the client sent before it saw the first GOAWAY has arrived. */
 static void finish_drain(struct h2 *h2)
 {
 	int32_t last = nghttp2_session_get_last_proc_stream_id(h2->ng);
@@ -89,7 +89,7 @@ void h2_look_around(struct h2 *h2)
 		h2_stop(h2, CLOSE_LINGER, END_ERROR);
 }
 
-/* ---- what it waits for ---- */
+/* ---- deadlines ---- */
 
 static uint64_t earlier(uint64_t a, uint64_t b)
 {
@@ -108,7 +108,7 @@ static uint64_t body_deadline(const struct h2_stream *x)
 	return h2_config(x->h2)->body_rate && waits_for_body(x) ? pace_deadline(&x->body) : UINT64_MAX;
 }
 
-/* Whose window is closed, for a body that waits. */
+/* Which window is closed while the body waits. */
 enum blocked { BLOCKED_NOT, BLOCKED_STREAM, BLOCKED_CONNECTION };
 
 static enum blocked blocked(const struct h2_stream *x)
@@ -122,7 +122,7 @@ static enum blocked blocked(const struct h2_stream *x)
 	return nghttp2_session_get_remote_window_size(ng) <= 0 ? BLOCKED_CONNECTION : BLOCKED_NOT;
 }
 
-/* A body that waits for a window which the client does not open; waiting for others that are more urgent does not count. */
+/* A body waits for a window that the client does not open. Waiting for more urgent streams does not count. */
 static uint64_t stall_deadline(const struct h2_stream *x)
 {
 	switch (blocked(x)) {
@@ -144,7 +144,7 @@ bool h2_all_wait(const struct h2 *h2)
 		const struct h2_stream *x = container_of(l, struct h2_stream, link);
 		bool waits = (x->waits && (h2->out.len > 0 || blocked(x))) || (waits_for_body(x) && !x->s.upgraded);
 		if (h2_is_closed(x))
-			continue; /* somebody works for it, but not for its client */
+			continue; /* its handler is running, and does not wait for the client */
 		if (!waits)
 			return false;
 		waiting++;
@@ -215,7 +215,7 @@ uint64_t h2_deadline(const struct h2 *h2)
 	return h2->state == H2_STOPPED ? first : earlier(first, h2->review);
 }
 
-/* ---- what was waited for too long ---- */
+/* ---- deadlines that have passed ---- */
 
 static void stream_timed_out(struct h2_stream *x)
 {
@@ -240,7 +240,7 @@ static void review(struct h2 *h2)
 		struct h2_stream *x = container_of(l, struct h2_stream, link);
 		when = stream_deadline(x);
 		if (x->waits && !blocked(x))
-			pace_start(&x->pace, h2_now_us(h2), h2_write_grace(h2)); /* nobody kept it from going on */
+			pace_start(&x->pace, h2_now_us(h2), h2_write_grace(h2)); /* nothing but the client kept it waiting */
 		if (when <= h2_now(h2))
 			stream_timed_out(x);
 		else

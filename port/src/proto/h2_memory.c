@@ -5,17 +5,17 @@
 
 #include "platform/platform.h"
 
-/* 1.41 to 1.64: looked at. */
+/* 1.41 to 1.64: their sources were read. */
 enum { VERSION_FIRST = 0x012900, VERSION_LAST = 0x0140ff };
 
-/* Whether nghttp2's one buffer and its tables are told by their size. -DH2_MEMORY_PLAIN: all of it is malloc's. */
+/* Whether nghttp2's buffer and tables are recognized by their size. -DH2_MEMORY_PLAIN: everything comes from malloc. */
 #ifdef H2_MEMORY_PLAIN
 enum { RECOGNIZES = 0 };
 #else
 enum { RECOGNIZES = 1 };
 #endif
 
-/* A page for what is small, when there is nothing else. */
+/* A page for small things when malloc has no memory. */
 static void *last_resort(struct h2_memory *m, size_t n)
 {
 	m->starved = true;
@@ -47,7 +47,7 @@ static void release(void *at, void *ctx)
 		free(at);
 }
 
-/* Of all that nghttp2 wants, only its tables of streams have this size, and they are wanted while a session is made. */
+/* Only nghttp2's tables of streams have this size, and they are allocated while a session is made. */
 static bool is_table(const struct h2_memory *m, size_t count, size_t size)
 {
 	return RECOGNIZES && m->making && !m->table && count < PAGE_BYTES && size < PAGE_BYTES && count * size == PAGE_BYTES;
@@ -65,7 +65,7 @@ static void *allocate_zeroed(size_t count, size_t size, void *ctx)
 	return at || (size && count > PAGE_BYTES / size) ? at : last_resort(m, count * size);
 }
 
-/* How much may be read there: at least what was asked for; 0: nobody knows. */
+/* How many bytes may be read there: at least the requested size; 0: unknown. */
 static size_t size_of(const struct h2_memory *m, void *at)
 {
 	if (at == m->frame)

@@ -1,4 +1,4 @@
-/* What the application does with a stream. */
+/* The operations of a stream (stream_ops). */
 #include "proto/h2_ops.h"
 
 #include "proto/h2_life.h"
@@ -47,7 +47,7 @@ static bool h2_upgrade(struct stream *s, struct slice protocol, const struct fie
 	begin_output(x);
 	s->status = 200;
 	stream_request_moves(s, REQUEST_OPEN);
-	h2_note(x, 0); /* what came before the answer */
+	h2_note(x, 0); /* bytes that came before the response */
 	return h2_is_closed(x) || h2_write_upgrade(x, fields, count);
 }
 
@@ -65,7 +65,7 @@ static bool h2_send_data(struct stream *s, struct slice data)
 	}
 	if (x->out.len == 0)
 		begin_output(x);
-	h2_wake(x->h2); /* what is lent is to be owned at the end of its turn */
+	h2_wake(x->h2); /* lent bytes must be copied at the end of the turn */
 	if (!bufq_lend(&x->out, data.at, data.len))
 		return false;
 	h2_count_waiting(x);

@@ -63,7 +63,7 @@ static bool is_value_char(uint8_t c)
 	return c > 0x20 && c < 0x7f && c != ',' && c != ';';
 }
 
-/* A string, or what stands before the next parameter or member: of what is not known, only the end matters. */
+/* A string, or the bytes before the next parameter or member: only the end of an unknown value matters. */
 static struct slice take_value(struct slice *in)
 {
 	struct slice value = slice_of(in->at, 0);
@@ -166,7 +166,7 @@ static void set_priority(struct h2 *h2, const struct h2_update *u)
 		h2->fault = NGHTTP2_INTERNAL_ERROR;
 }
 
-/* The newest of a stream counts. Those that are told of streams to come count as streams: RFC 9218 7.1. */
+/* The newest frame of a stream counts. Frames for streams that do not exist yet count as streams: RFC 9218 7.1. */
 static uint32_t keep(struct h2 *h2, const struct h2_update *u)
 {
 	struct h2_update *kept = (struct h2_update *)(void *)buf_at(&h2->updates);

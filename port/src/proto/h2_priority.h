@@ -1,7 +1,7 @@
 /*
- * What a client says of the order of its answers by PRIORITY_UPDATE (RFC 9218 7.1). nghttp2 reads such frames too, but 1.52 keeps a
- * stream that one has announced in a list from which it is never taken: when it is closed, its memory is freed and still written
- * to. So the frames are read here, and nghttp2 gets to know of streams that are open only.
+ * Priorities of responses by PRIORITY_UPDATE (RFC 9218 7.1). nghttp2 reads such frames too, but 1.52 never removes an announced stream
+ * from one of its lists: when the stream closes, its memory is freed and still written to. So the frames are read here, and nghttp2
+ * learns only of streams that are open.
  */
 #ifndef SPARX_PROTO_H2_PRIORITY_H
 #define SPARX_PROTO_H2_PRIORITY_H
@@ -14,7 +14,7 @@ bool h2_priority_parse(struct slice text, unsigned *urgency, bool *incremental);
 void h2_priority_callbacks(nghttp2_session_callbacks *callbacks, nghttp2_option *option);
 /* Such a frame is complete. Returns what is wrong with it: an NGHTTP2_* code, 0 if nothing is. */
 uint32_t h2_priority_take(struct h2 *h2, const nghttp2_frame *frame);
-/* The head of a request is complete: what was said of it before holds, whatever its priority field says. */
+/* The head of a request is complete: an earlier PRIORITY_UPDATE overrides its priority field. */
 void h2_priority_begins(struct h2 *h2, int32_t id);
 
 #endif

@@ -4,11 +4,11 @@
 
 #include "proto/h2_session.h"
 
-/* Whether the client takes pushes beside what it asked for with x. */
+/* Whether the client accepts pushes with the request of x. */
 bool h2_push_allowed(const struct h2_stream *x);
-/* Promises the answer to a GET of this target. When the promise has been made the new stream is noted. False: out of memory. */
+/* Promises the response to a GET of this target. The new stream is recorded when its frame was made. False: out of memory. */
 bool h2_push(struct h2_stream *x, struct slice target, const struct field *fields, unsigned count);
-/* Describes the request that was promised; what it points to lives as long as the promise. */
+/* Describes the promised request; its slices live as long as the promise. */
 void h2_push_head(const struct h2_stream *x, struct field *fields, struct request_head *head);
 
 #endif

@@ -28,8 +28,8 @@ static int give_up(struct h2 *h2, uint32_t code)
 }
 
 /*
- * One more than there may be: RFC 9113 5.1.2. nghttp2 decodes its head and drops it. Counted at once, so that no more than a few
- * hundred wait to be told.
+ * A stream beyond the limit: RFC 9113 5.1.2. nghttp2 decodes its head and drops it. It is counted at once, so that no more than a few
+ * hundred resets wait to be sent.
  */
 static int refuse(struct h2 *h2, int32_t id)
 {
@@ -65,7 +65,7 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, voi
 	return 0;
 }
 
-/* What is dropped has to be decoded all the same, so there is an end to that too: the connection's. */
+/* Dropped fields have to be decoded too, so beyond a second limit the connection ends. */
 static bool is_bearable(struct h2 *h2, struct h2_head *block, size_t bytes)
 {
 	block->all_bytes += bytes;
@@ -73,7 +73,7 @@ static bool is_bearable(struct h2 *h2, struct h2_head *block, size_t bytes)
 	return block->all_bytes <= h2_config(h2)->h2_max_header_bytes && block->all_fields <= h2_config(h2)->h2_max_header_fields;
 }
 
-/* There is room for a field; or for so many more bytes in one that has come. */
+/* Makes room for a field, or for n more bytes of an earlier one. */
 static bool fits(struct h2 *h2, struct h2_head *block, size_t bytes, bool field, bool pseudo)
 {
 	const struct config *c = h2_config(h2);
@@ -186,7 +186,7 @@ static int take_data(struct h2 *h2, const nghttp2_frame *frame)
 	return give_up(h2, NGHTTP2_ENHANCE_YOUR_CALM);
 }
 
-/* A window that a change of all of them makes too large is the connection's end: RFC 9113 6.9.2. nghttp2 resets the stream. */
+/* RFC 9113 6.9.2: a SETTINGS that makes a window too large ends the connection; nghttp2 would reset the stream. */
 static bool windows_overflow(const struct h2 *h2, const nghttp2_settings *settings)
 {
 	for (size_t i = 0; i < settings->niv; i++)
@@ -206,7 +206,7 @@ static int take_settings(struct h2 *h2, const nghttp2_frame *frame)
 	return windows_overflow(h2, &frame->settings) ? give_up(h2, NGHTTP2_FLOW_CONTROL_ERROR) : 0;
 }
 
-/* What the windows are before a SETTINGS changes them. */
+/* Records the windows before a SETTINGS changes them. */
 static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void *ctx)
 {
 	struct h2 *h2 = ctx;
@@ -315,7 +315,7 @@ size_t h2_receive(struct h2 *h2, const uint8_t *data, size_t len)
 		give_up(h2, fault);
 	else if (h2_memory_starved(&h2_shared(h2)->memory))
 		give_up(h2, NGHTTP2_INTERNAL_ERROR);
-	/* so that a stream that is not read does not close the window of the others: what is stored is bounded by the streams' own */
+	/* a stream that is not read must not close the window of the others; the streams' own windows bound what is stored */
 	if (h2->arrived && nghttp2_session_consume_connection(h2->ng, h2->arrived) != 0)
 		give_up(h2, NGHTTP2_INTERNAL_ERROR);
 	return h2->fault ? all : len;

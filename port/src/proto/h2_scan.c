@@ -37,7 +37,7 @@ static struct frame frame_of(const struct h2_scan *scan)
 	};
 }
 
-/* ---- streams that were ---- */
+/* ---- closed streams ---- */
 
 static void note_opened(struct h2_past *past, int32_t id)
 {
@@ -56,8 +56,8 @@ static uint64_t bit_of(const struct h2_past *past, int32_t id)
 }
 
 /*
- * What comes for a stream that the client itself has ended is an error, and so is one that is opened out of order. What was
- * under way to a stream that we ended is fine; and so is, for want of knowing, what comes for a stream of long ago.
+ * A frame for a stream that the client itself has ended is an error, and so is a stream that is opened out of order. Frames that were
+ * on their way to a stream that we ended are accepted, and so are frames for streams too old to remember.
  */
 static uint32_t check_stream(struct h2_past *past, const struct frame *f)
 {
@@ -109,7 +109,7 @@ static bool take_other(struct h2_scan *scan, const struct config *c, uint64_t no
 	return bucket_take(&scan->others, now_us, c->h2_other_frames, 1000000);
 }
 
-/* nghttp2 ignores what comes for a stream that is over, at our cost. Some of it may have been under way. */
+/* nghttp2 ignores frames for closed streams, which costs us CPU time. Some of them may have been on their way. */
 static bool is_for_the_past(const struct h2_scan *scan, const struct frame *f)
 {
 	return f->id > 0 && f->id <= scan->known && scan->is_open && !scan->is_open(scan->ctx, f->id);

@@ -1,7 +1,7 @@
 /*
- * The heads of the frames that a client sends, looked at before nghttp2 gets them. nghttp2 counts few of them, ignores what
- * comes for a stream that has ended, and does not look into PRIORITY; so here are the limits on floods (RFC 9113 10.5), and what
- * section 5.1 says of streams that are closed. Pure: bytes in, verdict out.
+ * Checks the heads of a client's frames before nghttp2 gets them. nghttp2 counts few of them, ignores frames for closed streams, and
+ * does not look into PRIORITY. So the limits on floods (RFC 9113 10.5) and the rules for closed streams (section 5.1) are here.
+ * Pure: bytes in, verdict out.
  */
 #ifndef SPARX_PROTO_H2_SCAN_H
 #define SPARX_PROTO_H2_SCAN_H
@@ -21,7 +21,7 @@ struct h2_scan {
 	uint8_t have;
 	uint32_t left;          /* of the payload, or of the preface */
 	uint32_t continuations; /* of the newest head */
-	uint32_t earned;        /* frames of other types that requests and our DATA explain */
+	uint32_t earned;        /* frames of other types that requests and our DATA justify */
 	uint64_t head_since;    /* µs: since when a head is being received; 0: none is */
 	int32_t head_id;        /* whose */
 	bool head_ends;         /* the frame that is being received is the last of it */

@@ -22,10 +22,11 @@
 enum {
 	H2_PSEUDO_MAX = 6, /* pseudo-header fields of one head, at most */
 	H2_PAIRS_MAX = SESSION_FIELDS_MAX + H2_PSEUDO_MAX,
-	H2_OUT_HIGH = 64 *
-		      1024, /* bytes in front of the socket, beyond which no more frames are made: order is nghttp2's till then */
+	H2_OUT_HIGH =
+		64 *
+		1024, /* beyond this many bytes in front of the socket no more frames are made, so that nghttp2 can still reorder the rest */
 	H2_MARKS_HIGH = 1024,
-	H2_QUEUE_HIGH = 512, /* frames waiting for a peer that does not read, beyond which it is not read either */
+	H2_QUEUE_HIGH = 512, /* beyond this many frames for a peer that does not read, the peer is not read either */
 };
 
 /* A header block as it comes in, by reference into nghttp2's tables. */
@@ -54,7 +55,7 @@ struct h2_env {
 	struct h2_memory memory;
 };
 
-/* What was recorded of a stream, and what of it was acted on. */
+/* What was recorded for a stream, and how far it was acted on. */
 enum h2_heard {
 	HEARD_HEAD = 1,
 	HEARD_END = 2,   /* the client's side is complete */
@@ -66,31 +67,31 @@ struct h2_stream {
 	struct h2 *h2;
 	struct list link;                /* h2->streams */
 	struct list todo;                /* h2->todo */
-	struct h2_head *head, *trailers; /* came in, and not handed on yet */
+	struct h2_head *head, *trailers; /* received, and not yet handed on */
 	struct h2_trailers *last;        /* the response's, to be sent */
 	struct h2_promise *promise;      /* a pushed request, not handed on yet */
 	nghttp2_rcbuf *authority;        /* of a request that may push */
-	struct bufq in;                  /* body that came, and was not delivered; the stream's window bounds it */
+	struct bufq in;                  /* received body that was not delivered; the stream's window bounds it */
 	struct bufq out;                 /* body of the response, not yet in frames */
 	struct pace pace;                /* of the response's body */
 	struct pace body;                /* of the request's body; stopped while it waits for credit */
-	uint64_t held;                   /* ms: till when it counts at most, if it is owed; 0: it is not */
-	uint64_t lingers; /* ms: till when a client may close its side of what was upgraded, and has ended; 0: it has not */
-	uint64_t dropped; /* bytes of body that were dropped, and not reported as room */
-	uint32_t marks;   /* of it in h2->marks */
-	uint32_t asides;  /* interim answers and promises that nghttp2 has not made frames of */
+	uint64_t held;                   /* deadline (ms) after which an owed stream stops counting; 0 if not owed */
+	uint64_t lingers;                /* deadline (ms) for the client to end a finished tunnel; 0 while it is open */
+	uint64_t dropped;                /* dropped bytes of body that were not yet reported (on_room) */
+	uint32_t marks;                  /* of it in h2->marks */
+	uint32_t asides;                 /* interim responses and promises that are not frames yet */
 	int32_t id;
 	uint8_t heard, acted; /* enum h2_heard */
-	uint8_t why;          /* enum stream_end, should it be closed before its time */
+	uint8_t why;          /* enum stream_end, if it is closed early */
 	bool https;
 	bool bare;     /* the request is complete with its head */
-	bool known;    /* the sink was told of it */
+	bool known;    /* the sink has received on_request */
 	bool expects;  /* 100 Continue */
 	bool deferred; /* nghttp2 waits for nghttp2_session_resume_data */
-	bool whole;    /* its head is all of the response: what the host sends after it is dropped */
+	bool whole;    /* the response consists of its head: what the host sends after it is dropped */
 	bool finished; /* the last frame of its response was made */
 	bool left;     /* and has left */
-	bool holds;    /* it may be upgraded: what comes before the answer is kept */
+	bool holds;    /* it may be upgraded: bytes that come before the response are kept */
 	bool ours;     /* the application's failure: not counted against the client */
 	bool reset;    /* RST_STREAM was submitted */
 	bool waits;    /* there is something in out */
@@ -130,7 +131,7 @@ struct h2 {
 	uint64_t unacked;   /* ms: since when our SETTINGS wait for their acknowledgement; 0: they do not */
 	struct pace pace;   /* of out */
 	struct pace framed; /* of all bodies: what the connection's window lets into frames */
-	uint64_t review;    /* ms: when a stream may have waited too long; UINT64_MAX: none waits */
+	uint64_t review;    /* deadline (ms) of the stream that waits longest; UINT64_MAX: none waits */
 	uint64_t requests;
 	size_t arrived; /* bytes of DATA received in this call, for the connection's window */
 	struct h2_scan scan;
@@ -140,9 +141,9 @@ struct h2 {
 	uint32_t waiting; /* of these, those that wait with something in out */
 	uint8_t state;    /* enum h2_state */
 	uint8_t closing;  /* enum session_close: how, when STOPPED and all is written */
-	bool broken;      /* nghttp2 had no memory to write with: it is not to be asked again */
+	bool broken;      /* nghttp2 ran out of memory while writing: it must not be called again */
 	bool eof;         /* the client has closed its side */
-	bool borrows;     /* bytes of streams may lie in what the host sent */
+	bool borrows;     /* streams may hold lent bytes */
 	bool trimmed;     /* memory of an idle session was given back */
 	bool greeted;     /* the client's SETTINGS have come */
 	bool ponged;      /* the PING of a drain has come back */
@@ -173,7 +174,7 @@ static inline uint64_t h2_now_us(const struct h2 *h2)
 	return *h2_env_of(h2)->now_us;
 }
 
-/* What clients must take, and in which time: all that wait together, each of them its rate. */
+/* The rate at which the client must take responses: each stream that waits adds its own. */
 static inline uint64_t h2_write_grace(const struct h2 *h2)
 {
 	return h2_config(h2)->write_timeout * 1000;
@@ -215,7 +216,7 @@ static inline void h2_wake(struct h2 *h2)
 	h2->session.owner->wake(h2->session.owner);
 }
 
-/* A stream may have waited too long at that time. */
+/* Records the deadline of a stream that waits. */
 static inline void h2_watch(struct h2 *h2, uint64_t when)
 {
 	if (when < h2->review)
@@ -232,7 +233,7 @@ static inline struct h2_stream *h2_stream_of(nghttp2_session *ng, int32_t id)
 	return nghttp2_session_get_stream_user_data(ng, id);
 }
 
-/* Something was recorded of it. */
+/* Something was recorded for it: puts it on the list `todo`. */
 static inline void h2_note(struct h2_stream *x, unsigned heard)
 {
 	x->heard |= (uint8_t)heard;

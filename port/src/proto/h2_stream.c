@@ -61,8 +61,8 @@ void h2_stream_ends(struct h2_stream *x, enum stream_end why)
 }
 
 /*
- * Who resets its requests has not freed those who work on them: so a client cannot have more in work than h2_max_streams by
- * taking back what it asked (CVE-2023-44487, CVE-2025-8671).
+ * Resetting a request does not stop the handler working on it, so reset streams keep counting against h2_max_streams
+ * (CVE-2023-44487, CVE-2025-8671).
  */
 void h2_stream_lost(struct h2_stream *x, enum stream_end why)
 {

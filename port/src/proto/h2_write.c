@@ -8,13 +8,13 @@
 
 /* ---- heads ---- */
 
-/* nghttp2 copies what is not said to stay, and makes names lower case where it copies them. */
+/* nghttp2 copies fields unless told that they stay in place; it makes copied names lower case. */
 static nghttp2_nv nv_of(struct slice name, struct slice value, unsigned flags)
 {
 	return (nghttp2_nv){(uint8_t *)(uintptr_t)name.at, (uint8_t *)(uintptr_t)value.at, name.len, value.len, (uint8_t)flags};
 }
 
-/* What names a client's session, or a user, is not put into a table that later requests of others might be compared with. */
+/* Credentials are not put into the table: a later guess could be tested against it. */
 static unsigned flags_of(const struct field *f)
 {
 	unsigned flags = f->index >= 0 ? NGHTTP2_NV_FLAG_NO_COPY_NAME : NGHTTP2_NV_FLAG_NONE;
@@ -64,7 +64,7 @@ void h2_aside_waits(struct h2_stream *x, const nghttp2_nv *nv, size_t count)
 		x->s.interim += nv[i].namelen + nv[i].valuelen + FIELD_COST;
 }
 
-/* One of them has become a frame, or never will. */
+/* One of them has become a frame, or never will become one. */
 static void aside_gone(struct h2_stream *x)
 {
 	if (x && x->asides > 0 && --x->asides == 0)
@@ -96,7 +96,7 @@ bool h2_write_head(struct h2_stream *x, const struct response_head *head, bool w
 	size_t n = 0;
 
 	nv[n++] = nv_of_status(digits, head->status);
-	if (!head->has_date) /* another each second: each would stay in the table, and be memory of an idle connection */
+	if (!head->has_date) /* date changes each second: its values would fill the table of an idle connection */
 		nv[n++] = nv_of(SLICE_LIT("date"), slice_of(env->date, DATE_LEN),
 				NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_INDEX);
 	if (!head->has_server && env->config->server[0])
@@ -284,7 +284,7 @@ static int made_last(struct h2 *h2, struct h2_stream *x)
 	return 0;
 }
 
-/* A stream that the client's mistakes end costs us a frame, and may have cost the application a request. */
+/* A stream reset for the client's error costs us a frame, and may have cost the application a request. */
 static void count_reset(struct h2 *h2, struct h2_stream *x, uint32_t code)
 {
 	const struct config *c = h2_config(h2);
@@ -322,7 +322,7 @@ static int on_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
 	}
 }
 
-/* A promise that came too late: nghttp2 may not even have made its stream. */
+/* A promise that came too late: nghttp2 may not have made its stream. */
 static void forget_promise(struct h2 *h2, int32_t id)
 {
 	for (struct list *l = h2->streams.next; l != &h2->streams; l = l->next) {

@@ -13,13 +13,13 @@ void h2_aside_waits(struct h2_stream *x, const nghttp2_nv *nv, size_t count);
 bool h2_write_info(struct h2_stream *x, unsigned status, const struct field *fields, unsigned count);
 /* A head; no body follows it if `whole`. */
 bool h2_write_head(struct h2_stream *x, const struct response_head *head, bool whole);
-/* The head by which the stream becomes bytes both ways. */
+/* The head that turns the stream into bytes both ways. */
 bool h2_write_upgrade(struct h2_stream *x, const struct field *fields, unsigned count);
 /* More of the body, or its end, is there to be pulled. */
 bool h2_write_more(struct h2_stream *x);
 /* Kept until the body has gone. */
 bool h2_write_trailers(struct h2_stream *x, const struct field *fields, unsigned count);
-/* A whole answer of the port's own: plain text that says the status. */
+/* A complete response of the port's own: the status as plain text. */
 bool h2_write_error(struct h2_stream *x, unsigned status, unsigned retry_after);
 
 /* A frame, in front of the socket. False: out of memory. */

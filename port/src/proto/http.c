@@ -189,7 +189,7 @@ bool http_is_ours(const struct field *f)
 	return f->index == NAME_CONTENT_LENGTH || f->index == NAME_CONNECTION;
 }
 
-/* Of a response without a body: HEAD and 304 may say the length of what was not sent, 205 says 0, 204 and tunnels nothing. */
+/* For a response without a body: HEAD and 304 may state the length of what was not sent, 205 states 0, 204 and tunnels nothing. */
 int64_t http_length_to_say(const struct response_head *head, bool tunnel)
 {
 	if (head->status == 204 || tunnel)

@@ -1,4 +1,4 @@
-/* What HTTP says whatever its version (RFC 9110): for h1, h2, and what comes after them. */
+/* What all versions of HTTP share (RFC 9110). */
 #ifndef SPARX_PROTO_HTTP_H
 #define SPARX_PROTO_HTTP_H
 
@@ -17,9 +17,9 @@ bool http_authority_valid(struct slice authority);
 bool http_authority_has_port(struct slice authority);
 /* A target that begins with a slash, as path and query; an absent query has no question mark. */
 void http_split_target(struct slice target, struct slice *path, struct slice *query);
-/* The one expectation that there is. */
+/* The only expectation that exists: 100-continue. */
 bool http_expects_continue(struct slice expectation);
-/* When head->body is known: what follows from it. 0, or 413 beyond max_body (0: no limit). */
+/* Checks head->body, once it is known. Returns 0, or 413 beyond max_body (0: no limit). */
 unsigned http_settle_body(struct request_head *head, uint64_t max_body);
 
 /* ---- responses ---- */
@@ -28,10 +28,10 @@ unsigned http_settle_body(struct request_head *head, uint64_t max_body);
 const char *http_reason(unsigned status);
 /* Whether the session says this field itself, so that the host's is left out: the length, and what concerns the connection. */
 bool http_is_ours(const struct field *f);
-/* What to say of the length. tunnel: the response opens one. */
+/* The length to state in the head. tunnel: the response opens one. */
 int64_t http_length_to_say(const struct response_head *head, bool tunnel);
 
-/* An answer of the port's own: plain text that says the status. */
+/* A response of the port's own: the status as plain text. */
 struct http_error {
 	struct response_head head;
 	struct slice body;

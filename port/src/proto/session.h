@@ -13,16 +13,16 @@ enum { SESSION_FIELDS_MAX = 256, DATE_LEN = 29 };
 
 struct shares;
 
-/* What all sessions of a server have in common. */
+/* What all sessions of a server share. */
 struct session_env {
 	const struct config *config;
 	const struct stream_sink *sink;
 	const uint64_t *now, *now_us;            /* ms, µs; the loop's */
 	char date[DATE_LEN + 1];                 /* RFC 9110 5.6.7, of this second */
 	bool draining;                           /* responses close their connections */
-	bool crowded;                            /* idle connections are to go sooner */
+	bool crowded;                            /* busy_idle_timeout applies */
 	bool paused;                             /* no new requests are to be begun */
-	struct shares *shares;                   /* of peers; NULL: nobody counts them */
+	struct shares *shares;                   /* the peers' shares; NULL: they are not counted */
 	uint64_t rejected;                       /* requests that the port itself answered with 4xx, 5xx */
 	struct field fields[SESSION_FIELDS_MAX]; /* scratch for on_request and on_end */
 	void *spare_parse;                       /* h1's: one parser kept */
@@ -56,19 +56,19 @@ static inline bool session_is_tired(const struct session_owner *owner)
 
 enum session_close {
 	CLOSE_NOT,
-	CLOSE_NOW,    /* nothing is to be lost: the peer closed, or was idle */
-	CLOSE_LINGER, /* written bytes must reach a peer that may still be sending */
-	CLOSE_CUT,    /* the peer must see that something is missing */
+	CLOSE_NOW,    /* nothing can be lost: the peer has closed, or was idle */
+	CLOSE_LINGER, /* written bytes must still reach the peer, which may be sending */
+	CLOSE_CUT,    /* the peer must notice that something is missing */
 };
 
 /* A pure function of the session's state. */
 struct session_wants {
-	bool read;                /* input is of use now */
-	bool peek;                /* reading on a little is of use: it shows whether the peer is still there */
-	bool alert;               /* somebody would like to know when the peer leaves */
-	bool write;               /* output has something */
-	bool idle;                /* no request is in work or begun */
-	bool begun;               /* nothing is, but a head that is not complete */
+	bool read;                /* the session can use input now */
+	bool peek;                /* reading a little more helps: it shows whether the peer is still there */
+	bool alert;               /* the sink wants to know when the peer leaves */
+	bool write;               /* there is output */
+	bool idle;                /* no request is in progress or has begun */
+	bool begun;               /* only an incomplete head */
 	enum session_close close; /* once nothing is left to write */
 	uint64_t deadline;        /* ms; when tick is to be called; 0: never */
 };
@@ -93,7 +93,7 @@ struct session_ops {
 	/* The end of the connection's share of a turn: bytes that operations lent (send_data) will not be there after it. */
 	void (*own)(struct session *s);
 	struct session_wants (*wants)(const struct session *s);
-	/* Whether all its requests wait for the client: for room, or for more of their bodies. Asked in a crowd alone. */
+	/* Whether all its requests wait for the client: for room, or for more of their bodies. Only called when crowded. */
 	bool (*stalled)(const struct session *s);
 	/* The deadline has passed. */
 	void (*tick)(struct session *s);

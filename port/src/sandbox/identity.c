@@ -1,4 +1,4 @@
-/* Who the process is, and what it may because of that. */
+/* The identity of the process: user, groups, capabilities. */
 #include <errno.h>
 #include <grp.h>
 #include <linux/capability.h>
@@ -26,7 +26,7 @@ int capabilities_clear(void)
 	return syscall(SYS_capset, &head, none) == 0 ? 0 : errno;
 }
 
-/* For good: neither the saved nor the file system's ids are left behind. */
+/* Permanently: also the saved ids and those of the file system. */
 int user_become(const struct passwd *user)
 {
 	if (setgroups(0, NULL) != 0 || setresgid(user->pw_gid, user->pw_gid, user->pw_gid) != 0 ||

@@ -1,7 +1,7 @@
 /*
  * Landlock, by its bare system calls: the C library has no wrappers, and older headers lack what newer kernels know.
- * Everything that the kernel can handle is handled, and nothing is allowed, but that the path of a unix socket is removed
- * in the end. What is open already is not concerned.
+ * Everything that the kernel can restrict is forbidden, except removing the path of a unix socket at the end. Open descriptors are
+ * not affected.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -50,7 +50,7 @@ static uint64_t fs_rights(int abi)
 	return ((uint64_t)1 << count[abi < 5 ? abi : 5]) - 1;
 }
 
-/* The kernel takes the structure as long as it was in its own version. */
+/* Each kernel accepts the structure in the size of its own version. */
 static size_t ruleset_size(int abi)
 {
 	struct ruleset r;

@@ -1,4 +1,4 @@
-/* The sandbox where Linux's means are not to be had: the user and the limits that POSIX has; what is missing is told. */
+/* The sandbox on other systems: the user and the limits of POSIX. READY names the missing parts. */
 #include <errno.h>
 #include <grp.h>
 #include <sys/resource.h>

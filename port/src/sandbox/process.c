@@ -1,4 +1,4 @@
-/* What the process denies itself by its own attributes. */
+/* Attributes and limits of the process. */
 #include <errno.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -17,7 +17,7 @@ int dumpable_clear(void)
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 ? 0 : errno;
 }
 
-/* What is printed to it is all that the process ever writes to a file. */
+/* stderr is the only file that the process ever writes. */
 static bool stderr_is_a_file(void)
 {
 	struct stat st;

@@ -51,7 +51,7 @@ static void note(struct sandbox *s, enum sandbox_part part, int error)
 		lacks(s, part, strerror(error));
 }
 
-/* Root that stays root although it was told not to is never taken for good enough; another user can only stay what it is. */
+/* If we were told to drop root and could not, refuse to start in every mode. Another user cannot change, and may go on. */
 static bool change_user(struct sandbox *s, const struct config *config, struct config_fault *fault)
 {
 	const struct passwd *user;
@@ -101,10 +101,10 @@ static void enter_parts(struct sandbox *s, const struct config *config)
 			note(s, part, enter_part(s, part, config));
 }
 
-/* What opens files the first time it is used, and later not. */
+/* Calls functions that open files at their first use. */
 static void open_early(void)
 {
-	tzset(); /* gmtime_r reads the time zone, of all things */
+	tzset(); /* gmtime_r reads the time zone */
 }
 
 bool sandbox_enter(struct sandbox *s, const struct config *config, struct config_fault *fault)

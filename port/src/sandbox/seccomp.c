@@ -1,6 +1,6 @@
 /*
- * The system calls that are left. Written by hand: it is a table, and a filter that does nothing but walk through it, so
- * there is nothing that a library would be needed for. Any other call kills the process (SIGSYS).
+ * The system calls that are allowed. It is a table, and a filter that only walks through it, so no library is needed. Any other call
+ * kills the process (SIGSYS).
  */
 #include <assert.h>
 #include <errno.h>
@@ -35,8 +35,8 @@
 enum {
 	X32 = 0x40000000, /* the bit of the other way to number calls on x86-64 */
 	/*
-	 * Calls beyond were not thought of when the table was written, and do not exist here: a newer C library that tries
-	 * one falls back to the older call.
+	 * Calls with higher numbers are newer than this table and get ENOSYS, so that a newer C library falls back to the
+	 * older call.
 	 */
 	LAST_KNOWN = 469,
 	CHECKS_MAX = 2,
@@ -53,7 +53,7 @@ struct rule {
 	} check[CHECKS_MAX];
 };
 
-/* Those of each request come first: an older kernel walks through the filter at every call. */
+/* The calls of each request come first: older kernels walk through the filter at every call. */
 static const struct rule rules[] = {
 	{SYS_read, {{0}}},        /* sockets, the pipe */
 	{SYS_write, {{0}}},       /* sockets; what a library prints to stderr */
@@ -100,7 +100,7 @@ static const struct rule rules[] = {
 	{SYS_setsockopt, {{IS, 1, SOL_SOCKET}, {IS, 2, SO_LINGER}}},
 	/* libev asks so whether a descriptor is valid */
 	{SYS_fcntl, {{IS, 1, F_GETFD}}},
-	/* Locks of the C library, which is not told that there is one thread: wait and wake, and nothing else of it */
+	/* Locks of the C library: only wait and wake */
 	{SYS_futex, {{LACKS, 1, ~(uint32_t)(FUTEX_WAKE | FUTEX_PRIVATE_FLAG)}}},
 };
 
@@ -124,7 +124,7 @@ static void end_with(struct writer *w, uint32_t action)
 	put(w, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, action));
 }
 
-/* Goes on if it holds; else it skips so many instructions. Both machines are little-endian: the lower half comes first. */
+/* Continues if the check holds; else skips n instructions. Both architectures are little-endian: the lower half comes first. */
 static void put_check(struct writer *w, const struct check *c, uint8_t skip)
 {
 	uint8_t then = c->what == LACKS ? skip : 0, otherwise = c->what == LACKS ? 0 : skip;
@@ -210,6 +210,6 @@ int seccomp_enter(const struct config *config)
 	program.len = (unsigned short)seccomp_filter(filter, &needs);
 	if (program.len == 0)
 		return EOPNOTSUPP;
-	/* Speculation is held back against code that shares a process with what it must not see: here there is none. */
+	/* Restricting speculation protects a process from untrusted code that it runs: here there is none. */
 	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program) == 0 ? 0 : errno;
 }

@@ -12,7 +12,7 @@
 
 #include "platform/platform.h"
 
-/* What the kernel holds of an answer beyond the client's window. Without it, that is megabytes for a client that does not read. */
+/* Bounds the unsent bytes that the kernel keeps per socket. Without it, they grow to megabytes for a client that does not read. */
 enum { UNSENT_MAX = 131072 };
 
 union any_address {
@@ -22,7 +22,7 @@ union any_address {
 	struct sockaddr_un local;
 };
 
-/* The length of the address; 0 if the text is none. */
+/* The length of the address; 0 if the text is not an address. */
 static socklen_t parse_address(const struct listener_config *config, union any_address *a)
 {
 	const char *path = listener_path(config);
@@ -149,7 +149,7 @@ void listener_name(const struct listener *l, struct listener_name *name)
 		  sizeof name->address);
 }
 
-/* The octets of an address: 4, 16, or none for a unix socket. What comes by IPv4 to an IPv6 socket is IPv4. */
+/* The octets of an address: 4, 16, or none for a unix socket. An IPv4 client of an IPv6 socket counts as IPv4. */
 static struct slice octets(const union any_address *a)
 {
 	if (a->any.sa_family == AF_INET)
@@ -177,7 +177,7 @@ static void set_peer(struct peer *peer, const union any_address *a)
 	peer->port = ntohs(port_of(a));
 }
 
-/* Both ends are of the same family. An end that cannot be told is 0.0.0.0, port 0. */
+/* Both ends are of the same family. An unknown end is 0.0.0.0, port 0. */
 static void set_local(struct peer *peer, int fd)
 {
 	union any_address a;

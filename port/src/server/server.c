@@ -129,9 +129,9 @@ static bool accept_one(struct server *s, struct listener *l)
 	int fd;
 
 	if (at_limit(s) && !listener_waiting(l))
-		return false; /* nobody for whom another would have to go */
+		return false; /* no connection waits that another would have to make room for */
 	if (at_limit(s) && !conn_pool_spare(&s->pool)) {
-		if (list_empty(&s->pool.dirty)) /* else those that have just come are to be looked at first */
+		if (list_empty(&s->pool.dirty)) /* else the newly accepted ones run first */
 			pause_accept(s);
 		return false;
 	}
@@ -142,7 +142,7 @@ static bool accept_one(struct server *s, struct listener *l)
 	}
 	if (!is_shortage(errno))
 		return errno == ECONNABORTED || errno == EINTR;
-	if (listener_waiting(l)) /* the kernel says so also when there is nobody to accept */
+	if (listener_waiting(l)) /* the kernel reports this also when no connection waits */
 		turn_away(s, l);
 	return false;
 }
@@ -185,12 +185,12 @@ static void end_drain(struct server *s)
 		s->on_drained(s->ctx, s->cut);
 }
 
-/* What began to wait before it was a crowd has less time as well; and who only waits for its client is to be known. */
+/* When crowded, busy_idle_timeout applies, including to connections that were idle before; and connections that only wait for their clients are recorded. */
 static void begin_crowd(struct server *s)
 {
 	conn_pool_thin_out(&s->pool, s->config->busy_idle_timeout);
 	if (s->crowd_second == s->loop->now / 1000)
-		return; /* it comes and goes, and this takes its time */
+		return; /* the crowd comes and goes, and looking at all connections takes time */
 	s->crowd_second = s->loop->now / 1000;
 	conn_pool_wake(&s->pool);
 }
@@ -266,7 +266,7 @@ static bool control_listen(void *ctx, struct config_fault *fault)
 	struct server *s = ctx;
 
 	s->max_connections = connection_limit(s->config);
-	s->config->max_connections = s->max_connections; /* READY tells what is in force */
+	s->config->max_connections = s->max_connections; /* READY reports what is in force */
 	if (s->config->max_handshakes == 0)
 		s->config->max_handshakes = s->max_connections / 4 ? s->max_connections / 4 : 1;
 	s->pool.max_handshakes = (unsigned)s->config->max_handshakes;
@@ -282,7 +282,7 @@ static bool control_listen(void *ctx, struct config_fault *fault)
 	return true;
 }
 
-/* All or nothing. Connections keep what they were shown. */
+/* All or nothing. Open connections keep their certificates. */
 static unsigned control_certify(void *ctx, unsigned i, struct slice map, struct config_fault *fault)
 {
 	struct server *s = ctx;

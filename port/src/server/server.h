@@ -22,11 +22,11 @@ struct server {
 	bool tls_started;
 	bool accept_paused; /* at the limit, or under pressure */
 	unsigned max_connections;
-	int reserve_fd; /* given up for a moment to turn a connection away when no descriptor is left */
+	int reserve_fd; /* closed for a moment to turn a connection away when no descriptor is left */
 	struct wheel_node drain_timer;
 	struct wheel_node accept_timer; /* when to try again after a shortage */
 	uint64_t date_second;           /* of pool.env.date */
-	uint64_t crowd_second;          /* in which all connections were looked at, since a crowd began */
+	uint64_t crowd_second;          /* when all connections were last looked at, because of a crowd */
 	uint64_t accepted;
 	unsigned cut; /* connections that the drain's deadline cut */
 	int exit_status;

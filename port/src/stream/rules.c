@@ -75,7 +75,7 @@ static bool next_element(struct slice *list, struct slice *element)
 	return true;
 }
 
-/* close is for an application to say, and keep-alive means nothing: many a program sets it, so it is dropped. */
+/* An application may say close. keep-alive has no meaning, but many programs set it, so it is dropped. */
 static const char *check_connection(struct slice value, bool *close)
 {
 	struct slice option;
@@ -137,7 +137,7 @@ const char *response_check(struct response_head *head, bool any_length, struct s
 	return NULL;
 }
 
-/* keep_alive: connection may say so, since it is not sent. */
+/* keep_alive: `connection: keep-alive` is accepted, and not sent. */
 static const char *check_unframed(const struct field *f, bool keep_alive)
 {
 	const char *rule = check_field(f);

@@ -6,9 +6,9 @@
  *   session <──operations── sink  stream_ops: send_info, send_head, upgrade, send_data, send_end, push, consume, discard, reset, release
  *
  * An operation never calls an event on the same stack: it records, and wakes its connection. An event may call operations.
- * The session owns the stream's memory; on_done and on_reset are the last that a sink hears of it, and are told exactly once,
- * unless the sink let go of it before (stream_detach). A stream that is `owed` when on_reset is told is kept until the sink says
- * release, since somebody may still be at work for it; or until on_lapse.
+ * The session owns the stream's memory. on_done or on_reset is the last event of a stream and comes exactly once, unless the sink
+ * detached before (stream_detach). A stream that is `owed` at on_reset is kept until the sink releases it, since its handler may
+ * still be running, or until on_lapse.
  */
 #ifndef SPARX_STREAM_STREAM_H
 #define SPARX_STREAM_STREAM_H
@@ -35,9 +35,9 @@ enum request_flag {
 	REQUEST_TAKES_TRAILERS = 1,
 	REQUEST_EXPECTS_CONTINUE = 2,
 	REQUEST_MAY_UPGRADE = 4, /* the client asks for another protocol, or for a tunnel (CONNECT) */
-	REQUEST_TAKES_PUSH = 16, /* the client takes answers to requests that it did not send */
-	REQUEST_PUSHED = 32,     /* such a request */
-	REQUEST_WEBSOCKET = 8,   /* namely for a WebSocket, as RFC 6455 or RFC 8441 say; the sink finds out */
+	REQUEST_TAKES_PUSH = 16, /* the client accepts pushes */
+	REQUEST_PUSHED = 32,     /* a pushed request */
+	REQUEST_WEBSOCKET = 8,   /* for a WebSocket, by RFC 6455 or RFC 8441; the sink checks that */
 };
 
 /* Why a stream ended without a whole response (GONE). */
@@ -101,7 +101,7 @@ struct stream_ops {
 	void (*discard)(struct stream *s);
 	/* If nothing of the response was sent and status is not 0: answers with it; else cuts. Then the stream is over. */
 	void (*reset)(struct stream *s, unsigned status, unsigned retry_after);
-	/* Of a stream that is owed, once: nobody is at work for it any more. */
+	/* For an owed stream, once: its handler has ended. */
 	void (*release)(struct stream *s);
 };
 
@@ -111,35 +111,34 @@ struct stream_sink {
 	void (*on_request)(void *ctx, struct stream *s, const struct request_head *head);
 	/* At most stream_wanted() bytes; spends one chunk of credit. */
 	void (*on_body)(void *ctx, struct stream *s, struct slice data);
-	/* Of an upgraded stream instead of on_body: returns how many were used. The rest is offered again, with what came after it. */
+	/* For an upgraded stream, instead of on_body. Returns how many bytes were used; the rest is offered again, with what came after it. */
 	size_t (*on_bytes)(void *ctx, struct stream *s, struct slice bytes);
 	void (*on_end)(void *ctx, struct stream *s, const struct field *trailers, unsigned count);
-	/* So many bytes of the response body have left for the kernel. */
+	/* n bytes of the response body have left for the kernel. */
 	void (*on_room)(void *ctx, struct stream *s, uint64_t bytes);
 	/* The client closed its side; the response may still reach it. */
 	void (*on_hangup)(void *ctx, struct stream *s);
 	/* The whole response has left for the kernel. */
 	void (*on_done)(void *ctx, struct stream *s);
 	void (*on_reset)(void *ctx, struct stream *s, enum stream_end why);
-	/* A stream that is owed is kept no longer: its connection has ended, or it was not released in time. */
+	/* An owed stream is freed: its connection has ended, or it was not released in time. */
 	void (*on_lapse)(void *ctx, struct stream *s);
 };
 
 struct stream {
 	const struct stream_ops *ops;
 	void *sink_data;                /* all that the sink knows of it */
-	struct response_coding *coding; /* a step between the sink and the session, that has taken the place of `ops` */
+	struct response_coding *coding; /* a step between sink and session that replaces `ops` (coding/) */
 	uint8_t request;                /* enum request_half */
 	uint8_t response;               /* enum response_half */
-	bool detached;                  /* the sink has let go: no more events */
+	bool detached;                  /* the sink has detached: no more events */
 	bool head_method;               /* the request was HEAD */
 	bool bodiless;                  /* the response carries no body, and is whole with its head */
-	bool hung_up;                   /* on_hangup was told */
+	bool hung_up;                   /* on_hangup was reported */
 	bool upgraded;                  /* bytes both ways */
-	bool owed;                      /* it has ended, and counts until it is released */
+	bool owed;                      /* it has ended, and still counts until it is released */
 	uint16_t status;                /* of the response, once there is one */
-	uint64_t
-		wanted; /* what the sink takes now, of a body or of an upgraded stream: at most so many bytes at once; 0: nothing */
+	uint64_t wanted; /* the most bytes of a body, or of an upgraded stream, that the sink takes at once; 0: none now */
 	uint64_t body_in;
 	size_t interim;   /* bytes of interim answers and promises that have not left */
 	uint64_t born_us; /* when the first byte of the request came */

@@ -1,6 +1,6 @@
 /*
- * wslay's frame API: takes masks off what comes in, and writes frames out. A context of it (4 KiB) is needed only while a
- * frame is being read or written, so sockets take one, and give it back at the frame's end.
+ * wslay's frame API: takes masks off what comes in, and writes frames out. A context (4 KiB) is needed only while a frame
+ * is being read or written, so a socket takes one and gives it back at the frame's end.
  *
  * The event API is not used: it keeps two buffers of 4 KiB for each socket, allocates a frame's announced length at once,
  * queues answers to pings without limit, and stops at some errors without a Close frame.
@@ -17,7 +17,7 @@ typedef bool ws_write_fn(void *ctx, struct slice bytes);
 
 /* *spare is one that is kept, or NULL. NULL: out of memory. */
 struct ws_codec *ws_codec_take(struct ws_codec **spare);
-/* Back, at a frame's border; or broken: what is inside of it is of no use. */
+/* Gives a context back, at a frame's border. broken: it cannot be used again. */
 void ws_codec_give(struct ws_codec **spare, struct ws_codec *c, bool broken);
 void ws_codec_free(struct ws_codec *c);
 

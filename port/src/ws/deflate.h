@@ -1,9 +1,9 @@
 /*
- * permessage-deflate (RFC 7692): what is agreed, and zlib.
+ * permessage-deflate (RFC 7692): negotiation, and zlib.
  *
  * Memory, in bytes. A deflater: 2^(bits + 2) + 2^(mem_level + 9) + about 6,000; with the defaults (bits 12, mem_level 5)
  * 39 kB. An inflater: 2^bits + about 7,000; 2^15 if the client was not told to use less, or did not offer to. Without context
- * takeover (the default) sockets share one of each, and have their own only while a message is in work.
+ * takeover (the default) sockets share one of each, and have their own only while a message is in progress.
  */
 #ifndef SPARX_WS_DEFLATE_H
 #define SPARX_WS_DEFLATE_H
@@ -13,7 +13,7 @@
 
 enum { DEFLATE_OFFERS_MAX = 4, DEFLATE_TEXT_MAX = 160 };
 
-/* The parameters of an offer, and of what is agreed. */
+/* The parameters of an offer, and of the agreement. */
 struct deflate_params {
 	bool server_no_takeover, client_no_takeover;
 	uint8_t server_bits;    /* 0: not said */
@@ -27,7 +27,7 @@ struct deflate_want {
 	bool server_no_takeover, client_no_takeover;
 	uint8_t server_bits, client_bits; /* 9 to 15 */
 	uint8_t level, mem_level;         /* zlib's, 1 to 9 */
-	uint32_t max_ratio;               /* a message may become so many times longer, once it is longer than 1 MiB */
+	uint32_t max_ratio;               /* how many times longer than its compressed bytes a message beyond 1 MiB may become */
 };
 
 /* Reads a Sec-WebSocket-Extensions field, and appends the offers of permessage-deflate that are valid. */

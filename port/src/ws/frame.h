@@ -11,7 +11,7 @@ enum ws_type { WS_CONTINUATION = 0, WS_TEXT = 1, WS_BINARY = 2, WS_CLOSE = 8, WS
 
 enum { WS_CONTROL_MAX = 125, WS_HEADER_MAX = 14 };
 
-/* Bytes. A longer fragment costs little beside what its bytes cost, which max_message bounds; only shorter ones are counted. */
+/* Fragments shorter than this (bytes) are counted. max_message bounds the longer ones. */
 enum { WS_SMALL_FRAGMENT = 64 };
 
 /* Close codes (RFC 6455 7.4.1) that the port itself uses. */
@@ -51,7 +51,7 @@ struct ws_guard {
 
 enum ws_look { WS_LOOK_MORE, WS_LOOK_FRAME, WS_LOOK_FAULT };
 
-/* Looks at the header that bytes begin with; says a fault as early as it shows. Changes nothing. */
+/* Checks the header at the front of the bytes, and reports an error as early as possible. Changes nothing. */
 enum ws_look ws_guard_look(const struct ws_guard *g, struct slice bytes, struct ws_header *h, struct ws_fault *fault);
 /* A data frame with this header begins. */
 void ws_guard_begin(struct ws_guard *g, const struct ws_header *h);

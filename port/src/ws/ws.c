@@ -97,7 +97,7 @@ static void give_deflater(struct ws *w)
 {
 	if (!w->deflater)
 		return;
-	deflater_free(w->env->deflater); /* the one that was used last is the likelier one */
+	deflater_free(w->env->deflater); /* keep the most recently used one: its parameters are the likeliest to match */
 	deflater_reset(w->deflater);
 	w->env->deflater = w->deflater;
 	w->deflater = NULL;
@@ -161,7 +161,7 @@ static bool on_write(void *ctx, struct slice bytes)
 	return w->s->ops->send_data(w->s, bytes);
 }
 
-/* What was deflated does not stay where it is, so it goes in portions that are copied. */
+/* Deflated bytes lie in a shared buffer, so they are sent in portions that are copied. */
 static bool on_write_deflated(void *ctx, struct slice bytes)
 {
 	while (bytes.len > SEND_COPIED) {
@@ -258,7 +258,7 @@ enum ws_result ws_send(struct ws *w, unsigned type, struct slice data, bool more
 	if (type != WS_TEXT && type != WS_BINARY)
 		return refuse(rule, "must be 1, 2, 9 or 10");
 	if (w->sending != WS_CONTINUATION && w->sending != type)
-		return refuse(rule, "must be that of the message begun");
+		return refuse(rule, "must match the type of the message already started");
 	if (type == WS_TEXT && (!utf8_feed(&w->out_text, data) || (!more && !utf8_whole(&w->out_text))))
 		return refuse(rule, "is text that is not UTF-8");
 	return send_piece(w, type, data, more);
@@ -290,7 +290,7 @@ void ws_fail(struct ws *w, unsigned code, const char *reason)
 	send_close(w, code, slice_str(reason));
 }
 
-/* When so many pongs have not left, only the newest ping is answered (RFC 6455 5.5.3), once they have. */
+/* With PONGS_AT_ONCE pongs still queued, remember only the newest ping and answer it when they have drained (RFC 6455 5.5.3). */
 static bool send_pong(struct ws *w, struct slice payload)
 {
 	if (w->said_close)
@@ -402,7 +402,7 @@ static struct ws_event take_control(struct ws *w, unsigned type, struct slice pa
 	return (struct ws_event){.kind = WS_MESSAGE, .type = type, .data = payload};
 }
 
-/* A control frame is taken when all of it is there: it is short. */
+/* A control frame is short: it is handled once it is complete. */
 static struct ws_event control_frame(struct ws *w, const struct ws_header *h, struct slice bytes, size_t *used)
 {
 	struct slice payload = {0}, in = slice_of(bytes.at, h->size + (size_t)h->len);
@@ -420,7 +420,7 @@ static struct ws_event control_frame(struct ws *w, const struct ws_header *h, st
 		ws_codec_free(c);
 		return failed_with(w, WS_PROTOCOL_ERROR, "a malformed frame");
 	}
-	ws_codec_give(&w->env->codec, c, false); /* writing does not touch what was read */
+	ws_codec_give(&w->env->codec, c, false); /* writing does not touch the bytes that were read */
 	return take_control(w, h->type, payload);
 }
 
@@ -433,7 +433,7 @@ static struct ws_fault inflate_fault(enum inflate_result result)
 	return (struct ws_fault){result == INFLATE_OK ? 0 : WS_BAD_DATA, "compressed data that is malformed"};
 }
 
-/* A message may be so long, by what of it came over the wire. */
+/* The longest message allowed, given the bytes that came over the wire. */
 static size_t inflate_bound(const struct ws *w)
 {
 	uint64_t most = (w->guard.size - w->frame_left) * w->max_ratio;
@@ -443,7 +443,7 @@ static size_t inflate_bound(const struct ws *w)
 	return (size_t)(most < w->guard.max_message ? most : w->guard.max_message);
 }
 
-/* What was inflated behind `from` is looked at whatever became of the rest: the first fault counts, wherever the bytes were cut. */
+/* The bytes inflated after `from` are checked even if inflating failed later: the first error counts, however the bytes were cut. */
 static bool inflated_text_valid(struct ws *w, size_t from)
 {
 	size_t n = buf_len(&w->message) - from;
@@ -451,7 +451,7 @@ static bool inflated_text_valid(struct ws *w, size_t from)
 	return w->guard.type != WS_TEXT || n == 0 || utf8_feed(&w->in_text, slice_of(buf_at(&w->message) + from, n));
 }
 
-/* In the end: what the message's end stands for. */
+/* At the end of the message: the bytes that its end stands for. */
 static struct ws_fault inflate_piece(struct ws *w, struct slice piece, bool end)
 {
 	size_t before = buf_len(&w->message);
@@ -508,7 +508,7 @@ static struct ws_event frame_ended(struct ws *w)
 	return message_ended(w, slice_of(buf_at(&w->message), buf_len(&w->message)));
 }
 
-/* All of a message lies in wslay's buffer: it is told from there. */
+/* The whole message lies in wslay's buffer: it is handed on from there. */
 static bool is_whole(const struct ws *w, struct slice piece)
 {
 	return w->frame_left == 0 && w->frame_fin && !w->guard.compressed && buf_len(&w->message) == 0 &&
@@ -540,7 +540,7 @@ static struct ws_event feed_frame(struct ws *w, struct slice in)
 		if (is_whole(w, piece))
 			return whole_message(w, piece);
 		if (w->state != WS_OPEN)
-			continue; /* it will not be told */
+			continue; /* it will not be handed on */
 		fault = take_piece(w, piece);
 		if (fault.code)
 			return failed(w, fault);
@@ -589,11 +589,11 @@ struct ws_event ws_next(struct ws *w, struct slice bytes, size_t *used)
 
 	*used = 0;
 	if (w->state == WS_LEAVING) {
-		*used = bytes.len; /* behind its end a client has nothing to say */
+		*used = bytes.len; /* after its Close a client sends nothing */
 		return nothing();
 	}
 	if (w->guard.type == WS_CONTINUATION)
-		buf_free(&w->message); /* it was told */
+		buf_free(&w->message); /* it was handed on */
 	w->heard = now(w);
 	w->pinged = 0;
 	do {
@@ -636,7 +636,7 @@ static bool ping(struct ws *w)
 	return send_control(w, WS_PING, slice_of(&w->ping_count, PING_LEN));
 }
 
-/* A socket that is not read cannot be heard: its client is not to blame. */
+/* While the socket is not read, a pong cannot arrive: the client is not to blame. */
 static bool ping_due(struct ws *w, bool reading)
 {
 	if (!reading) {

@@ -1,6 +1,6 @@
 /*
- * A WebSocket (RFC 6455) on the bytes of an upgraded stream, whatever protocol that came with. It sits between the session
- * and the bridge: the bridge gives it the bytes that come, and asks for what is in them; what it sends goes to the stream.
+ * A WebSocket (RFC 6455) on the bytes of an upgraded stream of any HTTP version. It sits between the session and the bridge: the bridge
+ * gives it received bytes and asks for the messages in them; what it sends goes to the stream.
  *
  *   OPEN ──host's CLOSE, idle, drain──> CLOSING ──┐
  *     └──client's Close, client's fault────────────┴──> LEAVING ──ws_finish──> OVER
@@ -19,7 +19,7 @@
 #include "ws/frame.h"
 #include "ws/utf8.h"
 
-/* What all sockets share: one of each thing that is needed only while a frame or a message is in work. */
+/* What all sockets share: one of each thing that is needed only while a frame or a message is in progress. */
 struct ws_env {
 	const uint64_t *now; /* ms; the loop's */
 	struct ws_codec *codec;
@@ -40,28 +40,29 @@ enum ws_state { WS_OPEN, WS_CLOSING, WS_LEAVING, WS_OVER };
 /* Who began the closing handshake. */
 enum ws_closer { WS_CLOSED_BY_CLIENT, WS_CLOSED_BY_HOST, WS_CLOSED_FOR_IDLENESS, WS_CLOSED_BY_DRAIN };
 
-/* Bytes of the window that a message, or a piece of one, costs besides its data: more than its frame's head. */
+/* Bytes of the window that a message, or a piece of one, costs besides its data: more than the head of its frame. */
 enum { WS_SEND_COST = 16 };
 
 struct ws {
 	struct stream *s;
 	struct ws_env *env;
 	struct ws_guard guard;
-	struct ws_codec *codec; /* while a data frame is read that did not come at once */
+	struct ws_codec *codec; /* while a data frame is read that did not arrive in one piece */
 	struct buf message;     /* the one that is coming in */
-	struct buf pong;        /* the answer to the newest ping, while the pongs before it have not left */
+	struct buf pong;        /* the pong to the newest ping, while earlier pongs have not left */
 	struct inflater *inflater;
 	struct deflater *deflater;
 	struct deflate_params *deflate; /* NULL: no compression was agreed */
 	uint64_t frame_left;            /* bytes of the frame being read */
 	uint64_t wire_total;            /* bytes given to the stream, ever */
 	uint64_t wire_gone;             /* of these, left for the kernel */
-	uint64_t unsent;                /* what messages have cost that was not reported as room */
+	uint64_t unsent;                /* window that messages have cost and that was not yet reported (on_room) */
 	uint64_t pong_end;              /* wire_gone when the last pong will have left */
 	uint64_t heard, active;         /* ms: when bytes last came; when a message last came or went */
-	uint64_t pinged;                /* ms: since when a ping of ours is unanswered; 0: none is */
+	uint64_t pinged;                /* ms: when our unanswered ping was sent; 0: there is none */
 	uint64_t closing;               /* ms: since when it is CLOSING or LEAVING */
-	uint64_t credit;   /* the bridge's: the read credit with which all is answered; the largest so far, if that grows */
+	uint64_t
+		credit; /* for the bridge: the read credit at which everything is answered; it may grow with the largest credit so far */
 	const char *fault; /* LEAVING: the rule that the client broke; NULL: it sent a Close, whose reason is in `message` */
 	uint32_t idle_timeout, ping_interval, close_timeout;
 	uint32_t max_ratio;
@@ -76,7 +77,7 @@ struct ws {
 	bool said_close; /* a Close frame was sent */
 	bool deflating;  /* the message being sent */
 	uint8_t level, mem_level;
-	uint8_t pongs; /* sent since all had left */
+	uint8_t pongs; /* sent since the queue was last empty */
 };
 
 void ws_config_defaults(struct ws_config *c);
@@ -110,21 +111,21 @@ struct ws_event {
 	struct slice data;
 };
 
-/* Takes bytes until something is to be told; *used says how many. The bytes that are left are offered again, with more. */
+/* Takes bytes until there is something to report; *used says how many. The other bytes are offered again, with more. */
 struct ws_event ws_next(struct ws *w, struct slice bytes, size_t *used);
-/* Once, after WS_LEAVES: sends the Close that ends it all. */
+/* Once, after WS_LEAVES: sends the final Close. */
 struct ws_event ws_finish(struct ws *w);
-/* What ws_finish would tell, of a client that cannot get a Close any more. */
+/* What ws_finish would report, for a client that cannot receive a Close any more. */
 struct ws_event ws_last_event(const struct ws *w);
 
-/* What came of an order. WS_REFUSED: *rule says why, and nothing was done. */
+/* The outcome of an order. WS_REFUSED: *rule says why, and nothing was done. */
 enum ws_result { WS_OK, WS_REFUSED, WS_OUT_OF_MEMORY };
 
 /* A message or, with more, a piece of it; a ping or a pong. After a Close it is dropped. */
 enum ws_result ws_send(struct ws *w, unsigned type, struct slice data, bool more, const char **rule);
 /* Begins the closing handshake, unless it has begun. code 0: none. */
 enum ws_result ws_close(struct ws *w, enum ws_closer closer, unsigned code, struct slice reason, const char **rule);
-/* Says why this is the end, to a client that is not waited for. */
+/* Sends a Close to a client without waiting for its answer. */
 void ws_fail(struct ws *w, unsigned code, const char *reason);
 
 /* n bytes have left for the kernel; returns how much of the window that frees. */

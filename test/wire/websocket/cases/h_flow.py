@@ -177,7 +177,7 @@ BREAKS = {
     "text": ("data is text that is not UTF-8", (SEND, TEXT, b"\xff", 0)),
     "text_cut_short": ("data is text that is not UTF-8", (SEND, TEXT, b"\xce", 0)),
     "type": ("data must be 1, 2, 9 or 10", (SEND, 8, b"", 0)),
-    "another_type": ("data must be that of the message begun", (SEND, TEXT, b"a", 1), (SEND, BINARY, b"b", 0)),
+    "another_type": ("data must match the type of the message already started", (SEND, TEXT, b"a", 1), (SEND, BINARY, b"b", 0)),
     "long_ping": ("data is more than a control frame holds: 125 bytes", (SEND, PING, bytes(126), 0)),
     "data": ("message the stream is a WebSocket", (DATA, b"x")),
     "end": ("message the stream is a WebSocket", (END, None)),
