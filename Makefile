@@ -7,7 +7,7 @@ ARGS ?=
 WHAT ?=
 FULL ?=
 
-.PHONY: help run test build setup check format attacks soak bench fuzz clean install
+.PHONY: help run test build setup check format docs attacks soak bench fuzz clean install
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo 'make build     build sparx_port and the Elixir code'
 	@echo 'make check     formatting, static analysis, which part includes which, compiler warnings, documents, dialyzer where it is installed'
 	@echo 'make format    format the C and the Elixir code, and write the tables, frames and drawings in the documents'
+	@echo 'make docs      render the README and the guides to HTML (docs/html/index.html)'
 	@echo 'make attacks   each known attack for TIME=5 seconds, with a probe beside it (WHAT=h2 for those on HTTP/2)'
 	@echo 'make soak      mixed load for TIME=1800 seconds, on sparx_port built with sanitizers, then as it is'
 	@echo 'make bench     measure beside nginx and Cowboy (WHAT=hello for one workload; WHAT=list names them)'
@@ -63,6 +64,10 @@ format:
 	@scripts/frames_table
 	@scripts/protocol_tables
 	@scripts/drawings
+
+docs:
+	@scripts/setup docs
+	@scripts/docs
 
 attacks:
 	@scripts/setup test

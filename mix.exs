@@ -74,12 +74,8 @@ defmodule Sparx.MixProject do
       name: "Sparx",
       description: "An HTTP server whose sockets live in a C program and whose handlers live on the BEAM",
       package: package(),
-      docs: [
-        main: "readme",
-        extras:
-          ["README.md"] ++
-            Path.wildcard("docs/*.md") ++ ["PROTOCOL.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"]
-      ]
+      docs: docs(),
+      source_url: source_url()
     ]
   end
 
@@ -108,11 +104,48 @@ defmodule Sparx.MixProject do
   defp package do
     [
       licenses: ["Apache-2.0"],
-      links: %{},
+      links: if(url = source_url(), do: %{"Source" => url}, else: %{}),
       # All that is needed to build, to install the port program and to serve: test/package_test.exs tries it.
       files:
         ~w(lib docs priv/default_page.html port/src port/Makefile port/http3_needs.h port/README.md port/sparx_port.1 mix.exs
                 .formatter.exs README.md PROTOCOL.md SECURITY.md CONTRIBUTING.md CHANGELOG.md LICENSE)
     ]
+  end
+
+  # ── documents: `mix docs` with ExDoc, `make docs` without ──────────────────────────────────────────
+
+  @guides ~w(getting_started from_bandit_or_cowboy streaming websockets event_streams static_files tls options overload
+             genstage_and_nodes operations failures benchmarks how_it_works other_languages faq)
+
+  defp docs do
+    [
+      main: "readme",
+      extras:
+        ["README.md" | for(guide <- @guides, do: "docs/#{guide}.md")] ++
+          ["PROTOCOL.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"],
+      assets: %{"docs/drawings" => "drawings"},
+      groups_for_extras: [
+        Guides: ~r"^docs/",
+        Reference: ["PROTOCOL.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+      ],
+      groups_for_modules: [
+        Server: [Sparx, Sparx.Config, Sparx.TLS, Sparx.Workers, Sparx.Telemetry],
+        "Requests and responses": [Sparx.Handler, Sparx.Request, Sparx.Response, Sparx.Static],
+        Forms: [Sparx.Form, ~r"^Sparx.Multipart"],
+        "WebSockets and events": [~r"^Sparx.WebSocket", ~r"^Sparx.EventStream"],
+        "Plug and Phoenix": [Sparx.Plug, Sparx.PhoenixAdapter],
+        Errors: [Sparx.StartError, Sparx.BodyError, Sparx.FormError]
+      ]
+    ]
+  end
+
+  # Where this checkout came from: documents link to its sources.
+  defp source_url do
+    with {:ok, config} <- File.read(".git/config"),
+         [_, host, path] <- Regex.run(~r{url = (?:https://|git@)([\w.-]+)[:/](\S+?)(?:\.git)?$}m, config) do
+      "https://#{host}/#{path}"
+    else
+      _none -> nil
+    end
   end
 end

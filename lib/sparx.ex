@@ -59,7 +59,12 @@ defmodule Sparx do
   defp start(%{handler: nil, ports: 1} = config), do: Server.start_link({config, nil})
   defp start(config), do: Sparx.Supervisor.start_link(config)
 
-  @doc "The version of Sparx, such as `\"0.2.0\"`."
+  @doc """
+  The version of Sparx.
+
+      iex> match?({:ok, _version}, Version.parse(Sparx.version()))
+      true
+  """
   @spec version() :: binary
   def version, do: unquote(Mix.Project.config()[:version])
 

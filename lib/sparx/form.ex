@@ -145,11 +145,25 @@ defmodule Sparx.Form do
   defp digit(c) when c in ?a..?f, do: c - ?a + 10
   defp digit(c), do: c - ?A + 10
 
-  @doc "The first value of a name, or `default`."
+  @doc """
+  The first value of a name, or `default`.
+
+      iex> {:ok, form} = Sparx.Form.decode("page=2&tag=a&tag=b")
+      iex> Sparx.Form.get(form, "page")
+      "2"
+      iex> Sparx.Form.get(form, "order", "date")
+      "date"
+  """
   @spec get(t, binary, default) :: binary | default when default: term
   def get(form, name, default \\ nil), do: Headers.get(form, name, default)
 
-  @doc "All values of a name, in order."
+  @doc """
+  All values of a name, in order.
+
+      iex> {:ok, form} = Sparx.Form.decode("page=2&tag=a&tag=b")
+      iex> Sparx.Form.get_all(form, "tag")
+      ["a", "b"]
+  """
   @spec get_all(t, binary) :: [binary]
   def get_all(form, name), do: Headers.get_all(form, name)
 end

@@ -57,7 +57,18 @@ defmodule Sparx.Response do
   def new(status) when status in 200..599, do: %__MODULE__{status: status}
   def new(status), do: bad_status!(status, "200 to 599")
 
-  @doc "Adds a header field. An integer becomes its digits. Duplicates are kept."
+  @doc ~S"""
+  Adds a header field. An integer becomes its digits. Duplicates are kept.
+
+      iex> response = Sparx.Response.new(200) |> Sparx.Response.header("age", 60)
+      iex> response.headers
+      [{"age", "60"}]
+
+  A field that could not be sent raises:
+
+      iex> Sparx.Response.new(200) |> Sparx.Response.header("x-note", "two\nlines")
+      ** (ArgumentError) a header value must not contain control characters, got: "two\nlines"
+  """
   @spec header(t, binary, binary | integer) :: t
   def header(response, name, value), do: with_field(response, Headers.field!(name, value))
 

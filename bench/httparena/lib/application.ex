@@ -9,15 +9,17 @@ defmodule Arena.Application do
     state = %{items: Arena.JSON.decode!(File.read!(data("dataset.json"))), static: data("static"), h2c: h2c}
 
     children = [
-      {Sparx,
-       handler: &Arena.handle(&1, state),
-       listeners: [[port: plain], [port: h2c]] ++ secure(tls, secure),
-       ports: max(1, div(System.schedulers_online(), 4)),
-       # All load comes from one address, and more of it at once than the defaults let wait.
-       share: 0,
-       workers: 1_024,
-       max_queue: 20_000,
-       compress: true}
+      {
+        Sparx,
+        # All load comes from one address, and more of it at once than the defaults let wait.
+        handler: &Arena.handle(&1, state),
+        listeners: [[port: plain], [port: h2c]] ++ secure(tls, secure),
+        ports: max(1, div(System.schedulers_online(), 4)),
+        share: 0,
+        workers: 1_024,
+        max_queue: 20_000,
+        compress: true
+      }
     ]
 
     Supervisor.start_link(children, strategy: :one_for_one)

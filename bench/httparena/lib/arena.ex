@@ -39,7 +39,13 @@ defmodule Arena do
     items = Enum.take(state.items, integer(count))
     factor = request |> parameters() |> Map.get("m", "1") |> integer()
     items = for item <- items, do: Map.put(item, "total", item["price"] * item["quantity"] * factor)
-    respond(request, 200, "application/json", Arena.JSON.encode_to_iodata!(%{items: items, count: length(items)}))
+
+    respond(
+      request,
+      200,
+      "application/json",
+      Arena.JSON.encode_to_iodata!(%{items: items, count: length(items)})
+    )
   end
 
   defp serve(%{path: "/upload", method: "POST"} = request, _state) do
@@ -61,7 +67,9 @@ defmodule Arena do
   end
 
   defp parameters(request), do: URI.decode_query(request.query || "")
-  defp sum(request), do: for({_name, value} <- parameters(request), reduce: 0, do: (sum -> sum + integer(value)))
+
+  defp sum(request),
+    do: for({_name, value} <- parameters(request), reduce: 0, do: (sum -> sum + integer(value)))
 
   defp integer(text) do
     case Integer.parse(text) do
