@@ -1,18 +1,18 @@
 defmodule Sparx.Answer do
   @moduledoc false
-  # How far the answer to a request is: five words that the server and all processes of its node share (`:atomics`).
-  # This is the only place that knows. Processes of another node ask the server, which looks here (Sparx.Link.answer/4).
+  # The progress of the response to a request: five words that the server and all processes of its node share (`:atomics`).
+  # This is the only place that knows it. Processes of another node ask the server, which looks here (Sparx.Link.answer/4).
   #
   #     phase    waiting ──whole answer──> sent
   #              waiting ──send_status──> head ──first bytes──> streaming ──finish──> sent     (the server keeps the head)
   #              waiting ──stream, send_file, a large answer──> streaming
   #              waiting ──upgrade──> streaming (a tunnel) or socket (a WebSocket)
   #              any but sent ──the stream has ended──> over
-  #              empty is streaming for an answer that has no body (RFC 9110, section 6.4.1): what is written goes nowhere
-  #     window   bytes that may still be sent: writers take from it, the server adds what ROOM says
-  #     left     of a body whose length was said: one more than the bytes that are still to come; 0 if no length was said
-  #     senders  of a WebSocket: processes that are about to send, and @lock while one of them sends a message in pieces
-  #     credit   of a WebSocket: messages that were asked for and have not come
+  #              empty is streaming for a response without a body (RFC 9110, section 6.4.1): written bytes are dropped
+  #     window   bytes that may still be sent: writers subtract from it, the server adds what ROOM grants
+  #     left     for a body of declared length: one more than the bytes still to come; 0 if no length was declared
+  #     senders  for a WebSocket: how many processes are about to send, and @lock while one of them sends a message in pieces
+  #     credit   for a WebSocket: messages that were asked for and have not arrived
 
   @phase 1
   @window 2
@@ -43,7 +43,7 @@ defmodule Sparx.Answer do
 
   @type error :: {:error, :closed | :already_sent | :not_started}
 
-  @doc "For a request that has just come; `window` bytes of its answer may be under way."
+  @doc "For a new request; `window` bytes of its response may be on their way."
   @spec new(pos_integer) :: t
   def new(window) do
     answer = :atomics.new(5, signed: true)
@@ -56,15 +56,15 @@ defmodule Sparx.Answer do
 
   # ── steps ──────────────────────────────────────────────────────────────────────────────────────────
 
-  @doc "The calling process sends a whole answer, if nobody has begun one."
+  @doc "The calling process sends a complete response, unless one has begun."
   @spec send_whole(t) :: :ok | error
   def send_whole(answer), do: step(answer, @waiting, @sent)
 
-  @doc "The calling process begins a streamed answer, and writes its head with the first bytes."
+  @doc "The calling process begins a streamed response, and writes its head with the first bytes."
   @spec stream(t, body) :: :ok | error
   def stream(answer, body), do: begin(answer, @waiting, body)
 
-  @doc "A streamed answer is begun, whose head the server keeps."
+  @doc "A streamed response begins; the server keeps its head."
   @spec open(t) :: :ok | error
   def open(answer), do: step(answer, @waiting, @head)
 
@@ -75,12 +75,12 @@ defmodule Sparx.Answer do
   defp begin(answer, from, :empty), do: step(answer, from, @empty)
   defp begin(answer, from, nil), do: step(answer, from, @streaming)
 
-  # Nobody else changes `left` before the answer has begun, and the one process that begins it comes first.
+  # No other process changes `left` before the response has begun, and the process that begins it comes first.
   defp begin(answer, from, length) do
     with :ok <- step(answer, from, @streaming), do: :atomics.put(answer, @left, length + 1)
   end
 
-  @doc "A streamed answer ends. One whose body is shorter than was said does not."
+  @doc "A streamed response ends, unless its body is shorter than declared."
   @spec finish(t) :: :ok | :head | error | {:error, :too_short}
   def finish(answer) do
     case :atomics.get(answer, @phase) do
@@ -105,11 +105,11 @@ defmodule Sparx.Answer do
     end
   end
 
-  @doc "An answer whose head was kept is sent whole."
+  @doc "A response whose head was kept is sent in one piece."
   @spec finish_head(t) :: :ok | error
   def finish_head(answer), do: step(answer, @head, @sent)
 
-  @doc "The answer is that another protocol is spoken."
+  @doc "The request is answered by an upgrade."
   @spec upgrade(t, :tunnel | :socket) :: :ok | error
   def upgrade(answer, :tunnel), do: step(answer, @waiting, @streaming)
   def upgrade(answer, :socket), do: step(answer, @waiting, @socket)
@@ -135,7 +135,7 @@ defmodule Sparx.Answer do
   defp not_streaming(@over), do: {:error, :closed}
   defp not_streaming(_sent_or_socket), do: {:error, :already_sent}
 
-  @doc "Whether nothing of the final answer has been sent: `:ok`, or why not."
+  @doc "`:ok` if nothing of the final response has been sent, else the reason."
   @spec unsent(t) :: :ok | error
   def unsent(answer) do
     case :atomics.get(answer, @phase) do
@@ -218,11 +218,11 @@ defmodule Sparx.Answer do
     end
   end
 
-  @doc "It has sent it."
+  @doc "The process has sent it."
   @spec leave(t) :: :ok
   def leave(answer), do: :atomics.sub(answer, @senders, 1)
 
-  @doc "Keeps all others from sending: `:wait` if another process does so."
+  @doc "Locks the socket for other senders; `:wait` if another process holds the lock."
   @spec lock(t) :: :ok | :wait | error
   def lock(answer) do
     with :ok <- open_socket(answer) do
@@ -264,11 +264,11 @@ defmodule Sparx.Answer do
   defp open_socket(answer),
     do: if(:atomics.get(answer, @phase) == @socket, do: :ok, else: {:error, :closed})
 
-  @doc "`count` more messages are asked of the port. To be called before they are asked for."
+  @doc "`count` more messages will be requested from the port. Call this before requesting them."
   @spec lend(t, pos_integer) :: :ok
   def lend(answer, count), do: :atomics.add(answer, @credit, count)
 
-  @doc "A message has come. False: nobody has asked for it."
+  @doc "A message has arrived. False: it was not requested."
   @spec spend(t) :: boolean
   def spend(answer), do: :atomics.sub_get(answer, @credit, 1) >= 0
 end

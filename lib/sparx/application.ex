@@ -1,7 +1,7 @@
 defmodule Sparx.Application do
   @moduledoc false
-  # The registry knows of what start_link/1 returned whether it is a producer or a supervisor of several; the reaper ends what
-  # servers that were killed have left behind.
+  # The registry tells producers from supervisors of several, by what start_link/1 returned; the reaper cleans up after
+  # servers that were killed.
 
   use Application
 

@@ -17,7 +17,7 @@ defmodule Sparx.DefaultPage do
   @impl true
   def handle(request), do: handle(request, request.link.server)
 
-  @doc "The same for a request of a server that is told: with all of its ports, where it has several."
+  @doc "The same for a given server, with all of its ports if it has several."
   @spec handle(Request.t(), Sparx.server()) :: term
   def handle(%{method: method} = request, _server) when method not in ["GET", "HEAD"] do
     answer(request, 405, "text/plain", "This page takes GET and HEAD.\n", [{"allow", "GET, HEAD"}])
@@ -52,7 +52,7 @@ defmodule Sparx.DefaultPage do
 
   defp version, do: to_string(Application.spec(:sparx, :vsn))
 
-  # What Sparx.info/1 tells -> [{label, text}], in the order in which it is shown
+  # The result of Sparx.info/1 -> [{label, text}], in the order of the page
   defp figures(info) do
     [
       {"Requests", info |> total(:requests) |> count()},
@@ -64,10 +64,10 @@ defmodule Sparx.DefaultPage do
     ]
   end
 
-  # A port that is just being started again has no figures.
+  # A port that is being restarted has no figures.
   defp total(info, name), do: Enum.sum(for %{figures: %{^name => number}} <- info.ports, do: number)
 
-  # Linux tells it in pages of 4 KiB; elsewhere it is not known.
+  # Linux reports it in pages of 4 KiB; on other systems it is unknown.
   defp resident(os_pid) do
     case File.read("/proc/#{os_pid}/statm") do
       {:ok, text} -> text |> String.split() |> Enum.at(1) |> String.to_integer() |> Kernel.*(4_096)

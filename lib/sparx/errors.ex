@@ -29,7 +29,7 @@ defmodule Sparx.StartError do
     do: %__MODULE__{reason: reason, message: message, field: field}
 
   @doc false
-  # The reason that a supervisor or a server gives for not having started, without its wrapping.
+  # Unwraps the reason of a supervisor or a server that did not start.
   def unwrap({:shutdown, reason}), do: unwrap(reason)
   def unwrap({:failed_to_start_child, _id, reason}), do: unwrap(reason)
   def unwrap(reason), do: reason

@@ -186,7 +186,7 @@ defmodule Sparx.EventStream do
   end
 
   @doc false
-  # The head of the response, and the first bytes behind it. Nobody works on it from now on, but waits for something to tell.
+  # Sends the head and the first bytes. From now on the handler only waits for events, so it holds no slot.
   def begin(%{id: id, link: link} = request, headers, first) do
     with :ok <- Link.write(link, Frame.yield(id)),
          :ok <- Response.send_head(request, 200, headers),

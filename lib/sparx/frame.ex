@@ -3,11 +3,11 @@ defmodule Sparx.Frame do
   # The messages that cross between the server and its port program, as bytes and as tuples: a pure codec.
   #
   # PROTOCOL.md is normative. A frame's payload is one or more messages, one after the other, and each is a
-  # msgpack array `[kind, field, ...]`. The length before a frame is written by `Sparx.Link` and read by
-  # `Sparx.Server.Framing`.
+  # msgpack array `[kind, field, ...]`. `Sparx.Link` writes the length before a frame, and
+  # `Sparx.Server.Framing` reads it.
   #
-  # Messages to the port are made by a function for each kind, which gives iodata; several of them in a list
-  # are the payload of one frame. Messages from the port are taken off a payload by `decode/1`.
+  # A function for each kind makes a message to the port, as iodata; a list of them is the payload of one frame. `decode/1`
+  # takes messages from the port off a payload.
 
   alias Sparx.Frame.Term
   alias Sparx.Headers
@@ -68,7 +68,7 @@ defmodule Sparx.Frame do
   @spec discard(stream) :: iodata
   def discard(stream), do: [<<0x92, 3>>, Term.int(stream)]
 
-  @doc "RESPOND: a whole response."
+  @doc "RESPOND: a complete response."
   @spec respond(stream, 200..599, Headers.t(), iodata) :: iodata
   def respond(stream, status, headers, body),
     do: respond(stream, status, headers, body, IO.iodata_length(body))
@@ -113,15 +113,15 @@ defmodule Sparx.Frame do
   def push(stream, target, headers),
     do: [<<0x94, 16>>, Term.int(stream), Term.encode(target), Headers.encode(headers)]
 
-  @doc "RELEASE: nobody works any more on a stream that is gone."
+  @doc "RELEASE: the handler of a stream that is gone has ended."
   @spec release(stream) :: iodata
   def release(stream), do: [<<0x92, 17>>, Term.int(stream)]
 
-  @doc "YIELD: the work on a stream waits for its client, and occupies no place of the host's until RESUME."
+  @doc "YIELD: the handler of a stream waits for its client, and does not count as in progress until RESUME."
   @spec yield(stream) :: iodata
   def yield(stream), do: [<<0x92, 18>>, Term.int(stream)]
 
-  @doc "RESUME: it does again."
+  @doc "RESUME: the handler goes on, and counts again."
   @spec resume(stream) :: iodata
   def resume(stream), do: [<<0x92, 19>>, Term.int(stream)]
 
@@ -133,11 +133,11 @@ defmodule Sparx.Frame do
   @spec abort(stream, 400..599) :: iodata
   def abort(stream, status), do: [<<0x93, 9>>, Term.int(stream), Term.int(status)]
 
-  @doc "DRAIN: no new connections; what is in flight may end within `deadline` ms."
+  @doc "DRAIN: no new connections; requests in progress may end within `deadline` ms."
   @spec drain(non_neg_integer) :: iodata
   def drain(deadline), do: [<<0x92, 10>>, Term.int(deadline)]
 
-  @doc "CERTIFICATES: what a listener shows to clients of TLS from now on; CERTIFIED answers, or ERROR."
+  @doc "CERTIFICATES: new certificates of a listener; the answer is CERTIFIED, or ERROR."
   @spec certificates(non_neg_integer, non_neg_integer, map) :: iodata
   def certificates(tag, listener, tls),
     do: [<<0x94, 20>>, Term.int(tag), Term.int(listener), Term.encode(tls)]
@@ -147,7 +147,7 @@ defmodule Sparx.Frame do
   def tickets(listener, secret),
     do: [<<0x93, 21>>, Term.int(listener), Term.bin_header(byte_size(secret)), secret]
 
-  @doc "STATS: asks for the port's figures; FIGURES answers."
+  @doc "STATS: asks for the port's figures; the answer is FIGURES."
   @spec stats(non_neg_integer) :: iodata
   def stats(tag), do: [<<0x92, 11>>, Term.int(tag)]
 
@@ -178,7 +178,7 @@ defmodule Sparx.Frame do
 
   # ── from the port ──────────────────────────────────────────────────────────────────────────────────
 
-  # What stands before a stream's number, and of how many bits it is.
+  # The byte before a stream's number, and the number's size in bits.
   @widths [{[0xCE], 32}, {[0xCD], 16}, {[0xCC], 8}, {[], 8}, {[0xCF], 64}]
 
   @doc """
@@ -242,7 +242,7 @@ defmodule Sparx.Frame do
   defp with_rest({:error, reason}, _rest), do: {:error, reason}
   defp with_rest(message, rest), do: {:ok, message, rest}
 
-  # A number of a stream, or another one; what is no such number is malformed.
+  # A stream's number, or another integer; anything else is malformed.
   defguardp is_stream(n) when is_integer(n) and n > 0 and n <= 0x1F_FFFF_FFFF_FFFF
   defguardp is_uint(n) when is_integer(n) and n >= 0
 
@@ -305,7 +305,7 @@ defmodule Sparx.Frame do
   defp message(kind, _fields) when is_uint(kind), do: {:unknown, kind}
   defp message(_kind, _fields), do: {:error, :not_a_message}
 
-  @doc "All messages of a payload, and why it ended if not with its last byte."
+  @doc "All messages of a payload, and the error that ended it, if there was one."
   @spec decode_all(binary) :: {:ok, [message]} | {:error, reason, [message]}
   def decode_all(payload), do: decode_all(payload, [])
 

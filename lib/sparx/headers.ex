@@ -60,7 +60,7 @@ defmodule Sparx.Headers do
   @spec malformed() :: no_return
   defp malformed, do: throw({:malformed, "header fields"})
 
-  @doc "A flat list of names and values, as it was decoded, as pairs."
+  @doc "A flat list of names and values, as pairs."
   @spec pairs([binary | non_neg_integer]) :: {:ok, t} | {:error, :not_fields}
   def pairs(list), do: pairs(list, [])
 
@@ -135,7 +135,7 @@ defmodule Sparx.Headers do
   @spec refuse!(binary, binary) :: no_return
   defp refuse!(name, why), do: raise(ArgumentError, "the header #{name} cannot be given: #{why}")
 
-  @doc "A list of fields, each as `field!/2` asks, and all as `limit!/1` asks."
+  @doc "Checks a list of fields: each with `field!/2`, all with `limit!/1`."
   @spec fields!(Enumerable.t()) :: t
   def fields!(fields), do: limit!(for({name, value} <- fields, field = field!(name, value), do: field))
 
@@ -143,7 +143,7 @@ defmodule Sparx.Headers do
   @spec delete(t, binary) :: t
   def delete(fields, name), do: Enum.reject(fields, fn {other, _value} -> String.downcase(other) == name end)
 
-  @doc "What `content-length` says, if it is there."
+  @doc "The value of `content-length`, if it is there."
   @spec length(t) :: non_neg_integer | nil
   def length([]), do: nil
 
@@ -185,7 +185,7 @@ defmodule Sparx.Headers do
   defp check_name(<<>>, name), do: name
   defp check_name(_rest, name), do: bad_name(name)
 
-  # Seven bytes at once: in a byte's highest bit is left whether it is below 0x20, and whether it is 0x7F, or was below one that is.
+  # Seven bytes at once: the highest bit of each byte says afterwards whether the byte was a control character.
   defp check_value(<<bytes::56, rest::binary>>, value)
        when band(bytes - 0x20202020202020, bnot(bytes)) |> band(0x80808080808080) == 0 and
               band(bxor(bytes, 0x7F7F7F7F7F7F7F) - 0x01010101010101, bnot(bxor(bytes, 0x7F7F7F7F7F7F7F)))

@@ -1,10 +1,10 @@
 defmodule Sparx.Supervisor do
   @moduledoc false
-  # Supervises one Sparx server: a Sparx.Server for each port program. One that dies is started again, however often and however
-  # fast: it waits by itself for what keeps it from listening.
+  # Supervises one Sparx server: a Sparx.Server for each port program. One that dies is restarted, however often: it waits by
+  # itself for whatever keeps it from listening.
   #
-  # The table remembers, for as long as the whole server is up, where its servers are and which addresses were
-  # bound, so that a server that is started anew takes the same ones.
+  # The table remembers, while the whole server is up, its servers and the bound addresses, so that a restarted server
+  # binds the same ones.
 
   use Supervisor
 
@@ -33,7 +33,7 @@ defmodule Sparx.Supervisor do
   end
 
   @doc false
-  # Where the port was left open, all take the one that the first of them got.
+  # With port 0, all of them use the port that the first one got.
   def start_server(index, config, callers, table) do
     Process.put(:"$callers", callers)
     config = %{share(index, config) | listeners: bound(table, config)}

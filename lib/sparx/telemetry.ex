@@ -71,7 +71,7 @@ defmodule Sparx.Telemetry do
   defp attached? do
     :telemetry.list_handlers([:sparx]) != []
   catch
-    # The library is there, and its application was not started.
+    # The library is loaded, but its application was not started.
     _kind, _reason -> false
   end
 
@@ -132,7 +132,7 @@ defmodule Sparx.Telemetry do
   def request_stop(_listener, _facts, _report), do: :ok
 
   @doc false
-  # `crash`: what the handler failed with, if it did.
+  # `crash`: the failure of the handler, if there was one.
   def request_exception(_listener, nil, _reason, _crash), do: :ok
 
   def request_exception(listener, {start, request}, reason, crash) do

@@ -26,14 +26,14 @@ defmodule Sparx.EventStream.Event do
   defp field(other),
     do: raise(ArgumentError, "an event has the fields #{inspect(@fields)}, got: #{inspect(other)}")
 
-  # What is behind the end of a line would be a field of its own.
+  # Text after a line break would become a field of its own.
   defp lines(prefix, text) do
     for line <- text |> text!() |> :binary.split(@line_ends, [:global]), do: [prefix, line, "\n"]
   end
 
   defp id!(id) when is_integer(id), do: Integer.to_string(id)
 
-  # A client takes no notice of an id with NUL.
+  # Clients ignore an id with NUL.
   defp id!(id) do
     id = one_line!(:id, id)
     if String.contains?(id, "\0"), do: raise(ArgumentError, "an id has no NUL, got: #{inspect(id)}"), else: id
@@ -47,7 +47,7 @@ defmodule Sparx.EventStream.Event do
       else: text
   end
 
-  # The format is UTF-8, and a client would replace what is not.
+  # The format is UTF-8; clients would replace anything else.
   defp text!(text) do
     text = IO.iodata_to_binary(text)
 

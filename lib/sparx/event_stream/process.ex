@@ -3,23 +3,23 @@ defmodule Sparx.EventStream.Process do
   # The process of one event stream, which runs a Sparx.EventStream.Handler: a special process of OTP (`:proc_lib`, `:sys`), as that of a
   # WebSocket is (Sparx.WebSocket.Process).
   #
-  # Its parent is the server, to which it is linked, and which watches it as the owner of the stream. It never waits for its client: what
-  # the window has no room for is kept, and the server is asked to tell when there is room.
+  # Its parent is the server, to which it is linked, and which monitors it as the owner of the stream. It never waits for its client: events
+  # that do not fit the window are kept, and the server sends a message when there is room.
 
   alias Sparx.{EventStream, Frame, Link, Request}
 
   require Logger
 
   # It keeps only what it needs of the request to send (id, link, answer): a thousand streams may sleep for hours.
-  # waiting: events that have not been sent, of `size` bytes, and what tells of room: a reference of the server.
-  # pushed: something was sent since the last beat of the heart. ends: the reason to end for once all was sent.
+  # waiting: events that were not sent yet, of `size` bytes, and the reference of the server's message about room.
+  # pushed: something was sent since the last heartbeat. ends: the reason to end with, once everything is sent.
   defstruct [:id, :link, :answer, :module, :state, :heartbeat, :max_buffer, :hibernate_after, :room, :ends] ++
               [waiting: [], size: 0, pushed: false, debug: []]
 
   @defaults [heartbeat: 15_000, max_buffer: 262_144, hibernate_after: 100]
   @beat [":\n\n"]
 
-  @doc "Starts one; it waits until the request is its own."
+  @doc "Starts one, which waits until it owns the request."
   @spec start(Request.t(), module, term, {Sparx.Headers.t(), iodata}, keyword) :: pid
   def start(request, module, argument, first, options) do
     options = Keyword.merge(@defaults, options)
@@ -27,7 +27,7 @@ defmodule Sparx.EventStream.Process do
     :proc_lib.spawn(__MODULE__, :init, [request.link.server, module, argument, first, callers, options])
   end
 
-  @doc "The request is the process's own."
+  @doc "The process owns the request now."
   def begin(pid, request), do: send(pid, {:sparx_events, request})
 
   @doc false
@@ -43,7 +43,7 @@ defmodule Sparx.EventStream.Process do
     end
   end
 
-  # The head goes out before anything that init/2 returns, but only when that has not failed.
+  # The head goes out before the events that init/2 returns, but only if init/2 did not fail.
   defp opened(request, module, argument, {headers, retry}, options) do
     %{id: id, link: link, answer: answer} = request
     process = struct!(%__MODULE__{id: id, link: link, answer: answer, module: module}, options)
@@ -73,7 +73,7 @@ defmodule Sparx.EventStream.Process do
   end
 
   @doc false
-  # What has come is there; after it the process may go back to sleep at once.
+  # All messages have been handled, so the process may hibernate at once.
   def wake(process) do
     receive do
       message -> handle(message, debugged(process, {:in, message}))
@@ -108,7 +108,7 @@ defmodule Sparx.EventStream.Process do
 
   defp handle(message, process), do: run(process, :handle_info, [message, process.state])
 
-  # Why is said right behind it, to those who wait for room.
+  # The reason follows at once, for processes that wait for room.
   defp closed(nil), do: :closed
 
   defp closed(room) do
@@ -163,7 +163,7 @@ defmodule Sparx.EventStream.Process do
   defp why(:handle_drain), do: :shutdown
   defp why(_callback), do: :stop
 
-  # An event that cannot be sent is the handler's fault.
+  # An event that cannot be encoded is the handler's error.
   @spec encoded(term, %__MODULE__{}, (iodata, %__MODULE__{} -> no_return)) :: no_return
   defp encoded(events, process, continue) do
     case attempt(fn -> EventStream.encode(events) end) do
@@ -185,7 +185,7 @@ defmodule Sparx.EventStream.Process do
     if process.room, do: check(process), else: write_on(process)
   end
 
-  # The client takes less than is pushed.
+  # The client is slower than the events.
   defp check(%{size: size, max_buffer: most} = process) when size > most do
     abort(process)
     terminate(process, :slow, :normal)
@@ -225,7 +225,7 @@ defmodule Sparx.EventStream.Process do
     terminate(process, process.ends, :normal)
   end
 
-  # What waits goes out first.
+  # Waiting events go out first.
   defp stop(data, reason, process), do: push(data, %{process | ends: reason})
 
   # ── the end ────────────────────────────────────────────────────────────────────────────────────────

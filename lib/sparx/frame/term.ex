@@ -63,13 +63,13 @@ defmodule Sparx.Frame.Term do
   def str(text) when byte_size(text) <= 0xFFFF, do: <<0xDA, byte_size(text)::16, text::binary>>
   def str(text), do: <<0xDB, byte_size(text)::32, text::binary>>
 
-  @doc "What stands before `size` bytes of a bin."
+  @doc "The head of a bin of `size` bytes."
   @spec bin_header(non_neg_integer) :: binary
   def bin_header(size) when size <= 0xFF, do: <<0xC4, size>>
   def bin_header(size) when size <= 0xFFFF, do: <<0xC5, size::16>>
   def bin_header(size), do: <<0xC6, size::32>>
 
-  @doc "What stands before the `size` elements of an array."
+  @doc "The head of an array of `size` elements."
   @spec array(non_neg_integer) :: binary
   def array(size) when size < 16, do: <<0x90 + size>>
   def array(size) when size <= 0xFFFF, do: <<0xDC, size::16>>

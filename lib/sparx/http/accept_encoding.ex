@@ -1,6 +1,6 @@
 defmodule Sparx.HTTP.AcceptEncoding do
   @moduledoc false
-  # Content codings that a client takes (RFC 9110, section 12.5.3).
+  # Content codings that a client accepts (RFC 9110, section 12.5.3).
 
   @doc """
   Chooses one of `codings`, in the order of the server's preference, or `:identity`; `:none`, if the client refuses all of them

@@ -1,6 +1,6 @@
 defmodule Sparx.HTTP.Conditions do
   @moduledoc false
-  # Conditional requests (RFC 9110, section 13), for a representation that is there.
+  # Conditional requests (RFC 9110, section 13), for an existing representation.
 
   alias Sparx.Headers
   alias Sparx.HTTP.{Date, ETag}
@@ -27,7 +27,7 @@ defmodule Sparx.HTTP.Conditions do
     end
   end
 
-  # A tag of ours that is weak never matches If-Match.
+  # A weak tag never matches If-Match.
   defp held?(headers, validators) do
     case list(headers, "if-match") do
       nil -> not modified_since?(headers, "if-unmodified-since", validators, false)
@@ -52,7 +52,7 @@ defmodule Sparx.HTTP.Conditions do
     Enum.any?(tags, &match?.(&1, etag))
   end
 
-  # A field that is missing, comes twice, or is no date is not heeded, nor is one for what has no date itself.
+  # A field that is missing, occurs twice, or is no date is ignored; so is one for a representation without a date.
   defp modified_since?(headers, name, %{modified: modified}, otherwise) do
     with [value] <- Headers.get_all(headers, name),
          {:ok, date} <- Date.parse(value),

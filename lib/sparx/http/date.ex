@@ -7,7 +7,7 @@ defmodule Sparx.HTTP.Date do
   @months ~w(Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec)
   @epoch 62_167_219_200
 
-  @doc "A date as it is sent: `Sun, 06 Nov 1994 08:49:37 GMT`."
+  @doc "A date in the form that is sent: `Sun, 06 Nov 1994 08:49:37 GMT`."
   @spec format(integer) :: binary
   def format(seconds) do
     {{year, month, day} = date, {hour, minute, second}} =

@@ -55,12 +55,12 @@ defmodule Sparx.HTTP.ETag do
   defp skip(<<c, rest::binary>>) when c in ~c" \t", do: skip(rest)
   defp skip(rest), do: rest
 
-  @doc "The comparison of section 8.8.3.2 that weak tags never pass."
+  @doc "The strong comparison (section 8.8.3.2): weak tags never match."
   @spec strong_match?(t, t) :: boolean
   def strong_match?({:strong, opaque}, {:strong, opaque}), do: true
   def strong_match?(_one, _other), do: false
 
-  @doc "The comparison that takes no notice of weakness."
+  @doc "The weak comparison: ignores whether tags are weak."
   @spec weak_match?(t, t) :: boolean
   def weak_match?({_, opaque}, {_, opaque}), do: true
   def weak_match?(_one, _other), do: false

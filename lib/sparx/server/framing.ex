@@ -1,13 +1,13 @@
 defmodule Sparx.Server.Framing do
   @moduledoc false
-  # Frames (PROTOCOL.md, section 1) out of what comes over the pipe: a pure structure.
+  # Cuts the bytes that come over the pipe into frames (PROTOCOL.md, section 1): a pure structure.
   #
-  # A frame that has not come whole is kept, which is at most one: what it announces is checked before anything of it is kept.
+  # At most one incomplete frame is kept; its announced length is checked before any of its bytes are kept.
 
-  # Bytes of a payload: the port program sends no more.
+  # The longest payload, in bytes, that the port program may send.
   @most 65_532
 
-  # missing: bytes that the frame still needs, its head not counted; nil if the head has not come whole.
+  # missing: bytes that the frame still needs, without its head; nil while the head is incomplete.
   defstruct kept: [], size: 0, missing: nil
 
   @type t :: %__MODULE__{kept: iodata, size: non_neg_integer, missing: pos_integer | nil}
@@ -15,7 +15,7 @@ defmodule Sparx.Server.Framing do
   @spec new() :: t
   def new, do: %__MODULE__{}
 
-  @doc "Takes what has come. Returns the payloads of the frames that are whole, or the size of one that is too long."
+  @doc "Takes received bytes. Returns the payloads of complete frames, or the size of one that is too long."
   @spec take(t, binary) :: {:ok, [binary], t} | {:error, {:too_long, pos_integer}}
   def take(%{size: 0, missing: nil}, data), do: frames(data, [])
 

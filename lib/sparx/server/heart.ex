@@ -1,11 +1,11 @@
 defmodule Sparx.Server.Heart do
   @moduledoc false
-  # A process beside a server that notices when its port program stands still, and ends it. The server cannot do so by itself: a
+  # A process that notices when the server's port program stands still, and kills it. The server cannot do that itself: a
   # process that writes to a program that does not read is suspended.
   #
-  # Twice in the time of the option `:heartbeat` the server is asked to send a PING. A program from which nothing has come for
-  # that time, though a PING was written or could not be, stands still. `pulse` are two words that both share: how often something
-  # has come, and how often a PING was written.
+  # Twice per `:heartbeat` it asks the server to send a PING. If nothing has come from the program for that time, although a PING was
+  # written or could not be written, the program stands still. `pulse` is two words that server and heart share: how often
+  # something has come, and how often a PING was written.
 
   use GenServer
 
@@ -29,7 +29,7 @@ defmodule Sparx.Server.Heart do
   @spec asked(pulse) :: :ok
   def asked(pulse), do: :atomics.add(pulse, @asked, 1)
 
-  @doc "Starts one for the program of the calling server. It ends with the server, or when it is told to."
+  @doc "Starts one for the program of the calling server. It ends with the server, or when the server stops it."
   @spec start(pulse, port | pid, pos_integer | nil, pos_integer | :infinity) :: pid | nil
   def start(_pulse, _port, nil, _heartbeat), do: nil
   def start(_pulse, _port, _os_pid, :infinity), do: nil
@@ -84,7 +84,7 @@ defmodule Sparx.Server.Heart do
 
   defp seen(seen, state), do: %{state | seen: seen, silent: 0}
 
-  # A process that writes to a program that does not read.
+  # A process that writes to a program which does not read is suspended.
   defp suspended?(server), do: Process.info(server, :status) == {:status, :suspended}
 
   defp read(pulse), do: {:atomics.get(pulse, @heard), :atomics.get(pulse, @asked)}

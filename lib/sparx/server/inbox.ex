@@ -1,24 +1,23 @@
 defmodule Sparx.Server.Inbox do
   @moduledoc false
-  # What the port program says. It is believed no more than a client: each message is checked, for its types where it is decoded
-  # (Sparx.Frame), and here for its stream, and for the credit that it spends. What breaks a rule is thrown as `{:violation, text}`, and is
-  # the end of that port program.
+  # Messages of the port program. It is trusted no more than a client: Sparx.Frame checks the types of each message, and this module
+  # its stream and the credit that it spends. A violation is thrown as `{:violation, text}`, and the port program is killed.
 
   alias Sparx.{Answer, Frame, Telemetry}
   alias Sparx.Server.{Dispatch, Endings, Exchange, Framing, Notes, Owed, Sockets, State, Streams, Waiting}
 
   import Sparx.Server.State
 
-  # Bytes of a body in one message.
+  # The most bytes of a body in one message.
   @longest_chunk 65_000
 
-  # Bytes a second of messages that cost no credit. A program that sends more floods the server, whose mailbox has no bound.
+  # Bytes per second of messages that cost no credit. A program that sends more would flood the server's mailbox, which has no bound.
   @most_notes 16_777_216
   @least_note 64
 
   @certificates 20
 
-  @doc "Takes what has come over the pipe."
+  @doc "Handles bytes from the pipe."
   @spec deliver(binary, State.t()) :: {:ok, State.t()} | {:violation, binary}
   def deliver(data, state) do
     case Framing.take(state.framing, data) do
@@ -34,7 +33,7 @@ defmodule Sparx.Server.Inbox do
     {:malformed, what} -> {:violation, "the head of a REQUEST: #{what}"}
   end
 
-  # Requests, and the ends of streams of which nothing is known here any more, are most of what comes.
+  # Most messages are requests, and ends of streams that were forgotten already.
   defp payload(<<>>, state), do: charge(:empty, 0, state)
 
   defp payload(payload, state) do
@@ -59,7 +58,7 @@ defmodule Sparx.Server.Inbox do
   defp rest(<<>>, state), do: state
   defp rest(rest, state), do: payload(rest, state)
 
-  # These are paid for by credit that the host gave, or come once for a stream.
+  # These spend credit, or come once per stream.
   defp charge(message, _size, state) when elem(message, 0) in [:request, :body, :recv, :done, :gone, :closed],
     do: state
 
@@ -78,7 +77,7 @@ defmodule Sparx.Server.Inbox do
   defp request({id, head}, state),
     do: Dispatch.request(id, head, %{state | last_id: id, credit: state.credit - 1, open: state.open + 1})
 
-  # Each stream ends once. Of most that end nothing is known here any more, so they are counted.
+  # Each stream ends once. Most were forgotten already, so their ends are counted.
   defp done(id, report, state), do: Endings.done(id, report, one_less(state))
 
   defp one_less(%{open: 0}), do: throw({:violation, "the end of more streams than it has begun"})
@@ -117,7 +116,7 @@ defmodule Sparx.Server.Inbox do
     end
   end
 
-  # What was granted may have crossed the end of the answer.
+  # The grant may have crossed the end of the response.
   defp message({:room, id, bytes}, state) do
     case known(id, state) do
       {:ok, stream} ->
@@ -169,7 +168,7 @@ defmodule Sparx.Server.Inbox do
 
   defp message({:certified, tag, _count}, state), do: certified(tag, :ok, state)
 
-  # An answer to CERTIFICATES has no tag when something was wrong: the first that was asked is the first that is answered.
+  # An ERROR for CERTIFICATES has no tag, but answers come in order: this one is for the oldest question.
   defp message({:error, @certificates, _stream, field, rule, _consequence} = message, state) do
     case for({tag, {:certify, _from}} <- state.program.calls, do: tag) do
       [] -> Notes.log(message, state)
@@ -186,7 +185,7 @@ defmodule Sparx.Server.Inbox do
     %{state | program: %{state.program | calls: calls}}
   end
 
-  # A stream that has a body to come, or room to give.
+  # The stream of a body or of room, which must exist.
   defp stream!(id, state) do
     case Streams.fetch(state.streams, id) do
       {:ok, %{ended: false} = stream} -> stream
@@ -194,7 +193,7 @@ defmodule Sparx.Server.Inbox do
     end
   end
 
-  # Of a stream whose handler has ended nothing may be known any more.
+  # A stream whose handler has ended may be forgotten already.
   defp known(id, %{last_id: last}) when id > last,
     do: throw({:violation, "a message about stream #{id}, which does not exist"})
 
@@ -221,7 +220,7 @@ defmodule Sparx.Server.Inbox do
     state
   end
 
-  # It is one that waited for demand, or nobody works for it any more.
+  # It waited for demand, or its handler has ended.
   defp waits_no_longer(id, state) do
     state =
       case Waiting.delete(state.waiting, id) do
@@ -234,7 +233,7 @@ defmodule Sparx.Server.Inbox do
 
   # ── requests of consumers ──────────────────────────────────────────────────────────────────────────
 
-  @doc "The time to claim a request is over."
+  @doc "`:claim_timeout` of a request has passed."
   @spec unclaimed(Frame.stream(), State.t()) :: State.t()
   def unclaimed(id, state) do
     case Streams.fetch(state.streams, id) do
@@ -246,7 +245,7 @@ defmodule Sparx.Server.Inbox do
     end
   end
 
-  @doc "The port program has ended: nothing that it had begun will go on."
+  @doc "The port program has ended, and with it all of its streams."
   @spec lose_all(State.t()) :: State.t()
   def lose_all(state) do
     state = Endings.lose_all(state)

@@ -1,12 +1,12 @@
 defmodule Sparx.Server.Notes do
   @moduledoc false
-  # What a port program says to people.
+  # Log lines of a port program.
 
   require Logger
 
   @levels %{"debug" => :debug, "info" => :info, "warning" => :warning, "error" => :error}
 
-  # Lines a second. A port program that says more is not listened to.
+  # Lines per second. Further lines are dropped.
   @most 50
 
   @doc "Logs a LOG or an ERROR; other messages are of no interest here."
@@ -41,6 +41,6 @@ defmodule Sparx.Server.Notes do
               demand accepted requests responses shed timeouts rejected dropped errors logs_dropped bytes_in bytes_out link_queued body_queued read_credit files)
   @known Map.new(@figures, &{&1, String.to_atom(&1)})
 
-  @doc "The port's figures, with atoms for the names that are known here."
+  @doc "The port's figures, with atoms for the known names."
   def figures(map), do: for({name, n} <- map, key = @known[name], into: %{}, do: {key, n})
 end

@@ -1,10 +1,10 @@
 defmodule Sparx.Server.Owed do
   @moduledoc false
-  # Streams that are gone while somebody may still be at work for them: a pure structure.
+  # Streams that are gone while a consumer may still handle their requests: a pure structure.
   #
-  # The port counts such a stream as one of its client's until it hears (RELEASE) that nobody is at work for it. That is so when
-  # the process that owns it dies, or when its subscription asks for as many requests as it had in vain, oldest first. Streams with a
-  # handler of the server's own are not among these: their handler's end is seen.
+  # The port counts such a stream for its client until RELEASE. It is released when the process that owns it dies, or when its
+  # subscription asks for as many new requests as it received in vain, oldest first. Streams with a handler of this server are not
+  # among these: the server sees their handlers end.
 
   defstruct subscriptions: %{}, monitors: %{}
 
@@ -14,16 +14,16 @@ defmodule Sparx.Server.Owed do
   @spec new() :: t
   def new, do: %__MODULE__{}
 
-  @doc "Enters a stream that the next ask of a subscription frees."
+  @doc "Adds a stream that the next ask of a subscription releases."
   @spec until_asked(t, id, term) :: t
   def until_asked(owed, id, tag),
     do: %{owed | subscriptions: Map.update(owed.subscriptions, tag, [id], &(&1 ++ [id]))}
 
-  @doc "Enters a stream that the death of who is watched by `monitor` frees."
+  @doc "Adds a stream that is released when the process behind `monitor` dies."
   @spec until_down(t, id, reference) :: t
   def until_down(owed, id, monitor), do: %{owed | monitors: Map.put(owed.monitors, monitor, id)}
 
-  @doc "A subscription asks for `count` requests: the streams that this frees."
+  @doc "A subscription asks for `count` requests: returns the streams that this releases."
   @spec asked(t, term, pos_integer) :: {[id], t}
   def asked(owed, tag, count) do
     {ids, owed} = taken(owed, tag)
@@ -31,7 +31,7 @@ defmodule Sparx.Server.Owed do
     {freed, if(left == [], do: owed, else: put_in(owed.subscriptions[tag], left))}
   end
 
-  @doc "What was handed to a subscription is taken back: those of these streams that its asks would have freed."
+  @doc "Requests of a subscription are taken back: returns those of these streams that its asks would have released."
   @spec never_begun(t, term, [id]) :: {[id], t}
   def never_begun(owed, _tag, []), do: {[], owed}
 
@@ -41,14 +41,14 @@ defmodule Sparx.Server.Owed do
     {freed, if(left == [], do: owed, else: put_in(owed.subscriptions[tag], left))}
   end
 
-  @doc "A subscription has ended: all streams that its asks would have freed."
+  @doc "A subscription has ended: returns all streams that its asks would have released."
   @spec taken(t, term) :: {[id], t}
   def taken(owed, tag) do
     {ids, rest} = Map.pop(owed.subscriptions, tag, [])
     {ids, %{owed | subscriptions: rest}}
   end
 
-  @doc "A process that was watched has died."
+  @doc "A monitored process has died."
   @spec down(t, reference) :: {:ok, id, t} | :error
   def down(owed, monitor) do
     case Map.pop(owed.monitors, monitor) do

@@ -1,12 +1,11 @@
 defmodule Sparx.Server.Reaper do
   @moduledoc false
-  # What a server leaves behind that is killed: the port program, which leaves by itself when its pipe closes, if it can (one that
-  # stands still cannot, and would keep its address for ever), and the processes of requests. This process, one for the node, watches
-  # the servers and ends both.
+  # Cleans up after servers that are killed. A port program ends by itself when its pipe closes, but one that stands still cannot, and
+  # would keep its address; and the processes of requests remain. This process, one per node, monitors servers and ends both.
 
   use GenServer
 
-  # ms in which a program leaves by itself, longer than any `:eof_timeout` that is not extreme.
+  # ms in which a program ends by itself, longer than any usual `:eof_timeout`.
   @grace 1_500
   @pause 50
 
@@ -17,7 +16,7 @@ defmodule Sparx.Server.Reaper do
   def watch(nil), do: :ok
   def watch(os_pid), do: GenServer.call(__MODULE__, {:watch, self(), os_pid, birth(os_pid)})
 
-  @doc "Waits a moment if a program of a server that has died has not left yet. False if there is none."
+  @doc "Waits a moment if the program of a dead server has not ended yet. False if there is none."
   @spec await_one() :: boolean
   def await_one do
     waits = GenServer.call(__MODULE__, :leaving?)
@@ -80,10 +79,10 @@ defmodule Sparx.Server.Reaper do
     :ok
   end
 
-  # A number may be given to another program later, which was born later.
+  # The system may reuse a program's number; the time of its start tells them apart.
   defp alive?({os_pid, birth}), do: birth != nil and birth(os_pid) == birth
 
-  # When a program was started, in ticks since the machine was: field 22 of proc(5).
+  # When a program was started, in ticks since boot: field 22 of proc(5).
   defp birth(os_pid) do
     with {:ok, stat} <- File.read("/proc/#{os_pid}/stat"),
          [_name, fields] <- String.split(stat, ") ", parts: 2),

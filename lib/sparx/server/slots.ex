@@ -1,14 +1,14 @@
 defmodule Sparx.Server.Slots do
   @moduledoc false
-  # How many handlers may run, and which of them wait for their clients: a pure structure.
+  # Counts the handlers that run, and those that wait for their clients: a pure structure.
   #
   # A free slot is demand for one request. A handler that waits for its client (`yield/3`) holds no slot until it goes on
-  # (`resume/2`), so more may run for a moment than there are slots; then nothing is asked for until fewer do.
+  # (`resume/2`), so for a moment more handlers may run than there are slots; then nothing is requested until fewer do.
   #
-  #     asked for + running <= limit, but for handlers that went on
+  #     requested + running <= limit, except for handlers that went on
   #
-  # At most `most_waiting` handlers wait. Beyond that, one is to be cut: the one whose clock is the farthest behind. A clock shows
-  # how far a stream has progressed (`Sparx.Server.Streams.progress/3`), and does not change while its handler waits.
+  # At most `most_waiting` handlers wait. Beyond that, the one whose clock is farthest behind is cut. A clock says how far a stream has
+  # progressed (`Sparx.Server.Streams.progress/3`), and does not change while its handler waits.
 
   defstruct limit: 0, most_waiting: 0, running: 0, asked: 0, waiting: %{}, by_clock: :gb_sets.new()
 
@@ -25,14 +25,14 @@ defmodule Sparx.Server.Slots do
   @spec new(non_neg_integer, non_neg_integer) :: t
   def new(limit, most_waiting), do: %__MODULE__{limit: limit, most_waiting: most_waiting}
 
-  @doc "Asks for as many requests as there are free slots. Returns how many that are."
+  @doc "Requests one request for each free slot. Returns how many."
   @spec ask(t) :: {non_neg_integer, t}
   def ask(slots) do
     free = max(slots.limit - slots.running - slots.asked, 0)
     {free, if(free == 0, do: slots, else: %{slots | asked: slots.asked + free})}
   end
 
-  @doc "A request has come that was asked for, and its handler is started."
+  @doc "A request has arrived, and its handler starts."
   @spec start(t) :: t
   def start(slots), do: %{slots | asked: slots.asked - 1, running: slots.running + 1}
 
@@ -72,14 +72,14 @@ defmodule Sparx.Server.Slots do
     end
   end
 
-  @doc "What was asked for will not come, and no handler waits any more: whoever was to answer has gone."
+  @doc "The other side is gone: no request will arrive, and no handler waits any more."
   @spec renew(t) :: t
   def renew(slots) do
     running = slots.running + map_size(slots.waiting)
     %{slots | running: running, asked: 0, waiting: %{}, by_clock: :gb_sets.new()}
   end
 
-  @doc "Nothing is asked for any more."
+  @doc "Requests no more."
   @spec close(t) :: t
   def close(slots), do: %{slots | limit: 0, asked: 0}
 

@@ -1,16 +1,16 @@
 defmodule Sparx.Server.Sockets do
   @moduledoc false
-  # What the port program says about WebSockets, on its way to those who wait for it.
+  # Delivers WebSocket messages of the port program to the processes that wait for them.
   #
-  # A process that asks for each message gets it as a chunk of a body is got (Streams.chunk/2). A process that a socket was
-  # delivered to gets `{:sparx_socket, frame}`, and at the end `{:sparx_socket, {:ended, why}}`: the reason of GONE, or nil.
+  # A reader that asks frame by frame receives frames like body chunks (Streams.chunk/2). A process that the socket was delivered to
+  # receives `{:sparx_socket, frame}`, and at the end `{:sparx_socket, {:ended, why}}`: the reason of GONE, or nil.
 
   alias Sparx.{Answer, Frame}
   alias Sparx.Server.{Endings, State, Streams}
 
   import Sparx.Server.State
 
-  @doc "A message, or a piece of one: the pieces of one message follow each other. Throws `{:violation, text}`."
+  @doc "A message, or the next piece of one. Throws `{:violation, text}`."
   @spec recv(Frame.stream(), non_neg_integer, binary, non_neg_integer, State.t()) :: State.t()
   def recv(id, type, data, left, %{partial: nil} = state) do
     stream = socket!(id, state)

@@ -1,6 +1,6 @@
 defmodule Sparx.Server.Startup do
   @moduledoc false
-  # From nothing to a port program that is ready, or to the reason why not. Waits for it.
+  # Starts a port program and waits until it is ready; returns the reason if it is not.
 
   alias Sparx.{Config, Frame, Link, StartError, TLS}
   alias Sparx.Server.{Channel, Executable, Framing, Notes, Reaper}
@@ -84,7 +84,7 @@ defmodule Sparx.Server.Startup do
   defp open(%{opener: nil} = config), do: Executable.open(config)
   defp open(config), do: {:ok, config.opener.(config)}
 
-  # As the VM knows it: what the program says of itself is not believed.
+  # The VM's own number of the program, not the one that the program reports.
   defp os_pid(port) when is_pid(port), do: nil
 
   defp os_pid(port) do
@@ -204,7 +204,7 @@ defmodule Sparx.Server.Startup do
     {:error, StartError.new(reason, message, field)}
   end
 
-  @doc "Closes a port program's pipe, and forgets what it may still have said."
+  @doc "Closes a port program's pipe, and drops its remaining messages."
   def close(port) do
     if is_port(port), do: Port.close(port), else: Process.exit(port, :kill)
     forget(port)

@@ -1,9 +1,9 @@
 defmodule Sparx.Server.State do
   @moduledoc false
-  # What the server knows, and what waits to be written to its port program.
+  # The state of the server, with the messages that wait to be written to its port program.
   #
-  # Nothing is written at once: `out` and the demand that is to be passed on go out in one frame when the server's mailbox is empty,
-  # so that the answers of many handlers, and the demand that their ends free, are one write. See Sparx.Server.
+  # Nothing is written at once: `out` and new demand go out in one frame when the server's mailbox is empty, so that the responses of
+  # many handlers, and the demand that their ends free, are one write. See Sparx.Server.
 
   alias Sparx.{Frame, Link}
   alias Sparx.Server.{Demand, Framing, Owed, Slots, Streams, Waiting}
@@ -51,7 +51,7 @@ defmodule Sparx.Server.State do
     ]
   end
 
-  # Of more than 31 fields the runtime would make a tree, and each change would cost many times as much.
+  # With more than 31 fields the map would become a tree, and each change would cost many times as much.
   defstruct [
     :config,
     :telemetry,
@@ -90,18 +90,18 @@ defmodule Sparx.Server.State do
 
   @type t :: %__MODULE__{}
 
-  @doc "Has a message written with the next frame."
+  @doc "Adds a message to the next frame."
   @spec write(t, iodata) :: t
   def write(state, message), do: write(state, message, IO.iodata_length(message))
 
-  # A frame that is too long would be the end of the port program. A DEMAND fits behind what is written.
+  # A frame that is too long would end the port program. A DEMAND still fits after the messages.
   defp write(%{out_size: size, link: %{max_frame: most}} = state, message, more)
        when size > 0 and size + more > most - 16,
        do: state |> send_out() |> write(message, more)
 
   defp write(state, message, more), do: %{state | out: [state.out | message], out_size: state.out_size + more}
 
-  @doc "Writes what waits, as one frame, with the demand that is free."
+  @doc "Writes the waiting messages, with the free demand, as one frame."
   @spec flush(t) :: t
   def flush(%{port: nil} = state), do: %{state | out: [], out_size: 0, taken: 0}
   def flush(%{forward: false} = state), do: send_out(state)
@@ -117,7 +117,7 @@ defmodule Sparx.Server.State do
   defp send_out(%{out: []} = state), do: %{state | taken: 0}
 
   defp send_out(state) do
-    # That the port is closing comes as a message of its own.
+    # A closed port is reported by a message of its own.
     Link.command(state.port, state.out, state.out_size)
     %{state | out: [], out_size: 0, taken: 0}
   end
@@ -125,11 +125,11 @@ defmodule Sparx.Server.State do
   @spec update_life(t, keyword) :: t
   def update_life(state, fields), do: %{state | life: struct!(state.life, fields)}
 
-  @doc "Ends a stream that went wrong. The port decides what its client gets: no more, if it has got its answer."
+  @doc "Ends a stream after a failure. The port decides what its client gets: nothing more, if the response is out."
   @spec abort(t, Frame.stream(), 400..599) :: t
   def abort(state, id, status), do: write(state, Frame.abort(id, status))
 
-  @doc "Tells the port that nobody works any more on these streams, which are gone."
+  @doc "Releases these streams, which are gone and whose handlers have ended."
   @spec release_all(t, [Frame.stream()]) :: t
   def release_all(state, ids), do: Enum.reduce(ids, state, &write(&2, Frame.release(&1)))
 
@@ -139,11 +139,11 @@ defmodule Sparx.Server.State do
   @spec update_stream(t, Frame.stream(), keyword) :: t
   def update_stream(state, id, fields), do: %{state | streams: Streams.update(state.streams, id, fields)}
 
-  @doc "Whether the port program that is up now takes no more requests, and is to end."
+  @doc "Whether the current port program is draining."
   @spec draining?(t) :: boolean
   def draining?(%{life: life}), do: life.phase == :draining or life.restarters != []
 
-  @doc "Makes `pid` the owner of a stream, whose death is its end."
+  @doc "Makes `pid` the owner of a stream: when it dies, the stream ends."
   @spec own(t, Frame.stream(), pid) :: t
   def own(state, id, pid) do
     {former, streams} = Streams.own(state.streams, id, pid, Process.monitor(pid))
@@ -156,7 +156,7 @@ defmodule Sparx.Server.State do
   def tell_consumer(pid, tag, message),
     do: Process.send(pid, {:"$gen_consumer", {self(), tag}, message}, [:noconnect])
 
-  @doc "Tells all consumers that their subscriptions have ended."
+  @doc "Cancels the subscriptions of all consumers."
   @spec cancel_all(t, term) :: t
   def cancel_all(state, reason) do
     for {tag, subscription} <- Demand.subscriptions(state.demand),

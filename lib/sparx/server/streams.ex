@@ -2,8 +2,8 @@ defmodule Sparx.Server.Streams do
   @moduledoc false
   # The state of each stream on this side of the pipe: a pure structure of the server.
   #
-  # A stream is entered when its request is handed out. It leaves when the port program has said DONE or GONE and its handler has
-  # ended. How far its answer is, `Sparx.Answer` knows.
+  # A stream is added when its request is handed out, and removed when the port program has sent DONE or GONE and its handler has
+  # ended. `Sparx.Answer` knows the progress of its response.
 
   alias Sparx.{Answer, Frame, Headers}
 
@@ -63,7 +63,7 @@ defmodule Sparx.Server.Streams do
     ]
   end
 
-  # Bytes a ms: a stream that moves as many does not fall behind.
+  # Bytes per ms: a stream that moves this many does not fall behind.
   @pace 10
 
   defstruct all: %{}, monitors: %{}
@@ -108,15 +108,15 @@ defmodule Sparx.Server.Streams do
   @spec fetch(t, id) :: {:ok, stream} | :error
   def fetch(streams, id), do: Map.fetch(streams.all, id)
 
-  @doc "Changes a stream that is there."
+  @doc "Changes an existing stream."
   @spec put(t, id, stream) :: t
   def put(streams, id, stream), do: %{streams | all: Map.replace!(streams.all, id, stream)}
 
-  @doc "Changes fields of a stream that is there."
+  @doc "Changes fields of an existing stream."
   @spec update(t, id, keyword) :: t
   def update(streams, id, fields), do: put(streams, id, struct!(Map.fetch!(streams.all, id), fields))
 
-  @doc "Takes a stream out."
+  @doc "Removes a stream."
   @spec delete(t, id) :: t
   def delete(streams, id) do
     case Map.pop(streams.all, id) do
@@ -126,7 +126,7 @@ defmodule Sparx.Server.Streams do
     end
   end
 
-  @doc "Takes out a stream that nobody has claimed."
+  @doc "Removes a stream that was not claimed."
   @spec forget(t, id) :: t
   def forget(streams, id), do: %{streams | all: Map.delete(streams.all, id)}
 
@@ -146,7 +146,7 @@ defmodule Sparx.Server.Streams do
     {streams.all[id].monitor, put(%{streams | monitors: monitors}, id, stream)}
   end
 
-  @doc "The stream whose owner this monitor watches."
+  @doc "The stream whose owner has this monitor."
   @spec watched_by(t, reference) :: {:ok, id} | :error
   def watched_by(streams, monitor), do: Map.fetch(streams.monitors, monitor)
 
@@ -186,7 +186,7 @@ defmodule Sparx.Server.Streams do
     {if(spare == 0, do: :ask, else: :wait), put(streams, id, stream)}
   end
 
-  @doc "Readers who wait no longer. What was asked for them goes to the next ones."
+  @doc "Readers that stop waiting. Chunks requested for them go to the next readers."
   @spec unread(t, id, [reference]) :: t
   def unread(streams, id, readers) do
     case fetch(streams, id) do
@@ -200,7 +200,7 @@ defmodule Sparx.Server.Streams do
     end
   end
 
-  @doc "Chunks that were given, and are given back: the next readers get them."
+  @doc "Chunks that a reader gives back: the next readers get them."
   @spec put_back(t, id, [term]) :: t
   def put_back(streams, id, chunks) do
     case fetch(streams, id) do
@@ -209,11 +209,11 @@ defmodule Sparx.Server.Streams do
     end
   end
 
-  @doc "A chunk has come: who gets it. It is kept for the next reader if nobody waits. `:not_asked` if there was no credit for it."
+  @doc "A chunk has arrived: returns its reader. Without one, it is kept for the next reader. `:not_asked` if there was no credit for it."
   @spec chunk(stream, term) :: {:ok, reference, stream} | {:kept, stream} | :not_asked
   def chunk(%{readers: [reader | rest]} = stream, _data), do: {:ok, reader, %{stream | readers: rest}}
 
-  # It has crossed the word that the rest is not wanted.
+  # It has crossed DISCARD.
   def chunk(%{spare: spare, body: :skipped} = stream, _data) when spare > 0,
     do: {:kept, %{stream | spare: spare - 1}}
 

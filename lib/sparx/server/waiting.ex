@@ -1,6 +1,6 @@
 defmodule Sparx.Server.Waiting do
   @moduledoc false
-  # Requests that came for demand which was taken back meanwhile: first in, first out, each with a deadline.
+  # Requests whose demand was taken back while they arrived: first in, first out, each with a deadline.
   #
   # A pure structure. Deadlines are in monotonic milliseconds and must not decrease.
 
@@ -43,7 +43,7 @@ defmodule Sparx.Server.Waiting do
     end
   end
 
-  @doc "Takes one out that waits no longer. `:error` if it is not there."
+  @doc "Removes one that waits no longer. `:error` if it is not there."
   @spec delete(t, id) :: {:ok, t} | :error
   def delete(%{count: 0}, _id), do: :error
 
@@ -54,7 +54,7 @@ defmodule Sparx.Server.Waiting do
     end
   end
 
-  @doc "Changes what is kept of one that waits, if it does."
+  @doc "Changes a waiting request, if it is there."
   @spec update(t, id, (term -> term)) :: t
   def update(%{count: 0} = waiting, _id, _change), do: waiting
 
