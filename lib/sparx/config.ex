@@ -213,7 +213,7 @@ defmodule Sparx.Config do
   @spec http3?(t) :: boolean
   def http3?(config), do: Enum.any?(config.listeners, &(&1[:tls] != nil and TLS.http3(&1.tls) != nil))
 
-  @doc "Reads what each listener shows to clients of TLS: a map for each, nil for a plain one. Or why that cannot be."
+  @doc "Reads the certificates of each listener: a map for each, nil for one without TLS; or the error."
   @spec certificates(t) :: {:ok, [map | nil]} | {:error, binary}
   def certificates(config) do
     Enum.reduce_while(config.listeners, {:ok, []}, fn listener, {:ok, done} ->
@@ -227,7 +227,7 @@ defmodule Sparx.Config do
   defp read_tls(%{tls: tls}), do: TLS.read(tls)
   defp read_tls(_plain), do: {:ok, nil}
 
-  @doc "A listener's address as people write it."
+  @doc "A listener's address for people."
   @spec address(listener) :: binary
   def address(%{address: "unix:" <> _ = address}), do: address
 
@@ -262,7 +262,7 @@ defmodule Sparx.Config do
             "mix deps.compile sparx --force"
   end
 
-  @doc "Whether the server has requests answered itself, and not only by consumers."
+  @doc "Whether the server runs handlers itself, besides its consumers."
   @spec answers?(t) :: boolean
   def answers?(config), do: config.handler != nil or config.plug != nil
 
@@ -356,7 +356,7 @@ defmodule Sparx.Config do
   defp put!({:executable, path}, config) when is_binary(path), do: %{config | executable: path}
   defp put!({:executable, value}, _), do: bad!(:executable, value, "a path")
 
-  # For tests: a process in the place of the port program.
+  # For tests: a process that plays the port program.
   defp put!({:opener, fun}, config) when is_function(fun, 1), do: %{config | opener: fun}
 
   defp put!({key, _value}, config) when key in [:port, :host, :ip, :listeners, :redirect_from] or key in @tls,
@@ -403,7 +403,7 @@ defmodule Sparx.Config do
     end
   end
 
-  # The listener that only sends its clients to https is the last one.
+  # The listener that only redirects to https is the last one.
   defp redirect!(config, nil), do: config
 
   defp redirect!(config, port) when is_integer(port) and port in 0..65_535 do
@@ -421,7 +421,7 @@ defmodule Sparx.Config do
 
   defp redirect!(_config, value), do: bad!(:redirect_from, value, "an integer from 0 to 65535")
 
-  # What is said of TLS is for some listener.
+  # Options of TLS need a listener that uses them.
   defp used!(listeners, []), do: listeners
 
   defp used!(listeners, [{key, _} | _] = tls) do
@@ -449,7 +449,7 @@ defmodule Sparx.Config do
     |> secure(options |> Keyword.take(@tls) |> secure_options(tls) |> TLS.new!())
   end
 
-  # A listener's own options go before those of the server; a plain one among others has none of them.
+  # A listener's own options override those of the server; a listener without TLS has none of them.
   defp secure_options(own, tls) do
     case Keyword.get(own, :scheme, tls[:scheme]) do
       :https -> Keyword.merge(tls, own)
@@ -564,7 +564,7 @@ defmodule Sparx.Config do
       )
 
   @doc false
-  # So that `given ++ defaults` does what it does elsewhere.
+  # The first value counts, so that `given ++ defaults` works as elsewhere.
   def first_of_each(options) when is_list(options) do
     if Keyword.keyword?(options), do: Enum.uniq_by(options, fn {name, _value} -> name end), else: options
   end
@@ -572,13 +572,13 @@ defmodule Sparx.Config do
   def first_of_each(options), do: options
 
   @doc false
-  # Options of a function: an unknown one, which may be a bound that is misspelt, is an error.
+  # Checks the options of a function: an unknown one, which may be a misspelt limit, is an error.
   def known!(options, known) do
     Enum.each(options, fn {key, _value} -> key in known or unknown!(key, "option", known) end)
     first_of_each(options)
   end
 
-  # What other servers call it.
+  # The names that other servers use.
   @elsewhere %{
     timeout: [:idle_timeout, :header_timeout, :write_timeout],
     read_timeout: [:idle_timeout, :header_timeout],
@@ -608,7 +608,7 @@ defmodule Sparx.Config do
     raise ArgumentError, "unknown #{what} #{inspect(key)}#{hint}"
   end
 
-  # As long, within two letters: :timeout is no misspelling of :eof_timeout.
+  # Similar in length, and within two letters: :timeout is no misspelling of :eof_timeout.
   defp misspelt?(known, key) do
     {known, key} = {to_string(known), to_string(key)}
     abs(String.length(known) - String.length(key)) <= 2 and String.jaro_distance(known, key) > 0.82

@@ -1,9 +1,9 @@
 defmodule Sparx.Link do
   @moduledoc false
-  # What a request carries of its server: how an answer gets to the port program, from any process, on any node.
+  # The part of a request that leads back to its server: how a response gets to the port program, from any process, on any node.
   #
-  # On the server's own node a process looks at the answer (Sparx.Answer) itself, and writes bodies to the port itself. On another
-  # node it asks the server, and sends it what is to be written.
+  # On the server's own node a process reads the state of the response (Sparx.Answer) and writes bodies to the port by itself. On
+  # another node it asks the server, and sends it the messages to write.
 
   alias Sparx.{Answer, Frame}
 
@@ -28,13 +28,13 @@ defmodule Sparx.Link do
 
   @call_timeout 60_000
 
-  # Bytes. A larger answer is worth a write of its own; smaller ones go by the server, which writes many of them at once.
+  # Bytes. A larger response is written by its process; smaller ones go through the server, which writes many of them at once.
   @own_write 16_384
 
-  # ms. A handler that waits for its client longer than this gives its slot to others until it goes on.
+  # ms. A handler that waits for its client longer than this holds no slot until it goes on.
   @moment 100
 
-  # An answer is known by being a reference, though atomics are opaque.
+  # Atomics are opaque, but they are references: that is how an answer is recognized.
   @dialyzer :no_opaque
   defguardp is_local(answer) when is_reference(answer) and node(answer) == node()
 
@@ -49,7 +49,7 @@ defmodule Sparx.Link do
     :ok
   end
 
-  @doc "Writes a frame to a port of this node, or to the process that stands in for one."
+  @doc "Writes a frame to a port of this node, or to the process that plays one in tests."
   @spec command(port | pid, iodata) :: :ok | {:error, :closed}
   def command(port, messages), do: command(port, messages, IO.iodata_length(messages))
 
@@ -59,7 +59,7 @@ defmodule Sparx.Link do
     Port.command(port, [<<size::32>> | messages])
     :ok
   rescue
-    # The port is closed, which the server hears by a message of its own.
+    # The port is closed; the server learns of it by a message of its own.
     ArgumentError -> {:error, :closed}
   end
 
@@ -68,7 +68,7 @@ defmodule Sparx.Link do
     :ok
   end
 
-  @doc "Sends a whole answer with a body of `size` bytes, if none was sent."
+  @doc "Sends a complete response with a body of `size` bytes, unless one was sent."
   @spec respond(t, Frame.stream(), Answer.t() | nil, non_neg_integer, iodata) :: :ok | error
   def respond(%{port: port} = link, _id, answer, size, message) when is_local(answer) do
     with :ok <- Answer.send_whole(answer) do
@@ -96,7 +96,7 @@ defmodule Sparx.Link do
   @spec tell(place, Frame.stream(), term) :: :ok
   def tell(link, id, message), do: GenServer.cast(link.server, {:stream, link.port, id, message})
 
-  @doc "Does one of the operations of `Sparx.Answer`, on the node where the answer is."
+  @doc "Runs one of the operations of `Sparx.Answer`, on the server's node."
   @spec answer(t, Frame.stream(), Answer.t() | nil, atom, [term]) :: term | error
   def answer(link, id, answer, operation, arguments \\ [])
 
@@ -105,7 +105,7 @@ defmodule Sparx.Link do
 
   def answer(link, id, _answer, operation, arguments), do: ask(link, id, {:answer, operation, arguments})
 
-  @doc "Notes that `count` more messages of a WebSocket will be asked for; to be called before they are."
+  @doc "Records that `count` more messages of a WebSocket will be requested. Call it before requesting them."
   @spec lend(t, Frame.stream(), Answer.t() | nil, pos_integer) :: :ok
   def lend(_link, _id, answer, count) when is_local(answer), do: Answer.lend(answer, count)
   def lend(link, id, _answer, count), do: tell(link, id, {:lend, count})
@@ -126,11 +126,11 @@ defmodule Sparx.Link do
     end
   end
 
-  @doc "A reference for one answer of the server, `{ref, answer}`; or `{:DOWN, ref, :process, _, _}` if that dies."
+  @doc "A reference for one answer of the server: `{ref, answer}`, or `{:DOWN, ref, :process, _, _}` if the server dies."
   @spec monitor(t) :: reference
   def monitor(link), do: :erlang.monitor(:process, link.server, alias: :reply_demonitor)
 
-  @doc "Waits for the answer to such a reference. Who waits long gives its slot away meanwhile."
+  @doc "Waits for the answer to such a reference. A process that waits long holds no slot meanwhile."
   @spec await(t, Frame.stream(), reference, timeout) :: term | {:error, :closed} | :timeout
   def await(link, id, ref, timeout) do
     with :timeout when timeout > @moment <- receive_answer(ref, min(timeout, @moment)) do

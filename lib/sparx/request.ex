@@ -86,7 +86,7 @@ defmodule Sparx.Request do
   @typep reader :: %{required(:link) => Link.t(), required(:id) => Frame.stream(), optional(atom) => term}
 
   @chunk 65_536
-  # What the port gives at once at most.
+  # The largest chunk of the port.
   @most 65_000
   # Chunks asked for ahead: chosen by measurement, see docs/streaming.md.
   @prefetch 4
@@ -101,7 +101,7 @@ defmodule Sparx.Request do
   # ── decoding ───────────────────────────────────────────────────────────────────────────────────────
 
   @doc false
-  # A request of the head that came in REQUEST (PROTOCOL.md, section 5). The headers stay as they are. Throws `{:malformed, text}`.
+  # Decodes the head of REQUEST (PROTOCOL.md, section 5); header fields stay encoded. Throws `{:malformed, text}`.
   #
   # The first clause is the most common shape, taken in one match: a short host and path, no query, no body,
   # over IPv4.
@@ -221,7 +221,7 @@ defmodule Sparx.Request do
   def headers(request) do
     Headers.decode(request.head)
   catch
-    # The port program never sends such a thing: it is one that was taken over.
+    # The port program never sends this, unless it was taken over.
     {what, _reason} when what in [:malformed, Term] ->
       send(
         request.link.server,
@@ -276,7 +276,7 @@ defmodule Sparx.Request do
   end
 
   @doc false
-  # An address as the port tells it: octets and a port.
+  # An address in the port's form: octets and a port.
   def address({<<a, b, c, d>>, port}), do: {{a, b, c, d}, port}
 
   def address({<<a::16, b::16, c::16, d::16, e::16, f::16, g::16, h::16>>, port}),
@@ -363,7 +363,7 @@ defmodule Sparx.Request do
   defp take_back(_request, []), do: :ok
 
   defp take_back(request, refs) do
-    # What the server sent before it answers this question is in the mailbox then.
+    # After the answer, everything that the server sent before it is in the mailbox.
     Link.ask(request.link, request.id, {:unread, refs})
     chunks = Enum.flat_map(refs, &forget/1)
     if chunks != [], do: Link.tell(request.link, request.id, {:put_back, chunks})
@@ -403,8 +403,8 @@ defmodule Sparx.Request do
     )
   end
 
-  # `reads` are the questions on their way, `count` of them; `left` is what of the body has not come yet, if
-  # its length is known: then no more is asked for than there can be.
+  # `reads`: the `count` questions that are open. `left`: how much of the body has not arrived, if its length is known; then no more
+  # is requested than there can be.
   defp ask_ahead({reads, count, left} = state, request, options) do
     size = Keyword.get(options, :chunk_size, @chunk)
 

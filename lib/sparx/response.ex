@@ -36,7 +36,7 @@ defmodule Sparx.Response do
 
   alias Sparx.{Frame, Headers, Link, Request}
 
-  # checked: the headers as the builder left them. Those of a struct that was made or changed by hand are checked when they are sent.
+  # checked: the headers that the builder has checked. Headers that were set by hand are checked when they are sent.
   defstruct status: 200, headers: [], body: [], checked: []
 
   @typedoc "A response to be sent. `headers` are kept in reverse order."
@@ -74,7 +74,7 @@ defmodule Sparx.Response do
 
   defp with_field(response, nil), do: response
 
-  # The list stays the same one, so that to compare it with what was checked costs nothing.
+  # The list stays the same term, so comparing it with the checked one costs nothing.
   defp with_field(%{headers: headers, checked: headers} = response, field) do
     headers = [field | headers]
     %{response | headers: headers, checked: headers}
@@ -140,12 +140,12 @@ defmodule Sparx.Response do
   defp bodiless?(%{method: "HEAD"}, _status), do: true
   defp bodiless?(_request, status), do: status in [204, 205, 304]
 
-  # Only the head of an answer to HEAD says how long the body would be. An empty one may stand for a body that was not made.
+  # Only the response to HEAD states how long the body would be. An empty body may stand for one that was not made.
   defp length_of(%{status: status}, _size) when status in [204, 205, 304], do: nil
   defp length_of(_response, 0), do: nil
   defp length_of(_response, size), do: size
 
-  # Nothing but the head crosses the pipe. What a header says of the length is right, but for a status that has none.
+  # Only the head crosses the pipe. A content-length is kept, except for a status that must not have one.
   defp send_bodiless(%{id: id} = request, status, headers, length) do
     headers = if status in [204, 205], do: Headers.delete(headers, "content-length"), else: headers
     length = if Headers.length(headers), do: nil, else: length
@@ -158,7 +158,7 @@ defmodule Sparx.Response do
     Link.respond(request.link, id, request.answer, size, message)
   end
 
-  # More than the window: with its length, by as much as there is room for.
+  # A body larger than the window: its head states the length, and the body follows as there is room.
   defp send_large(response, headers, request, size) do
     with {:ok, head} <- start(request, response.status, headers, size),
          :ok <- write(request, head, response.body),
@@ -178,7 +178,7 @@ defmodule Sparx.Response do
 
   def send_status(_request, status), do: bad_status!(status, "200 to 599")
 
-  # The calling process begins the answer, and writes its head with the first bytes.
+  # The calling process begins the response, and writes its head with the first bytes.
   defp start(%{id: id, link: link} = request, status, headers, length) do
     with :ok <- Link.answer(link, id, request.answer, :stream, [length]),
          :ok <- own(request),
@@ -343,7 +343,7 @@ defmodule Sparx.Response do
   end
 
   @doc false
-  # Not by the process that all other files go through (`:raw`).
+  # `:raw` avoids the process that all other file operations go through.
   def file_size(path) do
     case :file.read_file_info(path, [:raw]) do
       {:ok, info} when elem(info, 2) == :regular -> {:ok, elem(info, 1)}
@@ -354,7 +354,7 @@ defmodule Sparx.Response do
   end
 
   @doc false
-  # Of a file whose size is known. What fits the window goes out with its head, in one piece. For an answer without a body nothing is read.
+  # A file of known size. If it fits the window, it goes out in one piece with its head. For a response without a body nothing is read.
   def send_part(_response, _request, _path, {offset, length, size}) when offset + length > size,
     do: {:error, :truncated}
 
@@ -379,7 +379,7 @@ defmodule Sparx.Response do
     end
   end
 
-  # Each step is a visit of another thread, and this is one.
+  # Each file operation visits another thread; this is a single one.
   defp send_file_whole(response, headers, request, path, size) do
     with {:ok, data} <- :prim_file.read_file(path), do: send_read(response, headers, request, data, size)
   end
@@ -400,7 +400,7 @@ defmodule Sparx.Response do
     with {:ok, data} <- read(file, offset, length), do: send_read(response, headers, request, data, length)
   end
 
-  # It may have become another size meanwhile.
+  # Its size may have changed meanwhile.
   defp send_read(response, headers, request, data, length) when byte_size(data) >= length,
     do: respond(%{response | body: binary_part(data, 0, length)}, headers, length, request)
 

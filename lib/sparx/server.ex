@@ -3,13 +3,12 @@ defmodule Sparx.Server do
   # A producer of requests: the process that owns one port program.
   #
   # With a handler it has slots, and starts a process for each request (`Sparx.Server.Slots`). Besides, or instead, it
-  # speaks the producer's side of the GenStage message protocol, so consumers of that library, on this node
-  # or another, subscribe to it as to any producer and get `Sparx.Request` structs as events. Demand is passed
-  # on to the port: no request comes that nobody asked for. The consumer that asked first is served first.
+  # speaks the producer's side of the GenStage message protocol: consumers of that library, on this node or another, subscribe
+  # to it and receive `Sparx.Request` structs as events. It passes demand on to the port, so no request arrives that was not
+  # asked for. The consumer that asked first is served first.
   #
-  # The process lives on when its port program dies: whoever has a request in progress gets
-  # `{:error, :closed}`, and the program is started again on the same address, at once at first, and then with pauses of up to a
-  # second for as long as it takes.
+  # The process survives its port program: requests in progress get `{:error, :closed}`, and the program is restarted on the
+  # same address, immediately at first, then with pauses of up to a second, for as long as it takes.
 
   use GenServer
 
@@ -40,18 +39,18 @@ defmodule Sparx.Server do
   # The longest pause between two tries to start one, in ms.
   @longest_pause 1_000
 
-  # What waits to be written waits for no more messages than this, however full the mailbox is, and for no more bytes.
+  # Flush after this many messages, or bytes, even if the mailbox is not empty.
   @most_taken 128
   @most_out 131_072
 
-  # Words of heap to begin with: a burst of requests fits between two garbage collections.
+  # The initial heap in words: a burst of requests fits between two garbage collections.
   @heap 65_536
 
   # ── the door ───────────────────────────────────────────────────────────────────────────────────────
 
   @doc false
-  # `on_ready` is called in the server with the bound listeners each time a port program is ready. `again`: there was a server before
-  # in this place, so what keeps this one from listening is waited for.
+  # `on_ready` is called in the server with the bound listeners each time a port program is ready. `again`: this server replaces an
+  # earlier one, so it waits for whatever keeps it from listening.
   def start_link({config, on_ready}), do: start_link({config, on_ready, false})
 
   def start_link({config, _on_ready, _again} = argument) do
@@ -61,19 +60,19 @@ defmodule Sparx.Server do
     GenServer.start_link(__MODULE__, {argument, callers}, name ++ [spawn_opt: options])
   end
 
-  @doc "What is known of the port program and its requests; see `Sparx.info/1`."
+  @doc "The state of the port program and its requests; see `Sparx.info/1`."
   @spec info(GenServer.server()) :: map
   def info(server), do: GenServer.call(server, :info, 15_000)
 
-  @doc "Ends the server when what is in flight has ended, at the latest after `timeout` ms."
+  @doc "Ends the server when its requests in progress have ended, after `timeout` ms at the latest."
   @spec drain(GenServer.server(), non_neg_integer) :: :ok | {:error, {:cut, pos_integer}}
   def drain(server, timeout), do: GenServer.call(server, {:drain, timeout}, timeout + 15_000)
 
-  @doc "Has the port program replaced when what it has in flight has ended, at the latest after `timeout` ms."
+  @doc "Replaces the port program when its requests in progress have ended, after `timeout` ms at the latest."
   @spec restart(GenServer.server(), non_neg_integer) :: :ok | {:error, {:cut, pos_integer}}
   def restart(server, timeout), do: GenServer.call(server, {:restart, timeout}, timeout + 15_000)
 
-  @doc "Has a listener show other certificates: a map of `Sparx.TLS.read/1`."
+  @doc "Sets the certificates of a listener: a map of `Sparx.TLS.read/1`."
   @spec certify(GenServer.server(), listener :: non_neg_integer, map) ::
           :ok | {:error, {field :: binary, rule :: binary}}
   def certify(server, listener, tls), do: GenServer.call(server, {:certify, listener, fn -> tls end}, 15_000)
@@ -154,7 +153,7 @@ defmodule Sparx.Server do
     }
   end
 
-  # Where somebody has begun to listen, or has ceased to, the port program is told.
+  # Turns the reports of the port program on or off as telemetry listeners come and go.
   defp look_at_telemetry(%{telemetry: former, config: config} = state) do
     Telemetry.watch()
     state = %{state | telemetry: Telemetry.listener(config.telemetry)}
@@ -169,7 +168,7 @@ defmodule Sparx.Server do
   defp begin_stats(state, nil), do: next_stats(state)
   defp begin_stats(state, _former), do: state
 
-  # What the port program counts by itself is asked for now and then, where somebody listens.
+  # Polls the port program's counters periodically if a telemetry listener is attached.
   defp next_stats(%{telemetry: nil} = state), do: state
   defp next_stats(%{config: %{telemetry_interval: :infinity}} = state), do: state
 
@@ -184,7 +183,7 @@ defmodule Sparx.Server do
     flush(state)
   end
 
-  # From now on the address that was really bound, so that the next program takes the same one.
+  # Records the addresses that were really bound, so that the next program binds the same ones.
   defp bound(listeners, addresses) do
     Enum.zip_with(listeners, addresses, fn listener, address -> %{listener | port: address["port"]} end)
   end
@@ -257,7 +256,7 @@ defmodule Sparx.Server do
   def handle_info(:stats, state), do: state |> next_stats() |> ask_figures(:stats) |> noreply()
   def handle_info(_message, state), do: noreply(state)
 
-  # Answers and ends of handlers come many at a time, and most messages are such: they are taken in a loop of their own.
+  # Most messages are responses and ends of handlers, and they arrive in bursts: a loop of its own handles them.
   defp more(state, 0), do: {:noreply, flush(state)}
   defp more(%{out_size: size} = state, _left) when size >= @most_out, do: {:noreply, flush(state)}
 
@@ -266,7 +265,7 @@ defmodule Sparx.Server do
       {:"$sparx_write", ^port, message} ->
         more(write(state, message), left - 1)
 
-      # It comes before the end that it explains.
+      # It arrives before the end that it explains.
       {:"$sparx_failed", ^port, id, crash} ->
         more(Exchange.failed(id, crash, state), left - 1)
 
@@ -290,7 +289,7 @@ defmodule Sparx.Server do
 
   def handle_call({:stream, _former_port, _id, _question}, _from, state), do: reply({:error, :closed}, state)
 
-  # The link to the port program that is up now. While there is none, no requests are in progress either.
+  # The link to the current port program. Without one, no requests are in progress.
   def handle_call(:link, _from, state), do: reply(state.link, state)
 
   def handle_call(:listeners, _from, state), do: reply(state.config.listeners, state)
@@ -299,12 +298,12 @@ defmodule Sparx.Server do
 
   def handle_call(:info, from, state), do: state |> ask_figures(from) |> noreply()
 
-  # One that is started will read the files by itself.
+  # A program that is about to start reads the files by itself.
   def handle_call({:certify, _listener, _tls}, _from, %{port: nil} = state), do: reply(:ok, state)
 
   def handle_call({:certify, listener, tls}, from, %{program: %{next_tag: tag} = program} = state) do
     program = %{program | calls: Map.put(program.calls, tag, {:certify, from}), next_tag: tag + 1}
-    # What it holds goes out with the next frame, and is then no longer known here.
+    # Its kept head goes out with the next frame, and is forgotten here.
     %{state | program: program} |> write(Frame.certificates(tag, listener, tls.())) |> flush() |> noreply()
   end
 
@@ -319,7 +318,7 @@ defmodule Sparx.Server do
   def handle_call({:restart, timeout}, from, state),
     do: noreply(ask_drain(update_life(state, restarters: [from | state.life.restarters]), timeout))
 
-  # What a producer of GenStage answers besides.
+  # Other calls that a GenStage producer answers.
   def handle_call(:"$demand", _from, state),
     do: reply(if(state.forward, do: :forward, else: :accumulate), state)
 
@@ -344,7 +343,7 @@ defmodule Sparx.Server do
     write(%{state | program: program}, Frame.stats(tag))
   end
 
-  # What is to be written, and demand that is free, go out together when the mailbox is empty.
+  # Waiting messages and free demand go out together when the mailbox is empty.
   defp noreply(%{taken: taken, out_size: size} = state) when taken >= @most_taken or size >= @most_out,
     do: {:noreply, flush(state)}
 
@@ -359,7 +358,7 @@ defmodule Sparx.Server do
 
   # ── the port program has ended ─────────────────────────────────────────────────────────────────────
 
-  # Nothing of what it says is believed any more.
+  # None of its messages is trusted any more.
   defp violated(text, state) do
     if is_port(state.port), do: Reaper.kill(state.program.os_pid)
     port_down({:violation, text}, state)
@@ -391,16 +390,16 @@ defmodule Sparx.Server do
   end
 
   defp after_port(true, _status, state) do
-    Logger.info("sparx_port was told to stop, and is started again")
+    Logger.info("sparx_port was stopped by a signal; restarting it")
     pause(state)
   end
 
   defp after_port(false, status, state) do
-    Logger.error("sparx_port #{Executable.explain(status)}; it is started again")
+    Logger.error("sparx_port #{Executable.explain(status)}; restarting it")
     pause(state)
   end
 
-  # The first death is answered at once, repeated ones more and more slowly.
+  # The first restart is immediate; repeated ones come more and more slowly.
   defp pause(%{life: %{failures: failures}} = state) when failures <= 1, do: start_again(state)
 
   defp pause(%{life: %{failures: failures}} = state) do
@@ -420,9 +419,9 @@ defmodule Sparx.Server do
     end
   end
 
-  # Not a line for each try: a cause that stays is named now and then.
+  # Not a line for each try: a lasting cause is logged now and then.
   defp log_failure(failures, error) when failures in [2, 6] or rem(failures, 60) == 0,
-    do: Logger.error("sparx_port cannot be started, and is tried again: " <> StartError.message(error))
+    do: Logger.error("sparx_port cannot be started; trying again: " <> StartError.message(error))
 
   defp log_failure(_failures, _error), do: :ok
 
@@ -450,7 +449,7 @@ defmodule Sparx.Server do
 
   def terminate(_reason, _state), do: :ok
 
-  # What is in flight goes on until the port program has left.
+  # Requests in progress go on until the port program has ended.
   defp linger(%{port: nil}, _deadline), do: :ok
 
   defp linger(state, deadline) do

@@ -1,16 +1,15 @@
 defmodule Sparx.Worker do
   @moduledoc false
-  # The process of one request: started for it, gone after it, and with it all that its handler has left behind.
+  # The process of one request: started for it, and gone after it with everything that its handler has left behind.
   #
-  # Whoever starts it watches it: the server for its own slots, Sparx.Workers on other nodes. What must be done when it ends,
-  # it can leave to them, since its end always comes to their ears; it reports only what its end does not say: that the handler failed,
-  # with what, and that it has logged it.
+  # Its starter monitors it: the server for its own slots, Sparx.Workers on other nodes. The starter cleans up, since it always
+  # notices the end. The process reports only what its end does not show: that the handler failed, and the logged reason.
 
   alias Sparx.{Answer, BodyError, Frame, Link, Request}
 
   require Logger
 
-  # Words of heap to begin with: most handlers end before they have filled it.
+  # The initial heap in words: most handlers end before they have filled it.
   @heap 610
 
   @typedoc "What all handlers of a port program are given: its link, and what serves its requests."
@@ -68,7 +67,7 @@ defmodule Sparx.Worker do
     fail(kind, reason, stacktrace, request, job)
   end
 
-  # As OTP's own processes do, it ends with the reason, so that processes that are linked to it end too.
+  # Like OTP's own processes it exits with the reason, so that linked processes end too.
   @spec fail(:error | :exit | :throw, term, Exception.stacktrace(), Request.t(), job) :: no_return
   defp fail(kind, reason, stacktrace, request, job) do
     send(job.link.slots, {:"$sparx_failed", job.link.port, request.id, {kind, reason, stacktrace}})
@@ -79,7 +78,7 @@ defmodule Sparx.Worker do
   defp exit_reason(:error, reason, stacktrace), do: {reason, stacktrace}
   defp exit_reason(:throw, value, stacktrace), do: {{:nocatch, value}, stacktrace}
 
-  # A client that leaves is no error of the handler's, even if it fails of it.
+  # A client that leaves is no error of the handler, even if the handler fails because of it.
   defp log(kind, reason, stacktrace, request, job) do
     cond do
       not client_left?(reason, request) ->

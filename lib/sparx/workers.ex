@@ -1,29 +1,29 @@
 defmodule Sparx.Workers do
-  @moduledoc false
-  # Workers on another node than that of the server.
-  #
-  # On the node that has the sockets, a server without a handler, by a name:
-  #
-  #     children = [{Sparx, port: 4000, name: MyApp.Front}]
-  #
-  # and on each of the nodes that do the work:
-  #
-  #     children = [{Sparx.Workers, server: {MyApp.Front, :"front@10.0.0.1"}, handler: MyApp.Web, workers: 64}]
-  #
-  # Each free worker asks the server for one request, so the nodes get as many as they can do. A handler runs in a process of its own, as
-  # in a server; it reads and answers with the same functions, and the same backpressure; what it reads and writes goes by the server's
-  # node.
-  #
-  # | option | default | meaning |
-  # | --- | --- | --- |
-  # | `:server` | required | a name there, `{name, node}`, or a pid: what `Sparx.start_link/1` was given or returned |
-  # | `:handler` | required | who answers, as for `Sparx.start_link/1`: a module or function of this node |
-  # | `:workers` | `128` | handlers that run here at the same time |
-  # | `:max_waiting` | `10_000` | handlers that wait for their clients without holding a worker, at most |
-  # | `:shutdown` | `30_000` | ms that requests in work have when these workers are told to stop |
-  #
-  # A server that is not there, or goes, is looked for again every second. Workers that are stopped ask for nothing
-  # more and end their requests first. When the whole node is lost, its requests get a 500, or are cut.
+  @moduledoc """
+  Workers on another node than the server's.
+
+  On the node that has the sockets, start a server without a handler, under a name:
+
+      children = [{Sparx, port: 4000, name: MyApp.Front}]
+
+  and on each of the nodes that do the work:
+
+      children = [{Sparx.Workers, server: {MyApp.Front, :"front@10.0.0.1"}, handler: MyApp.Web, workers: 64}]
+
+  Each free worker asks the server for one request, so each node gets as many requests as it can handle. A handler runs in a process of its
+  own, as in a server. It reads and answers with the same functions, and has the same backpressure; its bytes go through the server's node.
+
+  | option | default | meaning |
+  | --- | --- | --- |
+  | `:server` | required | the server: a name, `{name, node}`, or a pid, as given to or returned by `Sparx.start_link/1` |
+  | `:handler` | required | what answers, as for `Sparx.start_link/1`: a module or function of this node |
+  | `:workers` | `128` | how many handlers run here concurrently |
+  | `:max_waiting` | `10_000` | how many handlers may wait for their clients without holding a worker |
+  | `:shutdown` | `30_000` | ms that requests in progress have when these workers are stopped |
+
+  If the server is missing, or goes away, these workers look for it again every second. Workers that are stopped ask for nothing more and
+  finish their requests first. If the whole node is lost, its clients get a 500, or a cut connection if the response had begun.
+  """
 
   use GenServer
 
@@ -33,7 +33,7 @@ defmodule Sparx.Workers do
   @again 1_000
   @defaults [:server, :handler, workers: 128, shutdown: 30_000, max_waiting: 10_000]
 
-  # producers: for each server that was joined, its subscription, slots, and the link to its port program.
+  # producers: for each joined server, its subscription, slots, and the link to its port program.
   defstruct [:place, :config, :shutdown, :job, leaving: false, producers: %{}, tags: %{}]
 
   defmodule Producer do
@@ -51,7 +51,7 @@ defmodule Sparx.Workers do
     }
   end
 
-  @doc "Starts workers. Returns at once, whether the server is there or not."
+  @doc "Starts workers. Returns at once, whether the server exists or not."
   @spec start_link(keyword) :: GenServer.on_start()
   def start_link(options) do
     options = Keyword.validate!(options, @defaults)
@@ -93,7 +93,7 @@ defmodule Sparx.Workers do
   def handle_info({:"$gen_consumer", {_server, tag}, [{id, port, head, answer}]}, state),
     do: {:noreply, with_producer(tag, state, &start(id, port, head, answer, &1, state.job))}
 
-  # The server has ended the subscription, and will not send any more.
+  # The server has ended the subscription, and sends no more requests.
   def handle_info({:"$gen_consumer", {_server, tag}, {:cancel, _reason}}, state),
     do: {:noreply, with_producer(tag, state, &%{&1 | slots: Slots.close(&1.slots)})}
 
@@ -121,7 +121,7 @@ defmodule Sparx.Workers do
 
   # ── the servers ────────────────────────────────────────────────────────────────────────────────────
 
-  # A producer for each port program of the server, with its share of the workers, one at least.
+  # A producer for each port program of the server, with its share of the workers, at least one.
   defp join(%{config: %{workers: workers}} = state) do
     producers = producers(state.place)
     if producers == [], do: Process.send_after(self(), :join, @again)
@@ -176,7 +176,7 @@ defmodule Sparx.Workers do
     %{producer | slots: Slots.start(producer.slots), running: producer.running + 1}
   end
 
-  # The link changes with the port program. One that has ended meanwhile leaves a request that nobody waits for.
+  # The link changes with the port program. If the program has ended meanwhile, nobody waits for the request.
   defp linked(port, %{link: %{port: port}} = producer), do: producer
 
   defp linked(port, producer) do
@@ -214,7 +214,7 @@ defmodule Sparx.Workers do
     if others == [], do: give_slot(key, producer), else: producer
   end
 
-  # How far its stream has progressed only the server knows: the one that has waited longest is cut.
+  # Only the server knows the progress of a stream, so the handler that has waited longest is cut.
   defp give_slot({port, id} = key, producer) do
     {slowest, slots} = Slots.yield(producer.slots, key, System.monotonic_time(:millisecond))
     write(producer, port, Frame.yield(id))
@@ -246,7 +246,7 @@ defmodule Sparx.Workers do
 
   # ── the end ────────────────────────────────────────────────────────────────────────────────────────
 
-  # What the server sends before it confirms a cancellation is still worked on.
+  # Requests that the server sends before it confirms the cancellation are still handled.
   @impl GenServer
   def terminate(_reason, state) do
     for {pid, producer} <- state.producers,

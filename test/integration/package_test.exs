@@ -115,7 +115,7 @@ defmodule Sparx.PackageTest do
   end
 
   @internal ~w(Answer Application Config.Limits DefaultPage Frame HTTP Link Plug.Adapter Request.Part Server Static.Path Supervisor
-               WebSocket.Process Worker Workers)
+               WebSocket.Process Worker)
 
   test "shows no module that is not for its users" do
     modules = Application.spec(:sparx, :modules)
@@ -126,7 +126,15 @@ defmodule Sparx.PackageTest do
       end
     end
 
-    for module <- [Sparx, Sparx.Config, Sparx.Handler, Sparx.Request, Sparx.Response, Sparx.WebSocket],
+    for module <- [
+          Sparx,
+          Sparx.Config,
+          Sparx.Handler,
+          Sparx.Request,
+          Sparx.Response,
+          Sparx.WebSocket,
+          Sparx.Workers
+        ],
         do: assert(shown?(module))
   end
 

@@ -1,10 +1,10 @@
 defmodule Sparx.Request.Part do
   @moduledoc false
-  # `Sparx.Request.read_part/3`: so many bytes of a body and no more, with several chunks on their way at once.
+  # `Sparx.Request.read_part/3`: reads a given number of bytes of a body and no more, with several chunks requested ahead.
 
   alias Sparx.{Link, Request}
 
-  # What the port gives in one chunk at most, and chunks that are asked for ahead.
+  # The largest chunk of the port, and how many chunks are requested ahead.
   @most 65_000
   @prefetch 4
 
@@ -16,7 +16,7 @@ defmodule Sparx.Request.Part do
     take(%{request: request, timeout: timeout, wanted: wanted, parts: [], asked: :queue.new(), ahead: 0})
   end
 
-  # `wanted` bytes have neither come nor been asked for; `ahead` is how many chunks are on their way, each of the same size at most.
+  # `wanted`: bytes that have neither arrived nor been requested. `ahead`: chunks that were requested, each of the same maximum size.
   defp take(%{wanted: 0, ahead: 0, request: %{body: :unknown}} = part), do: look_behind(part)
   defp take(%{wanted: 0, ahead: 0} = part), do: taken(part, left(part))
 
@@ -56,7 +56,7 @@ defmodule Sparx.Request.Part do
     end
   end
 
-  # A chunk that was put back is given whole. What was asked for behind it comes behind what is put back.
+  # A chunk that was put back is given whole. Chunks requested after it follow the part that is put back.
   defp put_back(%{request: request} = part, chunks) do
     asked = :queue.to_list(part.asked)
     Request.cancel_chunks(request, for({ref, _size} <- asked, do: ref))
@@ -73,7 +73,7 @@ defmodule Sparx.Request.Part do
       :eof ->
         taken(part, 0)
 
-      # It may be that nothing follows for long: whoever goes on finds out.
+      # The next chunk may be long in coming: the next read finds out.
       {:error, :timeout} ->
         taken(part, :unknown)
 

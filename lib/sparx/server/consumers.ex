@@ -1,6 +1,6 @@
 defmodule Sparx.Server.Consumers do
   @moduledoc false
-  # The producer's side of the GenStage message protocol: what consumers send, and their deaths.
+  # The producer's side of the GenStage message protocol: messages of consumers, and their deaths.
 
   alias Sparx.Server.{Demand, Dispatch, Endings, Owed, State, Streams}
 
@@ -34,7 +34,7 @@ defmodule Sparx.Server.Consumers do
     Dispatch.serve_waiting(release_all(%{state | owed: owed}, ids))
   end
 
-  @doc "Tells a consumer that there is no such subscription, or no more."
+  @doc "Cancels a subscription that does not exist, or no longer exists."
   @spec refuse(pid, Demand.tag(), term, State.t()) :: State.t()
   def refuse(pid, tag, reason, state) do
     tell_consumer(pid, tag, {:cancel, reason})
@@ -44,7 +44,7 @@ defmodule Sparx.Server.Consumers do
   defp cancel_current(nil, state), do: state
   defp cancel_current({tag, reason}, state), do: with(:error <- cancel(tag, reason, state), do: state)
 
-  # What the consumer has in progress stays its own: each of these requests now watches it.
+  # The consumer keeps its requests in progress: each of them monitors it from now on.
   defp cancel(tag, reason, state) do
     with {:ok, subscription, demand} <- Demand.cancel(state.demand, tag) do
       Process.demonitor(subscription.monitor, [:flush])
@@ -59,7 +59,7 @@ defmodule Sparx.Server.Consumers do
     end
   end
 
-  @doc "A process that was watched has died: a consumer, the owner of a request, or neither."
+  @doc "A monitored process has died: a consumer, the owner of a request, or neither."
   @spec down(reference, term, State.t()) :: State.t()
   def down(monitor, reason, state) do
     with :error <- consumer_down(Demand.watched_by(state.demand, monitor), reason, state),

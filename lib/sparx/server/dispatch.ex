@@ -1,14 +1,14 @@
 defmodule Sparx.Server.Dispatch do
   @moduledoc false
-  # Requests on their way to those who asked for them: to a process of their own that runs the handler, to a consumer, or to the
-  # queue, when the demand they came for was taken back.
+  # Hands requests out: to a process of their own that runs the handler, to a consumer, or to the queue, if the demand that they
+  # came for was taken back.
 
   alias Sparx.{Answer, Config, Request, Telemetry, Worker}
   alias Sparx.Server.{Demand, Slots, State, Streams, Streams.Stream, Waiting}
 
   import Sparx.Server.State
 
-  @doc "Hands out a request that has come."
+  @doc "Hands out a new request."
   @spec request(Sparx.Frame.stream(), binary, State.t()) :: State.t()
   def request(id, head, state) do
     case next(state) do
@@ -17,7 +17,7 @@ defmodule Sparx.Server.Dispatch do
     end
   end
 
-  # Where there are both, free slots and consumers that have asked take turns.
+  # Free slots and consumers that have asked take turns, if there are both.
   defp next(%{slots: %{asked: 0}}), do: :line
   defp next(%{turn: :slots}), do: :slots
   defp next(state), do: if(Demand.any?(state.demand), do: :line, else: :slots)
@@ -48,7 +48,7 @@ defmodule Sparx.Server.Dispatch do
     }
   end
 
-  # The requests of a plug are spans in their own processes (Sparx.Plug.Span).
+  # A plug's requests are reported as spans by their own processes (Sparx.Plug.Span).
   defp facts(_id, _head, _answer, _pid, %{config: %{plug: plug}}) when plug != nil, do: nil
   defp facts(_id, _head, _answer, _pid, %{telemetry: nil}), do: nil
 
@@ -67,7 +67,7 @@ defmodule Sparx.Server.Dispatch do
     end
   end
 
-  # A raw event names the port program that it is of; its link is asked for once (Sparx.Workers).
+  # A raw event names its port program, whose link is asked for once (Sparx.Workers).
   defp hand_out(id, stream, tag, %{mode: :raw, pid: pid}, state) do
     stream = noted(stream, fn -> Request.decode(id, stream.head, stream.answer, pid, state.link) end, state)
     tell_consumer(pid, tag, [{id, state.port, stream.head, stream.answer}])
@@ -99,7 +99,7 @@ defmodule Sparx.Server.Dispatch do
   # ── requests that wait ─────────────────────────────────────────────────────────────────────────────
 
   defp wait(id, stream, state) do
-    # The port's credit was checked, so this is demand that was taken back.
+    # The port's credit was checked, so this demand was taken back.
     {:ok, demand} = Demand.spend_surplus(state.demand)
     state = %{state | demand: demand}
 
@@ -121,12 +121,12 @@ defmodule Sparx.Server.Dispatch do
     abort(state, id, 503)
   end
 
-  @doc "Something has happened to a stream whose request may be one that waits: its handler must know."
+  @doc "Records an event of a stream whose request may still wait, for its future handler."
   @spec happened(Sparx.Frame.stream(), keyword, State.t()) :: State.t()
   def happened(id, fields, state),
     do: %{state | waiting: Waiting.update(state.waiting, id, &struct!(&1, fields))}
 
-  @doc "Hands out what waits, as far as there is demand for it."
+  @doc "Hands out waiting requests while there is demand."
   @spec serve_waiting(State.t()) :: State.t()
   def serve_waiting(%{waiting: %{count: 0}} = state), do: state
 
@@ -139,7 +139,7 @@ defmodule Sparx.Server.Dispatch do
     end
   end
 
-  @doc "Gives up on those that have waited too long."
+  @doc "Refuses requests that have waited too long."
   @spec overdue(State.t()) :: State.t()
   def overdue(state), do: overdue(state, now())
 

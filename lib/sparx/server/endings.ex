@@ -1,6 +1,6 @@
 defmodule Sparx.Server.Endings do
   @moduledoc false
-  # How requests end: their handler or owner ends, or their stream does. Whichever is the second takes the stream out.
+  # The ends of requests: the handler or owner ends, and the stream ends. Whichever comes second removes the stream.
 
   alias Sparx.{Answer, BodyError, Frame, Request, Telemetry, Worker}
   alias Sparx.Server.{Demand, Owed, Slots, State, Streams}
@@ -11,7 +11,7 @@ defmodule Sparx.Server.Endings do
 
   # ── a handler or an owner ends ─────────────────────────────────────────────────────────────────────
 
-  @doc "The process that ran the handler of a request has ended. `port`: the port program whose request it was."
+  @doc "The process that ran a handler has ended. `port`: the port program of its request."
   @spec handler_ended(port | pid, Frame.stream(), term, State.t()) :: State.t()
   def handler_ended(port, id, :shutdown, state), do: handler_ended(port, id, :normal, state)
 
@@ -26,10 +26,10 @@ defmodule Sparx.Server.Endings do
     end
   end
 
-  # None of the streams that it may have waited on is there any more (lose_all/1).
+  # All streams that it may have waited for were removed already (lose_all/1).
   def handler_ended(_former_port, _id, _reason, state), do: %{state | slots: Slots.stop(state.slots, nil)}
 
-  # The stream has ended before. The port has counted it as its client's until now, unless it was answered.
+  # The stream had ended before. The port has counted it for its client until now, unless it was answered.
   defp released(id, stream, reason, state) do
     log_unless_told(stream, reason, "; its client had gone before", state)
     owner = if stream.owner == stream.handler, do: nil, else: stream.owner
@@ -45,7 +45,7 @@ defmodule Sparx.Server.Endings do
     end
   end
 
-  # Most requests: nothing can come of the stream that anybody waits for.
+  # Most requests: no process waits for anything of the stream.
   defp answered(id, %{touched: false, facts: nil}, :normal, state),
     do: %{state | streams: Streams.forget(state.streams, id)}
 
@@ -82,7 +82,7 @@ defmodule Sparx.Server.Endings do
 
   def returned(_id, _pid, _reason, _in_other_hands, state), do: state
 
-  @doc "The process that was to answer has died, which was not the handler's own, or the consumer has."
+  @doc "The owner of a request has died, which was not its handler, or the consumer has."
   @spec owner_died(Frame.stream(), term, State.t()) :: State.t()
   def owner_died(id, reason, state) do
     {:ok, stream} = Streams.fetch(state.streams, id)
@@ -115,7 +115,7 @@ defmodule Sparx.Server.Endings do
 
   defp exit_text(reason), do: Exception.format(:exit, reason, [])
 
-  # Whoever writes log lines may be slow, and others do not wait for that.
+  # Logging may be slow, and other requests must not wait for it.
   defp log(stream, text, metadata, state) do
     %{owner: owner, head: head, answer: answer} = stream
     link = state.link
@@ -128,7 +128,7 @@ defmodule Sparx.Server.Endings do
 
   # ── a stream ends ──────────────────────────────────────────────────────────────────────────────────
 
-  @doc "DONE: the whole answer has left for the kernel."
+  @doc "DONE: the complete response has left for the kernel."
   @spec done(Frame.stream(), [non_neg_integer] | nil, State.t()) :: State.t()
   def done(id, report, state) do
     case Streams.fetch(state.streams, id) do
@@ -141,7 +141,7 @@ defmodule Sparx.Server.Endings do
     end
   end
 
-  @doc "GONE: the stream has ended without a whole answer."
+  @doc "GONE: the stream has ended without a complete response."
   @spec gone(Frame.stream(), binary, State.t()) :: State.t()
   def gone(id, reason, state) do
     case Streams.fetch(state.streams, id) do
@@ -157,7 +157,7 @@ defmodule Sparx.Server.Endings do
     end
   end
 
-  # Nobody goes on waiting for something on it.
+  # Processes that wait for something on it get their answer.
   defp ended(id, stream, answer, why, state) do
     Answer.close(stream.answer)
     if stream.receiver, do: send(stream.receiver, {:sparx_socket, {:ended, why}})
@@ -185,7 +185,7 @@ defmodule Sparx.Server.Endings do
     if stream.owed, do: owe(id, stream, state), else: state
   end
 
-  # The port is told when nobody works for it any more.
+  # The port gets RELEASE when its handler has ended.
   defp owe(id, %{owner: nil}, state), do: release_all(state, [id])
 
   defp owe(id, %{tag: nil, owner: owner}, state) do
@@ -195,7 +195,7 @@ defmodule Sparx.Server.Endings do
     end
   end
 
-  # Its death may have crossed the client's leaving: then it asks no more.
+  # The consumer died as the client left, so it will never ask again: release now.
   defp owe(id, %{tag: tag}, state) do
     if Demand.known?(state.demand, tag),
       do: %{state | owed: Owed.until_asked(state.owed, id, tag)},
@@ -211,11 +211,11 @@ defmodule Sparx.Server.Endings do
     %{state | streams: Streams.new(), owed: Owed.new(), slots: Slots.renew(state.slots)}
   end
 
-  @doc "Answers those who wait by a reference (Sparx.Link.await/4)."
+  @doc "Answers processes that wait by a reference (Sparx.Link.await/4)."
   @spec tell([reference], term) :: :ok
   def tell(refs, answer), do: Enum.each(refs, &send(&1, {&1, answer}))
 
-  @doc "Tells those who wanted to know that the client has left."
+  @doc "Notifies the processes that asked for it that the client has left."
   @spec tell_watchers(Streams.stream()) :: term
   def tell_watchers(stream),
     do: for({pid, request} <- stream.watchers, do: send(pid, {:sparx, :closed, request}))

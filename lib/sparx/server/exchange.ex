@@ -1,9 +1,9 @@
 defmodule Sparx.Server.Exchange do
   @moduledoc false
-  # What processes ask and tell the server about a stream that they work on. A whole answer of a process of this node is not
-  # among it: that comes as bytes to be written (Sparx.Link.respond/5).
+  # Questions and reports of processes about the streams that they handle. A complete response of a process of this node does not
+  # come this way, but as bytes to be written (Sparx.Link.respond/5).
   #
-  # A question that the client decides (whether there is room, or a chunk) carries a reference, which is answered when it is so.
+  # A question whose answer depends on the client (for room, or a chunk) carries a reference, and is answered when the client allows.
 
   alias Sparx.{Answer, Frame, Headers}
   alias Sparx.Server.{Endings, Slots, State, Streams}
@@ -19,12 +19,12 @@ defmodule Sparx.Server.Exchange do
     end
   end
 
-  # What processes of other nodes ask, and those here do by themselves.
+  # Questions of processes on other nodes; local processes do these things by themselves.
   defp ask({:answer, operation, arguments}, _id, stream, state)
        when operation in [:phase, :unsent, :stream, :reserve, :finish, :lock, :senders, :take],
        do: {apply(Answer, operation, [stream.answer | arguments]), state}
 
-  # What was sent has left before others may send.
+  # The message has been written before others may send.
   defp ask({:answer, :unlock, []}, _id, stream, state) do
     state = flush(state)
     {Answer.unlock(stream.answer), state}
@@ -41,7 +41,7 @@ defmodule Sparx.Server.Exchange do
     end)
   end
 
-  # A streamed answer of which nothing has gone out, and of which headers may come.
+  # A streamed response that has not gone out, so headers may still be added.
   defp ask({:open, pid, status, bodiless}, id, stream, state) do
     if_ok(Answer.open(stream.answer), state, fn state ->
       state
@@ -67,7 +67,7 @@ defmodule Sparx.Server.Exchange do
       :ok ->
         {{:ok, Frame.head(id, status, headers, length)}, put_stream(state, id, %{stream | kept_head: nil})}
 
-      # Another process has taken it meanwhile.
+      # Another process has used the room meanwhile.
       {:error, :already_sent} ->
         {{:ok, []}, state}
 
@@ -78,7 +78,7 @@ defmodule Sparx.Server.Exchange do
 
   defp ask(:take_head, _id, _stream, state), do: {{:ok, []}, state}
 
-  # An answer of which nothing went out, and which has no length that says otherwise, is a whole one.
+  # A response that has not gone out becomes a complete one, unless a declared length forbids it.
   defp ask({:finish_head, trailers}, id, %{kept_head: {status, headers, bodiless}} = stream, state) do
     length = Headers.length(headers)
 
@@ -135,9 +135,9 @@ defmodule Sparx.Server.Exchange do
   defp upgraded(stream, {:socket, max_message}),
     do: %{stream | body: :open, touched: true, max_message: max_message}
 
-  # ── what is told ───────────────────────────────────────────────────────────────────────────────────
+  # ── reports ───────────────────────────────────────────────────────────────────────────────────
 
-  @doc "Takes what was told about a stream."
+  @doc "Handles a report about a stream."
   @spec tell(term, Frame.stream(), State.t()) :: State.t()
   def tell({:read, ref, max}, id, state) do
     case Streams.read(state.streams, id, ref) do
@@ -164,17 +164,17 @@ defmodule Sparx.Server.Exchange do
   defp tell({:socket_room, size, ref}, id, stream, state),
     do: when_it_fits(ref, size, Answer.fits?(stream.answer, size), id, stream, state)
 
-  # Of a handler that Sparx.Workers runs.
+  # From a handler that Sparx.Workers runs.
   defp tell({:failed, crash}, id, _stream, state), do: failed(id, crash, state)
   defp tell({:returned, pid, reason}, id, stream, state), do: Endings.returned(id, pid, reason, stream, state)
 
-  # A process of another node is about to ask for messages.
+  # A process on another node is about to request messages.
   defp tell({:lend, count}, _id, stream, state) do
     Answer.lend(stream.answer, count)
     state
   end
 
-  # A large message has gone out whole: others may send.
+  # A large message has gone out completely: others may send.
   defp tell(:unlocked, id, stream, state), do: room(id, stream, state)
 
   defp tell({:await_close, ref}, id, %{max_message: most} = stream, state) when most != nil,
@@ -210,7 +210,7 @@ defmodule Sparx.Server.Exchange do
 
   defp tell(_message, _id, _stream, state), do: state
 
-  # A message of a WebSocket that somebody asks for is credit as those are that its process asks for by itself.
+  # A WebSocket message that a process requests here counts as credit, like those that the socket's process requests by itself.
   defp ask_port(id, max, state) do
     {:ok, stream} = Streams.fetch(state.streams, id)
     stream.max_message && Answer.lend(stream.answer, 1)
@@ -222,7 +222,7 @@ defmodule Sparx.Server.Exchange do
   defp when_it_fits(ref, size, false, id, stream, state),
     do: put_stream(state, id, %{stream | writers: [{ref, size} | stream.writers]})
 
-  @doc "There may be more room for those who wait to send on a stream."
+  @doc "There may be more room for processes that wait to send on a stream."
   @spec room(Frame.stream(), Streams.stream(), State.t()) :: State.t()
   def room(id, %{writers: []} = stream, state), do: put_stream(state, id, stream)
 
@@ -235,7 +235,7 @@ defmodule Sparx.Server.Exchange do
   defp fits?(%{max_message: nil} = stream, _size), do: Answer.room?(stream.answer)
   defp fits?(stream, size), do: Answer.fits?(stream.answer, size)
 
-  @doc "A drain begins, which processes want to know that have asked for it."
+  @doc "A drain begins: notifies the processes that asked for it."
   @spec draining(State.t()) :: State.t()
   def draining(state) do
     Enum.reduce(state.streams.all, state, fn
@@ -250,7 +250,7 @@ defmodule Sparx.Server.Exchange do
 
   defp tell_drain(watchers), do: for({pid, request} <- watchers, do: send(pid, {:sparx, :draining, request}))
 
-  @doc "What is told about a stream that has ended."
+  @doc "Handles a report about a stream that has ended."
   @spec too_late(term, State.t()) :: State.t()
   def too_late({:read, ref, _max}, state), do: answer(ref, {:error, :closed}, state)
   def too_late({:socket_room, _size, ref}, state), do: answer(ref, {:error, :closed}, state)
@@ -281,7 +281,7 @@ defmodule Sparx.Server.Exchange do
 
   # ── slots ──────────────────────────────────────────────────────────────────────────────────────────
 
-  @doc "A process has waited for the client of a stream so long that others get the slot of its handler meanwhile."
+  @doc "A process has waited for the client of a stream so long that its handler holds no slot meanwhile."
   @spec yield(Frame.stream(), pid, State.t()) :: State.t()
   def yield(id, pid, state) do
     case Streams.fetch(state.streams, id) do
@@ -300,7 +300,7 @@ defmodule Sparx.Server.Exchange do
     if slowest, do: cut(slowest, state), else: state
   end
 
-  # It waits no longer, since what the port says to the abort ends its waiting.
+  # It will not wait much longer: the port's answer to ABORT ends that.
   defp cut(id, state) do
     {true, slots} = Slots.resume(state.slots, id)
     %{state | slots: slots} |> update_stream(id, waiting: []) |> abort(id, 408)

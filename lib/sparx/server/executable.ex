@@ -1,6 +1,6 @@
 defmodule Sparx.Server.Executable do
   @moduledoc false
-  # Where the program is, how it is started, and what its ways of ending mean.
+  # Finds and starts the program, and explains its exit statuses.
 
   alias Sparx.StartError
 
@@ -32,8 +32,8 @@ defmodule Sparx.Server.Executable do
     error in ErlangError -> {:error, StartError.new(:executable, not_started(path(config), error.original))}
   end
 
-  # What the VM's environment holds (passwords of databases, say) is no affair of a program that speaks to the network. What the
-  # loader of programs and the sanitizers of a build for tests need is kept.
+  # The VM's environment may hold secrets, such as passwords of databases, so it is not passed to a program that faces the network. Only
+  # variables for the dynamic loader, and for sanitizers in tests, are kept.
   @kept ~w(LD_LIBRARY_PATH ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS)
 
   defp environment,

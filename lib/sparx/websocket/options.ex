@@ -1,12 +1,12 @@
 defmodule Sparx.WebSocket.Options do
   @moduledoc false
-  # What `Sparx.WebSocket.accept/2` was given: checked, and `port` as the port program wants it (PROTOCOL.md, section 7.1).
+  # The checked options of `Sparx.WebSocket.accept/2`; `port` holds those for the port program (PROTOCOL.md, section 7.1).
 
   alias Sparx.{Config, Headers}
 
   defstruct origin: :same_origin, protocols: [], headers: [], port: %{}
 
-  # The numbers are those of the port program.
+  # Numeric options are those of the port program.
   @source Path.expand("../../../port/src/ws/options.def", __DIR__)
   @external_resource @source
   @ranges (for [_, name, min, max] <-

@@ -1,13 +1,13 @@
 defmodule Sparx.WebSocket.Origin do
   @moduledoc false
-  # Whether a page may open a WebSocket here (RFC 6455, section 10.2): browsers say which page asks, in Origin, and
+  # Whether a page may open a WebSocket here (RFC 6455, section 10.2): browsers send the page's origin in Origin, and
   # leave it to the server to refuse.
 
   alias Sparx.{Headers, Request}
 
   require Logger
 
-  @doc "Clients that are no browsers send no Origin, and are not what this protects from. A refusal leaves a log line."
+  @doc "Clients that are not browsers send no Origin; this does not protect from them. A refusal is logged."
   @spec allowed?(Request.t(), :same_origin | :any | [binary]) :: boolean
   def allowed?(_request, :any), do: true
 
@@ -35,7 +35,7 @@ defmodule Sparx.WebSocket.Origin do
   defp reason(origins, _request),
     do: "the option :origin has only #{Enum.map_join(origins, ", ", &inspect/1)}"
 
-  # What a client sent, in a line of the log.
+  # Text of a client for a log line.
   defp printable(""), do: "no host"
   defp printable(text), do: text |> String.slice(0, 200) |> inspect()
 
@@ -51,8 +51,8 @@ defmodule Sparx.WebSocket.Origin do
 
   defp matches?(origin, allowed, _request), do: Enum.any?(allowed, &(String.downcase(&1) == origin))
 
-  # The host that the client asked for, as the request says it, and as proxies do that put another one, or none with a port, there. A
-  # page cannot add fields to a handshake, so these need no trust.
+  # The host that the client asked for: from the request, and from proxies that replaced it or dropped its port. A page cannot add
+  # fields to a handshake, so these need no trust.
   defp authorities(request) do
     own = String.downcase(request.authority || "")
     headers = Request.headers(request)

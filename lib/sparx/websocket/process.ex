@@ -1,23 +1,23 @@
 defmodule Sparx.WebSocket.Process do
   @moduledoc false
-  # The process of one socket, which runs a Sparx.WebSocket.Handler: a special process of OTP (`:proc_lib`, `:sys`).
+  # The process of one socket, which runs a Sparx.WebSocket.Handler: an OTP special process (`:proc_lib`, `:sys`).
   #
-  # Its parent is the server, to which it is linked; the server watches it as the owner of its stream, and has the client
-  # told when it is killed. It traps exits, so that `terminate/2` is called when the server ends. The credit for a message is
-  # granted again behind what the message was answered with, in one write: the port relies on that (PROTOCOL.md, section 3.4).
+  # Its parent is the server, to which it is linked; the server monitors it as the owner of its stream, and closes the socket if it is
+  # killed. It traps exits, so that `terminate/2` is called when the server ends. The credit for a message is granted again after
+  # the answer to that message, in one write: the port relies on that (PROTOCOL.md, section 3.4).
 
   alias Sparx.{Frame, Link, WebSocket}
   alias Sparx.WebSocket.Socket
 
   require Logger
 
-  # phase: :open, or {:closing, exit_reason} when terminate/2 was called and only the end of the closing handshake is waited for.
-  # close: the client's Close, or the one that its fault deserved.
+  # phase: :open, or {:closing, exit_reason} after terminate/2, while the closing handshake completes.
+  # close: the client's Close, or the one for its protocol error.
   defstruct [:socket, :module, :label, :state, :hibernate_after, phase: :open, close: nil, debug: []]
 
   @defaults [hibernate_after: 100]
 
-  @doc "Starts one; it waits until the socket is its own."
+  @doc "Starts one, which waits until it owns the socket."
   @spec start(WebSocket.t(), module, term, keyword) :: pid
   def start(socket, module, argument, options) do
     options = Keyword.merge(@defaults, options)
@@ -61,7 +61,7 @@ defmodule Sparx.WebSocket.Process do
   end
 
   @doc false
-  # What has come is there; after it the process may go back to sleep at once.
+  # All messages have been handled, so the process may hibernate at once.
   def wake(process) do
     receive do
       message -> handle(message, debugged(process, {:in, message}))
@@ -95,7 +95,7 @@ defmodule Sparx.WebSocket.Process do
 
   defp server(process), do: process.socket.link.server
 
-  # Why the stream has ended, by what the port said of it (PROTOCOL.md, section 5, GONE).
+  # The reason of the end, from what the port reported (PROTOCOL.md, section 5, GONE).
   defp reason("timeout", _close), do: :timeout
   defp reason("drained", _close), do: :shutdown
   defp reason("error", {:close, code, text}), do: {:error, {code, text}}
@@ -147,7 +147,7 @@ defmodule Sparx.WebSocket.Process do
   defp push(frames, credit, process) do
     case attempt(fn -> send_frames(process, frames, credit) end) do
       {:ok, {:error, :timeout}} -> gave_up(process)
-      # One that is closed meanwhile says so itself.
+      # A socket that is closed meanwhile reports that itself.
       {:ok, _sent_or_closed} -> loop(process)
       {:failed, kind, reason, stacktrace} -> failed(process, kind, reason, stacktrace)
     end
@@ -156,7 +156,7 @@ defmodule Sparx.WebSocket.Process do
   defp send_frames(%{socket: socket}, frames, credit),
     do: Socket.send_messages(socket, WebSocket.messages(frames), credit)
 
-  # The client has taken nothing for :write_timeout.
+  # The client was too slow (:response_rate, :write_timeout).
   @spec gave_up(%__MODULE__{}) :: no_return
   defp gave_up(process) do
     Link.write(process.socket.link, Frame.abort(process.socket.id, 500))
@@ -184,7 +184,7 @@ defmodule Sparx.WebSocket.Process do
   defp code({:shutdown, _}), do: 1000
   defp code(_failure), do: nil
 
-  # What is wrong with the close is found before anything is sent.
+  # A wrong close code or text is found before anything is sent.
   defp send_and_close(process, frames, detail) do
     {code, text} = detail(detail)
     WebSocket.check_close!(code, text)
@@ -196,7 +196,7 @@ defmodule Sparx.WebSocket.Process do
   defp detail({code, text}), do: {code, IO.iodata_to_binary(text || "")}
   defp detail(code), do: {code, ""}
 
-  # The process stays the owner of its stream until the client has answered, or the time for that is over.
+  # The process stays the owner of its stream until the client has answered, or :close_timeout has passed.
   defp closing(process, reason) do
     exit_reason =
       if orderly?(reason) do
@@ -226,7 +226,7 @@ defmodule Sparx.WebSocket.Process do
     terminate(process, {:error, reason}, {:shutdown, reason})
   end
 
-  # A failure takes along what is linked, as any process does; the log has it already, and needs no report of a crash.
+  # A failure takes linked processes along, as usual; it is logged already, so there is no crash report.
   @spec terminate(%__MODULE__{}, term, term) :: no_return
   defp terminate(process, reason, exit_reason) do
     if process.phase == :open, do: call_terminate(process, reason)

@@ -1,14 +1,14 @@
 defmodule Sparx.WebSocket.Socket do
   @moduledoc false
-  # Sending on a WebSocket, from any process, and asking for its messages.
+  # Sends on a WebSocket, from any process, and requests its messages.
   #
   # A message of at most half the window goes out in one piece, when there is room for all of it. A larger one goes out
-  # in pieces, between which no other message may come: who sends it locks the socket (Sparx.Answer). For a process of another node
-  # the server does that: a small message is one question to it, and what it was given is with the port before the socket is unlocked.
+  # in pieces, with no other message between them: its sender locks the socket (Sparx.Answer). For a process of another
+  # node the server does that: a small message is one call, and the pieces of a large one are written before the socket is unlocked.
 
   alias Sparx.{Answer, Frame, Link, WebSocket}
 
-  # An answer is known by being a reference, though atomics are opaque.
+  # Atomics are opaque, but they are references: that is how an answer is recognized.
   @dialyzer :no_opaque
 
   # Bytes of the window that a message, or a piece of one, costs beside its data (PROTOCOL.md, section 4, SEND).
@@ -23,7 +23,7 @@ defmodule Sparx.WebSocket.Socket do
     Frame.read(socket.id, count, 1)
   end
 
-  @doc "Sends messages, each `{type, iodata}`, and after the last of them `more` to the port."
+  @doc "Sends messages, each `{type, iodata}`, and after the last one the port messages in `more`."
   @spec send_messages(WebSocket.t(), [{non_neg_integer, iodata}], iodata) :: result
   def send_messages(_socket, [], []), do: :ok
   def send_messages(socket, [], more), do: Link.write(socket.link, more)
@@ -101,7 +101,7 @@ defmodule Sparx.WebSocket.Socket do
     Link.tell(socket.link, socket.id, :unlocked)
   end
 
-  # Those who are about to send are in the middle of one write, unless they were killed there.
+  # Other senders are in the middle of one write, unless they were killed there.
   defp until_alone(socket, patience) do
     case answer(socket, :senders) do
       0 ->
