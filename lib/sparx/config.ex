@@ -87,6 +87,7 @@ defmodule Sparx.Config do
             plug: nil,
             listeners: [],
             ports: 1,
+            place: 0,
             workers: 128,
             max_waiting: 10_000,
             heartbeat: 5_000,
@@ -117,12 +118,13 @@ defmodule Sparx.Config do
           optional(:tls) => TLS.t()
         }
 
-  @typedoc "Options that were checked. `limits` has those that were given of the port program's."
+  @typedoc "Options that were checked. `limits` has those that were given of the port program's, `place` is the number of one among its ports."
   @type t :: %__MODULE__{
           handler: (Sparx.Request.t() -> term) | nil,
           plug: struct | nil,
           listeners: [listener],
           ports: pos_integer,
+          place: non_neg_integer,
           workers: pos_integer,
           max_waiting: non_neg_integer,
           heartbeat: timeout,
@@ -165,6 +167,7 @@ defmodule Sparx.Config do
     |> redirect!(own[:redirect_from])
     |> check_frame!()
     |> check_unix!()
+    |> check_places!()
   end
 
   @doc "The value in force of one of the port program's limits."
@@ -181,7 +184,10 @@ defmodule Sparx.Config do
     |> Map.merge(types(config.compress_types))
     |> Map.merge(if(descriptors, do: %{descriptors: descriptors}, else: %{}))
     |> Map.merge(%{
-      listeners: config.listeners |> Enum.map(&share(&1, config.ports)) |> with_certificates(tls),
+      listeners:
+        config.listeners
+        |> Enum.map(&share(&1, config.ports))
+        |> with_certificates(tls, {config.place, config.ports}),
       server: config.server,
       compress: config.compress,
       report: report,
@@ -194,20 +200,30 @@ defmodule Sparx.Config do
   defp types(nil), do: %{}
   defp types(types), do: %{compress_types: types}
 
-  defp with_certificates(listeners, []), do: Enum.map(listeners, &Map.delete(&1, :tls))
+  defp with_certificates(listeners, [], _place), do: Enum.map(listeners, &Map.delete(&1, :tls))
 
-  defp with_certificates(listeners, tls) do
+  defp with_certificates(listeners, tls, place) do
     Enum.zip_with(listeners, tls, fn
       listener, nil ->
         listener
 
       listener, map ->
-        listener |> Map.merge(%{tls: map, hsts: TLS.hsts(listener.tls)}) |> put_quic(TLS.http3(listener.tls))
+        listener
+        |> Map.merge(%{tls: map, hsts: TLS.hsts(listener.tls)})
+        |> put_http3(TLS.http3(listener.tls), place)
     end)
   end
 
-  defp put_quic(listener, nil), do: listener
-  defp put_quic(listener, quic), do: Map.put(listener, :quic, quic)
+  defp put_http3(listener, nil, _place), do: listener
+
+  # Several ports know whose a packet is by its connection id, which names the port.
+  defp put_http3(listener, http3, {place, places}) do
+    Map.put(
+      listener,
+      :http3,
+      if(places > 1, do: Map.merge(http3, %{place: place, places: places}), else: http3)
+    )
+  end
 
   @doc "Whether some listener speaks HTTP/3."
   @spec http3?(t) :: boolean
@@ -555,6 +571,12 @@ defmodule Sparx.Config do
       _listener -> bad!(:ports, config.ports, "1 where a listener is a unix socket, which cannot be shared")
     end
   end
+
+  # A connection id has one byte for its port.
+  defp check_places!(%{ports: ports} = config) when ports > 255,
+    do: if(http3?(config), do: bad!(:ports, ports, "at most 255 with :http3"), else: config)
+
+  defp check_places!(config), do: config
 
   defp bad!(option, value, expected),
     do:

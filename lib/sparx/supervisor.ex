@@ -54,7 +54,11 @@ defmodule Sparx.Supervisor do
 
   # Each server's share of the workers, one at least.
   defp share(index, %{workers: workers, ports: ports} = config),
-    do: %{config | workers: max(div(workers, ports) + if(index < rem(workers, ports), do: 1, else: 0), 1)}
+    do: %{
+      config
+      | place: index,
+        workers: max(div(workers, ports) + if(index < rem(workers, ports), do: 1, else: 0), 1)
+    }
 
   @doc "The servers, in the order of their port programs."
   @spec servers(:ets.table()) :: [pid]

@@ -301,12 +301,13 @@ defmodule Sparx.TLS do
   defp hsts!(s) when is_integer(s) and s in 0..0xFFFFFFFF, do: s
   defp hsts!(value), do: bad!(:hsts, value, "seconds")
 
-  # nil, or a listener's `quic`.
   defp http3!(true, options) do
     :"tlsv1.3" in Keyword.get(options, :versions, [:"tlsv1.3"]) ||
       raise ArgumentError, "option :http3 needs :\"tlsv1.3\" among :versions"
 
-    %{alt_svc: alt_svc!(Keyword.get(options, :alt_svc, 86_400))}
+    # Tokens and resets of one port program are good for those beside it, and for the next one in its place.
+    key = :crypto.strong_rand_bytes(32)
+    %{alt_svc: alt_svc!(Keyword.get(options, :alt_svc, 86_400)), key: fn -> key end}
   end
 
   defp http3!(false, options) do
@@ -316,7 +317,7 @@ defmodule Sparx.TLS do
 
   defp http3!(value, _options), do: bad!(:http3, value, "true or false")
 
-  defp alt_svc!(none) when none in [nil, false], do: nil
+  defp alt_svc!(none) when none in [nil, false], do: 0
   defp alt_svc!(s) when is_integer(s) and s in 1..0xFFFFFFFF, do: s
   defp alt_svc!(value), do: bad!(:alt_svc, value, "seconds from 1, or false")
 
@@ -393,13 +394,14 @@ defmodule Sparx.TLS do
   # ── for the port program ───────────────────────────────────────────────────────────────────────────
 
   @doc false
-  # A listener's `hsts`, and its `quic`: nil where there is no HTTP/3.
+  # A listener's `hsts`, and its `http3`: nil where there is none.
   @spec hsts(t) :: non_neg_integer | nil
   def hsts(tls), do: tls.hsts
 
   @doc false
-  @spec http3(t) :: %{alt_svc: pos_integer | nil} | nil
-  def http3(tls), do: tls.http3
+  @spec http3(t) :: map | nil
+  def http3(%{http3: nil}), do: nil
+  def http3(%{http3: %{alt_svc: age, key: key}}), do: %{alt_svc: age, key: {:bin, key.()}}
 
   @doc false
   # A listener's `tls` (PROTOCOL.md, section 7.2), read now; or why it cannot be.

@@ -84,10 +84,14 @@ defmodule Sparx.ServerTest do
       ]
 
       # One that knows what is asked for says so; one that does not lists no such feature.
-      refused = FakePort.answering_options([72, 0, nil, "quic", "was built without HTTP/3", "exit"], 2)
+      refused =
+        FakePort.answering_options(
+          [72, 0, nil, "listeners", "no HTTP/3: this program was built without it", "exit"],
+          3
+        )
 
       for options <- [refused, FakePort.options()] do
-        assert {:error, %StartError{reason: :option, field: "quic", message: message}} =
+        assert {:error, %StartError{reason: :option, field: "http3", message: message}} =
                  Sparx.start_link(https ++ options)
 
         assert message =~

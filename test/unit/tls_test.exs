@@ -152,23 +152,34 @@ defmodule Sparx.TLSTest do
     config = Config.new!(listeners: [[port: 1, scheme: :https, http3: true] ++ pair("b"), [port: 2]])
     assert Config.http3?(config)
     {:ok, tls} = Config.certificates(config)
-    assert %{listeners: [%{quic: %{alt_svc: 86_400}, tls: _}, plain]} = Config.hello(config, false, tls)
-    refute Map.has_key?(plain, :quic)
+    assert %{listeners: [%{http3: http3, tls: _}, plain]} = Config.hello(config, false, tls)
+    assert %{alt_svc: 86_400, key: {:bin, <<key::binary-size(32)>>}} = http3
+    refute Map.has_key?(http3, :places) or Map.has_key?(plain, :http3)
+    refute inspect(config, limit: :infinity) =~ inspect(key, limit: :infinity)
 
-    assert listener([http3: true, alt_svc: false] ++ pair("b")).tls.http3 == %{alt_svc: nil}
-    assert listener([http3: true, alt_svc: 60] ++ pair("b")).tls.http3 == %{alt_svc: 60}
+    assert %{alt_svc: 0} = TLS.http3(listener([http3: true, alt_svc: false] ++ pair("b")).tls)
+    assert %{alt_svc: 60} = TLS.http3(listener([http3: true, alt_svc: 60] ++ pair("b")).tls)
+
+    # Each of several port programs has its place; they share the key, and so does the next one in its place.
+    config = Config.new!([scheme: :https, http3: true, ports: 3] ++ pair("b"))
+
+    assert %{http3: %{place: 2, places: 3, key: key}} =
+             Config.hello(%{config | place: 2}, false, [hd(tls)]).listeners |> hd()
+
+    assert %{http3: %{place: 0, places: 3, key: ^key}} =
+             Config.hello(config, false, [hd(tls)]).listeners |> hd()
 
     for without <- [[], [http3: false]] do
       config = Config.new!([scheme: :https] ++ without ++ pair("b"))
       refute Config.http3?(config)
       {:ok, tls} = Config.certificates(config)
-      refute Map.has_key?(hd(Config.hello(config, false, tls).listeners), :quic)
+      refute Map.has_key?(hd(Config.hello(config, false, tls).listeners), :http3)
     end
 
     # What a server says holds for all of its listeners with TLS, and each may say something else.
     listeners = [[port: 1], [port: 2, http3: false]]
     config = Config.new!([scheme: :https, http3: true, listeners: listeners] ++ pair("b"))
-    assert [%{tls: %{http3: %{}}}, %{tls: %{http3: nil}}] = config.listeners
+    assert [true, false] = Enum.map(config.listeners, &(TLS.http3(&1.tls) != nil))
 
     assert message(http3: true) =~ "option :http3 needs scheme: :https"
     assert message([scheme: :https, http3: 1] ++ pair("b")) =~ "expected true or false"
@@ -181,6 +192,7 @@ defmodule Sparx.TLSTest do
              "needs :\"tlsv1.3\" among :versions"
 
     assert message([scheme: :https, http3: true, host: "unix:/x"] ++ pair("b")) =~ "a unix socket has no UDP"
+    assert message([scheme: :https, http3: true, ports: 256] ++ pair("b")) =~ "at most 255 with :http3"
   end
 
   test "mistakes are named" do

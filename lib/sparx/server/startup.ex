@@ -121,7 +121,7 @@ defmodule Sparx.Server.Startup do
         failed(port, :protocol, not_spoken("its protocol version is #{version}"))
 
       Config.http3?(config) and "http/3" not in List.wrap(info["features"]) ->
-        failed(port, :option, no_http3(), "quic")
+        failed(port, :option, no_http3(), "http3")
 
       not ready?(info, config) ->
         failed(port, :protocol, not_spoken("its READY is not complete"))
@@ -166,12 +166,13 @@ defmodule Sparx.Server.Startup do
     end
   end
 
+  defp refused(_status, port, _field, "no HTTP/3" <> _, _config),
+    do: failed(port, :option, no_http3(), "http3")
+
   defp refused(3, port, field, rule, config),
     do: failed(port, :address, "cannot listen on #{addresses(config)}: #{rule}", field)
 
   defp refused(6, port, field, rule, config), do: failed(port, :sandbox, confined(field, rule, config), field)
-
-  defp refused(_status, port, "quic", _rule, _config), do: failed(port, :option, no_http3(), "quic")
 
   defp refused(2, port, field, rule, %{listeners: listeners} = config) when field != "version" do
     case Enum.find(listeners, & &1[:tls]) do
