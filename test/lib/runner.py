@@ -1,7 +1,8 @@
 """Runs suites of cases against sparx_port. Each failure has a line, and so has each suite; the last line is the sum.
 
 A suite is a class with `name`, `about`, and `cases()`, whose items have `name` and `title` and may have `file`. Its instances run them:
-`run(case)` returns None or what was wrong, and `stop()` ends the programs and returns None or what was wrong with their end.
+`run(case)` returns None or what was wrong, and `stop()` ends the programs and returns None or what was wrong with their end. `without(args)`,
+where a suite has it, says why it cannot run on this machine, or returns None.
 """
 
 import argparse
@@ -60,7 +61,7 @@ def main(about, suites):
     """The exit status: 1 if a case failed, or if none was chosen."""
     args = arguments(about, suites)
     picked = [(suite, chosen(suite, args.only)) for suite in suites if not args.suites or suite.name in args.suites]
-    count, all_failed, times = sum(len(cases) for _, cases in picked), 0, []
+    count, all_failed, skipped, times = sum(len(cases) for _, cases in picked), 0, 0, []
     if args.list:
         for suite, cases in picked:
             for case in cases:
@@ -68,14 +69,19 @@ def main(about, suites):
         print(f"{count} cases")
         return 0
     for suite, cases in picked:
-        if cases:
+        without = suite.without(args) if hasattr(suite, "without") else None
+        if without:
+            count -= len(cases)
+            skipped += 1
+            print(f"{suite.name}: skipped, {without}", flush=True)
+        elif cases:
             failed = run_suite(suite(args), cases, times)
             all_failed += failed
             summary(len(cases) - failed, failed, suite.name)
     for took, name in sorted(times, reverse=True)[: 20 if args.slow else 0]:
         print(f"{took * 1000:8.1f} ms  {name}")
     summary(count - all_failed, all_failed)
-    return 1 if all_failed or not count else 0
+    return 1 if all_failed or not (count or skipped) else 0
 
 
 __all__ = ["main", "summary"]

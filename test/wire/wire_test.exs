@@ -2,13 +2,14 @@
 for {name, suite} <- [
       Http1: "http1",
       Http2: "http2",
+      Http3: "http3",
       Websocket: "websocket",
       WebsocketOverHttp2: "websocket-h2"
     ] do
   defmodule Module.concat(Sparx.WireTest, name) do
     use ExUnit.Case, async: true
 
-    @moduletag timeout: 120_000
+    @moduletag timeout: 300_000
 
     test "the cases of #{suite} have the outcomes that they name" do
       {output, status} =

@@ -9,7 +9,7 @@
 #include "proto/h3_read.h"
 #include "proto/h3_stream.h"
 
-enum { VECTORS_MAX = 16, UNTYPED_MAX = 16 };
+enum { VECTORS_MAX = 16, UNTYPED_MAX = 16, STREAM_CONTROL = 0 };
 
 /* ---- streams of the client ---- */
 
@@ -43,6 +43,7 @@ static struct h3_uni *uni_of(struct h3 *h3, int64_t id)
 static void note_type(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n)
 {
 	struct h3_uni *u = uni_of(h3, id);
+	size_t i = 0;
 
 	if (!u) {
 		u = uni_of(h3, -1);
@@ -50,12 +51,15 @@ static void note_type(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n)
 			return;
 		*u = (struct h3_uni){.id = id};
 	}
-	if (n == 0 || u->typed)
-		return;
-	if (u->need == 0)
-		u->need = (uint8_t)(1 << (bytes[0] >> 6));
-	u->have = (uint8_t)(u->have + (n < 8 ? n : 8) > 8 ? 8 : u->have + n);
-	u->typed = u->have >= u->need;
+	for (; i < n && !u->typed; i++)
+		u->typed = h3_number_take(&u->type, bytes[i]);
+	if (u->typed && i > 0 && u->type.value == STREAM_CONTROL && h3->control_id == -1)
+		h3->control_id = id;
+	if (id == h3->control_id && i < n) {
+		uint64_t fault = h3_scan_control(&h3->control, bytes + i, n - i);
+		if (fault)
+			h3_give_up(h3, fault);
+	}
 }
 
 void h3_receive(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n, bool end)
@@ -66,7 +70,8 @@ void h3_receive(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n, bool 
 		return;
 	if (!is_request(id))
 		note_type(h3, id, bytes, n);
-	h3_read(h3, id, bytes, n, end);
+	if (!h3->fault)
+		h3_read(h3, id, bytes, n, end);
 }
 
 void h3_acked(struct h3 *h3, int64_t id, uint64_t n)
@@ -94,36 +99,15 @@ void h3_reset(struct h3 *h3, int64_t id)
 		return; /* h3_gone follows */
 	x = h3_stream_of(h3, id);
 	if (x && (x->heard & H3_HEARD_END))
-		return; /* all of the request is here */
-	count_reset(h3);
+		return;                     /* all of the request is here */
+	if (!x || !(x->left || x->stopped)) /* else the answer has gone, or it was asked to */
+		count_reset(h3);
 	if (nghttp3_conn_shutdown_stream_read(h3->ng, id) != 0)
 		h3_give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
 	x = find_or_make(h3, id);
 	if (!x)
 		return;
 	x->stopped = true;
-	h3_note(x, H3_HEARD_LEFT);
-	h3_wake(h3);
-}
-
-void h3_stopped(struct h3 *h3, int64_t id)
-{
-	struct h3_stream *x;
-
-	if (h3->state == H3_STOPPED)
-		return;
-	if (!is_request(id)) {
-		h3_give_up(h3, NGHTTP3_H3_CLOSED_CRITICAL_STREAM);
-		h3_wake(h3);
-		return;
-	}
-	nghttp3_conn_shutdown_stream_write(h3->ng, id);
-	x = find_or_make(h3, id);
-	if (!x)
-		return;
-	if (!x->left)
-		count_reset(h3);
-	x->reset = true; /* the carrier has done so */
 	h3_note(x, H3_HEARD_LEFT);
 	h3_wake(h3);
 }
@@ -158,6 +142,8 @@ void h3_gone(struct h3 *h3, int64_t id, uint64_t code)
 		uni_gone(h3, id, code);
 		return;
 	}
+	if (x && !x->left && !x->reset && !x->stopped)
+		count_reset(h3); /* its answer was not wanted any more */
 	error = nghttp3_conn_close_stream(h3->ng, id, code);
 	if (error && error != NGHTTP3_ERR_STREAM_NOT_FOUND)
 		h3_give_up(h3, nghttp3_err_infer_quic_app_error_code(error));
@@ -223,7 +209,19 @@ void h3_blocked(struct h3 *h3, int64_t id)
 
 void h3_shut(struct h3 *h3, int64_t id)
 {
+	struct h3_stream *x = h3_stream_of(h3, id);
+
+	if (!is_request(id)) {
+		h3_give_up(h3, NGHTTP3_H3_CLOSED_CRITICAL_STREAM);
+		return;
+	}
 	nghttp3_conn_shutdown_stream_write(h3->ng, id);
+	if (!x || x->reset)
+		return;
+	count_reset(h3);
+	x->reset = true; /* the carrier has done so */
+	h3_note(x, H3_HEARD_LEFT);
+	h3_wake(h3);
 }
 
 /* ---- its life ---- */
@@ -358,6 +356,7 @@ struct h3 *h3_start(struct session_owner *owner, const struct h3_carrier *carrie
 	idmap_init(&h3->map);
 	for (unsigned i = 0; i < H3_UNI_MAX; i++)
 		h3->uni[i].id = -1;
+	h3->control_id = -1;
 	h3->allowed = h3_config(h3)->h3_max_streams;
 	h3->since = h3_now(h3);
 	h3->review = UINT64_MAX;

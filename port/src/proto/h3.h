@@ -44,9 +44,8 @@ void h3_env_free(struct session_env *env);
 void h3_receive(struct h3 *h3, int64_t stream, const uint8_t *bytes, size_t n, bool end);
 /* So many more bytes of a stream have arrived there. */
 void h3_acked(struct h3 *h3, int64_t stream, uint64_t n);
-/* The client has ended its side of a stream before its time; or does not want ours. */
+/* The client has ended its side of a stream before its time. */
 void h3_reset(struct h3 *h3, int64_t stream);
-void h3_stopped(struct h3 *h3, int64_t stream);
 /* A stream is over, both ways. */
 void h3_gone(struct h3 *h3, int64_t stream, uint64_t code);
 /* The window of a stream was opened. */
@@ -58,7 +57,7 @@ void h3_unblocked(struct h3 *h3, int64_t stream);
 int h3_output(struct h3 *h3, int64_t *stream, bool *end, struct iovec *iov, int max);
 /* So much of it is on its way; end: and with it the end of the stream. */
 void h3_written(struct h3 *h3, int64_t stream, size_t n, bool end);
-/* It cannot be sent: the client's window is closed; our side of the stream is. */
+/* It cannot be sent: the client's window is closed; or our side of the stream is, since the client does not want it. */
 void h3_blocked(struct h3 *h3, int64_t stream);
 void h3_shut(struct h3 *h3, int64_t stream);
 

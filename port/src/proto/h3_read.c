@@ -115,6 +115,12 @@ static int on_field(nghttp3_conn *ng, int64_t id, int32_t token, nghttp3_rcbuf *
 	return 0;
 }
 
+/* nghttp3 drops fields with octets that no field has (RFC 9114 10.3), and says nothing. */
+static bool lost_some(const struct h3_head *block, uint32_t lines)
+{
+	return block->all_fields != lines;
+}
+
 static int on_head(nghttp3_conn *ng, int64_t id, int end, void *ctx, void *user)
 {
 	struct h3_stream *x = h3_stream_of(ctx, id);
@@ -124,6 +130,7 @@ static int on_head(nghttp3_conn *ng, int64_t id, int end, void *ctx, void *user)
 	if (!x)
 		return 0;
 	x->bare = end;
+	x->block->malformed = lost_some(x->block, x->scan.head_lines);
 	x->head = x->block;
 	x->block = NULL;
 	h3_note(x, H3_HEARD_HEAD);
@@ -140,6 +147,7 @@ static int on_trailers(nghttp3_conn *ng, int64_t id, int end, void *ctx, void *u
 	if (!x)
 		return 0;
 	h3_head_free(x->h3, x->trailers);
+	x->block->malformed = lost_some(x->block, x->scan.last_lines);
 	x->trailers = x->block;
 	x->block = NULL;
 	return 0;
@@ -289,8 +297,13 @@ static bool is_void(const struct h3_stream *x, size_t n, bool end)
 void h3_read(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n, bool end)
 {
 	struct h3_stream *x = h3_stream_of(h3, id);
+	uint64_t fault = x && !x->stopped ? h3_scan_request(&x->scan, bytes, n, end) : 0;
 	nghttp3_ssize used;
 
+	if (fault) {
+		h3_give_up(h3, fault);
+		return;
+	}
 	if (x && (x->stopped || is_void(x, n, end))) {
 		h3_stream_abort(x, NGHTTP3_H3_REQUEST_INCOMPLETE);
 		h3->carrier->credit_all(h3->owner, n);
@@ -332,6 +345,8 @@ unsigned h3_examine(struct h3 *h3, const struct h3_head *block, bool ended, stru
 	struct http_pairs pairs = pairs_of(block);
 
 	*head = (struct request_head){.version = 30, .fields = fields};
+	if (block->malformed)
+		return 400;
 	return http_examine(&pairs, ended, h3_config(h3)->max_body, fields, head);
 }
 
@@ -349,6 +364,8 @@ unsigned h3_trailers_of(const struct h3_head *block, struct field *fields, unsig
 	*count = 0;
 	if (!block)
 		return 0;
+	if (block->malformed)
+		return 400;
 	pairs = pairs_of(block);
 	return http_trailers_of(&pairs, fields, count);
 }

@@ -18,6 +18,7 @@
 #include "base/list.h"
 #include "base/pace.h"
 #include "proto/h3.h"
+#include "proto/h3_scan.h"
 
 enum {
 	H3_PSEUDO_MAX = 6,
@@ -34,6 +35,7 @@ struct h3_head {
 	uint64_t all_bytes;  /* the same of all that came, */
 	uint64_t all_fields; /* and how many fields came */
 	bool too_large;      /* the rest is decoded and dropped */
+	bool malformed;      /* nghttp3 has dropped a field */
 	bool cookie;         /* there is a cookie field; */
 	struct buf cookies;  /* its value, if it came in several (RFC 9114 4.2.1) */
 	struct h3_pair {
@@ -69,6 +71,7 @@ struct h3_stream {
 	struct bufq out;                 /* body of the response, from the first byte that was not acknowledged; */
 	struct bufq_cursor given;        /* up to here it is in frames, */
 	size_t framed;                   /* which is so many bytes */
+	struct h3_scan scan;             /* of the frames that come */
 	struct pace pace;                /* of the response's body */
 	struct pace body;                /* of the request's body; stopped while it waits for credit */
 	uint64_t held;                   /* ms: till when it counts at most, if it is owed; 0: it is not */
@@ -101,7 +104,7 @@ enum h3_state { H3_START, H3_OPEN, H3_NOTICE, H3_LAST, H3_STOPPED };
 /* A stream of the client's for one direction, until its type is known. */
 struct h3_uni {
 	int64_t id; /* -1: none */
-	uint8_t have, need;
+	struct h3_number type;
 	bool typed;
 };
 
@@ -113,6 +116,8 @@ struct h3 {
 	struct idmap map; /* id + 1 to struct h3_stream */
 	struct list streams, todo;
 	struct h3_uni uni[H3_UNI_MAX];
+	int64_t control_id; /* the client's control stream; -1: it has not come */
+	struct h3_scan control;
 	uint64_t allowed;   /* streams that the client may have opened, ever */
 	uint64_t since;     /* ms: the beginning of this state, or of being idle */
 	uint64_t review;    /* ms: when a stream may have waited too long; UINT64_MAX: none waits */

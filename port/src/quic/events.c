@@ -7,6 +7,8 @@
 
 enum {
 	ALERT_UNEXPECTED_MESSAGE = 10,
+	ALERT_MISSING_EXTENSION = 109,
+	HELLO_MAX = 2 * TLS_HELLO_MAX, /* bytes: there may be a second one, if the first was answered by HelloRetryRequest */
 };
 
 void quic_failed(struct quic_conn *c, int error)
@@ -38,12 +40,18 @@ void quic_failed(struct quic_conn *c, int error)
 static int begin_tls(struct quic_conn *c, ngtcp2_encryption_level level, const uint8_t *data, size_t n)
 {
 	char name[TLS_NAME_MAX];
+	bool lacks_parameters;
 	int result;
 
 	if (!buf_append(&c->hello, data, n))
 		return NGTCP2_ERR_NOMEM;
-	if (tls_first_message(buf_at(&c->hello), buf_len(&c->hello), name) == TLS_FIRST_MORE)
+	if (tls_first_message(buf_at(&c->hello), buf_len(&c->hello), name, &lacks_parameters) == TLS_FIRST_MORE)
 		return 0;
+	if (lacks_parameters) {
+		/* RFC 9001 8.2. ngtcp2 aborts when it has to send a packet of such a handshake. */
+		ngtcp2_conn_set_tls_alert(c->ng, ALERT_MISSING_EXTENSION);
+		return NGTCP2_ERR_CRYPTO;
+	}
 	c->tls = tls_session_for_quic(*c->quic->store, name, &c->ref);
 	if (!c->tls || ngtcp2_crypto_gnutls_configure_server_session(tls_session_native(c->tls)) != 0)
 		return NGTCP2_ERR_NOMEM;
@@ -62,7 +70,8 @@ static int on_crypto(ngtcp2_conn *ng, ngtcp2_encryption_level level, uint64_t of
 	struct quic_conn *c = ctx;
 	int result;
 
-	(void)offset;
+	if (level == NGTCP2_ENCRYPTION_LEVEL_INITIAL && offset + n > HELLO_MAX)
+		return NGTCP2_ERR_CRYPTO_BUFFER_EXCEEDED;
 	if (c->shaken || (level == NGTCP2_ENCRYPTION_LEVEL_1RTT) || (!c->tls && level != NGTCP2_ENCRYPTION_LEVEL_INITIAL)) {
 		ngtcp2_conn_set_tls_alert(ng, ALERT_UNEXPECTED_MESSAGE);
 		return NGTCP2_ERR_CRYPTO;
@@ -163,18 +172,6 @@ static int on_stream_reset(ngtcp2_conn *ng, int64_t id, uint64_t size, uint64_t 
 	return go_on(c);
 }
 
-static int on_stop_sending(ngtcp2_conn *ng, int64_t id, uint64_t code, void *ctx, void *user)
-{
-	struct quic_conn *c = ctx;
-
-	(void)ng;
-	(void)code;
-	(void)user;
-	if (c->h3)
-		h3_stopped(c->h3, id);
-	return go_on(c);
-}
-
 static int on_window(ngtcp2_conn *ng, int64_t id, uint64_t max, void *ctx, void *user)
 {
 	struct quic_conn *c = ctx;
@@ -260,7 +257,6 @@ const ngtcp2_callbacks quic_callbacks = {
 	.delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
 	.delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
 	.get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
-	.stream_stop_sending = on_stop_sending,
 	.version_negotiation = ngtcp2_crypto_version_negotiation_cb,
 };
 

@@ -9,6 +9,7 @@ enum {
 	CLIENT_HELLO = 1,
 	VERSION_AND_RANDOM = 2 + 32,
 	EXTENSION_SERVER_NAME = 0,
+	EXTENSION_QUIC = 57, /* RFC 9001 8.2 */
 	NAME_OF_HOST = 0,
 	KEPT_MAX = TLS_HELLO_MAX + 64 * RECORD_HEAD, /* bytes of the wire that are worth keeping */
 };
@@ -69,19 +70,22 @@ static void find_name(struct slice extension, char name[TLS_NAME_MAX])
 		name[0] = 0;
 }
 
-static void find_extensions(struct slice hello, char name[TLS_NAME_MAX])
+/* The name, and whether there is an extension of QUIC; false too if it cannot be read. */
+static bool find_extensions(struct slice hello, char name[TLS_NAME_MAX])
 {
 	struct slice skipped, extensions, extension;
+	bool quic = false;
 	size_t type;
 
 	if (!take(&hello, VERSION_AND_RANDOM, &skipped) || !take_vector(&hello, 1, &skipped) || !take_vector(&hello, 2, &skipped) ||
 	    !take_vector(&hello, 1, &skipped) || !take_vector(&hello, 2, &extensions))
-		return;
-	while (take_number(&extensions, 2, &type) && take_vector(&extensions, 2, &extension))
-		if (type == EXTENSION_SERVER_NAME) {
+		return false;
+	while (take_number(&extensions, 2, &type) && take_vector(&extensions, 2, &extension)) {
+		if (type == EXTENSION_SERVER_NAME && !name[0])
 			find_name(extension, name);
-			return;
-		}
+		quic |= type == EXTENSION_QUIC;
+	}
+	return quic;
 }
 
 /* What is no ClientHello is whole at once: a session finds what is wrong with it. */
@@ -125,11 +129,12 @@ enum tls_first tls_first_bytes(const uint8_t *bytes, size_t len, char name[TLS_N
 	return TLS_FIRST_WHOLE;
 }
 
-enum tls_first tls_first_message(const uint8_t *bytes, size_t len, char name[TLS_NAME_MAX])
+enum tls_first tls_first_message(const uint8_t *bytes, size_t len, char name[TLS_NAME_MAX], bool *lacks_parameters)
 {
 	size_t wanted;
 
 	name[0] = 0;
+	*lacks_parameters = false;
 	if (len > 0 && bytes[0] != CLIENT_HELLO)
 		return TLS_FIRST_WHOLE;
 	if (len < MESSAGE_HEAD)
@@ -139,6 +144,6 @@ enum tls_first tls_first_message(const uint8_t *bytes, size_t len, char name[TLS
 		return TLS_FIRST_WHOLE;
 	if (len - MESSAGE_HEAD < wanted)
 		return TLS_FIRST_MORE;
-	find_extensions(slice_of(bytes + MESSAGE_HEAD, wanted), name);
+	*lacks_parameters = !find_extensions(slice_of(bytes + MESSAGE_HEAD, wanted), name);
 	return TLS_FIRST_WHOLE;
 }

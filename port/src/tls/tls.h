@@ -88,8 +88,8 @@ bool tls_session_covers(const struct tls_session *s, struct slice host);
 
 /* ---- without records: the handshake of QUIC (RFC 9001), whose messages another library moves ---- */
 
-/* The same as tls_first_bytes, of a handshake message that is not in records. */
-enum tls_first tls_first_message(const uint8_t *bytes, size_t len, char name[TLS_NAME_MAX]);
+/* The same as tls_first_bytes, of a handshake message that is not in records; and whether it is a ClientHello without QUIC's parameters. */
+enum tls_first tls_first_message(const uint8_t *bytes, size_t len, char name[TLS_NAME_MAX], bool *lacks_parameters);
 /* TLS 1.3 with the protocol h3, which the client must offer too. NULL: out of memory. `ctx` is what the library that moves the messages
    finds at the session (tls_session_native). */
 struct tls_session *tls_session_for_quic(struct tls_store *store, const char *name, void *ctx);

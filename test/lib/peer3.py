@@ -1,0 +1,240 @@
+"""A client of HTTP/3 that sends the frames it is told to, beside the host that answers the port's requests."""
+
+import select
+import time
+from pathlib import Path
+
+from . import h3 as wire
+from . import quic
+from .peer import QUIET, Wrong
+
+PATIENCE = 5.0
+CONTROL, ENCODER, DECODER = 2, 6, 10
+
+TLS = Path(__file__).resolve().parents[1] / "fixtures" / "tls"
+
+
+def listener(http3=None):
+    certificate = {"chain": (TLS / "a-ec.crt").read_bytes(), "key": (TLS / "a-ec.key").read_bytes()}
+    return {"address": "127.0.0.1", "port": 0, "tls": {"certificates": [certificate]}, "http3": dict(http3 or {})}
+
+
+class Answer:
+    def __init__(self):
+        self.infos, self.fields, self.body, self.trailers, self.frames, self.wrong = [], None, b"", None, [], None
+        self.read = 0
+
+    @property
+    def status(self):
+        return self.fields and int(dict(self.fields)[":status"])
+
+    def get(self, name):
+        return next((value for key, value in self.fields if key == name), None)
+
+    def values(self, name):
+        return [value for key, value in self.fields or [] if key == name]
+
+    def take(self, kind, payload):
+        self.frames.append(kind)
+        if kind == wire.DATA:
+            self.body += payload
+        elif kind == wire.HEADERS:
+            fields = wire.decode(payload)
+            if self.fields is not None:
+                self.trailers = fields
+            elif int(dict(fields)[":status"]) < 200:
+                self.infos.append(fields)
+            else:
+                self.fields = fields
+
+
+class H3(quic.Client):
+    def __init__(self, port, **how):
+        super().__init__(port.address, **{"name": "a.example", **how})
+        self.port = port
+        self.answers = {}
+        self.control, self.pushes = [], []
+        self.settings = self.goaway = None
+        self.unread, self.roles = {}, {}
+        self.reading = True
+
+    # ---- opening
+
+    def open(self, *pairs, control=True):
+        """The handshake, and the streams that a client has."""
+        self.handshake()
+        if control:
+            self.send(quic.stream(CONTROL, number_of(wire.CONTROL) + wire.settings(*pairs)))
+            self.offsets[CONTROL] = 1 + len(wire.settings(*pairs))
+            self.until(lambda: self.settings is not None, "SETTINGS")
+        return self
+
+    def handshake(self):
+        self.send_hello()
+        self.until(lambda: self.confirmed, "HANDSHAKE_DONE")
+        return self
+
+    def control_frames(self, *parts):
+        self.on_stream_of_ours(CONTROL, b"".join(parts))
+
+    def on_stream_of_ours(self, id, data, fin=False):
+        """More bytes of a stream, whatever its window is."""
+        for start in range(0, max(len(data), 1), 1100):
+            piece = data[start : start + 1100]
+            at = self.offsets.get(id, 0)
+            self.send(quic.stream(id, piece, at, fin and start + 1100 >= len(data)))
+            self.offsets[id] = at + len(piece)
+
+    def ask(self, id, fields, body=None, end=True, trailers=None):
+        out = wire.headers(fields)
+        if body is not None:
+            out += wire.data(body)
+        if trailers is not None:
+            out += wire.headers(trailers)
+        self.send_stream(id, out, end)
+
+    def leave(self):
+        """The server need not wait for it."""
+        if self.established and not self.closed and self.spaces[quic.APP].tx:
+            self.send(quic.application_close(0x100))
+        self.close()
+
+    # ---- receiving
+
+    def step(self, patience=0.0):
+        inputs = [self.port.out] + ([self.sock] if self.reading else [])
+        due = quic.RESENT if any(space.sent for space in self.spaces.values()) and self.resends else patience
+        ready, _, _ = select.select(inputs, [], [], min(patience, due))
+        if self.port.out in ready:
+            self.port.pump()
+        if self.sock in ready:
+            self.receive()
+        self.resend()
+        return ready
+
+    def on_stream(self, level, space, id, offset, data, fin):
+        super().on_stream(level, space, id, offset, data, fin)
+        one = self.streams[id]
+        fresh, one.data = one.data, b""
+        buffer = self.unread.get(id, b"") + fresh
+        if id & 2:
+            buffer = self.take_server_stream(id, buffer)
+        else:
+            found, buffer = wire.split(buffer)
+            for kind, payload in found:
+                self.answers.setdefault(id, Answer()).take(kind, payload)
+            self.answers.setdefault(id, Answer())
+        self.unread[id] = buffer
+
+    def take_server_stream(self, id, buffer):
+        if id not in self.roles:
+            if not buffer:
+                return buffer
+            self.roles[id], at = quic.read(buffer, 0)
+            buffer = buffer[at:]
+        if self.roles[id] != wire.CONTROL:
+            return b""
+        found, buffer = wire.split(buffer)
+        for kind, payload in found:
+            self.control.append((kind, payload))
+            if kind == wire.SETTINGS:
+                self.settings = pairs_of(payload)
+            elif kind == wire.GOAWAY:
+                self.goaway = quic.read(payload, 0)[0]
+        return buffer
+
+    # ---- expecting
+
+    def until(self, reached, what, patience=PATIENCE):
+        end = time.monotonic() + patience
+        while not reached():
+            left = end - time.monotonic()
+            if left <= 0 or (self.closed and not self.step(0.01) and not reached()):
+                raise Wrong(f"no {what}; {self.seen()}")
+            self.step(left if not self.closed else 0.02)
+
+    def quiet(self, seconds=QUIET):
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self.closed:
+            self.step(left)
+
+    def seen(self):
+        streams = {i: (a.status, a.body[:40], self.ended(i), self.reset_code(i)) for i, a in self.answers.items()}
+        return f"closed {self.closing()}, goaway {self.goaway}, streams {streams}"
+
+    def closing(self):
+        """(kind, name of the error, reason), or None."""
+        if not self.closed:
+            return None
+        code, kind, reason = self.closed
+        return (wire.ERRORS.get(code, code) if kind == "application" else code, kind, reason)
+
+    def expect(self, fine, what):
+        if not fine:
+            raise Wrong(f"{what}; {self.seen()}")
+
+    def expect_close(self, *codes, kind="application"):
+        """The connection ends with one of these errors: of HTTP/3, or with kind quic of QUIC."""
+        self.until(lambda: self.closed, "close")
+        self.expect(self.closing()[0] in codes and self.closing()[1] == kind, f"not closed with {codes} of {kind}")
+
+    def expect_quic_close(self, *codes):
+        self.expect_close(*codes, kind="quic")
+
+    def expect_silence(self, seconds=QUIET):
+        before = self.datagrams_in
+        self.quiet(seconds)
+        self.expect(self.datagrams_in == before, f"{self.datagrams_in - before} datagrams came")
+
+    def ended(self, id):
+        return id in self.streams and self.streams[id].ended
+
+    def reset_code(self, id):
+        code = self.streams[id].reset if id in self.streams else None
+        return None if code is None else wire.ERRORS.get(code, code)
+
+    def stop_code(self, id):
+        code = self.streams[id].stopped if id in self.streams else None
+        return None if code is None else wire.ERRORS.get(code, code)
+
+    def expect_reset(self, id, *codes):
+        """The server gives the stream up: RESET_STREAM or STOP_SENDING with one of these errors."""
+        self.until(lambda: self.reset_code(id) or self.stop_code(id), f"reset of stream {id}")
+        self.expect((self.reset_code(id) or self.stop_code(id)) in codes, f"{self.reset_code(id)}, {self.stop_code(id)}: not {codes}")
+
+    def expect_answer(self, id, status=200, body=None):
+        self.until(lambda: self.ended(id) or self.reset_code(id), f"answer on {id}")
+        answer = self.answers[id]
+        self.expect(self.ended(id) and answer.status == status, f"not a whole {status} on {id}")
+        self.expect(body is None or answer.body == body, f"another body on {id}: {answer.body[:80]!r}")
+        return answer
+
+    def expect_alive(self, id=None):
+        """The connection still works: a PING is acknowledged."""
+        self.until(lambda: not self.spaces[quic.APP].sent, "acknowledgement of what was sent before")
+        self.send(quic.ping())
+        self.until(lambda: not self.spaces[quic.APP].sent, "PING acknowledged")
+        self.expect(not self.closed, "the connection has ended")
+
+    def expect_served(self, id):
+        self.ask(id, [(":method", "GET"), (":scheme", "https"), (":path", "/alive"), (":authority", "a.example")])
+        self.expect_answer(id)
+
+    def wait_request(self, count=1):
+        self.until(lambda: len(self.port.exchanges) >= count, f"{count} requests at the host")
+        return self.port.exchanges[count - 1]
+
+    def no_request(self):
+        self.expect(not self.port.exchanges, "a request reached the host")
+
+
+def number_of(n):
+    return quic.number(n)
+
+
+def pairs_of(payload):
+    found, at = {}, 0
+    while at < len(payload):
+        key, at = quic.read(payload, at)
+        found[key], at = quic.read(payload, at)
+    return found

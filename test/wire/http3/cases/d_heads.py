@@ -1,0 +1,329 @@
+"""Heads of requests: pseudo-header fields, fields, QPACK (RFC 9114 sections 4.2, 4.3, RFC 9204)."""
+
+from lib import h3 as wire
+from lib import quic
+from lib.peer3 import DECODER, ENCODER
+from wire.http3.case import case, get, request, script
+
+
+def malformed(t, fields, end=True):
+    """RFC 9114 4.1.2: a stream error, and the connection lives on."""
+    t.open().ask(0, fields, end=end)
+    t.expect_reset(0, "MESSAGE_ERROR")
+    t.expect_alive()
+    t.no_request()
+
+
+def refused(name, fields, end=True, doc=None):
+    def run(t):
+        malformed(t, fields, end)
+
+    run.__name__, run.__doc__ = name, doc
+    case()(run)
+
+
+def with_field(*extra):
+    return get(extra=list(extra))
+
+
+refused("head_upper_case", with_field(("X-Upper", "1")))
+refused("head_empty_name", with_field(("", "1")))
+refused("head_colon_in_name", with_field(("a:b", "1")))
+refused("head_space_in_name", with_field(("a b", "1")))
+refused("head_nul_in_value", with_field(("a", "b\0c")), doc="which nghttp3 would drop in silence")
+refused("head_cr_in_value", with_field(("a", "b\rc")))
+refused("head_lf_in_value", with_field(("a", "b\nc: d")))
+refused("head_space_before_value", with_field(("a", " b")))
+refused("head_space_after_value", with_field(("a", "b ")))
+refused("head_connection", with_field(("connection", "close")))
+refused("head_keep_alive", with_field(("keep-alive", "timeout=5")))
+refused("head_proxy_connection", with_field(("proxy-connection", "keep-alive")))
+refused("head_transfer_encoding", with_field(("transfer-encoding", "chunked")))
+refused("head_upgrade", with_field(("upgrade", "h2c")))
+refused("head_te_gzip", with_field(("te", "gzip")))
+refused("head_te_list", with_field(("te", "trailers, gzip")))
+refused("head_two_lengths", with_field(("content-length", "0"), ("content-length", "0")))
+refused("head_length_sign", with_field(("content-length", "+1")))
+refused("head_length_list", with_field(("content-length", "1, 1")))
+refused("head_length_without_body", with_field(("content-length", "4")))
+refused("pseudo_no_method", get()[1:])
+refused("pseudo_no_scheme", request("GET", scheme=None))
+refused("pseudo_no_path", request("GET", None))
+refused("pseudo_empty_path", request("GET", ""))
+refused("pseudo_no_authority", request("GET", authority=None), doc="and no host field either")
+refused("pseudo_two_methods", get() + [(":method", "GET")])
+refused("pseudo_two_paths", get()[:3] + [(":path", "/b")] + get()[3:])
+refused("pseudo_after_field", [("a", "b")] + get())
+refused("pseudo_unknown", get() + [(":unknown", "1")])
+refused("pseudo_status", get() + [(":status", "200")])
+refused("pseudo_protocol", get() + [(":protocol", "websocket")], doc="only with CONNECT")
+refused("path_without_slash", request("GET", "index.html"))
+refused("path_absolute", request("GET", "https://a.example/"))
+refused("path_asterisk_get", request("GET", "*"))
+refused("path_fragment", request("GET", "/a#b"))
+refused("path_space", request("GET", "/a b"))
+refused("path_control", request("GET", "/a\x01b"))
+refused("path_high_byte", request("GET", "/\xe4"))
+refused("method_not_a_token", request("GE T"))
+refused("method_empty", request(""))
+refused("scheme_other", request("GET", scheme="ftp"))
+refused("authority_userinfo", request("GET", authority="user@a.example"))
+refused("authority_empty", request("GET", authority=""))
+refused("authority_slash", request("GET", authority="a.example/a"))
+refused("authority_bad_port", request("GET", authority="a.example:99999"))
+refused("authority_and_host_differ", request("GET", authority="a.example", extra=[("host", "b.example")]))
+refused("host_userinfo", request("GET", authority=None, extra=[("host", "a@a.example")]))
+refused("host_twice", get(extra=[("host", "a.example"), ("host", "a.example")]))
+refused("connect_with_path", request("CONNECT", "/", "a.example:80", None), end=False)
+refused("connect_without_port", request("CONNECT", None, "a.example", None), end=False)
+
+
+def facts(t, fields, **expected):
+    t.open().ask(0, fields)
+    exchange = t.wait_request(1)
+    seen = {"method": exchange.method, "path": exchange.path, **exchange.facts}
+    for key, value in expected.items():
+        t.expect(seen[key] == value, f"{key} is {seen[key]!r}")
+    t.expect_answer(0)
+    return exchange
+
+
+@case()
+def head_of_a_get(t):
+    exchange = facts(
+        t, get("/a/b?c=d&e?f"), method="GET", path="/a/b", query="c=d&e?f", version="30", scheme="https", authority="a.example", target=None
+    )
+    t.expect(exchange.headers == [] and not exchange.has_body, f"fields {exchange.headers}")
+
+
+@case()
+def head_host_alone(t):
+    facts(t, request("GET", authority=None, extra=[("host", "a.example:8080")]), authority="a.example:8080")
+
+
+@case()
+def head_host_agrees(t):
+    exchange = facts(t, request("GET", authority="a.example", extra=[("host", "A.Example")]), authority="a.example")
+    t.expect(exchange.headers == [("host", b"A.Example")], "no host")
+
+
+@case()
+def head_options_asterisk(t):
+    """which ended another server"""
+    facts(t, request("OPTIONS", "*"), path="*", query=None)
+
+
+@case()
+def head_unknown_method(t):
+    facts(t, request("BREW", "/pot"), method="BREW")
+
+
+@case()
+def head_of_another_name(t):
+    """RFC 9110 15.5.20: the certificate is for another host"""
+    t.open().ask(0, get(authority="nobody.invalid"))
+    t.expect_answer(0, 421)
+    t.no_request()
+
+
+@case(script("respond 200"))
+def head_connect(t):
+    t.open().ask(0, request("CONNECT", None, "a.example:80", None), end=False)
+    exchange = t.wait_request(1)
+    t.expect(exchange.method == "CONNECT" and exchange.path == "" and exchange.facts["authority"] == "a.example:80", "not CONNECT")
+    t.expect_answer(0)
+
+
+@case()
+def head_cookies_joined(t):
+    """RFC 9114 4.2.1"""
+    exchange = facts(t, get(extra=[("cookie", "a=b"), ("x", "y"), ("cookie", "c=d"), ("cookie", "e=f")]))
+    t.expect(exchange.headers == [("cookie", b"a=b; c=d; e=f"), ("x", b"y")], f"fields {exchange.headers}")
+
+
+@case()
+def head_te_trailers(t):
+    facts(t, get(extra=[("te", "trailers")]), flags="1")
+
+
+@case()
+def head_fields_in_order(t):
+    pairs = [("accept", "*/*"), ("x-a", "1"), ("accept", "text/html"), ("x-empty", ""), ("x-high", "\xe4\xff")]
+    exchange = facts(t, get(extra=pairs))
+    t.expect(exchange.headers == [(k, v.encode("latin-1")) for k, v in pairs], f"fields {exchange.headers}")
+
+
+@case()
+def head_huffman_and_static(t):
+    """references to the static table, and a value in Huffman's code"""
+    packed = b"\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff"  # www.example.com (RFC 7541 C.4.1)
+    block = b"\0\0" + bytes([0xC0 | 17, 0xC0 | 23, 0xC0 | 1]) + b"\x50\x09a.example" + b"\x5f\x50" + packed
+    t.open().send_stream(0, wire.headers(block), True)
+    t.expect_answer(0)
+    t.expect(t.port.exchanges[0].headers == [("user-agent", b"www.example.com")], f"{t.port.exchanges[0].headers}")
+
+
+@case(script("respond 200"))
+def expect_other(t):
+    t.open().ask(0, request("POST", extra=[("expect", "a-miracle")]), end=False)
+    t.expect_answer(0, 417)
+    t.no_request()
+
+
+@case()
+def method_long(t):
+    """RFC 9110 15.6.2"""
+    t.open().ask(0, request("A" * 65))
+    t.expect_answer(0, 501)
+    t.ask(4, request("A" * 64))
+    t.expect_answer(4)
+
+
+@case(header_timeout=200)
+def head_never_whole(t):
+    """a head that stops in the middle"""
+    t.open().send(quic.stream(0, wire.headers(get())[:-5]))
+    t.until(lambda: t.closed or t.reset_code(0) or t.stop_code(0), "an end")
+    t.no_request()
+
+
+# ---- QPACK
+
+
+def qpack(name, block, doc=None):
+    def run(t):
+        t.open().send_stream(0, wire.headers(block), True)
+        t.expect_close("DECOMPRESSION_FAILED")
+        t.no_request()
+
+    run.__name__, run.__doc__ = name, doc
+    case()(run)
+
+
+HEAD = wire.encode(get())
+qpack("qpack_static_index", HEAD + b"\xff\x64", doc="RFC 9204 3.1: beyond the static table")
+qpack("qpack_static_name", HEAD + b"\x5f\x64\x01a")
+qpack("qpack_cut", HEAD[:-3], doc="a section that ends inside a field")
+qpack("qpack_cut_prefix", b"\0")
+qpack("qpack_empty", b"")
+qpack("qpack_number_huge", HEAD + b"\xff" + b"\xff" * 12, doc="RFC 9204 4.1.1")
+qpack("qpack_dynamic_of_nothing", b"\0\0" + b"\x80", doc="a reference although the count says that there is none")
+qpack("qpack_base_below_zero", b"\x02\xff\x7f" + HEAD[2:], doc="RFC 9204 4.5.1.2")
+qpack("qpack_post_base_of_nothing", HEAD + b"\x10")
+qpack("qpack_bad_huffman", HEAD + b"\x21a\x85\xff\xff\xff\xff\xff", doc="padding that is too long")
+qpack("qpack_count_too_large", b"\xff\xff\x7f\0" + HEAD[2:], doc="RFC 9204 4.5.1.1: more insertions than the table can know")
+
+
+def on_encoder(name, octets, *codes):
+    def run(t):
+        t.open().on_stream_of_ours(ENCODER, quic.number(wire.ENCODER) + octets)
+        t.expect_close(*codes)
+
+    run.__name__, run.__doc__ = name, "RFC 9204 4.3"
+    case()(run)
+
+
+BAD = "ENCODER_STREAM_ERROR"
+on_encoder("encoder_capacity_too_large", wire.capacity(1 << 20), BAD)
+on_encoder("encoder_insert_without_capacity", wire.insert("a", "b"), BAD)
+on_encoder("encoder_insert_too_large", wire.capacity(4096) + wire.insert("a", "b" * 4096), BAD)
+on_encoder("encoder_static_index", wire.capacity(4096) + b"\xff\x64\x01a", BAD)
+on_encoder("encoder_relative_index", wire.capacity(4096) + b"\x85\x01a", BAD)
+on_encoder("encoder_duplicate_of_nothing", wire.capacity(4096) + b"\x05", BAD)
+on_encoder("encoder_bad_huffman", wire.capacity(4096) + b"\x41a\x85\xff\xff\xff\xff\xff", BAD)
+
+
+def on_decoder(name, octets):
+    def run(t):
+        t.open().send(quic.stream(DECODER, quic.number(wire.DECODER) + octets))
+        t.expect_close("DECODER_STREAM_ERROR")
+
+    run.__name__, run.__doc__ = name, "RFC 9204 4.4"
+    case()(run)
+
+
+on_decoder("decoder_increment_zero", b"\0")
+on_decoder("decoder_increment_beyond", b"\x05")
+on_decoder("decoder_acknowledges_nothing", b"\x80")
+
+
+@case()
+def decoder_cancels(t):
+    """RFC 9204 2.2.2.2: about a stream that has no state there"""
+    t.open().send(quic.stream(DECODER, quic.number(wire.DECODER) + b"\x40" + b"\x44"))
+    t.expect_alive()
+
+
+def indexed(count, capacity=4096):
+    """The prefix of a section that needs this many insertions, with all of them behind its base."""
+    entries = 2 * (capacity // 32)
+    return wire.integer(count % entries + 1, 8) + b"\0"
+
+
+@case()
+def qpack_dynamic(t):
+    """a table that both sides keep"""
+    t.open()
+    t.on_stream_of_ours(ENCODER, quic.number(wire.ENCODER) + wire.capacity(4096) + wire.insert("x-kept", "value"))
+    t.send_stream(0, wire.headers(indexed(1) + wire.encode(get())[2:] + b"\x80"), True)
+    t.expect_answer(0)
+    t.expect(t.port.exchanges[0].headers == [("x-kept", b"value")], f"fields {t.port.exchanges[0].headers}")
+
+
+@case()
+def qpack_blocked(t):
+    """RFC 9204 2.1.2: the section comes first, and waits for its entry"""
+    t.open()
+    t.on_stream_of_ours(ENCODER, quic.number(wire.ENCODER) + wire.capacity(4096))
+    t.send_stream(0, wire.headers(indexed(1) + wire.encode(request("POST"))[2:] + b"\x80") + wire.data(b"body"), True)
+    t.quiet()
+    t.no_request()
+    t.on_stream_of_ours(ENCODER, wire.insert("x-late", "value"))
+    t.expect_answer(0, body=b"body")
+    t.expect(t.port.exchanges[0].headers == [("x-late", b"value")], f"fields {t.port.exchanges[0].headers}")
+
+
+@case()
+def qpack_blocked_too_many(t):
+    """RFC 9204 2.1.2"""
+    t.open()
+    t.on_stream_of_ours(ENCODER, quic.number(wire.ENCODER) + wire.capacity(4096))
+    for stream in range(0, 4 * (t.settings[wire.BLOCKED_STREAMS] + 1), 4):
+        t.send_stream(stream, wire.headers(indexed(1) + wire.encode(get())[2:] + b"\x80"), True)
+    t.expect_close("DECOMPRESSION_FAILED")
+    t.no_request()
+
+
+@case()
+def qpack_blocked_and_reset(t):
+    """streams that wait, and are taken back"""
+    t.open()
+    t.on_stream_of_ours(ENCODER, quic.number(wire.ENCODER) + wire.capacity(4096))
+    for stream in range(0, 4 * 10, 4):
+        t.send_stream(stream, wire.headers(indexed(1) + wire.encode(get())[2:] + b"\x80"))
+        t.expect_alive()
+        t.send(quic.reset_stream(stream, 0x10C, t.offsets[stream]), quic.stop_sending(stream, 0x10C))
+        t.expect_alive()
+    t.expect_served(400)
+
+
+@case()
+def qpack_after_refusal(t):
+    """the table is kept although the request was refused"""
+    t.open()
+    t.on_stream_of_ours(ENCODER, quic.number(wire.ENCODER) + wire.capacity(4096) + wire.insert("x-kept", "value"))
+    t.send_stream(0, wire.headers(indexed(1) + wire.encode(get(extra=[("Bad", "1")]))[2:] + b"\x80"), True)
+    t.expect_reset(0, "MESSAGE_ERROR")
+    t.send_stream(4, wire.headers(indexed(1) + wire.encode(get())[2:] + b"\x80"), True)
+    t.expect_answer(4)
+    t.expect(t.port.exchanges[0].headers == [("x-kept", b"value")], f"fields {t.port.exchanges[0].headers}")
+
+
+@case()
+def qpack_evicted(t):
+    """RFC 9204 3.2.2: an entry that has been pushed out is no more"""
+    t.open()
+    t.on_stream_of_ours(ENCODER, quic.number(wire.ENCODER) + wire.capacity(100) + wire.insert("x-one", "1" * 50) + wire.insert("x-two", "2" * 50))
+    t.expect_alive()
+    t.send_stream(0, wire.headers(indexed(2) + wire.encode(get())[2:] + b"\x81"), True)
+    t.expect_close("DECOMPRESSION_FAILED")
