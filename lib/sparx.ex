@@ -146,8 +146,8 @@ defmodule Sparx do
 
   Each one stops accepting and finishes its requests in progress; then a new one starts on the same address. Whatever is
   in progress after `timeout` ms is cut. With `ports: 2` or more the others serve meanwhile, and
-  the worst that a client meets is an idle connection that was closed (RFC 9112, section 9.3.1); with one there is a
-  moment in which no program listens. Consumers, workers and their demand stay.
+  the worst that a client meets is an idle connection that was closed (RFC 9112, section 9.3.1); with one, whoever connects
+  meanwhile waits for the new program. No connection is refused, unless the port programs bind by themselves (`descriptors: false`). Consumers, workers and their demand stay.
   """
   @spec restart(server, timeout :: non_neg_integer) :: :ok | {:error, {:cut, pos_integer}}
   def restart(server, timeout \\ 30_000) do

@@ -7,11 +7,13 @@ defmodule Sparx.Config do
   | `:handler` | none | what answers requests: a module with `handle/1` (see `Sparx.Handler`), a function of one argument, or `{module, function}`. Without it the server is only a producer, for consumers of your own |
   | `:plug` | none | what answers requests, instead of `:handler`: a plug. See `Sparx.Plug`, which has more options |
   | `:port` | `4000` | TCP port; `0` takes a free one, which `Sparx.info/1` returns |
-  | `:host` | `"0.0.0.0"` | the address to listen on: text, an `:inet` tuple, `:loopback`, `:any`, `"unix:PATH"` or `{:local, path}`. `:ip` is another name for it |
-  | `:listeners` | one of `:host`, `:port` | several addresses: a list of keyword lists with `:host` (or `:ip`), `:port`, and optionally `:backlog` (1024), `:ipv6_only` (false), `:reuse_port` (false), and the options of `Sparx.TLS` |
+  | `:host` | `"0.0.0.0"` | the address to listen on: text, an `:inet` tuple, `:loopback`, `:any`, `"unix:PATH"` or `{:local, path}`; `"unix:@NAME"` is an abstract socket, which has no file (unix(7)). `:ip` is another name for it |
+  | `:listeners` | one of `:host`, `:port` | several addresses: a list of keyword lists with `:host` (or `:ip`), `:port`, and optionally `:backlog` (1024), `:ipv6_only` (false), `:reuse_port` (false), those of a unix socket (`:mode`, `:owner`, `:group`), `:listen` instead of an address, and the options of `Sparx.TLS` |
+  | `:listen` | none | sockets that listen already, instead of `:host` and `:port`: `:systemd` for all that systemd passes (`LISTEN_FDS`), `{:systemd, name}` for those with a name (`FileDescriptorName=`), `{:fd, n}` for an inherited descriptor |
+  | `:mode`, `:owner`, `:group` | from umask and the VM's user | of the file of a unix socket: a mode such as `0o660`, and names or numbers. They are set before the socket listens |
   | `:scheme` | `:http` | `:https` for TLS, with `:certfile`, `:keyfile` and the other options of `Sparx.TLS` |
   | `:redirect_from` | none | a TCP port whose clients are redirected (308) to the same host over https, at the port of the first listener with TLS; the VM never sees those requests |
-  | `:ports` | `1` | how many port programs run, each with its own thread and its own listening sockets (`SO_REUSEPORT`) |
+  | `:ports` | `1` | how many port programs run, each with its own thread. All accept on the same sockets |
   | `:workers` | `128` | how many handlers run concurrently, in all. A handler that waits for its client longer than 100 ms does not count until it goes on |
   | `:max_waiting` | `10_000` | how many handlers may wait for their clients without holding a worker; beyond it the one whose client has made least progress is cut |
   | `:name` | none | the name that the server is registered under, as for `GenServer` |
@@ -26,7 +28,7 @@ defmodule Sparx.Config do
   | `:trusted_proxies` | `[]` | proxies whose `forwarded` or `x-forwarded-for` names the client for fair shares: addresses and ranges such as `"10.0.0.0/8"` or `"::1"`, and `"unix"` for all unix sockets. See below |
   | `:sandbox` | `:best_effort` | how the port program is sandboxed after binding its addresses (SECURITY.md): `:best_effort` logs what the kernel lacks and goes on; `:strict` does not start then; `:off` is for debuggers |
   | `:user` | none | the user that the port program switches to after binding, if the VM runs as root |
-  | `:descriptors` | `true` | hands open files to the port program, which then sends them by itself (Linux; SECURITY.md); `false` sends their bytes over the pipe |
+  | `:descriptors` | `true` | hands open files and listening sockets to the port program (Linux; SECURITY.md). `false` sends the bytes of files over the pipe, and each port program binds by itself, so that connections are refused while it restarts |
   | `:executable` | found | the path of `sparx_port`; by default `config :sparx, executable: path`, or the one of the library |
 
   Peers get fair shares (`:share`) of the workers and of the queue; each port program counts for itself. A peer is an IPv4 address or an
@@ -76,12 +78,18 @@ defmodule Sparx.Config do
     :descriptors,
     :executable,
     :opener,
-    :redirect_from
+    :redirect_from,
+    :listen,
+    :mode,
+    :owner,
+    :group
   ]
   @range "an address, a range such as \"10.0.0.0/8\" without bits behind its prefix, or \"unix\""
   @address "an IPv4 or IPv6 address, :loopback, :any, \"unix:PATH\" or {:local, path}"
   @tls TLS.options()
-  @listener_keys [:host, :ip, :port, :backlog, :ipv6_only, :reuse_port] ++ @tls
+  @file_keys [:mode, :owner, :group]
+  @where [:host, :ip, :port, :listen] ++ @file_keys
+  @listener_keys @where ++ [:backlog, :ipv6_only, :reuse_port] ++ @tls
 
   defstruct handler: nil,
             plug: nil,
@@ -105,6 +113,7 @@ defmodule Sparx.Config do
             descriptors: true,
             executable: nil,
             opener: nil,
+            holder: nil,
             limits: %{}
 
   @typedoc "An address to listen on, as HELLO carries it, but for `tls`, which is read when HELLO is sent."
@@ -115,6 +124,10 @@ defmodule Sparx.Config do
           optional(:ipv6_only) => boolean,
           optional(:reuse_port) => boolean,
           optional(:redirect) => :inet.port_number(),
+          optional(:fd) => non_neg_integer,
+          optional(:mode) => 1..0o777,
+          optional(:owner) => non_neg_integer,
+          optional(:group) => non_neg_integer,
           optional(:tls) => TLS.t()
         }
 
@@ -142,6 +155,7 @@ defmodule Sparx.Config do
           descriptors: boolean,
           executable: binary | nil,
           opener: (t -> port | pid) | nil,
+          holder: pid | nil,
           limits: %{optional(atom) => non_neg_integer}
         }
 
@@ -166,7 +180,6 @@ defmodule Sparx.Config do
     |> Map.put(:listeners, listeners!(own, Keyword.take(own, TLS.options())))
     |> redirect!(own[:redirect_from])
     |> check_frame!()
-    |> check_unix!()
     |> check_places!()
   end
 
@@ -176,17 +189,18 @@ defmodule Sparx.Config do
 
   @doc """
   The options of HELLO (PROTOCOL.md, section 7) for one port program of the server. `tls` is what `certificates/1` has read, `descriptors` the
-  path of the server's socket for descriptors, if it has one.
+  path of the server's socket for descriptors, if it has one. `handed`: whether the listeners are handed over there.
   """
-  @spec hello(t, report :: boolean, tls :: [map | nil], descriptors :: Path.t() | nil) :: map
-  def hello(config, report, tls \\ [], descriptors \\ nil) do
+  @spec hello(t, report :: boolean, tls :: [map | nil], descriptors :: Path.t() | nil, handed :: boolean) ::
+          map
+  def hello(config, report, tls \\ [], descriptors \\ nil, handed \\ false) do
     config.limits
     |> Map.merge(types(config.compress_types))
     |> Map.merge(if(descriptors, do: %{descriptors: descriptors}, else: %{}))
     |> Map.merge(%{
       listeners:
         config.listeners
-        |> Enum.map(&share(&1, config.ports))
+        |> listening(handed, config.ports)
         |> with_certificates(tls, {config.place, config.ports}),
       server: config.server,
       compress: config.compress,
@@ -245,13 +259,24 @@ defmodule Sparx.Config do
 
   @doc "A listener's address for people."
   @spec address(listener) :: binary
+  def address(%{fd: fd}), do: "descriptor #{fd}"
   def address(%{address: "unix:" <> _ = address}), do: address
 
   def address(%{address: address, port: port}),
     do: if(String.contains?(address, ":"), do: "[#{address}]:#{port}", else: "#{address}:#{port}")
 
-  defp share(listener, 1), do: listener
-  defp share(listener, _ports), do: Map.put(listener, :reuse_port, true)
+  # The tokens of those that are handed over are their places.
+  defp listening(listeners, true, ports) do
+    for {listener, token} <- Enum.with_index(listeners, 1) do
+      listener
+      |> Map.drop([:fd, :backlog | @file_keys])
+      # HTTP/3 has a socket of its own in each port program.
+      |> Map.merge(%{descriptor: token, shared: ports > 1, reuse_port: ports > 1})
+    end
+  end
+
+  defp listening(listeners, false, 1), do: listeners
+  defp listening(listeners, false, _ports), do: Enum.map(listeners, &Map.put(&1, :reuse_port, true))
 
   # ── a plug ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -375,7 +400,7 @@ defmodule Sparx.Config do
   # For tests: a process that plays the port program.
   defp put!({:opener, fun}, config) when is_function(fun, 1), do: %{config | opener: fun}
 
-  defp put!({key, _value}, config) when key in [:port, :host, :ip, :listeners, :redirect_from] or key in @tls,
+  defp put!({key, _value}, config) when key in [:listeners, :redirect_from] or key in @where or key in @tls,
     do: config
 
   defp put!({key, _value}, _config), do: unknown!(key, "option", @own ++ @tls ++ Limits.names())
@@ -406,16 +431,16 @@ defmodule Sparx.Config do
     case Keyword.fetch(options, :listeners) do
       {:ok, [_ | _] = list} ->
         for {key, value} <- options,
-            key in [:host, :ip, :port],
+            key in @where,
             do: bad!(key, value, "none beside :listeners")
 
-        list |> Enum.map(&listener!(&1, tls)) |> used!(tls)
+        list |> Enum.flat_map(&listeners_of!(&1, tls)) |> used!(tls)
 
       {:ok, value} ->
         bad!(:listeners, value, "a list of keyword lists, at least one")
 
       :error ->
-        [options |> Keyword.take([:port, :host, :ip]) |> listener!(tls)]
+        options |> Keyword.take(@where) |> listeners_of!(tls)
     end
   end
 
@@ -447,7 +472,7 @@ defmodule Sparx.Config do
         raise(ArgumentError, "option #{inspect(key)} is for listeners with scheme: :https, and there is none")
   end
 
-  defp listener!(options, tls) do
+  defp listeners_of!(options, tls) do
     Keyword.keyword?(options) ||
       bad!(:listeners, options, "keyword lists such as [host: \"::1\", port: 4000]")
 
@@ -456,13 +481,69 @@ defmodule Sparx.Config do
     end)
 
     options = first_of_each(options)
+    tls = options |> Keyword.take(@tls) |> secure_options(tls) |> TLS.new!()
+    for listener <- places!(options, options[:listen]), do: secure(listener, tls)
+  end
+
+  defp places!(options, nil) do
     address = address!(for {key, value} <- options, key in [:host, :ip], value != nil, do: {key, value})
 
-    options
-    |> Keyword.take([:backlog, :ipv6_only, :reuse_port])
-    |> Map.new(&listener_option!/1)
-    |> Map.merge(%{address: address, port: port!(address, Keyword.get(options, :port, 4000))})
-    |> secure(options |> Keyword.take(@tls) |> secure_options(tls) |> TLS.new!())
+    own =
+      options
+      |> Keyword.take([:backlog, :ipv6_only, :reuse_port | @file_keys])
+      |> Map.new(&listener_option!/1)
+
+    file!(own, address)
+    [Map.merge(own, %{address: address, port: port!(address, Keyword.get(options, :port, 4000))})]
+  end
+
+  # They were bound by somebody else, and READY tells to what.
+  defp places!(options, source) do
+    for {key, value} <- options,
+        key in (@where -- [:listen]) or key in [:backlog, :ipv6_only, :reuse_port],
+        do: bad!(key, value, "none beside :listen, whose sockets are bound already")
+
+    for fd <- inherited!(source), do: %{fd: fd, address: "", port: 0}
+  end
+
+  defp inherited!({:fd, fd}) when is_integer(fd) and fd > 2, do: [fd]
+  defp inherited!(:systemd), do: for({fd, _name} <- from_systemd!(:systemd), do: fd)
+
+  defp inherited!({:systemd, name} = source) when is_binary(name) do
+    with [] <- for({fd, ^name} <- from_systemd!(source), do: fd),
+         do:
+           bad!(
+             :listen,
+             source,
+             "a name in LISTEN_FDNAMES, which is #{inspect(System.get_env("LISTEN_FDNAMES"))}"
+           )
+  end
+
+  defp inherited!(value),
+    do: bad!(:listen, value, ":systemd, {:systemd, name} or {:fd, number}, which is 3 or more")
+
+  # sd_listen_fds(3): descriptors from 3 on, for the process that LISTEN_PID names.
+  defp from_systemd!(source) do
+    with {pid, ""} <- Integer.parse(System.get_env("LISTEN_PID", "")),
+         true <- System.pid() == Integer.to_string(pid),
+         {count, ""} when count > 0 <- Integer.parse(System.get_env("LISTEN_FDS", "")) do
+      names = String.split(System.get_env("LISTEN_FDNAMES", ""), ":")
+      for n <- 0..(count - 1), do: {3 + n, Enum.at(names, n, "unknown")}
+    else
+      _other ->
+        bad!(
+          :listen,
+          source,
+          "LISTEN_PID and LISTEN_FDS in the environment, as systemd sets them for this process"
+        )
+    end
+  end
+
+  defp file!(own, address) do
+    for {key, value} <- own,
+        key in @file_keys,
+        not match?("unix:" <> _, address) or match?("unix:@" <> _, address),
+        do: bad!(key, value, "none where the listener is no unix socket with a file")
   end
 
   # A listener's own options override those of the server; a listener without TLS has none of them.
@@ -477,15 +558,42 @@ defmodule Sparx.Config do
   defp secure(listener, nil), do: listener
 
   defp secure(%{address: address} = listener, tls) do
-    if TLS.http3(tls) && match?("unix:" <> _, address),
-      do: bad!(:http3, true, "false for #{address}: a unix socket has no UDP"),
-      else: Map.put(listener, :tls, tls)
+    cond do
+      TLS.http3(tls) == nil -> Map.put(listener, :tls, tls)
+      listener[:fd] -> bad!(:http3, true, "false for sockets of option :listen: they are not UDP")
+      match?("unix:" <> _, address) -> bad!(:http3, true, "false for #{address}: a unix socket has no UDP")
+      true -> Map.put(listener, :tls, tls)
+    end
   end
 
   defp listener_option!({:backlog, n}) when is_integer(n) and n > 0, do: {:backlog, n}
   defp listener_option!({:backlog, value}), do: bad!(:backlog, value, "a positive integer")
+  defp listener_option!({:mode, mode}) when is_integer(mode) and mode in 1..0o777, do: {:mode, mode}
+  defp listener_option!({:mode, value}), do: bad!(:mode, value, "an integer from 0o001 to 0o777")
+
+  defp listener_option!({key, id}) when key in [:owner, :group] and is_integer(id) and id in 0..4_294_967_294,
+    do: {key, id}
+
+  defp listener_option!({key, name}) when key in [:owner, :group] and is_binary(name),
+    do: {key, id_of(key, name) || bad!(key, name, "the name of one that the system knows")}
+
+  defp listener_option!({key, value}) when key in [:owner, :group], do: bad!(key, value, "a name or a number")
   defp listener_option!({key, flag}) when is_boolean(flag), do: {key, flag}
   defp listener_option!({key, value}), do: bad!(key, value, "true or false")
+
+  # passwd(5) and group(5), by whatever the system looks them up in.
+  defp id_of(key, name) do
+    with {line, 0} <-
+           System.cmd("getent", [if(key == :owner, do: "passwd", else: "group"), name], stderr_to_stdout: true),
+         [_name, _password, id | _] <- String.split(line, ":"),
+         {number, _rest} <- Integer.parse(id) do
+      number
+    else
+      _unknown -> nil
+    end
+  rescue
+    ErlangError -> nil
+  end
 
   defp address!([]), do: "0.0.0.0"
   defp address!([{name, given}]), do: listening(given) || bad!(name, given, @address)
@@ -560,15 +668,6 @@ defmodule Sparx.Config do
 
       true ->
         put_in(config.limits[:max_frame], least)
-    end
-  end
-
-  defp check_unix!(%{ports: 1} = config), do: config
-
-  defp check_unix!(config) do
-    case Enum.find(config.listeners, &match?("unix:" <> _, &1.address)) do
-      nil -> config
-      _listener -> bad!(:ports, config.ports, "1 where a listener is a unix socket, which cannot be shared")
     end
   end
 

@@ -24,6 +24,7 @@ defmodule Sparx.Server do
     Executable,
     Heart,
     Inbox,
+    Listeners,
     Reaper,
     Slots,
     Startup,
@@ -82,6 +83,7 @@ defmodule Sparx.Server do
   @impl GenServer
   def init({{config, on_ready, again}, callers}) do
     Process.flag(:trap_exit, true)
+    config = %{config | holder: holder(config)}
 
     state = %State{
       config: config,
@@ -100,6 +102,19 @@ defmodule Sparx.Server do
     Telemetry.watch()
     TLS.Watch.start(config.listeners)
     if again, do: {:ok, state, {:continue, :start_again}}, else: start_first(state)
+  end
+
+  # Whose end is the end of this one too: other port programs would hold the sockets, and nobody could bind them again.
+  defp holder(%{holder: nil} = config) do
+    case Listeners.start_link(config) do
+      {:ok, holder} -> holder
+      :ignore -> nil
+    end
+  end
+
+  defp holder(%{holder: holder}) do
+    Process.link(holder)
+    holder
   end
 
   defp name_or_pid do
@@ -185,7 +200,10 @@ defmodule Sparx.Server do
 
   # Records the addresses that were really bound, so that the next program binds the same ones.
   defp bound(listeners, addresses) do
-    Enum.zip_with(listeners, addresses, fn listener, address -> %{listener | port: address["port"]} end)
+    Enum.zip_with(listeners, addresses, fn
+      %{fd: _fd} = listener, address -> %{listener | address: address["address"], port: address["port"]}
+      listener, address -> %{listener | port: address["port"]}
+    end)
   end
 
   defp link(config, port, %{info: info, channel: channel}) do
@@ -245,6 +263,9 @@ defmodule Sparx.Server do
     heart = Heart.start(program.pulse, port, program.os_pid, state.config.heartbeat)
     noreply(%{state | program: %{program | heart: heart}})
   end
+
+  def handle_info({:EXIT, holder, reason}, %{config: %{holder: holder}} = state),
+    do: {:stop, {:listeners, reason}, state}
 
   def handle_info({:heartbeat, port}, %{port: port} = state), do: noreply(ping(state))
   def handle_info(:look_at_telemetry, state), do: state |> look_at_telemetry() |> noreply()
@@ -427,7 +448,11 @@ defmodule Sparx.Server do
 
   # ── the end ────────────────────────────────────────────────────────────────────────────────────────
 
-  defp start_drain(state, timeout), do: ask_drain(update_life(state, phase: :draining), timeout)
+  # Who comes now is refused, and not kept waiting for nobody.
+  defp start_drain(state, timeout) do
+    Listeners.close(state.config.holder)
+    ask_drain(update_life(state, phase: :draining), timeout)
+  end
 
   defp ask_drain(state, timeout), do: state |> write(Frame.drain(timeout)) |> Exchange.draining()
 

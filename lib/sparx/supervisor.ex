@@ -9,6 +9,7 @@ defmodule Sparx.Supervisor do
   use Supervisor
 
   alias Sparx.{Config, Server}
+  alias Sparx.Server.Listeners
 
   def start_link(config) do
     name = if config.name, do: [name: config.name], else: []
@@ -19,8 +20,22 @@ defmodule Sparx.Supervisor do
   def init({config, callers}) do
     table = :ets.new(:sparx_servers, [:public, :ordered_set])
     {:ok, _} = Registry.register(Sparx.Registry, self(), table)
-    children = for index <- 0..(config.ports - 1), do: server(index, %{config | name: nil}, callers, table)
+    servers = for index <- 0..(config.ports - 1), do: server(index, %{config | name: nil}, callers, table)
+
+    children = [listeners(config, table) | servers]
     Supervisor.init(children, strategy: :one_for_one, max_restarts: 1_000_000, max_seconds: 1)
+  end
+
+  defp listeners(config, table) do
+    %{id: :listeners, start: {__MODULE__, :start_listeners, [config, table]}, shutdown: 5_000}
+  end
+
+  @doc false
+  def start_listeners(config, table) do
+    with {:ok, holder} <- Listeners.start_link(%{config | listeners: bound(table, config)}) do
+      :ets.insert(table, {:holder, holder})
+      {:ok, holder}
+    end
   end
 
   defp server(index, config, callers, table) do
@@ -36,7 +51,7 @@ defmodule Sparx.Supervisor do
   # With port 0, all of them use the port that the first one got.
   def start_server(index, config, callers, table) do
     Process.put(:"$callers", callers)
-    config = %{share(index, config) | listeners: bound(table, config)}
+    config = %{share(index, config) | listeners: bound(table, config), holder: holder(table)}
     again = :ets.member(table, {:server, index})
 
     with {:ok, server} <- Server.start_link({config, &:ets.insert(table, {:listeners, &1}), again}) do
@@ -49,6 +64,13 @@ defmodule Sparx.Supervisor do
     case :ets.lookup(table, :listeners) do
       [{:listeners, listeners}] -> listeners
       [] -> config.listeners
+    end
+  end
+
+  defp holder(table) do
+    case :ets.lookup(table, :holder) do
+      [{:holder, holder}] -> holder
+      [] -> nil
     end
   end
 

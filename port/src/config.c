@@ -114,6 +114,23 @@ static bool read_http3(struct listener_config *l, struct slice key, struct slice
 	       option_wrong(fault, SLICE_LIT("place"), "must be less than places");
 }
 
+const char *listener_file(const struct listener_config *l)
+{
+	const char *path = listener_path(l);
+
+	return path && *path != '@' && !l->descriptor ? path : NULL;
+}
+
+static bool take_id(int64_t *to, struct slice key, struct slice raw, struct config_fault *fault)
+{
+	struct mp_value v;
+
+	if (!mp_read(&raw, &v) || (v.type != MP_NIL && (v.type != MP_UINT || v.u >= UINT32_MAX)))
+		return option_wrong(fault, key, "must be nil, or a number up to 4294967294");
+	*to = v.type == MP_UINT ? (int64_t)v.u : -1;
+	return true;
+}
+
 static bool take_listener(void *to, struct slice key, struct slice raw, struct config_fault *fault)
 {
 	struct listener_config *l = to;
@@ -134,8 +151,12 @@ static bool take_listener(void *to, struct slice key, struct slice raw, struct c
 		       option_wrong(fault, key, "must be an IPv4 or IPv6 address, or unix: and a path");
 	if (slice_eq(key, SLICE_LIT("http3")))
 		return read_http3(l, key, raw, fault);
+	if (slice_eq(key, SLICE_LIT("descriptor")))
+		return option_number(&l->descriptor, key, raw, 0, TOKEN_MAX, "", fault);
 	if (slice_eq(key, SLICE_LIT("reuse_port")))
 		return option_flag(&l->reuse_port, key, raw, fault);
+	if (slice_eq(key, SLICE_LIT("shared")))
+		return option_flag(&l->shared, key, raw, fault);
 	if (slice_eq(key, SLICE_LIT("ipv6_only")))
 		return option_flag(&l->ipv6_only, key, raw, fault);
 	if (slice_eq(key, SLICE_LIT("port"))) {
@@ -155,6 +176,15 @@ static bool take_listener(void *to, struct slice key, struct slice raw, struct c
 		l->redirect = well && v.type == MP_UINT ? (uint16_t)v.u : 0;
 		return well || option_wrong(fault, key, "must be nil, or 1 to 65535");
 	}
+	if (slice_eq(key, SLICE_LIT("mode"))) {
+		well = option_number(&number, key, raw, 0, 0777, "", fault);
+		l->mode = (uint32_t)number;
+		return well;
+	}
+	if (slice_eq(key, SLICE_LIT("owner")))
+		return take_id(&l->owner, key, raw, fault);
+	if (slice_eq(key, SLICE_LIT("group")))
+		return take_id(&l->group, key, raw, fault);
 	if (slice_eq(key, SLICE_LIT("backlog"))) {
 		well = option_number(&number, key, raw, 1, UINT16_MAX, "", fault);
 		l->backlog = (int)number;
@@ -165,14 +195,25 @@ static bool take_listener(void *to, struct slice key, struct slice raw, struct c
 
 static bool read_listener(struct listener_config *l, struct slice raw, struct config_fault *fault)
 {
-	*l = (struct listener_config){.backlog = 1024};
+	*l = (struct listener_config){.backlog = 1024, .owner = -1, .group = -1, .fd = -1};
 	if (!options_read(raw, "listeners", "must be an array of maps", take_listener, l, fault))
 		return false;
 	if (l->hsts[0] && !l->tls.at) /* RFC 6797 7.2 */
 		return option_wrong(fault, SLICE_LIT("hsts"), "is for a listener with tls");
 	if (l->http3 && (!l->tls.at || listener_path(l)))
 		return option_wrong(fault, SLICE_LIT("http3"), "is for a listener with tls that has a port");
-	return l->address[0] || option_wrong(fault, SLICE_LIT("address"), "is missing");
+	if ((l->mode || l->owner >= 0 || l->group >= 0) && !listener_file(l))
+		return option_wrong(fault, SLICE_LIT("mode"), "is, like owner and group, for a unix socket that is bound here");
+	return l->address[0] || l->descriptor || option_wrong(fault, SLICE_LIT("address"), "is missing");
+}
+
+static bool tokens_differ(const struct config *c, struct config_fault *fault)
+{
+	for (unsigned i = 0; i < c->listener_count; i++)
+		for (unsigned k = 0; k < i && c->listeners[i].descriptor; k++)
+			if (c->listeners[k].descriptor == c->listeners[i].descriptor)
+				return option_wrong(fault, SLICE_LIT("descriptor"), "must be another one for each listener");
+	return true;
 }
 
 static bool read_listeners(struct config *c, struct slice raw, struct config_fault *fault)
@@ -187,7 +228,7 @@ static bool read_listeners(struct config *c, struct slice raw, struct config_fau
 	for (c->listener_count = 0; c->listener_count < array.u; c->listener_count++)
 		if (!mp_skip(&raw, &map) || !read_listener(&c->listeners[c->listener_count], map, fault))
 			return false;
-	return true;
+	return tokens_differ(c, fault);
 }
 
 static bool printable(const char *text)

@@ -8,6 +8,7 @@
 
 enum { LISTENERS_MAX = 64, SERVER_NAME_MAX = 128, ADDRESS_MAX = 128, USER_NAME_MAX = 64, TYPES_MAX = 1024, CODINGS_MAX = 8 };
 enum { SOCKET_PATH_MAX = 108 };
+#define TOKEN_MAX ((UINT64_C(1) << 53) - 1) /* of what comes over the channel */
 enum sandbox_mode { SANDBOX_BEST_EFFORT, SANDBOX_STRICT, SANDBOX_OFF };
 
 struct listener_config {
@@ -15,6 +16,11 @@ struct listener_config {
 	uint16_t port;
 	int backlog;
 	bool reuse_port, ipv6_only;
+	bool shared;                 /* other processes accept on this socket too */
+	uint32_t mode;               /* of a unix socket's file; 0: what umask leaves */
+	int64_t owner, group;        /* of the same, by number; -1: those of this process */
+	uint64_t descriptor;         /* the token of a socket that the host hands over; 0: it is bound here */
+	int fd;                      /* that socket, until it is listened on; -1: it has not come */
 	char hsts[32];               /* the field strict-transport-security of all responses; empty: none */
 	uint16_t redirect;           /* all requests are sent to https at this port; 0: they are not */
 	bool http3;                  /* the same port over UDP speaks it */
@@ -55,8 +61,10 @@ struct option_def {
 const struct option_def *option_at(unsigned position);
 uint64_t option_value(const struct config *c, const struct option_def *def);
 
-/* The path of a unix socket; NULL: it is none. */
+/* The path of a unix socket, or @ and a name that is in no file system (unix(7)); NULL: it is none. */
 const char *listener_path(const struct listener_config *l);
+/* The file of a unix socket that is bound here, and is to be removed; NULL: there is none. */
+const char *listener_file(const struct listener_config *l);
 const char *sandbox_mode_name(enum sandbox_mode mode);
 
 void config_defaults(struct config *c);

@@ -30,6 +30,8 @@ struct control_ops {
 	void (*name)(void *ctx, unsigned i, struct listener_name *name);
 	/* Stops accepting; ends when no connection is left, or after `deadline` ms. */
 	void (*drain)(void *ctx, uint64_t deadline);
+	/* Nobody is there to answer: who waits at a listener that the host has handed over is left to those who hold it too. */
+	void (*leave)(void *ctx);
 	/* Ends now. */
 	void (*stop)(void *ctx, int status);
 	void (*stats)(void *ctx, struct control_figures *figures);

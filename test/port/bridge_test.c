@@ -124,6 +124,11 @@ static bool control_listen(void *ctx, struct config_fault *fault)
 	return !listen_fails;
 }
 
+static void control_leave(void *ctx)
+{
+	(void)ctx;
+}
+
 static void control_name(void *ctx, unsigned i, struct listener_name *name)
 {
 	(void)ctx;
@@ -199,6 +204,7 @@ static const struct control_ops control_ops = {
 	.tickets = control_tickets,
 	.is_secure = control_is_secure,
 	.listen = control_listen,
+	.leave = control_leave,
 	.name = control_name,
 	.drain = control_drain,
 	.stop = control_stop,

@@ -142,8 +142,34 @@ defmodule Sparx.ConfigTest do
     end
   end
 
-  test "a unix socket has one port program" do
-    assert message(host: "unix:/run/s", ports: 2) =~ "option :ports: 2"
+  test "a unix socket's file has a mode, an owner and a group" do
+    assert [%{address: "unix:/run/s", mode: 0o660, owner: 0, group: 7}] =
+             Config.new!(host: "unix:/run/s", mode: 0o660, owner: "root", group: 7, ports: 2).listeners
+
+    assert message(host: "unix:/run/s", mode: 0o1777) =~
+             "option :mode: 1023, expected an integer from 0o001 to 0o777"
+
+    assert message(host: "unix:/run/s", owner: "no one of this name") =~ "one that the system knows"
+    assert message(host: "unix:/run/s", group: -1) =~ "option :group: -1, expected a name or a number"
+
+    for host <- ["::1", "unix:@name"],
+        do: assert(message(host: host, mode: 0o600) =~ "no unix socket with a file")
+  end
+
+  test "sockets that listen already are in the place of an address" do
+    assert [%{fd: 7}] = Config.new!(listen: {:fd, 7}).listeners
+
+    assert [%{fd: 7}, %{address: "::1"}] =
+             Config.new!(listeners: [[listen: {:fd, 7}], [host: "::1"]]).listeners
+
+    assert message(listen: {:fd, 2}) =~ "which is 3 or more"
+    assert message(listen: :launchd) =~ ":systemd, {:systemd, name} or {:fd, number}"
+    assert message(listen: {:fd, 7}, port: 80) =~ "option :port: 80, expected none beside :listen"
+
+    assert message(listen: {:fd, 7}, listeners: [[port: 1]]) =~
+             "option :listen: {:fd, 7}, expected none beside :listeners"
+
+    assert message(listen: :systemd) =~ "LISTEN_PID and LISTEN_FDS in the environment"
   end
 
   test "max_frame fits the window" do

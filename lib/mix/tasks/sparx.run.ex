@@ -20,6 +20,7 @@ defmodule Mix.Tasks.Sparx.Run do
     * `--http3` - with either of these: over HTTP/3 as well, on the same port of UDP
     * `--port` - the port to listen on, 4000 unless given; 0 takes a free one
     * `--host` - the address to listen on
+    * `--systemd` - listen on the sockets that systemd passes (`LISTEN_FDS`), in the place of `--host` and `--port`
     * `--workers` - how many requests are worked on at the same time
     * `--ports` - how many `sparx_port` programs share the port, one for each core they may use
 
@@ -39,6 +40,7 @@ defmodule Mix.Tasks.Sparx.Run do
     http3: :boolean,
     port: :integer,
     host: :string,
+    systemd: :boolean,
     workers: :integer,
     ports: :integer
   ]
@@ -50,13 +52,26 @@ defmodule Mix.Tasks.Sparx.Run do
     Mix.Task.run("app.start")
     {what, options} = Keyword.split(options, [:handler, :plug, :static])
     {name, served} = served(file, what)
-    server = start(served ++ [name: __MODULE__] ++ Keyword.merge([port: 4000], secure(options)))
+    server = start(served ++ [name: __MODULE__] ++ (options |> secure() |> where()))
 
     System.trap_signal(:sigterm, fn -> stop(server) end)
     scheme = if options[:tls] || options[:certfile], do: "https", else: "http"
     if options[:certfile], do: System.trap_signal(:sighup, fn -> reload(server) end)
     Mix.shell().info("Sparx serves #{name} at #{url(Sparx.info(server), scheme)}")
     unless iex?(), do: wait(server)
+  end
+
+  # Where to listen
+
+  defp where(options) do
+    case Keyword.pop(options, :systemd, false) do
+      {true, options} ->
+        if options[:port] || options[:host], do: Mix.raise("--systemd goes with neither --port nor --host")
+        [listen: :systemd] ++ options
+
+      {false, options} ->
+        Keyword.merge([port: 4000], options)
+    end
   end
 
   # TLS

@@ -7,10 +7,13 @@ defmodule Sparx.Server.Channel do
 
   # What a descriptor is for.
   @file_of_stream 0
+  @listener 1
 
   # getsockopt(SOL_SOCKET, SO_PEERCRED): pid, uid, gid
   @peer_credentials {1, 17}
   @longest_path 107
+  # ms
+  @patience 5_000
 
   @typedoc "A socket that a port program may connect to."
   @type listening :: %{socket: :socket.socket(), folder: Path.t(), path: Path.t()}
@@ -24,7 +27,7 @@ defmodule Sparx.Server.Channel do
     folder = Path.join(System.tmp_dir() || "/tmp", "sparx-" <> random())
     path = Path.join(folder, "s")
 
-    with :ok <- supported(path),
+    with :ok <- short(path),
          :ok <- File.mkdir(folder) do
       with :ok <- File.chmod(folder, 0o700), {:ok, socket} <- listen(path) do
         {:ok, %{socket: socket, folder: folder, path: path}}
@@ -38,12 +41,12 @@ defmodule Sparx.Server.Channel do
 
   defp random, do: Base.url_encode64(:crypto.strong_rand_bytes(12), padding: false)
 
-  defp supported(path) do
-    if :os.type() == {:unix, :linux} and byte_size(path) <= @longest_path and
-         function_exported?(:prim_file, :get_handle, 1),
-       do: :ok,
-       else: {:error, :not_supported}
-  end
+  defp short(path),
+    do: if(supported?() and byte_size(path) <= @longest_path, do: :ok, else: {:error, :not_supported})
+
+  @doc "Whether this system, and this release of OTP, can hand descriptors over."
+  @spec supported?() :: boolean
+  def supported?, do: :os.type() == {:unix, :linux} and function_exported?(:prim_file, :get_handle, 1)
 
   defp listen(path) do
     with {:ok, socket} <- :socket.open(:local, :seqpacket, :default) do
@@ -59,11 +62,39 @@ defmodule Sparx.Server.Channel do
   end
 
   @doc """
-  The connection of the port program, which has said that it has connected; nobody else's. `os_pid` is its number, nil where that is not known.
+  Waits, in a process of its own, for the connection of the port program, nobody else's, and hands over the sockets that it is to listen on.
+  `os_pid` is the program's number, nil where that is not known. See `met/1`.
   """
-  @spec accept(listening, pos_integer | nil) :: t | nil
-  def accept(listening, os_pid) do
-    with {:ok, socket} <- :socket.accept(listening.socket, 1_000) do
+  @spec meet(listening, pos_integer | nil, [fd :: non_neg_integer]) :: Task.t()
+  def meet(listening, os_pid, listeners) do
+    server = self()
+
+    Task.async(fn ->
+      socket = accept(listening, os_pid)
+      socket && hand_listeners(socket, listeners)
+      socket && :socket.setopt(socket, {:otp, :controlling_process}, server)
+      socket
+    end)
+  end
+
+  @doc "The connection, once the port program has said that it has connected; nil if there is none."
+  @spec met(Task.t()) :: t | nil
+  def met(meeting) do
+    case Task.yield(meeting, @patience) || Task.shutdown(meeting, :brutal_kill) do
+      {:ok, socket} -> socket
+      _failed -> nil
+    end
+  end
+
+  @doc "There will be no connection."
+  @spec miss(Task.t(), listening) :: :ok
+  def miss(meeting, listening) do
+    with {:ok, socket} when socket != nil <- Task.shutdown(meeting, :brutal_kill), do: :socket.close(socket)
+    stop(listening)
+  end
+
+  defp accept(listening, os_pid) do
+    with {:ok, socket} <- :socket.accept(listening.socket, @patience) do
       if os_pid in [nil, peer(socket)] do
         socket
       else
@@ -75,6 +106,12 @@ defmodule Sparx.Server.Channel do
     end
   after
     stop(listening)
+  end
+
+  # Their tokens are their places, from 1.
+  defp hand_listeners(socket, listeners) do
+    for {fd, token} <- Enum.with_index(listeners, 1),
+        do: hand(socket, packet(@listener, token, 0), <<fd::native-32>>, @patience)
   end
 
   defp peer(socket) do
@@ -108,13 +145,13 @@ defmodule Sparx.Server.Channel do
   An error where that is not possible now: nothing was sent then.
   """
   @spec hand_file(t, token :: pos_integer, Sparx.Frame.stream(), :file.fd()) :: :ok | {:error, term}
-  def hand_file(socket, token, stream, file) do
-    message = %{
-      iov: [packet(@file_of_stream, token, stream)],
-      ctrl: [%{level: :socket, type: :rights, data: :prim_file.get_handle(file)}]
-    }
+  def hand_file(socket, token, stream, file),
+    do: hand(socket, packet(@file_of_stream, token, stream), :prim_file.get_handle(file), 0)
 
-    case :socket.sendmsg(socket, message, [], 0) do
+  defp hand(socket, packet, fd, timeout) do
+    message = %{iov: [packet], ctrl: [%{level: :socket, type: :rights, data: fd}]}
+
+    case :socket.sendmsg(socket, message, [], timeout) do
       :ok -> :ok
       {:error, reason} -> {:error, reason}
     end

@@ -3,7 +3,7 @@ defmodule Sparx.Server.Startup do
   # Starts a port program and waits until it is ready; returns the reason if it is not.
 
   alias Sparx.{Config, Frame, Link, StartError, TLS}
-  alias Sparx.Server.{Channel, Executable, Framing, Notes, Reaper}
+  alias Sparx.Server.{Channel, Executable, Framing, Listeners, Notes, Reaper}
 
   require Logger
 
@@ -25,18 +25,62 @@ defmodule Sparx.Server.Startup do
   """
   @spec run(Config.t(), report :: boolean) :: {:ok, started} | {:error, StartError.t()}
   def run(config, report) do
-    with {:error, %{reason: :address}} = error <- run_once(config, report),
-         do: if(Reaper.await_one(), do: run(config, report), else: error)
+    case run_once(config, report) do
+      {:error, %{reason: :address}} = error -> if(Reaper.await_one(), do: run(config, report), else: error)
+      {:error, %{field: "descriptor"} = error} -> run_alone(config, report, error)
+      result -> result
+    end
+  end
+
+  # What was bound here could not be handed over.
+  defp run_alone(config, report, error) do
+    Logger.warning("listeners are bound by sparx_port, and close when it ends: " <> StartError.message(error))
+    Listeners.give_up(config.holder)
+    run(config, report)
   end
 
   defp run_once(config, report) do
+    listening = listen(config)
+
     with {:ok, tls} <- certificates(config),
+         {:ok, handed} <- listeners(config, listening),
          {:ok, port} <- open(config) do
       Reaper.watch(os_pid(port))
-      listening = listen(config)
-      Link.command(port, Frame.hello(Config.hello(config, report, tls, listening && listening.path)))
-      port |> await(Framing.new(), config) |> with_channel(listening)
+      hello = Config.hello(config, report, tls, listening && listening.path, handed != [])
+      meeting = listening && Channel.meet(listening, os_pid(port), handed)
+      Link.command(port, Frame.hello(hello))
+      port |> await(Framing.new(), config) |> with_channel(listening, meeting)
+    else
+      error ->
+        listening && Channel.stop(listening)
+        error
     end
+  end
+
+  # Nothing to be handed over: the port program binds.
+  defp listeners(config, nil) do
+    Listeners.give_up(config.holder)
+    bound_by_port(config)
+  end
+
+  defp listeners(config, _listening) do
+    case Listeners.fetch(config.holder) do
+      {:ok, descriptors} -> {:ok, descriptors}
+      :none -> bound_by_port(config)
+      error -> error
+    end
+  end
+
+  defp bound_by_port(config) do
+    if Enum.any?(config.listeners, & &1[:fd]),
+      do:
+        {:error,
+         StartError.new(
+           :option,
+           "the sockets of option :listen cannot be handed to sparx_port: there is no channel for descriptors",
+           "listen"
+         )},
+      else: {:ok, []}
   end
 
   # Without a channel everything goes over the pipe.
@@ -56,24 +100,19 @@ defmodule Sparx.Server.Startup do
 
   defp listen(_config), do: nil
 
-  defp with_channel({:ok, started}, nil), do: {:ok, Map.put(started, :channel, nil)}
+  defp with_channel({:ok, started}, nil, nil), do: {:ok, Map.put(started, :channel, nil)}
 
-  defp with_channel({:ok, %{info: %{"features" => features}} = started}, listening) when is_list(features) do
-    if "descriptors" in features do
-      {:ok, Map.put(started, :channel, Channel.accept(listening, started.os_pid))}
+  defp with_channel({:ok, %{info: info} = started}, listening, meeting) do
+    if is_list(info["features"]) and "descriptors" in info["features"] do
+      {:ok, Map.put(started, :channel, Channel.met(meeting))}
     else
-      Channel.stop(listening)
+      Channel.miss(meeting, listening)
       {:ok, Map.put(started, :channel, nil)}
     end
   end
 
-  defp with_channel({:ok, started}, listening) do
-    Channel.stop(listening)
-    {:ok, Map.put(started, :channel, nil)}
-  end
-
-  defp with_channel(error, listening) do
-    listening && Channel.stop(listening)
+  defp with_channel(error, listening, meeting) do
+    meeting && Channel.miss(meeting, listening)
     error
   end
 

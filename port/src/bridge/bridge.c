@@ -137,6 +137,7 @@ void bridge_host_gone(struct bridge *b)
 	struct exchange *x;
 
 	b->host_gone = true;
+	b->control.ops->leave(b->control.ctx);
 	bridge_drain(b, b->config->eof_timeout);
 	while ((x = idmap_next(&b->exchanges, &walk)))
 		if (x->s->response != RESPONSE_ENDED && !coding_ends(x->s))

@@ -7,8 +7,10 @@
 #include "bridge/say.h"
 #include "platform/platform.h"
 
-/* Packets of one turn: a host that sends more must not keep the sockets waiting. */
-enum { PACKETS_A_TURN = 256 };
+enum {
+	PACKETS_A_TURN = 256, /* a host that sends more must not keep the sockets waiting */
+	LISTENERS_MS = 5000,  /* for those that HELLO has named */
+};
 
 /* One that is held, until the response of its stream has ended. */
 struct handed {
@@ -88,9 +90,71 @@ static void take(struct bridge *b, const struct descriptor *d)
 	case DESCRIPTOR_FILE:
 		take_file(b, d);
 		break;
+	case DESCRIPTOR_LISTENER: /* those that HELLO names have come before READY */
+		close(d->fd);
+		wrong(b, d->stream, "is for a listener that HELLO does not name");
+		break;
 	case DESCRIPTOR_USES:
 		break;
 	}
+}
+
+/* ---- listeners ---- */
+
+static struct listener_config *listener_of(struct bridge *b, const struct descriptor *d)
+{
+	for (unsigned i = 0; i < b->config->listener_count && d->use == DESCRIPTOR_LISTENER && d->stream == 0; i++) {
+		struct listener_config *l = &b->config->listeners[i];
+		if (l->descriptor == d->token && l->fd < 0)
+			return l;
+	}
+	return NULL;
+}
+
+static unsigned listeners_missing(const struct bridge *b)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < b->config->listener_count; i++)
+		n += b->config->listeners[i].descriptor && b->config->listeners[i].fd < 0;
+	return n;
+}
+
+/* NULL: a packet was taken, or there was none; else what is wrong. */
+static const char *take_listener(struct bridge *b, int ms)
+{
+	struct listener_config *l;
+	struct descriptor d;
+	const char *rule;
+
+	switch (channel_take(&b->channel, &d, &rule)) {
+	case CHANNEL_GOT:
+		l = listener_of(b, &d);
+		if (l)
+			l->fd = d.fd;
+		else
+			close(d.fd);
+		return l ? NULL : "is not one of those that HELLO names";
+	case CHANNEL_WRONG:
+		return rule;
+	case CHANNEL_OVER:
+		return "has not come before the channel was closed";
+	case CHANNEL_EMPTY:
+		break;
+	}
+	return channel_wait(&b->channel, ms) ? NULL : "has not come in time";
+}
+
+bool descriptors_await_listeners(struct bridge *b, struct config_fault *fault)
+{
+	const char *rule = b->channel.open ? NULL : "needs a channel, and there is none";
+
+	while (listeners_missing(b)) {
+		rule = rule ? rule : take_listener(b, LISTENERS_MS);
+		if (rule)
+			return option_wrong(fault, SLICE_LIT("descriptor"), "%s", rule);
+	}
+	return true;
 }
 
 bool bridge_receive(struct bridge *b)
@@ -141,6 +205,9 @@ void descriptors_begin(struct bridge *b)
 
 void descriptors_end(struct bridge *b)
 {
+	for (unsigned i = 0; i < b->config->listener_count; i++) /* that nobody came to listen on */
+		if (b->config->listeners[i].fd >= 0)
+			close(b->config->listeners[i].fd);
 	channel_close(&b->channel, b->loop);
 	idmap_free(&b->handed);
 }

@@ -165,6 +165,10 @@ void order_hello(struct bridge *b, struct exchange *x, const struct message *m)
 		return;
 	}
 	descriptors_begin(b);
+	if (!descriptors_await_listeners(b, &fault)) {
+		hello_failed(b, m, fault.field, fault.rule, EXIT_CONFIG);
+		return;
+	}
 	if (!b->control.ops->listen(b->control.ctx, &fault)) {
 		hello_failed(b, m, fault.field, fault.rule, EXIT_LISTEN);
 		return;

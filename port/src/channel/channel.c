@@ -1,6 +1,7 @@
 #include "channel/channel.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "base/list.h"
@@ -108,4 +109,12 @@ enum channel_result channel_take(struct channel *c, struct descriptor *d, const 
 	for (unsigned i = 0; i < r.count; i++)
 		close(fds[i]);
 	return CHANNEL_WRONG;
+}
+
+bool channel_wait(struct channel *c, int ms)
+{
+	struct pollfd p = {.fd = loop_io_fd(&c->io), .events = POLLIN};
+
+	c->ready = c->open && poll(&p, 1, ms) == 1;
+	return c->ready;
 }

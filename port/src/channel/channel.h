@@ -11,13 +11,13 @@
 #include "loop.h"
 
 /* What a descriptor is for: the first field of its packet. */
-enum descriptor_use { DESCRIPTOR_FILE, DESCRIPTOR_USES };
+enum descriptor_use { DESCRIPTOR_FILE, DESCRIPTOR_LISTENER, DESCRIPTOR_USES };
 
 struct descriptor {
 	int fd;
 	enum descriptor_use use;
 	uint64_t token;  /* by which messages name it; at least 1 */
-	uint64_t stream; /* of a file: whose it is */
+	uint64_t stream; /* of a file: whose it is; of a listener: 0 */
 };
 
 enum channel_result { CHANNEL_EMPTY, CHANNEL_GOT, CHANNEL_WRONG, CHANNEL_OVER };
@@ -36,5 +36,7 @@ void channel_close(struct channel *c, struct loop *loop);
  * brought is closed. OVER: the host has closed the channel. EMPTY: there is nothing now.
  */
 enum channel_result channel_take(struct channel *c, struct descriptor *d, const char **rule);
+/* Waits for a packet, for at most so many ms: only before there is anything else to wait for. False: none has come. */
+bool channel_wait(struct channel *c, int ms);
 
 #endif

@@ -86,8 +86,8 @@ int landlock_rules(int abi, const struct config *config)
 	if (rules < 0)
 		return -errno;
 	for (unsigned i = 0; i < config->listener_count && error == 0; i++)
-		if (listener_path(&config->listeners[i]))
-			error = allow_removal(rules, listener_path(&config->listeners[i]));
+		if (listener_file(&config->listeners[i]))
+			error = allow_removal(rules, listener_file(&config->listeners[i]));
 	if (error == 0)
 		return rules;
 	close(rules);

@@ -204,7 +204,7 @@ int seccomp_enter(const struct config *config)
 	struct sock_fprog program = {.filter = filter};
 
 	for (unsigned i = 0; i < config->listener_count; i++) {
-		needs.unlink |= listener_path(&config->listeners[i]) != NULL;
+		needs.unlink |= listener_file(&config->listeners[i]) != NULL;
 		needs.udp |= config->listeners[i].http3;
 	}
 	program.len = (unsigned short)seccomp_filter(filter, &needs);

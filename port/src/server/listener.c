@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -33,7 +34,10 @@ static socklen_t parse_address(const struct listener_config *config, union any_a
 		if (*path == 0 || strlen(path) >= sizeof a->local.sun_path)
 			return 0;
 		memcpy(a->local.sun_path, path, strlen(path));
-		return sizeof a->local;
+		if (*path != '@')
+			return sizeof a->local;
+		a->local.sun_path[0] = 0; /* the kernel's own name space: nothing is in the file system (unix(7)) */
+		return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
 	}
 	if (inet_pton(AF_INET, config->address, &a->v4.sin_addr) == 1) {
 		a->v4.sin_family = AF_INET;
@@ -48,15 +52,25 @@ static socklen_t parse_address(const struct listener_config *config, union any_a
 	return 0;
 }
 
+/* Accepted sockets inherit these. */
+static void set_inherited(int fd, int family)
+{
+	int on = 1;
+
+	if (family == AF_UNIX)
+		return;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+	platform_unsent_limit(fd, UNSENT_MAX);
+}
+
 static void set_options(int fd, const struct listener_config *config, int family)
 {
 	int on = 1, v6only = config->ipv6_only;
 
+	set_inherited(fd, family);
 	if (family == AF_UNIX)
 		return;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* accepted sockets inherit these two */
-	platform_unsent_limit(fd, UNSENT_MAX);
 	if (config->reuse_port)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
 	if (family == AF_INET6)
@@ -69,7 +83,7 @@ static void remove_stale(const union any_address *a)
 	struct stat st;
 	int fd;
 
-	if (a->any.sa_family != AF_UNIX || stat(a->local.sun_path, &st) != 0 || !S_ISSOCK(st.st_mode))
+	if (a->any.sa_family != AF_UNIX || !a->local.sun_path[0] || stat(a->local.sun_path, &st) != 0 || !S_ISSOCK(st.st_mode))
 		return;
 	fd = platform_socket(AF_UNIX);
 	if (fd < 0)
@@ -77,6 +91,18 @@ static void remove_stale(const union any_address *a)
 	if (connect(fd, &a->any, sizeof a->local) < 0 && errno == ECONNREFUSED)
 		unlink(a->local.sun_path);
 	close(fd);
+}
+
+/* Before it listens, so that nobody connects who may not. */
+static bool set_file(const struct listener_config *config)
+{
+	const char *path = listener_file(config);
+
+	if (!path)
+		return true;
+	if ((config->owner >= 0 || config->group >= 0) && chown(path, (uid_t)config->owner, (gid_t)config->group) != 0)
+		return false;
+	return !config->mode || chmod(path, (mode_t)config->mode) == 0;
 }
 
 static void on_ready(struct loop_io *io, int ready)
@@ -87,13 +113,53 @@ static void on_ready(struct loop_io *io, int ready)
 	l->ready = true;
 }
 
+static bool is_listening(int fd)
+{
+	int type = 0, listens = 0;
+	socklen_t len = sizeof type;
+
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM &&
+	       getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens;
+}
+
+/*
+ * The host has bound it, and goes on holding it: it outlives this process. Whether its calls block is a property of all copies, and
+ * the host may change it (OTP does so where it closes one): so accept has a time limit as well.
+ */
+static bool adopt(struct listener *l, const struct listener_config *config, char *rule, size_t size)
+{
+	static const struct timeval soon = {.tv_usec = 1};
+	union any_address a = {.any.sa_family = AF_UNSPEC};
+	socklen_t len = sizeof a;
+	int family;
+
+	if (!is_listening(config->fd) || getsockname(config->fd, &a.any, &len) < 0 ||
+	    fcntl(config->fd, F_SETFL, fcntl(config->fd, F_GETFL) | O_NONBLOCK) < 0) {
+		snprintf(rule, size, "the descriptor must be a stream socket that listens");
+		return false;
+	}
+	family = a.any.sa_family;
+	if (family != AF_INET && family != AF_INET6 && family != AF_UNIX) {
+		snprintf(rule, size, "the descriptor must be of IPv4, IPv6 or a unix socket");
+		return false;
+	}
+	set_inherited(config->fd, family);
+	setsockopt(config->fd, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon);
+	l->unix_socket = family == AF_UNIX;
+	loop_io_init(&l->io, on_ready, NULL, config->fd);
+	return true;
+}
+
 bool listener_open(struct listener *l, const struct listener_config *config, char *rule, size_t size)
 {
 	union any_address a;
 	socklen_t len = parse_address(config, &a);
+	bool bound;
 	int fd;
 
 	memset(l, 0, sizeof *l);
+	if (config->descriptor)
+		return adopt(l, config, rule, size);
 	if (len == 0) {
 		snprintf(rule, size, "not an IPv4 or IPv6 address, nor unix: and a path");
 		return false;
@@ -105,8 +171,11 @@ bool listener_open(struct listener *l, const struct listener_config *config, cha
 	}
 	set_options(fd, config, a.any.sa_family);
 	remove_stale(&a);
-	if (bind(fd, &a.any, len) < 0 || listen(fd, config->backlog) < 0) {
+	bound = bind(fd, &a.any, len) == 0;
+	if (!bound || !set_file(config) || listen(fd, config->backlog) < 0) {
 		snprintf(rule, size, "%s", strerror(errno));
+		if (bound && listener_file(config))
+			unlink(listener_file(config));
 		close(fd);
 		return false;
 	}
@@ -124,11 +193,20 @@ void listener_close(struct listener *l, struct loop *loop)
 	if (fd < 0)
 		return;
 	loop_io_watch(loop, &l->io, 0);
-	if (l->unix_socket)
+	if (l->path[0])
 		unlink(l->path);
 	close(fd);
 	loop_io_init(&l->io, on_ready, NULL, -1);
 	l->ready = false;
+}
+
+static void name_local(const struct sockaddr_un *a, socklen_t len, struct listener_name *name)
+{
+	size_t size = len > offsetof(struct sockaddr_un, sun_path) ? len - offsetof(struct sockaddr_un, sun_path) : 0;
+	bool is_abstract = size > 0 && !a->sun_path[0];
+
+	snprintf(name->address, sizeof name->address, "unix:%s%.*s", is_abstract ? "@" : "", (int)size - is_abstract,
+		 a->sun_path + is_abstract);
 }
 
 void listener_name(const struct listener *l, struct listener_name *name)
@@ -138,12 +216,12 @@ void listener_name(const struct listener *l, struct listener_name *name)
 
 	memset(name, 0, sizeof *name);
 	memset(&a, 0, sizeof a);
-	if (l->unix_socket) {
-		snprintf(name->address, sizeof name->address, "unix:%.*s", (int)(sizeof name->address - 6), l->path);
-		return;
-	}
 	if (getsockname(loop_io_fd(&l->io), &a.any, &len) < 0)
 		return;
+	if (l->unix_socket) {
+		name_local(&a.local, len, name);
+		return;
+	}
 	name->port = ntohs(a.any.sa_family == AF_INET ? a.v4.sin_port : a.v6.sin6_port);
 	inet_ntop(a.any.sa_family, a.any.sa_family == AF_INET ? (void *)&a.v4.sin_addr : (void *)&a.v6.sin6_addr, name->address,
 		  sizeof name->address);

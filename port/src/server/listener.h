@@ -10,12 +10,13 @@
 struct listener {
 	struct loop_io io; /* fd -1: closed */
 	uint8_t index;
+	unsigned batch; /* connections that it takes in one turn */
 	bool unix_socket;
 	bool ready;
-	char path[ADDRESS_MAX]; /* of a unix socket, to be removed */
+	char path[ADDRESS_MAX]; /* of a unix socket, to be removed; empty: it has none, or is the host's */
 };
 
-/* Binds and listens. False: *rule says why not. */
+/* Binds and listens, or listens on the socket that the host has handed over. False: *rule says why not. */
 bool listener_open(struct listener *l, const struct listener_config *config, char *rule, size_t size);
 void listener_close(struct listener *l, struct loop *loop);
 void listener_name(const struct listener *l, struct listener_name *name);

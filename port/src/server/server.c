@@ -11,6 +11,7 @@
 
 enum {
 	ACCEPT_BATCH = 64,
+	ACCEPT_SHARED = 1, /* the others are to have some of them too */
 	ACCEPT_RETRY_MS = 100,
 	SPARE_DESCRIPTORS = 64, /* for everything that is not a connection */
 };
@@ -153,9 +154,9 @@ static bool run_listener(struct server *s, struct listener *l)
 
 	if (!l->ready || s->state != SERVER_SERVING || s->accept_paused || s->pool.env.paused)
 		return false;
-	while (i < ACCEPT_BATCH && accept_one(s, l))
+	while (i < l->batch && accept_one(s, l))
 		i++;
-	l->ready = i == ACCEPT_BATCH;
+	l->ready = i == l->batch;
 	return l->ready;
 }
 
@@ -252,10 +253,13 @@ static bool open_listener(struct server *s, unsigned i, char *rule, size_t size)
 		if (!listener_open(l, config, rule, size))
 			return false;
 		l->index = (uint8_t)i;
+		l->batch = config->shared ? ACCEPT_SHARED : ACCEPT_BATCH;
+		if (config->descriptor)
+			s->config->listeners[i].fd = -1; /* it is the listener's now */
 		if (open_quic(s, i, &taken, rule, size))
 			return true;
 		listener_close(l, s->loop);
-		if (!taken || config->port)
+		if (!taken || config->port || config->descriptor)
 			return false;
 	}
 	return false;
@@ -332,6 +336,15 @@ static void close_listeners(struct server *s)
 		listener_close(&s->listeners[i], s->loop);
 }
 
+static void control_leave(void *ctx)
+{
+	struct server *s = ctx;
+
+	for (unsigned i = 0; i < s->listener_count; i++)
+		if (s->config->listeners[i].descriptor)
+			listener_close(&s->listeners[i], s->loop);
+}
+
 static void on_drain_timer(struct wheel_node *node)
 {
 	struct server *s = container_of(node, struct server, drain_timer);
@@ -343,7 +356,7 @@ static void on_drain_timer(struct wheel_node *node)
 static void accept_rest(struct server *s)
 {
 	for (unsigned i = 0; i < s->listener_count; i++)
-		for (unsigned n = 0; n < 4096 && accept_one(s, &s->listeners[i]); n++)
+		for (unsigned n = 0; n < 4096 && loop_io_fd(&s->listeners[i].io) >= 0 && accept_one(s, &s->listeners[i]); n++)
 			;
 }
 
@@ -427,6 +440,7 @@ const struct control_ops server_control = {
 	.is_secure = control_is_secure,
 	.name = control_name,
 	.drain = control_drain,
+	.leave = control_leave,
 	.stop = control_stop,
 	.stats = control_stats,
 	.pressure = control_pressure,

@@ -9,6 +9,8 @@ defmodule Sparx.Server.ChannelTest do
     socket
   end
 
+  defp accept(listening, pid), do: listening |> Channel.meet(pid, []) |> Channel.met()
+
   defp pid, do: String.to_integer(System.pid())
 
   test "listens in a folder that is nobody else's, and leaves nothing of it behind" do
@@ -16,7 +18,7 @@ defmodule Sparx.Server.ChannelTest do
     assert %{mode: mode} = File.stat!(listening.folder)
     assert Bitwise.band(mode, 0o777) == 0o700
     port = connect(listening.path)
-    socket = Channel.accept(listening, pid())
+    socket = accept(listening, pid())
     assert socket
     refute File.exists?(listening.folder)
     Channel.close(socket)
@@ -26,7 +28,7 @@ defmodule Sparx.Server.ChannelTest do
   test "takes nobody else for the port program" do
     {:ok, listening} = Channel.listen()
     stranger = connect(listening.path)
-    assert Channel.accept(listening, pid() + 1) == nil
+    assert accept(listening, pid() + 1) == nil
     refute File.exists?(listening.folder)
     assert {:ok, %{iov: [""]}} = :socket.recvmsg(stranger, [], 1_000)
     :socket.close(stranger)
@@ -38,14 +40,41 @@ defmodule Sparx.Server.ChannelTest do
     refute File.exists?(listening.folder)
     {:ok, listening} = Channel.listen()
     :socket.close(listening.socket)
-    assert Channel.accept(listening, pid()) == nil
+    assert accept(listening, pid()) == nil
+    refute File.exists?(listening.folder)
+  end
+
+  test "hands over sockets to listen on, with their places as tokens" do
+    {:ok, listening} = Channel.listen()
+    port = connect(listening.path)
+    {:ok, first} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+    {:ok, second} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+    descriptors = for socket <- [first, second], do: elem(:inet.getfd(socket), 1)
+    socket = listening |> Channel.meet(pid(), descriptors) |> Channel.met()
+
+    for {given, token} <- [{first, 1}, {second, 2}] do
+      assert {:ok, %{iov: [packet], ctrl: [%{type: :rights, data: <<fd::native-32>>}]}} =
+               :socket.recvmsg(port, [], 1_000)
+
+      assert packet == <<0x93, 1, token, 0>>
+      {:ok, received} = :socket.open(fd)
+      {:ok, %{port: number}} = :socket.sockname(received)
+      assert {:ok, ^number} = :inet.port(given)
+    end
+
+    Channel.close(socket)
+  end
+
+  test "a program that does not connect is not waited for once that is known" do
+    {:ok, listening} = Channel.listen()
+    assert listening |> Channel.meet(pid(), []) |> Channel.miss(listening) == :ok
     refute File.exists?(listening.folder)
   end
 
   test "hands over an open file with its token and stream" do
     {:ok, listening} = Channel.listen()
     port = connect(listening.path)
-    socket = Channel.accept(listening, pid())
+    socket = accept(listening, pid())
     {:ok, file} = :file.open(__ENV__.file, [:read, :raw, :binary])
     assert Channel.hand_file(socket, 7, 300, file) == :ok
     :file.close(file)
@@ -63,7 +92,7 @@ defmodule Sparx.Server.ChannelTest do
   test "what does not fit is not sent, and nobody waits" do
     {:ok, listening} = Channel.listen()
     port = connect(listening.path)
-    socket = Channel.accept(listening, pid())
+    socket = accept(listening, pid())
     {:ok, file} = :file.open(__ENV__.file, [:read, :raw, :binary])
     results = for token <- 1..2_000, do: Channel.hand_file(socket, token, 1, file)
     assert {:error, _} = List.last(results)
