@@ -9,10 +9,12 @@
 #include <linux/filter.h>
 #include <linux/futex.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -254,6 +256,8 @@ static void test_the_filter_looks_at_arguments(void **state)
 	assert_int_equal(on_call(SYS_setsockopt, 9, SOL_SOCKET, SO_LINGER, 0), ALLOW);
 	assert_int_equal(on_call(SYS_setsockopt, 9, SOL_SOCKET, SO_ATTACH_FILTER, 0), KILL);
 	assert_int_equal(on_call(SYS_setsockopt, 9, IPPROTO_TCP, SO_LINGER, 0), KILL);
+	assert_int_equal(on_call(SYS_ioctl, 9, SIOCOUTQ, 0, 0), ALLOW);
+	assert_int_equal(on_call(SYS_ioctl, 0, TIOCSTI, 0, 0), KILL);
 	assert_int_equal(on_call(SYS_fcntl, 0, F_GETFD, 0, 0), ALLOW);
 	assert_int_equal(on_call(SYS_fcntl, 0, F_DUPFD, 0, 0), KILL);
 	assert_int_equal(on_call(SYS_futex, 0, FUTEX_WAIT, 0, 0), ALLOW);

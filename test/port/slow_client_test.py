@@ -10,17 +10,25 @@ import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from lib.program import DATA, DEMAND, HEAD, PATH, REQUEST, ROOM, STATS, Program  # noqa: E402
+from lib.program import DATA, DEMAND, GONE, HEAD, PATH, REQUEST, ROOM, STATS, Program  # noqa: E402
 
 WINDOW = 262144
 QUIET = 0.5  # s: then it stands still
 
 
+RATE = 40_000  # bytes a second, which is what its window lets it say
+LEAST = 20_000
+
+
 class Host(Program):
     """Answers with as much as there is room for."""
 
+    gone = None
+
     def take(self, kind, rest):
-        if kind == REQUEST:
+        if kind == GONE:
+            self.gone = rest[1]
+        elif kind == REQUEST:
             self.send([HEAD, rest[0], 200, [], None], *[[DATA, rest[0], bytes(65536)]] * (WINDOW // 65536))
         elif kind == ROOM:
             self.send([DATA, rest[0], bytes(rest[1])])
@@ -47,6 +55,27 @@ class SlowClient(unittest.TestCase):
         self.assertGreater(host.figures["bytes_out"], 0)
         self.assertLess(host.figures["bytes_out"], 1 << 20)
         self.assertLessEqual(host.figures["body_queued"], WINDOW)
+
+    def test_one_that_reads_faster_than_it_must_is_not_cut_though_the_kernel_has_room_seldom(self):
+        """64 KiB must leave before there is room again, which takes longer than all of write_timeout."""
+        host = Host(os.environ.get("SPARX_PORT") or PATH, {"response_rate": LEAST, "write_timeout": 1000})
+        self.addCleanup(host.stop)
+        host.send([DEMAND, 1])
+        client = socket.socket()
+        self.addCleanup(client.close)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        client.connect(host.address)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        host.pump()
+        left = 5 * RATE
+        while left > 0:
+            left -= len(client.recv(RATE // 20))
+            if select.select([host.out], [], [], 1 / 20)[0]:
+                host.pump()
+            self.assertIsNone(host.gone)
+        while host.gone is None:  # it reads no more
+            host.pump()
+        self.assertEqual(host.gone, "timeout")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@
 #include "base/sm.h"
 #include "proto/detect.h"
 
-enum { IOV_MAX_COUNT = 64 };
+enum { LOOK_MS = 1000, IOV_MAX_COUNT = 64 };
 
 static const char *const state_names[] = {"handshake", "open", "linger", "closed"};
 static const uint32_t state_next[] = {
@@ -59,10 +59,25 @@ static bool on_covers(struct session_owner *owner, struct slice host)
 	return c->transport->covers(c->transport_state, host);
 }
 
+/* The kernel has room again for much at once, and seldom: how fast a slow peer takes what it holds must be asked. */
+static uint64_t look_at_taken(struct conn *c)
+{
+	size_t unsent = c->transport->unsent ? c->transport->unsent(loop_io_fd(&c->io), c->transport_state) : SIZE_MAX;
+	uint64_t before = c->taken;
+
+	c->looked = c->member.pool->loop->now;
+	if (unsent > c->written)
+		return 0;
+	c->taken = c->written - unsent;
+	return c->taken > before ? c->taken - before : 0;
+}
+
 static void on_timer(struct wheel_node *node)
 {
 	struct conn *c = container_of(node, struct conn, timer);
 
+	if (c->state == CONN_OPEN && !c->writable)
+		c->session->ops->taken(c->session, look_at_taken(c));
 	if (c->state == CONN_OPEN)
 		c->session->ops->tick(c->session);
 	else
@@ -377,6 +392,7 @@ static bool write_once(struct conn *c)
 	if (r.status == IO_OK) {
 		c->member.pool->bytes_out += r.n;
 		c->moved += r.n;
+		c->written += r.n;
 		if (c->record)
 			c->record->bytes_out += r.n;
 		c->session->ops->sent(c->session, r.n);
@@ -396,6 +412,8 @@ static void run_output(struct conn *c)
 {
 	while (c->state == CONN_OPEN && c->writable && write_once(c))
 		;
+	if (!c->writable && c->looked + LOOK_MS <= c->member.pool->loop->now)
+		look_at_taken(c); /* what is taken from now on counts */
 }
 
 /* ---- what it waits for: set here and nowhere else ---- */

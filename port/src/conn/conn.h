@@ -34,6 +34,8 @@ struct conn {
 	struct conn_record *record; /* NULL: it is not reported */
 	struct buf tail;            /* read, and not yet used by the session */
 	struct wheel_node timer;
+	uint64_t written, taken;   /* bytes; those of them that the peer had taken when that was looked at */
+	uint64_t looked;           /* ms: when */
 	size_t moved;              /* bytes, since it began to wait for its client */
 	uint8_t state;             /* enum conn_state */
 	uint8_t read_on, write_on; /* enum io_direction: which readiness a read, or a write, waits for */

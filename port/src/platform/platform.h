@@ -42,6 +42,9 @@ void platform_pipe_size(int fd, int bytes);
 /* Limits the unsent bytes of a TCP socket that the kernel keeps beyond the peer's window, if the system can. */
 void platform_unsent_limit(int fd, int bytes);
 
+/* Bytes that were written to a socket and that its peer has not acknowledged. SIZE_MAX: the system does not say. */
+size_t platform_unsent(int fd);
+
 /* ---- chance ---- */
 
 /* n random bytes for secrets. False: errno says why. */

@@ -18,6 +18,7 @@ static const struct session_ops h1_ops = {
 	.hangup = h1_hangup,
 	.output = h1_output,
 	.sent = h1_sent,
+	.taken = h1_taken,
 	.own = h1_own,
 	.wants = h1_wants,
 	.stalled = h1_stalled,

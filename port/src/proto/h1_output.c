@@ -79,7 +79,7 @@ int h1_output(struct session *s, struct iovec *iov, int max)
 }
 
 /* Each response that waits needs its own rate: many of them on one connection cost as much memory as on many. */
-static void moved(struct h1 *h1, size_t n)
+static void moved(struct h1 *h1, uint64_t n)
 {
 	const struct config *c = h1_config(h1);
 	unsigned waiting = 0;
@@ -87,6 +87,11 @@ static void moved(struct h1 *h1, size_t n)
 	for (struct list *l = h1->streams.next; l != &h1->streams; l = l->next)
 		waiting += container_of(l, struct h1_stream, link)->out.len > 0;
 	pace_moved(&h1->out, h1_now_us(h1), n, c->response_rate * waiting, c->write_timeout * 1000);
+}
+
+void h1_taken(struct session *s, uint64_t n)
+{
+	moved(h1_of(s), n);
 }
 
 void h1_sent(struct session *s, size_t n)

@@ -171,6 +171,7 @@ void h1_refuse_body(struct h1 *h1, unsigned status, enum stream_end why);
 
 int h1_output(struct session *s, struct iovec *iov, int max);
 void h1_sent(struct session *s, size_t n);
+void h1_taken(struct session *s, uint64_t n);
 void h1_own(struct session *s);
 
 /* ---- h1_times.c ---- */

@@ -104,6 +104,11 @@ static void h2_sent(struct session *s, size_t n)
 	h2_act_all(h2);
 }
 
+static void h2_taken(struct session *s, uint64_t n)
+{
+	h2_out_moved(h2_of(s), n);
+}
+
 /*
  * Copies the bytes that were not sent in this turn, or not put into frames. If that fails, the output ends inside a frame, and
  * nothing may follow it, not even GOAWAY.
@@ -191,6 +196,7 @@ static const struct session_ops h2_ops = {
 	.hangup = h2_hangup,
 	.output = h2_output,
 	.sent = h2_sent,
+	.taken = h2_taken,
 	.own = h2_own,
 	.wants = h2_wants,
 	.stalled = h2_stalled,

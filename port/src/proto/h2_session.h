@@ -185,7 +185,7 @@ static inline uint64_t h2_rate_of_all(const struct h2 *h2)
 	return h2_config(h2)->response_rate * (h2->waiting ? h2->waiting : 1);
 }
 
-static inline void h2_out_moved(struct h2 *h2, size_t n)
+static inline void h2_out_moved(struct h2 *h2, uint64_t n)
 {
 	pace_moved(&h2->pace, h2_now_us(h2), n, h2_rate_of_all(h2), h2_write_grace(h2));
 }

@@ -90,6 +90,8 @@ struct session_ops {
 	int (*output)(struct session *s, struct iovec *iov, int max);
 	/* n bytes of it were written. */
 	void (*sent)(struct session *s, size_t n);
+	/* The peer has taken n bytes of what was written, though there is no room for more yet. */
+	void (*taken)(struct session *s, uint64_t n);
 	/* The end of the connection's share of a turn: bytes that operations lent (send_data) will not be there after it. */
 	void (*own)(struct session *s);
 	struct session_wants (*wants)(const struct session *s);

@@ -9,7 +9,9 @@
 #include <linux/filter.h>
 #include <linux/futex.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
 #include <stddef.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -98,6 +100,8 @@ static const struct rule rules[] = {
 	{SYS_mprotect, {{LACKS, 2, PROT_EXEC}}},
 	/* To cut a connection with a reset */
 	{SYS_setsockopt, {{IS, 1, SOL_SOCKET}, {IS, 2, SO_LINGER}}},
+	/* How much a slow peer has taken */
+	{SYS_ioctl, {{IS, 1, SIOCOUTQ}}},
 	/* libev asks so whether a descriptor is valid */
 	{SYS_fcntl, {{IS, 1, F_GETFD}}},
 	/* Locks of the C library: only wait and wake */

@@ -2,6 +2,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "platform/platform.h"
 #include "transport/transport.h"
 
 static struct io_result failed(enum io_direction until)
@@ -61,7 +62,14 @@ static void tcp_close(int fd, void *state, bool abort)
 	close(fd);
 }
 
+static size_t tcp_unsent(int fd, void *state)
+{
+	(void)state;
+	return platform_unsent(fd);
+}
+
 const struct transport_ops transport_tcp = {
+	.unsent = tcp_unsent,
 	.read = tcp_read,
 	.writev = tcp_writev,
 	.shutdown = tcp_shutdown,

@@ -23,6 +23,8 @@ struct transport_ops {
 	const struct secure *(*secure)(const void *state);
 	/* Whether the peer may take us for this host too. NULL where `secure` is. */
 	bool (*covers)(const void *state, struct slice host);
+	/* Bytes that were written and that the peer's system has not taken. SIZE_MAX: that is not known. A NULL function: it never is. */
+	size_t (*unsent)(int fd, void *state);
 };
 
 extern const struct transport_ops transport_tcp;
