@@ -171,15 +171,13 @@ bool encoder_exists(enum coding coding)
 	switch (coding) {
 	case CODING_GZIP:
 	case CODING_DEFLATE:
-		return true;
 #ifdef WITH_BROTLI
 	case CODING_BR:
-		return true;
 #endif
 #ifdef WITH_ZSTD
 	case CODING_ZSTD:
-		return true;
 #endif
+		return true;
 	default:
 		return false;
 	}

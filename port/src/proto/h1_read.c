@@ -571,7 +571,7 @@ bool h1_trailers(struct h1_parse *p, struct field *fields, unsigned *count)
 	uint8_t *data = buf_at(&p->trailers);
 
 	*count = 0;
-	if (!p->in_trailers || p->count == 0)
+	if (!p->in_trailers || p->count == 0 || !data)
 		return true;
 	for (; *count < p->count; ++*count)
 		fields[*count] = field_of(data, &p->spans[*count]);

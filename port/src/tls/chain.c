@@ -42,7 +42,7 @@ static size_t der_length(struct slice bytes)
 static bool read_one(struct slice der, gnutls_x509_crt_t **list, unsigned *count)
 {
 	gnutls_datum_t datum = tls_datum(der);
-	gnutls_x509_crt_t *longer = gnutls_realloc(*list, (*count + 1) * sizeof **list);
+	gnutls_x509_crt_t *longer = gnutls_realloc(*list, (*count + 1) * sizeof(gnutls_x509_crt_t));
 
 	if (!longer)
 		return false;

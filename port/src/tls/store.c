@@ -265,9 +265,11 @@ static bool settle_standard(struct reader *r)
 	struct tls_group alone = {.members = {0}, .member_count = 1};
 	struct tls_store *s = r->store;
 
-	for (unsigned i = 0; i < s->name_count && !s->standard; i++)
-		if (s->names[i].group->members[0] == 0)
-			s->standard = s->names[i].group;
+	for (unsigned i = 0; i < s->name_count && !s->standard; i++) {
+		struct tls_group *group = s->names[i].group;
+		if (group && group->members[0] == 0)
+			s->standard = group;
+	}
 	if (!s->standard)
 		s->standard = group_of(r, &alone);
 	return s->standard;
