@@ -11,7 +11,7 @@ import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from lib.program import DATA, DEMAND, GONE, HEAD, PATH, READ, RELEASE, REQUEST, RESPOND, STATS, YIELD, Program  # noqa: E402
+from lib.program import DATA, DEMAND, GONE, HEAD, PATH, READ, RELEASE, REQUEST, RESPOND, ROOM, STATS, YIELD, Program  # noqa: E402
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 ASKED = b"GET /answer HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -19,7 +19,7 @@ PATIENCE = 10.0
 
 
 class Host(Program):
-    """Answers /answer; works for ever on everything else."""
+    """Answers /answer; works for ever on everything else, and what it has begun to send never ends."""
 
     def __init__(self, options=None):
         self.working, self.gone, self.answered = [], [], 0
@@ -31,6 +31,8 @@ class Host(Program):
             self.send([RESPOND, rest[0], 200, [], b"ok"], [DEMAND, 1])
         elif kind == REQUEST:
             self.working.append(rest[0])
+        elif kind == ROOM and rest[0] not in self.gone:
+            self.send([DATA, rest[0], bytes(rest[1])])
         elif kind == GONE:
             self.gone.append(rest[0])
 
