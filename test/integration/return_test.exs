@@ -102,6 +102,21 @@ defmodule Sparx.Integration.ReturnTest do
     gone(os_pid)
   end
 
+  test "so it is when the process that watches the servers was killed before" do
+    server = serve([])
+    %{os_pid: os_pid} = info(server)
+    %{port: port} = Sparx.info(server)
+    [producer] = Sparx.producers(server)
+    watcher = Process.whereis(Sparx.Server.Reaper)
+    monitor = Process.monitor(watcher)
+    Process.exit(watcher, :kill)
+    assert_receive {:DOWN, ^monitor, :process, ^watcher, :killed}
+    signal(os_pid, "STOP")
+    Process.exit(producer, :kill)
+    serves(server, port)
+    refute File.exists?("/proc/#{os_pid}")
+  end
+
   test "the server is killed again and again, as fast as can be" do
     server = serve([])
     %{port: port} = Sparx.info(server)

@@ -1,7 +1,8 @@
 defmodule Sparx.Server.Reaper do
   @moduledoc false
   # Cleans up after servers that are killed. A port program ends by itself when its pipe closes, but one that stands still cannot, and
-  # would keep its address; and the processes of requests remain. This process, one per node, monitors servers and ends both.
+  # would keep its address; and the processes of requests remain. This process, one per node, monitors servers and ends both. The registry
+  # has the servers too, so a restarted reaper knows them.
 
   use GenServer
 
@@ -14,7 +15,19 @@ defmodule Sparx.Server.Reaper do
   @doc "The calling server has started a program."
   @spec watch(pos_integer | nil) :: :ok
   def watch(nil), do: :ok
-  def watch(os_pid), do: GenServer.call(__MODULE__, {:watch, self(), os_pid, birth(os_pid)})
+
+  def watch(os_pid) do
+    program = {os_pid, birth(os_pid)}
+    key = {__MODULE__, self()}
+
+    with {:error, _known} <- Registry.register(Sparx.Registry, key, program),
+         do: Registry.update_value(Sparx.Registry, key, fn _last -> program end)
+
+    GenServer.call(__MODULE__, {:watch, self(), program})
+  catch
+    # It is being started again, and looks then.
+    :exit, _reason -> :ok
+  end
 
   @doc "Waits a moment if the program of a dead server has not ended yet. False if there is none."
   @spec await_one() :: boolean
@@ -31,17 +44,21 @@ defmodule Sparx.Server.Reaper do
 
   @impl GenServer
   # servers: {their monitor, their last program}. leaving: programs of servers that have died.
-  def init(_), do: {:ok, %{servers: %{}, leaving: %{}}}
+  def init(_) do
+    known = Registry.select(Sparx.Registry, [{{{__MODULE__, :"$1"}, :_, :"$2"}, [], [{{:"$1", :"$2"}}]}])
+    servers = Map.new(known, fn {server, program} -> {server, {Process.monitor(server), program}} end)
+    {:ok, %{servers: servers, leaving: %{}}}
+  end
 
   @impl GenServer
-  def handle_call({:watch, server, os_pid, birth}, _from, state) do
+  def handle_call({:watch, server, program}, _from, state) do
     monitor =
       case state.servers do
         %{^server => {monitor, _program}} -> monitor
         %{} -> Process.monitor(server)
       end
 
-    {:reply, :ok, put_in(state.servers[server], {monitor, {os_pid, birth}})}
+    {:reply, :ok, put_in(state.servers[server], {monitor, program})}
   end
 
   def handle_call(:leaving?, _from, state) do
