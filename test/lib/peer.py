@@ -8,6 +8,7 @@ import time
 from . import h1, h2
 
 PATIENCE = 10.0  # s: for what must come; a case that passes waits for none of them
+FRAME_MAX, WIDE = 16384, 0x7FFFFFFF
 QUIET = 0.15  # s: in which what must not come would have come
 
 
@@ -227,8 +228,10 @@ class H2(Streams):
         self.frames, self.pongs = [], []
         self.settings = self.goaway = self.last = None
         self.acked = False
+        self.last_stream = -1
         self.acks = True
         self.credit = {}  # by stream: the sum of WINDOW_UPDATE
+        self.sent = {}  # by stream, 0 is all: bytes of bodies
         super().__init__(port)
 
     def open(self, *pairs):
@@ -236,6 +239,57 @@ class H2(Streams):
         self.send(h2.PREFACE, h2.settings(*pairs))
         self.until(lambda: self.settings is not None and self.acked, "SETTINGS")
         return self
+
+    # ---- sending
+
+    def window(self, stream):
+        """What the server takes of a stream, 0: of all."""
+        begin = self.settings.get(h2.INITIAL_WINDOW_SIZE, 65535) if stream else 65535
+        return begin + self.credit.get(stream, 0) - self.sent.get(stream, 0)
+
+    def room(self, stream):
+        """How long the next DATA frame may be."""
+        return min(self.window(0), self.window(stream), FRAME_MAX)
+
+    def send_piece(self, stream, data, end=False):
+        """As much as one frame and the windows take; how many bytes that is."""
+        size = min(self.room(stream), len(data))
+        for which in (0, stream):
+            self.sent[which] = self.sent.get(which, 0) + size
+        if size or end:
+            self.transmit(h2.data(stream, data[:size], end=end and size == len(data)))
+        return size
+
+    # What a version has that carries requests on streams: open_wide, next_stream, send_head, send_body, send_trailers.
+
+    def open_wide(self):
+        """A connection whose client has room for every answer."""
+        self.open((h2.INITIAL_WINDOW_SIZE, WIDE))
+        self.transmit(h2.window(0, WIDE - 65535))
+
+    def next_stream(self):
+        self.last_stream += 2
+        return self.last_stream
+
+    def send_head(self, stream, fields, end):
+        block = h2.encode(fields)
+        first, rest = block[:FRAME_MAX], [block[at : at + FRAME_MAX] for at in range(FRAME_MAX, len(block), FRAME_MAX)]
+        frames = [h2.headers(stream, first, end=end, flags=0 if rest else h2.END_HEADERS)]
+        frames += [h2.continuation(stream, piece, end=i == len(rest) - 1) for i, piece in enumerate(rest)]
+        self.transmit(b"".join(frames))
+
+    def send_body(self, stream, data, end):
+        """As the windows open; no more than the server takes before it answers or resets."""
+        answer = self.answer_on(stream)
+        over = lambda: self.ended or answer.reset or answer.ended  # noqa: E731
+        while (data or end) and not over():
+            self.until(lambda: self.room(stream) > 0 or not data or over(), "a window")
+            size = self.send_piece(stream, data, end) if not over() else 0
+            end = end and size < len(data)
+            data = data[size:]
+
+    def send_trailers(self, stream, fields):
+        self.send_head(stream, fields, end=True)
 
     # ---- receiving
 
@@ -308,4 +362,4 @@ class H2(Streams):
         self.until(lambda: b"alive?!?" in self.pongs, "PING answered")
 
 
-__all__ = ["PATIENCE", "Answer", "H1", "H2", "Peer", "Streams", "Wrong"]
+__all__ = ["H1", "H2", "PATIENCE", "WIDE", "Answer", "Peer", "Streams", "Wrong"]

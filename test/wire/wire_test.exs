@@ -1,6 +1,7 @@
 # A module for each suite of test/wire/run, so that they run side by side.
 for {name, suite} <- [
       Http1: "http1",
+      Http1OverHttp2: "http1-h2",
       Http2: "http2",
       Http3: "http3",
       Websocket: "websocket",

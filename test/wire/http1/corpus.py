@@ -57,6 +57,7 @@ class Case:
     options: dict = field(default_factory=dict)
     demand: int = 1000
     cut: bool = True
+    http1: str = ""  # why it is for HTTP/1 alone
     steps: list = field(default_factory=list)
     host: list = field(default_factory=list)
     answers: list = field(default_factory=list)
@@ -191,6 +192,9 @@ class _Reader:
 
     def on_cut(self, rest):
         self.case.cut = rest != "no"
+
+    def on_http1(self, rest):
+        self.case.http1 = rest
 
     def on_host(self, rest):
         scripts = self.case.host

@@ -3,10 +3,10 @@
 import struct
 
 from lib import h1, h2, ws
-from lib.peer import H2, Peer, Wrong
+from lib.peer import H2, WIDE, Peer, Wrong
 from lib.program import CLOSED, DONE, GONE
 
-STREAM, FRAME_MAX, WIDE = 1, 16384, 0x7FFFFFFF
+STREAM = 1
 
 
 class Socket:
@@ -134,7 +134,6 @@ class OverHttp2(Socket, H2):
     SWITCHED, ACCEPT = 200, None
 
     def __init__(self, port):
-        self.sent = {0: 0, STREAM: 0}
         super().__init__(port)
         self.transmit(h2.PREFACE + h2.settings((h2.INITIAL_WINDOW_SIZE, WIDE)) + h2.window(0, WIDE - 65535))
         self.until(lambda: self.settings is not None, "SETTINGS")
@@ -169,28 +168,10 @@ class OverHttp2(Socket, H2):
     def end(self):
         self.transmit(h2.data(STREAM, end=True))
 
-    @property
-    def windows(self):
-        """What the server takes: of all streams, and of the one."""
-        begins = {0: 65535, STREAM: self.settings.get(h2.INITIAL_WINDOW_SIZE, 65535)}
-        return {which: begins[which] + self.credit.get(which, 0) - self.sent[which] for which in begins}
-
-    def room(self):
-        return min(*self.windows.values(), FRAME_MAX)
-
-    def send_piece(self, data):
-        """As much as one frame and the windows take; how many bytes that is."""
-        size = min(self.room(), len(data))
-        for which in self.sent:
-            self.sent[which] += size
-        if size:
-            self.transmit(h2.data(STREAM, data[:size]))
-        return size
-
     def stuff(self, data, most):
         sent, idle = 0, 0
         while sent < most and idle < 3:
-            size = self.send_piece(data[sent % len(data) :])
+            size = self.send_piece(STREAM, data[sent % len(data) :])
             sent += size
             idle = 0 if size else idle + 1
             self.sync()
@@ -202,8 +183,8 @@ class OverHttp2(Socket, H2):
                 self.transmit(one)
                 continue
             while one and not self.eof:
-                self.until(lambda: self.room() or self.eof, "a window")
-                one = one[self.send_piece(one) :]
+                self.until(lambda: self.room(STREAM) > 0 or self.eof, "a window")
+                one = one[self.send_piece(STREAM, one) :]
 
     def request(self, *fields, method="GET", path="/", host="a"):
         lines = [tuple(part.strip() for part in field.split(":", 1)) for field in fields]

@@ -124,10 +124,10 @@ def http2_bytes_cut_anywhere(t):
 def http2_window_opens_as_messages_are_taken(t):
     t.open().send(*[frame(BINARY, bytes(9994))] * 6)
     t.sync()
-    t.expect(t.windows[STREAM] == 65535 + 1 - 6 * 10002, f"a window of {t.windows[STREAM]} without credit")
+    t.expect(t.window(STREAM) == 65535 + 1 - 6 * 10002, f"a window of {t.window(STREAM)} without credit")
     says(t, (READ, 6, 1))
     t.until(lambda: len(t.port.heard) == 6, "six messages")
-    t.until(lambda: t.windows[STREAM] > 32768, "WINDOW_UPDATE")
+    t.until(lambda: t.window(STREAM) > 32768, "WINDOW_UPDATE")
 
 
 @case(http=(2,))
