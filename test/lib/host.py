@@ -151,4 +151,27 @@ class Port(Program):
             raise ValueError(f"the host cannot {verb}")
 
 
-__all__ = ["DEFAULT_SCRIPT", "METHODS", "Exchange", "Port", "PortDied"]
+class Ports:
+    """Programs by their options: one serves all cases that want the same."""
+
+    def __init__(self, path):
+        self.path, self.open = path, {}
+
+    def get(self, options, demand):
+        key = (tuple(sorted(options.items())), demand)
+        if key not in self.open:
+            self.open[key] = Port(self.path, options, demand)
+        return self.open[key]
+
+    def drop(self, port):
+        """Something went wrong with it: the next case has a new one."""
+        self.open = {key: value for key, value in self.open.items() if value is not port}
+        port.process.kill()
+        port.stop()
+
+    def stop(self):
+        for port in self.open.values():
+            port.stop()
+
+
+__all__ = ["DEFAULT_SCRIPT", "METHODS", "Exchange", "Port", "PortDied", "Ports"]

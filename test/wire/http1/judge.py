@@ -3,8 +3,9 @@
 import time
 
 from lib import h1
-from lib.host import Port, PortDied
+from lib.host import PortDied, Ports
 from lib.peer import H1, PATIENCE, Wrong
+from lib.program import DEMAND
 
 FINE = 700  # so many bytes are sent one by one, longer ones in larger pieces in their middle
 
@@ -44,49 +45,61 @@ def pieces(data):
     return pieces(first) + [middle[i : i + size] for i in range(0, len(middle), size)] + pieces(last)
 
 
-def perform(case, client, cut):
+def host_step(client, verb, count):
+    """What has to do with the application alone, whatever the version of HTTP. False: another step."""
     port = client.port
-    for step in case.steps:
-        verb = step[0]
-        count = int(step[1]) if len(step) > 1 and isinstance(step[1], str) and step[1].isdigit() else 1
+    if verb == "seen":
+        client.until(lambda: len(port.exchanges) >= count, f"request {count} at the application")
+    elif verb == "hangup":
+        client.until(lambda: any(x.hangup for x in port.exchanges), "HANGUP")
+    elif verb == "gone":
+        client.until(lambda: any(x.gone for x in port.exchanges), "GONE")
+    elif verb == "go":
+        client.sync()
+        port.go()
+    elif verb == "held":  # so many requests are at the application, and no more
+        client.sync()
+        must("requests at the application by now", count, len(port.exchanges))
+    elif verb == "grant":
+        port.send([DEMAND, count])
+    elif verb == "reset":
+        client.reset()
+    else:
+        return False
+    return True
+
+
+def number(words):
+    return int(words[0]) if words and isinstance(words[0], str) and words[0].isdigit() else 1
+
+
+def perform(case, client, cut):
+    for verb, *words in case.steps:
+        count = number(words)
+        if host_step(client, verb, count):
+            continue
         if verb == "send":
-            client.send_pieces(pieces(step[1])) if cut else client.send(step[1])
+            client.send_pieces(pieces(words[0])) if cut else client.send(words[0])
         elif verb == "answered":
             client.until(lambda: client.whole() >= count, f"answer {count}")
-        elif verb == "seen":
-            client.until(lambda: len(port.exchanges) >= count, f"request {count} at the application")
-        elif verb == "hangup":
-            client.until(lambda: any(x.hangup for x in port.exchanges), "HANGUP")
-        elif verb == "gone":
-            client.until(lambda: any(x.gone for x in port.exchanges), "GONE")
         elif verb == "ended":
             client.until(lambda: client.ended, "end of the connection")
         elif verb == "silent":
             before = len(client.data)
             client.sync()
             must("bytes while it has to be silent", b"", client.data[before:])
-        elif verb == "go":
-            client.sync()
-            port.go()
-        elif verb == "held":  # so many requests are at the application, and no more
-            client.sync()
-            must("requests at the application by now", count, len(port.exchanges))
         elif verb == "elapse":
             client.elapse(count / 1000)
         elif verb == "drip":
-            client.drip(step[1].encode(), int(step[2]) / 1000)
+            client.drip(words[0].encode(), int(words[1]) / 1000)
         elif verb == "deaf":
             client.reads = False
         elif verb == "listen":
             client.reads = True
-        elif verb == "grant":
-            port.send([1, count])
         elif verb == "half-close":
             client.sync()
             if not client.ended:
                 client.end()
-        elif verb == "reset":
-            client.reset()
         else:
             raise ValueError(f"{case.name}: no such step: {verb}")
 
@@ -208,31 +221,13 @@ def same_diagnostics(name, expected, got):
 
 
 class Judge:
-    """Ports by their options: one serves all cases that want the same."""
-
     def __init__(self, path):
-        self.path = path
-        self.ports = {}
-
-    def port(self, case):
-        key = (tuple(sorted(case.options.items())), case.demand)
-        if key not in self.ports:
-            self.ports[key] = Port(self.path, case.options, case.demand)
-        return self.ports[key]
-
-    def stop(self):
-        for port in self.ports.values():
-            port.stop()
-
-    def forget(self, port):
-        port.process.kill()
-        port.stop()
-        self.ports = {key: value for key, value in self.ports.items() if value is not port}
+        self.ports = Ports(path)
 
     def run(self, case, cut):
         """None, or what was wrong."""
         try:
-            port = self.port(case)
+            port = self.ports.get(case.options, case.demand)
         except PortDied as died:
             return str(died)
         port.begin(case.host)
@@ -246,10 +241,10 @@ class Judge:
             if case.rejected and case.demand:
                 healthy(port)
         except Wrong as wrong:
-            self.forget(port)
+            self.ports.drop(port)
             return str(wrong)
         except (PortDied, OSError) as died:
-            self.forget(port)
+            self.ports.drop(port)
             return f"{type(died).__name__}: {died}"
         finally:
             if client:

@@ -2,10 +2,10 @@
 
 import dataclasses
 
-from lib.host import Port, PortDied
+from lib.host import PortDied, Ports
 from lib.peer import Wrong
 
-from .judge import must, same_diagnostics, same_request
+from .judge import host_step, must, number, same_diagnostics, same_request
 from .meaning import Reader, Textual
 
 STEPS = {"send", "answered", "seen", "hangup", "gone", "go", "held", "grant", "reset", "silent"}
@@ -56,33 +56,19 @@ class Run:
         return sum(len(a.infos) + a.ended for a in self.answers)
 
     def perform(self, steps):
-        peer, port = self.peer, self.peer.port
+        peer = self.peer
         for verb, *words in steps:
-            count = int(words[0]) if words and isinstance(words[0], str) and words[0].isdigit() else 1
+            count = number(words)
+            if host_step(peer, verb, count):
+                continue
             if verb == "send":
                 self.send(words[0])
             elif verb == "answered":
                 peer.until(lambda: self.count() >= count, f"answer {count}")
-            elif verb == "seen":
-                peer.until(lambda: len(port.exchanges) >= count, f"request {count} at the application")
-            elif verb == "hangup":
-                peer.until(lambda: any(x.hangup for x in port.exchanges), "HANGUP")
-            elif verb == "gone":
-                peer.until(lambda: any(x.gone for x in port.exchanges), "GONE")
-            elif verb == "go":
-                peer.sync()
-                port.go()
-            elif verb == "held":
-                peer.sync()
-                must("requests at the application by now", count, len(port.exchanges))
             elif verb == "silent":
                 before = self.count()
                 peer.sync()
                 must("answers while it has to be silent", before, self.count())
-            elif verb == "grant":
-                port.send([1, count])
-            elif verb == "reset":
-                peer.reset()
 
     def compare(self):
         case, peer, port = self.case, self.peer, self.peer.port
@@ -137,19 +123,13 @@ def elsewhere(seen):
 
 
 class Judge:
-    """Ports by their options: one serves all cases that want the same. connect: a peer of a version of HTTP."""
+    """connect: makes a peer of a version of HTTP."""
 
     def __init__(self, path, connect):
-        self.path, self.connect, self.ports = path, connect, {}
-
-    def port(self, case):
-        key = (tuple(sorted(case.options.items())), case.demand)
-        if key not in self.ports:
-            self.ports[key] = Port(self.path, case.options, case.demand)
-        return self.ports[key]
+        self.ports, self.connect = Ports(path), connect
 
     def run(self, case):
-        port = self.port(case)
+        port = self.ports.get(case.options, case.demand)
         port.begin([])
         peer = self.connect(port)
         try:
@@ -160,14 +140,8 @@ class Judge:
             run.perform(translated(case))
             run.compare()
         except (Wrong, PortDied, OSError) as wrong:
-            self.ports = {key: value for key, value in self.ports.items() if value is not port}
-            port.process.kill()
-            port.stop()
+            self.ports.drop(port)
             return f"{wrong}" if isinstance(wrong, Wrong) else f"{type(wrong).__name__}: {wrong}"
         finally:
             peer.close()
         return None
-
-    def stop(self):
-        for port in self.ports.values():
-            port.stop()

@@ -23,7 +23,7 @@ class Http1:
         return wrong and f"{wrong} ({case.file}.txt:{case.line})"
 
     def stop(self):
-        self.judge.stop()
+        self.judge.ports.stop()
 
 
 class OverHttp2:
@@ -41,7 +41,7 @@ class OverHttp2:
         return wrong and f"{wrong} ({case.file}.txt:{case.line})"
 
     def stop(self):
-        self.judge.stop()
+        self.judge.ports.stop()
 
 
 def textual(case):

@@ -19,34 +19,25 @@ class Http2:
         return registry.CASES
 
     def __init__(self, args):
-        self.path, self.open = args.port, {}
-
-    def port(self, options):
-        """One program for each set of options."""
-        key = tuple(sorted(options.items()))
-        if key not in self.open:
-            self.open[key] = host.Port(self.path, options, 64)
-        return self.open[key]
+        self.ports = host.Ports(args.port)
 
     def run(self, case):
-        port = self.port(case.options)
-        settle(port)
-        port.begin(list(case.scripts))
-        client = H2(port)
+        port, client = self.ports.get(case.options, 64), None
         try:
+            settle(port)
+            port.begin(list(case.scripts))
+            client = H2(port)
             case.run(client)
             return f"the port complained: {port.errors}" if port.errors else None
-        except Wrong as wrong:
+        except (Wrong, host.PortDied, OSError) as wrong:
+            self.ports.drop(port)
             return str(wrong)
-        except host.PortDied as died:
-            self.open.pop(tuple(sorted(case.options.items()))).stop()
-            return str(died)
         finally:
-            client.close()
+            if client:
+                client.close()
 
     def stop(self):
-        for port in self.open.values():
-            port.stop()
+        self.ports.stop()
 
 
 def settle(port):
