@@ -173,8 +173,7 @@ defmodule Sparx.Integration.EventStreamTest do
     end
 
     defp reset(socket) do
-      :ok = :inet.setopts(socket, linger: {true, 0})
-      Client.close(socket)
+      Client.abort(socket)
     end
 
     test "sends a comment when nothing was sent for a while" do

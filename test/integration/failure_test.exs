@@ -151,8 +151,7 @@ defmodule Sparx.Integration.FailureTest do
       socket = Client.connect(server)
       Client.send(socket, Client.head("GET", "/"))
       assert_receive {:working, handler, _request}
-      :ok = :inet.setopts(socket, linger: {true, 0})
-      Client.close(socket)
+      Client.abort(socket)
 
       send(
         handler,

@@ -45,12 +45,6 @@ defmodule Sparx.Integration.StreamingTest do
     String.to_integer(kib) * 1024
   end
 
-  # ends with a RST, whatever is in the buffers
-  defp reset(socket) do
-    :ok = :inet.setopts(socket, linger: {true, 0})
-    Client.close(socket)
-  end
-
   describe "a request body" do
     test "has as many chunks on their way as are prefetched" do
       # of a body that is known to be short no more is asked for than there can be
@@ -188,7 +182,7 @@ defmodule Sparx.Integration.StreamingTest do
       assert figures.body_queued <= 131_072
       # what has left, what waits in the port, and the part that waits for room
       assert :counters.get(taken, 1) <= figures.bytes_out + 131_072 + byte_size(@block)
-      reset(socket)
+      Client.abort(socket)
       assert_receive {:ended, {:error, :closed}}, 5_000
     end
 
@@ -463,7 +457,7 @@ defmodule Sparx.Integration.StreamingTest do
         before = descriptors(until_free(server))
         {socket, _handler} = start(server, unquote(path))
         if unquote(path) == "/writes", do: standstill(server)
-        reset(socket)
+        Client.abort(socket)
         assert_receive {unquote(path), unquote(outcome)}, 5_000
         all_free(server, before)
       end
@@ -474,7 +468,7 @@ defmodule Sparx.Integration.StreamingTest do
       Client.get(server, "/ok")
       before = descriptors(until_free(server))
       {socket, handler} = start(server, "/waits")
-      reset(socket)
+      Client.abort(socket)
       until(server, &(&1.figures.connections == 0 and &1.figures.streams == 0))
       assert descriptors(server) == before
       send(handler, :go)

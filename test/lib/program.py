@@ -2,9 +2,11 @@
 
 import os
 import re
+import select
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
@@ -19,6 +21,10 @@ KINDS = {kind: name for name, kind in definitions.KINDS.items()}
 METHODS = definitions.METHODS
 
 __all__ = [*KINDS.values(), "KINDS", "METHODS", "PATH", "REPO", "PortDied", "Program", "field_names", "frame", "split"]
+
+
+QUIET = 0.5  # s
+PATIENCE = 30.0  # s: for what must come; so that a test fails, and does not wait for ever
 
 
 class PortDied(Exception):
@@ -84,12 +90,41 @@ class Program:
 
     def pump(self):
         """Reads once, and takes what came."""
+        if not select.select([self.out], [], [], PATIENCE)[0]:
+            raise TimeoutError(f"the port says nothing; errors {self.errors}, logs {self.logs}")
         data = os.read(self.out, 1 << 20)
         if not data:
             raise PortDied(f"the port has ended: status {self.process.wait(2)}, errors {self.errors}")
         heard, self.input = split(self.input + data)
         for kind, *rest in heard:
             self.note(kind, rest) or self.take(kind, rest)
+
+    def until(self, reached, what="what was waited for"):
+        """Pumps until that is so."""
+        end = time.monotonic() + PATIENCE
+        while not reached():
+            if time.monotonic() > end:
+                raise TimeoutError(f"did not happen: {what}; errors {self.errors}, figures {self.figures}")
+            self.pump()
+
+    def pump_until_quiet(self):
+        """Until the port has said nothing for a while: it stands still, or waits for others."""
+        while select.select([self.out], [], [], QUIET)[0]:
+            self.pump()
+
+    def ask_figures(self):
+        """The port's figures, as they are when all was taken that came before."""
+        self.figures = None
+        self.send([STATS, 0])
+        self.until(lambda: self.figures is not None, "the answer to STATS")
+        return self.figures
+
+    def figures_until(self, fine):
+        """Asks again and again until they are."""
+        end = time.monotonic() + PATIENCE
+        while not fine(self.ask_figures()):
+            if time.monotonic() > end:
+                raise TimeoutError(f"the figures stay {self.figures}")
 
     def note(self, kind, rest):
         """What is of no stream. True: nobody else is to see it."""

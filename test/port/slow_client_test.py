@@ -4,16 +4,14 @@ window. Run by `make -C port test`; or SPARX_PORT=priv/sparx_port test/port/slow
 
 import os
 import pathlib
-import select
 import socket
 import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from lib.program import DATA, DEMAND, GONE, HEAD, PATH, REQUEST, ROOM, STATS, Program  # noqa: E402
+from lib.program import DATA, DEMAND, GONE, HEAD, PATH, REQUEST, ROOM, Program  # noqa: E402
 
 WINDOW = 262144
-QUIET = 0.5  # s: then it stands still
 
 
 RATE = 40_000  # bytes a second, which is what its window lets it say
@@ -47,11 +45,8 @@ class SlowClient(unittest.TestCase):
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         host.pump()  # the request
 
-        while select.select([host.out], [], [], QUIET)[0]:
-            host.pump()
-        host.send([STATS, 0])
-        while host.figures is None:
-            host.pump()
+        host.pump_until_quiet()
+        host.ask_figures()
         self.assertGreater(host.figures["bytes_out"], 0)
         self.assertLess(host.figures["bytes_out"], 1 << 20)
         self.assertLessEqual(host.figures["body_queued"], WINDOW)

@@ -31,10 +31,6 @@ class Host(suite.Port):
         else:
             super().take_event(exchange, kind, rest)
 
-    def pump_until(self, done):
-        while not done():
-            self.pump()
-
 
 class SlowHost(unittest.TestCase):
     def setUp(self):
@@ -51,9 +47,9 @@ class SlowHost(unittest.TestCase):
         upload = [("read", ["100000"], [], b""), ("wait", ["end"], [], b""), ("respond", ["200"], [], b"counted")]
         self.host.begin([upload, [("wait", ["go"], [], b""), ("respond", ["200"], [], b"meanwhile")]])
         loader = self.connect(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % SIZE)
-        self.host.pump_until(lambda: len(self.host.exchanges) == 1)
+        self.host.until(lambda: len(self.host.exchanges) == 1)
         other = self.connect(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        self.host.pump_until(lambda: len(self.host.exchanges) == 2)
+        self.host.until(lambda: len(self.host.exchanges) == 2)
 
         # The host has granted more than all of it, but reads no longer: only what buffers hold is taken.
         sent = self.send_until_it_stands_still(loader)
@@ -68,7 +64,7 @@ class SlowHost(unittest.TestCase):
         loader.settimeout(10)
         rest = threading.Thread(target=self.send, args=(loader, SIZE - sent))
         rest.start()
-        self.host.pump_until(lambda: self.host.exchanges[0].ended)
+        self.host.until(lambda: self.host.exchanges[0].ended)
         rest.join()
         self.assertEqual(self.host.counted, SIZE)
         self.assertIn(b"counted", self.receive(loader, b"counted"))

@@ -5,12 +5,20 @@ defmodule Sparx.Client do
 
   @timeout 5_000
 
-  @doc "Connects to a server that `Sparx.start_link/1` started, to a port of this machine, or to `unix:PATH`."
+  @doc """
+  Connects to a server that `Sparx.start_link/1` started, to a port of this machine, or to `unix:PATH`.
+
+  A socket that is not closed by `close/1` is aborted: with its owner, or by `abort/1`. One with unsent data would keep the VM from ending.
+  """
   def connect(server, options \\ []) do
     {host, port} = target(server)
 
     {:ok, socket} =
-      :gen_tcp.connect(host, port, [:binary, active: false, packet: :raw, nodelay: true] ++ options)
+      :gen_tcp.connect(
+        host,
+        port,
+        [:binary, active: false, packet: :raw, nodelay: true, linger: {true, 0}] ++ options
+      )
 
     socket
   end
@@ -31,7 +39,14 @@ defmodule Sparx.Client do
   end
 
   def send(socket, data), do: :ok = :gen_tcp.send(socket, data)
-  def close(socket), do: :gen_tcp.close(socket)
+
+  def close(socket) do
+    :inet.setopts(socket, linger: {false, 0})
+    :gen_tcp.close(socket)
+  end
+
+  @doc "Ends the connection by a reset."
+  def abort(socket), do: :gen_tcp.close(socket)
 
   @doc "One request on a connection of its own."
   def get(server, path, headers \\ []), do: request(server, "GET", path, headers)

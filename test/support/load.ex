@@ -52,7 +52,12 @@ defmodule Sparx.Load do
   end
 
   defp connected(%{socket: nil} = client) do
-    case :gen_tcp.connect({127, 0, 0, 1}, client.port, [:binary, active: false, nodelay: true]) do
+    case :gen_tcp.connect({127, 0, 0, 1}, client.port, [
+           :binary,
+           active: false,
+           nodelay: true,
+           linger: {true, 0}
+         ]) do
       {:ok, socket} -> %{client | socket: socket, used: 0, home: nil}
       {:error, reason} -> failed(client, reason)
     end
@@ -84,7 +89,7 @@ defmodule Sparx.Load do
   defp close(%{socket: nil} = client), do: client
 
   defp close(client) do
-    :gen_tcp.close(client.socket)
+    Client.close(client.socket)
     %{client | socket: nil}
   end
 end

@@ -27,7 +27,7 @@ defmodule Sparx.Peers do
     System.cmd("epmd", ["-daemon"])
 
     Enum.find(1..1_000, fn _try ->
-      match?({_, 0}, System.cmd("epmd", ["-names"], stderr_to_stdout: true))
+      match?({_, 0}, System.cmd("epmd", ["-names"], stderr_to_stdout: true)) or Process.sleep(10) == nil
     end)
   end
 
@@ -38,7 +38,15 @@ defmodule Sparx.Peers do
 
   defp start_peer do
     arguments = ['-setcookie', Atom.to_charlist(Node.get_cookie())]
-    options = %{name: :peer.random_name(), host: '127.0.0.1', longnames: true, args: arguments}
+
+    options = %{
+      name: :peer.random_name(),
+      host: '127.0.0.1',
+      longnames: true,
+      args: arguments,
+      wait_boot: 60_000
+    }
+
     {:ok, peer, node} = :peer.start_link(options)
     :ok = :erpc.call(node, :code, :add_paths, [:code.get_path()])
     {:ok, _} = :erpc.call(node, Application, :ensure_all_started, [:sparx])

@@ -166,12 +166,12 @@ defmodule Sparx.Examples.AsgiTest do
   end
 
   test "clients that leave are told to the application; Ctrl-C runs its shutdown", %{host: host} do
-    upload = Client.connect(host.port, linger: {true, 0})
+    upload = Client.connect(host.port)
     Client.send(upload, [Client.head("PUT", "/upload", [{"content-length", 10}]), "hello"])
     socket = WsClient.open(host.port, "/echo")
     WsClient.send(socket, {:close, 1000, ""})
     Process.sleep(100)
-    Client.close(upload)
+    Client.abort(upload)
     Process.sleep(100)
     Host.interrupt(host)
     assert {0, text} = Host.ended(host)

@@ -91,10 +91,10 @@ defmodule Sparx.Examples.HostsTest do
               Client.head("GET", "/download?bytes=80000000"),
               Client.head("PUT", "/upload", [{"content-length", 1_000_000}])
             ] do
-          socket = Client.connect(host.port, linger: {true, 0})
+          socket = Client.connect(host.port)
           Client.send(socket, head)
           Process.sleep(100)
-          Client.close(socket)
+          Client.abort(socket)
         end
 
         assert Client.get(host.port, "/").status == 200

@@ -327,8 +327,7 @@ if Code.ensure_loaded?(Sparx.Plug) do
         socket = Client.connect(server)
         Client.send(socket, Client.head("GET", "/"))
         assert_receive :begun
-        :ok = :inet.setopts(socket, linger: {true, 0})
-        Client.close(socket)
+        Client.abort(socket)
         assert_receive {:error, :closed}
       end
 
@@ -589,8 +588,7 @@ if Code.ensure_loaded?(Sparx.Plug) do
               Client.send(socket, Client.head("GET", "/"))
               assert_receive {:begun, pid}
               ended = Process.monitor(pid)
-              :ok = :inet.setopts(socket, linger: {true, 0})
-              Client.close(socket)
+              Client.abort(socket)
               assert_receive {:DOWN, ^ended, :process, ^pid, :normal}
               stop_supervised!(Sparx)
             end)

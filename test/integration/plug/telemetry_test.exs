@@ -114,8 +114,7 @@ if Code.ensure_loaded?(Sparx.Plug) and Code.ensure_loaded?(WebSockAdapter) do
       socket = Client.connect(server)
       Client.send(socket, Client.head("GET", "/"))
       assert_receive :begun
-      :ok = :inet.setopts(socket, linger: {true, 0})
-      Client.close(socket)
+      Client.abort(socket)
       assert_receive {:request, :stop, _, %{error: :closed}, _}
     end
 

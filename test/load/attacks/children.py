@@ -1,0 +1,77 @@
+"""What runs in processes of its own beside an attack: the probe, and the attack."""
+
+import socket
+import time
+
+import crowd
+import h1  # noqa: F401
+import h2  # noqa: F401
+import ws  # noqa: F401
+import ws2  # noqa: F401
+
+PATIENCE = 5.0  # s: a probe that waits for longer has failed
+EVERY = 0.05  # s: between two probes
+
+
+class Probe:
+    """Asks on a new connection and on one that is kept, in turns."""
+
+    def __init__(self, address):
+        self.address, self.kept = address, None
+
+    def connect(self):
+        sock = socket.create_connection(self.address, PATIENCE)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+
+    def ask(self, sock):
+        """What was wrong, or None."""
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b"\r\n\r\nok"):
+            piece = sock.recv(4096)
+            answer += piece
+            if not piece or (b"\r\n\r\n" in answer and not answer.startswith(b"HTTP/1.1 200")):
+                return f"got {answer[:60]!r}"
+        return None
+
+    def anew(self):
+        with self.connect() as sock:
+            return self.ask(sock)
+
+    def again(self):
+        """A connection that was idle may have made room for another at any time."""
+        try:
+            fault = self.ask(self.kept) if self.kept else "got b''"
+        except ConnectionError:
+            fault = "got b''"
+        if fault == "got b''":
+            self.kept = self.connect()
+            fault = self.ask(self.kept)
+        return fault
+
+    def once(self, n):
+        try:
+            return self.again() if n % 2 else self.anew()
+        except OSError as error:
+            return str(error) or type(error).__name__
+
+
+def probe(address, pipe):
+    """Says that it has begun; asks until it hears something; gives the times, sorted, and the faults."""
+    times, wrong, client = [], [], Probe(address)
+    client.once(0)
+    pipe.send("begun")
+    while not pipe.poll(EVERY) or not times:
+        began = time.monotonic()
+        fault = client.once(len(times))
+        times.append(time.monotonic() - began)
+        if fault:
+            wrong.append(fault)
+    pipe.recv()
+    pipe.send((sorted(times), wrong))
+
+
+def attacker(name, address, seconds, pipe):
+    attack = next(attack for attack in crowd.ATTACKS if (attack.kind, attack.name) == name)
+    pipe.send(crowd.Crowd(attack, address, time.monotonic() + seconds).run())
