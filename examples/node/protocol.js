@@ -6,6 +6,7 @@ module.exports = {
   STATS: 11, PING: 12, UPGRADE: 13, SEND: 14, CLOSE: 15, PUSH: 16, RELEASE: 17, YIELD: 18, RESUME: 19, CERTIFICATES: 20,
   TICKETS: 21, REPORT: 22, READY: 64, REQUEST: 65, BODY: 66, BODY_END: 67, ROOM: 68, DONE: 69, GONE: 70, LOG: 71,
   ERROR: 72, FIGURES: 73, PONG: 74, DRAINED: 75, HANGUP: 76, RECV: 77, CLOSED: 78, OPENED: 79, ENDED: 80, CERTIFIED: 81,
+  SECURED: 91,
   METHODS: ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'CONNECT', 'OPTIONS', 'TRACE', 'PATCH'],
   NAMES: `
     accept accept-charset accept-encoding accept-language accept-ranges access-control-allow-origin age allow

@@ -40,6 +40,8 @@ defmodule Sparx.Frame do
           | {:ended, connection :: pos_integer, reason :: binary, bytes_in :: non_neg_integer,
              bytes_out :: non_neg_integer, microseconds :: non_neg_integer}
           | {:certified, tag :: non_neg_integer, count :: non_neg_integer}
+          | {:secured, connection :: pos_integer, microseconds :: non_neg_integer, tls :: list | nil,
+             fault :: binary}
           | {:unknown, kind :: term}
 
   @typedoc "Why a payload could not be decoded any further."
@@ -300,6 +302,13 @@ defmodule Sparx.Frame do
        do: {:ended, connection, reason, bytes_in, bytes_out, time}
 
   defp message(81, [tag, count | _]) when is_uint(tag) and is_uint(count), do: {:certified, tag, count}
+
+  defp message(91, [connection, time, tls, fault | _])
+       when is_uint(connection) and is_uint(time) and is_binary(fault) and
+              ((tls == nil and fault != "") or (is_list(tls) and length(tls) >= 6)),
+       do: {:secured, connection, time, tls, fault}
+
+  defp message(91, _fields), do: {:error, {:malformed, 91}}
 
   defp message(kind, _fields) when kind in 64..81, do: {:error, {:malformed, kind}}
   defp message(kind, _fields) when is_uint(kind), do: {:unknown, kind}

@@ -13,6 +13,8 @@ defmodule Sparx.Telemetry do
   | `[:sparx, :request, :exception]` | `duration`, `waited` | `server`, `request`, `ended`: why the response did not go out completely, such as `"closed"` or `"aborted"`; `reason`: the same, or what the handler failed with, then with `kind`, `exception` (the same as `reason`) and `stacktrace`; of a handler that was killed, `kind` is `:exit` |
   | `[:sparx, :connection, :start]` | `monotonic_time` | `server`, `connection`: its number, `peer`: as of `Sparx.Request.peer/1`, `listener`: its index |
   | `[:sparx, :connection, :stop]` | `duration`, `bytes_in`, `bytes_out` | `server`, `connection`, `reason`: `"closed"`, `"reset"`, `"timeout"`, `"drained"` |
+  | `[:sparx, :tls, :handshake]` | `duration`: from accept | `server`, `connection`, `tls`: what was agreed on, as of `Sparx.Request.tls/1`, but without the client's certificate |
+  | `[:sparx, :tls, :failed]` | `duration`: from accept | `server`, `connection`, `reason`: text for people; an error of TLS ended the connection, in its handshake or later. A client that only leaves, or takes too long, is a `[:sparx, :connection, :stop]` alone |
   | `[:sparx, :queue, :wait]` | `length` | `server`; a request found no demand, since a consumer had left |
   | `[:sparx, :queue, :shed]` | `length` | `server`; such a request was answered with 503 |
   | `[:sparx, :port, :start]` | `monotonic_time` | `server`, `os_pid`, `listeners` |
@@ -42,6 +44,8 @@ defmodule Sparx.Telemetry do
   | | `accepted` | since the previous event |
   | `[:sparx, :queue, :stats]` | `length`, `demand`, `wait` | requests that wait for demand, demand that waits for requests, and for how many µs the first request has waited, at this moment |
   | | `shed`, `timeouts` | requests answered with 503 because there was no demand, or no response in time, since the previous event |
+  | `[:sparx, :tls, :stats]` | `half_open` | handshakes that are not complete, at this moment |
+  | | `handshakes`, `resumed`, `failed` | handshakes that were completed, those of them that resumed a session, and connections that an error of TLS ended, since the previous event |
   | `[:sparx, :port, :stats]` | `streams`, `running`, `waiting_for_clients`, `link_queued`, `body_queued` | at this moment |
   | | `requests`, `responses`, `rejected`, `bytes_in`, `bytes_out`, `errors` | since the previous event |
 
@@ -165,11 +169,27 @@ defmodule Sparx.Telemetry do
     })
   end
 
+  @doc false
+  def secured(listener, connection, time, tls, "") do
+    tls = tls |> Sparx.TLS.connection() |> Map.delete(:peer_certificate)
+    metadata = %{server: self(), connection: connection, tls: tls}
+    emit(listener, [:tls, :handshake], %{duration: native(time)}, metadata)
+  end
+
+  def secured(listener, connection, time, _tls, fault) do
+    metadata = %{server: self(), connection: connection, reason: fault}
+    emit(listener, [:tls, :failed], %{duration: native(time)}, metadata)
+  end
+
   @stats [
     connection: [now: [open: :connections, idle: :idle], since: [accepted: :accepted]],
     queue: [
       now: [length: :queued, demand: :demand, wait: :queue_wait],
       since: [shed: :shed, timeouts: :timeouts]
+    ],
+    tls: [
+      now: [half_open: :half_open],
+      since: [handshakes: :handshakes, resumed: :resumed, failed: :tls_failed]
     ],
     port: [
       now: [

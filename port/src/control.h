@@ -10,6 +10,8 @@ struct control_figures {
 	uint64_t handshakes, resumed, tls_failed;
 };
 
+struct secure;
+
 struct listener_name {
 	char address[ADDRESS_MAX];
 	uint16_t port;
@@ -44,6 +46,8 @@ struct connection_watch {
 	void *ctx;
 	bool (*wanted)(void *ctx);
 	void (*opened)(void *ctx, uint64_t connection, const struct peer *peer);
+	/* What TLS has agreed on, the time from accept in µs; or, if `fault` is not empty, the error that has ended the connection. */
+	void (*secured)(void *ctx, uint64_t connection, uint64_t time, const struct secure *s, const char *fault);
 	/* The time is in µs. */
 	void (*ended)(void *ctx, uint64_t connection, enum stream_end why, uint64_t bytes_in, uint64_t bytes_out, uint64_t time);
 };

@@ -86,6 +86,7 @@ static void test_each_kind_decodes(void **state)
 		{"[OPENED, 1, b'abcd', 4000, 0]", FROM_PORT, 79},
 		{"[ENDED, 1, 'closed', 1, 2, 3]", FROM_PORT, 80},
 		{"[CERTIFIED, 1, 1]", FROM_PORT, 81},
+		{"[SECURED, 1, 2, [13, 4865, nil, nil, false, nil], '']", FROM_PORT, 91},
 	};
 
 	(void)state;
@@ -250,6 +251,7 @@ static void test_what_was_read_is_written_as_it_was(void **state)
 		"[ERROR, 4, 70000, '', '', '']",
 		"[OPENED, 1, b'', 4000, 0]",
 		"[ENDED, 1, 'closed', 256, 65536, 4294967296]",
+		"[SECURED, 1, 70000, nil, 'no protocol in common']",
 	};
 
 	(void)state;

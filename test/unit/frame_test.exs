@@ -136,7 +136,9 @@ defmodule Sparx.FrameTest do
           recv_ping: {:recv, 65_536, 9, "", 0},
           closed: {:closed, 5, 1001, ""},
           opened: {:opened, 3, {<<127, 0, 0, 1>>, 50_000}, 0},
-          ended: {:ended, 3, "closed", 500, 70_000, 2_000_000}
+          ended: {:ended, 3, "closed", 500, 70_000, 2_000_000},
+          secured: {:secured, 3, 2_500, [13, 0x1301, "a.example", "h2", false, nil], ""},
+          secured_not: {:secured, 4, 900, nil, "no certificate was found"}
         ] do
       test "#{name}" do
         assert Frame.decode_all(Golden.payload(unquote(to_string(name)))) ==

@@ -145,6 +145,11 @@ defmodule Sparx.Server.Inbox do
     state
   end
 
+  defp message({:secured, connection, time, tls, fault}, state) do
+    Telemetry.secured(state.telemetry, connection, time, tls, fault)
+    state
+  end
+
   defp message({:ended, connection, reason, bytes_in, bytes_out, time}, state) do
     Telemetry.connection_stop(state.telemetry, connection, reason, {bytes_in, bytes_out, time})
     state

@@ -6,6 +6,7 @@
 
 #include "bridge/queue.h"
 #include "bridge/say.h"
+#include "bridge/secure.h"
 #include "bridge/upgrade.h"
 #include "bridge/waiting.h"
 #include "bridge/work.h"
@@ -269,6 +270,16 @@ static void on_opened(void *ctx, uint64_t connection, const struct peer *peer)
 			});
 }
 
+static void on_secured(void *ctx, uint64_t connection, uint64_t time, const struct secure *s, const char *fault)
+{
+	say_secured(ctx, &(struct msg_secured){
+				 .connection = connection,
+				 .duration = time,
+				 .tls = s ? secure_pack(s) : (struct slice){0},
+				 .fault = slice_str(fault),
+			 });
+}
+
 static void on_ended(void *ctx, uint64_t connection, enum stream_end why, uint64_t bytes_in, uint64_t bytes_out, uint64_t time)
 {
 	say_ended(ctx, &(struct msg_ended){
@@ -282,7 +293,7 @@ static void on_ended(void *ctx, uint64_t connection, enum stream_end why, uint64
 
 struct connection_watch bridge_watch(struct bridge *b)
 {
-	return (struct connection_watch){b, watch_wanted, on_opened, on_ended};
+	return (struct connection_watch){b, watch_wanted, on_opened, on_secured, on_ended};
 }
 
 void events_init(struct bridge *b)

@@ -1,15 +1,20 @@
 #include "bridge/say.h"
 
+static bool is_of_connections(enum message_kind kind)
+{
+	return kind == MSG_OPENED || kind == MSG_SECURED || kind == MSG_ENDED;
+}
+
 /* Nobody waits for these: they may wait a little for company. But who reads a report may look at the clock. */
 static bool is_lazy(const struct bridge *b, enum message_kind kind)
 {
-	return (kind == MSG_DONE && !b->config->report) || kind == MSG_OPENED || kind == MSG_ENDED;
+	return (kind == MSG_DONE && !b->config->report) || is_of_connections(kind);
 }
 
 /* These are dropped when the host does not keep up. */
 static bool is_diagnostic(enum message_kind kind)
 {
-	return kind == MSG_ERROR || kind == MSG_LOG || kind == MSG_OPENED || kind == MSG_ENDED;
+	return kind == MSG_ERROR || kind == MSG_LOG || is_of_connections(kind);
 }
 
 static bool drops(struct bridge *b, enum message_kind kind)

@@ -88,3 +88,14 @@ uint8_t *secure_put(uint8_t *at, const struct secure *s)
 	at = mp_bool(at, s->resumed);
 	return s->client.at ? mp_bin(at, s->client) : mp_nil(at);
 }
+
+struct slice secure_pack(const struct secure *s)
+{
+	static uint8_t room[1024]; /* names have at most 255 bytes */
+	struct secure brief = *s;
+
+	brief.client = (struct slice){0};
+	if (secure_bound(&brief) > sizeof room)
+		return (struct slice){0};
+	return slice_of(room, (size_t)(secure_put(room, &brief) - room));
+}

@@ -85,6 +85,12 @@ static void on_timer(struct wheel_node *node)
 	member_is_dirty(&c->member);
 }
 
+/* TLS has agreed, or failed. */
+static void tell_secured(struct conn *c, const struct secure *s, const char *fault)
+{
+	conn_record_secured(c->member.pool, c->record, s, fault);
+}
+
 /* ---- beginning and end ---- */
 
 static const struct member_ops conn_member;
@@ -94,6 +100,8 @@ static bool begin_session(struct conn *c)
 {
 	if (c->transport->secure)
 		c->owner.secure = c->transport->secure(c->transport_state);
+	if (c->owner.secure)
+		tell_secured(c, c->owner.secure, "");
 	c->session = detect_start(&c->owner);
 	if (!c->session) {
 		conn_close(c, true, END_RESET);
@@ -217,6 +225,8 @@ static void run_linger(struct conn *c)
 /* A peer that broke the transport's rules should receive the alert; after all other errors nobody reads. */
 static void transport_failed(struct conn *c, int error)
 {
+	if (error == EPROTO && c->transport->why)
+		tell_secured(c, NULL, c->transport->why(c->transport_state));
 	if (error == EPROTO)
 		linger(c, END_ERROR);
 	else

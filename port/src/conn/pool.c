@@ -122,6 +122,12 @@ struct conn_record *conn_record_begin(struct conn_pool *pool, const struct peer 
 	return r;
 }
 
+void conn_record_secured(struct conn_pool *pool, const struct conn_record *r, const struct secure *s, const char *fault)
+{
+	if (r)
+		pool->watch.secured(pool->watch.ctx, r->id, pool->loop->now_us - r->opened_us, s, fault);
+}
+
 void conn_record_end(struct conn_pool *pool, struct conn_record *r, enum stream_end why)
 {
 	const struct connection_watch *w = &pool->watch;

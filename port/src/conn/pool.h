@@ -95,6 +95,8 @@ bool conn_pool_may_shake(struct conn_pool *pool);
 
 /* Tells who watches of a new connection. NULL: nobody does. */
 struct conn_record *conn_record_begin(struct conn_pool *pool, const struct peer *peer);
+/* Of what TLS has agreed on; or, if `fault` is not empty, of the error that ends it. The record may be NULL. */
+void conn_record_secured(struct conn_pool *pool, const struct conn_record *record, const struct secure *s, const char *fault);
 /* And of its end; the record, which may be NULL, is freed. */
 void conn_record_end(struct conn_pool *pool, struct conn_record *record, enum stream_end why);
 /* Gives a peer its share, and takes it back. False: out of memory. */

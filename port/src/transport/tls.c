@@ -533,6 +533,13 @@ static size_t tls_unsent(int fd, void *state)
 	return platform_unsent(fd);
 }
 
+static const char *tls_why(const void *state)
+{
+	const struct tls *t = state;
+
+	return t->session ? tls_session_why(t->session) : "the first bytes are no ClientHello";
+}
+
 const struct transport_ops transport_tls_ops = {
 	.handshake = tls_handshake,
 	.read = tls_read,
@@ -540,6 +547,7 @@ const struct transport_ops transport_tls_ops = {
 	.shutdown = tls_shutdown,
 	.close = tls_close,
 	.secure = tls_secure,
+	.why = tls_why,
 	.covers = tls_covers,
 	.unsent = tls_unsent,
 };

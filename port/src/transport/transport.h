@@ -21,6 +21,8 @@ struct transport_ops {
 	void (*close)(int fd, void *state, bool abort);
 	/* What is known of it once the handshake is done; it lives as long as the state. NULL: it is not secure. */
 	const struct secure *(*secure)(const void *state);
+	/* A text for people: why the last call failed. NULL where `secure` is. */
+	const char *(*why)(const void *state);
 	/* Whether the peer may take us for this host too. NULL where `secure` is. */
 	bool (*covers)(const void *state, struct slice host);
 	/* Bytes that were written and that the peer's system has not taken. SIZE_MAX: that is not known. A NULL function: it never is. */
