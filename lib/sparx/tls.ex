@@ -30,7 +30,7 @@ defmodule Sparx.TLS do
   | `:alt_svc` | 86,400 | with `:http3`: seconds for which clients of the other versions remember that HTTP/3 is there (the field `alt-svc`, RFC 7838, of all responses that do not have it); `false`: the field is not sent |
   | `:hsts` | none | seconds for which browsers are to use https alone (RFC 6797): the field `strict-transport-security` of all responses that do not have it |
   | `:otp_app` | none | paths that are not absolute begin in the directory of this application |
-  | `:reload` | `false` | `:watch` reads the files again when they have changed (looking every 5 s), `{:interval, ms}` the same as often as it says |
+  | `:reload` | `false` | `:watch` reads the files again when what is in them has changed and two looks, 5 s apart, have found the same; `{:interval, ms}` looks as often as it says |
 
   `Sparx.reload_certificates/1` reads the files again at once. Neither ends a connection.
 
@@ -501,18 +501,15 @@ defmodule Sparx.TLS do
   def explain(_tls, field, rule), do: "#{field}: #{rule}"
 
   @doc false
-  # The files that were read, and what tells whether they have changed.
-  @spec stamp(t) :: [term]
+  # The files that are read, and what tells whether they have changed: a digest of each, for times tell no two changes of a second apart.
+  @spec stamp(t) :: [{path :: binary, digest :: binary | {:error, atom}}]
   def stamp(tls) do
     sources = Enum.flat_map(tls.certificates, &[&1.chain, &1.key]) ++ [tls.authorities]
-
-    for {:file, path} <- sources do
-      case File.stat(path, time: :posix) do
-        {:ok, stat} -> {path, stat.mtime, stat.size, stat.inode}
-        {:error, reason} -> {path, reason}
-      end
-    end
+    for {:file, path} <- Enum.uniq(sources), do: {path, digest(File.read(path))}
   end
+
+  defp digest({:ok, bytes}), do: :crypto.hash(:sha256, bytes)
+  defp digest(error), do: error
 
   # ── of a request ───────────────────────────────────────────────────────────────────────────────────
 
@@ -550,47 +547,90 @@ defmodule Sparx.TLS do
 
   defmodule Watch do
     @moduledoc false
-    # Looks at the files of a server's listeners, and has it read them again when they have changed. Linked to the server, which it asks.
+    # Looks at the files of a server's listeners, and has it read them again when they have changed. It ends with the server.
 
     alias Sparx.TLS
 
     require Logger
 
-    @doc "For the calling server; nothing where no listener asks for it."
+    # ms that a look, or a reload, may take.
+    @patience 60_000
+
+    @doc "For the calling server, before it reads the files; nothing where no listener asks for it."
     @spec start([map]) :: :ok
     def start(listeners) do
       watched = for %{tls: %{reload: ms} = tls} when ms != false <- listeners, do: {tls, ms}
 
       if watched != [] do
-        server = self()
-        ms = watched |> Enum.map(&elem(&1, 1)) |> Enum.min()
-        list = Enum.map(watched, &elem(&1, 0))
-        spawn_link(fn -> look(server, list, ms, stamps(list)) end)
+        {list, times} = Enum.unzip(watched)
+        watch = %{server: self(), list: list, ms: Enum.min(times)}
+        known = Task.await(Task.async(fn -> stamps(list) end), @patience)
+        spawn_link(fn -> begin(watch, known) end)
       end
 
       :ok
     end
 
-    defp stamps(list), do: Enum.map(list, &TLS.stamp/1)
+    # What a reload fails with is its process's end, and not this one's.
+    defp begin(watch, known) do
+      Process.flag(:trap_exit, true)
+      look(watch, known, nil)
+    end
 
     # Files are written one after the other: they are read when two looks have found the same.
-    defp look(server, list, ms, known, before \\ nil) do
-      Process.sleep(ms)
+    defp look(watch, known, before) do
+      wait(watch)
 
-      case stamps(list) do
-        ^known -> look(server, list, ms, known)
-        ^before -> reload(server, list, ms, before)
-        changed -> look(server, list, ms, known, changed)
+      case aside(fn -> stamps(watch.list) end) do
+        {:ok, ^known} -> look(watch, known, nil)
+        {:ok, ^before} -> look(watch, reload(watch, known, before), nil)
+        {:ok, changed} -> look(watch, known, changed)
+        {:exit, _reason} -> look(watch, known, before)
       end
     end
 
-    defp reload(server, list, ms, stamps) do
-      case TLS.reload(server) do
-        :ok -> Logger.info("certificates have changed, and were read again")
-        {:error, text} -> Logger.error("certificates have changed, and cannot be used: #{text}")
+    defp wait(%{server: server} = watch) do
+      receive do
+        {:EXIT, ^server, reason} -> exit(reason)
+      after
+        watch.ms -> :ok
       end
-
-      look(server, list, ms, stamps)
     end
+
+    # What is known from now on: what cannot be used is not tried again, but who did not answer is asked again.
+    defp reload(%{server: server}, known, stamps) do
+      case aside(fn -> TLS.reload(server) end) do
+        {:ok, :ok} ->
+          Logger.info("certificates have changed, and were read again")
+          stamps
+
+        {:ok, {:error, text}} ->
+          Logger.error("certificates have changed, and cannot be used: #{text}")
+          stamps
+
+        {:exit, reason} ->
+          Logger.error("certificates have changed, and could not be read again: #{inspect(reason)}")
+          known
+      end
+    end
+
+    # In a process of its own, with which the bytes of keys go.
+    defp aside(fun) do
+      task = Task.async(fun)
+
+      case Task.yield(task, @patience) || Task.shutdown(task, :brutal_kill) do
+        {:ok, value} -> forget(task, {:ok, value})
+        {:exit, reason} -> forget(task, {:exit, reason})
+        nil -> forget(task, {:exit, :timeout})
+      end
+    end
+
+    defp forget(%{pid: pid}, answer) do
+      receive do
+        {:EXIT, ^pid, _reason} -> answer
+      end
+    end
+
+    defp stamps(list), do: Enum.map(list, &TLS.stamp/1)
   end
 end

@@ -76,6 +76,35 @@ defmodule Mix.Tasks.Sparx.RunTest do
       assert stop(task, os_pid) == 0
     end
 
+    test "over TLS, with a certificate that SIGHUP has read again", %{folder: folder} do
+      {:ok, _} = Application.ensure_all_started(:ssl)
+      [crt, key] = for name <- ["hup.crt", "hup.key"], do: Path.join(folder, name)
+      put = fn from, to -> File.cp!(Path.expand("../fixtures/tls/#{from}", __DIR__), to) end
+      put.("a-ec.crt", crt)
+      put.("a-ec.key", key)
+      {task, os_pid, port} = start(["--port", "0", "--certfile", crt, "--keyfile", key])
+      before = shown(port)
+      put.("b.crt", crt)
+      System.cmd("kill", ["-HUP", "#{os_pid}"])
+      assert_receive {^task, {:data, {:eol, "The certificate stays as it was: " <> text}}}, 20_000
+      assert text =~ "#{key}: key does not fit the certificate"
+      assert shown(port) == before
+      put.("b.key", key)
+      System.cmd("kill", ["-HUP", "#{os_pid}"])
+      assert_receive {^task, {:data, {:eol, "The certificate was read again"}}}, 20_000
+      assert shown(port) != before
+      assert stop(task, os_pid) == 0
+    end
+
+    # The certificate that a client is shown.
+    defp shown(port) do
+      options = [verify: :verify_none, server_name_indication: 'a.example']
+      {:ok, socket} = :ssl.connect('127.0.0.1', port, options, 5_000)
+      {:ok, der} = :ssl.peercert(socket)
+      :ssl.close(socket)
+      der
+    end
+
     test "without arguments: the default page, as HTML or as text; SIGTERM ends it" do
       {task, os_pid, port} = start(["--port", "0"])
 

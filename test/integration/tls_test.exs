@@ -157,30 +157,79 @@ defmodule Sparx.Integration.TLSTest do
   end
 
   @tag :tmp_dir
-  test "files are watched", %{tmp_dir: folder} do
+  test "files are watched, and whatever a look comes to, they are watched on", %{tmp_dir: folder} do
     [crt, key] = for name <- ["c.crt", "c.key"], do: Path.join(folder, name)
-    put = fn name -> File.cp!(file(name <> ".crt"), crt) && File.cp!(file(name <> ".key"), key) end
-    put.("a-ec")
+
+    put = fn crt_name, key_name ->
+      File.cp!(file(crt_name <> ".crt"), crt)
+      File.cp!(file(key_name <> ".key"), key)
+    end
+
+    put.("a-ec", "a-ec")
     server = serve(certfile: crt, keyfile: key, reload: {:interval, 100})
+    [producer] = Sparx.producers(server)
 
-    log =
-      capture_log(fn ->
-        put.("b")
-        assert eventually(fn -> match?({:ok, _}, connect(server, "b.example")) end)
-      end)
+    capture_log(fn ->
+      listen_to_log()
+      put.("a-ec", "b")
+      assert_receive {:log, "certificates have changed, and cannot be used: " <> text}, 10_000
+      assert text =~ key and text =~ "does not fit"
 
-    assert log =~ "read again" or log =~ "TLS"
+      :sys.suspend(producer)
+      put.("b", "b")
+      assert_receive {:log, "certificates have changed, and could not be read again: " <> _}, 20_000
+      :sys.resume(producer)
+      assert_receive {:log, "certificates have changed, and were read again"}, 10_000
+      assert {:ok, _} = connect(server, "b.example")
+
+      File.rm!(crt)
+      assert_receive {:log, "certificates have changed, and cannot be used: cannot read " <> _}, 10_000
+      put.("a-ec", "a-ec")
+      assert_receive {:log, "certificates have changed, and were read again"}, 10_000
+      assert {:ok, _} = connect(server, "a.example")
+    end)
   end
 
-  defp eventually(fun, tries \\ 100)
-  defp eventually(_fun, 0), do: false
+  defp listen_to_log do
+    :ok = :logger.add_handler(__MODULE__, __MODULE__, %{config: %{test: self()}})
+    on_exit(fn -> :logger.remove_handler(__MODULE__) end)
+  end
 
-  defp eventually(fun, tries) do
-    fun.() ||
-      receive do
-      after
-        50 -> eventually(fun, tries - 1)
-      end
+  def log(%{msg: {:string, text}}, %{config: %{test: test}}), do: send(test, {:log, to_string(text)})
+  def log(_event, _config), do: :ok
+
+  test "telemetry: what handshakes came to" do
+    test = self()
+    listener = fn event, measurements, metadata -> send(test, {event, measurements, metadata}) end
+    server = serve(pair("a-ec") ++ [telemetry: listener, telemetry_interval: 50])
+    {:ok, socket} = connect(server, "a.example", versions: [:"tlsv1.2"])
+    assert_receive {[:sparx, :connection, :start], _, %{connection: id}}, 5_000
+
+    assert_receive {[:sparx, :tls, :handshake], %{duration: duration},
+                    %{connection: ^id, tls: tls, server: _}},
+                   5_000
+
+    assert duration > 0
+
+    assert %{version: :"tlsv1.2", sni: "a.example", alpn: nil, resumed: false, cipher: "TLS_ECDHE_" <> _} =
+             tls
+
+    refute Map.has_key?(tls, :peer_certificate)
+    :ssl.close(socket)
+    assert_receive {[:sparx, :connection, :stop], _, %{connection: ^id}}, 5_000
+
+    {:error, _} = connect(server, "a.example", alpn_advertised_protocols: ["other"])
+    assert_receive {[:sparx, :tls, :failed], %{duration: _}, %{reason: reason, connection: other}}, 5_000
+    assert other != id and reason =~ "application protocol"
+
+    assert counted(:handshakes) == 1
+    assert counted(:failed) == 1
+  end
+
+  # The first such figure that is not 0.
+  defp counted(name) do
+    assert_receive {[:sparx, :tls, :stats], %{half_open: _, resumed: _} = figures, _}, 5_000
+    if figures[name] == 0, do: counted(name), else: figures[name]
   end
 
   test "clients of another port are sent to https, and the VM does not hear of them" do

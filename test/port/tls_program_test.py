@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The program with TLS: in its sandbox, with real sockets, and with clients that are not its own library: Python's ssl (OpenSSL) and curl."""
 
+import itertools
 import os
 import pathlib
 import shutil
@@ -24,6 +25,11 @@ OK = b"HTTP/1.1 200 OK"
 
 def read(name):
     return (FILES / name).read_bytes()
+
+
+def resident(pid):
+    """Bytes of memory."""
+    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def certificates(*names):
@@ -75,7 +81,7 @@ class Host(Program):
         until = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < until and not self.over, f"waited in vain: {self.over} {self.errors}"
-            time.sleep(0.01)
+            time.sleep(0.001)
 
     def ask_figures(self):
         self.figures = None
@@ -207,6 +213,45 @@ class Tls(unittest.TestCase):
         self.assertEqual(host.errors, ["CERTIFICATES certificates 0: key does not fit the certificate ignored"])
         self.get(self.connect(host, "b.example"))
         self.get(before)
+
+    def test_a_thousand_reloads_under_load_fail_no_request_and_leave_nothing(self):
+        host = self.host()
+        names = itertools.cycle([("a-ec", "a-rsa", "b", "ed", "wild"), ("b", "a-ec"), ("a-rsa", "a-ec")])
+        over, failures, served = threading.Event(), [], [0]
+
+        def client(kept):
+            try:
+                connection = self.connect(host)
+                while not over.is_set():
+                    self.get(connection, "/20000", 20000)
+                    served[0] += 1
+                    if not kept:
+                        connection.close()
+                        connection = self.connect(host)
+            except Exception as error:  # noqa: BLE001 any is one too many
+                failures.append(error)
+
+        clients = [threading.Thread(target=client, args=(kept,)) for kept in (True, True, False, False)]
+        for one in clients:
+            one.start()
+
+        def reload(times):
+            before = len(host.certified)
+            for i in range(times):
+                host.send([CERTIFICATES, i, 0, {"certificates": certificates(*next(names))}])
+                host.wait(lambda: len(host.certified) > before + i)
+            return resident(host.process.pid)
+
+        try:
+            warm = reload(200)
+            grown = reload(1000) - warm
+        finally:
+            over.set()
+            for one in clients:
+                one.join()
+        self.assertEqual((failures, host.errors), ([], []))
+        self.assertGreater(served[0], 100)
+        self.assertLess(grown, 2 << 20)
 
     def test_the_secret_of_tickets_is_replaced(self):
         host, made = self.host(), context()

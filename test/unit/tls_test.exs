@@ -124,6 +124,25 @@ defmodule Sparx.TLSTest do
              {:error, "cannot read /none.pem: no such file or directory"}
   end
 
+  @tag :tmp_dir
+  test "a file has changed when what is in it has", %{tmp_dir: folder} do
+    [crt, key] = for name <- ["c.crt", "c.key"], do: Path.join(folder, name)
+    File.write!(crt, "one")
+    tls = listener(certfile: crt, keyfile: key).tls
+    first = TLS.stamp(tls)
+    assert [{^crt, digest}, {^key, {:error, :enoent}}] = first
+    refute digest =~ "one"
+    %{mtime: time} = File.stat!(crt, time: :posix)
+    File.write!(crt, "two")
+    File.touch!(crt, time)
+    second = TLS.stamp(tls)
+    assert second != first
+    File.touch!(crt, time + 100)
+    assert TLS.stamp(tls) == second
+    File.write!(crt, "one")
+    assert TLS.stamp(tls) == first
+  end
+
   test "listeners have what they need from the server, or are plain" do
     config =
       Config.new!(
