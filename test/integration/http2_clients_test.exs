@@ -50,7 +50,7 @@ defmodule Sparx.Integration.Http2ClientsTest do
 
   @tag skip: Needs.command("node", "nodejs")
   test "Node: 90 streams at once, a large one, trailers both ways", %{port: port} do
-    assert run("node", [Path.join(@clients, "h2_client.js"), "#{port}"]) == ""
+    assert run("node", [Path.join(@clients, "h2_client.js"), "http://127.0.0.1:#{port}"]) == ""
   end
 
   @tag :tmp_dir

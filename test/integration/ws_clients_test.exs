@@ -20,11 +20,20 @@ defmodule Sparx.Integration.WsClientsTest do
     {"ws", Needs.find("node"), "ws_client.js", Needs.node("ws", "node-ws")}
   ]
 
-  for {name, program, file, skip} <- clients do
+  @tls Path.expand("../fixtures/tls", __DIR__)
+  @secure [
+    scheme: :https,
+    certfile: Path.join(@tls, "a-ec.crt"),
+    keyfile: Path.join(@tls, "a-ec.key")
+  ]
+  @authority Path.join(@tls, "ca.crt")
+
+  for {name, program, file, skip} <- clients, {scheme, options} <- [{"ws", []}, {"wss", @secure}] do
     @tag skip: skip
     @program program
     @file_name file
-    test name do
+    @options options
+    test "#{name}, #{scheme}" do
       handler = fn request ->
         Sparx.WebSocket.serve(request, Socket, nil,
           compress: true,
@@ -33,9 +42,12 @@ defmodule Sparx.Integration.WsClientsTest do
         )
       end
 
-      server = start_supervised!({Sparx, host: "127.0.0.1", port: 0, handler: handler, workers: 4})
-      arguments = [Path.join(@folder, @file_name), "#{Sparx.info(server).port}"]
-      options = [stderr_to_stdout: true, env: Needs.node_environment()]
+      options = [host: "127.0.0.1", port: 0, handler: handler, workers: 4] ++ @options
+      server = start_supervised!({Sparx, options})
+      url = "#{unquote(scheme)}://localhost:#{Sparx.info(server).port}/"
+      arguments = [Path.join(@folder, @file_name), url]
+      trust = [{"SSL_CERT_FILE", @authority}, {"NODE_EXTRA_CA_CERTS", @authority}]
+      options = [stderr_to_stdout: true, env: trust ++ Needs.node_environment()]
       assert {"well\n", 0} = System.cmd(@program, arguments, options)
     end
   end

@@ -14,14 +14,14 @@ defmodule Sparx.Browser do
   @doc "The tag that skips a test where there is no Chromium."
   def skip, do: program() == nil && Sparx.Needs.command("chromium")
 
-  @doc "Opens a page, which is shown until the test has ended."
-  def open(url) do
+  @doc "Opens a page, which is shown until the test has ended. More arguments of Chromium may be given."
+  def open(url, more \\ []) do
     profile =
       Path.join(System.tmp_dir!(), "sparx-browser-#{System.unique_integer([:positive])}-#{System.pid()}")
 
     arguments =
       ~w(--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --remote-debugging-port=0) ++
-        ~w(--window-size=1000,760) ++ ["--user-data-dir=" <> profile, "about:blank"]
+        ~w(--window-size=1000,760) ++ more ++ ["--user-data-dir=" <> profile, "about:blank"]
 
     process =
       Port.open({:spawn_executable, program()}, [:binary, :stderr_to_stdout, line: 4_096, args: arguments])

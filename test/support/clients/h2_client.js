@@ -1,11 +1,11 @@
-// A client of Node's http2: `node h2_client.js PORT`. It prints nothing and exits with 0 when all was as it should be.
+// A client of Node's http2: `node h2_client.js URL`. It prints nothing and exits with 0 when all was as it should be.
 'use strict';
 
 const assert = require('node:assert');
 const { randomBytes } = require('node:crypto');
 const http2 = require('node:http2');
 
-const session = http2.connect(`http://127.0.0.1:${process.argv[2]}`);
+const session = http2.connect(process.argv[2]);
 
 const exchange = (headers, send, options = {}) =>
   new Promise((resolve, reject) => {

@@ -1,7 +1,8 @@
-"""A client of python3-h2: `h2_client.py PORT CASE`. It prints nothing and exits with 0 when all was as it should be."""
+"""A client of python3-h2: `h2_client.py PORT CASE`, and over TLS `h2_client.py PORT CASE AUTHORITY.pem`. It prints nothing and exits with 0 when all was as it should be."""
 
 import os
 import socket
+import ssl
 import struct
 import sys
 
@@ -11,11 +12,18 @@ from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset, 
 from h2.settings import SettingCodes
 
 CHUNK = 16384
+AUTHORITY = sys.argv[3] if len(sys.argv) > 3 else None
+SCHEME = "https" if AUTHORITY else "http"
 
 
 class Client:
     def __init__(self, port):
         self.sock = socket.create_connection(("127.0.0.1", port), 10)
+        if AUTHORITY:
+            context = ssl.create_default_context(cafile=AUTHORITY)
+            context.set_alpn_protocols(["h2"])
+            self.sock = context.wrap_socket(self.sock, server_hostname="localhost")
+            assert self.sock.selected_alpn_protocol() == "h2"
         self.h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
         self.h2.initiate_connection()
         self.streams = {}
@@ -25,7 +33,7 @@ class Client:
         self.sock.sendall(self.h2.data_to_send())
 
     def ask(self, method, path, fields=(), end=True):
-        head = [(":method", method), (":scheme", "http"), (":authority", "localhost"), (":path", path), *fields]
+        head = [(":method", method), (":scheme", SCHEME), (":authority", "localhost"), (":path", path), *fields]
         return self.open(head, end)
 
     def open(self, head, end=False):
@@ -111,7 +119,7 @@ def trailers(client):
 def websocket(client):
     """RFC 8441."""
     client.until(lambda: client.h2.remote_settings.get(SettingCodes.ENABLE_CONNECT_PROTOCOL) == 1)
-    pseudo = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", "/ws")]
+    pseudo = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", SCHEME), (":path", "/ws")]
     stream = client.open([*pseudo, (":authority", "localhost"), ("sec-websocket-version", "13")])
     client.until(lambda: client.streams[stream]["head"])
     assert client.streams[stream]["head"][":status"] == "200"

@@ -1,4 +1,4 @@
-// A client of the WebSockets that test/integration/ws_clients_test.exs serves, with the package ws: ws_client.js PORT.
+// A client of the WebSockets that test/integration/ws_clients_test.exs serves, with the package ws: ws_client.js URL.
 'use strict';
 
 const assert = require('node:assert');
@@ -6,7 +6,7 @@ const { randomBytes } = require('node:crypto');
 const { once } = require('node:events');
 const WebSocket = require('ws');
 
-const url = `ws://127.0.0.1:${process.argv[2]}/`;
+const url = process.argv[2];
 const MESSAGES = ['text', 'häh? '.repeat(1000), Buffer.alloc(0), randomBytes(70000), randomBytes(3000000)];
 
 async function open(options, protocols = []) {

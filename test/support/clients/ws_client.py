@@ -1,4 +1,4 @@
-"""A client of the WebSockets that test/integration/ws_clients_test.exs serves, with the package websockets: ws_client.py PORT."""
+"""A client of the WebSockets that test/integration/ws_clients_test.exs serves, with the package websockets: ws_client.py URL."""
 
 import asyncio
 import os
@@ -49,4 +49,4 @@ async def main(url):
     print("well")
 
 
-asyncio.run(main(f"ws://127.0.0.1:{sys.argv[1]}/"))
+asyncio.run(main(sys.argv[1]))
