@@ -652,8 +652,17 @@ static void test_which_hosts_are_covered(void **s)
 
 static char bulk[BULK];
 
+/* The client sends a little, which the server reads: what was written before may leave then. */
+static void talk(void)
+{
+	char bytes[8];
+
+	gnutls_record_send(client.session, "x", 1);
+	ops->read(fd, state, bytes, sizeof bytes);
+}
+
 /* The server writes all of it, the client reads; true: the socket was full in between. */
-static bool pour(size_t piece)
+static bool pour(size_t piece, bool both_ways)
 {
 	static char got[BULK];
 	size_t sent = 0, read_so_far = 0;
@@ -685,6 +694,8 @@ static bool pour(size_t piece)
 			if (n > 0)
 				read_so_far += (size_t)n;
 		}
+		if (both_ways)
+			talk();
 	}
 	assert_int_equal(sent, BULK);
 	assert_memory_equal(got, bulk, BULK);
@@ -701,7 +712,21 @@ static void test_a_long_answer_in_pieces_of_any_size(void **s)
 		int small = 4608;
 		begin("a.example");
 		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
-		assert_true(pour(pieces[i]));
+		assert_true(pour(pieces[i], false));
+		end();
+	}
+}
+
+static void test_bytes_both_ways_are_written_once(void **s)
+{
+	static const size_t pieces[] = {5000, 16384, BULK};
+
+	(void)s;
+	for (unsigned i = 0; i < sizeof pieces / sizeof *pieces; i++) {
+		int small = 4608;
+		begin("a.example");
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+		assert_true(pour(pieces[i], true));
 		end();
 	}
 }
@@ -722,13 +747,13 @@ static void test_first_small_records_then_large_ones(void **s)
 	(void)s;
 	client.priority = "NORMAL:-VERS-ALL:+VERS-TLS1.3";
 	begin("a.example");
-	pour(BULK);
+	pour(BULK, false);
 	assert_in_range(largest(HANDSHAKE, SMALL), 1400, 1400 + OVERHEAD);
 	assert_int_equal(largest(SMALL + 10, client.count), 16384 + OVERHEAD);
-	pour(BULK);
+	pour(BULK, false);
 	assert_int_equal(client.sizes[0], 16384 + OVERHEAD);
 	now += 1500; /* a silence */
-	pour(BULK);
+	pour(BULK, false);
 	assert_int_equal(client.sizes[0], 1400 + OVERHEAD);
 }
 
@@ -924,6 +949,7 @@ int main(void)
 		TEST(test_a_resumed_session_keeps_its_certificate_and_no_other_rules),
 		TEST(test_which_hosts_are_covered),
 		TEST(test_a_long_answer_in_pieces_of_any_size),
+		TEST(test_bytes_both_ways_are_written_once),
 		TEST(test_first_small_records_then_large_ones),
 		TEST(test_a_slow_client_gets_one_record_at_a_time),
 		TEST(test_reading_into_little_room),

@@ -456,7 +456,7 @@ static struct io_result tls_writev(int fd, void *state, const struct iovec *iov,
 	struct io_result r;
 
 	t->fd = fd;
-	if (buf_len(&t->out)) {
+	if (buf_len(&t->out) || t->spent) { /* a read may have given the socket the last of it */
 		r = write_rest(t);
 		if (r.status != IO_AGAIN || buf_len(&t->out))
 			return r;
