@@ -53,11 +53,12 @@ defmodule Sparx.SkippedTest do
 
     setup = File.read!(Path.expand("../scripts/setup", __DIR__))
     [_, full] = Regex.run(~r/^needs_full='(.*?)'/ms, setup)
+    [_, wanted] = Regex.run(~r/^wants_full='(.*?)'/ms, setup)
     [_, run] = Regex.run(~r/^needs_run='(.*?)'/ms, setup)
     [_, test] = Regex.run(~r/^needs_test='(.*?)'/ms, setup)
 
     installed =
-      for list <- [full, run, test],
+      for list <- [full, wanted, run, test],
           line <- String.split(list, "\n", trim: true),
           do: List.last(String.split(line))
 
