@@ -4,8 +4,8 @@
 #include "proto/h3_stream.h"
 
 enum {
-	NOTICE_MIN_MS = 20, /* between the two GOAWAYs, and at least three times there and back, */
-	NOTICE_MAX_MS = 2000,
+	NOTICE_MIN_MS = 20, /* between the two GOAWAYs, and behind the second: three times there and back, but no less, */
+	NOTICE_MAX_MS = 2000, /* and no more */
 };
 
 static const char *const state_names[] = {"start", "open", "notice", "last", "stopped"};
@@ -76,8 +76,6 @@ void h3_look_around(struct h3 *h3)
 		moves(h3, H3_OPEN);
 	if (h3->fault)
 		stop(h3, h3->fault, END_ERROR);
-	else if (h3->state == H3_LAST && h3->open == 0)
-		stop(h3, NGHTTP3_H3_NO_ERROR, END_CLOSED);
 }
 
 /* ---- what it waits for ---- */
@@ -184,7 +182,7 @@ static uint64_t idle_deadline(const struct h3 *h3)
 {
 	const struct config *c = h3_config(h3);
 
-	if (h3->state == H3_NOTICE)
+	if (h3->state == H3_NOTICE || (h3->state == H3_LAST && h3->open == 0)) /* the client is to hear which requests it may send again */
 		return h3->since + notice_time(h3);
 	if (h3->state != H3_OPEN || h3->open > 0)
 		return UINT64_MAX;
@@ -253,7 +251,7 @@ void h3_overdue(struct h3 *h3)
 	else if (now >= idle_deadline(h3) && h3->state == H3_NOTICE)
 		finish_drain(h3);
 	else if (now >= idle_deadline(h3))
-		stop(h3, NGHTTP3_H3_NO_ERROR, END_TIMEOUT);
+		stop(h3, NGHTTP3_H3_NO_ERROR, h3->state == H3_LAST ? END_CLOSED : END_TIMEOUT);
 	else if (now >= h3->review)
 		review(h3);
 }
