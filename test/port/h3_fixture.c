@@ -26,10 +26,11 @@ static struct h3_lane *lane(struct h3_fixture *f, int64_t id)
 
 static const char *code_name(uint64_t code)
 {
-	static const char *const names[] = {"NO_ERROR",         "GENERAL_PROTOCOL_ERROR", "INTERNAL_ERROR",     "STREAM_CREATION_ERROR",
-					    "CLOSED_CRITICAL",  "FRAME_UNEXPECTED",       "FRAME_ERROR",        "EXCESSIVE_LOAD",
-					    "ID_ERROR",         "SETTINGS_ERROR",         "MISSING_SETTINGS",   "REQUEST_REJECTED",
-					    "REQUEST_CANCELLED", "REQUEST_INCOMPLETE",    "MESSAGE_ERROR",      "CONNECT_ERROR"};
+	static const char *const names[] = {
+		"NO_ERROR",          "GENERAL_PROTOCOL_ERROR", "INTERNAL_ERROR",   "STREAM_CREATION_ERROR",
+		"CLOSED_CRITICAL",   "FRAME_UNEXPECTED",       "FRAME_ERROR",      "EXCESSIVE_LOAD",
+		"ID_ERROR",          "SETTINGS_ERROR",         "MISSING_SETTINGS", "REQUEST_REJECTED",
+		"REQUEST_CANCELLED", "REQUEST_INCOMPLETE",     "MESSAGE_ERROR",    "CONNECT_ERROR"};
 
 	return code >= 0x100 && code < 0x100 + sizeof names / sizeof *names ? names[code - 0x100] : "OTHER";
 }
@@ -124,8 +125,8 @@ static const struct h3_carrier carrier = {
 
 /* ---- what the client sees ---- */
 
-static int on_field(nghttp3_conn *ng, int64_t id, int32_t token, nghttp3_rcbuf *name, nghttp3_rcbuf *value, uint8_t flags, void *ctx,
-		    void *user)
+static int on_field(nghttp3_conn *ng, int64_t id, int32_t token, nghttp3_rcbuf *name, nghttp3_rcbuf *value, uint8_t flags,
+		    void *ctx, void *user)
 {
 	struct text *seen = &((struct h3_fixture *)ctx)->seen;
 	nghttp3_vec n = nghttp3_rcbuf_get_buf(name), v = nghttp3_rcbuf_get_buf(value);

@@ -4,7 +4,7 @@
 #include "proto/h3_stream.h"
 
 enum {
-	NOTICE_MIN_MS = 20, /* between the two GOAWAYs, and behind the second: three times there and back, but no less, */
+	NOTICE_MIN_MS = 20,   /* between the two GOAWAYs, and behind the second: three times there and back, but no less, */
 	NOTICE_MAX_MS = 2000, /* and no more */
 };
 
@@ -182,7 +182,8 @@ static uint64_t idle_deadline(const struct h3 *h3)
 {
 	const struct config *c = h3_config(h3);
 
-	if (h3->state == H3_NOTICE || (h3->state == H3_LAST && h3->open == 0)) /* the client is to hear which requests it may send again */
+	if (h3->state == H3_NOTICE ||
+	    (h3->state == H3_LAST && h3->open == 0)) /* the client is to hear which requests it may send again */
 		return h3->since + notice_time(h3);
 	if (h3->state != H3_OPEN || h3->open > 0)
 		return UINT64_MAX;

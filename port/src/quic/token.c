@@ -6,7 +6,8 @@
 
 enum {
 	STRAYS = 100,   /* answers in a second to what belongs to nothing */
-	RESET_MIN = 43, /* shorter packets are not answered with a reset, so that none goes on for ever: RFC 9000 10.3.3 */
+	RESET_MIN = 21, /* bytes of a reset that is taken for one: RFC 9000 10.3, */
+	RESET_MAX = 42, /* and of one that looks like any packet; always less than what it answers, so that none goes on for ever */
 };
 
 static const uint64_t second = NGTCP2_SECONDS;
@@ -101,14 +102,14 @@ void quic_say_close(struct quic *q, const ngtcp2_pkt_hd *hd, const struct quic_d
 
 void quic_say_reset(struct quic *q, const uint8_t *cid, const struct quic_datagram *d)
 {
-	uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN], chance[NGTCP2_MIN_STATELESS_RESET_RANDLEN + 16];
-	size_t most = d->n > RESET_MIN + 16 ? RESET_MIN + 16 : d->n, random = most - NGTCP2_STATELESS_RESET_TOKENLEN - 1;
+	uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN], chance[RESET_MAX];
+	size_t n = d->n > RESET_MAX ? RESET_MAX : d->n - 1, random;
 	ngtcp2_cid id;
 
-	if (d->n < RESET_MIN || !may_answer(q))
+	if (n < RESET_MIN || !may_answer(q))
 		return;
-	random = random < sizeof chance ? random : sizeof chance;
+	random = n - sizeof token;
 	ngtcp2_cid_init(&id, cid, QUIC_CID);
 	if (quic_reset_token(q, &id, token) && platform_random(chance, random))
-		answer(q, d, quic_scratch(), ngtcp2_pkt_write_stateless_reset(quic_scratch(), d->n - 1, token, chance, random));
+		answer(q, d, quic_scratch(), ngtcp2_pkt_write_stateless_reset(quic_scratch(), n, token, chance, random));
 }

@@ -1,0 +1,83 @@
+/*
+ * A server of HTTP/3 on a real socket, its turns made by hand, and a client of ngtcp2's that can be made to say anything: what it
+ * plants goes into a packet in place of what belongs there. What the client sees is text.
+ */
+#ifndef SPARX_TEST_QUIC_FIXTURE_H
+#define SPARX_TEST_QUIC_FIXTURE_H
+
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+#include <nghttp3/nghttp3.h>
+#include <ngtcp2/ngtcp2.h>
+#include <ngtcp2/ngtcp2_crypto.h>
+
+#include "h1_fixture.h"
+#include "quic/parts.h"
+
+struct quic_server {
+	struct h1_fixture h1; /* events, the host's words; its session is not used */
+	struct loop loop;
+	struct conn_pool pool;
+	struct tls_store *store;
+	struct quic *quic;
+	uint16_t port;
+};
+
+struct quic_client {
+	struct quic_server *server;
+	int fd;
+	struct sockaddr_in local, remote;
+	ngtcp2_conn *ng;
+	ngtcp2_crypto_conn_ref ref;
+	gnutls_session_t tls;
+	gnutls_certificate_credentials_t credentials;
+	nghttp3_conn *h3;
+	struct text seen;
+	bool shaken, over;
+	int64_t next;
+	uint8_t plant[1200]; /* frames for the next packet of 1-RTT that has room for them; */
+	size_t planted;      /* so many bytes; 0: none */
+	bool planted_early;  /* for one of the Initial ones instead */
+	size_t sent, got;    /* bytes in packets */
+	unsigned packets;    /* that came */
+	const char *alpn;    /* NULL: none is offered */
+	const char *name;    /* SNI */
+	uint8_t token[256];  /* that the server gave, or for it */
+	size_t token_len;
+	uint32_t version;
+};
+
+void quic_server_start(struct quic_server *s, void (*options)(struct config *config));
+void quic_server_stop(struct quic_server *s);
+/* One turn of its loop. */
+void quic_server_turn(struct quic_server *s);
+
+/* A client that has not said anything. */
+void quic_client_init(struct quic_client *c, struct quic_server *s);
+/* Its first packet, whatever is set in it before. */
+void quic_client_begin(struct quic_client *c);
+void quic_client_free(struct quic_client *c);
+/* GET; returns the stream. */
+int64_t quic_client_gets(struct quic_client *c, const char *path);
+/* These frames are sent, and nothing else. */
+void quic_client_plants(struct quic_client *c, const void *frames, size_t n);
+/* From now on it comes from another address. */
+void quic_client_moves(struct quic_client *c);
+/* A datagram as it is. */
+void quic_client_throws(struct quic_client *c, const void *bytes, size_t n);
+
+/* Both go on until nothing is on its way, but for what time brings. */
+void quic_talk(struct quic_client *c);
+/* The same until it is true, for 10 s at most. */
+#define QUIC_AWAIT(c, what) \
+	do { \
+		uint64_t until_ = quic_clock() + 10 * NGTCP2_SECONDS; \
+		while (!(what)) { \
+			if (quic_clock() > until_) \
+				fail_msg("%s:%d: waited in vain: %s", __FILE__, __LINE__, #what); \
+			quic_talk(c); \
+		} \
+	} while (0)
+uint64_t quic_clock(void);
+
+#endif

@@ -1,0 +1,526 @@
+/* QUIC under HTTP/3: a server on a real socket, and clients that keep the rules, or break them. */
+#include "quic_fixture.h"
+
+#include <sys/socket.h>
+
+static struct quic_server server, *const s = &server;
+static struct quic_client client, *const c = &client;
+static struct h1_fixture *const host = &server.h1;
+
+static int group_setup(void **state)
+{
+	(void)state;
+	return tls_start() ? 0 : -1;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	quic_server_start(s, NULL);
+	quic_client_init(c, s);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	quic_client_free(c);
+	quic_server_stop(s);
+	return 0;
+}
+
+static void start_again(void (*options)(struct config *config))
+{
+	quic_client_free(c);
+	quic_server_stop(s);
+	quic_server_start(s, options);
+	quic_client_init(c, s);
+}
+
+static void shake(void)
+{
+	quic_client_begin(c);
+	QUIC_AWAIT(c, c->shaken && s->quic->figures.handshakes == 1);
+}
+
+static bool sees(const char *text)
+{
+	return strstr(text_str(&c->seen), text);
+}
+
+/* A request from its beginning to its end. */
+static void get(const char *path)
+{
+	int64_t id;
+	char end[32];
+
+	text_clear(&c->seen);
+	id = quic_client_gets(c, path);
+	snprintf(end, sizeof end, "%d end\n", (int)id);
+	QUIC_AWAIT(c, host->streams[host->count] != NULL);
+	host_responds(host, host->count, 200, "ok");
+	QUIC_AWAIT(c, sees(end) && !host->streams[host->count]);
+}
+
+/* Afterwards another client is served as ever. */
+static void expect_all_well(void)
+{
+	unsigned before = (unsigned)s->quic->figures.handshakes;
+
+	quic_client_free(c);
+	quic_client_init(c, s);
+	quic_client_begin(c);
+	QUIC_AWAIT(c, c->shaken && s->quic->figures.handshakes == before + 1);
+	get("/well");
+}
+
+/* ---- what works ---- */
+
+static void test_a_request_is_answered(void **state)
+{
+	(void)state;
+	shake();
+	get("/a");
+	EXPECT_TEXT(&c->seen, "0 200\n0 ok\n0 end\n");
+	get("/b");
+	EXPECT_TEXT(&c->seen, "4 200\n4 ok\n4 end\n");
+	assert_int_equal(s->quic->half_open, 0);
+	QUIC_AWAIT(c, s->pool.waiting[CONN_IDLE].count == 1);
+	text_clear(&host->events);
+}
+
+static void test_the_second_version_is_spoken_too(void **state)
+{
+	(void)state;
+	c->version = NGTCP2_PROTO_VER_V2;
+	shake();
+	get("/");
+	text_clear(&host->events);
+}
+
+static void test_other_versions_are_told_of_ours(void **state)
+{
+	(void)state;
+	c->version = 0xfaceb00c;
+	quic_client_begin(c);
+	QUIC_AWAIT(c, c->over);
+	EXPECT_TEXT(&c->seen, "versions\n");
+	assert_int_equal(s->pool.open, 0);
+}
+
+static void test_a_client_may_change_its_keys(void **state)
+{
+	(void)state;
+	shake();
+	get("/");
+	assert_int_equal(ngtcp2_conn_initiate_key_update(c->ng, quic_clock()), 0);
+	get("/");
+	text_clear(&host->events);
+}
+
+/* It is who it was, at the address that was validated. */
+static void test_a_client_may_move(void **state)
+{
+	struct quic_conn *conn;
+	uint16_t before;
+
+	(void)state;
+	shake();
+	get("/");
+	conn = container_of(container_of(s->pool.all.next, struct member, all), struct quic_conn, member);
+	before = conn->owner.peer.port;
+	assert_int_equal(before, ntohs(c->local.sin_port));
+	quic_client_moves(c);
+	get("/");
+	QUIC_AWAIT(c, conn->owner.peer.port == ntohs(c->local.sin_port));
+	assert_int_not_equal(conn->owner.peer.port, before);
+	text_clear(&host->events);
+}
+
+static void always(struct config *config)
+{
+	config->h3_retry = 0;
+}
+
+static void test_a_client_shows_that_its_address_is_real(void **state)
+{
+	uint8_t token[256];
+	size_t n;
+
+	(void)state;
+	start_again(always);
+	shake();
+	assert_int_equal(s->quic->figures.retries, 1);
+	QUIC_AWAIT(c, c->token_len > 0);
+	n = c->token_len;
+	memcpy(token, c->token, n);
+	quic_client_free(c);
+	quic_client_init(c, s);
+	memcpy(c->token, token, n); /* it has been here before */
+	c->token_len = n;
+	quic_client_begin(c);
+	QUIC_AWAIT(c, c->shaken && s->quic->figures.handshakes == 2);
+	assert_int_equal(s->quic->figures.retries, 1);
+	quic_client_free(c);
+	quic_client_init(c, s);
+	memcpy(c->token, token, n);
+	c->token[n / 2] ^= 1;
+	c->token_len = n;
+	quic_client_begin(c);
+	QUIC_AWAIT(c, c->shaken);
+	assert_int_equal(s->quic->figures.retries, 2);
+}
+
+/* A Retry costs no memory. */
+static void test_a_flood_of_first_packets_leaves_nothing(void **state)
+{
+	uint64_t answered;
+
+	(void)state;
+	start_again(always);
+	for (int i = 0; i < 50; i++) {
+		struct quic_client other;
+		quic_client_init(&other, s);
+		quic_client_begin(&other);
+		quic_talk(&other);
+		quic_client_free(&other);
+	}
+	answered = s->quic->figures.retries;
+	assert_true(answered >= 50);
+}
+
+/* ---- the handshake ---- */
+
+static void test_another_protocol_is_refused(void **state)
+{
+	(void)state;
+	c->alpn = "h9";
+	quic_client_begin(c);
+	QUIC_AWAIT(c, c->over);
+	EXPECT_TEXT(&c->seen, "close 0x178\n");
+	assert_int_equal(s->quic->figures.failed, 1);
+}
+
+static void test_no_protocol_at_all_is_refused_too(void **state)
+{
+	(void)state;
+	c->alpn = NULL;
+	quic_client_begin(c);
+	QUIC_AWAIT(c, c->over);
+	EXPECT_TEXT(&c->seen, "close 0x178\n");
+}
+
+static void hasty(struct config *config)
+{
+	config->handshake_timeout = 50;
+}
+
+/* The client's first packet, and no more. */
+static void say_hello(void)
+{
+	uint8_t packet[1452];
+	ngtcp2_path_storage path;
+	ngtcp2_pkt_info info;
+	ngtcp2_ssize n;
+
+	quic_client_begin(c);
+	ngtcp2_path_storage_zero(&path);
+	n = ngtcp2_conn_write_pkt(c->ng, &path.path, &info, packet, 1200, quic_clock());
+	assert_true(n >= 1200);
+	quic_client_throws(c, packet, (size_t)n);
+	c->over = true;
+}
+
+static void test_half_a_handshake_ends_in_time(void **state)
+{
+	uint64_t until;
+
+	(void)state;
+	start_again(hasty);
+	say_hello();
+	quic_talk(c);
+	assert_int_equal(s->quic->figures.accepted, 1);
+	until = quic_clock() + 10 * NGTCP2_SECONDS;
+	while (s->pool.open && quic_clock() < until)
+		quic_talk(c);
+	assert_int_equal(s->pool.open, 0);
+	assert_int_equal(s->quic->half_open, 0);
+}
+
+/* Before it knows that the address is real, the server says no more than three times what came. */
+static void test_no_more_than_three_times_what_came(void **state)
+{
+	uint64_t until = quic_clock() + 300 * NGTCP2_MILLISECONDS;
+
+	(void)state;
+	say_hello();
+	while (quic_clock() < until)
+		quic_talk(c);
+	assert_true(c->got > 0 && c->got <= 3 * c->sent);
+	assert_int_equal(s->quic->half_open, 1);
+}
+
+static void test_short_first_packets_are_nothing(void **state)
+{
+	uint8_t packet[1452];
+	ngtcp2_path_storage path;
+	ngtcp2_pkt_info info;
+
+	(void)state;
+	quic_client_begin(c);
+	ngtcp2_path_storage_zero(&path);
+	assert_true(ngtcp2_conn_write_pkt(c->ng, &path.path, &info, packet, 1200, quic_clock()) >= 1200);
+	quic_client_throws(c, packet, 1199);
+	quic_client_throws(c, packet, 20);
+	quic_client_throws(c, "\xc0", 1);
+	quic_client_throws(c, "", 0);
+	c->over = true;
+	quic_talk(c);
+	assert_int_equal(c->packets, 0);
+	assert_int_equal(s->pool.open, 0);
+	assert_true(s->quic->figures.dropped >= 3);
+}
+
+/* ---- packets that kill ---- */
+
+/* KeyUpdate is forbidden (RFC 9001 6): GnuTLS answers it, and ngtcp2 ends the process (asserted, up to 1.11 at least). */
+static void test_a_key_update_of_tls_is_refused(void **state)
+{
+	static const uint8_t frames[] = {0x06, 0, 5, 24, 0, 0, 1, 0};
+
+	(void)state;
+	shake();
+	quic_client_plants(c, frames, sizeof frames);
+	QUIC_AWAIT(c, c->over);
+	EXPECT_TEXT(&c->seen, "close 0x10a\n");
+	expect_all_well();
+	text_clear(&host->events);
+}
+
+static void test_no_message_of_tls_is_wanted_after_the_handshake(void **state)
+{
+	static const uint8_t messages[] = {0, 1, 2, 4, 5, 8, 11, 13, 15, 20, 24, 254, 255};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof messages; i++) {
+		uint8_t frames[] = {0x06, 0, 5, messages[i], 0, 0, 1, 0};
+		quic_client_begin(c);
+		QUIC_AWAIT(c, c->shaken);
+		quic_client_plants(c, frames, sizeof frames);
+		QUIC_AWAIT(c, c->over);
+		EXPECT_TEXT(&c->seen, "close 0x10a\n");
+		quic_client_free(c);
+		quic_client_init(c, s);
+	}
+	expect_all_well();
+	text_clear(&host->events);
+}
+
+static size_t put_new_id(uint8_t *at, uint8_t sequence, uint8_t retire)
+{
+	uint8_t frame[4 + 8 + 16] = {0x18, sequence, retire, 8};
+
+	memset(frame + 4, sequence, 8);
+	memset(frame + 12, 0xee, 16);
+	memcpy(at, frame, sizeof frame);
+	return sizeof frame;
+}
+
+/* What ended ngtcp2 0.12: ids that are to be retired as they come. */
+static void test_connection_ids_that_are_over_as_they_come(void **state)
+{
+	uint8_t frames[100];
+	size_t n = put_new_id(frames, 50, 50);
+
+	(void)state;
+	shake();
+	n += put_new_id(frames + n, 49, 0);
+	n += put_new_id(frames + n, 49, 0);
+	quic_client_plants(c, frames, n);
+	quic_talk(c);
+	expect_all_well();
+	text_clear(&host->events);
+}
+
+/* ---- other rules that are broken ---- */
+
+static void test_frames_that_are_wrong(void **state)
+{
+	static const struct {
+		const char *frames;
+		size_t n;
+		const char *seen;
+	} wrong[] = {
+		{"\x21\x22", 2, "close 0x7\n"},                             /* a type that is none: FRAME_ENCODING_ERROR */
+		{"\x1e", 1, "close 0xa\n"},                                 /* HANDSHAKE_DONE, which is the server's */
+		{"\x07\x01\x61", 3, "close 0xa\n"},                         /* NEW_TOKEN, the same */
+		{"\x0a\x03\x01\x61", 4, "close 0x5\n"},                     /* STREAM: on one of ours that only we write to */
+		{"\x0a\x01\x01\x61", 4, "close 0x5\n"},                     /* on one that we did not open */
+		{"\x0a\x80\xff\xff\x00\x01\x61", 7, "close 0x4\n"},         /* beyond the limit of streams */
+		{"\x11\x00\x40\xff", 4, NULL},                              /* MAX_STREAM_DATA: fine */
+		{"\x19\x3f", 2, "close 0xa\n"},                             /* RETIRE_CONNECTION_ID: one that was never given */
+		{"\x02\x40\xff\x00\x00\x00", 6, "close 0xa\n"},             /* ACK of what was never sent */
+		{"\x12\xd0\x00\x00\x00\x00\x00\x00\x01", 9, "close 0x7\n"}, /* MAX_STREAMS beyond 2^60 */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+		quic_client_begin(c);
+		QUIC_AWAIT(c, c->shaken);
+		quic_client_plants(c, wrong[i].frames, wrong[i].n);
+		if (wrong[i].seen) {
+			QUIC_AWAIT(c, c->over);
+			EXPECT_TEXT(&c->seen, wrong[i].seen);
+		} else {
+			quic_talk(c);
+			assert_false(c->over);
+		}
+		quic_client_free(c);
+		quic_client_init(c, s);
+	}
+	expect_all_well();
+	text_clear(&host->events);
+}
+
+static void test_more_than_a_window_is_an_error(void **state)
+{
+	static const uint8_t frames[] = {0x0e, 0x00, 0x80, 0x10, 0x00, 0x00, 0x01, 0x61}; /* STREAM 0 at 1 MiB */
+
+	(void)state;
+	shake();
+	quic_client_plants(c, frames, sizeof frames);
+	QUIC_AWAIT(c, c->over);
+	EXPECT_TEXT(&c->seen, "close 0x3\n");
+	text_clear(&host->events);
+}
+
+static void few_packets(struct config *config)
+{
+	config->h3_packets = 100;
+	config->h3_packet_rate = 10;
+}
+
+static void test_packets_that_bring_nothing_are_counted(void **state)
+{
+	static const uint8_t ping[] = {0x01};
+
+	(void)state;
+	start_again(few_packets);
+	shake();
+	for (int i = 0; i < 200 && !c->over; i++) {
+		memcpy(c->plant, ping, sizeof ping);
+		if (ngtcp2_conn_get_streams_bidi_left(c->ng) > 0)
+			quic_client_plants(c, ping, sizeof ping);
+		else
+			break;
+		quic_talk(c);
+	}
+	while (!c->over) {
+		uint8_t junk[60] = {0x40}; /* a short header: no packet, but it has to be looked at */
+		const ngtcp2_cid *dcid = ngtcp2_conn_get_dcid(c->ng);
+		memcpy(junk + 1, dcid->data, dcid->datalen);
+		for (int i = 0; i < 20; i++)
+			quic_client_throws(c, junk, sizeof junk);
+		quic_talk(c);
+	}
+	EXPECT_TEXT(&c->seen, "close h3 0x107\n");
+	text_clear(&host->events);
+}
+
+/* ---- what belongs to nothing ---- */
+
+static void test_an_unknown_connection_is_reset(void **state)
+{
+	(void)state;
+	shake();
+	get("/");
+	text_clear(&c->seen);
+	conn_pool_cut(&s->pool);
+	conn_pool_reap(&s->pool);
+	quic_ghosts_free(s->quic); /* as after a restart with the same key */
+	while (recv(c->fd, (uint8_t[2048]){0}, 2048, MSG_DONTWAIT) > 0)
+		;
+	quic_client_gets(c, "/lost");
+	QUIC_AWAIT(c, c->over);
+	EXPECT_TEXT(&c->seen, "close 0x0\n");
+	text_clear(&host->events);
+}
+
+/* No answer is longer than what it answers, and there are so many in a second. */
+static void test_strays_are_answered_with_less_and_not_for_ever(void **state)
+{
+	(void)state;
+	c->over = true;
+	for (size_t n = 22; n < 400; n++) {
+		uint8_t stray[400] = {0x40};
+		size_t before = c->got;
+		memset(stray + 1, (int)n, sizeof stray - 1);
+		quic_client_throws(c, stray, n);
+		quic_talk(c);
+		assert_true(c->got - before < n);
+	}
+	assert_true(c->packets > 10);
+	for (int i = 0; i < 2000; i++) {
+		uint8_t stray[100] = {0x40};
+		quic_client_throws(c, stray, sizeof stray);
+		if (i % 50 == 0)
+			quic_talk(c);
+	}
+	quic_talk(c);
+	assert_true(c->packets < 1500);
+	assert_int_equal(s->pool.open, 0);
+}
+
+static void test_what_was_closed_says_so_again(void **state)
+{
+	unsigned before;
+	const ngtcp2_cid *dcid;
+	uint8_t late[1100] = {0x40};
+
+	(void)state;
+	shake();
+	get("/");
+	dcid = ngtcp2_conn_get_dcid(c->ng);
+	memcpy(late + 1, dcid->data, dcid->datalen);
+	conn_pool_cut(&s->pool);
+	conn_pool_reap(&s->pool);
+	assert_int_equal(s->quic->ghost_count, 1);
+	quic_talk(c);
+	c->over = true;
+	before = c->packets;
+	for (int i = 0; i < 64; i++)
+		quic_client_throws(c, late, sizeof late);
+	quic_talk(c);
+	assert_in_range(c->packets - before, 1, 7); /* the first, the second, the fourth... */
+	text_clear(&host->events);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_a_request_is_answered),
+		TEST(test_the_second_version_is_spoken_too),
+		TEST(test_other_versions_are_told_of_ours),
+		TEST(test_a_client_may_change_its_keys),
+		TEST(test_a_client_may_move),
+		TEST(test_a_client_shows_that_its_address_is_real),
+		TEST(test_a_flood_of_first_packets_leaves_nothing),
+		TEST(test_another_protocol_is_refused),
+		TEST(test_no_protocol_at_all_is_refused_too),
+		TEST(test_half_a_handshake_ends_in_time),
+		TEST(test_no_more_than_three_times_what_came),
+		TEST(test_short_first_packets_are_nothing),
+		TEST(test_a_key_update_of_tls_is_refused),
+		TEST(test_no_message_of_tls_is_wanted_after_the_handshake),
+		TEST(test_connection_ids_that_are_over_as_they_come),
+		TEST(test_frames_that_are_wrong),
+		TEST(test_more_than_a_window_is_an_error),
+		TEST(test_packets_that_bring_nothing_are_counted),
+		TEST(test_an_unknown_connection_is_reset),
+		TEST(test_strays_are_answered_with_less_and_not_for_ever),
+		TEST(test_what_was_closed_says_so_again),
+	};
+
+	return cmocka_run_group_tests_name("quic", tests, group_setup, NULL);
+}
