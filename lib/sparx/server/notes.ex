@@ -37,7 +37,7 @@ defmodule Sparx.Server.Notes do
 
   defp printable(text), do: if(String.printable?(text), do: text, else: inspect(text))
 
-  @figures ~w(connections idle lingering half_open handshakes resumed tls_failed streams queued held_back peers queue_wait
+  @figures ~w(connections idle lingering half_open handshakes resumed tls_failed h3_connections h3_retries h3_dropped streams queued held_back peers queue_wait
               demand accepted requests responses shed timeouts rejected dropped errors logs_dropped bytes_in bytes_out link_queued body_queued read_credit files)
   @known Map.new(@figures, &{&1, String.to_atom(&1)})
 

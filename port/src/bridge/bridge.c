@@ -49,7 +49,7 @@ void order_stats(struct bridge *b, struct exchange *x, const struct message *m)
 		return;
 	b->control.ops->stats(b->control.ctx, &f);
 	at = mp_uint(at, m->stats.tag);
-	at = mp_map(at, 28);
+	at = mp_map(at, 31);
 	at = put_figure(at, "connections", f.connections);
 	at = put_figure(at, "idle", f.idle);
 	at = put_figure(at, "lingering", f.lingering);
@@ -57,6 +57,9 @@ void order_stats(struct bridge *b, struct exchange *x, const struct message *m)
 	at = put_figure(at, "handshakes", f.handshakes);
 	at = put_figure(at, "resumed", f.resumed);
 	at = put_figure(at, "tls_failed", f.tls_failed);
+	at = put_figure(at, "h3_connections", f.h3_connections);
+	at = put_figure(at, "h3_retries", f.h3_retries);
+	at = put_figure(at, "h3_dropped", f.h3_dropped);
 	at = put_figure(at, "streams", b->exchanges.count);
 	at = put_figure(at, "queued", b->queued);
 	at = put_figure(at, "held_back", b->demand ? b->queued : 0);

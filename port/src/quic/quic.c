@@ -174,4 +174,5 @@ void quic_close(struct quic *q)
 void quic_figures(const struct quic *q, struct quic_figures *figures)
 {
 	*figures = q->figures;
+	figures->connections = q->connections;
 }

@@ -395,6 +395,7 @@ static void control_stats(void *ctx, struct control_figures *figures)
 {
 	struct server *s = ctx;
 	uint64_t handshakes = 0, resumed = 0, failed = 0, accepted = s->accepted;
+	uint64_t h3_connections = 0, h3_retries = 0, h3_dropped = 0;
 	struct quic_figures quic;
 
 	for (unsigned i = 0; i < LISTENERS_MAX; i++) {
@@ -408,6 +409,9 @@ static void control_stats(void *ctx, struct control_figures *figures)
 		handshakes += quic.handshakes;
 		resumed += quic.resumed;
 		failed += quic.failed;
+		h3_connections += quic.connections;
+		h3_retries += quic.retries;
+		h3_dropped += quic.dropped;
 	}
 	*figures = (struct control_figures){
 		.connections = s->pool.open,
@@ -417,6 +421,9 @@ static void control_stats(void *ctx, struct control_figures *figures)
 		.handshakes = handshakes,
 		.resumed = resumed,
 		.tls_failed = failed,
+		.h3_connections = h3_connections,
+		.h3_retries = h3_retries,
+		.h3_dropped = h3_dropped,
 		.accepted = accepted,
 		.rejected = s->pool.env.rejected,
 		.bytes_in = s->pool.bytes_in,
