@@ -427,6 +427,47 @@ static void test_packets_that_bring_nothing_are_counted(void **state)
 	text_clear(&host->events);
 }
 
+static void little_memory(struct config *config)
+{
+	config->h3_memory = 262144;
+}
+
+/* STREAM frames of one byte each, with gaps between them: each gap is stored. */
+static size_t put_gaps(uint8_t *at, size_t room, uint32_t *offset)
+{
+	size_t n = 0;
+
+	for (; n + 8 <= room; n += 8, *offset += 2)
+		memcpy(at + n,
+		       (uint8_t[]){0x0e, 0, 0x80, (uint8_t)(*offset >> 16), (uint8_t)(*offset >> 8), (uint8_t)*offset, 1, 'x'}, 8);
+	return n;
+}
+
+static void test_what_a_connection_makes_us_store_is_bounded(void **state)
+{
+	const struct quic_conn *conn;
+	uint32_t offset = 1;
+
+	(void)state;
+	start_again(little_memory);
+	shake();
+	get("/"); /* stream 0 */
+	conn = container_of(container_of(s->pool.all.next, struct member, all), struct quic_conn, member);
+	for (int i = 0; i < 90 && !c->over; i++) {
+		uint8_t frames[1100];
+		size_t n = put_gaps(frames, sizeof frames, &offset);
+		for (size_t k = 1; k < n; k += 8)
+			frames[k] = 8; /* the third */
+		quic_client_plants(c, frames, n);
+		assert_true(conn->memory <= 262144 + 65536);
+		quic_talk(c);
+	}
+	assert_true(c->over);
+	assert_non_null(strstr(text_str(&c->seen), "close 0x1\n"));
+	expect_all_well();
+	text_clear(&host->events);
+}
+
 /* ---- what belongs to nothing ---- */
 
 static void test_an_unknown_connection_is_reset(void **state)
@@ -517,6 +558,7 @@ int main(void)
 		TEST(test_frames_that_are_wrong),
 		TEST(test_more_than_a_window_is_an_error),
 		TEST(test_packets_that_bring_nothing_are_counted),
+		TEST(test_what_a_connection_makes_us_store_is_bounded),
 		TEST(test_an_unknown_connection_is_reset),
 		TEST(test_strays_are_answered_with_less_and_not_for_ever),
 		TEST(test_what_was_closed_says_so_again),

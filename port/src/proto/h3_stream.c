@@ -133,7 +133,6 @@ void h3_stream_acked(struct h3_stream *x, size_t n)
 	n = n < x->framed ? n : x->framed;
 	x->framed -= n;
 	x->h3->unacked -= n;
-	x->h3->progress += n;
 	bufq_consume_behind(&x->out, &x->given, n);
 	pace_moved(&x->pace, h3_now_us(x->h3), n, h3_config(x->h3)->response_rate, h3_write_grace(x->h3));
 }

@@ -4,14 +4,15 @@
 #include <string.h>
 
 #include "base/sm.h"
+#include "platform/platform.h"
 #include "quic/parts.h"
 
 enum {
 	TURN_BUDGET = 256 * 1024, /* bytes that it sends in a turn */
 	VECTORS = 16,
 	PACKET_OUT = 1452,   /* bytes: what any path to the Internet takes, of which larger ones are found out */
-	PROGRESS_EACH = 100, /* bytes of use that explain one more packet */
-	TOKENS_MAX = 100000,
+	PROGRESS_EACH = 100, /* bytes of streams that explain one more packet */
+	TOKENS_MAX = 2000,
 	IDS_OF_CLIENT = 4,
 	MOVES = 4096, /* bytes that it must move, both ways together, not to be taken for one that only stands there */
 	CLOSE_SHORT = 1200,
@@ -292,14 +293,17 @@ static bool write_packets(struct quic_conn *c, uint64_t now)
 
 /* ---- packets from the client ---- */
 
-/* Packets that bring nothing cost CPU time: bytes of use explain some, and time some. */
-static bool may_come(struct quic_conn *c)
+/* Packets that bring nothing cost CPU time: what came before explains some, and time some. */
+static bool is_bearable(struct quic_conn *c)
 {
 	const struct config *config = c->owner.env->config;
 	uint64_t progress = c->h3 ? h3_progress(c->h3) : 0, earned = (progress - c->progress) / PROGRESS_EACH;
 
-	c->progress += earned * PROGRESS_EACH;
-	c->tokens = c->tokens + earned < TOKENS_MAX ? c->tokens + earned : TOKENS_MAX;
+	if (progress > c->progress) {
+		c->progress = progress;
+		c->tokens = c->tokens + earned < TOKENS_MAX ? c->tokens + earned : TOKENS_MAX;
+		return true;
+	}
 	if (c->tokens > 0) {
 		c->tokens--;
 		return true;
@@ -321,14 +325,13 @@ static void conn_receive(struct quic_end *end, const struct quic_datagram *d)
 	c->member.pool->bytes_in += d->n;
 	if (c->record)
 		c->record->bytes_in += d->n;
-	if (!may_come(c)) {
-		c->failed = true;
-		ngtcp2_ccerr_set_application_error(&c->error, H3_EXCESSIVE, NULL, 0);
-		return;
-	}
 	error = ngtcp2_conn_read_pkt(c->ng, &path, &info, d->bytes, d->n, quic_now(c->quic));
 	if (error)
 		quic_failed(c, error);
+	if (!c->failed && !is_bearable(c)) {
+		c->failed = true;
+		ngtcp2_ccerr_set_application_error(&c->error, H3_EXCESSIVE, NULL, 0);
+	}
 	if (c->h3 && c->member.wait == CONN_IDLE && !h3_wants(c->h3).idle)
 		member_waits(&c->member, CONN_WORKS); /* whoever needs room in this turn, its request has come */
 }
@@ -461,6 +464,54 @@ static const struct member_ops quic_member = {
 	.release = member_release,
 };
 
+/* ---- its memory ---- */
+
+/*
+ * What a client makes ngtcp2 store has no other bound for all: bytes beyond gaps, and the gaps themselves, frames that wait to be
+ * acknowledged, ids. Without memory the connection fails, and no other.
+ */
+static bool may_have(const struct quic_conn *c, size_t n)
+{
+	return n <= c->owner.env->config->h3_memory && c->memory <= c->owner.env->config->h3_memory - n;
+}
+
+static void *counted(struct quic_conn *c, void *at)
+{
+	if (at)
+		c->memory += platform_memory_size(at);
+	return at;
+}
+
+static void *mem_malloc(size_t n, void *ctx)
+{
+	return may_have(ctx, n) ? counted(ctx, malloc(n)) : NULL;
+}
+
+static void *mem_calloc(size_t count, size_t n, void *ctx)
+{
+	return may_have(ctx, count * n) ? counted(ctx, calloc(count, n)) : NULL;
+}
+
+static void mem_free(void *at, void *ctx)
+{
+	struct quic_conn *c = ctx;
+
+	if (at)
+		c->memory -= platform_memory_size(at);
+	free(at);
+}
+
+static void *mem_realloc(void *at, size_t n, void *ctx)
+{
+	struct quic_conn *c = ctx;
+	size_t before = at ? platform_memory_size(at) : 0;
+	void *moved = may_have(c, n) ? realloc(at, n) : NULL;
+
+	if (moved)
+		c->memory -= before;
+	return counted(c, moved);
+}
+
 /* ---- the beginning ---- */
 
 static void on_wake(struct session_owner *owner)
@@ -541,7 +592,8 @@ static bool make_transport(struct quic_conn *c, const ngtcp2_pkt_hd *hd, const s
 		return false;
 	fill_params(c, hd, &id, original, &params);
 	fill_settings(c, hd, token, &settings);
-	if (ngtcp2_conn_server_new(&c->ng, &hd->scid, &id, &path, hd->version, &quic_callbacks, &settings, &params, NULL, c) != 0)
+	if (ngtcp2_conn_server_new(&c->ng, &hd->scid, &id, &path, hd->version, &quic_callbacks, &settings, &params, &c->mem, c) !=
+	    0)
 		return false;
 	c->initial_key = quic_route_add_initial(c->quic, &hd->dcid, &c->end);
 	if (c->initial_key && quic_route_add(c->quic, &id, &c->end))
@@ -563,6 +615,7 @@ void quic_conn_open(struct quic *q, const ngtcp2_pkt_hd *hd, const struct quic_d
 	c->owner = (struct session_owner){.env = &pool->env, .wake = on_wake, .covers = on_covers};
 	c->quic = q;
 	c->ref = (ngtcp2_crypto_conn_ref){get_conn, c};
+	c->mem = (ngtcp2_mem){c, mem_malloc, mem_free, mem_calloc, mem_realloc};
 	c->validated = token == QUIC_TOKEN_RETRY || token == QUIC_TOKEN_NEW;
 	ngtcp2_ccerr_default(&c->error);
 	fill_peer(&c->owner.peer, q, d);

@@ -77,6 +77,8 @@ struct quic_conn {
 	struct quic *quic;
 	ngtcp2_conn *ng;
 	ngtcp2_crypto_conn_ref ref;
+	ngtcp2_mem mem;
+	size_t memory;      /* bytes that ngtcp2 has of it */
 	ngtcp2_ccerr error; /* what to close it with */
 	struct tls_session *tls;
 	struct buf hello; /* of the ClientHello, until it is whole */
