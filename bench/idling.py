@@ -1,4 +1,4 @@
-"""What the workloads have in common that measure the memory of idle connections, and their clients."""
+"""Shared by the workloads that measure the memory of idle connections: measuring, and clients."""
 
 import base64
 import os
@@ -152,7 +152,7 @@ def total(one, moment):
 
 
 def idle(server, count, kind, load):
-    # What the first load costs once is not the connections' cost.
+    # One-time costs of the first load do not count for the connections.
     load(server)
     before = settled(server)
     connections = [kind(server) for _ in range(count)]
@@ -164,7 +164,7 @@ def idle(server, count, kind, load):
 
 
 def settled(server, still=5, at_most=20):
-    """The memory when it has not moved for some seconds: a VM gives back what a load took only after a while."""
+    """The memory once it has been stable for some seconds: a VM gives memory back only after a while."""
     memory, since = server.memory(), time.monotonic()
     deadline = since + at_most
     while time.monotonic() < min(since + still, deadline):

@@ -1,4 +1,4 @@
-"""The machine and its processes: what /proc says."""
+"""The machine and its processes, from /proc."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""What the workloads have in common that measure a rate."""
+"""Shared by the workloads that measure a rate."""
 
 import report
 import servers

@@ -1,4 +1,4 @@
-"""What the upload and the download have in common."""
+"""Shared by the upload and the download."""
 
 import time
 

@@ -1,23 +1,23 @@
-# A chat: who is there, what they say, and a page that comes back by itself when the connection is lost.
+# A chat: presence, messages, and a page that reconnects by itself when the connection is lost.
 #
 #     mix sparx.run examples/chat.exs
 #     open http://localhost:4000/ in several windows
 #
-# What goes over the socket is text in fields with tabs between: `said NAME TEXT`, `joined NAME`, `left NAME` and
-# `here NAME NAME ...` to the page; from it, what is to be said.
+# Messages to the page are fields separated by tabs: `said NAME TEXT`, `joined NAME`, `left NAME` and `here NAME NAME ...`.
+# Messages from the page are the text to say.
 defmodule Chat do
   use Sparx.Handler
 
   alias Sparx.{Response, WebSocket}
 
   defmodule Room do
-    @moduledoc "Who is there. A member is told `{:chat, fields}`."
+    @moduledoc "The members of the chat. Each receives `{:chat, fields}`."
     use GenServer
 
     def join(name), do: GenServer.call(room(), {:join, name})
     def say(text), do: GenServer.cast(room(), {:say, self(), text})
 
-    # The first one to come opens it.
+    # The first member opens the room.
     defp room do
       case GenServer.start(__MODULE__, nil, name: __MODULE__) do
         {:ok, pid} -> pid

@@ -1,9 +1,9 @@
-# One node has the sockets, two others do the work:
+# One node has the sockets, and two others run the handlers:
 #
 #     mix run examples/distributed.exs [PORT]
 #
-# The other nodes are started here, on this machine, with :peer. On machines of their own they would be nodes that
-# were started by somebody else, with {Sparx.Workers, ...} in their supervision trees; nothing else would change.
+# The other nodes are started here, on this machine, with :peer. On machines of their own they would
+# start by themselves, with {Sparx.Workers, ...} in their supervision trees; nothing else would change.
 {:module, _, binary, _} =
   defmodule Distributed do
     use Sparx.Handler
@@ -18,14 +18,14 @@
       |> Response.send(request)
     end
 
-    # Runs there too: keeps the workers, as a supervisor would.
+    # Runs there too: keeps the workers alive, as a supervisor would.
     def work(server) do
       {:ok, _} = Sparx.Workers.start_link(server: server, handler: __MODULE__, workers: 16)
       Process.sleep(:infinity)
     end
   end
 
-# The daemon that knows the nodes' ports: it is there when it answers, which is a moment after it was started.
+# epmd, the daemon that knows the nodes' ports, answers a moment after its start.
 {_, 0} = System.cmd("epmd", ["-daemon"])
 answers? = fn _try -> match?({_, 0}, System.cmd("epmd", ["-names"], stderr_to_stdout: true)) end
 true = Enum.any?(1..1_000, answers?)

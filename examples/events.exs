@@ -1,4 +1,4 @@
-# Server-Sent Events: what the VM does, five times a second, drawn by a page. A page that has lost its connection gets what it has missed.
+# Server-Sent Events: figures of the VM, five times a second, which a page draws. After a lost connection the page gets the events that it missed.
 #
 #     mix sparx.run examples/events.exs
 #     open http://localhost:4000/, or: curl -N http://localhost:4000/events
@@ -18,7 +18,7 @@ defmodule Events do
     @doc "The calling process listens; returns the samples behind the one with this number."
     def listen(number), do: GenServer.call(pulse(), {:listen, number})
 
-    # The first one to come starts it.
+    # The first client starts it.
     defp pulse do
       case GenServer.start(__MODULE__, nil, name: __MODULE__) do
         {:ok, pid} -> pid
@@ -74,7 +74,7 @@ defmodule Events do
     @impl true
     def handle_info({:pulse, sample}, state), do: {:push, event(sample), state}
 
-    # What a client says may be anything.
+    # A client may send anything here.
     defp number(id) do
       case Integer.parse(id || "") do
         {number, ""} -> number

@@ -1,11 +1,11 @@
-# A page that needs a style sheet, which is on its way before the client has read the page.
+# A page with a style sheet that is sent before the client has read the page.
 #
 #     mix sparx.run examples/http2_push.exs
 #     nghttp -v --no-verify-peer http://localhost:4000/                   # takes the push
 #     curl -v --http2-prior-knowledge http://localhost:4000/              # gets 103 Early Hints
 #
-# All browsers have dropped push. 103 Early Hints (RFC 8297) is what they take: the client asks for the style sheet
-# itself, while the page is still being made.
+# All browsers have dropped push. They take 103 Early Hints (RFC 8297) instead: the client asks for the style
+# sheet itself, while the page is still being made.
 #
 defmodule Http2Push do
   use Sparx.Handler

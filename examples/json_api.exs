@@ -7,7 +7,7 @@
 #     curl -X PUT -d '{"text": "buy oat milk"}' http://localhost:4000/notes/1
 #     curl -X DELETE http://localhost:4000/notes/1                      # 204
 #
-# Elixir 1.14 brings no JSON: JsonApi.Json, at the end, is enough for this API. A real one would take a library.
+# Elixir 1.14 brings no JSON: JsonApi.Json, at the end, is enough for this API. A real one would use a library.
 defmodule JsonApi do
   use Sparx.Handler
 
@@ -17,12 +17,12 @@ defmodule JsonApi do
   @body_limit 64 * 1024
 
   def handle(request) do
-    # HEAD is GET whose body is left out, which Sparx does.
+    # HEAD is handled like GET; Sparx leaves the body out.
     method = if request.method == "HEAD", do: "GET", else: request.method
     route(method, String.split(request.path, "/", trim: true), request) |> respond(request)
   end
 
-  # What is asked for -> {status, value, headers}, or an error that respond/2 turns into one
+  # Request -> {status, value, headers}, or an error that respond/2 turns into a response
 
   defp route("GET", [], _request), do: {200, %{"notes" => "/notes"}, []}
   defp route("GET", ["notes"], _request), do: {200, Store.all(), []}
@@ -224,7 +224,7 @@ defmodule JsonApi.Json do
 
   defp string(_text, _chars), do: :error
 
-  # Four hex digits; two groups of them for what is beyond U+FFFF, as UTF-16 has it
+  # Four hex digits; two groups of them (UTF-16) beyond U+FFFF
   defp unicode(<<high::binary-size(4), "\\u", low::binary-size(4), rest::binary>> = text, chars) do
     with {:ok, <<0b110110::6, _::10>> = high} <- Base.decode16(high, case: :mixed),
          {:ok, low} <- Base.decode16(low, case: :mixed),

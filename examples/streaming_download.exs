@@ -1,4 +1,4 @@
-# A response of any size in constant memory: `write_chunk` waits while the client is slow, and says when it has gone.
+# A response of any size in constant memory: `write_chunk` waits while the client is slow, and returns an error when it has left.
 #
 #     mix sparx.run examples/streaming_download.exs
 #     curl http://localhost:4000/lines?count=5            # text, one line at a time
@@ -27,7 +27,7 @@ defmodule StreamingDownload do
     |> Response.send(request)
   end
 
-  # Sends what the enumerable gives, piece by piece, and stops as soon as the client has gone.
+  # Sends the elements of the enumerable one by one, and stops as soon as the client has left.
   defp stream(request, type, pieces) do
     with :ok <- Response.send_status(request, 200),
          :ok <- Response.send_header(request, "content-type", type),
@@ -43,7 +43,7 @@ defmodule StreamingDownload do
     end
   end
 
-  # The block over and over, and what is left of it at the end
+  # The block again and again, and a part of it at the end
   defp blocks(bytes) do
     size = byte_size(@block)
     whole = Stream.map(1..div(bytes, size)//1, fn _ -> @block end)

@@ -26,7 +26,7 @@ defmodule UploadForm do
   def handle(%{path: "/"} = request), do: reply(request, 405, "GET or POST\n", [{"allow", "GET, POST"}])
   def handle(request), do: reply(request, 404, "Not found\n")
 
-  # A control in which no file was chosen comes as a file without a name.
+  # A file input without a chosen file arrives as a file without a name.
   defp line(%{filename: ""}), do: []
 
   defp line(%{filename: nil} = part),

@@ -1,4 +1,4 @@
-# A WebSocket that sends back what it gets: a process for each socket, which sleeps when there is nothing to do.
+# A WebSocket echo: a process for each socket, which hibernates between messages.
 #
 #     mix sparx.run examples/websocket_echo.exs
 #     npx wscat -c ws://localhost:4000/
@@ -14,7 +14,7 @@ defmodule WebSocketEcho do
     def handle_frame(frame, state), do: {:push, frame, state}
   end
 
-  # /slow holds the socket in the worker, and asks for a frame when it has time for one: a client that sends faster waits.
+  # /slow holds the socket in the handler, and asks for a frame when it has time: a client that sends faster waits.
   def handle(%{path: "/slow"} = request) do
     with {:ok, socket} <- WebSocket.accept(request) do
       for {type, _data} = frame when type in [:text, :binary] <- WebSocket.stream(socket) do

@@ -1,4 +1,4 @@
-"""WebSockets: a message of 32 bytes to 1,000 connections, and the next when all have got it."""
+"""WebSockets: a message of 32 bytes to 1,000 connections, and the next one when all have received it."""
 
 import rates
 import tools

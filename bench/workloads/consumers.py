@@ -1,4 +1,4 @@
-"""What the pool adds to a bare consumer of requests, and what consumers of the GenStage protocol cost beside it."""
+"""The cost of the pool compared with a bare consumer of requests, and with consumers of the GenStage protocol."""
 
 import rates
 import servers

@@ -1,4 +1,4 @@
-"""The short answer to 1,000 connections that all ask without a pause."""
+"""A short response to 1,000 connections, all of which ask without a pause."""
 
 import rates
 import tools

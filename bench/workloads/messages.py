@@ -1,4 +1,4 @@
-"""What it costs to write and to read a message, with sparx_port's own code and with msgpack-c: instructions (callgrind) and ns."""
+"""The cost of writing and reading a message, with sparx_port's own code and with msgpack-c: instructions (callgrind) and ns."""
 
 import pathlib
 import re
@@ -31,7 +31,7 @@ def compiled():
 
 
 def instructions(program, way):
-    """Of one call: two runs differ by the calls alone."""
+    """The cost of one call: two runs differ only by the number of calls."""
     return (counted(program, way, MANY) - counted(program, way, FEW)) / (MANY - FEW)
 
 

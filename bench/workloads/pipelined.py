@@ -1,4 +1,4 @@
-"""16 requests per write (HTTP/1.1 pipelining), 64 connections: what an answer costs when the system calls are shared."""
+"""16 requests per write (HTTP/1.1 pipelining), 64 connections: the cost of a response when system calls are shared."""
 
 import rates
 import tools

@@ -1,4 +1,4 @@
-"""The port under a small host in C that answers in batches, beside nginx: what the pipe and the sockets cost without a VM."""
+"""The port under a small host in C that answers in batches, beside nginx: the cost of pipe and sockets without a VM."""
 
 import rates
 import tools

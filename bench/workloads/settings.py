@@ -1,4 +1,4 @@
-"""What a second port program and the VM's scheduler flags change: hello, 64 connections."""
+"""The effect of a second port program and of the VM's scheduler flags: hello, 64 connections."""
 
 import rates
 import tools

@@ -1,4 +1,4 @@
-"""50 clients that download and read 64 KB/s, and a small request beside them: its time, and how much the server's memory grows."""
+"""50 clients that download and read 64 KB/s, and a small request beside them: its latency, and the growth of the server's memory."""
 
 import socket
 import threading

@@ -193,7 +193,7 @@ class WebSocket {
   }
 }
 
-// The program, and what it is told. `handler` is an async function of a Request; `workers` of them run at a time.
+// The program, with its options. `handler` is an async function of a Request; `workers` of them run concurrently.
 class Host {
   constructor(handler, { workers = 256, onReady = () => {}, ...options }) {
     Object.assign(this, { handler, workers, onReady, options });
@@ -205,7 +205,7 @@ class Host {
     this.process = spawn(program(), [], { stdio: ['pipe', 'pipe', 'inherit'] });
     this.process.stdout.on('data', (data) => this.received(data));
     this.process.stdout.on('end', () => this.process.stdin.end());
-    this.process.stdin.on('error', () => {}); // the program has gone: its end is told below
+    this.process.stdin.on('error', () => {}); // the program has ended: that is reported below
     this.send(HELLO, 1, this.options);
     return new Promise((resolve) => {
       this.process.on('error', (error) => (console.error(`sparx_port: ${error.message}`), resolve(false)));
@@ -350,7 +350,7 @@ function certificate(certfile, keyfile) {
   return { certificates: [{ chain: fs.readFileSync(certfile), key: fs.readFileSync(keyfile || certfile) }] };
 }
 
-// Until Ctrl-C or SIGTERM; a second one cuts what is left.
+// Until Ctrl-C or SIGTERM; a second signal cuts the rest.
 async function main() {
   const { values } = parseArgs({
     options: {

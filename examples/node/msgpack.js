@@ -1,4 +1,4 @@
-// As much of msgpack as PROTOCOL.md uses: nil, bool, integers, str, bin, array, map.
+// The part of msgpack that PROTOCOL.md uses: nil, bool, integers, str, bin, array, map.
 'use strict';
 
 // ---- encoding
@@ -9,7 +9,7 @@ class Encoder {
     this.at = 0;
   }
 
-  // The bytes of all values since the last time.
+  // Returns the bytes of all values since the last call.
   take() {
     const taken = Buffer.from(this.bytes.subarray(0, this.at));
     this.at = 0;
@@ -53,7 +53,7 @@ class Encoder {
     this.bytes.set(value, at);
   }
 
-  // A number: in the byte that says what it is, if it is below `most`; else behind one, in 8, 16 or 32 bits.
+  // A number: in the type byte, if it is below `most`; else after it, in 8, 16 or 32 bits.
   length(n, short, most, kind8, kind16, kind32) {
     if (n < most) this.byte(short | n);
     else if (n < 2 ** 8 && kind8 !== null) this.byte(kind8), this.byte(n);
@@ -67,7 +67,7 @@ class Encoder {
     this.bytes[at] = n;
   }
 
-  // Where the next `size` bytes go.
+  // Reserves the next `size` bytes; returns their offset.
   room(size) {
     if (this.at + size > this.bytes.length) {
       const larger = Buffer.allocUnsafe(2 * (this.at + size));

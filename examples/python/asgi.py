@@ -24,13 +24,13 @@ WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
 
 
 class Proxies:
-    """Those whose word on a client is taken: X-Forwarded-For and X-Forwarded-Proto."""
+    """Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
 
     def __init__(self, trusted):
         names = [name.strip() for name in trusted.split(",") if name.strip()]
         self.anybody, self.unix = "*" in names, "unix" in names
         self.networks = [ipaddress.ip_network(name) for name in names if name not in ("*", "unix")]
-        # The port believes the same ones when it shares its demand between clients (PROTOCOL.md, section 3.5).
+        # The port trusts the same proxies when it shares demand between clients (PROTOCOL.md, section 3.5).
         self.for_port = ["0.0.0.0/0", "::/0", "unix"] if self.anybody else names
 
     def trusts(self, address):
@@ -57,7 +57,7 @@ class Proxies:
         if protocol in WEBSOCKET_SCHEMES:
             scope["scheme"] = WEBSOCKET_SCHEMES[protocol] if scope["type"] == "websocket" else protocol
         hops = [hop.strip() for hop in forwarded.decode("latin-1").split(",") if hop.strip()]
-        # The last one that is not a proxy of ours; those before it are what the client says.
+        # The last address that is not one of our proxies; addresses before it were written by the client.
         while len(hops) > 1 and self.trusts(hops[-1]):
             hops.pop()
         if hops:
@@ -108,7 +108,7 @@ def server_of(listener):
 
 
 def headers_of(request):
-    """As ASGI wants them. HTTP/2 clients say their host in :authority."""
+    """Header fields for ASGI. HTTP/2 clients send their host in :authority."""
     headers = [(name.encode(), value) for name, value in request.headers]
     if request.version == 20 and request.authority and not any(name == b"host" for name, _ in headers):
         headers.insert(0, (b"host", request.authority.encode()))
@@ -116,13 +116,13 @@ def headers_of(request):
 
 
 def fields(headers):
-    """The headers of an application without those that are the port's affair."""
+    """The headers of an application without those that the port writes."""
     pairs = [(bytes(name).decode("latin-1").lower(), bytes(value)) for name, value in headers]
     return [(name, value) for name, value in pairs if name not in PORTS_AFFAIR and (name != "connection" or value.lower() == b"close")]
 
 
 def is_disconnect(error):
-    """Whether an exception is what frameworks make of a client that has left: ClientDisconnect, WebSocketDisconnect, RequestAborted."""
+    """Whether an exception of a framework means that the client has left: ClientDisconnect, WebSocketDisconnect, RequestAborted."""
     return isinstance(error, OSError) or re.search("disconnect|abort", type(error).__name__, re.I)
 
 
@@ -151,7 +151,7 @@ class HttpExchange:
                 return {"type": "http.disconnect"}
             self.body_told = chunk == b""
             return {"type": "http.request", "body": chunk, "more_body": not self.body_told}
-        # Applications wait here to learn that the client has left, or that all was sent.
+        # Applications wait here to learn that the client has left, or that everything was sent.
         while not self.client_left() and not self.request.answered:
             await self.request.wait()
         return {"type": "http.disconnect"}
@@ -172,13 +172,13 @@ class HttpExchange:
             raise RuntimeError(f"{kind} is out of order")
 
     def start(self, message):
-        """The head goes out at once: the body may take its time."""
+        """Sends the head at once, since the body may take long."""
         headers, status = fields(message.get("headers", ())), message["status"]
         lengths = {value for name, value in headers if name == "content-length"}
         if not all(re.fullmatch(rb"[0-9]{1,15}", value) for value in lengths) or len(lengths) > 1:
             raise RuntimeError(f"content-length is one number, not {lengths}")
         self.started, self.trailers = True, [] if message.get("trailers") else None
-        # To HEAD, and with 304, the length is that of a body that does not follow: the port drops what comes.
+        # For HEAD and 304 the length is that of a body that does not follow: the port drops what is sent.
         bodiless = self.request.method == "HEAD" or status in (204, 205, 304)
         if lengths and not bodiless:
             self.left = int(lengths.pop())
@@ -268,7 +268,7 @@ class WebSocketExchange:
 
 
 class Lifespan:
-    """Startup before the first request, shutdown after the last. An application that knows nothing of it raises."""
+    """Startup before the first request, shutdown after the last. An application without lifespan support raises."""
 
     def __init__(self, bridge):
         self.bridge = bridge
@@ -284,7 +284,7 @@ class Lifespan:
         await self.answers.put({"type": "lifespan.ended"})
 
     async def tell(self, what):
-        """False when the application says that it failed."""
+        """Returns False if the application reports a failure."""
         self.task = self.task or asyncio.create_task(self.run())
         if self.task.done():
             return True

@@ -3,7 +3,7 @@
 
     python3 host.py [--port 4000] [--host 127.0.0.1]
 
-It needs python3-msgpack and the program: SPARX_PORT names it, else it is that of this repository, else the one in PATH.
+It needs python3-msgpack and the program: the one that SPARX_PORT names, or the one of this repository, or the one in PATH.
 """
 
 import argparse
@@ -33,11 +33,11 @@ SEND_COST = 16  # bytes of room that a message of a WebSocket, or a piece of one
 
 
 class Gone(Exception):
-    """The client has left, or a limit was passed. A handler need not catch it."""
+    """The client has left, or a limit was exceeded. A handler does not have to catch it."""
 
 
 class Request:
-    """One exchange (a stream). All that waits here waits for credit, or for the client."""
+    """One exchange (a stream). Its methods wait for credit, or for the client."""
 
     def __init__(self, host, stream, head):
         self.host, self.stream = host, stream
@@ -48,9 +48,9 @@ class Request:
         self.room = host.window  # bytes that may be sent
         self.chunks, self.granted, self.body_ended = [], 0, body is None
         self.answered = self.released = self.left = False  # left: the handler has ended
-        self.bodiless = False  # the response has no body: it is whole with its head
+        self.bodiless = False  # the response has no body: it is complete with its head
         self.socket = None  # a WebSocket, once accepted
-        self.hung_up = False  # the client has closed its side: most have gone then, some wait for the answer
+        self.hung_up = False  # the client has closed its side: most clients have left then, some wait for the response
         self.over = None  # why the stream has ended
         self.news = asyncio.Event()
 
@@ -136,7 +136,7 @@ class Request:
         self.news.set()
 
     def accept(self, headers=(), **options):
-        """Makes it a WebSocket: the handler goes on with that, and no longer counts as one of those at work."""
+        """Makes it a WebSocket: the handler goes on with that, and no longer counts as a running one."""
         self.answered = True
         self.socket = WebSocket(self)
         self.host.send(UPGRADE, self.stream, "websocket", flat(headers), options)
@@ -169,7 +169,7 @@ class WebSocket:
         self.closed = None  # (code, reason), once it is
 
     async def receive(self):
-        """The next message, (TEXT or BINARY, bytes), or None at the end. Until it is called nothing is read."""
+        """The next message, (TEXT or BINARY, bytes), or None at the end. Nothing is read before it is called."""
         while not self.messages:
             if self.closed or self.request.over:
                 return None
@@ -208,7 +208,7 @@ def flat(headers):
 
 
 class Host(asyncio.SubprocessProtocol):
-    """The program, and what it is told. `handler` is a coroutine function of a Request; `workers` of them run at a time."""
+    """The program, with its options. `handler` is a coroutine function of a Request; `workers` of them run concurrently."""
 
     def __init__(self, handler, workers=256, on_ready=None, **options):
         self.handler, self.workers, self.on_ready, self.options = handler, workers, on_ready, options
@@ -218,7 +218,7 @@ class Host(asyncio.SubprocessProtocol):
         self.ready, self.window, self.drained = None, 0, False
 
     async def run(self):
-        """Serves until it was drained; false if it ended otherwise."""
+        """Serves until it is drained; returns False if it ended otherwise."""
         self.loop = asyncio.get_running_loop()
         self.ended = self.loop.create_future()
         self.process, _ = await self.loop.subprocess_exec(lambda: self, program(), stderr=None)
@@ -233,10 +233,10 @@ class Host(asyncio.SubprocessProtocol):
         return self.drained
 
     def drain(self, deadline=30000):
-        """No new connections; the end comes when the last answer has left, or at the deadline (ms)."""
+        """Stops accepting; the program ends when the last response has left, or at the deadline (ms)."""
         self.send(DRAIN, deadline)
 
-    # What is sent in one turn of the loop leaves in one frame.
+    # Messages of one turn of the loop leave in one frame.
 
     def send(self, *message):
         if not self.outbox:
@@ -253,7 +253,7 @@ class Host(asyncio.SubprocessProtocol):
             size += len(message)
         frames += struct.pack(">I", size), *payload
         self.outbox = []
-        # Without a limit of our own: windows bound what can be waiting here.
+        # No limit of our own: windows bound what can wait here.
         self.process.get_pipe_transport(0).write(b"".join(frames))
 
     def pipe_data_received(self, fd, data):
@@ -277,7 +277,7 @@ class Host(asyncio.SubprocessProtocol):
         if not self.ended.done():
             self.ended.set_result(self.process.get_returncode())
 
-    # What one must not know is ignored: other kinds, and fields beyond those read here.
+    # Unknown kinds, and fields beyond those read here, are ignored.
 
     def heard(self, kind, fields):
         if kind == REQUEST:
@@ -364,7 +364,7 @@ def certificate(certfile, keyfile):
 
 
 def stop_on_signals(host, deadline=30000):
-    """The first drains, at most so many ms; a second one cuts what is left."""
+    """The first signal drains, for at most this many ms; a second one cuts the rest."""
     calls = iter((deadline,))
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, lambda: host.drain(next(calls, 0)))
