@@ -25,13 +25,16 @@ defmodule Arena.Application do
     Supervisor.start_link(children, strategy: :one_for_one)
   end
 
-  # HTTP/1.1 alone on one port, HTTP/2 by ALPN on the other.
+  # HTTP/1.1 alone on one port; HTTP/2 by ALPN, and HTTP/3 if it is wanted, on the other.
   defp secure(tls, secure) do
     {certificate, key} = {certs("server.crt"), certs("server.key")}
     options = [scheme: :https, certfile: certificate, keyfile: key]
 
     if File.exists?(certificate),
-      do: [[port: tls, alpn_preferred_protocols: ["http/1.1"]] ++ options, [port: secure] ++ options],
+      do: [
+        [port: tls, alpn_preferred_protocols: ["http/1.1"]] ++ options,
+        [port: secure, http3: System.get_env("ARENA_HTTP3") == "1"] ++ options
+      ],
       else: []
   end
 
