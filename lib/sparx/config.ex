@@ -84,7 +84,7 @@ defmodule Sparx.Config do
     :owner,
     :group
   ]
-  @range "an address, a range such as \"10.0.0.0/8\" without bits behind its prefix, or \"unix\""
+  @range "an address, a range such as \"10.0.0.0/8\" without bits after its prefix, or \"unix\""
   @address "an IPv4 or IPv6 address, :loopback, :any, \"unix:PATH\" or {:local, path}"
   @tls TLS.options()
   @file_keys [:mode, :owner, :group]

@@ -338,7 +338,7 @@ static bool read_codings(struct config *c, struct slice raw, struct config_fault
 		if (mp_read(&raw, &name) && name.type == MP_STR)
 			coding = coding_by_name(name.bytes);
 		if (coding == CODING_IDENTITY)
-			return option_wrong(fault, key, "must be names out of gzip, deflate, br and zstd");
+			return option_wrong(fault, key, "must contain only gzip, deflate, br and zstd");
 		if (!encoder_exists(coding))
 			return option_wrong(fault, key, "has %s, without which this program was built", coding_name(coding));
 		c->codings[c->coding_count] = (uint8_t)coding;

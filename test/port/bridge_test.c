@@ -941,7 +941,7 @@ static void test_a_rule_is_for_the_whole_of_a_DATA_that_comes_in_parts(void **st
 	EXPECT_HEARD(h, "[ERROR, 6, 1, 'data', 'is more than the window', 'reset']\n[GONE, 1, 'error']\n");
 	says_in_pieces("[DATA, 2, b'x'*101]", 60);
 	EXPECT_OPS("reset 2 500\n");
-	EXPECT_HEARD(h, "[ERROR, 6, 2, 'data', 'is more than the length that was said', 'reset']\n[GONE, 2, 'error']\n");
+	EXPECT_HEARD(h, "[ERROR, 6, 2, 'data', 'exceeds the declared length', 'reset']\n[GONE, 2, 'error']\n");
 	says_in_pieces("[DATA, 3, b'x'*4096]", 2009);
 	EXPECT_OPS("data 3 x*1997\ndata 3 x*2009\ndata 3 x*90\n");
 	assert_int_equal(exchange_of(s)->window, 0);
@@ -1384,11 +1384,11 @@ static void test_data_beyond_or_short_of_the_length_ends_the_stream(void **state
 {
 	(void)state;
 	expect_breaks("[HEAD, 1, 200, [], 3] [DATA, 1, 'ab']", "[DATA, 1, 'cd']", 6, "data",
-		      "is more than the length that was said");
+		      "exceeds the declared length");
 	expect_breaks("[HEAD, 1, 200, [], 3] [DATA, 1, 'ab']", "[END, 1, nil]", 7, "message",
-		      "the body is shorter than the length that was said");
+		      "the body is shorter than its declared length");
 	expect_breaks("[HEAD, 1, 200, ['content-length', '3'], nil]", "[END, 1, nil]", 7, "message",
-		      "the body is shorter than the length that was said");
+		      "the body is shorter than its declared length");
 }
 
 static void test_errors_beyond_what_the_link_holds_are_dropped_and_counted(void **state)

@@ -149,9 +149,9 @@ static void test_trusted_proxies_are_taken(void **state)
 	assert_int_equal(config.trusted_proxies.at[2].ip.len, 0);
 	expect_refused("'trusted_proxies': '10.0.0.0/8'", "trusted_proxies: must be an array of text");
 	expect_refused("'trusted_proxies': [7]", "trusted_proxies: must be an array of text");
-	expect_refused("'trusted_proxies': ['10.0.0.1/8']", "trusted_proxies: 10.0.0.1/8 has bits behind its prefix");
+	expect_refused("'trusted_proxies': ['10.0.0.1/8']", "trusted_proxies: 10.0.0.1/8 has bits after its prefix");
 	expect_refused("'trusted_proxies': ['::1', 'proxy']",
-		       "trusted_proxies: proxy is not an address, nor one with a prefix length, nor unix");
+		       "trusted_proxies: proxy must be an address, a range or unix");
 	text_add(&many, "'trusted_proxies': ['::1'");
 	for (unsigned i = 0; i < CIDR_LIST_MAX; i++)
 		text_add(&many, ", '::1'");
@@ -177,9 +177,9 @@ static void test_codings_are_taken(void **state)
 	expect_refused("'compress': 1", "compress: must be true, false, or an array of at most 8 names");
 	expect_refused("'compress': ['gzip','gzip','gzip','gzip','gzip','gzip','gzip','gzip','gzip']",
 		       "compress: must be true, false, or an array of at most 8 names");
-	expect_refused("'compress': ['lzma']", "compress: must be names out of gzip, deflate, br and zstd");
-	expect_refused("'compress': ['identity']", "compress: must be names out of gzip, deflate, br and zstd");
-	expect_refused("'compress': [1]", "compress: must be names out of gzip, deflate, br and zstd");
+	expect_refused("'compress': ['lzma']", "compress: must contain only gzip, deflate, br and zstd");
+	expect_refused("'compress': ['identity']", "compress: must contain only gzip, deflate, br and zstd");
+	expect_refused("'compress': [1]", "compress: must contain only gzip, deflate, br and zstd");
 	assert_null(read_options("{'listeners': [{'address': '::1'}], 'compress_types': ['text/*', 'a/b']}"));
 	assert_string_equal(config.compress_types, "text/* a/b ");
 	assert_null(read_options("{'listeners': [{'address': '::1'}], 'compress_types': []}"));

@@ -101,16 +101,16 @@ static void expect_no_range(const char *text, const char *rule)
 static void test_a_range_that_is_none_says_why(void **state)
 {
 	(void)state;
-	expect_no_range("10.0.0/8", "is not an address, nor one with a prefix length, nor unix");
-	expect_no_range("", "is not an address, nor one with a prefix length, nor unix");
-	expect_no_range("/8", "is not an address, nor one with a prefix length, nor unix");
+	expect_no_range("10.0.0/8", "must be an address, a range or unix");
+	expect_no_range("", "must be an address, a range or unix");
+	expect_no_range("/8", "must be an address, a range or unix");
 	expect_no_range("10.0.0.0/", "has a prefix length that is not 0 to 32, or 0 to 128 for IPv6");
 	expect_no_range("10.0.0.0/33", "has a prefix length that is not 0 to 32, or 0 to 128 for IPv6");
 	expect_no_range("::/129", "has a prefix length that is not 0 to 32, or 0 to 128 for IPv6");
 	expect_no_range("::/-1", "has a prefix length that is not 0 to 32, or 0 to 128 for IPv6");
 	expect_no_range("::/0128", "has a prefix length that is not 0 to 32, or 0 to 128 for IPv6");
-	expect_no_range("10.1.0.0/8", "has bits behind its prefix");
-	expect_no_range("2001:db8::1/64", "has bits behind its prefix");
+	expect_no_range("10.1.0.0/8", "has bits after its prefix");
+	expect_no_range("2001:db8::1/64", "has bits after its prefix");
 }
 
 /* ---- the client that proxies name ---- */

@@ -147,9 +147,9 @@ class Sandbox(unittest.TestCase):
             self.shut_in(port)
             self.serves(port)
             other = self.begin({"user": "root"}, **how)
-            self.assertEqual(other.ready["sandbox"]["missing"]["user"], "only root can become another user")
+            self.assertEqual(other.ready["sandbox"]["missing"]["user"], "only root can switch to another user")
 
-    @unittest.skipUnless(ROOT, "only root can become another user")
+    @unittest.skipUnless(ROOT, "only root can switch to another user")
     def test_root_becomes_another_user(self):
         port = self.begin({"sandbox": "strict", "user": "nobody"})
         self.whole(port)
@@ -170,7 +170,7 @@ class Sandbox(unittest.TestCase):
             self.serves(port)
             self.assertFalse(path.exists())
 
-    @unittest.skipUnless(ROOT, "only root can become another user")
+    @unittest.skipUnless(ROOT, "only root can switch to another user")
     def test_a_unix_socket_that_the_user_cannot_remove_is_cleared_away_by_the_next(self):
         with tempfile.TemporaryDirectory() as folder:
             os.chmod(folder, 0o755)

@@ -665,17 +665,17 @@ static int stay_nobody(void)
 	CHECK(sandbox_enter(&sandbox, &config, &fault) && sandbox_has(sandbox.in_force, SANDBOX_USER));
 	snprintf(config.user, sizeof config.user, "root");
 	CHECK(sandbox_enter(&sandbox, &config, &fault) && sandbox_has(sandbox.missing, SANDBOX_USER));
-	CHECK(strcmp(sandbox.why[SANDBOX_USER], "only root can become another user") == 0);
+	CHECK(strcmp(sandbox.why[SANDBOX_USER], "only root can switch to another user") == 0);
 	config.sandbox = SANDBOX_STRICT;
 	CHECK(!sandbox_enter(&sandbox, &config, &fault) && strcmp(fault.field, "sandbox") == 0);
-	CHECK(strcmp(fault.rule, "user: only root can become another user") == 0);
+	CHECK(strcmp(fault.rule, "user: only root can switch to another user") == 0);
 	return 0;
 }
 
 static int lack_the_right(void)
 {
 	CHECK(capabilities_clear() == 0 && !sandbox_enter(&sandbox, &config, &fault));
-	CHECK(strcmp(fault.field, "user") == 0 && strcmp(fault.rule, "cannot become it: Operation not permitted") == 0);
+	CHECK(strcmp(fault.field, "user") == 0 && strcmp(fault.rule, "cannot switch to it: Operation not permitted") == 0);
 	return 0;
 }
 
@@ -683,7 +683,7 @@ static void test_root_becomes_another_user(void **state)
 {
 	(void)state;
 	if (geteuid() != 0 || prctl(PR_CAPBSET_READ, CAP_SETUID, 0, 0, 0) != 1)
-		skip_because("only root can become another user");
+		skip_because("only root can switch to another user");
 	config.sandbox = SANDBOX_OFF; /* the user is an option of its own */
 	snprintf(config.user, sizeof config.user, "nobody");
 	expect_well_in_child(become_nobody);

@@ -299,7 +299,7 @@ class Tls(unittest.TestCase):
         hello = frame([HELLO, 1, {"listeners": [{"address": "127.0.0.1", "port": 0, "tls": tls}]}])
         done = subprocess.run([PROGRAM], input=hello, capture_output=True, timeout=20, check=False)
         self.assertEqual(done.returncode, 2)
-        self.assertEqual(split(done.stdout)[0][-1][3:], ["certificates", "0: key is no private key in PEM or DER", "exit"])
+        self.assertEqual(split(done.stdout)[0][-1][3:], ["certificates", "0: key is not a private key in PEM or DER", "exit"])
 
 
 @unittest.skipUnless(shutil.which("curl") and b"HTTP2" in subprocess.run(["curl", "-V"], capture_output=True, check=False).stdout, "no curl")

@@ -92,7 +92,7 @@ static void test_faults_say_which_and_why(void **state)
 	assert_string_equal(fault_of(packed("{'certificates': [{}]}")), "certificates: 0: chain is missing, or too long");
 	assert_string_equal(fault_of(packed("{'certificates': [{'chain': 'x'}]}")), "certificates: 0: key is missing");
 	assert_string_equal(fault_of(packed("{'certificates': [{'chain': 'x', 'key': 'y'}]}")),
-			    "certificates: 0: chain is no certificate in PEM or DER");
+			    "certificates: 0: chain is not a certificate in PEM or DER");
 	assert_string_equal(fault_of(packed("{'certificates': [{'chain': 7}]}")),
 			    "certificates: 0: each of chain, key and password must be bytes");
 	assert_string_equal(fault_of(packed("{'certificates': [{'other': 'x'}]}")),
@@ -122,9 +122,9 @@ static void test_other_forms(void **state)
 	assert_string_equal(fault_of(tls_map_of_files("a-ec.crt", "a-ec-encrypted.key", "open barley")),
 			    "certificates: 0: key is encrypted with another password");
 	assert_string_equal(fault_of(tls_map_of_files("a-ec.key", "a-ec.key", NULL)),
-			    "certificates: 0: chain is no certificate in PEM or DER");
+			    "certificates: 0: chain is not a certificate in PEM or DER");
 	assert_string_equal(fault_of(tls_map_of_files("a-ec.crt", "a-ec.crt", NULL)),
-			    "certificates: 0: key is no private key in PEM or DER");
+			    "certificates: 0: key is not a private key in PEM or DER");
 }
 
 static void test_a_certificate_of_the_past_is_a_warning(void **state)

@@ -259,9 +259,9 @@ static void test_headers_are_looked_at_byte_by_byte(void **state)
 	assert_string_equal(LOOK(&plain, "\x83"), "a reserved opcode");
 	assert_string_equal(LOOK(&plain, "\x8b"), "a reserved opcode");
 	assert_string_equal(LOOK(&plain, "\x09"), "a fragmented control frame");
-	assert_string_equal(LOOK(&plain, "\x80"), "a continuation of nothing");
+	assert_string_equal(LOOK(&plain, "\x80"), "a continuation without a message");
 	assert_string_equal(LOOK(&in_text, "\x80"), "more");
-	assert_string_equal(LOOK(&in_text, "\x81"), "a message inside of another");
+	assert_string_equal(LOOK(&in_text, "\x81"), "a message inside another");
 	assert_string_equal(LOOK(&in_text, "\x89"), "more");
 	assert_string_equal(LOOK(&plain, "\x81\x01"), "a frame without a mask");
 	assert_string_equal(LOOK(&plain, "\x89\xfe"), "a control frame of more than 125 bytes");

@@ -242,8 +242,8 @@ defmodule Sparx.TLSTest do
   test "what the port program says of a certificate names its file" do
     tls = listener(pair("a-ec") ++ [sni_hosts: [{"b", pair("b")}]]).tls
 
-    assert TLS.explain(tls, "certificates", "1: chain is no certificate in PEM or DER") ==
-             "#{file("b.crt")}: chain is no certificate in PEM or DER"
+    assert TLS.explain(tls, "certificates", "1: chain is not a certificate in PEM or DER") ==
+             "#{file("b.crt")}: chain is not a certificate in PEM or DER"
 
     assert TLS.explain(tls, "certificates", "0: key does not fit the certificate") =~ file("a-ec.key")
     assert TLS.explain(tls, "certificates", "9: x") == "9: x"

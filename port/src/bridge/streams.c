@@ -200,7 +200,7 @@ void order_data(struct bridge *b, struct exchange *x, const struct message *m)
 	else if (size > x->window)
 		exchange_break_rule(x, m, "data", "is more than the window");
 	else if (x->left != LENGTH_UNKNOWN && size > (uint64_t)x->left)
-		exchange_refuse(x, m, "data", "is more than the length that was said");
+		exchange_refuse(x, m, "data", "exceeds the declared length");
 	else
 		send_body(x, m->data.data);
 }
@@ -217,7 +217,7 @@ void order_end(struct bridge *b, struct exchange *x, const struct message *m)
 	if (wrong)
 		exchange_break_rule(x, m, "message", wrong);
 	else if (x->left > 0)
-		exchange_refuse(x, m, "message", "the body is shorter than the length that was said");
+		exchange_refuse(x, m, "message", "the body is shorter than its declared length");
 	else if (rule)
 		exchange_refuse_field(x, m, "trailers", rule, offender);
 	else

@@ -64,7 +64,7 @@ static const char *check_rest(const struct cidr *c)
 {
 	for (unsigned i = c->bits; i < c->ip.len * 8u; i++)
 		if (bit_at(&c->ip, i))
-			return "has bits behind its prefix";
+			return "has bits after its prefix";
 	return NULL;
 }
 
@@ -78,7 +78,7 @@ const char *cidr_parse(struct slice text, struct cidr *c)
 	if (slice_eq(text, SLICE_LIT("unix")))
 		return NULL;
 	if (!ip_parse(address, &c->ip))
-		return "is not an address, nor one with a prefix length, nor unix";
+		return "must be an address, a range or unix";
 	most = c->ip.len * 8u;
 	c->bits = (uint8_t)most;
 	if (slash && !read_bits(slice_of(slash + 1, text.len - address.len - 1), most, &c->bits))

@@ -173,7 +173,7 @@ static enum h1_read_result read_line(struct h1_parse *p, const uint8_t *data, si
 		if (c < 0x20 || c >= 0x7f || (i == 0 && !is_token_char(c)))
 			return bad(p, 400, "the request line has a byte that is not allowed there");
 		if (i == HTTP_METHOD_MAX && is_token(slice_of(data, i + 1)))
-			return bad(p, 501, "the method is longer than any");
+			return bad(p, 501, "the method is too long");
 	}
 	p->seen = i;
 	return i > p->config->max_request_line ? bad(p, 414, "the request line is too long") : H1_MORE;

@@ -64,9 +64,9 @@ static bool change_user(struct sandbox *s, const struct config *config, struct c
 		return fault_of(fault, "user", "", "there is no such user");
 	error = geteuid() == user->pw_uid && geteuid() != 0 ? 0 : user_become(user);
 	if (error && geteuid() == 0)
-		return fault_of(fault, "user", "cannot become it", strerror(error));
+		return fault_of(fault, "user", "cannot switch to it", strerror(error));
 	if (error)
-		lacks(s, SANDBOX_USER, "only root can become another user");
+		lacks(s, SANDBOX_USER, "only root can switch to another user");
 	else
 		note(s, SANDBOX_USER, 0);
 	return true;

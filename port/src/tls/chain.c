@@ -82,7 +82,7 @@ bool tls_certificates_read(struct slice bytes, gnutls_x509_crt_t **list, unsigne
 	tls_certificates_free(*list, *count);
 	*list = NULL;
 	*count = 0;
-	*rule = "is no certificate in PEM or DER";
+	*rule = "is not a certificate in PEM or DER";
 	return false;
 }
 

@@ -159,7 +159,7 @@ static const char *why_not(int error, const char *password)
 {
 	if (error == GNUTLS_E_DECRYPTION_FAILED)
 		return password && *password ? "is encrypted with another password" : "is encrypted, and there is no password";
-	return "is no private key in PEM or DER";
+	return "is not a private key in PEM or DER";
 }
 
 gnutls_privkey_t tls_key_read(struct slice bytes, const char *password, const char **rule)

@@ -65,7 +65,7 @@ static bool load(struct reader *r, unsigned i, gnutls_pcert_st **chain, unsigned
 	tls_certificates_free(list, *count);
 	if (error < 0) {
 		gnutls_free(*chain);
-		return fault_at(r, i, "chain", "is no chain of certificates");
+		return fault_at(r, i, "chain", "is not a chain of certificates");
 	}
 	if (g->password.len <= PASSWORD_MAX)
 		memcpy(password, g->password.at ? (const char *)g->password.at : "", g->password.len);

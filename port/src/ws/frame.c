@@ -29,9 +29,9 @@ static bool check_first_byte(const struct ws_guard *g, uint8_t byte, struct ws_h
 	if (ws_is_control(h->type))
 		return h->fin || protocol_error(fault, "a fragmented control frame");
 	if (h->type == WS_CONTINUATION && !g->type)
-		return protocol_error(fault, "a continuation of nothing");
+		return protocol_error(fault, "a continuation without a message");
 	if (h->type != WS_CONTINUATION && g->type)
-		return protocol_error(fault, "a message inside of another");
+		return protocol_error(fault, "a message inside another");
 	return true;
 }
 
@@ -130,7 +130,7 @@ bool ws_read_close(struct slice payload, unsigned *code, struct slice *reason, s
 	if (payload.len == 0)
 		return true;
 	if (payload.len == 1)
-		return protocol_error(fault, "half a close code");
+		return protocol_error(fault, "an incomplete close code");
 	*code = (unsigned)read_number(payload.at, 2);
 	if (!ws_code_valid(*code))
 		return protocol_error(fault, "a close code that is not allowed");

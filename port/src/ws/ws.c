@@ -244,7 +244,7 @@ static enum ws_result refuse(const char **rule, const char *why)
 static enum ws_result send_control_of_host(struct ws *w, unsigned type, struct slice data, bool more, const char **rule)
 {
 	if (more || data.len > WS_CONTROL_MAX)
-		return refuse(rule, "is more than a control frame holds: 125 bytes");
+		return refuse(rule, "is longer than a control frame may be: 125 bytes");
 	return send_control(w, (enum ws_type)type, data) ? WS_OK : WS_OUT_OF_MEMORY;
 }
 
@@ -488,7 +488,7 @@ static struct ws_event message_ended(struct ws *w, struct slice data)
 	if (w->state != WS_OPEN)
 		return nothing();
 	if (!whole)
-		return failed_with(w, WS_BAD_DATA, "text that ends inside of a character");
+		return failed_with(w, WS_BAD_DATA, "text that ends inside a character");
 	w->active = now(w);
 	return event;
 }

@@ -178,7 +178,7 @@ BREAKS = {
     "text_cut_short": ("data is text that is not UTF-8", (SEND, TEXT, b"\xce", 0)),
     "type": ("data must be 1, 2, 9 or 10", (SEND, 8, b"", 0)),
     "another_type": ("data must match the type of the message already started", (SEND, TEXT, b"a", 1), (SEND, BINARY, b"b", 0)),
-    "long_ping": ("data is more than a control frame holds: 125 bytes", (SEND, PING, bytes(126), 0)),
+    "long_ping": ("data is longer than a control frame may be: 125 bytes", (SEND, PING, bytes(126), 0)),
     "data": ("message the stream is a WebSocket", (DATA, b"x")),
     "end": ("message the stream is a WebSocket", (END, None)),
     "close_code": ("code must be 0, 1000 to 1003, 1007 to 1014, or 3000 to 4999", (15, 1006, b"")),

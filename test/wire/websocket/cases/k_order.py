@@ -48,7 +48,7 @@ for prefetch in PREFETCHES:
 
 
 def fragments_then_a_fault(t):
-    """Autobahn 5.15: a message in two fragments, then a continuation of nothing, and more"""
+    """Autobahn 5.15: a message in two fragments, then a continuation without a message, and more"""
     t.open().send(fragments(TEXT, "a", "b"), frame(CONTINUATION, "c", fin=False), frame(TEXT, "d"))
     t.expect_message(TEXT, "ab")
     t.fails_with(1002)
