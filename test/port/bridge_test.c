@@ -1383,8 +1383,7 @@ static void test_fields_that_are_too_long_are_refused(void **state)
 static void test_data_beyond_or_short_of_the_length_ends_the_stream(void **state)
 {
 	(void)state;
-	expect_breaks("[HEAD, 1, 200, [], 3] [DATA, 1, 'ab']", "[DATA, 1, 'cd']", 6, "data",
-		      "exceeds the declared length");
+	expect_breaks("[HEAD, 1, 200, [], 3] [DATA, 1, 'ab']", "[DATA, 1, 'cd']", 6, "data", "exceeds the declared length");
 	expect_breaks("[HEAD, 1, 200, [], 3] [DATA, 1, 'ab']", "[END, 1, nil]", 7, "message",
 		      "the body is shorter than its declared length");
 	expect_breaks("[HEAD, 1, 200, ['content-length', '3'], nil]", "[END, 1, nil]", 7, "message",

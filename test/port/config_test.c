@@ -150,8 +150,7 @@ static void test_trusted_proxies_are_taken(void **state)
 	expect_refused("'trusted_proxies': '10.0.0.0/8'", "trusted_proxies: must be an array of text");
 	expect_refused("'trusted_proxies': [7]", "trusted_proxies: must be an array of text");
 	expect_refused("'trusted_proxies': ['10.0.0.1/8']", "trusted_proxies: 10.0.0.1/8 has bits after its prefix");
-	expect_refused("'trusted_proxies': ['::1', 'proxy']",
-		       "trusted_proxies: proxy must be an address, a range or unix");
+	expect_refused("'trusted_proxies': ['::1', 'proxy']", "trusted_proxies: proxy must be an address, a range or unix");
 	text_add(&many, "'trusted_proxies': ['::1'");
 	for (unsigned i = 0; i < CIDR_LIST_MAX; i++)
 		text_add(&many, ", '::1'");
