@@ -24,6 +24,7 @@ RESUME = 19
 CERTIFICATES = 20
 TICKETS = 21
 REPORT = 22
+DECODE = 30
 
 # from the port
 READY = 64

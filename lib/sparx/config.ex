@@ -52,7 +52,7 @@ defmodule Sparx.Config do
   alias Sparx.Config.Limits
   alias Sparx.TLS
 
-  @plug [:plug, :display_plug, :startup_log, :log_exceptions_with_status_codes, :websocket]
+  @plug [:plug, :display_plug, :startup_log, :log_exceptions_with_status_codes, :decode_body, :websocket]
   @own [
     :handler,
     :plug,

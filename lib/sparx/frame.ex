@@ -66,6 +66,11 @@ defmodule Sparx.Frame do
   def read(stream, chunks, max),
     do: [<<0x94, 2>>, Term.int(stream), Term.int(chunks), Term.int(max)]
 
+  @doc "DECODE: the request body is to come without its content codings."
+  @spec decode_body(stream, non_neg_integer, pos_integer) :: iodata
+  def decode_body(stream, limit, ratio),
+    do: [<<0x94, 30>>, Term.int(stream), Term.int(limit), Term.int(ratio)]
+
   @doc "DISCARD: the rest of the request body is not wanted."
   @spec discard(stream) :: iodata
   def discard(stream), do: [<<0x92, 3>>, Term.int(stream)]

@@ -16,6 +16,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     | `:display_plug` | the module of `:plug` | what the line at the start names |
     | `:startup_log` | `:info` | the level of that line (`Running MyApp.Router with Sparx 0.2.0 at 127.0.0.1:4000 (http)`); `false` for none |
     | `:log_exceptions_with_status_codes` | `500..599` | of exceptions, those whose status is one of these are logged: a range, or a list of integers and ranges |
+    | `:decode_body` | `false` | `true`, or options of `Sparx.Request.decode_body/2`: request bodies come without their content codings, and `content-encoding` and `content-length` are taken out of the fields of such a request |
     | `:websocket` | `[]` | of WebSockets, what an upgrade does not say itself: options of `Sparx.WebSocket`. `false` refuses all upgrades |
 
     Options of Bandit, Thousand Island and Plug.Cowboy are understood as well: see "From Bandit or Cowboy to Sparx" in `docs/`.
@@ -65,6 +66,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       startup_log: :info,
       log_statuses: [500..599],
       websocket: [],
+      decode_body: false,
       telemetry: nil,
       log_client_closures: false
     ]
@@ -96,6 +98,14 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     defp put!({:log_exceptions_with_status_codes, statuses}, served),
       do: %{served | log_statuses: statuses!(statuses)}
+
+    defp put!({:decode_body, value}, served) when is_boolean(value) or is_list(value) do
+      if is_list(value), do: Sparx.Config.known!(value, [:limit, :ratio])
+      %{served | decode_body: value}
+    end
+
+    defp put!({:decode_body, value}, _served),
+      do: bad!(:decode_body, value, "true, false, or options of Sparx.Request.decode_body/2")
 
     defp put!({:websocket, false}, served), do: %{served | websocket: false}
 

@@ -92,6 +92,8 @@ defmodule Sparx.Request do
   @prefetch 4
   @timeout 30_000
   @body_limit 8_000_000
+  # A decoded body may have so many bytes for each that came, as messages of WebSockets may.
+  @ratio 100
   @takes_trailers 1
   @upgradable 4
   @takes_push 16
@@ -382,8 +384,73 @@ defmodule Sparx.Request do
   end
 
   @doc """
+  Has the port undo the content codings of the body (RFC 9110, section 8.4): `gzip`, `deflate`, `br` and `zstd`, as far as the port was built
+  with them, at most two of them one after the other.
+
+  Go on with the request that it returns, whose `body` is `:unknown` if there is something to undo: what is read of that is decoded. It has to
+  come before anything of the body is read, else it raises. Header fields stay as they are.
+
+    * `:limit`: bytes that the decoded body may have (default 0: no limit but the server's `:max_body`)
+    * `:ratio`: bytes that it may have for each that came, where it has more than 1 MiB (default #{@ratio})
+
+  The port answers a client whose body is wrong, and reading says `{:error, :closed}`: 415 for a coding that it does not know (with the field `accept-encoding`),
+  400 for what is malformed, cut off or followed by something else, 413 for what becomes too large. When all bodies that are being decoded
+  hold too much memory (`:decode_memory`) it is 503.
+
+      def handle(request) do
+        {:ok, json} = request |> Sparx.Request.decode_body() |> Sparx.Request.read_body(limit: 1_000_000)
+        …
+      end
+  """
+  @spec decode_body(t, limit: non_neg_integer, ratio: pos_integer) :: t
+  def decode_body(request, options \\ [])
+  def decode_body(%{body: none} = request, _options) when none in [nil, 0], do: request
+
+  def decode_body(request, options) do
+    options = Config.known!(options, [:limit, :ratio])
+    limit = bounded!(options, :limit, 0, 0..0x1F_FFFF_FFFF_FFFF)
+    ratio = bounded!(options, :ratio, @ratio, 1..0xFFFF_FFFF)
+    if coded?(request), do: decode_body(request, limit, ratio), else: request
+  end
+
+  defp decode_body(request, limit, ratio) do
+    case Link.ask(request.link, request.id, {:decode_body, limit, ratio}) do
+      {:error, :already_read} ->
+        raise ArgumentError, "a part of the body was read before it was to be decoded"
+
+      _asked_or_closed ->
+        %{request | body: :unknown}
+    end
+  end
+
+  defp bounded!(options, name, default, range) do
+    value = Keyword.get(options, name, default)
+
+    if is_integer(value) and value in range,
+      do: value,
+      else: raise(ArgumentError, "#{name} is #{range.first} to #{range.last}, got: #{inspect(value)}")
+  end
+
+  defp coded?(request) do
+    request
+    |> headers()
+    |> Headers.get_all("content-encoding")
+    |> Enum.flat_map(&String.split(&1, ","))
+    |> Enum.any?(fn coding -> String.downcase(String.trim(coding)) not in ["", "identity"] end)
+  end
+
+  defp maybe_decode(request, options) do
+    case Keyword.get(options, :decode, false) do
+      false -> request
+      true -> decode_body(request)
+      more -> decode_body(request, more)
+    end
+  end
+
+  @doc """
   The body as a stream of chunks.
 
+    * `:decode`: `true`, or options of `decode_body/2`, to have its content codings undone (default `false`)
     * `:timeout`: ms to wait for each chunk (default #{@timeout})
     * `:prefetch`: chunks requested ahead (default #{@prefetch}), so that the client is read while a chunk is processed;
       with 1, a chunk is requested when it is wanted
@@ -391,10 +458,16 @@ defmodule Sparx.Request do
 
   A stream raises `Sparx.BodyError` when the client leaves or does not send in time. It can be enumerated once.
   """
-  @spec body_stream(t, timeout: timeout, prefetch: pos_integer, chunk_size: pos_integer) :: Enumerable.t()
+  @spec body_stream(t,
+          decode: boolean | keyword,
+          timeout: timeout,
+          prefetch: pos_integer,
+          chunk_size: pos_integer
+        ) :: Enumerable.t()
   def body_stream(request, options \\ []) do
-    options = Config.known!(options, [:timeout, :prefetch, :chunk_size])
+    options = Config.known!(options, [:decode, :timeout, :prefetch, :chunk_size])
     timeout = Keyword.get(options, :timeout, @timeout)
+    request = maybe_decode(request, options)
 
     Stream.resource(
       fn -> ask_ahead({:queue.new(), 0, request.body}, request, options) end,
@@ -437,6 +510,8 @@ defmodule Sparx.Request do
 
     * `:limit`: the largest body, in bytes (default #{@body_limit}); beyond it `{:error, :too_large}`, which 413
       answers. A body whose declared length exceeds the limit is not read at all
+    * `:decode`: `true`, or options of `decode_body/2`, to have its content codings undone (default `false`); `:limit` then counts
+      what comes out
     * `:timeout`: ms to wait for each chunk (default #{@timeout})
 
   The rest of a body that was too large is skipped after the response, or the connection is closed:
@@ -447,11 +522,12 @@ defmodule Sparx.Request do
         {:error, _closed_or_timeout} -> :ok
       end
   """
-  @spec read_body(t, limit: non_neg_integer, timeout: timeout) ::
+  @spec read_body(t, limit: non_neg_integer, decode: boolean | keyword, timeout: timeout) ::
           {:ok, binary} | {:error, :too_large | :timeout | :closed}
   def read_body(request, options \\ []) do
-    options = Config.known!(options, [:limit, :timeout])
+    options = Config.known!(options, [:limit, :decode, :timeout])
     limit = Keyword.get(options, :limit, @body_limit)
+    request = maybe_decode(request, options)
 
     if is_integer(request.body) and request.body > limit,
       do: {:error, :too_large},

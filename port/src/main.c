@@ -36,14 +36,14 @@ static bool turn(void *ctx)
 	}
 	more = bridge_receive(&p->bridge);
 	more |= link_read(&p->link);
-	more |= bridge_run(&p->bridge);
+	bridge_run(&p->bridge);
 	wheel_fire(&p->loop.wheel, p->loop.now);
 	wheel_fire(&p->loop.fine, p->loop.now_us / LOOP_FINE_US);
 	more |= server_run(&p->server);
 	link_flush(&p->link);
 	conn_pool_pause(&p->server.pool, link_full(&p->link));
 	server_reap(&p->server);
-	return more;
+	return more || bridge_has_work(&p->bridge);
 }
 
 /* The pipes go to descriptors of their own, so that nothing else that is printed or read can break the framing. */

@@ -1,5 +1,7 @@
 /* The bridge between a host that is text and streams that are fakes. */
 #include "bridge/exchange.h"
+#include "coding/encoder.h"
+#include "frames/names.h"
 
 #include "channel_fixture.h"
 #include "host_fixture.h"
@@ -782,6 +784,309 @@ static void test_the_largest_chunk_fits_a_frame(void **state)
 	EXPECT_HEARD(h, "[BODY, 1, b'x*65000']\n[BODY, 1, b'x*65000']\n");
 	assert_int_equal(h->frames, frames + 2);
 	text_clear(&ops);
+}
+
+/* ---- bodies that are decoded ---- */
+
+static struct slice hello_gzip(void)
+{
+	static uint8_t coded[256];
+	struct encoder_blocks blocks = {0};
+	struct encoder *e = encoder_new(CODING_GZIP, 1, &blocks);
+	struct slice in = SLICE_LIT("Hello, decoded world!");
+	size_t n;
+
+	assert_int_equal(encoder_run(e, ENCODER_FINISH, &in, coded, sizeof coded, &n), 1);
+	encoder_free(e);
+	return slice_of(coded, n);
+}
+
+static struct stream *coded_post(unsigned number, const char *coding)
+{
+	struct request_head head = plain_head();
+
+	head.method = SLICE_LIT("POST");
+	head.method_index = 2;
+	head.body = LENGTH_UNKNOWN;
+	fields[0] = (struct field){SLICE_LIT("content-encoding"), slice_str(coding), -1};
+	head.field_count = 1;
+	return request_with(number, head);
+}
+
+static struct stream *gzip_post(unsigned number)
+{
+	return coded_post(number, "gzip");
+}
+
+static struct stream *unknown_post(unsigned number)
+{
+	return coded_post(number, "gzip, compress");
+}
+
+static struct stream *identity_post(unsigned number)
+{
+	return coded_post(number, "identity");
+}
+
+static void ends(struct stream *s, const struct field *trailers, unsigned count)
+{
+	stream_request_moves(s, REQUEST_ENDED);
+	b->sink.on_end(b, s, trailers, count);
+}
+
+static void test_a_body_is_decoded(void **state)
+{
+	struct stream *s = serving(gzip_post);
+	struct slice coded = hello_gzip();
+
+	(void)state;
+	host_says(h, "[DECODE, 1, 0, 100] [READ, 1, 9, 100]");
+	EXPECT_OPS("consume 1 9 of 100\n");
+	assert_int_equal(s->wanted, 16384);
+	assert_true(b->decode.memory > 0);
+	b->sink.on_body(b, s, slice_of(coded.at, 10));
+	assert_int_equal(s->wanted, 16384);
+	b->sink.on_body(b, s, slice_of(coded.at + 10, coded.len - 10));
+	ends(s, NULL, 0);
+	host_listens(h);
+	assert_null(strstr(text_str(&h->heard), "GONE"));
+	text_clear(&h->heard);
+	assert_int_equal(b->decode.memory, 0);
+	assert_int_equal(b->n.read_credit, 0);
+	host_says(h, "[READ, 1, 1, 1] [RESPOND, 1, 200, [], '']");
+	EXPECT_OPS("head 1 200 length=0\ndata 1 \nend 1\n");
+	done(s);
+	EXPECT_HEARD(h, "[BODY, 1, b'Hello, decoded world!']\n[BODY_END, 1, nil]\n[DONE, 1, nil]\n");
+}
+
+/* The bytes that are there may become more chunks than are wanted. */
+static void test_what_is_decoded_keeps_to_the_credit(void **state)
+{
+	const struct field trailer = {SLICE_LIT("x-sum"), SLICE_LIT("1"), -1};
+	struct stream *s = serving(gzip_post);
+	struct slice coded = hello_gzip();
+
+	(void)state;
+	host_says(h, "[DECODE, 1, 0, 100] [READ, 1, 1, 7]");
+	EXPECT_OPS("consume 1 1 of 7\n");
+	b->sink.on_body(b, s, coded);
+	assert_int_equal(s->wanted, 0);
+	ends(s, &trailer, 1);
+	EXPECT_HEARD(h, "[BODY, 1, b'Hello, ']\n");
+	host_says(h, "[READ, 1, 1, 7]");
+	assert_true(bridge_has_work(b));
+	bridge_run(b);
+	assert_false(bridge_has_work(b));
+	EXPECT_HEARD(h, "[BODY, 1, b'decoded']\n");
+	host_says(h, "[READ, 1, 2, 5]");
+	bridge_run(b);
+	EXPECT_HEARD(h, "[BODY, 1, b' worl']\n[BODY, 1, b'd!']\n");
+	host_says(h, "[READ, 1, 1, 5]");
+	bridge_run(b);
+	EXPECT_HEARD(h, "[BODY_END, 1, ['x-sum', b'1']]\n");
+	EXPECT_OPS("");
+}
+
+static void test_a_body_that_is_not_coded_stays_as_it_is(void **state)
+{
+	struct stream *s = serving(identity_post);
+
+	(void)state;
+	host_says(h, "[DECODE, 1, 0, 100] [READ, 1, 1, 70]");
+	assert_int_equal(s->wanted, 70);
+	body(s, "Hello");
+	EXPECT_HEARD(h, "[BODY, 1, b'Hello']\n");
+	EXPECT_OPS("consume 1 1 of 70\n");
+}
+
+static void test_a_coded_body_stays_coded_unless_the_host_asks(void **state)
+{
+	struct stream *s = serving(gzip_post);
+
+	(void)state;
+	host_says(h, "[READ, 1, 1, 70]");
+	body(s, "no gzip");
+	EXPECT_HEARD(h, "[BODY, 1, b'no gzip']\n");
+	EXPECT_OPS("consume 1 1 of 70\n");
+}
+
+static void test_a_coding_that_is_unknown_is_415(void **state)
+{
+	struct slice accepted = decoding_accepted();
+	char wanted[160];
+
+	(void)state;
+	serving(unknown_post);
+	host_says(h, "[DECODE, 1, 0, 100] [READ, 1, 1, 70]");
+	snprintf(wanted, sizeof wanted, "discard 1\nhead 1 415 length=0 accept-encoding=%.*s\nend 1\n", (int)accepted.len,
+		 (const char *)accepted.at);
+	EXPECT_OPS(wanted);
+	EXPECT_HEARD(h, "[GONE, 1, 'error']\n");
+	assert_int_equal(b->n.refused, 1);
+	assert_int_equal(b->n.dropped, 1); /* READ, which has crossed GONE */
+}
+
+static void test_a_malformed_body_is_400(void **state)
+{
+	struct stream *s = serving(gzip_post);
+
+	(void)state;
+	host_says(h, "[DECODE, 1, 0, 100] [READ, 1, 1, 70]");
+	body(s, "no gzip");
+	EXPECT_OPS("consume 1 1 of 70\nreset 1 400\n");
+	EXPECT_HEARD(h, "[GONE, 1, 'error']\n");
+}
+
+static void test_a_body_that_is_cut_off_is_400(void **state)
+{
+	struct stream *s = serving(gzip_post);
+	struct slice coded = hello_gzip();
+
+	(void)state;
+	host_says(h, "[DECODE, 1, 0, 100] [READ, 1, 9, 70]");
+	b->sink.on_body(b, s, slice_of(coded.at, coded.len - 1));
+	ends(s, NULL, 0);
+	host_listens(h);
+	EXPECT_OPS("consume 1 9 of 70\nreset 1 400\n");
+	EXPECT_HEARD(h, "[BODY, 1, b'Hello, decoded world!']\n[GONE, 1, 'error']\n");
+}
+
+/* The limit of DECODE, and max_body, which holds for what comes out too. */
+static void test_a_body_that_becomes_too_large_is_413(void **state)
+{
+	static const char *const orders[] = {"[DECODE, 1, 20, 100] [READ, 1, 9, 70]", "[DECODE, 1, 0, 100] [READ, 1, 9, 70]",
+					     "[DECODE, 1, 21, 100] [READ, 1, 9, 70]", "[DECODE, 1, 70, 100] [READ, 1, 9, 70]"};
+	static const char *const options[] = {"", "'max_body': 20", "", "'max_body': 20"};
+
+	for (unsigned i = 0; i < 4; i++) {
+		struct stream *s;
+
+		s = serving_with(options[i], gzip_post);
+		host_says(h, orders[i]);
+		b->sink.on_body(b, s, hello_gzip());
+		EXPECT_OPS(i == 2 ? "consume 1 9 of 70\n" : "consume 1 9 of 70\nreset 1 413\n");
+		EXPECT_HEARD(h, i == 2 ? "[BODY, 1, b'Hello, decoded world!']\n" : "[GONE, 1, 'error']\n");
+		if (i < 3) {
+			teardown(state);
+			setup(state);
+		}
+	}
+}
+
+static void test_memory_for_decoding_is_bounded(void **state)
+{
+	(void)state;
+	serving_with("'decode_memory': 200000", gzip_post);
+	gzip_post(2);
+	gzip_post(3);
+	host_says(h, "[DECODE, 1, 0, 100] [DECODE, 2, 0, 100]");
+	EXPECT_OPS("");
+	host_says(h, "[DECODE, 3, 0, 100]"); /* as much must be left as it takes */
+	EXPECT_OPS("reset 3 503 retry 1\n");
+	host_says(h, "[DISCARD, 1]");
+	EXPECT_OPS("discard 1\n");
+	gzip_post(4);
+	host_says(h, "[DECODE, 4, 0, 100]");
+	EXPECT_OPS("");
+	text_clear(&h->heard);
+}
+
+static void test_a_decode_comes_before_the_first_read(void **state)
+{
+	(void)state;
+	serving(gzip_post);
+	gzip_post(2);
+	link_flush(&h->link);
+	host_listens(h);
+	text_clear(&h->heard);
+	host_says(h, "[READ, 1, 1, 70] [DECODE, 1, 0, 100]");
+	EXPECT_OPS("consume 1 1 of 70\nreset 1 500\n");
+	host_says(h, "[DECODE, 2, 0, 0] [DECODE, 2, 0, 4294967296] [DECODE, 2, 0, 1] [DECODE, 2, 0, 100]");
+	EXPECT_OPS("reset 2 500\n");
+	EXPECT_HEARD(h, "[ERROR, 30, 1, 'message', 'must come once, before the first READ', 'reset']\n[GONE, 1, 'error']\n"
+			"[ERROR, 30, 2, 'ratio', 'must be 1 to 4294967295', 'ignored']\n"
+			"[ERROR, 30, 2, 'ratio', 'must be 1 to 4294967295', 'ignored']\n"
+			"[ERROR, 30, 2, 'message', 'must come once, before the first READ', 'reset']\n[GONE, 2, 'error']\n");
+}
+
+static void test_the_rest_of_a_decoded_body_can_be_discarded(void **state)
+{
+	struct stream *s = serving(gzip_post);
+
+	(void)state;
+	host_says(h, "[DECODE, 1, 0, 100] [READ, 1, 1, 7]");
+	b->sink.on_body(b, s, hello_gzip());
+	ends(s, NULL, 0);
+	host_says(h, "[DISCARD, 1] [READ, 1, 5, 7]");
+	bridge_run(b);
+	EXPECT_HEARD(h, "[BODY, 1, b'Hello, ']\n");
+	EXPECT_OPS("consume 1 1 of 7\n");
+	assert_int_equal(b->decode.memory, 0);
+}
+
+/* A body that is decoded when its answer is over takes nothing along. */
+static void test_an_answer_may_overtake_a_decoded_body(void **state)
+{
+	struct stream *s = serving(gzip_post);
+
+	(void)state;
+	host_says(h, "[DECODE, 1, 0, 100] [READ, 1, 1, 7]");
+	b->sink.on_body(b, s, hello_gzip());
+	host_says(h, "[READ, 1, 1, 7] [RESPOND, 1, 200, [], '']");
+	done(s);
+	bridge_run(b);
+	EXPECT_HEARD(h, "[BODY, 1, b'Hello, ']\n[DONE, 1, nil]\n");
+	assert_int_equal(b->decode.memory, 0);
+	text_clear(&ops);
+}
+
+/* A host that does not keep up holds decoding up as it holds sockets up. */
+static void test_nothing_is_decoded_for_a_link_that_is_full(void **state)
+{
+	struct stream *s = serving_with("'max_link': 131072", gzip_post);
+
+	(void)state;
+	host_says(h, "[DECODE, 1, 0, 100] [READ, 1, 1, 7]");
+	b->sink.on_body(b, s, hello_gzip());
+	text_clear(&ops);
+	host_says(h, "[READ, 1, 1, 7]");
+	h->link.queued += 200000;
+	bridge_run(b);
+	assert_false(bridge_has_work(b));
+	h->link.queued -= 200000;
+	assert_true(bridge_has_work(b));
+	bridge_run(b);
+	EXPECT_HEARD(h, "[BODY, 1, b'Hello, ']\n[BODY, 1, b'decoded']\n");
+}
+
+/* What the client takes of a response that is compressed makes room for more of it, and nothing else would wake the loop. */
+static void test_room_for_a_compressed_response_is_work(void **state)
+{
+	static char message[200100];
+	struct request_head head = plain_head();
+	struct stream *s;
+
+	(void)state;
+	hello_with("'compress': ['gzip'], 'compress_gzip_level': 1");
+	fields[0] = (struct field){SLICE_LIT("accept-encoding"), SLICE_LIT("gzip"), NAME_ACCEPT_ENCODING};
+	head.field_count = 1;
+	host_says(h, "[DEMAND, 1]");
+	s = request_with(1, head);
+	snprintf(message, sizeof message, "[RESPOND, 1, 200, ['content-type', 'text/plain'], '");
+	for (size_t i = 0, at = strlen(message); i < 150000; i++)
+		message[at + i] = (char)('a' + ((i * i * 31 + i / 7) ^ (i >> 3)) % 26);
+	strcat(message, "']");
+	host_says(h, message);
+	while (bridge_has_work(b))
+		bridge_run(b);
+	if (s->response != RESPONSE_ENDED) {
+		room(s, 65536);
+		assert_true(bridge_has_work(b));
+	} else {
+		fail_msg("the body is compressed too well for this test");
+	}
+	text_clear(&ops);
+	text_clear(&h->heard);
 }
 
 /* ---- responses ---- */
@@ -2115,6 +2420,20 @@ int main(void)
 		TEST(test_trailers_of_a_body_are_told),
 		TEST(test_a_discard_takes_the_credit_back),
 		TEST(test_the_largest_chunk_fits_a_frame),
+		TEST(test_a_body_is_decoded),
+		TEST(test_what_is_decoded_keeps_to_the_credit),
+		TEST(test_a_body_that_is_not_coded_stays_as_it_is),
+		TEST(test_a_coded_body_stays_coded_unless_the_host_asks),
+		TEST(test_a_coding_that_is_unknown_is_415),
+		TEST(test_a_malformed_body_is_400),
+		TEST(test_a_body_that_is_cut_off_is_400),
+		TEST(test_a_body_that_becomes_too_large_is_413),
+		TEST(test_memory_for_decoding_is_bounded),
+		TEST(test_a_decode_comes_before_the_first_read),
+		TEST(test_the_rest_of_a_decoded_body_can_be_discarded),
+		TEST(test_an_answer_may_overtake_a_decoded_body),
+		TEST(test_nothing_is_decoded_for_a_link_that_is_full),
+		TEST(test_room_for_a_compressed_response_is_work),
 		TEST(test_respond_is_head_data_and_end),
 		TEST(test_a_streamed_response),
 		TEST(test_a_head_takes_its_length_from_its_fields),

@@ -283,6 +283,10 @@ static unsigned answers_tls(struct slice wire);
 #define H2_POST(id) "\0\0\6\1\4\0\0\0" id "\x83\x84\x86\x41\1a\0\0\5\0\1\0\0\0" id "hello"
 #define H2_TRAILERS(id) "\0\0\6\1\4\0\0\0" id "\x83\x84\x86\x41\1a\0\0\5\0\0\0\0\0" id "hello\0\0\5\1\5\0\0\0" id "\x40\1x\1y"
 
+/* "hello" */
+#define GZIP_BEGINS "\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\x03\xcb\x48\xcd"
+#define GZIP_ENDS "\xc9\xc9\x07\x00\x86\xa6\x10\x36\x05\x00\x00\x00"
+
 struct trial {
 	const char *name;
 	struct slice first, then; /* what the client says; then: once it was answered */
@@ -318,6 +322,14 @@ static const struct trial exchanges[] = {
 	 SLICE_LIT("GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n"), ANSWER_STREAM, true, answers_h1, 2},
 	{"http/2 coded", SLICE_LIT(H2_START H2_CODED("\1") H2_GET("\3")), SLICE_LIT(H2_CODED("\5")), ANSWER_STREAM, true,
 	 answers_h2, 3},
+	{"http/1 decoded",
+	 SLICE_LIT("POST / HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: 25\r\n\r\n" GZIP_BEGINS),
+	 SLICE_LIT(GZIP_ENDS "POST / HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip, br\r\nContent-Length: 2\r\n\r\nab"),
+	 ANSWER_READ, false, answers_h1, 2},
+	{"http/1 decoded twice, with trailers",
+	 SLICE_LIT("POST / HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip, gzip\r\nTransfer-Encoding: "
+		   "chunked\r\n\r\n19\r\n" GZIP_BEGINS),
+	 SLICE_LIT(GZIP_ENDS "\r\n0\r\nx: y\r\n\r\n"), ANSWER_STREAM, false, answers_h1, 1},
 	{"websocket", SLICE_LIT(SOCKET_HEAD "\r\n\x81\x85\0\0\0\0hello\x89\x81\0\0\0\0p"),
 	 SLICE_LIT("\1\x82\0\0\0\0he\x80\x83\0\0\0\0llo\x88\x82\0\0\0\0\x03\xe8"), ANSWER_SOCKET, false, answers_socket, 1},
 	{"websocket deflate",
@@ -542,6 +554,7 @@ static void run(const struct trial *x)
 	memset(fault.count, 0, sizeof fault.count);
 	answering_begin(&a, x->way);
 	a.compress = x->compress;
+	a.decode = strstr(x->name, "decoded") != NULL;
 	if (is_secure(x))
 		rig_tls = slice_of(buf_at(&tls_given), buf_len(&tls_given));
 	fault.rests = is_secure(x); /* GnuTLS crashes where it reads a certificate and gets no memory */

@@ -160,7 +160,7 @@ static void test_unknown_kinds_other_directions_and_things_that_are_no_message_a
 	struct message_fault fault;
 
 	(void)state;
-	expect_fault("[30]", FROM_HOST, "kind is unknown");
+	expect_fault("[31]", FROM_HOST, "kind is unknown");
 	expect_fault("[31, 1]", FROM_HOST, "kind is unknown");
 	expect_fault("[127]", FROM_HOST, "kind is unknown");
 	expect_fault("[128]", FROM_HOST, "kind is unknown");
@@ -177,8 +177,8 @@ static void test_unknown_kinds_other_directions_and_things_that_are_no_message_a
 	expect_fault("'[1, 1]'", FROM_HOST, "message must be an array that begins with its kind");
 	assert_false(read_text("[DATA, 77, 5]", FROM_HOST, &m, &fault));
 	assert_int_equal(m.stream, 77); /* so that ERROR can name the stream */
-	assert_false(read_text("[30, 77]", FROM_HOST, &m, &fault));
-	assert_int_equal(m.kind, 30);
+	assert_false(read_text("[31, 77]", FROM_HOST, &m, &fault));
+	assert_int_equal(m.kind, 31);
 	assert_null(m.def);
 	assert_false(read_text("7", FROM_HOST, &m, &fault));
 	assert_int_equal(m.kind, MSG_NONE);

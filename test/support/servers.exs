@@ -26,6 +26,13 @@ defmodule Sparx.Servers do
     Sparx.BodyError -> :ok
   end
 
+  def handle(%{path: "/decode"} = request, _options) do
+    bytes = request |> Request.body_stream(decode: true) |> Enum.reduce(0, &(byte_size(&1) + &2))
+    ok(request, "#{bytes}")
+  rescue
+    Sparx.BodyError -> :ok
+  end
+
   def handle(%{path: "/never"} = request, _options) do
     Request.notify_closed(request)
     receive do: ({:sparx, :closed, _request} -> :ok)

@@ -15,6 +15,7 @@ defmodule Sparx.FrameTest do
           demand: quote(do: Frame.demand(1)),
           demand_many: quote(do: Frame.demand(70_000)),
           read: quote(do: Frame.read(2, 2, 65_000)),
+          decode: quote(do: Frame.decode_body(2, 8_000_000, 100)),
           discard: quote(do: Frame.discard(3)),
           respond: quote(do: Frame.respond(1, 200, [{"content-type", "text/plain"}], ["Hel", ?l, "o"])),
           respond_empty: quote(do: Frame.respond(127, 204, [], "")),

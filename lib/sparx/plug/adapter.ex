@@ -39,6 +39,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     def conn(request, served) do
       socket? = Sparx.WebSocket.requested?(request)
       request = if socket?, do: copied(request), else: request
+      {request, headers} = decoded(request, Request.headers(request), served.decode_body)
       {host, port} = authority(request.authority, request.scheme)
 
       payload = %__MODULE__{
@@ -59,8 +60,23 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         request_path: request.path,
         query_string: request.query || "",
         remote_ip: remote_ip(request),
-        req_headers: request |> Request.headers() |> handshake(socket?, request)
+        req_headers: handshake(headers, socket?, request)
       }
+    end
+
+    # What the fields of a decoded body said is not true of it any more.
+    defp decoded(request, headers, false), do: {request, headers}
+    defp decoded(%{body: none} = request, headers, _options) when none in [nil, 0], do: {request, headers}
+
+    defp decoded(request, headers, options) do
+      with true <- List.keymember?(headers, "content-encoding", 0),
+           %{body: :unknown} = request <-
+             Request.decode_body(request, if(options == true, do: [], else: options)) do
+        {request,
+         Enum.reject(headers, fn {name, _value} -> name in ["content-encoding", "content-length"] end)}
+      else
+        _nothing_to_undo -> {request, headers}
+      end
     end
 
     # A socket may live for days, and what it keeps of its request is not to keep the frame alive that the request came in.

@@ -106,6 +106,15 @@ defmodule Sparx.Server.Exchange do
   defp ask({:unread, refs}, id, _stream, state),
     do: {:ok, %{state | streams: Streams.unread(state.streams, id, refs)}}
 
+  defp ask({:decode_body, _limit, _ratio}, _id, %{reading: true}, state), do: {{:error, :already_read}, state}
+
+  defp ask({:decode_body, limit, ratio}, id, stream, state),
+    do:
+      {:ok,
+       state
+       |> write(Frame.decode_body(id, limit, ratio))
+       |> put_stream(id, %{stream | reading: true, touched: true})}
+
   defp ask(:trailers, _id, %{body: {:ended, trailers}}, state), do: {{:ok, trailers || []}, state}
   defp ask(:trailers, _id, _stream, state), do: {{:error, :not_read}, state}
   defp ask({:own, _pid}, _id, %{ended: true}, state), do: {{:error, :closed}, state}

@@ -41,6 +41,8 @@ defmodule Sparx.Server.Streams do
       hung_up: false,
       # the request body: :open, {:ended, trailers} or :skipped
       body: :open,
+      # somebody has asked for a chunk, or for all of it to be decoded
+      reading: false,
       # who waits for a chunk of it, or a message, in order
       readers: [],
       # chunks that were asked for, and for which nobody waits any more
@@ -86,6 +88,7 @@ defmodule Sparx.Server.Streams do
           owed: boolean,
           hung_up: boolean,
           body: :open | {:ended, Headers.t() | nil} | :skipped,
+          reading: boolean,
           readers: [reference],
           spare: non_neg_integer,
           chunks: [term],
@@ -182,7 +185,7 @@ defmodule Sparx.Server.Streams do
   end
 
   defp wait(streams, id, %{readers: readers, spare: spare} = stream, reader) do
-    stream = %{stream | readers: readers ++ [reader], spare: max(spare - 1, 0), touched: true}
+    stream = %{stream | readers: readers ++ [reader], spare: max(spare - 1, 0), reading: true, touched: true}
     {if(spare == 0, do: :ask, else: :wait), put(streams, id, stream)}
   end
 

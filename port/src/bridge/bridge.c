@@ -1,6 +1,7 @@
 #include "bridge/bridge.h"
 
 #include "base/sm.h"
+#include "bridge/decode.h"
 #include "bridge/descriptors.h"
 #include "bridge/events.h"
 #include "bridge/orders.h"
@@ -160,12 +161,19 @@ void bridge_init(struct bridge *b, struct loop *loop, struct link *link, struct 
 	shares_init(&b->shares, secret);
 	queue_init(b);
 	work_init(b);
+	decode_init(b);
 	events_init(b);
 }
 
-bool bridge_run(struct bridge *b)
+void bridge_run(struct bridge *b)
 {
-	return codings_run(&b->codings);
+	codings_run(&b->codings);
+	decode_run(b);
+}
+
+bool bridge_has_work(struct bridge *b)
+{
+	return !list_empty(&b->codings.active) || decode_has_work(b);
 }
 
 void bridge_control(struct bridge *b, struct control control)

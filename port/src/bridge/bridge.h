@@ -5,10 +5,12 @@
 #ifndef SPARX_BRIDGE_BRIDGE_H
 #define SPARX_BRIDGE_BRIDGE_H
 
+#include "base/chunk.h"
 #include "base/idmap.h"
 #include "base/log.h"
 #include "channel/channel.h"
 #include "coding/coding.h"
+#include "coding/decoding.h"
 #include "config.h"
 #include "control.h"
 #include "link/link.h"
@@ -55,6 +57,12 @@ struct bridge {
 	struct ws_env ws;
 	struct codings codings;
 	struct {
+		struct list active;       /* bodies of which something may be decoded */
+		uint64_t memory;          /* that all decoders hold */
+		uint64_t left;            /* bytes that may still be decoded in this turn */
+		uint8_t chunk[CHUNK_MAX]; /* scratch */
+	} decode;
+	struct {
 		uint64_t requests, responses, shed, timeouts, refused, dropped, errors, logs_dropped;
 		uint64_t body_queued, read_credit;
 	} n;
@@ -77,8 +85,10 @@ void bridge_drain(struct bridge *b, uint64_t deadline);
 void bridge_host_gone(struct bridge *b);
 /* Takes what the host has handed over. True: there may be more. */
 bool bridge_receive(struct bridge *b);
-/* Compresses for a while what is to be compressed of responses. True: there is more. */
-bool bridge_run(struct bridge *b);
+/* Compresses and decodes for a while what there is of bodies. */
+void bridge_run(struct bridge *b);
+/* Whether there is more of it, which connections may have given since. */
+bool bridge_has_work(struct bridge *b);
 /* The server has nothing left. */
 void bridge_drained(void *ctx, unsigned cut);
 /* Tells of connections, if the host asked for reports. */

@@ -32,6 +32,7 @@ static uint64_t http_sent(struct exchange *x, uint64_t n)
 }
 
 static const struct exchange_kind http = {
+	.body = exchange_body,
 	.ended = http_ended,
 	.read = exchange_read,
 	.sent = http_sent,
@@ -133,6 +134,8 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 	x->listener = h->peer->listener;
 	x->h3 = h->version >= 30;
 	x->share = work_share(b, h);
+	if (h->body != BODY_NONE)
+		x->coded = decoding_plan(h->fields, h->field_count);
 	x->accepts = (uint8_t)codings_note(&b->codings, h->fields, h->field_count);
 	if (!upgrade_note(x, h)) {
 		exchange_forget(x);
@@ -147,8 +150,10 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 
 static void on_body(void *ctx, struct stream *s, struct slice data)
 {
+	struct exchange *x = exchange_of(s);
+
 	(void)ctx;
-	exchange_body(exchange_of(s), data);
+	x->kind->body(x, data);
 }
 
 static size_t on_bytes(void *ctx, struct stream *s, struct slice bytes)

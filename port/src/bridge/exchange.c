@@ -132,6 +132,8 @@ static void let_go(struct exchange *x)
 	work_forget(x);
 	descriptors_forget(x);
 	coding_forget(x->s);
+	if (x->kind->forget)
+		x->kind->forget(x);
 	free(x->handshake);
 	ws_free(x->ws);
 	x->handshake = NULL;
@@ -243,7 +245,12 @@ void exchange_wants(struct exchange *x)
 {
 	bool open = x->s->request == REQUEST_OPEN && x->chunks > 0;
 
-	x->s->wanted = x->unheard ? CHUNK_MAX : open ? x->chunk : 0;
+	if (x->unheard)
+		x->s->wanted = CHUNK_MAX;
+	else if (!open)
+		x->s->wanted = 0;
+	else
+		x->s->wanted = x->kind->wants ? x->kind->wants(x) : x->chunk;
 }
 
 void exchange_grant(struct exchange *x, uint64_t chunks, uint64_t max)

@@ -40,6 +40,10 @@ struct exchange {
 	uint64_t whole_us, sent_us, answered_us; /* head complete; REQUEST sent; response begun */
 	char label[72];                          /* method and path, as far as they go in a line of the log */
 	struct list files;                       /* that the host has handed over for it: struct handed */
+	/* The body */
+	bool was_read;                  /* the host has granted credit for it, or asked for it to be decoded */
+	struct decoding_plan coded;     /* what was done to it, */
+	struct body_decoding *decoding; /* and how far it is undone: bridge/decode */
 	/* Upgrades */
 	struct ws_handshake *handshake; /* what the request asks for, until it is answered */
 	struct ws *ws;
@@ -52,6 +56,10 @@ struct exchange_kind {
 	const char *no_data; /* why DATA and END are refused; NULL: they are not */
 	/* Bytes of an upgraded stream: how many were used. */
 	size_t (*bytes)(struct exchange *x, struct slice bytes);
+	/* A part of a request body; what it gives up when nothing more is to come; bytes that may come at once, if that is not what the host says. */
+	void (*body)(struct exchange *x, struct slice data);
+	void (*forget)(struct exchange *x);
+	uint64_t (*wants)(const struct exchange *x);
 	/* The client sends no more. */
 	void (*ended)(struct exchange *x, const struct field *trailers, unsigned count);
 	/* The host has granted read credit: chunks, or messages, of at most `max` bytes. */

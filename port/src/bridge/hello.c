@@ -84,7 +84,7 @@ static void send_ready(struct bridge *b)
 	at = mp_str(at, SLICE_LIT("pid"));
 	at = mp_uint(at, (uint64_t)getpid());
 	at = mp_str(at, SLICE_LIT("features"));
-	at = mp_array(at, 7 + codings + b->channel.open + b->control.ops->http3);
+	at = mp_array(at, 8 + codings + b->channel.open + b->control.ops->http3);
 	at = mp_str(at, SLICE_LIT("http/1.1"));
 	at = mp_str(at, SLICE_LIT("http/2"));
 	if (b->control.ops->http3)
@@ -96,6 +96,7 @@ static void send_ready(struct bridge *b)
 	at = mp_str(at, SLICE_LIT("tls"));
 	if (b->channel.open)
 		at = mp_str(at, SLICE_LIT("descriptors"));
+	at = mp_str(at, SLICE_LIT("decode"));
 	for (enum coding c = CODING_GZIP; c < CODINGS; c++)
 		if (encoder_exists(c))
 			at = mp_str(at, slice_str(coding_name(c)));

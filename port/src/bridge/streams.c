@@ -36,8 +36,10 @@ void order_read(struct bridge *b, struct exchange *x, const struct message *m)
 {
 	const struct msg_read *r = &m->read;
 
-	if (in_range(b, m, "chunks", r->chunks, 1, UINT32_MAX) && in_range(b, m, "max", r->max, 1, UINT32_MAX))
-		x->kind->read(x, r->chunks, r->max);
+	if (!in_range(b, m, "chunks", r->chunks, 1, UINT32_MAX) || !in_range(b, m, "max", r->max, 1, UINT32_MAX))
+		return;
+	x->was_read = true;
+	x->kind->read(x, r->chunks, r->max);
 }
 
 void order_discard(struct bridge *b, struct exchange *x, const struct message *m)
@@ -46,10 +48,14 @@ void order_discard(struct bridge *b, struct exchange *x, const struct message *m
 
 	(void)b;
 	(void)m;
-	if (s->request != REQUEST_OPEN || s->upgraded)
+	if (s->upgraded)
+		return;
+	if (x->kind->forget)
+		x->kind->forget(x);
+	exchange_drop_chunks(x);
+	if (s->request != REQUEST_OPEN)
 		return;
 	stream_request_moves(s, REQUEST_SKIPPED);
-	exchange_drop_chunks(x);
 	s->ops->discard(s);
 }
 

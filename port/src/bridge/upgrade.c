@@ -60,6 +60,10 @@ static bool start(struct exchange *x, struct slice protocol, unsigned count)
 	struct stream *s = x->s;
 
 	exchange_answers(x, protocol.len ? 101 : 200);
+	if (x->kind->forget) {
+		x->kind->forget(x);
+		exchange_drop_chunks(x);
+	}
 	s->upgraded = true;
 	stream_response_moves(s, RESPONSE_STREAMING);
 	work_yields(x);

@@ -54,6 +54,76 @@ if Code.ensure_loaded?(Sparx.Plug) do
 
     defp header(answer, name), do: answer.headers[name]
 
+    describe "a body with content codings" do
+      @json ~s({"name": "Jack", "text": "#{String.duplicate("all work ", 1_000)}"})
+
+      defp post_gzip(server, headers, body),
+        do:
+          Client.request(
+            server,
+            "POST",
+            "/params",
+            [{"content-type", "application/json"} | headers],
+            body
+          )
+
+      test "comes as it was sent, unless it is to be decoded" do
+        server = serve(fn conn, _ -> send_resp(conn, 200, conn |> read_body() |> elem(1)) end)
+        body = :zlib.gzip(@json)
+        assert post_gzip(server, [{"content-encoding", "gzip"}], body).body == body
+      end
+
+      test "is decoded for Plug.Parsers, which see nothing of it" do
+        server = serve(Router, decode_body: true)
+        answer = post_gzip(server, [{"content-encoding", "gzip"}], :zlib.gzip(@json))
+        assert answer.status == 200
+        assert answer.body =~ ~s("name" => "Jack")
+        assert post_gzip(server, [], @json).body == answer.body
+        assert post_gzip(server, [{"content-encoding", "identity"}], @json).body == answer.body
+      end
+
+      test "loses the fields that are not true of it any more" do
+        test = self()
+
+        server =
+          serve(
+            fn conn, _ ->
+              send(
+                test,
+                {:fields, get_req_header(conn, "content-encoding") ++ get_req_header(conn, "content-length")}
+              )
+
+              send_resp(conn, 200, conn |> read_body() |> elem(1))
+            end,
+            decode_body: [ratio: 50]
+          )
+
+        assert post_gzip(server, [{"content-encoding", "gzip"}], :zlib.gzip(@json)).body == @json
+        assert_received {:fields, []}
+        assert post_gzip(server, [], "abc").body == "abc"
+        assert_received {:fields, ["3"]}
+      end
+
+      test "is refused by the port when it is wrong" do
+        server = serve(Router, decode_body: true)
+
+        log =
+          capture_log(fn ->
+            assert post_gzip(server, [{"content-encoding", "gzip"}], @json).status == 400
+            assert post_gzip(server, [{"content-encoding", "lzma"}], @json).status == 415
+            bomb = :zlib.gzip(:binary.copy("0", 20_000_000))
+            assert post_gzip(server, [{"content-encoding", "gzip"}], bomb).status == 413
+          end)
+
+        refute log =~ "500"
+      end
+
+      test "options are checked" do
+        for wrong <- [:yes, [ratios: 1]],
+            do: assert_raise(ArgumentError, fn -> Sparx.Plug.new!(plug: Router, decode_body: wrong) end)
+      end
+    end
+
     describe "the conn" do
       test "has what the client sent" do
         test = self()

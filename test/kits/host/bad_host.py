@@ -18,7 +18,7 @@ SOCKET = [UPGRADE, 1, "websocket", [], {}]
 
 # What is said in answer to the first request: stream 1.
 ANSWERS = {
-    "kind": [[30, 1]],
+    "kind": [[31, 1]],
     "fields": [[RESPOND, 1, 200, []]],
     "type": [[RESPOND, 1, "200", [], b""]],
     "status": [[RESPOND, 1, 99, [], b""]],

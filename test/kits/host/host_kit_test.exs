@@ -77,7 +77,7 @@ defmodule Sparx.HostKitTest do
           {"frame", "get", "at most max_frame bytes"},
           {"version", "get", "the version is 1, not 2"},
           {"hello_twice", "get", "comes once"},
-          {"kind", "get", "kind 30 is none that a host sends"},
+          {"kind", "get", "kind 31 is none that a host sends"},
           {"fields", "get", "RESPOND has 4 fields, not 3"},
           {"type", "get", "RESPOND: field 2 has the wrong type"},
           {"status", "get", "RESPOND: status is 200 to 599, not 99"},

@@ -524,7 +524,7 @@ def told(kit, kind, stream, consequence, wrong):
 def wrong_ignored(kit):
     started(kit)
     for kind, stream, wrong in (
-        (30, None, [30, 1]),
+        (31, None, [31, 1]),
         (65, None, [65, 1, b""]),
         (DEMAND, None, [DEMAND]),
         (DEMAND, None, [DEMAND, 1, 2]),

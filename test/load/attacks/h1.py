@@ -1,5 +1,6 @@
 """Attacks on HTTP/1.1 and on the connections below it. Cuts of framing and smuggling are in ../../wire/http1/cases."""
 
+import gzip
 import itertools
 
 from crowd import CLOSE, RESET, SHUT, attack, jitter
@@ -115,6 +116,44 @@ def reading_slowly(client):
     while True:
         yield jitter(0.05)
         client.bite()
+
+
+# ---- bodies that the application has decoded
+
+
+def bomb(size):
+    return gzip.compress(bytes(size), 9)
+
+
+BOMB = bomb(1 << 26)
+BOMB_IN_A_BOMB = gzip.compress(bomb(1 << 30), 9)
+
+
+def coded(coding, *fields):
+    return head("/decode", "POST", f"Content-Encoding: {coding}", *fields)
+
+
+@h1("bodies that are bombs", "413", "413 reset", "`ratio` of decode_body/2")
+def bombs(_):
+    yield coded("gzip", f"Content-Length: {len(BOMB)}") + BOMB
+    yield from drip(b"", 60.0)
+
+
+@h1("bodies that are bombs in bombs", "413", "413 reset", "`ratio` of decode_body/2")
+def bombs_in_bombs(_):
+    yield coded("gzip, gzip", f"Content-Length: {len(BOMB_IN_A_BOMB)}") + BOMB_IN_A_BOMB
+    yield from drip(b"", 60.0)
+
+
+@h1("bodies of empty pieces without end", "served", "", "none: they cost what they send")
+def empty_members(_):
+    members = gzip.compress(b"") * 800
+    return forever(b"%x\r\n%s\r\n" % (len(members), members), coded("gzip", "Transfer-Encoding: chunked"))
+
+
+@h1("windows of 8 MiB that are never filled", "408, or 503 at once", "408 503", ":decode_memory, :body_rate, :body_grace", clients=100, body_grace=400)
+def empty_windows(_):
+    return drip(b"\x01", 0.05, coded("zstd", "Content-Length: 1000000") + bytes.fromhex("28b52ffd0068"))
 
 
 # ---- who would take every worker, with default options

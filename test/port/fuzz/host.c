@@ -31,8 +31,9 @@ struct script {
 static const struct script scripts[RIG_CLIENTS] = {
 	SCRIPT("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD /3 HTTP/1.1\r\nHost: a\r\n\r\n"),
 	SCRIPT("PUT /f HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\nExpect: 100-continue\r\n\r\n", "hello, world"),
-	SCRIPT("POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
-	       "0\r\nx: y\r\n\r\n"),
+	SCRIPT("POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+	       "d\r\n\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\x03\xcb\x48\xcd\r\n",
+	       "c\r\n\xc9\xc9\x07\x00\x86\xa6\x10\x36\x05\x00\x00\x00\r\n0\r\nx: y\r\n\r\n"),
 	SCRIPT(WS_HEAD "\r\n", "\x81\x82\0\0\0\0hi\x89\x80\0\0\0\0"),
 	SCRIPT(WS_HEAD "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n",
 	       "\xc1\x87\0\0\0\0\xf2\x48\xcd\xc9\xc9\x07\x00\x88\x82\0\0\0\0\x03\xe8"),

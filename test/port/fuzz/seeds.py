@@ -3,6 +3,7 @@
 
 Each function makes the inputs of one target; the target's file says how it reads them."""
 
+import gzip
 import pathlib
 import struct
 import sys
@@ -57,6 +58,7 @@ def host():
     yield "length", everybody + b"".join(frame([HEAD, i, 200, [14, "5"], 5], [DATA, i, "hello"], [END, i, None]) for i in (1, 4, 9))
     bodies = b"".join(frame([READ, i, 4, 65000]) for i in (3, 4, 10)) + client(1) + client(2) + client(7)
     yield "bodies", everybody + bodies + frame([RESPOND, 3, 201, [], ""], [RESPOND, 4, 204, [], ""], [RESPOND, 10, 404, [], "no"])
+    yield "decode", everybody + b"".join(frame([30, i, 3, 100], [READ, i, 1, 3]) for i in (3, 4, 10)) + client(1) + client(2) + client(7) + frame([READ, 4, 9, 1])
     yield "discard", everybody + b"".join(frame([DISCARD, i], [RESPOND, i, 413, [], ""]) for i in (3, 4, 10)) + client(1) + client(2) + client(7)
     yield "inform", everybody + frame(*([INFORM, i, 103, [33, "</a>"]] for i in (1, 8, 9))) + frame([ABORT, 1, 500], [ABORT, 9, 503])
     yield "push", everybody + frame([PUSH, 9, "/pushed?x", [1, "utf-8"]]) + frame([RESPOND, 9, 200, [], "a"], [RESPOND, 11, 200, [], "b"])
@@ -236,6 +238,27 @@ def coding():
     yield "other-type", begin(0, b"gzip", b"image/png") + hello + end
 
 
+# ---- decoding
+
+
+def decoding():
+    hello = {
+        0: gzip.compress(b"hello", 1, mtime=0),
+        1: zlib.compress(b"hello"),
+        2: b"\x0b\x02\x80hello\x03",
+        3: bytes.fromhex("28b52ffd04585d00002868656c6c6f0100d88a1689ac8f38"),
+    }
+    for which, body in hello.items():
+        yield f"hello-{which}", bytes([which, 0, 0]) + body
+        yield f"cut-{which}", bytes([which, 0, 0x11]) + body[:-1]
+        yield f"twice-{which}", bytes([which, 0, 0x32]) + body + body
+        yield f"limit-{which}", bytes([which, 128, 5]) + body
+        yield f"gzip-over-{which}", bytes([which | 16, 0, 0x23]) + gzip.compress(body, 1, mtime=0)
+    yield "bomb", bytes([0, 0, 255]) + gzip.compress(bytes(2 << 20), 9, mtime=0)
+    yield "bomb-in-a-bomb", bytes([16, 0, 255]) + gzip.compress(gzip.compress(bytes(8 << 20), 9, mtime=0), 9, mtime=0)
+    yield "plain", bytes([0, 0, 0]) + b"hello"
+
+
 # ---- tls
 
 
@@ -274,7 +297,7 @@ def tls():
         yield f"changed-{at}", b"\1" + struct.pack(">HB", at, 1)
 
 
-TARGETS = {"frame": frame_, "host": host, "h1": h1, "h2": h2, "ws": ws, "ops": ops, "coding": coding, "tls": tls}
+TARGETS = {"frame": frame_, "host": host, "h1": h1, "h2": h2, "ws": ws, "ops": ops, "coding": coding, "decoding": decoding, "tls": tls}
 
 
 def main():

@@ -43,6 +43,14 @@ static void grant(struct answering *a, uint64_t id, uint64_t max)
 	say(a, bytes, mp_uint(at, max));
 }
 
+static void undo_codings(struct answering *a, uint64_t id)
+{
+	uint8_t bytes[64], *at = begin(bytes, MSG_DECODE, id);
+
+	at = mp_uint(at, 1000);
+	say(a, bytes, mp_uint(at, 100));
+}
+
 static void send_bytes(struct answering *a, enum message_kind kind, uint64_t id, struct slice data)
 {
 	static uint8_t bytes[FRAME_PAYLOAD_MAX + 64];
@@ -169,6 +177,8 @@ static void on_request(struct answering *a, uint64_t id, struct slice head)
 	}
 	if (body && a->way == ANSWER_DISCARD)
 		discard(a, id);
+	if (body && a->decode)
+		undo_codings(a, id);
 	if (body && a->way != ANSWER_DISCARD && a->way != ANSWER_AT_ONCE)
 		grant(a, id, a->way == ANSWER_STREAM ? SMALL : 65000);
 	else

@@ -20,6 +20,7 @@ struct answering {
 	struct rig rig; /* first */
 	enum answering_way way;
 	bool compress;                      /* messages of WebSockets, and other responses if their client takes gzip */
+	bool decode;                        /* request bodies come without their codings */
 	bool narrow;                        /* the limits, so that short inputs reach them */
 	size_t size;                        /* of an answer's body, which tells the answers to different paths apart; 0: "hello" */
 	uint8_t letters[ANSWERING_STREAMS]; /* of each stream: the last of its path */

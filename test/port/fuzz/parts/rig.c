@@ -276,12 +276,13 @@ static bool turn_of_port(void *ctx)
 	struct rig *r = ctx;
 	bool more = link_read(&r->link);
 
-	more |= bridge_run(&r->bridge);
+	bridge_run(&r->bridge);
 	wheel_fire(&loop.wheel, loop.now);
 	more |= server_run(&r->server);
 	link_flush(&r->link);
 	conn_pool_pause(&r->server.pool, link_full(&r->link));
 	server_reap(&r->server);
+	more = more || bridge_has_work(&r->bridge);
 	had_more = more;
 	return more;
 }
