@@ -25,6 +25,7 @@ CERTIFICATES = 20
 TICKETS = 21
 REPORT = 22
 DECODE = 30
+FILE = 23
 
 # from the port
 READY = 64

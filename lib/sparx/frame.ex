@@ -105,6 +105,11 @@ defmodule Sparx.Frame do
   @spec data(stream, iodata, non_neg_integer) :: iodata
   def data(stream, data, size), do: [<<0x93, 6>>, Term.int(stream), Term.bin_header(size), data]
 
+  @doc "FILE: a part of a streamed response out of a file that was handed over (Sparx.Server.Channel)."
+  @spec file(stream, token :: pos_integer, offset :: non_neg_integer, length :: pos_integer) :: iodata
+  def file(stream, token, offset, length),
+    do: [<<0x95, 23>>, Term.int(stream), Term.int(token), Term.int(offset), Term.int(length)]
+
   @doc "END: completes a streamed response."
   @spec finish(stream, Headers.t() | nil) :: iodata
   def finish(stream, nil), do: [<<0x93, 7>>, Term.int(stream), 0xC0]

@@ -6,10 +6,11 @@ defmodule Sparx.Link do
   # another node it asks the server, and sends it the messages to write.
 
   alias Sparx.{Answer, Frame}
+  alias Sparx.Server.{Channel, Files}
 
   # slots: the process that counts the running handlers: the server, or a Sparx.Workers.
-  # channel: for files, of use on the server's own node; nil: there is none.
-  defstruct [:server, :slots, :port, :window, :max_frame, :write_timeout, :channel]
+  # channel, files: of use on the server's own node; nil: there is no channel.
+  defstruct [:server, :slots, :port, :window, :max_frame, :write_timeout, :channel, :files]
 
   @type t :: %__MODULE__{
           server: pid,
@@ -18,7 +19,8 @@ defmodule Sparx.Link do
           window: pos_integer,
           max_frame: pos_integer,
           write_timeout: pos_integer,
-          channel: Sparx.Server.Channel.t() | nil
+          channel: Channel.t() | nil,
+          files: Files.t() | nil
         }
 
   @typedoc "What of a link says where its server is."
@@ -80,6 +82,26 @@ defmodule Sparx.Link do
 
   def respond(link, id, _answer, _size, message),
     do: ask(link, id, {:respond, IO.iodata_to_binary(message)})
+
+  @doc """
+  Hands a file, opened with `:raw`, to the port program for the answer of a stream: the token by which FILE names it. The file can be closed then.
+
+  `:error` where that is not possible: without a channel, on another node, or with too many files in use. Its bytes then go through the pipe.
+  """
+  @spec hand_file(t, Frame.stream(), Answer.t() | nil, :file.fd()) :: {:ok, token :: pos_integer} | :error
+  def hand_file(%{channel: channel, files: files, server: server}, id, answer, file)
+      when files != nil and answer != nil and node(server) == node() do
+    token = :erlang.unique_integer([:positive])
+
+    with true <- Files.enter(files, id, answer),
+         :ok <- Channel.hand_file(channel, token, id, file) do
+      {:ok, token}
+    else
+      _not_now -> :error
+    end
+  end
+
+  def hand_file(_link, _id, _answer, _file), do: :error
 
   # ── to the server ──────────────────────────────────────────────────────────────────────────────────
 

@@ -48,6 +48,10 @@ defmodule Sparx.Response do
              :closed | :timeout | :already_sent | :not_started | :wrong_length | :too_long | :too_short}
 
   @file_chunk 65_536
+  # Bytes. A file that is no longer is read, and sent as any answer: that costs less than to hand it over.
+  @read_whole 65_536
+  # Of the window, a part of a file that was handed over (PROTOCOL.md, FILE).
+  @file_cost 64
   @longest_path 8_192
 
   # ── the builder ────────────────────────────────────────────────────────────────────────────────────
@@ -314,7 +318,9 @@ defmodule Sparx.Response do
   end
 
   @doc """
-  Answers with a file, or a part of it, in chunks; never more than one window is held in memory.
+  Answers with a file, or a part of it. More than 64 KiB are not read here: the open file is handed to `sparx_port`, which sends it by itself, at
+  the pace of the client, and closes it when the response ends, for whatever reason. So this returns at once. Where that is not possible (on another node, with
+  `descriptors: false`, or with more than `:max_files` in use) the file is read and sent by chunks, and never more of it than the window is held.
 
     * `:offset`: the first byte (default 0)
     * `:length`: how many bytes (default: to the end of the file)
@@ -323,8 +329,9 @@ defmodule Sparx.Response do
       there is no `:offset` or `:length` (default false)
 
   Status and headers are those of `response`; its body is not used. If the file cannot be read, this returns `{:error, posix}` and
-  sends nothing. `{:error, :truncated}` means that the file became shorter meanwhile: return, and the connection is cut, so
-  that the client does not take the response for complete.
+  sends nothing; the same for folders (`:eisdir`) and for devices, FIFOs and sockets (`:einval`), which are not opened. `{:error, :truncated}` means that the
+  file became shorter meanwhile: return, and the connection is cut, so that the client does not take the response for complete. `sparx_port` does that
+  itself with a file that it sends, and logs it.
   """
   @spec send_file(t, Request.t(), Path.t(),
           offset: non_neg_integer,
@@ -371,7 +378,7 @@ defmodule Sparx.Response do
       length == 0 ->
         respond(%{response | body: []}, headers, 0, request)
 
-      length == size and size <= request.link.window ->
+      length == size and size <= most_read(request.link) ->
         send_file_whole(response, headers, request, path, size)
 
       true ->
@@ -379,22 +386,52 @@ defmodule Sparx.Response do
     end
   end
 
+  defp most_read(%{files: nil, window: window}), do: window
+  defp most_read(%{window: window}), do: min(window, @read_whole)
+
   # Each file operation visits another thread; this is a single one.
   defp send_file_whole(response, headers, request, path, size) do
     with {:ok, data} <- :prim_file.read_file(path), do: send_read(response, headers, request, data, size)
   end
 
   defp send_file_part(response, headers, request, path, {offset, length}) do
-    with {:ok, file} <- :file.open(path, [:read, :raw, :binary]) do
+    with {:ok, file} <- :prim_file.open(path, [:read, :raw, :binary]) do
       try do
-        if length <= request.link.window,
-          do: send_read_part(response, headers, request, file, {offset, length}),
-          else: copy_part(response, headers, request, file, {offset, length})
+        with :pipe <- hand_over(request, response.status, headers, length, [{offset, length}], file) do
+          if length <= request.link.window,
+            do: send_read_part(response, headers, request, file, {offset, length}),
+            else: copy_part(response, headers, request, file, {offset, length})
+        end
       after
-        :file.close(file)
+        :prim_file.close(file)
       end
     end
   end
+
+  @doc false
+  # Has the port program send parts of an open file, and bytes between them, by itself: a whole answer of `length` bytes. `:pipe`: that is not
+  # possible, and nothing was sent.
+  def hand_over(%{id: id, link: link, answer: answer} = request, status, headers, length, parts, file) do
+    with true <- Enum.reduce(parts, 0, &(cost(&1) + &2)) <= link.window,
+         :ok <- unsent(request),
+         {:ok, token} <- Link.hand_file(link, id, answer, file) do
+      body = for part <- parts, do: body_part(id, token, part)
+
+      Link.respond(link, id, answer, 0, [
+        Frame.head(id, status, headers, length),
+        body | Frame.finish(id, nil)
+      ])
+    else
+      {:error, reason} -> {:error, reason}
+      _not_possible -> :pipe
+    end
+  end
+
+  defp cost({_offset, _length}), do: @file_cost
+  defp cost(bytes), do: byte_size(bytes)
+
+  defp body_part(id, token, {offset, length}), do: Frame.file(id, token, offset, length)
+  defp body_part(id, _token, bytes), do: Frame.data(id, bytes, byte_size(bytes))
 
   defp send_read_part(response, headers, request, file, {offset, length}) do
     with {:ok, data} <- read(file, offset, length), do: send_read(response, headers, request, data, length)

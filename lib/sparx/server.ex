@@ -22,6 +22,7 @@ defmodule Sparx.Server do
     Endings,
     Exchange,
     Executable,
+    Files,
     Heart,
     Inbox,
     Listeners,
@@ -137,7 +138,8 @@ defmodule Sparx.Server do
   defp opened(%{life: life} = state, %{port: port, info: info} = started) do
     config = %{state.config | listeners: bound(state.config.listeners, info["listeners"])}
     {grant, demand} = Demand.renew(state.demand)
-    link = link(config, port, started)
+    program = program(port, started, config)
+    link = link(config, port, info, program)
     life.on_ready && life.on_ready.(config.listeners)
     Enum.each(life.restarters, &GenServer.reply(&1, cut(life)))
 
@@ -145,7 +147,7 @@ defmodule Sparx.Server do
       state
       | config: config,
         port: port,
-        program: program(port, started, config),
+        program: program,
         link: link,
         job: Map.put(state.job, :link, link),
         demand: demand,
@@ -162,6 +164,7 @@ defmodule Sparx.Server do
       ready: info,
       os_pid: os_pid,
       channel: channel,
+      files: Files.new(channel, Map.get(info["limits"], "max_files", 0)),
       started: System.monotonic_time(),
       pulse: pulse,
       heart: Heart.start(pulse, port, os_pid, config.heartbeat)
@@ -206,12 +209,13 @@ defmodule Sparx.Server do
     end)
   end
 
-  defp link(config, port, %{info: info, channel: channel}) do
+  defp link(config, port, info, program) do
     %Link{
       server: self(),
       slots: self(),
       port: port,
-      channel: channel,
+      channel: program.channel,
+      files: program.files,
       window: Map.get(info["limits"], "window", Config.limit(config, :window)),
       max_frame: Map.get(info, "max_frame", Config.limit(config, :max_frame)),
       write_timeout: Config.limit(config, :write_timeout)
@@ -406,7 +410,8 @@ defmodule Sparx.Server do
     Heart.stop(program.heart)
     Startup.close(state.port)
     Channel.close(program.channel)
-    program = %{program | heart: nil, calls: %{}, channel: nil}
+    Files.close(program.files)
+    program = %{program | heart: nil, calls: %{}, channel: nil, files: nil}
     %{state | port: nil, program: program, out: [], out_size: 0, taken: 0, grant: 0}
   end
 

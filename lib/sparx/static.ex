@@ -167,28 +167,40 @@ defmodule Sparx.Static do
   end
 
   defp send_planned(request, plan, path, info, options) do
-    if Sender.reads?(request, plan),
-      do: with_file(request, path, info, options, &Sender.send(request, plan, &1)),
-      else: Sender.send(request, plan, nil)
+    cond do
+      not Sender.reads?(request, plan) -> Sender.send(request, plan, nil)
+      Sender.read_whole?(plan, info.size) -> send_read(request, plan, path, info, options)
+      true -> with_file(request, path, info, options, &Sender.send(request, plan, &1))
+    end
+  end
+
+  defp send_read(request, plan, path, %{size: size}, options) do
+    case :prim_file.read_file(path) do
+      {:ok, data} when byte_size(data) == size -> Sender.send_read(request, plan, data)
+      {:ok, _of_another_size} -> :replaced
+      {:error, reason} -> unreadable(reason, request, options)
+    end
   end
 
   # What is open must be what was looked at.
   defp with_file(request, path, info, options, send) do
-    case :file.open(path, [:read, :raw, :binary]) do
+    case :prim_file.open(path, [:read, :raw, :binary]) do
       {:ok, file} ->
         try do
           if Location.info_of(file) == {:ok, info}, do: send.(file), else: :replaced
         after
-          :file.close(file)
+          :prim_file.close(file)
         end
 
-      {:error, reason} when reason in [:emfile, :enfile, :enomem, :eio] ->
-        with :ok <- status(request, 500, []), do: {:error, reason}
-
-      {:error, _reason} ->
-        missing(request, options)
+      {:error, reason} ->
+        unreadable(reason, request, options)
     end
   end
+
+  defp unreadable(reason, request, _options) when reason in [:emfile, :enfile, :enomem, :eio],
+    do: with(:ok <- status(request, 500, []), do: {:error, reason})
+
+  defp unreadable(_reason, request, options), do: missing(request, options)
 
   # It is replaced again and again.
   defp again(request, _root, _segments, _options, 0), do: status(request, 503, [{"retry-after", "1"}])

@@ -106,6 +106,21 @@ static void start_hups(struct loop *l)
 		ev_timer_start(l->ev, &l->hups_time);
 }
 
+/* The turn comes by itself. */
+static void on_soon(struct ev_loop *ev, ev_timer *w, int revents)
+{
+	(void)ev;
+	(void)w;
+	(void)revents;
+}
+
+void loop_soon(struct loop *l, unsigned ms)
+{
+	ev_timer_stop(l->ev, &l->soon);
+	ev_timer_set(&l->soon, ms / 1000., 0.);
+	ev_timer_start(l->ev, &l->soon);
+}
+
 bool loop_init(struct loop *l, loop_turn_fn *turn, void *ctx)
 {
 	static const int numbers[] = {SIGTERM, SIGINT};
@@ -122,6 +137,7 @@ bool loop_init(struct loop *l, loop_turn_fn *turn, void *ctx)
 	ev_prepare_init(&l->before_wait, on_before_wait);
 	ev_idle_init(&l->busy, on_busy);
 	ev_timer_init(&l->tick, on_tick, 0., 0.);
+	ev_timer_init(&l->soon, on_soon, 0., 0.);
 	l->before_wait.data = l->busy.data = l->tick.data = l;
 	start_hups(l);
 	ev_prepare_start(l->ev, &l->before_wait);

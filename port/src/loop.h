@@ -35,6 +35,7 @@ struct loop {
 	ev_prepare before_wait;
 	ev_idle busy;
 	ev_timer tick;
+	ev_timer soon;
 	ev_signal signals[2];
 	struct hups hups; /* reports peers that leave while their descriptor is not read, which libev cannot */
 	ev_io hups_ready;
@@ -61,6 +62,8 @@ bool loop_init(struct loop *l, loop_turn_fn *turn, void *ctx);
 void loop_run(struct loop *l);
 void loop_stop(struct loop *l);
 void loop_free(struct loop *l);
+/* There is to be a turn in so many ms, more exactly than the wheel would have it. */
+void loop_soon(struct loop *l, unsigned ms);
 
 /* hup: NULL if it is never watched for. */
 void loop_io_init(struct loop_io *io, loop_ready_fn *ready, loop_hup_fn *hup, int fd);

@@ -1,5 +1,9 @@
 /* buf, bufq, list, idmap, sm, log */
 #include "base/bufq.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "base/idmap.h"
 #include "base/list.h"
 #include "base/log.h"
@@ -180,8 +184,9 @@ static void test_bufq_is_walked_ahead_of_what_is_consumed(void **state)
 			break;
 		case 1: {
 			size_t most = random_below(&seed, 3000), seen = 0;
-			int count = bufq_walk(&q, &cursor, most, iov, 8, &n);
-			assert_true(n <= most && count <= 8);
+			size_t charged;
+			int count = bufq_walk(&q, &cursor, most, iov, 8, &n, &charged);
+			assert_true(n <= most && count <= 8 && charged == n);
 			for (int k = 0; k < count; seen += iov[k++].iov_len)
 				assert_memory_equal(iov[k].iov_base, model + read + seen, iov[k].iov_len);
 			assert_int_equal(seen, n);
@@ -248,6 +253,193 @@ static void test_bufq_reserve_without_use_leaves_nothing_to_write(void **state)
 	bufq_consume(&q, 3);
 	assert_int_equal(bufq_iov(&q, iov, 4), 0);
 	bufq_free(&q);
+}
+
+/* ---- files in a bufq ---- */
+
+static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
+static size_t gives; /* bytes that a read of the file gives at most */
+
+/* A file that is the letters, again and again. */
+static ssize_t read_letters(struct file *f, void *to, size_t n, uint64_t offset)
+{
+	(void)f;
+	n = n < gives ? n : gives;
+	for (size_t i = 0; i < n; i++)
+		((char *)to)[i] = letters[(offset + i) % 26];
+	return (ssize_t)n;
+}
+
+static ssize_t read_nothing(struct file *f, void *to, size_t n, uint64_t offset)
+{
+	(void)f;
+	(void)to;
+	(void)n;
+	(void)offset;
+	return 0;
+}
+
+static struct file *some_file(void)
+{
+	struct file *f = file_new(dup(1));
+
+	assert_non_null(f);
+	return f;
+}
+
+static void expect_front(const struct bufq *q, const char *wanted)
+{
+	char bytes[64] = {0};
+
+	flatten(q, (uint8_t *)bytes, 8);
+	assert_string_equal(bytes, wanted);
+}
+
+static void test_bufq_holds_parts_of_files_and_charges_a_little_for_each(void **state)
+{
+	struct file *f = some_file();
+	struct bufq_file part;
+	struct bufq q;
+
+	(void)state;
+	bufq_init(&q);
+	assert_false(bufq_file(&q, &part));
+	assert_true(bufq_append(&q, "12", 2) && bufq_append_file(&q, f, 3, 1000) && bufq_append(&q, "34", 2));
+	assert_true(bufq_append_file(&q, f, 0, 1));
+	assert_int_equal(f->users, 3);
+	file_give(f);
+	assert_int_equal(q.len, 1005);
+	assert_int_equal(q.charged, 4 + 2 * FILE_COST);
+	expect_front(&q, "12");
+	assert_true(bufq_file(&q, &part));
+	assert_true(part.file == f && part.offset == 3 && part.len == 1000 && part.before == 2);
+	bufq_consume(&q, 2);
+	assert_int_equal(q.charged, 2 + 2 * FILE_COST);
+	bufq_consume(&q, 400);
+	assert_true(bufq_file(&q, &part) && part.offset == 403 && part.len == 600 && part.before == 0);
+	assert_int_equal(q.charged, 2 + 2 * FILE_COST);
+	bufq_consume(&q, 600);
+	assert_int_equal(q.charged, 2 + FILE_COST);
+	expect_front(&q, "34");
+	assert_true(bufq_file(&q, &part) && part.before == 2);
+	bufq_consume(&q, 3);
+	assert_true(q.len == 0 && q.charged == 0 && q.files == 0);
+	bufq_free(&q);
+}
+
+static void test_bufq_loads_a_file_where_it_stands(void **state)
+{
+	struct file *f = some_file();
+	struct bufq_file part;
+	struct bufq q, to;
+
+	(void)state;
+	bufq_init(&q);
+	bufq_init(&to);
+	assert_true(bufq_append(&q, "12", 2) && bufq_append_file(&q, f, 1, 5) && bufq_append(&q, "34", 2));
+	file_give(f);
+	gives = 2;
+	assert_int_equal(bufq_load(&q, 4, read_letters), 2);
+	expect_front(&q, "12bc");
+	assert_int_equal(bufq_load(&q, 1, read_letters), 1);
+	assert_int_equal(bufq_load(&q, 9, read_nothing), 0);
+	expect_front(&q, "12bcd");
+	assert_true(bufq_file(&q, &part) && part.offset == 4 && part.len == 2 && part.before == 5);
+	assert_int_equal(q.charged, 4 + FILE_COST);
+	assert_int_equal(q.len, 9);
+	assert_int_equal(bufq_load(&q, 9, read_letters), 2);
+	assert_false(bufq_file(&q, &part)); /* all of it is in memory, */
+	assert_int_equal(q.charged, 4 + FILE_COST);
+	assert_true(bufq_move(&q, &to, 6));
+	assert_int_equal(q.charged, 2 + FILE_COST); /* but has not left */
+	assert_int_equal(to.charged, 6);
+	assert_true(bufq_move(&q, &to, 2));
+	assert_int_equal(q.charged, 1);
+	expect_front(&to, "12bcdef3");
+	expect_front(&q, "4");
+	assert_int_equal(q.files, 0);
+	bufq_free(&q);
+	bufq_free(&to);
+}
+
+static void test_bufq_is_walked_as_far_as_files_are_in_memory(void **state)
+{
+	struct file *f = some_file();
+	struct bufq_cursor cursor = {0};
+	struct iovec iov[8];
+	size_t n, charged;
+	struct bufq q;
+
+	(void)state;
+	bufq_init(&q);
+	gives = 3;
+	assert_true(bufq_append_file(&q, f, 0, 7));
+	assert_int_equal(bufq_walk(&q, &cursor, 100, iov, 8, &n, &charged), 0);
+	assert_int_equal(bufq_load(&q, 9, read_letters), 3);
+	assert_int_equal(bufq_walk(&q, &cursor, 100, iov, 8, &n, &charged), 1);
+	assert_true(n == 3 && charged == 0 && memcmp(iov[0].iov_base, "abc", 3) == 0);
+	bufq_consume_behind(&q, &cursor, 2);
+	assert_int_equal(bufq_walk(&q, &cursor, 100, iov, 8, &n, &charged), 0);
+	bufq_consume_behind(&q, &cursor, 1);
+	assert_int_equal(bufq_load(&q, 9, read_letters), 3);
+	assert_int_equal(bufq_walk(&q, &cursor, 2, iov, 8, &n, &charged), 1);
+	assert_true(n == 2 && memcmp(iov[0].iov_base, "de", 2) == 0);
+	assert_int_equal(bufq_load(&q, 9, read_letters), 1);
+	assert_true(bufq_append(&q, "12", 2) && bufq_append_file(&q, f, 0, 1));
+	file_give(f);
+	assert_int_equal(bufq_walk(&q, &cursor, 100, iov, 8, &n, &charged), 3);
+	assert_true(n == 4 && charged == 2 && memcmp(iov[2].iov_base, "12", 2) == 0);
+	bufq_consume_behind(&q, &cursor, 6);
+	assert_int_equal(q.files, 1);
+	assert_int_equal(bufq_load(&q, 9, read_letters), 1);
+	assert_int_equal(bufq_walk(&q, &cursor, 100, iov, 8, &n, &charged), 1);
+	assert_memory_equal(iov[0].iov_base, "a", 1);
+	bufq_consume_behind(&q, &cursor, 1);
+	assert_true(q.len == 0 && q.files == 0 && !cursor.block);
+	bufq_free(&q);
+}
+
+static void test_bufq_owns_what_is_lent_around_a_file(void **state)
+{
+	static uint8_t lent[9000];
+	struct file *f = some_file();
+	struct bufq_file part;
+	struct iovec iov[8];
+	struct bufq q;
+
+	(void)state;
+	memset(lent, 'l', sizeof lent);
+	bufq_init(&q);
+	assert_true(bufq_append(&q, "12", 2) && bufq_append_file(&q, f, 0, 500) && bufq_lend(&q, lent, sizeof lent));
+	gives = 300;
+	assert_int_equal(bufq_load(&q, 300, read_letters), 300);
+	assert_true(bufq_own(&q));
+	memset(lent, 'x', sizeof lent);
+	assert_true(bufq_append(&q, "34", 2));
+	assert_int_equal(q.len, 2 + 500 + 9000 + 2);
+	assert_int_equal(q.charged, 2 + FILE_COST + 9000 + 2);
+	assert_true(bufq_file(&q, &part) && part.before == 302 && part.len == 200);
+	bufq_consume(&q, 502);
+	assert_true(bufq_iov(&q, iov, 8) > 0);
+	assert_memory_equal(iov[0].iov_base, "llllllllll", 10);
+	file_give(f);
+	bufq_free(&q);
+}
+
+static void test_bufq_lets_go_of_the_files_in_it(void **state)
+{
+	struct file *f = some_file();
+	struct bufq q;
+	int fd = f->fd;
+
+	(void)state;
+	bufq_init(&q);
+	assert_true(bufq_append_file(&q, f, 0, 10) && bufq_append_file(&q, f, 0, 10));
+	file_give(f);
+	assert_true(fcntl(fd, F_GETFD) >= 0);
+	bufq_free(&q);
+	assert_int_equal(fcntl(fd, F_GETFD), -1);
+	assert_true(q.len == 0 && q.charged == 0 && q.files == 0);
 }
 
 /* ---- list ---- */
@@ -583,6 +775,11 @@ int main(void)
 		cmocka_unit_test(test_bufq_is_walked_ahead_of_what_is_consumed),
 		cmocka_unit_test(test_bufq_moves_what_was_lent_without_copying),
 		cmocka_unit_test(test_bufq_reserve_without_use_leaves_nothing_to_write),
+		cmocka_unit_test(test_bufq_holds_parts_of_files_and_charges_a_little_for_each),
+		cmocka_unit_test(test_bufq_loads_a_file_where_it_stands),
+		cmocka_unit_test(test_bufq_is_walked_as_far_as_files_are_in_memory),
+		cmocka_unit_test(test_bufq_owns_what_is_lent_around_a_file),
+		cmocka_unit_test(test_bufq_lets_go_of_the_files_in_it),
 		cmocka_unit_test(test_list_keeps_order_through_removal_pop_and_splice),
 		cmocka_unit_test(test_idmap_agrees_with_a_naive_model),
 		cmocka_unit_test(test_idmap_closes_holes_across_the_end_of_the_table),

@@ -313,10 +313,18 @@ static void test_descriptors_come_over_the_channel_alone(void **state)
 	assert_int_equal(on_call(SYS_recvmsg, 8, 0, 0, 0), KILL);
 	assert_int_equal(on_call(SYS_sendmsg, 9, 0, 0, 0), KILL);
 	assert_int_equal(on_call(SYS_fstat, 10, 0, 0, 0), ALLOW);
+	assert_int_equal(on_call(SYS_preadv2, 10, 0, 0, 0), ALLOW);
+	assert_int_equal(on_call(SYS_pread64, 10, 0, 0, 0), ALLOW);
+	assert_int_equal(on_call(SYS_sendfile, 9, 10, 0, 0), ALLOW);
+	assert_int_equal(on_call(SYS_fadvise64, 10, 0, 0, 0), ALLOW);
+	assert_int_equal(on_call(SYS_pwrite64, 10, 0, 0, 0), KILL);
+	assert_int_equal(on_call(SYS_pwritev2, 10, 0, 0, 0), KILL);
 	assert_int_equal(on_call(SYS_fcntl, 10, F_GETFL, 0, 0), ALLOW);
 	assert_int_equal(on_call(SYS_fcntl, 10, F_SETFL, 0, 0), KILL);
 	needs = without;
 	assert_int_equal(on_call(SYS_recvmsg, 9, 0, 0, 0), KILL);
+	assert_int_equal(on_call(SYS_preadv2, 10, 0, 0, 0), KILL);
+	assert_int_equal(on_call(SYS_sendfile, 9, 10, 0, 0), KILL);
 	assert_int_equal(on_call(SYS_fstat, 10, 0, 0, 0), KILL);
 	assert_int_equal(on_call(SYS_fcntl, 10, F_GETFL, 0, 0), KILL);
 }

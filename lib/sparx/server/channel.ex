@@ -146,7 +146,7 @@ defmodule Sparx.Server.Channel do
   """
   @spec hand_file(t, token :: pos_integer, Sparx.Frame.stream(), :file.fd()) :: :ok | {:error, term}
   def hand_file(socket, token, stream, file),
-    do: hand(socket, packet(@file_of_stream, token, stream), :prim_file.get_handle(file), 0)
+    do: hand(socket, packet(@file_of_stream, token, stream), handle(file), 0)
 
   defp hand(socket, packet, fd, timeout) do
     message = %{iov: [packet], ctrl: [%{level: :socket, type: :rights, data: fd}]}
@@ -156,6 +156,9 @@ defmodule Sparx.Server.Channel do
       {:error, reason} -> {:error, reason}
     end
   end
+
+  # Not documented: the number of its descriptor, of the native kind.
+  defp handle(file), do: apply(:prim_file, :get_handle, [file])
 
   @doc "What a packet says of the descriptor that it brings."
   @spec packet(non_neg_integer, token :: pos_integer, Sparx.Frame.stream()) :: binary

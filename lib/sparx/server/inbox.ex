@@ -4,7 +4,20 @@ defmodule Sparx.Server.Inbox do
   # its stream and the credit that it spends. A violation is thrown as `{:violation, text}`, and the port program is killed.
 
   alias Sparx.{Answer, Frame, Telemetry}
-  alias Sparx.Server.{Dispatch, Endings, Exchange, Framing, Notes, Owed, Sockets, State, Streams, Waiting}
+
+  alias Sparx.Server.{
+    Dispatch,
+    Endings,
+    Exchange,
+    Files,
+    Framing,
+    Notes,
+    Owed,
+    Sockets,
+    State,
+    Streams,
+    Waiting
+  }
 
   import Sparx.Server.State
 
@@ -78,7 +91,13 @@ defmodule Sparx.Server.Inbox do
     do: Dispatch.request(id, head, %{state | last_id: id, credit: state.credit - 1, open: state.open + 1})
 
   # Each stream ends once. Most were forgotten already, so their ends are counted.
-  defp done(id, report, state), do: Endings.done(id, report, one_less(state))
+  defp done(id, report, state), do: file_left(Endings.done(id, report, one_less(state)), id)
+
+  # Nothing of a file is sent any more.
+  defp file_left(%{program: %{files: files}} = state, id) do
+    Files.leave(files, id)
+    state
+  end
 
   defp one_less(%{open: 0}), do: throw({:violation, "the end of more streams than it has begun"})
   defp one_less(state), do: %{state | open: state.open - 1}
@@ -134,10 +153,13 @@ defmodule Sparx.Server.Inbox do
   defp message({:gone, id, reason}, state) do
     state = one_less(state)
 
-    case known(id, state) do
-      {:ok, _stream} -> Endings.gone(id, reason, state)
-      :forgotten -> waits_no_longer(id, state)
-    end
+    state =
+      case known(id, state) do
+        {:ok, _stream} -> Endings.gone(id, reason, state)
+        :forgotten -> waits_no_longer(id, state)
+      end
+
+    file_left(state, id)
   end
 
   defp message({:opened, connection, peer, listener}, state) do

@@ -16,8 +16,9 @@ defmodule Sparx.Server.State do
       :ready,
       :os_pid,
       :started,
-      # over which files are handed to it; nil: there is none
+      # over which files are handed to it, and for which streams that was done; nil: there is none
       :channel,
+      :files,
       # words that the server shares with Sparx.Server.Heart, and its process
       :pulse,
       :heart,

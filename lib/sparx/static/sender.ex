@@ -7,7 +7,7 @@ defmodule Sparx.Static.Sender do
   alias Sparx.Static.Path, as: Location
   alias Sparx.Static.Plan
 
-  # What is shorter is read first, and sent as one message.
+  # What is no longer is read first, and sent as any answer: that costs less than to hand the file over.
   @whole 65_536
   @chunk 65_536
   # A clock tick of the file system, and the second that times are in.
@@ -21,6 +21,15 @@ defmodule Sparx.Static.Sender do
   @spec reads?(Request.t(), Plan.t()) :: boolean
   def reads?(request, plan), do: request.method != "HEAD" and Enum.any?(plan.body, &is_tuple/1)
 
+  @doc "Whether all of a file of this size is sent, and is short enough to be read at once: each step with a file is a visit of another thread."
+  @spec read_whole?(Plan.t(), non_neg_integer) :: boolean
+  def read_whole?(%{body: [{0, size}]}, size), do: size <= @whole
+  def read_whole?(_plan, _size), do: false
+
+  @doc "Sends what was read of a file, by `read_whole?/2`."
+  @spec send_read(Request.t(), Plan.t(), binary) :: result
+  def send_read(request, plan, data), do: whole(request, plan.status, plan.headers, data)
+
   @doc "The file may be nil if nothing of it is sent."
   @spec send(Request.t(), Plan.t(), :file.fd() | nil) :: result
   def send(%{method: "HEAD"} = request, plan, _file),
@@ -31,6 +40,13 @@ defmodule Sparx.Static.Sender do
   end
 
   def send(request, plan, file) do
+    headers = Headers.fields!(plan.headers)
+
+    with :pipe <- Response.hand_over(request, plan.status, headers, plan.length, plan.body, file),
+         do: send_chunks(request, plan, file)
+  end
+
+  defp send_chunks(request, plan, file) do
     with :ok <- Response.send_head(request, plan.status, plan.headers ++ length_of(plan)),
          :ok <- write_all(request, plan.body, file),
          do: Response.finish(request)
@@ -83,14 +99,14 @@ defmodule Sparx.Static.Sender do
   @doc "What `Sparx.Response.send_file/4` does with conditions, for a path that is known to be a file."
   @spec send_file(Headers.t(), 200..599, Request.t(), Path.t()) :: result
   def send_file(headers, 200, request, path) do
-    with {:ok, file} <- :file.open(path, [:read, :raw, :binary]) do
+    with {:ok, file} <- :prim_file.open(path, [:read, :raw, :binary]) do
       try do
         with {:ok, info} <- Location.info_of(file) do
           plan = Plan.make(request.method, Request.headers(request), described(headers, info))
           send(request, plan, file)
         end
       after
-        :file.close(file)
+        :prim_file.close(file)
       end
     end
   end

@@ -1,21 +1,42 @@
 #include "base/bufq.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { BLOCK_MIN = 480, BLOCK_MAX = 64 * 1024, LEND_MIN = 8 * 1024 };
 
+enum kind { OWNED, LENT, LOADED, PART };
+
+/* What of a file is still to be written. */
+struct part {
+	struct file *file;
+	uint64_t offset;
+	size_t left;
+};
+
 struct bufq_block {
 	struct bufq_block *next;
 	uint32_t head, tail, cap;
-	const uint8_t *lent; /* the bytes, if they are not in data */
-	uint8_t data[];
+	uint8_t kind;        /* enum kind */
+	const uint8_t *lent; /* LENT: where the bytes are */
+	uint8_t data[];      /* OWNED, LOADED: the bytes; PART: a struct part */
 };
 
 static uint8_t *bytes_of(const struct bufq_block *block)
 {
-	return block->lent ? (uint8_t *)(uintptr_t)block->lent : (uint8_t *)(uintptr_t)block->data;
+	return block->kind == LENT ? (uint8_t *)(uintptr_t)block->lent : (uint8_t *)(uintptr_t)block->data;
+}
+
+static struct part *part_of(const struct bufq_block *block)
+{
+	return (struct part *)(void *)(uintptr_t)block->data;
+}
+
+static size_t length_of(const struct bufq_block *block)
+{
+	return block->kind == PART ? part_of(block)->left : block->tail - block->head;
 }
 
 void bufq_init(struct bufq *q)
@@ -30,6 +51,11 @@ static void drop_first(struct bufq *q)
 	q->first = block->next;
 	if (!q->first)
 		q->last = NULL;
+	if (block->kind == PART) {
+		q->files--;
+		q->charged -= FILE_COST;
+		file_give(part_of(block)->file);
+	}
 	free(block);
 }
 
@@ -37,45 +63,65 @@ void bufq_free(struct bufq *q)
 {
 	while (q->first)
 		drop_first(q);
-	q->len = 0;
+	q->len = q->charged = 0;
 	q->borrows = false;
 }
 
-static struct bufq_block *add_block(struct bufq *q, size_t cap)
+static struct bufq_block *new_block(enum kind kind, size_t cap)
 {
 	struct bufq_block *block = malloc(sizeof *block + cap);
 
-	if (!block)
-		return NULL;
-	*block = (struct bufq_block){.cap = (uint32_t)cap};
+	if (block)
+		*block = (struct bufq_block){.cap = (uint32_t)cap, .kind = (uint8_t)kind};
+	return block;
+}
+
+static void link_block(struct bufq *q, struct bufq_block *block)
+{
+	block->next = NULL;
 	if (q->last)
 		q->last->next = block;
 	else
 		q->first = block;
 	q->last = block;
+}
+
+static struct bufq_block *add_block(struct bufq *q, enum kind kind, size_t cap)
+{
+	struct bufq_block *block = new_block(kind, cap);
+
+	if (block)
+		link_block(q, block);
 	return block;
+}
+
+/* Bytes that may still be put into the last block. */
+static size_t room_of(const struct bufq_block *block)
+{
+	return block && block->kind == OWNED ? block->cap - block->tail : 0;
 }
 
 uint8_t *bufq_reserve(struct bufq *q, size_t n)
 {
 	struct bufq_block *block = q->last;
 
-	if (!block || block->cap - block->tail < n)
-		block = add_block(q, n < BLOCK_MIN ? BLOCK_MIN : n);
+	if (room_of(block) < n || !block)
+		block = add_block(q, OWNED, n < BLOCK_MIN ? BLOCK_MIN : n);
 	return block ? block->data + block->tail : NULL;
 }
 
 void bufq_filled(struct bufq *q, size_t n)
 {
-	assert(q->last && q->last->cap - q->last->tail >= n);
+	assert(q->last && room_of(q->last) >= n);
 	q->last->tail += (uint32_t)n;
 	q->len += n;
+	q->charged += n;
 }
 
 static size_t fill(struct bufq *q, const uint8_t *bytes, size_t n)
 {
 	struct bufq_block *block = q->last;
-	size_t room = block ? block->cap - block->tail : 0;
+	size_t room = room_of(block);
 
 	if (n > room)
 		n = room;
@@ -93,7 +139,7 @@ bool bufq_append(struct bufq *q, const void *bytes, size_t n)
 
 	for (at += used, n -= used; n; at += used, n -= used) {
 		size_t cap = n < BLOCK_MIN ? BLOCK_MIN : n > BLOCK_MAX ? BLOCK_MAX : n;
-		if (!add_block(q, cap))
+		if (!add_block(q, OWNED, cap))
 			return false;
 		used = fill(q, at, n);
 	}
@@ -106,27 +152,53 @@ bool bufq_lend(struct bufq *q, const void *bytes, size_t n)
 
 	if (n < LEND_MIN || n > UINT32_MAX)
 		return bufq_append(q, bytes, n);
-	block = add_block(q, 0);
+	block = add_block(q, LENT, 0);
 	if (!block)
 		return false;
 	block->lent = bytes;
-	block->tail = block->cap = (uint32_t)n; /* full: nothing is appended to it */
+	block->tail = (uint32_t)n;
 	q->len += n;
+	q->charged += n;
 	q->borrows = true;
 	return true;
 }
 
+bool bufq_append_file(struct bufq *q, struct file *f, uint64_t offset, size_t n)
+{
+	struct bufq_block *block = add_block(q, PART, sizeof(struct part));
+
+	assert(n > 0);
+	if (!block)
+		return false;
+	*part_of(block) = (struct part){file_keep(f), offset, n};
+	q->files++;
+	q->len += n;
+	q->charged += FILE_COST;
+	return true;
+}
+
+/* Only what was lent is copied; all other blocks go over as they are. */
 bool bufq_own(struct bufq *q)
 {
-	struct bufq old = *q;
+	struct bufq_block *block = q->first, *next;
 	bool well = true;
 
 	if (!q->borrows)
 		return true;
-	bufq_init(q);
-	for (struct bufq_block *b = old.first; b && well; b = b->next)
-		well = bufq_append(q, bytes_of(b) + b->head, b->tail - b->head);
-	bufq_free(&old);
+	q->first = q->last = NULL;
+	q->borrows = false;
+	for (; block; block = next) {
+		size_t n = length_of(block);
+		next = block->next;
+		if (block->kind != LENT) {
+			link_block(q, block);
+			continue;
+		}
+		q->len -= n;
+		q->charged -= n;
+		well = well && bufq_append(q, block->lent + block->head, n);
+		free(block);
+	}
 	return well;
 }
 
@@ -134,23 +206,98 @@ int bufq_iov(const struct bufq *q, struct iovec *iov, int max)
 {
 	int count = 0;
 
-	for (struct bufq_block *b = q->first; b && count < max; b = b->next)
+	for (struct bufq_block *b = q->first; b && b->kind != PART && count < max; b = b->next)
 		if (b->tail > b->head)
 			iov[count++] = (struct iovec){bytes_of(b) + b->head, b->tail - b->head};
 	return count;
+}
+
+bool bufq_file(const struct bufq *q, struct bufq_file *f)
+{
+	const struct bufq_block *b = q->first;
+	size_t before = 0;
+
+	if (q->files == 0)
+		return false;
+	for (; b->kind != PART || part_of(b)->left == 0; b = b->next) {
+		before += length_of(b);
+		if (!b->next)
+			return false;
+	}
+	*f = (struct bufq_file){part_of(b)->file, part_of(b)->offset, part_of(b)->left, before};
+	return true;
+}
+
+/* The place of the first part of which something is left. */
+static struct bufq_block **first_part(struct bufq *q)
+{
+	struct bufq_block **at = &q->first;
+
+	while (*at && ((*at)->kind != PART || part_of(*at)->left == 0))
+		at = &(*at)->next;
+	return at;
+}
+
+/* A file may give little at a time, which is not to take more memory than it is. */
+static struct bufq_block *shrunk(struct bufq_block *block, size_t n)
+{
+	struct bufq_block *less = n < block->cap / 2 ? realloc(block, sizeof *block + n) : NULL;
+
+	return less ? less : block;
+}
+
+ssize_t bufq_load(struct bufq *q, size_t n, ssize_t (*read)(struct file *f, void *to, size_t n, uint64_t offset))
+{
+	struct bufq_block **at = first_part(q), *block;
+	struct part *part = part_of(*at);
+	ssize_t got;
+
+	n = n < part->left ? n : part->left;
+	n = n < BLOCK_MAX ? n : BLOCK_MAX;
+	block = new_block(LOADED, n);
+	if (!block) {
+		errno = ENOMEM;
+		return -1;
+	}
+	got = read(part->file, block->data, n, part->offset);
+	if (got <= 0) {
+		free(block);
+		return got;
+	}
+	block = shrunk(block, (size_t)got);
+	part->offset += (uint64_t)got;
+	part->left -= (size_t)got;
+	block->tail = (uint32_t)got;
+	block->next = *at;
+	*at = block;
+	return got;
+}
+
+/* Takes n bytes from a block that has more. */
+static void shorten(struct bufq *q, struct bufq_block *block, size_t n)
+{
+	if (block->kind == PART) {
+		part_of(block)->offset += n;
+		part_of(block)->left -= n;
+		return;
+	}
+	block->head += (uint32_t)n;
+	if (block->kind != LOADED)
+		q->charged -= n;
 }
 
 void bufq_consume(struct bufq *q, size_t n)
 {
 	assert(n <= q->len);
 	q->len -= n;
-	while (q->first && n >= q->first->tail - q->first->head) {
-		n -= q->first->tail - q->first->head;
+	while (q->first && n >= length_of(q->first)) {
+		size_t all = length_of(q->first);
+		n -= all;
+		shorten(q, q->first, all);
 		drop_first(q);
 	}
 	if (n)
-		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): bytes are left, so there is a block */
-		q->first->head += (uint32_t)n;
+		shorten(q, q->first, n);
 }
 
 bool bufq_move(struct bufq *from, struct bufq *to, size_t n)
@@ -158,9 +305,10 @@ bool bufq_move(struct bufq *from, struct bufq *to, size_t n)
 	assert(n <= from->len);
 	while (n > 0) {
 		const struct bufq_block *b = from->first;
-		size_t part = b->tail - b->head < n ? b->tail - b->head : n;
+		size_t part = length_of(b) < n ? length_of(b) : n;
 		const uint8_t *at = bytes_of(b) + b->head;
-		if (!(b->lent ? bufq_lend(to, at, part) : bufq_append(to, at, part)))
+		assert(b->kind != PART);
+		if (!(b->kind == LENT ? bufq_lend(to, at, part) : bufq_append(to, at, part)))
 			return false;
 		bufq_consume(from, part);
 		n -= part;
@@ -168,29 +316,51 @@ bool bufq_move(struct bufq *from, struct bufq *to, size_t n)
 	return true;
 }
 
-int bufq_walk(const struct bufq *q, struct bufq_cursor *c, size_t most, struct iovec *iov, int max, size_t *n)
+/* A part of a file of which something is not in memory: nobody can walk on. */
+static bool is_live(const struct bufq_block *block)
+{
+	return block->kind == PART && part_of(block)->left > 0;
+}
+
+int bufq_walk(const struct bufq *q, struct bufq_cursor *c, size_t most, struct iovec *iov, int max, size_t *n, size_t *charged)
 {
 	int count = 0;
 
-	if (!c->block && q->first)
+	*n = *charged = 0;
+	if (!c->block && q->first && !is_live(q->first))
 		*c = (struct bufq_cursor){q->first, q->first->head};
-	for (*n = 0; c->block && *n < most && count < max;) {
+	while (c->block && *n < most && count < max) {
 		size_t left = c->block->tail - c->at, part = left < most - *n ? left : most - *n;
 		if (part)
 			iov[count++] = (struct iovec){bytes_of(c->block) + c->at, part};
 		*n += part;
+		*charged += c->block->kind == LOADED ? 0 : part;
 		c->at += (uint32_t)part;
-		if (part < left || !c->block->next)
+		if (part < left || !c->block->next || is_live(c->block->next))
 			break;
 		*c = (struct bufq_cursor){c->block->next, c->block->next->head};
 	}
 	return count;
 }
 
+/* How many bytes stand before a cursor. */
+static size_t walked(const struct bufq *q, const struct bufq_cursor *c)
+{
+	size_t n = 0;
+
+	for (const struct bufq_block *b = q->first; b != c->block; b = b->next)
+		n += length_of(b);
+	return n + (c->at - c->block->head);
+}
+
 void bufq_consume_behind(struct bufq *q, struct bufq_cursor *c, size_t n)
 {
-	if (c->block && c->at == c->block->tail && c->block->next)
+	bool at_end = c->block && c->at == c->block->tail && c->block->next;
+
+	if (at_end && !is_live(c->block->next))
 		*c = (struct bufq_cursor){c->block->next, c->block->next->head};
+	else if (at_end && n == walked(q, c))
+		*c = (struct bufq_cursor){0}; /* its block goes */
 	bufq_consume(q, n);
 	if (!q->first)
 		*c = (struct bufq_cursor){0};

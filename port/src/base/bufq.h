@@ -1,6 +1,7 @@
 /*
  * A queue of bytes in blocks: append at the end, write from the front with writev, and no byte moves twice. Bytes may also be
- * lent to it: they are written in place, and those that were not written in time are copied (bufq_own).
+ * lent to it: they are written in place, and those that were not written in time are copied (bufq_own). And it may hold parts of
+ * files, which have no bytes in memory: whoever writes the queue writes them itself (bufq_file), or has some read before (bufq_load).
  */
 #ifndef SPARX_BASE_BUFQ_H
 #define SPARX_BASE_BUFQ_H
@@ -8,14 +9,27 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <sys/uio.h>
+
+#include "base/file.h"
 
 struct bufq_block;
 
 struct bufq {
 	struct bufq_block *first, *last;
 	size_t len;
-	bool borrows; /* some blocks may hold lent bytes */
+	size_t charged; /* of len, what its owner is charged for: bytes that were put in, and FILE_COST for each part of a file */
+	uint32_t files; /* parts of files in it */
+	bool borrows;   /* some blocks may hold lent bytes */
+};
+
+/* The first part of a file in a queue. */
+struct bufq_file {
+	struct file *file;
+	uint64_t offset;
+	size_t len;
+	size_t before; /* bytes in front of it, all of them in memory */
 };
 
 void bufq_init(struct bufq *q);
@@ -26,12 +40,21 @@ void bufq_filled(struct bufq *q, size_t n);
 bool bufq_append(struct bufq *q, const void *bytes, size_t n);
 /* The bytes must stay where they are until bufq_own. Small amounts are copied at once. */
 bool bufq_lend(struct bufq *q, const void *bytes, size_t n);
+/* n bytes of a file, at least one; the file is kept until they have left. */
+bool bufq_append_file(struct bufq *q, struct file *f, uint64_t offset, size_t n);
 /* Copies the lent bytes that are still queued. False: out of memory, the queue must not be used any more. */
 bool bufq_own(struct bufq *q);
-/* Moves the front of one queue to the end of another; lent bytes stay lent. */
+/* Moves the front of one queue to the end of another; lent bytes stay lent. All of it must be in memory. */
 bool bufq_move(struct bufq *from, struct bufq *to, size_t n);
-/* Fills at most max vectors with the queue's front; returns how many. */
+/* Fills at most max vectors with the queue's front, up to the first part of a file; returns how many. */
 int bufq_iov(const struct bufq *q, struct iovec *iov, int max);
+/* False: there is none. */
+bool bufq_file(const struct bufq *q, struct bufq_file *f);
+/*
+ * Has the next bytes of the first part of a file read into memory, where they stand: as many as `read` gives, at most n. Returns what it
+ * returned; or -1 with ENOMEM.
+ */
+ssize_t bufq_load(struct bufq *q, size_t n, ssize_t (*read)(struct file *f, void *to, size_t n, uint64_t offset));
 void bufq_consume(struct bufq *q, size_t n);
 
 /* How far a reader has come who needs the bytes to stay a while longer; all zero at first. Nothing may be lent to such a queue. */
@@ -40,8 +63,11 @@ struct bufq_cursor {
 	uint32_t at; /* in it */
 };
 
-/* The next bytes, at most `most`, which the cursor then has behind it. Returns how many vectors, and in *n how many bytes. */
-int bufq_walk(const struct bufq *q, struct bufq_cursor *c, size_t most, struct iovec *iov, int max, size_t *n);
+/*
+ * The next bytes in memory, at most `most`, which the cursor then has behind it. Returns how many vectors, in *n how many bytes, and in *charged
+ * for how many of these the owner is charged: not for those of files.
+ */
+int bufq_walk(const struct bufq *q, struct bufq_cursor *c, size_t most, struct iovec *iov, int max, size_t *n, size_t *charged);
 /* Consumes bytes that the cursor has behind it. */
 void bufq_consume_behind(struct bufq *q, struct bufq_cursor *c, size_t n);
 

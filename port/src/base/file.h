@@ -2,11 +2,19 @@
 #ifndef SPARX_BASE_FILE_H
 #define SPARX_BASE_FILE_H
 
+#include <stdbool.h>
 #include <stdint.h>
+
+/* What a part of a file costs in a queue, whose bytes are not in memory. */
+enum { FILE_COST = 64 };
 
 struct file {
 	int fd;
 	uint32_t users;
+	uint64_t fetch_from, fetch_to; /* what the system was asked to read ahead */
+	bool cold;                     /* some of it was not in memory when it was wanted */
+	bool blocks;                   /* the system cannot say whether it is in memory */
+	bool unsendable;               /* sendfile does not take it */
 };
 
 /* Takes the descriptor; the caller keeps it. NULL: out of memory, and the descriptor is closed. */

@@ -9,6 +9,7 @@
 #include "bridge/say.h"
 #include "bridge/waiting.h"
 #include "bridge/work.h"
+#include "file/load.h"
 #include "frames/mp.h"
 
 static const char *const state_names[] = {"new", "serving", "draining", "over"};
@@ -169,6 +170,8 @@ void bridge_run(struct bridge *b)
 {
 	codings_run(&b->codings);
 	decode_run(b);
+	if (codings_wait(&b->codings))
+		loop_soon(b->loop, FILE_RETRY_MS);
 }
 
 bool bridge_has_work(struct bridge *b)

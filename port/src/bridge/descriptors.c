@@ -12,9 +12,10 @@ enum {
 	LISTENERS_MS = 5000,  /* for those that HELLO has named */
 };
 
-/* One that is held, until the response of its stream has ended. */
+/* One that is held for messages, until the response of its stream has ended. */
 struct handed {
 	struct list link; /* exchange->files */
+	const struct exchange *x;
 	uint64_t token;
 	struct file *file;
 };
@@ -46,6 +47,7 @@ static const char *hold(struct bridge *b, struct exchange *x, const struct descr
 	struct handed *h = malloc(sizeof *h);
 
 	if (h && (h->file = file_new(d->fd))) {
+		h->x = x;
 		h->token = d->token;
 		if (idmap_put(&b->handed, d->token, h)) {
 			list_append(&x->files, &h->link);
@@ -177,6 +179,19 @@ bool bridge_receive(struct bridge *b)
 			return false;
 		}
 	return true;
+}
+
+struct file *descriptors_find(struct exchange *x, uint64_t token)
+{
+	struct bridge *b = x->b;
+	struct handed *h = idmap_get(&b->handed, token);
+
+	/* The packet was sent before the message, but what the loop knows of both may be older. */
+	for (bool more = true; !h && more && token; h = idmap_get(&b->handed, token)) {
+		b->channel.ready = b->channel.open;
+		more = bridge_receive(b);
+	}
+	return h && h->x == x ? h->file : NULL;
 }
 
 void descriptors_forget(struct exchange *x)

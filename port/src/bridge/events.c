@@ -200,7 +200,7 @@ static void on_coded(void *ctx, struct stream *s)
 static void on_not_coded(void *ctx, struct stream *s)
 {
 	(void)ctx;
-	exchange_no_memory(exchange_of(s));
+	exchange_fails(exchange_of(s));
 }
 
 static void on_hangup(void *ctx, struct stream *s)
@@ -243,6 +243,8 @@ static void on_reset(void *ctx, struct stream *s, enum stream_end why)
 	uint64_t id = x->id;
 	bool known = x->known;
 
+	if (why == END_FILE)
+		exchange_blames_file(x);
 	if (x->kind->lost)
 		x->kind->lost(x);
 	exchange_part(x);

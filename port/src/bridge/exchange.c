@@ -239,6 +239,21 @@ void exchange_no_memory(struct exchange *x)
 	exchange_end(x, 0, END_ERROR);
 }
 
+void exchange_blames_file(const struct exchange *x)
+{
+	log_line(LOG_WARNING, "response to %s cut: its file is shorter than was said, or cannot be read", x->label);
+}
+
+void exchange_fails(struct exchange *x)
+{
+	if (!coding_is_broken(x->s)) {
+		exchange_no_memory(x);
+		return;
+	}
+	exchange_blames_file(x);
+	exchange_end(x, 0, END_FILE);
+}
+
 /* ---- what all its kinds need ---- */
 
 void exchange_wants(struct exchange *x)

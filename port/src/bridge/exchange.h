@@ -107,6 +107,10 @@ void exchange_break_rule(struct exchange *x, const struct message *m, const char
 void exchange_refuse(struct exchange *x, const struct message *m, const char *field, const char *rule);
 void exchange_refuse_field(struct exchange *x, const struct message *m, const char *field, const char *rule, struct slice offender);
 void exchange_no_memory(struct exchange *x);
+/* Says in the log that a file was not what was said. */
+void exchange_blames_file(const struct exchange *x);
+/* What was to be sent could not be: there is no memory, or a file is not what was said. */
+void exchange_fails(struct exchange *x);
 
 /* ---- what all its kinds need ---- */
 

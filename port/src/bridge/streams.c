@@ -1,6 +1,7 @@
 /* The bridge's way in: messages about streams are checked, and become operations. */
 #include <stdio.h>
 
+#include "bridge/descriptors.h"
 #include "bridge/orders.h"
 #include "bridge/queue.h"
 #include "bridge/say.h"
@@ -9,6 +10,9 @@
 
 /* Bytes of a stream's interim answers and promises that may wait for its client: they cost no window. */
 enum { INTERIM_MAX = 16384 };
+
+/* No file is longer, and sums of two fit. */
+#define FILE_BYTES_MAX (SIZE_MAX / 4 < INT64_MAX / 4 ? SIZE_MAX / 4 : (uint64_t)INT64_MAX / 4)
 
 static bool in_range(struct bridge *b, const struct message *m, const char *field, uint64_t value, uint64_t min, uint64_t max)
 {
@@ -124,15 +128,21 @@ static bool start_response(struct exchange *x, const struct message *m, uint64_t
 	return false;
 }
 
+/* A part of the body of this length, which costs so much of the window. */
+static void count_body(struct exchange *x, uint64_t length, uint64_t cost)
+{
+	x->active = x->b->loop->now;
+	exchange_spend(x, cost);
+	x->body_out += length;
+	if (x->left != LENGTH_UNKNOWN)
+		x->left -= (int64_t)length;
+}
+
 static bool send_body(struct exchange *x, struct slice data)
 {
 	struct stream *s = x->s;
 
-	x->active = x->b->loop->now;
-	exchange_spend(x, data.len);
-	x->body_out += data.len;
-	if (x->left != LENGTH_UNKNOWN)
-		x->left -= (int64_t)data.len;
+	count_body(x, data.len, data.len);
 	if (s->ops->send_data(s, data))
 		return true;
 	exchange_no_memory(x);
@@ -143,10 +153,11 @@ static void finish_response(struct exchange *x, unsigned trailers)
 {
 	struct stream *s = x->s;
 
+	descriptors_forget(x);
 	if (!s->coding) /* else it ends when the last of it is encoded */
 		stream_response_moves(s, RESPONSE_ENDED);
 	if (!s->ops->send_end(s, x->b->fields, trailers))
-		exchange_no_memory(x);
+		exchange_fails(x);
 }
 
 void order_respond(struct bridge *b, struct exchange *x, const struct message *m)
@@ -209,6 +220,39 @@ void order_data(struct bridge *b, struct exchange *x, const struct message *m)
 		exchange_refuse(x, m, "data", "exceeds the declared length");
 	else
 		send_body(x, m->data.data);
+}
+
+/* As DATA, but for the bytes, which the file has. */
+static void send_file(struct exchange *x, const struct message *m)
+{
+	const struct msg_file *f = &m->file;
+	struct file *file = descriptors_find(x, f->token);
+
+	if (!file) {
+		exchange_break_rule(x, m, "token", "is of no file that was handed over for this stream");
+		return;
+	}
+	count_body(x, f->length, FILE_COST);
+	if (!x->s->ops->send_file(x->s, file, f->offset, (size_t)f->length))
+		exchange_no_memory(x);
+}
+
+void order_file(struct bridge *b, struct exchange *x, const struct message *m)
+{
+	const struct msg_file *f = &m->file;
+	const char *rule = no_body_now(x);
+
+	if (is_in_vain(x, m) || !in_range(b, m, "length", f->length, 1, FILE_BYTES_MAX) ||
+	    !in_range(b, m, "offset", f->offset, 0, FILE_BYTES_MAX))
+		return;
+	if (rule)
+		exchange_break_rule(x, m, "message", rule);
+	else if (x->window < FILE_COST)
+		exchange_break_rule(x, m, "message", "costs more than the window");
+	else if (x->left != LENGTH_UNKNOWN && f->length > (uint64_t)x->left)
+		exchange_refuse(x, m, "length", "is more than the length that was said");
+	else
+		send_file(x, m);
 }
 
 void order_end(struct bridge *b, struct exchange *x, const struct message *m)

@@ -23,16 +23,20 @@ static void on_ready(struct loop_io *io, int ready)
 	container_of(io, struct channel, io)->ready = true;
 }
 
+void channel_use(struct channel *c, struct loop *loop, int fd)
+{
+	loop_io_init(&c->io, on_ready, NULL, fd);
+	loop_io_watch(loop, &c->io, LOOP_READ);
+	c->open = c->ready = true;
+}
+
 bool channel_open(struct channel *c, struct loop *loop, const char *path)
 {
 	int fd = platform_channel(path);
 
-	if (fd < 0)
-		return false;
-	loop_io_init(&c->io, on_ready, NULL, fd);
-	loop_io_watch(loop, &c->io, LOOP_READ);
-	c->open = c->ready = true;
-	return true;
+	if (fd >= 0)
+		channel_use(c, loop, fd);
+	return fd >= 0;
 }
 
 void channel_close(struct channel *c, struct loop *loop)
@@ -90,6 +94,11 @@ static bool judge(const struct received *r, const uint8_t *bytes, struct descrip
 	return true;
 }
 
+static bool passes(int error)
+{
+	return error == EAGAIN || error == EINTR || error == ENOMEM || error == ENOBUFS;
+}
+
 enum channel_result channel_take(struct channel *c, struct descriptor *d, const char **rule)
 {
 	uint8_t bytes[PACKET_MAX];
@@ -100,7 +109,7 @@ enum channel_result channel_take(struct channel *c, struct descriptor *d, const 
 		return CHANNEL_EMPTY;
 	if (!platform_receive(loop_io_fd(&c->io), bytes, sizeof bytes, DESCRIPTORS_MAX, &r)) {
 		c->ready = false;
-		return errno == EAGAIN || errno == EINTR ? CHANNEL_EMPTY : CHANNEL_OVER;
+		return passes(errno) ? CHANNEL_EMPTY : CHANNEL_OVER;
 	}
 	if (r.len == 0 && r.count == 0)
 		return CHANNEL_OVER; /* the end, or a packet of nothing, which no host sends */

@@ -30,6 +30,8 @@ struct channel {
 void channel_init(struct channel *c);
 /* Connects to the host, who must be of the same user. False: errno says why. */
 bool channel_open(struct channel *c, struct loop *loop, const char *path);
+/* Takes a socket that is connected. */
+void channel_use(struct channel *c, struct loop *loop, int fd);
 void channel_close(struct channel *c, struct loop *loop);
 /*
  * The next packet. GOT: the descriptor is the caller's. WRONG: *rule says what rule it broke, d->stream which stream it names, or 0; what it

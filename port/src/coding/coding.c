@@ -1,8 +1,9 @@
 #include "coding/coding.h"
 
-#include "stream/rules.h"
-
 #include <stdlib.h>
+
+#include "file/load.h"
+#include "stream/rules.h"
 
 enum { SLICE = 16384, TURN = 131072, OUT = SEND_COPIED, UNSENT_MAX = 65536 };
 
@@ -19,6 +20,7 @@ struct response_coding {
 	uint64_t unsent; /* bytes that the session has of it */
 	bool dirty;      /* the encoder may hold bytes back */
 	bool ends;
+	bool broken;            /* a file in raw is not what was said */
 	struct field *trailers; /* and their bytes behind them */
 	unsigned trailer_count;
 };
@@ -168,6 +170,7 @@ void codings_init(struct codings *all, void *ctx, void (*room)(void *, struct st
 {
 	memset(all, 0, sizeof *all);
 	list_init(&all->active);
+	list_init(&all->later);
 	all->left = TURN;
 	all->ctx = ctx;
 	all->room = room;
@@ -266,6 +269,11 @@ void coding_forget(struct stream *s)
 	free(c);
 }
 
+bool coding_is_broken(const struct stream *s)
+{
+	return s->coding && s->coding->broken;
+}
+
 bool coding_ends(const struct stream *s)
 {
 	return s->coding && s->coding->ends;
@@ -311,17 +319,37 @@ static bool encode(struct response_coding *c, enum encoder_op op, struct slice i
 	return true;
 }
 
+/* What of a file comes next is read. False: it cannot be; `later` if it can in a while. */
+static bool load(struct response_coding *c, bool *later)
+{
+	struct bufq_file f;
+	enum loaded found = LOADED_SOME;
+
+	*later = false;
+	if (bufq_file(&c->raw, &f) && f.before == 0)
+		found = file_load(&c->raw, SLICE);
+	*later = found == LOADED_LATER;
+	c->broken = found == LOADED_NEVER;
+	return found == LOADED_SOME;
+}
+
 static bool take(struct response_coding *c, size_t most, size_t *taken)
 {
 	struct iovec front;
-	size_t n;
+	size_t n, before = c->raw.charged;
+	bool later;
 
+	if (!load(c, &later)) {
+		if (later)
+			list_append(&c->all->later, &c->link);
+		return later;
+	}
 	bufq_iov(&c->raw, &front, 1);
 	n = front.iov_len < most ? front.iov_len : most;
 	if (!encode(c, ENCODER_TAKE, slice_of(front.iov_base, n)))
 		return false;
 	bufq_consume(&c->raw, n);
-	c->owed += n;
+	c->owed += before - c->raw.charged;
 	c->dirty = true;
 	*taken = n;
 	return true;
@@ -354,7 +382,10 @@ static bool step(struct response_coding *c, size_t *taken)
 	return !c->dirty || flush(c);
 }
 
-/* Goes on with one until it has nothing to do, or the session enough of it, or this turn is over. False: out of memory. */
+/*
+ * Goes on with one until it has nothing to do, or has to wait for a disk, or the session has enough of it, or this turn is over. False: out
+ * of memory, or the file is broken.
+ */
 static bool work(struct response_coding *c)
 {
 	struct codings *all = c->all;
@@ -366,14 +397,21 @@ static bool work(struct response_coding *c)
 
 		well = step(c, &taken);
 		all->left -= taken < all->left ? taken : all->left;
-	} while (well && c->raw.len > 0 && c->unsent < UNSENT_MAX && all->left > 0 && list_empty(&all->active));
+	} while (well && c->raw.len > 0 && c->unsent < UNSENT_MAX && all->left > 0 && list_empty(&all->active) &&
+		 !list_linked(&c->link));
 	if (well && c->raw.len > 0)
 		activate(c);
 	return well;
 }
 
+bool codings_wait(const struct codings *all)
+{
+	return !list_empty(&all->later);
+}
+
 bool codings_run(struct codings *all)
 {
+	list_splice(&all->active, &all->later);
 	while (all->left > 0 && !list_empty(&all->active)) {
 		struct response_coding *c = container_of(all->active.next, struct response_coding, link);
 		struct stream *s = c->s;
@@ -393,6 +431,12 @@ static bool coded_send_data(struct stream *s, struct slice data)
 {
 	activate(s->coding);
 	return data.len == 0 || bufq_append(&s->coding->raw, data.at, data.len);
+}
+
+static bool coded_send_file(struct stream *s, struct file *f, uint64_t offset, size_t n)
+{
+	activate(s->coding);
+	return bufq_append_file(&s->coding->raw, f, offset, n);
 }
 
 /* A digest is of bytes that the client does not get. */
@@ -472,6 +516,7 @@ static const struct stream_ops coding_ops = {
 	.send_info = coded_send_info,
 	.send_head = coded_send_head,
 	.send_data = coded_send_data,
+	.send_file = coded_send_file,
 	.send_end = coded_send_end,
 	.push = coded_push,
 	.consume = coded_consume,

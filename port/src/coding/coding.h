@@ -30,12 +30,13 @@ struct coding_options {
 struct codings {
 	struct coding_options options;
 	struct list active;             /* codings that have something to encode, to flush or to end */
+	struct list later;              /* those that wait for a disk */
 	uint64_t memory;                /* that encoders of responses in progress hold */
 	size_t left;                    /* bytes that may still be encoded in this turn */
 	struct encoder *spare[CODINGS]; /* one that has finished, for the next response */
 	void *ctx;
 	void (*room)(void *ctx, struct stream *s);   /* what the host wrote is encoded, and nothing of it waits */
-	void (*failed)(void *ctx, struct stream *s); /* out of memory */
+	void (*failed)(void *ctx, struct stream *s); /* out of memory, or it is broken */
 	struct encoder_blocks blocks;
 	struct field fields[CODING_FIELDS_MAX]; /* scratch */
 	uint8_t etag[CODING_ETAG_MAX];
@@ -56,9 +57,13 @@ bool coding_begin(struct codings *all, struct stream *s, enum coding accepts, st
 uint64_t coding_sent(struct stream *s, uint64_t bytes);
 /* Whether the host has ended a response that is still being encoded. */
 bool coding_ends(const struct stream *s);
+/* Whether a file that the host has sent is not what was said. */
+bool coding_is_broken(const struct stream *s);
 /* The stream is the session's alone again. */
 void coding_forget(struct stream *s);
 /* Encodes for a while. True: there is more. */
 bool codings_run(struct codings *all);
+/* Whether some wait for a disk: they are looked at again in each turn. */
+bool codings_wait(const struct codings *all);
 
 #endif

@@ -132,6 +132,7 @@ struct conn *conn_open(struct conn_pool *pool, int fd, const struct transport_op
 	}
 	c->owner = (struct session_owner){
 		.env = &pool->env, .wake = on_wake, .covers = on_covers, .peer = *peer, .max_steps = CONN_TURN_STEPS};
+	c->owner.sends_files = transport->send_file != NULL;
 	c->transport = transport;
 	c->transport_state = state;
 	c->state = CONN_OPEN;
@@ -390,16 +391,39 @@ static void run_input(struct conn *c, size_t *budget)
 
 /* ---- writing ---- */
 
-static bool write_once(struct conn *c)
+/* A file that cannot be sent so is read, as where the transport never can. */
+static bool is_for_the_file(int error)
+{
+	return error == EINVAL || error == EOPNOTSUPP || error == ENOSYS;
+}
+
+/* What is to be written next. AGAIN with no direction: there is nothing. */
+static struct io_result write_next(struct conn *c)
 {
 	struct iovec iov[IOV_MAX_COUNT];
 	int count = c->session->ops->output(c->session, iov, IOV_MAX_COUNT);
+	struct bufq_file f;
 	struct io_result r;
 
-	if (count == 0)
+	if (count > 0)
+		return c->transport->writev(loop_io_fd(&c->io), c->transport_state, iov, count);
+	if (!c->owner.sends_files || !c->session->ops->file || !c->session->ops->file(c->session, &f))
+		return (struct io_result){.status = IO_AGAIN};
+	r = c->transport->send_file(loop_io_fd(&c->io), c->transport_state, f.file->fd, f.offset, f.len);
+	if (r.status != IO_ERROR || !is_for_the_file(r.error))
+		return r;
+	f.file->unsendable = true;
+	return write_next(c);
+}
+
+static bool write_once(struct conn *c, size_t *budget)
+{
+	struct io_result r = write_next(c);
+
+	if (r.status == IO_AGAIN && r.until == 0)
 		return false;
-	r = c->transport->writev(loop_io_fd(&c->io), c->transport_state, iov, count);
 	if (r.status == IO_OK) {
+		*budget -= r.n < *budget ? r.n : *budget;
 		c->member.pool->bytes_out += r.n;
 		c->moved += r.n;
 		c->written += r.n;
@@ -418,9 +442,9 @@ static bool write_once(struct conn *c)
 	return false;
 }
 
-static void run_output(struct conn *c)
+static void run_output(struct conn *c, size_t *budget)
 {
-	while (c->state == CONN_OPEN && c->writable && write_once(c))
+	while (c->state == CONN_OPEN && c->writable && *budget > 0 && write_once(c, budget))
 		;
 	if (!c->writable && c->looked + LOOK_MS <= c->member.pool->loop->now)
 		look_at_taken(c); /* what is taken from now on counts */
@@ -462,7 +486,7 @@ static void set_interest(struct conn *c, const struct session_wants *w)
 		events |= c->read_on;
 	if (w->write && !c->writable)
 		events |= c->write_on;
-	if (!may_read(c, w) && (c->member.pool->read_paused || c->owner.env->paused) && !list_linked(&c->member.link))
+	if (!may_read(c, w) && !w->later && (c->member.pool->read_paused || c->owner.env->paused) && !list_linked(&c->member.link))
 		list_append(&c->member.pool->paused, &c->member.link);
 	loop_io_watch(c->member.pool->loop, &c->io, events);
 	watch_hup(c, w->alert && !(events & LOOP_READ));
@@ -482,7 +506,7 @@ static void finish(struct conn *c, enum session_close how)
 static bool conn_run(struct member *m)
 {
 	struct conn *c = container_of(m, struct conn, member);
-	size_t budget = CONN_TURN_BUDGET;
+	size_t budget = CONN_TURN_BUDGET, out_budget = CONN_TURN_OUTPUT;
 	struct session_wants w;
 	bool took_all, more;
 
@@ -497,7 +521,7 @@ static bool conn_run(struct member *m)
 	if (c->state != CONN_OPEN)
 		return false;
 	took_all = c->session->ops->wants(c->session).read;
-	run_output(c);
+	run_output(c, &out_budget);
 	if (c->state != CONN_OPEN)
 		return false;
 	if (c->session->ops->own)
@@ -512,7 +536,10 @@ static bool conn_run(struct member *m)
 		return true;
 	}
 	set_interest(c, &w);
-	if ((budget == 0 && may_read(c, &w)) || (session_is_tired(&c->owner) && w.read)) {
+	if (w.later)
+		conn_pool_later(c->member.pool, &c->member);
+	if ((budget == 0 && may_read(c, &w)) || (session_is_tired(&c->owner) && w.read) ||
+	    (out_budget == 0 && w.write && c->writable)) {
 		member_is_dirty(&c->member);
 		return true;
 	}

@@ -12,6 +12,8 @@
 
 /* One read fits one BODY message. */
 enum { CONN_READ_SIZE = CHUNK_MAX, CONN_PEEK_SIZE = 16 * 1024, CONN_TURN_BUDGET = 256 * 1024, CONN_TURN_STEPS = 256 };
+/* Bytes that one connection may write in a turn: of files there is always more. */
+enum { CONN_TURN_OUTPUT = 512 * 1024 };
 /* A connection that moves fewer bytes than this, in both directions together, counts as waiting for its client. */
 enum { CONN_MOVES = 4096 };
 

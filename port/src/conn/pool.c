@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "conn/conn.h"
+#include "file/load.h"
 #include "peer/shares.h"
 #include "proto/detect.h"
 
@@ -19,6 +20,7 @@ bool conn_pool_init(struct conn_pool *pool, struct loop *loop, const struct conf
 	list_init(&pool->dirty);
 	list_init(&pool->paused);
 	list_init(&pool->closed);
+	list_init(&pool->later);
 	for (unsigned i = 0; i < CONN_WAITS; i++)
 		list_init(&pool->waiting[i].list);
 	pool->scratch = malloc(CONN_READ_SIZE);
@@ -63,6 +65,15 @@ void member_is_dirty(struct member *m)
 		return;
 	list_remove(&m->link);
 	list_append(&m->pool->dirty, &m->link);
+}
+
+void conn_pool_later(struct conn_pool *pool, struct member *m)
+{
+	if (list_linked(&m->link))
+		return;
+	if (list_empty(&pool->later))
+		pool->later_at = pool->loop->now_us + FILE_RETRY_MS * 1000;
+	list_append(&pool->later, &m->link);
 }
 
 void member_waits(struct member *m, enum conn_wait wait)
@@ -230,12 +241,16 @@ bool conn_pool_run(struct conn_pool *pool)
 	bool more = false;
 
 	pool->handshakes = 0;
+	if (pool->loop->now_us >= pool->later_at)
+		list_splice(&pool->dirty, &pool->later);
 	list_init(&now);
 	list_splice(&now, &pool->dirty);
 	while ((l = list_pop(&now))) {
 		struct member *m = container_of(l, struct member, link);
 		more |= m->ops->run(m);
 	}
+	if (!list_empty(&pool->later))
+		loop_soon(pool->loop, FILE_RETRY_MS);
 	return more || !list_empty(&pool->dirty);
 }
 

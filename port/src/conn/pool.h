@@ -43,7 +43,7 @@ struct member_ops {
 struct member {
 	const struct member_ops *ops;
 	struct conn_pool *pool;
-	struct list link;       /* dirty, paused or closed */
+	struct list link;       /* dirty, paused, later or closed */
 	struct list all, waits; /* pool->all, pool->waiting */
 	uint64_t waits_since;   /* ms; while it is in pool->waiting */
 	uint8_t wait;           /* enum conn_wait: in which list */
@@ -67,7 +67,9 @@ struct conn_pool {
 	struct list dirty;  /* to run in this turn */
 	struct list paused; /* would read, but the host is behind */
 	struct list closed; /* to be released at the end of the turn */
-	bool read_paused;   /* sockets are not to be read */
+	struct list later;  /* to run when a disk has had some time, at `later_at` µs */
+	uint64_t later_at;
+	bool read_paused; /* sockets are not to be read */
 	unsigned open;
 	unsigned max_handshakes; /* not complete at once; 0: any */
 	unsigned handshakes;     /* steps of handshakes in this turn */
@@ -86,6 +88,8 @@ void member_join(struct member *m, struct conn_pool *pool, const struct member_o
 void member_leave(struct member *m);
 /* It has something to do in this turn, or in the next one if it runs already. */
 void member_is_dirty(struct member *m);
+/* What it has to do must wait for a disk, for FILE_RETRY_MS. */
+void conn_pool_later(struct conn_pool *pool, struct member *m);
 /* Records what it waits for; the time begins when that changes. */
 void member_waits(struct member *m, enum conn_wait wait);
 /* A handshake begins; where there are too many, the oldest ends. */

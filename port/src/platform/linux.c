@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -117,6 +118,30 @@ bool platform_is_file(int fd)
 	int flags = fcntl(fd, F_GETFL);
 
 	return syscall(SYS_fstat, fd, &st) == 0 && S_ISREG(st.st_mode) && flags >= 0 && (flags & O_ACCMODE) == O_RDONLY;
+}
+
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 8
+#endif
+
+/* The call itself: some C libraries lack it, and others try something else where it fails. */
+ssize_t platform_read_cached(int fd, void *to, size_t n, uint64_t offset)
+{
+	struct iovec iov = {to, n};
+
+	return syscall(SYS_preadv2, fd, &iov, 1L, (long)offset, (long)(offset >> 32), (long)RWF_NOWAIT);
+}
+
+void platform_fetch(int fd, uint64_t offset, uint64_t n)
+{
+	posix_fadvise(fd, (off_t)offset, (off_t)n, POSIX_FADV_WILLNEED);
+}
+
+ssize_t platform_sendfile(int socket, int fd, uint64_t offset, size_t n)
+{
+	off_t at = (off_t)offset;
+
+	return sendfile(socket, fd, &at, n);
 }
 
 /* ---- buffers, chance, memory ---- */

@@ -34,6 +34,12 @@ struct received {
 bool platform_receive(int fd, void *bytes, size_t size, unsigned max, struct received *r);
 /* Whether it is a file that can be read at any offset, and cannot be written. */
 bool platform_is_file(int fd);
+/* Reads a file without waiting for a disk. -1: EAGAIN, nothing of it is in memory; EOPNOTSUPP or ENOSYS, that cannot be said. */
+ssize_t platform_read_cached(int fd, void *to, size_t n, uint64_t offset);
+/* Has bytes of a file read into memory, in a while. */
+void platform_fetch(int fd, uint64_t offset, uint64_t n);
+/* Bytes of a file to a socket, as write. -1: EINVAL, EOPNOTSUPP or ENOSYS, not of this file. */
+ssize_t platform_sendfile(int socket, int fd, uint64_t offset, size_t n);
 
 /* ---- buffers of the kernel ---- */
 

@@ -58,6 +58,33 @@ bool platform_is_file(int fd)
 	return false;
 }
 
+ssize_t platform_read_cached(int fd, void *to, size_t n, uint64_t offset)
+{
+	(void)fd;
+	(void)to;
+	(void)n;
+	(void)offset;
+	errno = ENOSYS;
+	return -1;
+}
+
+void platform_fetch(int fd, uint64_t offset, uint64_t n)
+{
+	(void)fd;
+	(void)offset;
+	(void)n;
+}
+
+ssize_t platform_sendfile(int socket, int fd, uint64_t offset, size_t n)
+{
+	(void)socket;
+	(void)fd;
+	(void)offset;
+	(void)n;
+	errno = ENOSYS;
+	return -1;
+}
+
 void platform_pipe_size(int fd, int bytes)
 {
 	(void)fd;

@@ -17,6 +17,7 @@ static const struct session_ops h1_ops = {
 	.input = h1_input,
 	.hangup = h1_hangup,
 	.output = h1_output,
+	.file = h1_file,
 	.sent = h1_sent,
 	.taken = h1_taken,
 	.own = h1_own,

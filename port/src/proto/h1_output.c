@@ -1,11 +1,12 @@
 /* The writing half of an HTTP/1 session: what of the responses has left, and what follows from that. */
+#include "file/load.h"
 #include "proto/h1_session.h"
 
 /* Reports the bytes of the body that have left. Framing that is still in out is counted as body. */
 static void tell_room(struct h1_stream *x)
 {
 	const struct stream_sink *sink = h1_sink(x->h1);
-	uint64_t left = x->unsent < x->out.len ? x->unsent : x->out.len, gone = x->unsent - left;
+	uint64_t left = x->unsent < x->out.charged ? x->unsent : x->out.charged, gone = x->unsent - left;
 
 	if (gone == 0)
 		return;
@@ -54,6 +55,7 @@ static void settle(struct h1 *h1)
 	while ((x = h1_first(h1))) {
 		tell_room(x);
 		if (x->cut) {
+			h1_stream_ends(x, (enum stream_end)x->why);
 			h1_stop(h1, CLOSE_CUT);
 			return;
 		}
@@ -63,19 +65,98 @@ static void settle(struct h1 *h1)
 	}
 }
 
-int h1_output(struct session *s, struct iovec *iov, int max)
+/* ---- files ---- */
+
+/* What stands before a part of a file leaves with the first of it: a write for each would be two packets. */
+enum { BESIDE = 16 * 1024 };
+
+/* Whether more of a part is to be read into memory. */
+static bool wants_load(const struct h1 *h1, const struct bufq_file *f)
 {
-	struct h1 *h1 = h1_of(s);
+	if (f->before >= FILE_WHOLE)
+		return false;
+	return !h1->session.owner->sends_files || f->file->cold || f->file->unsendable || f->len <= FILE_WHOLE ||
+	       (f->before > 0 && f->before < BESIDE);
+}
+
+static void stop_at(struct h1_stream *x, enum loaded why, bool is_next)
+{
+	struct h1 *h1 = x->h1;
+
+	if (why == LOADED_LATER) {
+		h1->cold = h1->cold || is_next;
+		return;
+	}
+	x->cut = true;
+	x->why = why == LOADED_NEVER ? END_FILE : END_ERROR;
+}
+
+/* Reads once of what is to be written from memory. `first`: nothing stands before this response. */
+static void load(struct h1_stream *x, bool first)
+{
+	struct bufq_file f;
+	enum loaded found;
+
+	if (x->cut || !bufq_file(&x->out, &f) || !wants_load(x->h1, &f))
+		return;
+	found = file_load(&x->out, FILE_WHOLE - f.before);
+	if (found != LOADED_SOME)
+		stop_at(x, found, first && f.before == 0);
+}
+
+/* What waits for a disk does not wait for the client. */
+static void set_pace(struct h1 *h1)
+{
+	if (h1->cold)
+		pace_stop(&h1->out, h1_now_us(h1));
+	else
+		pace_go(&h1->out, h1_now_us(h1));
+}
+
+static int gather(struct h1 *h1, struct iovec *iov, int max)
+{
 	int count = 0;
 
-	settle(h1);
 	for (struct list *l = h1->streams.next; l != &h1->streams && count < max; l = l->next) {
 		struct h1_stream *x = container_of(l, struct h1_stream, link);
+		if (x->out.files)
+			load(x, count == 0);
 		count += bufq_iov(&x->out, iov + count, max - count);
-		if (x->s.response != RESPONSE_ENDED || x->cut || x->close)
+		if (x->s.response != RESPONSE_ENDED || x->cut || x->close || x->out.files)
 			break;
 	}
 	return count;
+}
+
+int h1_output(struct session *s, struct iovec *iov, int max)
+{
+	struct h1 *h1 = h1_of(s);
+	int count;
+
+	settle(h1);
+	h1->cold = false;
+	count = gather(h1, iov, max);
+	set_pace(h1);
+	if (count == 0)
+		settle(h1);
+	return count;
+}
+
+bool h1_file(struct session *s, struct bufq_file *f)
+{
+	struct h1_stream *x = h1_first(h1_of(s));
+	enum loaded found;
+
+	if (!x || x->cut || x->h1->cold || !bufq_file(&x->out, f) || f->before > 0)
+		return false;
+	f->len = f->len < FILE_AT_ONCE ? f->len : FILE_AT_ONCE;
+	found = file_look(f->file, f->offset, &f->len);
+	if (found == LOADED_SOME)
+		return true;
+	stop_at(x, found, true);
+	set_pace(x->h1);
+	settle(x->h1);
+	return false;
 }
 
 /* Each response that waits needs its own rate: many of them on one connection cost as much memory as on many. */

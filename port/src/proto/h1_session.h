@@ -42,6 +42,7 @@ struct h1 {
 	bool last;   /* accept no more requests */
 	bool unsafe; /* the newest request must not run concurrently with a later one */
 	bool holds;  /* the newest request may be upgraded, so the bytes after it may not be HTTP */
+	bool cold;   /* the next bytes to write are of a file, and not in memory */
 };
 
 struct h1_stream {
@@ -55,6 +56,7 @@ struct h1_stream {
 	bool came;     /* some of the request body is there */
 	bool connects; /* the method is CONNECT */
 	bool cut;      /* the connection ends with this response */
+	uint8_t why;   /* enum stream_end: for this reason */
 };
 
 extern const struct sm h1_machine;
@@ -170,6 +172,7 @@ void h1_refuse_body(struct h1 *h1, unsigned status, enum stream_end why);
 /* ---- h1_output.c ---- */
 
 int h1_output(struct session *s, struct iovec *iov, int max);
+bool h1_file(struct session *s, struct bufq_file *f);
 void h1_sent(struct session *s, size_t n);
 void h1_taken(struct session *s, uint64_t n);
 void h1_own(struct session *s);

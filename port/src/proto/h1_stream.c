@@ -28,6 +28,7 @@ struct h1_stream *h1_stream_new(struct h1 *h1)
 	memset(x, 0, sizeof *x);
 	stream_init(&x->s, &h1_stream_ops);
 	x->s.born_us = *h1_env_of(h1)->now_us;
+	x->why = END_CLOSED;
 	x->h1 = h1;
 	list_append(&h1->streams, &x->link);
 	h1->open++;
@@ -207,6 +208,17 @@ static bool h1_send_data(struct stream *s, struct slice data)
 	return wrote(x, x->framing == FRAMING_CHUNKED ? h1_write_chunk(&x->out, data) : bufq_lend(&x->out, data.at, data.len));
 }
 
+static bool h1_send_file(struct stream *s, struct file *f, uint64_t offset, size_t n)
+{
+	struct h1_stream *x = h1_stream_of(s);
+
+	h1_begin_output(x);
+	x->unsent += FILE_COST;
+	h1_wake(x->h1);
+	return wrote(x, x->framing == FRAMING_CHUNKED ? h1_write_file_chunk(&x->out, f, offset, n)
+						      : bufq_append_file(&x->out, f, offset, n));
+}
+
 static bool h1_send_end(struct stream *s, const struct field *trailers, unsigned count)
 {
 	struct h1_stream *x = h1_stream_of(s);
@@ -275,6 +287,7 @@ static const struct stream_ops h1_stream_ops = {
 	.send_head = h1_send_head,
 	.upgrade = h1_upgrade,
 	.send_data = h1_send_data,
+	.send_file = h1_send_file,
 	.send_end = h1_send_end,
 	.consume = h1_consume,
 	.discard = h1_discard,

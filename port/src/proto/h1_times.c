@@ -76,7 +76,8 @@ struct session_wants h1_wants(const struct session *s)
 		.read = wants_read(h1),
 		.peek = h1->open > 0 && (h1->state == H1_IDLE || h1->state == H1_HEAD),
 		.alert = h1->open > 0,
-		.write = h1_has_output(h1),
+		.write = h1_has_output(h1) && !h1->cold,
+		.later = h1->cold,
 		.idle = h1->state == H1_IDLE && h1->open == 0,
 		.begun = h1->state == H1_HEAD && h1->open == 0,
 		.close = over ? (enum session_close)h1->closing : CLOSE_NOT,
@@ -89,7 +90,7 @@ bool h1_stalled(const struct session *s)
 	const struct h1 *h1 = h1_of(s);
 	struct h1_stream *x = h1_first(h1);
 
-	if (!x)
+	if (!x || h1->cold)
 		return false;
 	return x->out.len > 0 || (h1->state == H1_BODY && h1->open == 1 && stream_wanted(&x->s) > 0);
 }

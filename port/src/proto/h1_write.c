@@ -150,6 +150,14 @@ bool h1_write_chunk(struct bufq *out, struct slice data)
 	return bufq_append(out, line, (size_t)(at - line)) && bufq_lend(out, data.at, data.len) && bufq_append(out, "\r\n", 2);
 }
 
+bool h1_write_file_chunk(struct bufq *out, struct file *f, uint64_t offset, size_t n)
+{
+	uint8_t line[20], *at = put_hex(line, n);
+
+	at = put(at, SLICE_LIT("\r\n"));
+	return bufq_append(out, line, (size_t)(at - line)) && bufq_append_file(out, f, offset, n) && bufq_append(out, "\r\n", 2);
+}
+
 bool h1_write_last_chunk(struct bufq *out, const struct field *trailers, unsigned count)
 {
 	uint8_t *start = bufq_reserve(out, bound_of(trailers, count)), *at = start;

@@ -23,6 +23,8 @@ bool h1_write_info(struct bufq *out, unsigned status, const struct field *fields
 bool h1_write_upgrade(struct bufq *out, struct slice protocol, const struct field *fields, unsigned count);
 /* The data is lent (bufq_lend). */
 bool h1_write_chunk(struct bufq *out, struct slice data);
+/* One chunk of n bytes of a file. */
+bool h1_write_file_chunk(struct bufq *out, struct file *f, uint64_t offset, size_t n);
 bool h1_write_last_chunk(struct bufq *out, const struct field *trailers, unsigned count);
 /* A complete response of the port's own: the status as plain text. */
 struct h1_error {

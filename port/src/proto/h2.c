@@ -81,10 +81,10 @@ static void settle(struct h2 *h2)
 static int h2_output(struct session *s, struct iovec *iov, int max)
 {
 	struct h2 *h2 = h2_of(s);
-	bool more;
+	bool more, well = h2_write_cold(h2);
 
 	do {
-		if (!h2_pump(h2))
+		if (!well || !h2_pump(h2))
 			h2_stop(h2, CLOSE_CUT, END_ERROR);
 		settle(h2);
 		more = !list_empty(&h2->todo) || (h2->fault && h2->state != H2_STOPPED);
@@ -149,6 +149,7 @@ static struct session_wants h2_wants(const struct session *s)
 		.read = !stopped && nghttp2_session_get_outbound_queue_size(h2->ng) < H2_QUEUE_HIGH,
 		.peek = false,
 		.write = h2->out.len > 0 || (!h2->broken && nghttp2_session_want_write(h2->ng)),
+		.later = h2->cold > 0,
 		.idle = h2->state == H2_OPEN && h2->open == 0 && h2->out.len == 0,
 		.begun = has_begun(h2),
 		.close = over ? (enum session_close)h2->closing : CLOSE_NOT,

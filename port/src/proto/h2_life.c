@@ -142,7 +142,7 @@ bool h2_all_wait(const struct h2 *h2)
 
 	for (struct list *l = h2->streams.next; l != &h2->streams; l = l->next) {
 		const struct h2_stream *x = container_of(l, struct h2_stream, link);
-		bool waits = (x->waits && (h2->out.len > 0 || blocked(x))) || (waits_for_body(x) && !x->s.upgraded);
+		bool waits = (x->waits && !x->cold && (h2->out.len > 0 || blocked(x))) || (waits_for_body(x) && !x->s.upgraded);
 		if (h2_is_closed(x))
 			continue; /* its handler is running, and does not wait for the client */
 		if (!waits)

@@ -73,6 +73,24 @@ static bool h2_send_data(struct stream *s, struct slice data)
 	return h2_write_more(x);
 }
 
+static bool h2_send_file(struct stream *s, struct file *f, uint64_t offset, size_t n)
+{
+	struct h2_stream *x = stream_of(s);
+
+	h2_wake(x->h2);
+	if (x->whole || h2_is_closed(x)) {
+		x->dropped += FILE_COST;
+		h2_note(x, 0);
+		return true;
+	}
+	if (x->out.len == 0)
+		begin_output(x);
+	if (!bufq_append_file(&x->out, f, offset, n))
+		return false;
+	h2_count_waiting(x);
+	return h2_write_more(x);
+}
+
 static bool h2_send_end(struct stream *s, const struct field *trailers, unsigned count)
 {
 	struct h2_stream *x = stream_of(s);
@@ -149,6 +167,7 @@ const struct stream_ops h2_stream_ops = {
 	.send_head = h2_send_head,
 	.upgrade = h2_upgrade,
 	.send_data = h2_send_data,
+	.send_file = h2_send_file,
 	.send_end = h2_send_end,
 	.push = h2_send_push,
 	.consume = h2_consume,

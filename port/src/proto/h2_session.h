@@ -94,7 +94,8 @@ struct h2_stream {
 	bool holds;    /* it may be upgraded: bytes that come before the response are kept */
 	bool ours;     /* the application's failure: not counted against the client */
 	bool reset;    /* RST_STREAM was submitted */
-	bool waits;    /* there is something in out */
+	bool waits;    /* there is something in out, */
+	bool cold;     /* which is of a file, and not in memory */
 };
 
 /* Where in the output something of a stream ends. */
@@ -138,7 +139,8 @@ struct h2 {
 	struct bucket own_resets;
 	uint32_t fault;   /* NGHTTP2_*: why to give up, once nghttp2 has returned */
 	uint32_t open;    /* streams */
-	uint32_t waiting; /* of these, those that wait with something in out */
+	uint32_t waiting; /* of these, those that wait with something in out, */
+	uint32_t cold;    /* and of these, those for which a disk has to be read first */
 	uint8_t state;    /* enum h2_state */
 	uint8_t closing;  /* enum session_close: how, when STOPPED and all is written */
 	bool broken;      /* nghttp2 ran out of memory while writing: it must not be called again */
@@ -214,6 +216,13 @@ static inline const struct stream_sink *h2_sink(const struct h2 *h2)
 static inline void h2_wake(struct h2 *h2)
 {
 	h2->session.owner->wake(h2->session.owner);
+}
+
+static inline void h2_is_cold(struct h2_stream *x, bool cold)
+{
+	x->h2->cold += cold;
+	x->h2->cold -= x->cold;
+	x->cold = cold;
 }
 
 /* Records the deadline of a stream that waits. */

@@ -47,6 +47,7 @@ void h2_stream_free(struct h2_stream *x)
 	bufq_free(&x->in);
 	bufq_free(&x->out);
 	h2_count_waiting(x);
+	h2_is_cold(x, false);
 	free(x);
 }
 

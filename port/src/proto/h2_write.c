@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "file/load.h"
 #include "frames/names.h"
 #include "proto/http.h"
 
@@ -178,6 +179,8 @@ bool h2_write_more(struct h2_stream *x)
 {
 	int result;
 
+	h2_is_cold(x, false);
+
 	if (!x->deferred)
 		return true;
 	x->deferred = false;
@@ -196,6 +199,40 @@ static void pull_end(nghttp2_session *ng, struct h2_stream *x, uint32_t *flags)
 		x->h2->fault = NGHTTP2_INTERNAL_ERROR;
 }
 
+static ssize_t defer(struct h2_stream *x)
+{
+	x->deferred = true;
+	return NGHTTP2_ERR_DEFERRED;
+}
+
+/* The file is not what it was: that is no fault of the client's, and not of its connection. */
+static ssize_t fail(struct h2_stream *x, enum loaded why)
+{
+	if (why == LOADED_NO_MEMORY)
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	x->ours = true;
+	x->why = END_FILE;
+	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+}
+
+/* How many of `len` bytes are in memory at the front of the body, after one look at the file there; or an error. */
+static ssize_t have(struct h2_stream *x, size_t len)
+{
+	struct bufq_file f;
+	enum loaded found = LOADED_SOME;
+
+	if (bufq_file(&x->out, &f) && f.before < len)
+		found = file_load(&x->out, len - f.before);
+	if (!bufq_file(&x->out, &f))
+		f.before = x->out.len;
+	if (f.before > 0)
+		return (ssize_t)(len < f.before ? len : f.before); /* what is wrong is found again behind it */
+	if (found != LOADED_LATER)
+		return fail(x, found);
+	h2_is_cold(x, true);
+	return defer(x);
+}
+
 static ssize_t pull(nghttp2_session *ng, int32_t id, uint8_t *at, size_t len, uint32_t *flags, nghttp2_data_source *source,
 		    void *ctx)
 {
@@ -205,9 +242,13 @@ static ssize_t pull(nghttp2_session *ng, int32_t id, uint8_t *at, size_t len, ui
 	(void)id;
 	(void)at;
 	(void)ctx;
-	if (x->out.len == 0 && !ended) {
-		x->deferred = true;
-		return NGHTTP2_ERR_DEFERRED;
+	if (x->out.len == 0 && !ended)
+		return defer(x);
+	if (x->out.files) {
+		ssize_t in_memory = have(x, len);
+		if (in_memory <= 0)
+			return in_memory;
+		len = (size_t)in_memory;
 	}
 	if (len >= x->out.len) {
 		len = x->out.len;
@@ -251,10 +292,11 @@ static bool mark(struct h2_stream *x, uint32_t bytes, bool end)
 /* A part of a stream's body. */
 static bool put_body(struct h2_stream *x, size_t n)
 {
+	size_t before = x->out.charged;
 	bool moved = bufq_move(&x->out, &x->h2->out, n);
 
 	x->h2->queued += n;
-	return moved;
+	return moved && mark(x, (uint32_t)(before - x->out.charged), false);
 }
 
 /* A DATA frame: its payload goes from the stream's queue to the output. Pausing lets h2_pump look at how much waits. */
@@ -266,7 +308,7 @@ static int on_send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t
 
 	(void)ng;
 	(void)frame;
-	if (!h2_put(h2, head, 9) || !put_body(x, len) || !mark(x, (uint32_t)len, false))
+	if (!h2_put(h2, head, 9) || !put_body(x, len))
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	pace_moved(&x->pace, h2_now_us(h2), len, h2_config(h2)->response_rate, h2_write_grace(h2));
 	pace_moved(&h2->framed, h2_now_us(h2), len, h2_rate_of_all(h2), h2_write_grace(h2));
@@ -360,6 +402,18 @@ static bool wants_more(const struct h2 *h2)
 {
 	return h2->out.len < H2_OUT_HIGH && buf_len(&h2->marks) < H2_MARKS_HIGH * sizeof(struct h2_mark) &&
 	       nghttp2_session_want_write(h2->ng);
+}
+
+bool h2_write_cold(struct h2 *h2)
+{
+	bool well = true;
+
+	for (struct list *l = h2->streams.next; l != &h2->streams && h2->cold && well; l = l->next) {
+		struct h2_stream *x = container_of(l, struct h2_stream, link);
+		if (x->cold)
+			well = h2_write_more(x);
+	}
+	return well;
 }
 
 bool h2_pump(struct h2 *h2)

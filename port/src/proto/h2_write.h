@@ -24,6 +24,8 @@ bool h2_write_error(struct h2_stream *x, unsigned status, unsigned retry_after);
 
 /* A frame, in front of the socket. False: out of memory. */
 bool h2_put(struct h2 *h2, const void *bytes, size_t n);
+/* Looks again for what was not in memory. False: out of memory. */
+bool h2_write_cold(struct h2 *h2);
 /* Makes frames until enough of them wait. False: the session is broken. */
 bool h2_pump(struct h2 *h2);
 

@@ -8,6 +8,7 @@
 #include "proto/h3_ops.h"
 #include "proto/h3_read.h"
 #include "proto/h3_stream.h"
+#include "proto/h3_write.h"
 
 enum { VECTORS_MAX = 16, UNTYPED_MAX = 16, STREAM_CONTROL = 0 };
 
@@ -173,6 +174,8 @@ int h3_output(struct h3 *h3, int64_t *id, bool *end, struct iovec *iov, int max)
 	*end = false;
 	if (h3->state == H3_STOPPED || h3->fault || h3->unacked >= h3_config(h3)->h3_unacked)
 		return 0;
+	if (!h3_write_cold(h3))
+		h3_give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
 	count = nghttp3_conn_writev_stream(h3->ng, id, &fin, vec, (size_t)(max < VECTORS_MAX ? max : VECTORS_MAX));
 	if (count < 0) {
 		h3_give_up(h3, nghttp3_err_infer_quic_app_error_code((int)count));
@@ -249,6 +252,7 @@ struct session_wants h3_wants(const struct h3 *h3)
 		.read = h3->state != H3_STOPPED,
 		.idle = h3->state == H3_OPEN && h3->open == 0,
 		.begun = has_begun(h3),
+		.later = h3->cold > 0,
 		.close = h3->state == H3_STOPPED ? CLOSE_NOW : CLOSE_NOT,
 		.deadline = deadline == UINT64_MAX ? 0 : deadline,
 	};

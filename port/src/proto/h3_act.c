@@ -257,6 +257,14 @@ static void end_request(struct h3_stream *x)
 		h3_stream_stop(x, NGHTTP3_H3_NO_ERROR);
 }
 
+/* A file is not what was said, so the response cannot be complete. */
+static void cut_for_file(struct h3_stream *x)
+{
+	x->why = END_FILE;
+	h3_stream_cut(x, NGHTTP3_H3_INTERNAL_ERROR);
+	h3_note(x, H3_HEARD_LEFT);
+}
+
 static void act(struct h3_stream *x)
 {
 	struct h3 *h3 = x->h3;
@@ -265,6 +273,8 @@ static void act(struct h3_stream *x)
 		take_request(x);
 	if (x->acted & H3_HEARD_HEAD)
 		deliver(x);
+	if (x->broken && !x->reset)
+		cut_for_file(x);
 	if (news(x, H3_HEARD_LEFT))
 		left(x);
 	if (news(x, H3_HEARD_CLOSE))

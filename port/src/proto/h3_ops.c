@@ -70,6 +70,24 @@ static bool h3_send_data(struct stream *s, struct slice data)
 	return h3_write_more(x);
 }
 
+static bool h3_send_file(struct stream *s, struct file *f, uint64_t offset, size_t n)
+{
+	struct h3_stream *x = stream_of(s);
+
+	h3_wake(x->h3);
+	if (x->whole || h3_is_mute(x)) {
+		x->room += FILE_COST;
+		h3_note(x, 0);
+		return true;
+	}
+	if (!x->waits)
+		begin_output(x);
+	if (!bufq_append_file(&x->out, f, offset, n))
+		return false;
+	h3_count_waiting(x);
+	return h3_write_more(x);
+}
+
 static bool h3_send_end(struct stream *s, const struct field *trailers, unsigned count)
 {
 	struct h3_stream *x = stream_of(s);
@@ -150,6 +168,7 @@ const struct stream_ops h3_stream_ops = {
 	.send_head = h3_send_head,
 	.upgrade = h3_upgrade,
 	.send_data = h3_send_data,
+	.send_file = h3_send_file,
 	.send_end = h3_send_end,
 	.push = h3_push,
 	.consume = h3_consume,

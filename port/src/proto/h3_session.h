@@ -92,7 +92,9 @@ struct h3_stream {
 	bool left;            /* and has left */
 	bool holds;           /* it may be upgraded: what comes before the answer is kept */
 	bool reset, stopped;  /* our side of it, or the client's, was ended before its time */
-	bool waits;           /* there is something in out that is not in a frame */
+	bool waits;           /* there is something in out that is not in a frame, */
+	bool cold;            /* which is of a file, and not in memory */
+	bool broken;          /* which is of a file that is not what was said */
 };
 
 /*
@@ -129,6 +131,7 @@ struct h3 {
 	uint64_t fault;   /* NGHTTP3_H3_*: why to give up; 0: it is not */
 	uint32_t open;    /* streams */
 	uint32_t waiting; /* of these, those that wait with something in out */
+	uint32_t cold;    /* and of these, those for which a disk has to be read first */
 	uint8_t state;    /* enum h3_state */
 	uint8_t untyped;  /* streams for one direction that ended before their type was known */
 	bool greeted;     /* the client's SETTINGS have come */
@@ -196,6 +199,13 @@ static inline bool h3_is_closed(const struct h3_stream *x)
 static inline bool h3_is_mute(const struct h3_stream *x)
 {
 	return x->reset || (x->heard & (H3_HEARD_CLOSE | H3_HEARD_LEFT));
+}
+
+static inline void h3_is_cold(struct h3_stream *x, bool cold)
+{
+	x->h3->cold += cold;
+	x->h3->cold -= x->cold;
+	x->cold = cold;
 }
 
 /* To be called when what is in its out, or in frames, has changed. */

@@ -33,6 +33,7 @@ void h3_stream_drop(struct h3_stream *x)
 	x->h3->unacked -= x->framed;
 	x->framed = 0;
 	x->given = (struct bufq_cursor){0};
+	h3_is_cold(x, false);
 	bufq_free(&x->out);
 	h3_count_waiting(x);
 }
@@ -130,10 +131,16 @@ void h3_stream_abort(struct h3_stream *x, uint64_t code)
 
 void h3_stream_acked(struct h3_stream *x, size_t n)
 {
+	uint32_t files = x->out.files;
+
 	n = n < x->framed ? n : x->framed;
 	x->framed -= n;
 	x->h3->unacked -= n;
 	bufq_consume_behind(&x->out, &x->given, n);
+	if (files != x->out.files) {
+		x->room += (uint64_t)FILE_COST * (files - x->out.files);
+		h3_note(x, 0);
+	}
 	pace_moved(&x->pace, h3_now_us(x->h3), n, h3_config(x->h3)->response_rate, h3_write_grace(x->h3));
 }
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "file/load.h"
 #include "frames/names.h"
 #include "proto/http.h"
 
@@ -157,6 +158,7 @@ bool h3_write_trailers(struct h3_stream *x, const struct field *fields, unsigned
 
 bool h3_write_more(struct h3_stream *x)
 {
+	h3_is_cold(x, false);
 	if (!x->deferred)
 		return true;
 	x->deferred = false;
@@ -174,15 +176,33 @@ static int pull_end(nghttp3_conn *ng, struct h3_stream *x, uint32_t *flags)
 	return nghttp3_conn_submit_trailers(ng, x->id, x->last->nv, x->last->count);
 }
 
-static void count_framed(struct h3_stream *x, size_t n)
+/* n bytes are in a frame, of which so many are not of files. */
+static void count_framed(struct h3_stream *x, size_t n, size_t charged)
 {
 	struct h3 *h3 = x->h3;
 
 	x->framed += n;
-	x->room += n;
+	x->room += charged;
 	h3->unacked += n;
 	h3_count_waiting(x);
 	h3_note(x, 0);
+}
+
+/* Whether the next byte of the body is in memory; where it is of a file, that is looked at once. */
+static bool is_there(struct h3_stream *x)
+{
+	struct bufq_file f;
+	enum loaded found;
+
+	if (!bufq_file(&x->out, &f) || f.before > x->framed)
+		return true;
+	found = file_load(&x->out, H3_FRAME_MAX);
+	if (found == LOADED_SOME)
+		return true;
+	h3_is_cold(x, found == LOADED_LATER);
+	x->broken = found != LOADED_LATER;
+	h3_note(x, 0);
+	return false;
 }
 
 static nghttp3_ssize pull(nghttp3_conn *ng, int64_t id, nghttp3_vec *vec, size_t max, uint32_t *flags, void *ctx, void *user)
@@ -190,20 +210,32 @@ static nghttp3_ssize pull(nghttp3_conn *ng, int64_t id, nghttp3_vec *vec, size_t
 	struct h3_stream *x = h3_stream_of(ctx, id);
 	struct iovec iov[8];
 	int count;
-	size_t n;
+	size_t n, charged;
 
 	(void)user;
 	if (!x)
 		return NGHTTP3_ERR_CALLBACK_FAILURE;
-	if (x->out.len == x->framed && x->s.response != RESPONSE_ENDED) {
+	if (x->out.len == x->framed ? x->s.response != RESPONSE_ENDED : !is_there(x)) {
 		x->deferred = true;
 		return NGHTTP3_ERR_WOULDBLOCK;
 	}
-	count = bufq_walk(&x->out, &x->given, H3_FRAME_MAX, iov, max < 8 ? (int)max : 8, &n);
+	count = bufq_walk(&x->out, &x->given, H3_FRAME_MAX, iov, max < 8 ? (int)max : 8, &n, &charged);
 	for (int i = 0; i < count; i++)
 		vec[i] = (nghttp3_vec){iov[i].iov_base, iov[i].iov_len};
-	count_framed(x, n);
+	count_framed(x, n, charged);
 	if (x->out.len == x->framed && x->s.response == RESPONSE_ENDED && pull_end(ng, x, flags) != 0)
 		return NGHTTP3_ERR_CALLBACK_FAILURE;
 	return count;
+}
+
+bool h3_write_cold(struct h3 *h3)
+{
+	bool well = true;
+
+	for (struct list *l = h3->streams.next; l != &h3->streams && h3->cold && well; l = l->next) {
+		struct h3_stream *x = container_of(l, struct h3_stream, link);
+		if (x->cold)
+			well = h3_write_more(x);
+	}
+	return well;
 }

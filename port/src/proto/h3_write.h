@@ -15,5 +15,7 @@ bool h3_write_error(struct h3_stream *x, unsigned status, unsigned retry_after);
 bool h3_write_trailers(struct h3_stream *x, const struct field *fields, unsigned count);
 /* There is more in `out`, or the response has ended. */
 bool h3_write_more(struct h3_stream *x);
+/* Looks again for what was not in memory. */
+bool h3_write_cold(struct h3 *h3);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include <sys/uio.h>
 
+#include "base/bufq.h"
 #include "base/secure.h"
 #include "config.h"
 
@@ -37,6 +38,7 @@ struct session_owner {
 	void (*wake)(struct session_owner *owner);
 	struct peer peer;
 	unsigned steps, max_steps;   /* frames, heads, chunks: taken in this turn, and to be taken at most; 0: any number */
+	bool sends_files;            /* parts of files need not be in memory to be written (session_ops.file) */
 	const struct secure *secure; /* its requests are https, whatever they say; NULL: it is plain */
 	/* Whether the client may ask here for this host too. Only where `secure` is. */
 	bool (*covers)(struct session_owner *owner, struct slice host);
@@ -67,6 +69,7 @@ struct session_wants {
 	bool peek;                /* reading a little more helps: it shows whether the peer is still there */
 	bool alert;               /* the sink wants to know when the peer leaves */
 	bool write;               /* there is output */
+	bool later;               /* the output is not in memory yet: ask for it again in FILE_RETRY_MS */
 	bool idle;                /* no request is in progress or has begun */
 	bool begun;               /* only an incomplete head */
 	enum session_close close; /* once nothing is left to write */
@@ -88,6 +91,8 @@ struct session_ops {
 	void (*hangup)(struct session *s);
 	/* Fills vectors with what is to be written; returns how many. */
 	int (*output)(struct session *s, struct iovec *iov, int max);
+	/* Where output gives nothing: what is to be written is a part of a file, or a part of that. False: there is nothing. NULL: never. */
+	bool (*file)(struct session *s, struct bufq_file *f);
 	/* n bytes of it were written. */
 	void (*sent)(struct session *s, size_t n);
 	/* The peer has taken n bytes of what was written, though there is no room for more yet. */

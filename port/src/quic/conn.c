@@ -424,6 +424,8 @@ static bool run_open(struct quic_conn *c, uint64_t now)
 	keep_alive(c, w.idle);
 	set_timers(c, w.deadline);
 	member_waits(&c->member, wait_of(c, &w));
+	if (w.later)
+		conn_pool_later(c->member.pool, &c->member);
 	return more;
 }
 

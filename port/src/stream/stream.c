@@ -19,8 +19,8 @@ static const uint32_t response_next[] = {
 static const struct sm response_machine = {"response", response_names, response_next};
 
 static const char *const end_names[] = {
-	[END_CLOSED] = "closed",   [END_RESET] = "reset", [END_TIMEOUT] = "timeout",
-	[END_ABORTED] = "aborted", [END_ERROR] = "error", [END_DRAINED] = "drained",
+	[END_CLOSED] = "closed", [END_RESET] = "reset",     [END_TIMEOUT] = "timeout", [END_ABORTED] = "aborted",
+	[END_ERROR] = "error",   [END_DRAINED] = "drained", [END_FILE] = "file",
 };
 
 void stream_init(struct stream *s, const struct stream_ops *ops)

@@ -3,7 +3,7 @@
  * report events on them to a sink (the bridge, ws); the sink orders operations. Neither includes the other.
  *
  *   session ──events──> sink      stream_sink: on_request, on_body, on_bytes, on_end, on_room, on_hangup, on_done, on_reset, on_lapse
- *   session <──operations── sink  stream_ops: send_info, send_head, upgrade, send_data, send_end, push, consume, discard, reset, release
+ *   session <──operations── sink  stream_ops: send_info, send_head, upgrade, send_data, send_file, send_end, push, consume, discard, reset, release
  *
  * An operation never calls an event on the same stack: it records, and wakes its connection. An event may call operations.
  * The session owns the stream's memory. on_done or on_reset is the last event of a stream and comes exactly once, unless the sink
@@ -14,6 +14,7 @@
 #define SPARX_STREAM_STREAM_H
 
 #include "base/field.h"
+#include "base/file.h"
 #include "base/secure.h"
 
 /*
@@ -41,7 +42,7 @@ enum request_flag {
 };
 
 /* Why a stream ended without a whole response (GONE). */
-enum stream_end { END_CLOSED, END_RESET, END_TIMEOUT, END_ABORTED, END_ERROR, END_DRAINED };
+enum stream_end { END_CLOSED, END_RESET, END_TIMEOUT, END_ABORTED, END_ERROR, END_DRAINED, END_FILE };
 
 struct share;
 
@@ -91,6 +92,8 @@ struct stream_ops {
 	/* The data is lent: it stays where it is until the connection has had its share of this turn. SEND_COPIED bytes or less are
 	   copied at once, and need not stay. */
 	bool (*send_data)(struct stream *s, struct slice data);
+	/* n bytes of a file, at least one, as data that costs FILE_COST bytes. A file that is shorter ends the stream (END_FILE). */
+	bool (*send_file)(struct stream *s, struct file *f, uint64_t offset, size_t n);
 	bool (*send_end)(struct stream *s, const struct field *trailers, unsigned count);
 	/* Only after REQUEST_TAKES_PUSH: promises the client the answer to a GET of this target with these fields, which then comes
 	   as a request (on_request). Where that is not possible any more nothing happens. */
@@ -114,7 +117,7 @@ struct stream_sink {
 	/* For an upgraded stream, instead of on_body. Returns how many bytes were used; the rest is offered again, with what came after it. */
 	size_t (*on_bytes)(void *ctx, struct stream *s, struct slice bytes);
 	void (*on_end)(void *ctx, struct stream *s, const struct field *trailers, unsigned count);
-	/* n bytes of the response body have left for the kernel. */
+	/* So much of the response body has left for the kernel as cost n bytes. */
 	void (*on_room)(void *ctx, struct stream *s, uint64_t bytes);
 	/* The client closed its side; the response may still reach it. */
 	void (*on_hangup)(void *ctx, struct stream *s);

@@ -15,6 +15,8 @@ struct transport_ops {
 	struct io_result (*read)(int fd, void *state, void *bytes, size_t n);
 	/* more: all was taken. After IO_AGAIN the next call begins with the same bytes. */
 	struct io_result (*writev)(int fd, void *state, const struct iovec *iov, int count);
+	/* The same for n bytes of a file, all of which are in memory. EINVAL, EOPNOTSUPP, ENOSYS: not of this file. NULL: of none. */
+	struct io_result (*send_file)(int fd, void *state, int file, uint64_t offset, size_t n);
 	/* Says that no more will be written. To be called again after IO_AGAIN. */
 	struct io_result (*shutdown)(int fd, void *state);
 	/* abort: the peer is to see a reset. Frees the state and closes fd. */

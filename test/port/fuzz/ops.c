@@ -145,7 +145,7 @@ static void host_message(bool at_once)
 {
 	static uint8_t bytes[8192];
 	uint8_t *at = bytes;
-	unsigned kind = input_byte(&in) % (MSG_RESUME + 1);
+	unsigned kind = input_byte(&in) % (MSG_FILE + 1);
 	const struct message_def *def = message_def(kind);
 
 	if (!def || kind == MSG_HELLO)
@@ -287,6 +287,16 @@ static void pass_time(void)
 	rig_pass_time(&rig, times[input_byte(&in) % 8]);
 }
 
+static void drain_or_hand(uint8_t what)
+{
+	uint8_t token = input_byte(&in) % 11;
+
+	if (what > 240)
+		bridge_drain(&rig.bridge, 3000);
+	else
+		rig_hand(&rig, token, what % STREAMS);
+}
+
 static void step(uint8_t operation)
 {
 	if (operation < 5)
@@ -299,8 +309,8 @@ static void step(uint8_t operation)
 		pass_time();
 	else if (operation == 8)
 		rig.deaf = !rig.deaf;
-	else if (operation == 9 && input_byte(&in) > 240)
-		bridge_drain(&rig.bridge, 3000);
+	else if (operation == 9)
+		drain_or_hand(input_byte(&in));
 	else if (operation == 10)
 		send_gathered();
 	else if (operation == 11)

@@ -14,6 +14,7 @@ enum answering_way {
 	ANSWER_DISCARD, /* does not want the body */
 	ANSWER_UPGRADE, /* takes any upgrade as a tunnel, and sends back what it gets */
 	ANSWER_SOCKET,  /* takes a WebSocket, and sends back what it gets */
+	ANSWER_FILE, /* answers with a file (of rig_hand), where it can: what the path f has otherwise. Not among ANSWERING_WAYS */
 };
 
 struct answering {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "frames/mp.h"
+#include "platform/platform.h"
 
 enum { FIRST_FD = 500, TURNS_MAX = 64, START_MS = 1000, STREAM_LIVE = 1, STREAM_OVER = 2 };
 
@@ -92,9 +93,28 @@ static void client_close(int fd, void *state, bool abort)
 	k->c = NULL;
 }
 
+static struct io_result client_send_file(int fd, void *state, int file, uint64_t offset, size_t n)
+{
+	static uint8_t bytes[1 << 16];
+	struct rig_client *k = state;
+	size_t room = n < sizeof bytes ? n : sizeof bytes;
+	ssize_t got;
+
+	(void)fd;
+	if (k->reset)
+		return io_failed(EPIPE);
+	got = k->room ? pread(file, bytes, room < k->room ? room : k->room, (off_t)offset) : 0;
+	if (got <= 0)
+		return io_again(IO_WRITE);
+	take(k, bytes, (size_t)got);
+	k->room -= (size_t)got;
+	return (struct io_result){.status = IO_OK, .n = (size_t)got, .more = (size_t)got == n};
+}
+
 static const struct transport_ops transport = {
 	.read = client_read,
 	.writev = client_writev,
+	.send_file = client_send_file,
 	.shutdown = client_shutdown,
 	.close = client_close,
 };
@@ -251,10 +271,65 @@ static bool some_client_ready(const struct rig *r)
 	return false;
 }
 
+/* ---- files ---- */
+
+uint8_t rig_octet(size_t i)
+{
+	return (uint8_t)('a' + ('f' + i / 7) % 26);
+}
+
+static int make_file(void)
+{
+	char path[] = "/tmp/sparx-rig-XXXXXX";
+	static uint8_t bytes[RIG_FILE];
+	int out = mkstemp(path), in = open(path, O_RDONLY | O_CLOEXEC);
+
+	for (size_t i = 0; i < sizeof bytes; i++)
+		bytes[i] = rig_octet(i);
+	MUST(out >= 0 && in >= 0 && write(out, bytes, sizeof bytes) == (ssize_t)sizeof bytes);
+	close(out);
+	unlink(path);
+	return in;
+}
+
+void rig_hand(struct rig *r, uint64_t token, uint64_t stream)
+{
+	static int file = -1;
+	uint8_t bytes[64], *at = mp_uint(mp_uint(mp_uint(mp_array(bytes, 3), 0), token), stream);
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = {.head = {.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))}};
+	struct iovec iov = {bytes, (size_t)(at - bytes)};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.room};
+
+	if (file < 0)
+		file = make_file();
+	memcpy(CMSG_DATA(&control.head), &file, sizeof file);
+	sendmsg(r->channel, &m, MSG_NOSIGNAL | MSG_DONTWAIT); /* what does not fit is not there, as on any other day */
+	r->bridge.channel.ready = r->bridge.channel.open;
+}
+
+/* A channel that is there from the beginning, where the system has any. */
+static void open_channel(struct rig *r)
+{
+	struct received none = {0};
+	int ends[2], fds[1];
+	uint8_t byte;
+
+	none.fds = fds;
+	MUST(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
+	r->channel = ends[0];
+	if (!platform_receive(ends[1], &byte, 1, 1, &none) && errno == EAGAIN)
+		channel_use(&r->bridge.channel, &loop, ends[1]);
+	else
+		close(ends[1]);
+}
+
 /* The bridge's sums are those of its streams. */
 static void judge_sums(struct bridge *b)
 {
-	uint64_t chunks = 0, unsent = 0, held = 0;
+	uint64_t chunks = 0, unsent = 0, held = 0, files = 0;
 	struct idmap_walk walk = {0};
 	const struct exchange *x;
 
@@ -262,11 +337,13 @@ static void judge_sums(struct bridge *b)
 		chunks += x->chunks;
 		unsent += x->unsent;
 		held += x->head != NULL;
+		for (const struct list *l = x->files.next; l != &x->files; l = l->next)
+			files++;
 		MUST(exchange_of(x->s) == x && x->b == b);
-		MUST(x->ws ? x->unsent == x->ws->unsent : x->unsent <= x->body_out);
+		MUST(x->ws ? x->unsent == x->ws->unsent : x->unsent <= x->body_out * FILE_COST);
 		MUST(x->known == !x->head);
 	}
-	MUST(b->n.read_credit == chunks && b->n.body_queued == unsent && b->queued == held);
+	MUST(b->n.read_credit == chunks && b->n.body_queued == unsent && b->queued == held && b->handed.count == files);
 	MUST(!shares_next(&b->shares, b->demand, b->config->share)); /* nobody waits for whom there is demand */
 }
 
@@ -274,8 +351,9 @@ static void judge_sums(struct bridge *b)
 static bool turn_of_port(void *ctx)
 {
 	struct rig *r = ctx;
-	bool more = link_read(&r->link);
+	bool more = bridge_receive(&r->bridge);
 
+	more |= link_read(&r->link);
 	bridge_run(&r->bridge);
 	wheel_fire(&loop.wheel, loop.now);
 	more |= server_run(&r->server);
@@ -414,6 +492,7 @@ void rig_hello(struct rig *r, unsigned options, struct slice more, uint32_t dema
 	}
 	rig_frame(r, bytes, (size_t)(at - bytes));
 	free(bytes);
+	r->config.max_files = 8; /* there was no channel when the port listened */
 }
 
 /* ---- orders: no socket is opened ---- */
@@ -478,6 +557,7 @@ void rig_start(struct rig *r)
 	link_init(&r->link, &loop, r->to_port[0], r->from_port[1], &bridge_link_handler, &r->bridge);
 	r->link.part_min = MESSAGE_DATA_HEAD_MAX; /* inputs are short */
 	bridge_init(&r->bridge, &loop, &r->link, &r->config, (const uint8_t[SHARES_SECRET]){1});
+	open_channel(r);
 	MUST(server_init(&r->server, &loop, &r->config, &r->bridge.sink));
 	r->server.on_drained = bridge_drained;
 	r->server.ctx = &r->bridge;
@@ -548,6 +628,7 @@ void rig_stop(struct rig *r)
 			close(r->clients[i].fd);
 	}
 	buf_free(&r->heard);
+	close(r->channel);
 	close(r->to_port[0]);
 	close(r->from_port[0]);
 	close(r->from_port[1]);

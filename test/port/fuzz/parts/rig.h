@@ -44,6 +44,7 @@ struct rig {
 	struct rig_client clients[RIG_CLIENTS];
 	unsigned client_count;
 	int to_port[2], from_port[2];
+	int channel;      /* the host's end of the channel for descriptors */
 	struct buf heard; /* from the port, not yet a whole frame */
 	bool deaf;        /* the host does not read */
 	uint8_t streams[RIG_STREAMS];
@@ -65,6 +66,12 @@ void rig_host(struct rig *r, const void *bytes, size_t n);
 void rig_frame(struct rig *r, const void *payload, size_t n);
 /* A HELLO that is right, with room for `options` more pairs that follow in `more`; and a DEMAND. */
 void rig_hello(struct rig *r, unsigned options, struct slice more, uint32_t demand);
+
+enum { RIG_FILE = 100000 };
+
+/* Hands a file of RIG_FILE bytes over for a stream; byte i of it is rig_octet(i). */
+void rig_hand(struct rig *r, uint64_t token, uint64_t stream);
+uint8_t rig_octet(size_t i);
 
 /* A new client; NULL: the port does not accept now. */
 struct rig_client *rig_connect(struct rig *r);

@@ -1,0 +1,69 @@
+#include "file/load.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "platform/platform.h"
+
+/* AHEAD: asked for at once. STEP: one byte of so many is looked at; a gap that is shorter than both it and what systems read at once is missed. */
+enum { AHEAD = 2 * 1024 * 1024, STEP = 32 * 1024 };
+
+/* Also before the last of it is wanted, so that the disk is never idle. */
+static void fetch(struct file *f, uint64_t offset)
+{
+	if (offset >= f->fetch_from && offset + AHEAD / 2 <= f->fetch_to)
+		return;
+	if (offset < f->fetch_from || offset > f->fetch_to)
+		f->fetch_from = f->fetch_to = offset;
+	platform_fetch(f->fd, f->fetch_to, AHEAD);
+	f->fetch_to += AHEAD;
+}
+
+static ssize_t read_now(struct file *f, void *to, size_t n, uint64_t offset)
+{
+	ssize_t got = -1;
+
+	errno = EOPNOTSUPP;
+	if (!f->blocks)
+		got = platform_read_cached(f->fd, to, n, offset);
+	if (got < 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) {
+		f->blocks = true;
+		got = pread(f->fd, to, n, (off_t)offset);
+	}
+	if (f->cold || (got < 0 && errno == EAGAIN))
+		fetch(f, offset);
+	f->cold = f->cold || (got < 0 && errno == EAGAIN);
+	return got;
+}
+
+static enum loaded outcome(ssize_t got)
+{
+	if (got > 0)
+		return LOADED_SOME;
+	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+		return LOADED_LATER;
+	return got < 0 && errno == ENOMEM ? LOADED_NO_MEMORY : LOADED_NEVER;
+}
+
+enum loaded file_load(struct bufq *q, size_t n)
+{
+	return outcome(bufq_load(q, n, read_now));
+}
+
+enum loaded file_look(struct file *f, uint64_t offset, size_t *n)
+{
+	uint8_t byte;
+	size_t sure = 0;
+
+	for (size_t at = 0; sure < *n; at = sure + STEP < *n ? sure + STEP : *n - 1) {
+		enum loaded found = outcome(read_now(f, &byte, 1, offset + at));
+		if (found == LOADED_SOME)
+			sure = at + 1;
+		else if (sure == 0)
+			return found;
+		else
+			break;
+	}
+	*n = sure;
+	return LOADED_SOME;
+}
