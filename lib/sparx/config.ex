@@ -29,6 +29,7 @@ defmodule Sparx.Config do
   | `:sandbox` | `:best_effort` | how the port program is sandboxed after binding its addresses (SECURITY.md): `:best_effort` logs what the kernel lacks and goes on; `:strict` does not start then; `:off` is for debuggers |
   | `:user` | none | the user that the port program switches to after binding, if the VM runs as root |
   | `:descriptors` | `true` | hands open files and listening sockets to the port program (Linux; SECURITY.md). `false` sends the bytes of files over the pipe, and each port program binds by itself, so that connections are refused while it restarts |
+  | `:shared_memory` | `8_388_608` | bytes of memory (in /dev/shm) that the server shares with each port program, in slots of 65,536: bodies and chunks of 32,768 bytes and more are handed over in it, and over the pipe where no slot is free. `0`: all over the pipe. It needs `:descriptors` |
   | `:executable` | found | the path of `sparx_port`; by default `config :sparx, executable: path`, or the one of the library |
 
   Peers get fair shares (`:share`) of the workers and of the queue; each port program counts for itself. A peer is an IPv4 address or an
@@ -76,6 +77,7 @@ defmodule Sparx.Config do
     :sandbox,
     :user,
     :descriptors,
+    :shared_memory,
     :executable,
     :opener,
     :redirect_from,
@@ -111,6 +113,7 @@ defmodule Sparx.Config do
             sandbox: :best_effort,
             user: nil,
             descriptors: true,
+            shared_memory: 8_388_608,
             executable: nil,
             opener: nil,
             holder: nil,
@@ -153,6 +156,7 @@ defmodule Sparx.Config do
           sandbox: :best_effort | :strict | :off,
           user: binary | nil,
           descriptors: boolean,
+          shared_memory: non_neg_integer,
           executable: binary | nil,
           opener: (t -> port | pid) | nil,
           holder: pid | nil,
@@ -392,6 +396,11 @@ defmodule Sparx.Config do
 
   defp put!({:descriptors, flag}, config) when is_boolean(flag), do: %{config | descriptors: flag}
   defp put!({:descriptors, value}, _), do: bad!(:descriptors, value, "true or false")
+
+  defp put!({:shared_memory, bytes}, config) when is_integer(bytes) and bytes in 0..1_073_741_824,
+    do: %{config | shared_memory: bytes}
+
+  defp put!({:shared_memory, value}, _), do: bad!(:shared_memory, value, "an integer from 0 to 1073741824")
 
   defp put!({:executable, nil}, config), do: config
   defp put!({:executable, path}, config) when is_binary(path), do: %{config | executable: path}

@@ -31,6 +31,7 @@ defmodule Sparx.Frame do
              consequence :: binary}
           | {:figures, tag :: non_neg_integer, map}
           | {:pong, tag :: non_neg_integer}
+          | {:unused, slot :: non_neg_integer}
           | {:drained, cut :: non_neg_integer}
           | {:hangup, stream}
           | {:recv, stream, type :: non_neg_integer, binary, left :: non_neg_integer}
@@ -109,6 +110,10 @@ defmodule Sparx.Frame do
   @spec file(stream, token :: pos_integer, offset :: non_neg_integer, length :: pos_integer) :: iodata
   def file(stream, token, offset, length),
     do: [<<0x95, 23>>, Term.int(stream), Term.int(token), Term.int(offset), Term.int(length)]
+
+  @doc "SHARED: a part of a streamed response that lies in shared memory (Sparx.Server.Region)."
+  @spec shared(stream, slot :: non_neg_integer, length :: pos_integer) :: iodata
+  def shared(stream, slot, length), do: [<<0x94, 25>>, Term.int(stream), Term.int(slot), Term.int(length)]
 
   @doc "END: completes a streamed response."
   @spec finish(stream, Headers.t() | nil) :: iodata
@@ -290,6 +295,7 @@ defmodule Sparx.Frame do
        do: {:error, kind, stream, field, rule, consequence}
 
   defp message(73, [tag, figures | _]) when is_uint(tag) and is_map(figures), do: {:figures, tag, figures}
+  defp message(84, [slot | _]) when is_uint(slot), do: {:unused, slot}
   defp message(74, [tag | _]) when is_uint(tag), do: {:pong, tag}
   defp message(75, [cut | _]) when is_uint(cut), do: {:drained, cut}
   defp message(76, [stream | _]) when is_stream(stream), do: {:hangup, stream}

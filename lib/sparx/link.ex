@@ -6,7 +6,7 @@ defmodule Sparx.Link do
   # another node it asks the server, and sends it the messages to write.
 
   alias Sparx.{Answer, Frame}
-  alias Sparx.Server.{Channel, Files}
+  alias Sparx.Server.{Channel, Files, Region}
 
   # slots: the process that counts the running handlers: the server, or a Sparx.Workers.
   # channel, files: of use on the server's own node; nil: there is no channel.
@@ -82,6 +82,42 @@ defmodule Sparx.Link do
 
   def respond(link, id, _answer, _size, message),
     do: ask(link, id, {:respond, IO.iodata_to_binary(message)})
+
+  @doc """
+  The same for a body of `size` bytes that is worth shared memory: `head` goes before its parts there, or `whole` is written if there is
+  no room.
+  """
+  @spec respond_shared(t, Frame.stream(), Answer.t() | nil, non_neg_integer, iodata, iodata, (() -> iodata)) ::
+          :ok | error
+  def respond_shared(%{port: port} = link, id, answer, size, head, body, whole) when is_local(answer) do
+    with :ok <- Answer.send_whole(answer) do
+      case share(link, id, body, size) do
+        {:ok, slots, parts} ->
+          message = IO.iodata_to_binary([head, parts | Frame.finish(id, nil)])
+          send(link.server, {:"$sparx_shared", port, slots, message})
+          :ok
+
+        :full ->
+          command(port, whole.())
+      end
+    end
+  end
+
+  def respond_shared(link, id, answer, size, _head, _body, whole),
+    do: respond(link, id, answer, size, whole.())
+
+  # The server takes back the slots of its handlers that end, and of nobody else.
+  defp share(%{port: port, server: server}, id, data, size) when node(port) == node() do
+    with true <- Region.worth?(size),
+         region when region != nil <- Region.of(port),
+         {:parent, ^server} <- :erlang.process_info(self(), :parent) do
+      Region.put(region, id, data, size)
+    else
+      _through_the_pipe -> :full
+    end
+  end
+
+  defp share(_link_of_another_node, _id, _data, _size), do: :full
 
   @doc """
   Hands a file, opened with `:raw`, to the port program for the answer of a stream: the token by which FILE names it. The file can be closed then.
@@ -188,7 +224,7 @@ defmodule Sparx.Link do
   defp send_data(link, id, answer, head, data, size) do
     case answer(link, id, answer, :reserve, [size]) do
       {:ok, ^size} ->
-        write(link, [head | data(id, data, size)])
+        write_data(link, id, head, data, size)
 
       {:ok, taken} ->
         send_part(link, id, answer, head, data, size, taken)
@@ -207,9 +243,21 @@ defmodule Sparx.Link do
   defp send_part(link, id, answer, head, data, size, taken) do
     {part, rest} = split(data, taken)
 
-    with :ok <- write_some(link, [head | data(id, part, taken)]),
+    with :ok <- write_data(link, id, head, part, taken),
          :ok <- ask_client(link, id, &{:room, &1}, link.write_timeout),
          do: send_data(link, id, answer, [], rest, size - taken)
+  end
+
+  # What is written next must come behind it, so whoever sends waits until it is written.
+  defp write_data(link, id, head, data, size) do
+    with {:ok, slots, parts} <- share(link, id, data, size),
+         {:error, reason} <- ask(link, id, {:shared, slots, IO.iodata_to_binary([head | parts])}) do
+      Region.free(Region.of(link.port), slots)
+      {:error, reason}
+    else
+      :full -> write_some(link, [head | data(id, data, size)])
+      :ok -> :ok
+    end
   end
 
   defp write_some(_link, [[]]), do: :ok

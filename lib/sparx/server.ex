@@ -27,6 +27,7 @@ defmodule Sparx.Server do
     Inbox,
     Listeners,
     Reaper,
+    Region,
     Slots,
     Startup,
     State
@@ -139,6 +140,7 @@ defmodule Sparx.Server do
     config = %{state.config | listeners: bound(state.config.listeners, info["listeners"])}
     {grant, demand} = Demand.renew(state.demand)
     program = program(port, started, config)
+    Region.publish(started.region, port)
     link = link(config, port, info, program)
     life.on_ready && life.on_ready.(config.listeners)
     Enum.each(life.restarters, &GenServer.reply(&1, cut(life)))
@@ -237,8 +239,11 @@ defmodule Sparx.Server do
   def handle_info({:"$sparx_write", port, message}, %{port: port} = state),
     do: more(write(state, message), @most_taken)
 
-  def handle_info({{:"$sparx_ended", port, id}, _monitor, :process, _pid, reason}, state),
-    do: more(Endings.handler_ended(port, id, reason, state), @most_taken)
+  def handle_info({:"$sparx_shared", port, slots, message}, %{port: port} = state),
+    do: more(shared(slots, message, state), @most_taken)
+
+  def handle_info({{:"$sparx_ended", port, id}, _monitor, :process, pid, reason}, state),
+    do: more(handler_ended(port, id, pid, reason, state), @most_taken)
 
   def handle_info(:timeout, state), do: {:noreply, flush(state)}
 
@@ -290,15 +295,30 @@ defmodule Sparx.Server do
       {:"$sparx_write", ^port, message} ->
         more(write(state, message), left - 1)
 
+      {:"$sparx_shared", ^port, slots, message} ->
+        more(shared(slots, message, state), left - 1)
+
       # It arrives before the end that it explains.
       {:"$sparx_failed", ^port, id, crash} ->
         more(Exchange.failed(id, crash, state), left - 1)
 
-      {{:"$sparx_ended", its_port, id}, _monitor, :process, _pid, reason} ->
-        more(Endings.handler_ended(its_port, id, reason, state), left - 1)
+      {{:"$sparx_ended", its_port, id}, _monitor, :process, pid, reason} ->
+        more(handler_ended(its_port, id, pid, reason, state), left - 1)
     after
       0 -> {:noreply, state, 0}
     end
+  end
+
+  defp handler_ended(port, id, _pid, :normal, state), do: Endings.handler_ended(port, id, :normal, state)
+
+  defp handler_ended(port, id, pid, reason, state) do
+    Region.release(Region.of(port), pid)
+    Endings.handler_ended(port, id, reason, state)
+  end
+
+  defp shared(slots, message, state) do
+    Region.hand_over(Region.of(state.port), slots)
+    write(state, message)
   end
 
   defp ping(state) do
@@ -411,6 +431,7 @@ defmodule Sparx.Server do
     Startup.close(state.port)
     Channel.close(program.channel)
     Files.close(program.files)
+    Region.close(state.port)
     program = %{program | heart: nil, calls: %{}, channel: nil, files: nil}
     %{state | port: nil, program: program, out: [], out_size: 0, taken: 0, grant: 0}
   end

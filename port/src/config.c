@@ -39,7 +39,7 @@ void config_defaults(struct config *c)
 	const struct option_def *def;
 
 	memset(c, 0, sizeof *c);
-	c->channel = -1;
+	c->channel = c->region_fd = -1;
 	for (unsigned i = 0; (def = option_at(i)); i++)
 		*option_place(c, def) = def->value;
 	snprintf(c->server, sizeof c->server, "sparx");
@@ -384,6 +384,8 @@ static bool take_option(void *to, struct slice key, struct slice raw, struct con
 	struct mp_value v;
 
 	mp_read(&in, &v);
+	if (slice_eq(key, SLICE_LIT("region")))
+		return option_number(&c->region, key, raw, 0, TOKEN_MAX, "", fault);
 	if (slice_eq(key, SLICE_LIT("listeners")))
 		return read_listeners(c, raw, fault);
 	if (slice_eq(key, SLICE_LIT("server")))

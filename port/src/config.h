@@ -49,6 +49,8 @@ struct config {
 	/* The host's socket for descriptors, and the connection to it. Empty, and -1: there is none. */
 	char descriptors[SOCKET_PATH_MAX];
 	int channel;
+	uint64_t region; /* the token of memory that the host shares; 0: it does not */
+	int region_fd;   /* that memory, until it is mapped; -1: it has not come */
 };
 
 struct option_def {

@@ -40,6 +40,7 @@ static bool turn(void *ctx)
 	wheel_fire(&p->loop.wheel, p->loop.now);
 	wheel_fire(&p->loop.fine, p->loop.now_us / LOOP_FINE_US);
 	more |= server_run(&p->server);
+	bridge_return_slots(&p->bridge);
 	link_flush(&p->link);
 	conn_pool_pause(&p->server.pool, link_full(&p->link));
 	server_reap(&p->server);

@@ -8,6 +8,7 @@ defmodule Sparx.Server.Channel do
   # What a descriptor is for.
   @file_of_stream 0
   @listener 1
+  @region 2
 
   # getsockopt(SOL_SOCKET, SO_PEERCRED): pid, uid, gid
   @peer_credentials {1, 17}
@@ -62,16 +63,16 @@ defmodule Sparx.Server.Channel do
   end
 
   @doc """
-  Waits, in a process of its own, for the connection of the port program, nobody else's, and hands over the sockets that it is to listen on.
+  Waits, in a process of its own, for the connection of the port program, nobody else's, and hands over the sockets that it is to listen on, and the memory to be shared with it (a descriptor as `:prim_file` gives it).
   `os_pid` is the program's number, nil where that is not known. See `met/1`.
   """
-  @spec meet(listening, pos_integer | nil, [fd :: non_neg_integer]) :: Task.t()
-  def meet(listening, os_pid, listeners) do
+  @spec meet(listening, pos_integer | nil, [fd :: non_neg_integer], region :: binary | nil) :: Task.t()
+  def meet(listening, os_pid, listeners, region \\ nil) do
     server = self()
 
     Task.async(fn ->
       socket = accept(listening, os_pid)
-      socket && hand_listeners(socket, listeners)
+      socket && hand_over(socket, listeners, region)
       socket && :socket.setopt(socket, {:otp, :controlling_process}, server)
       socket
     end)
@@ -108,10 +109,12 @@ defmodule Sparx.Server.Channel do
     stop(listening)
   end
 
-  # Their tokens are their places, from 1.
-  defp hand_listeners(socket, listeners) do
+  # The tokens of listeners are their places, from 1; there is one region.
+  defp hand_over(socket, listeners, region) do
     for {fd, token} <- Enum.with_index(listeners, 1),
         do: hand(socket, packet(@listener, token, 0), <<fd::native-32>>, @patience)
+
+    region && hand(socket, packet(@region, 1, 0), region, @patience)
   end
 
   defp peer(socket) do

@@ -6,7 +6,7 @@ defmodule Sparx.Server.Exchange do
   # A question whose answer depends on the client (for room, or a chunk) carries a reference, and is answered when the client allows.
 
   alias Sparx.{Answer, Frame, Headers}
-  alias Sparx.Server.{Endings, Slots, State, Streams}
+  alias Sparx.Server.{Endings, Region, Slots, State, Streams}
 
   import Sparx.Server.State
 
@@ -39,6 +39,12 @@ defmodule Sparx.Server.Exchange do
       Answer.leave(stream.answer)
       state
     end)
+  end
+
+  # What was sent so has left before more of it may be.
+  defp ask({:shared, slots, message}, _id, _stream, state) do
+    Region.hand_over(Region.of(state.port), slots)
+    {:ok, state |> write(message) |> flush()}
   end
 
   # A streamed response that has not gone out, so headers may still be added.

@@ -13,6 +13,7 @@ defmodule Sparx.Server.Inbox do
     Framing,
     Notes,
     Owed,
+    Region,
     Sockets,
     State,
     Streams,
@@ -72,8 +73,9 @@ defmodule Sparx.Server.Inbox do
   defp rest(rest, state), do: payload(rest, state)
 
   # These spend credit, or come once per stream.
-  defp charge(message, _size, state) when elem(message, 0) in [:request, :body, :recv, :done, :gone, :closed],
-    do: state
+  defp charge(message, _size, state)
+       when elem(message, 0) in [:request, :body, :recv, :done, :gone, :closed, :unused],
+       do: state
 
   defp charge(_message, size, %{program: program} = state) do
     {second, sum} = notes(div(state.now, 1_000), max(size, @least_note), program.notes)
@@ -191,6 +193,15 @@ defmodule Sparx.Server.Inbox do
   defp message({:figures, tag, figures}, state) do
     {from, calls} = Map.pop(state.program.calls, tag)
     figures(from, Notes.figures(figures), %{state | program: %{state.program | calls: calls}})
+  end
+
+  defp message({:unused, slot}, %{port: port} = state) do
+    region = Region.of(port)
+
+    (region && Region.unused(region, slot)) ||
+      throw({:violation, "a slot #{slot} back that it does not have"})
+
+    state
   end
 
   defp message({:certified, tag, _count}, state), do: certified(tag, :ok, state)

@@ -3,7 +3,7 @@ defmodule Sparx.Server.Startup do
   # Starts a port program and waits until it is ready; returns the reason if it is not.
 
   alias Sparx.{Config, Frame, Link, StartError, TLS}
-  alias Sparx.Server.{Channel, Executable, Framing, Listeners, Notes, Reaper}
+  alias Sparx.Server.{Channel, Executable, Framing, Listeners, Notes, Reaper, Region}
 
   require Logger
 
@@ -15,7 +15,8 @@ defmodule Sparx.Server.Startup do
           info: map,
           os_pid: pos_integer | nil,
           framing: Framing.t(),
-          channel: Channel.t() | nil
+          channel: Channel.t() | nil,
+          region: Region.t() | nil
         }
 
   @doc """
@@ -36,7 +37,7 @@ defmodule Sparx.Server.Startup do
   defp run_alone(config, report, error) do
     Logger.warning("listeners are bound by sparx_port, and close when it ends: " <> StartError.message(error))
     Listeners.give_up(config.holder)
-    run(config, report)
+    run(%{config | holder: nil, shared_memory: 0}, report)
   end
 
   defp run_once(config, report) do
@@ -46,15 +47,56 @@ defmodule Sparx.Server.Startup do
          {:ok, handed} <- listeners(config, listening),
          {:ok, port} <- open(config) do
       Reaper.watch(os_pid(port))
-      hello = Config.hello(config, report, tls, listening && listening.path, handed != [])
-      meeting = listening && Channel.meet(listening, os_pid(port), handed)
+      {region, memory} = if listening, do: region(config), else: {nil, nil}
+
+      hello =
+        config
+        |> Config.hello(report, tls, listening && listening.path, handed != [])
+        |> Map.merge(if(region, do: %{region: 1}, else: %{}))
+
+      meeting =
+        listening && Channel.meet(listening, os_pid(port), handed, memory && :prim_file.get_handle(memory))
+
       Link.command(port, Frame.hello(hello))
-      port |> await(Framing.new(), config) |> with_channel(listening, meeting)
+      started = port |> await(Framing.new(), config) |> with_channel(listening, meeting)
+      memory && Region.close_file(memory)
+      with_region(started, region)
     else
       error ->
         listening && Channel.stop(listening)
         error
     end
+  end
+
+  defp region(config) do
+    case Region.new(config.shared_memory) do
+      {:ok, region, memory} ->
+        {region, memory}
+
+      {:error, :off} ->
+        {nil, nil}
+
+      {:error, reason} ->
+        Logger.warning(
+          "no memory is shared with sparx_port, and all bodies cross the pipe: #{inspect(reason)}"
+        )
+
+        {nil, nil}
+    end
+  end
+
+  defp with_region({:ok, %{info: info} = started}, region) do
+    if region && "region" in List.wrap(info["features"]) do
+      {:ok, Map.put(started, :region, region)}
+    else
+      Region.discard(region)
+      {:ok, Map.put(started, :region, nil)}
+    end
+  end
+
+  defp with_region(error, region) do
+    Region.discard(region)
+    error
   end
 
   # Nothing to be handed over: the port program binds.

@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/shared.h"
+
 enum { BLOCK_MIN = 480, BLOCK_MAX = 64 * 1024, LEND_MIN = 8 * 1024 };
 
-enum kind { OWNED, LENT, LOADED, PART };
+enum kind { OWNED, LENT, SHARED, LOADED, PART };
 
 /* What of a file is still to be written. */
 struct part {
@@ -20,13 +22,13 @@ struct bufq_block {
 	struct bufq_block *next;
 	uint32_t head, tail, cap;
 	uint8_t kind;        /* enum kind */
-	const uint8_t *lent; /* LENT: where the bytes are */
+	const uint8_t *lent; /* LENT, SHARED: where the bytes are */
 	uint8_t data[];      /* OWNED, LOADED: the bytes; PART: a struct part */
 };
 
 static uint8_t *bytes_of(const struct bufq_block *block)
 {
-	return block->kind == LENT ? (uint8_t *)(uintptr_t)block->lent : (uint8_t *)(uintptr_t)block->data;
+	return block->kind == LENT || block->kind == SHARED ? (uint8_t *)(uintptr_t)block->lent : (uint8_t *)(uintptr_t)block->data;
 }
 
 static struct part *part_of(const struct bufq_block *block)
@@ -51,6 +53,8 @@ static void drop_first(struct bufq *q)
 	q->first = block->next;
 	if (!q->first)
 		q->last = NULL;
+	if (block->kind == SHARED)
+		shared_give(block->lent);
 	if (block->kind == PART) {
 		q->files--;
 		q->charged -= FILE_COST;
@@ -152,14 +156,16 @@ bool bufq_lend(struct bufq *q, const void *bytes, size_t n)
 
 	if (n < LEND_MIN || n > UINT32_MAX)
 		return bufq_append(q, bytes, n);
-	block = add_block(q, LENT, 0);
+	block = add_block(q, shared_has(bytes) ? SHARED : LENT, 0);
 	if (!block)
 		return false;
+	if (block->kind == SHARED) /* the host does not write there until it is given back */
+		shared_keep(bytes);
 	block->lent = bytes;
 	block->tail = (uint32_t)n;
 	q->len += n;
 	q->charged += n;
-	q->borrows = true;
+	q->borrows = q->borrows || block->kind == LENT;
 	return true;
 }
 
@@ -308,7 +314,7 @@ bool bufq_move(struct bufq *from, struct bufq *to, size_t n)
 		size_t part = length_of(b) < n ? length_of(b) : n;
 		const uint8_t *at = bytes_of(b) + b->head;
 		assert(b->kind != PART);
-		if (!(b->kind == LENT ? bufq_lend(to, at, part) : bufq_append(to, at, part)))
+		if (!(b->kind == LENT || b->kind == SHARED ? bufq_lend(to, at, part) : bufq_append(to, at, part)))
 			return false;
 		bufq_consume(from, part);
 		n -= part;

@@ -83,6 +83,8 @@ void bridge_over(struct bridge *b, int status);
 void bridge_drain(struct bridge *b, uint64_t deadline);
 /* The host has gone: what was answered whole may go out. */
 void bridge_host_gone(struct bridge *b);
+/* At the end of a turn: gives slots of shared memory back to the host whose bytes have left. */
+void bridge_return_slots(struct bridge *b);
 /* Takes what the host has handed over. True: there may be more. */
 bool bridge_receive(struct bridge *b);
 /* Compresses and decodes for a while what there is of bodies. */

@@ -4,12 +4,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/shared.h"
 #include "bridge/say.h"
 #include "platform/platform.h"
 
 enum {
 	PACKETS_A_TURN = 256, /* a host that sends more must not keep the sockets waiting */
-	LISTENERS_MS = 5000,  /* for those that HELLO has named */
+	NAMED_MS = 5000,      /* for those that HELLO names */
 };
 
 /* One that is held for messages, until the response of its stream has ended. */
@@ -93,29 +94,35 @@ static void take(struct bridge *b, const struct descriptor *d)
 		take_file(b, d);
 		break;
 	case DESCRIPTOR_LISTENER: /* those that HELLO names have come before READY */
+	case DESCRIPTOR_REGION:
 		close(d->fd);
-		wrong(b, d->stream, "is for a listener that HELLO does not name");
+		wrong(b, d->stream, "is one that HELLO does not name");
 		break;
 	case DESCRIPTOR_USES:
 		break;
 	}
 }
 
-/* ---- listeners ---- */
+/* ---- what HELLO names ---- */
 
-static struct listener_config *listener_of(struct bridge *b, const struct descriptor *d)
+/* Where the descriptor is to be put. NULL: HELLO does not name it, or it has come. */
+static int *place_of(struct bridge *b, const struct descriptor *d)
 {
-	for (unsigned i = 0; i < b->config->listener_count && d->use == DESCRIPTOR_LISTENER && d->stream == 0; i++) {
-		struct listener_config *l = &b->config->listeners[i];
-		if (l->descriptor == d->token && l->fd < 0)
-			return l;
-	}
+	struct config *c = b->config;
+
+	if (d->stream != 0)
+		return NULL;
+	if (d->use == DESCRIPTOR_REGION && c->region == d->token && c->region_fd < 0)
+		return &c->region_fd;
+	for (unsigned i = 0; i < c->listener_count && d->use == DESCRIPTOR_LISTENER; i++)
+		if (c->listeners[i].descriptor == d->token && c->listeners[i].fd < 0)
+			return &c->listeners[i].fd;
 	return NULL;
 }
 
-static unsigned listeners_missing(const struct bridge *b)
+static unsigned missing(const struct bridge *b)
 {
-	unsigned n = 0;
+	unsigned n = b->config->region && b->config->region_fd < 0;
 
 	for (unsigned i = 0; i < b->config->listener_count; i++)
 		n += b->config->listeners[i].descriptor && b->config->listeners[i].fd < 0;
@@ -123,20 +130,20 @@ static unsigned listeners_missing(const struct bridge *b)
 }
 
 /* NULL: a packet was taken, or there was none; else what is wrong. */
-static const char *take_listener(struct bridge *b, int ms)
+static const char *take_named(struct bridge *b, int ms)
 {
-	struct listener_config *l;
 	struct descriptor d;
 	const char *rule;
+	int *place;
 
 	switch (channel_take(&b->channel, &d, &rule)) {
 	case CHANNEL_GOT:
-		l = listener_of(b, &d);
-		if (l)
-			l->fd = d.fd;
+		place = place_of(b, &d);
+		if (place)
+			*place = d.fd;
 		else
 			close(d.fd);
-		return l ? NULL : "is not one of those that HELLO names";
+		return place ? NULL : "is not one of those that HELLO names";
 	case CHANNEL_WRONG:
 		return rule;
 	case CHANNEL_OVER:
@@ -147,16 +154,50 @@ static const char *take_listener(struct bridge *b, int ms)
 	return channel_wait(&b->channel, ms) ? NULL : "has not come in time";
 }
 
-bool descriptors_await_listeners(struct bridge *b, struct config_fault *fault)
+/* The mapping stays as long as the process. */
+static bool map_region(struct bridge *b, struct config_fault *fault)
+{
+	size_t size = 0;
+	const void *bytes = platform_map(b->config->region_fd, &size);
+
+	close(b->config->region_fd);
+	b->config->region_fd = -1;
+	if (bytes && size > 0 && size % SHARED_SLOT == 0 && size / SHARED_SLOT <= SHARED_SLOTS_MAX &&
+	    shared_begin(bytes, (uint32_t)(size / SHARED_SLOT)))
+		return true;
+	return option_wrong(fault, SLICE_LIT("region"), "must be a regular file, open for reading alone, of 1 to %d times %d bytes",
+			    SHARED_SLOTS_MAX, SHARED_SLOT);
+}
+
+bool descriptors_await(struct bridge *b, struct config_fault *fault)
 {
 	const char *rule = b->channel.open ? NULL : "needs a channel, and there is none";
 
-	while (listeners_missing(b)) {
-		rule = rule ? rule : take_listener(b, LISTENERS_MS);
+	while (missing(b)) {
+		rule = rule ? rule : take_named(b, NAMED_MS);
 		if (rule)
 			return option_wrong(fault, SLICE_LIT("descriptor"), "%s", rule);
 	}
-	return true;
+	return !b->config->region || map_region(b, fault);
+}
+
+/* ---- memory that the host shares ---- */
+
+void descriptors_unused(struct bridge *b, uint64_t slot)
+{
+	if (slot >= shared_slots() || shared_is_used((uint32_t)slot))
+		return;
+	shared_keep(shared_bytes((uint32_t)slot));
+	shared_give(shared_bytes((uint32_t)slot));
+	(void)b;
+}
+
+void bridge_return_slots(struct bridge *b)
+{
+	uint32_t slot;
+
+	while (shared_next_free(&slot))
+		say_unused(b, &(struct msg_unused){.slot = slot});
 }
 
 bool bridge_receive(struct bridge *b)
@@ -223,6 +264,9 @@ void descriptors_end(struct bridge *b)
 	for (unsigned i = 0; i < b->config->listener_count; i++) /* that nobody came to listen on */
 		if (b->config->listeners[i].fd >= 0)
 			close(b->config->listeners[i].fd);
+	if (b->config->region_fd >= 0)
+		close(b->config->region_fd);
+	shared_end();
 	channel_close(&b->channel, b->loop);
 	idmap_free(&b->handed);
 }

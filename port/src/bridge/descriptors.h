@@ -1,4 +1,4 @@
-/* Descriptors that the host hands over, each for one thing: a file for the response of a stream, or a socket to listen on. */
+/* Descriptors that the host hands over, each for one thing: a file for the response of a stream, a socket to listen on, or memory. */
 #ifndef SPARX_BRIDGE_DESCRIPTORS_H
 #define SPARX_BRIDGE_DESCRIPTORS_H
 
@@ -7,8 +7,10 @@
 
 /* Connects to the host's socket, if it has named one. Where that cannot be, the host goes without. */
 void descriptors_begin(struct bridge *b);
-/* Waits for the sockets that the host is to listen on. False: fault says what is wrong with them. */
-bool descriptors_await_listeners(struct bridge *b, struct config_fault *fault);
+/* Waits for what HELLO names: sockets to listen on, and memory. False: fault says what is wrong with them. */
+bool descriptors_await(struct bridge *b, struct config_fault *fault);
+/* A slot was named for a stream that is gone: it goes back to the host. */
+void descriptors_unused(struct bridge *b, uint64_t slot);
 void descriptors_end(struct bridge *b);
 /* The file of this exchange with this token. NULL: there is none. */
 struct file *descriptors_find(struct exchange *x, uint64_t token);

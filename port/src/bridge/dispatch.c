@@ -1,4 +1,5 @@
 /* What the host says comes in here: each message to what takes it. */
+#include "bridge/descriptors.h"
 #include "bridge/hello.h"
 #include "bridge/orders.h"
 #include "bridge/say.h"
@@ -31,8 +32,11 @@ static void on_message(void *ctx, const struct message *m)
 		hello_failed(b, m, "kind", "must be HELLO first", EXIT_FRAMING);
 		return;
 	}
-	if (needs_exchange(m) && !(x = exchange_find(b, m)))
+	if (needs_exchange(m) && !(x = exchange_find(b, m))) {
+		if (m->kind == MSG_SHARED)
+			descriptors_unused(b, m->shared.slot);
 		return;
+	}
 	orders[m->kind](b, x, m);
 }
 

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include "base/shared.h"
 #include "bridge/descriptors.h"
 #include "bridge/orders.h"
 #include "bridge/say.h"
@@ -84,7 +85,7 @@ static void send_ready(struct bridge *b)
 	at = mp_str(at, SLICE_LIT("pid"));
 	at = mp_uint(at, (uint64_t)getpid());
 	at = mp_str(at, SLICE_LIT("features"));
-	at = mp_array(at, 8 + codings + b->channel.open + b->control.ops->http3);
+	at = mp_array(at, 8 + codings + b->channel.open + (shared_slots() > 0) + b->control.ops->http3);
 	at = mp_str(at, SLICE_LIT("http/1.1"));
 	at = mp_str(at, SLICE_LIT("http/2"));
 	if (b->control.ops->http3)
@@ -96,6 +97,8 @@ static void send_ready(struct bridge *b)
 	at = mp_str(at, SLICE_LIT("tls"));
 	if (b->channel.open)
 		at = mp_str(at, SLICE_LIT("descriptors"));
+	if (shared_slots() > 0)
+		at = mp_str(at, SLICE_LIT("region"));
 	at = mp_str(at, SLICE_LIT("decode"));
 	for (enum coding c = CODING_GZIP; c < CODINGS; c++)
 		if (encoder_exists(c))
@@ -166,7 +169,7 @@ void order_hello(struct bridge *b, struct exchange *x, const struct message *m)
 		return;
 	}
 	descriptors_begin(b);
-	if (!descriptors_await_listeners(b, &fault)) {
+	if (!descriptors_await(b, &fault)) {
 		hello_failed(b, m, fault.field, fault.rule, EXIT_CONFIG);
 		return;
 	}

@@ -1,6 +1,7 @@
 /* The bridge's way in: messages about streams are checked, and become operations. */
 #include <stdio.h>
 
+#include "base/shared.h"
 #include "bridge/descriptors.h"
 #include "bridge/orders.h"
 #include "bridge/queue.h"
@@ -204,12 +205,11 @@ static const char *no_body_now(const struct exchange *x)
 	return x->kind->no_data;
 }
 
-void order_data(struct bridge *b, struct exchange *x, const struct message *m)
+/* `size`: of the whole message, of which `data` is what is here. */
+static void take_data(struct exchange *x, const struct message *m, struct slice data, uint64_t size)
 {
-	uint64_t size = m->data.data.len + m->left;
 	const char *rule = no_body_now(x);
 
-	(void)b;
 	if (is_in_vain(x, m))
 		return;
 	if (rule)
@@ -219,7 +219,33 @@ void order_data(struct bridge *b, struct exchange *x, const struct message *m)
 	else if (x->left != LENGTH_UNKNOWN && size > (uint64_t)x->left)
 		exchange_refuse(x, m, "data", "exceeds the declared length");
 	else
-		send_body(x, m->data.data);
+		send_body(x, data);
+}
+
+void order_data(struct bridge *b, struct exchange *x, const struct message *m)
+{
+	(void)b;
+	take_data(x, m, m->data.data, m->data.data.len + m->left);
+}
+
+/* As DATA, with bytes that lie in a slot. It is in use while they are taken, so it goes back whatever becomes of the stream. */
+void order_shared(struct bridge *b, struct exchange *x, const struct message *m)
+{
+	const struct msg_shared *s = &m->shared;
+	const uint8_t *bytes;
+
+	(void)b;
+	if (s->slot >= shared_slots() || shared_is_used((uint32_t)s->slot)) {
+		exchange_break_rule(x, m, "slot", "is none that the host may use now");
+		return;
+	}
+	bytes = shared_bytes((uint32_t)s->slot);
+	shared_keep(bytes);
+	if (s->length == 0 || s->length > SHARED_SLOT)
+		exchange_break_rule(x, m, "length", "must be 1 to 65536");
+	else
+		take_data(x, m, slice_of(bytes, (size_t)s->length), s->length);
+	shared_give(bytes);
 }
 
 /* As DATA, but for the bytes, which the file has. */

@@ -11,13 +11,13 @@
 #include "loop.h"
 
 /* What a descriptor is for: the first field of its packet. */
-enum descriptor_use { DESCRIPTOR_FILE, DESCRIPTOR_LISTENER, DESCRIPTOR_USES };
+enum descriptor_use { DESCRIPTOR_FILE, DESCRIPTOR_LISTENER, DESCRIPTOR_REGION, DESCRIPTOR_USES };
 
 struct descriptor {
 	int fd;
 	enum descriptor_use use;
 	uint64_t token;  /* by which messages name it; at least 1 */
-	uint64_t stream; /* of a file: whose it is; of a listener: 0 */
+	uint64_t stream; /* of a file: whose it is; of others: 0 */
 };
 
 enum channel_result { CHANNEL_EMPTY, CHANNEL_GOT, CHANNEL_WRONG, CHANNEL_OVER };

@@ -41,6 +41,9 @@ void platform_fetch(int fd, uint64_t offset, uint64_t n);
 /* Bytes of a file to a socket, as write. -1: EINVAL, EOPNOTSUPP or ENOSYS, not of this file. */
 ssize_t platform_sendfile(int socket, int fd, uint64_t offset, size_t n);
 
+/* Maps all of a regular file that is open for reading alone, to be read. NULL: it cannot be, or is no such file. */
+const void *platform_map(int fd, size_t *size);
+
 /* ---- buffers of the kernel ---- */
 
 /* Asks for pipes of this many bytes. */

@@ -1,0 +1,93 @@
+#include "base/shared.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct {
+	const uint8_t *bytes;
+	uint32_t slots, used, free_count;
+	uint32_t *users; /* of each slot */
+	uint32_t *free;  /* slots of which the host does not know yet that they are free */
+} region;
+
+bool shared_begin(const void *bytes, uint32_t slots)
+{
+	assert(!region.bytes && slots > 0 && slots <= SHARED_SLOTS_MAX);
+	region.users = calloc(slots, sizeof *region.users);
+	region.free = calloc(slots, sizeof *region.free);
+	if (!region.users || !region.free) {
+		shared_end();
+		return false;
+	}
+	region.bytes = bytes;
+	region.slots = slots;
+	return true;
+}
+
+void shared_end(void)
+{
+	free(region.users);
+	free(region.free);
+	memset(&region, 0, sizeof region);
+}
+
+uint32_t shared_slots(void)
+{
+	return region.slots;
+}
+
+bool shared_is_used(uint32_t slot)
+{
+	return region.users[slot] > 0;
+}
+
+uint32_t shared_used(void)
+{
+	return region.used;
+}
+
+const uint8_t *shared_bytes(uint32_t slot)
+{
+	return region.bytes + (size_t)slot * SHARED_SLOT;
+}
+
+bool shared_has(const void *bytes)
+{
+	const uint8_t *at = bytes;
+
+	return region.bytes && at >= region.bytes && at < region.bytes + (size_t)region.slots * SHARED_SLOT;
+}
+
+static uint32_t slot_of(const void *bytes)
+{
+	return (uint32_t)((size_t)((const uint8_t *)bytes - region.bytes) / SHARED_SLOT);
+}
+
+void shared_keep(const void *bytes)
+{
+	uint32_t slot = slot_of(bytes);
+
+	assert(shared_has(bytes));
+	region.used += region.users[slot]++ == 0;
+}
+
+/* A slot is in the list once: it is used again only when the host knows that it is free. */
+void shared_give(const void *bytes)
+{
+	uint32_t slot = slot_of(bytes);
+
+	assert(shared_has(bytes) && region.users[slot] > 0);
+	if (--region.users[slot] > 0)
+		return;
+	region.used--;
+	region.free[region.free_count++] = slot;
+}
+
+bool shared_next_free(uint32_t *slot)
+{
+	if (region.free_count == 0)
+		return false;
+	*slot = region.free[--region.free_count];
+	return true;
+}

@@ -1,0 +1,262 @@
+#!/usr/bin/env python3
+"""Memory that the host shares with the port (PROTOCOL.md, section 3.8). Run by `make -C port test`; or
+SPARX_PORT=priv/sparx_port test/port/region_test.py."""
+
+import contextlib
+import mmap
+import os
+import pathlib
+import random
+import socket
+import sys
+import tempfile
+import threading
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from lib import mp  # noqa: E402
+from lib.program import (  # noqa: E402
+    ABORT, DATA, DEMAND, DONE, END, GONE, HEAD, PATH, REQUEST, SHARED, UNUSED, PortDied, Program,
+)
+
+REGION = 2
+SLOT = 65536
+
+
+def pattern(slot, turn, length):
+    """Bytes that are of this slot, and of this use of it, alone."""
+    return (b"%05d:%08d;" % (slot, turn) * (length // 15 + 1))[:length]
+
+
+class Host(Program):
+    """Answers each request with the parts that `plan` has for it: ("shared", length) or ("pipe", length), through free slots."""
+
+    def __init__(self, slots, plan=(), path=None, given=None, **options):
+        self.folder = tempfile.TemporaryDirectory()
+        at = f"{self.folder.name}/s"
+        self.fd = os.open(f"{self.folder.name}/memory", os.O_RDWR | os.O_CREAT, 0o600)
+        os.truncate(self.fd, slots * SLOT)
+        self.memory = mmap.mmap(self.fd, slots * SLOT)
+        read_only = os.open(f"{self.folder.name}/memory", os.O_RDONLY)
+        self.free, self.turn, self.plan, self.sent = list(range(slots)), 0, list(plan), {}
+        self.back, self.done, self.gone = [], [], []
+        waits = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        waits.bind(at)
+        waits.listen(1)
+        self.channel = None
+
+        def hand_over():
+            with contextlib.suppress(OSError):
+                self.channel, _ = waits.accept()
+                socket.send_fds(self.channel, [mp.encode([REGION, 1, 0])], [read_only if given is None else given])
+
+        thread = threading.Thread(target=hand_over, daemon=True)
+        thread.start()
+        try:
+            super().__init__(
+                path or os.environ.get("SPARX_PORT") or PATH, {"descriptors": at, "region": 1, **options}
+            )
+        except PortDied:
+            self.stop()
+            waits.shutdown(socket.SHUT_RDWR)
+            raise
+        finally:
+            thread.join()
+            waits.close()
+            os.close(read_only)
+        self.send([DEMAND, 1000])
+
+    def close(self):
+        self.stop()
+        self.channel.close()
+        self.memory.close()
+        os.close(self.fd)
+        self.folder.cleanup()
+
+    def fill(self, length):
+        slot = self.free.pop()
+        self.turn += 1
+        data = pattern(slot, self.turn, length)
+        self.memory[slot * SLOT : slot * SLOT + length] = data
+        return slot, data
+
+    def take(self, kind, rest):
+        if kind == REQUEST and self.plan:
+            messages, body = [], b""
+            for how, length in self.plan.pop(0):
+                if how == "shared" and self.free:
+                    slot, data = self.fill(length)
+                    messages.append([SHARED, rest[0], slot, length])
+                else:
+                    data = os.urandom(length)
+                    messages.append([DATA, rest[0], data])
+                body += data
+            self.sent[rest[0]] = body
+            self.send([HEAD, rest[0], 200, [], len(body)], *messages, [END, rest[0], None])
+        elif kind == REQUEST:
+            self.waiting = rest[0]
+        elif kind == UNUSED:
+            if rest[0] in self.free:
+                raise AssertionError(f"slot {rest[0]} comes back twice")
+            self.free.append(rest[0])
+            self.back.append(rest[0])
+        elif kind == DONE:
+            self.done.append(rest[0])
+        elif kind == GONE:
+            self.gone.append(rest[0])
+
+    def until(self, condition):
+        while not condition():
+            self.pump()
+
+
+class Region(unittest.TestCase):
+    def host(self, *args, **options):
+        host = Host(*args, **options)
+        self.addCleanup(host.close)
+        return host
+
+    def client(self, host, requests=1):
+        client = socket.create_connection(host.address, 10)
+        self.addCleanup(client.close)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * requests)
+        return client
+
+    def body(self, client, length):
+        file = client.makefile("rb")
+        self.assertIn(b"200", file.readline())
+        while file.readline() not in (b"\r\n", b""):
+            pass
+        return file.read(length)
+
+    def test_what_lies_in_slots_arrives_and_the_slots_come_back(self):
+        host = self.host(4, [[("shared", SLOT), ("pipe", 10), ("shared", 100), ("shared", 20000)]])
+        self.assertIn("region", host.ready["features"])
+        client = self.client(host)
+        host.until(lambda: host.sent)
+        [body] = host.sent.values()
+        self.assertEqual(self.body(client, len(body)), body)
+        host.until(lambda: len(host.free) == 4)
+        self.assertEqual(sorted(host.back), [1, 2, 3])
+        self.assertEqual(host.errors, [])
+
+    def test_random_plans_with_few_slots_and_clients_that_read_when_they_like(self):
+        """Slots are filled anew at once when they come back: a byte that was still wanted would be another one then."""
+        rng = random.Random(7)
+        plan = [
+            [(rng.choice(["shared", "pipe"]), rng.choice([1, 100, 8191, 8192, 30000, SLOT])) for _ in range(rng.randint(1, 4))]
+            for _ in range(200)
+        ]
+        host = self.host(5, plan)
+        seen = 0
+        clients = []
+        while seen < 200:
+            while len(clients) < 6 and host.plan:
+                clients.append((self.client(host), len(host.sent)))
+                count = len(host.sent)
+                host.until(lambda: len(host.sent) > count)  # noqa: B023
+            client, nth = clients.pop(rng.randrange(len(clients)))
+            body = list(host.sent.values())[nth]
+            self.assertEqual(self.body(client, len(body)), body)
+            client.close()
+            seen += 1
+        host.until(lambda: len(host.free) == 5)
+        self.assertEqual(host.errors, [])
+
+    def test_a_client_that_leaves_and_a_stream_that_is_cut_keep_no_slot(self):
+        host = self.host(8, [[("shared", SLOT)] * 4])
+        client = self.client(host)
+        host.until(lambda: host.sent)
+        client.close()
+        host.until(lambda: len(host.free) == 8)
+        client = self.client(host)
+        host.waiting = None
+        host.until(lambda: host.waiting)
+        slots = [host.fill(SLOT)[0] for _ in range(2)]
+        host.send([HEAD, host.waiting, 200, [], None], *[[SHARED, host.waiting, s, SLOT] for s in slots], [ABORT, host.waiting, 500])
+        host.until(lambda: len(host.free) == 8)
+        self.assertEqual(host.errors, [])
+
+    def test_a_slot_that_is_named_for_a_stream_that_is_gone_comes_back(self):
+        host = self.host(2, [[("pipe", 1)]])
+        client = self.client(host)
+        host.until(lambda: host.done)
+        slot, _ = host.fill(SLOT)
+        host.send([SHARED, host.done[0], slot, SLOT])
+        host.until(lambda: len(host.free) == 2)
+        client.close()
+
+    def test_a_host_that_lies_about_a_slot_loses_the_stream_and_nothing_else(self):
+        host = self.host(2)
+        for slot, length, rule in ((2, 10, "slot"), (1 << 40, 10, "slot"), (0, 0, "length"), (0, SLOT + 1, "length")):
+            client = self.client(host)
+            host.waiting = None
+            host.until(lambda: host.waiting)
+            if slot in host.free:
+                host.free.remove(slot)
+            host.send([HEAD, host.waiting, 200, [], None], [SHARED, host.waiting, slot, length])
+            host.until(lambda: host.errors and len(host.free) == 2)
+            self.assertIn(rule, host.errors.pop())
+            client.close()
+
+    def test_a_slot_that_is_in_use_cannot_be_named_again(self):
+        host = self.host(2, window=1 << 20, max_frame=1 << 21)
+        slow = socket.socket()
+        self.addCleanup(slow.close)
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(host.address)
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        host.waiting = None
+        host.until(lambda: host.waiting)
+        first = host.waiting
+        slot, data = host.fill(SLOT)
+        ahead = [[DATA, first, bytes(60000)]] * 10  # more than the kernel takes at once
+        host.send([HEAD, first, 200, [], None], *ahead, [SHARED, first, slot, SLOT])
+        client = self.client(host)
+        host.until(lambda: host.waiting != first)
+        host.send([HEAD, host.waiting, 200, [], None], [SHARED, host.waiting, slot, SLOT])
+        host.until(lambda: host.errors)
+        self.assertIn("slot is none that the host may use now", host.errors[0])
+        self.assertEqual(host.back, [])
+        host.send([END, first, None])
+        body, want = b"", 10 * 60000 + SLOT
+        while len(body) < want:
+            body += slow.recv(1 << 20)
+            body = body.partition(b"\r\n\r\n")[2] if body.startswith(b"HTTP") else body
+            if b"0\r\n\r\n" in body[-5:]:
+                break
+        self.assertIn(data[-4000:], body)
+        host.until(lambda: slot in host.back)
+        client.close()
+
+    def test_more_than_the_window_resets_the_stream_and_the_slot_comes_back(self):
+        host = self.host(4, window=70000, max_frame=200000)
+        client = self.client(host)
+        host.waiting = None
+        host.until(lambda: host.waiting)
+        slots = [host.fill(SLOT)[0] for _ in range(2)]
+        host.send([HEAD, host.waiting, 200, [], None], *[[SHARED, host.waiting, s, SLOT] for s in slots])
+        host.until(lambda: len(host.free) == 4)
+        self.assertIn("is more than the window", host.errors[0])
+        client.close()
+
+    def test_what_cannot_be_a_region_is_refused(self):
+        with tempfile.TemporaryFile() as file:
+            os.truncate(file.fileno(), SLOT)
+            cases = [file.fileno()]  # open for writing
+            empty, odd = (f"{tempfile.gettempdir()}/sparx-region-{os.getpid()}-{n}" for n in ("empty", "odd"))
+            for path, size in ((empty, 0), (odd, SLOT + 1)):
+                with open(path, "wb") as f:
+                    f.truncate(size)
+                cases.append(os.open(path, os.O_RDONLY))
+                os.unlink(path)
+            for fd in cases:
+                with self.assertRaises(PortDied) as died:
+                    Host(1, given=fd)
+                self.assertIn("region must be a regular file", str(died.exception))
+            for fd in cases[1:]:
+                os.close(fd)
+
+
+if __name__ == "__main__":
+    unittest.main()
