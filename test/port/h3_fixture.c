@@ -336,7 +336,7 @@ void h3_client_stops(struct h3_fixture *f, int64_t id)
 	h3_talk(f);
 	lane(f, id)->server_ended = true;
 	lane(f, id)->unacked = 0;
-	h3_stopped(f->h3, id);
+	lane(f, id)->unwanted = true;
 }
 
 int64_t h3_client_opens(struct h3_fixture *f)
@@ -407,6 +407,10 @@ static void server_to_client(struct h3_fixture *f)
 
 		if (id < 0)
 			break;
+		if (lane(f, id)->unwanted) {
+			h3_shut(f->h3, id);
+			continue;
+		}
 		for (int i = 0; i < count; i++) {
 			bool last = end && i == count - 1;
 			assert_true(nghttp3_conn_read_stream(f->client, id, iov[i].iov_base, iov[i].iov_len, last) >= 0);

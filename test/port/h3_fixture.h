@@ -17,6 +17,7 @@ struct h3_lane {
 	uint64_t came, credit; /* bytes from the client; how many more it may send, beyond its first window */
 	uint64_t unacked;      /* bytes to the client that were not acknowledged */
 	bool client_ended, server_ended, stopped, gone;
+	bool unwanted; /* the client has asked us to stop */
 };
 
 struct h3_fixture {

@@ -77,7 +77,7 @@ void h3_receive(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n, bool 
 
 void h3_acked(struct h3 *h3, int64_t id, uint64_t n)
 {
-	h3->progress += n;
+	h3->progress += is_request(id) ? n : 0;
 	if (nghttp3_conn_add_ack_offset(h3->ng, id, n) != 0)
 		h3_give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
 }

@@ -73,7 +73,7 @@ void h3_tick(struct h3 *h3);
 void h3_drain(struct h3 *h3);
 /* Why it is to be closed, for the client: an error of RFC 9114 8.1. */
 uint64_t h3_code(const struct h3 *h3);
-/* Bytes of streams that have come, and that have arrived there, ever: what a client sends is measured by that. */
+/* Bytes of requests that have come, and of responses that have arrived there, ever: what a client sends is measured by that. */
 uint64_t h3_progress(const struct h3 *h3);
 /* Ends all streams, and frees it. */
 void h3_close(struct h3 *h3, enum stream_end why);

@@ -314,7 +314,7 @@ void h3_read(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n, bool end
 		fail(h3, x, (int)used);
 		return;
 	}
-	h3->progress += (uint64_t)used;
+	h3->progress += x ? (uint64_t)used : 0;
 	h3->carrier->credit(h3->owner, id, (uint64_t)used);
 	h3->carrier->credit_all(h3->owner, (uint64_t)used);
 	charge(h3, x, (uint64_t)used);
