@@ -9,7 +9,7 @@ uint64_t quic_now(struct quic *q)
 	uint64_t ns;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	ns = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+	ns = q->by_hand ? *q->by_hand * 1000 : (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 	q->last_ns = ns > q->last_ns ? ns : q->last_ns;
 	return q->last_ns;
 }

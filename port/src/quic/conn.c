@@ -16,6 +16,7 @@ enum {
 	IDS_OF_CLIENT = 4,
 	MOVES = 4096, /* bytes that it must move, both ways together, not to be taken for one that only stands there */
 	CLOSE_SHORT = 1200,
+	CRYPTO_ERROR = 0x100, /* and the number of an alert: RFC 9001 4.8 */
 };
 
 static const char *const state_names[] = {"handshake", "open", "closed"};
@@ -30,8 +31,12 @@ static const struct sm machine = {"quic", state_names, state_next};
 
 static void note_failure(struct quic_conn *c)
 {
-	if (c->state == QUIC_HANDSHAKE && !c->silent)
-		c->quic->figures.failed++;
+	if (c->state != QUIC_HANDSHAKE || c->silent)
+		return;
+	c->quic->figures.failed++;
+	if (c->error.type == NGTCP2_CCERR_TYPE_TRANSPORT && c->error.error_code >= CRYPTO_ERROR)
+		conn_record_secured(c->member.pool, c->record, NULL,
+				    tls_alert_name((unsigned)(c->error.error_code - CRYPTO_ERROR)));
 }
 
 /* The packet that tells why; its length, 0 if there is to be none. */

@@ -103,6 +103,7 @@ static int on_shaken(ngtcp2_conn *ng, void *ctx)
 	c->owner.secure = tls_session_facts(c->tls);
 	c->quic->figures.handshakes++;
 	c->quic->figures.resumed += c->owner.secure->resumed;
+	conn_record_secured(c->member.pool, c->record, c->owner.secure, "");
 	n = quic_new_token(c->quic, ngtcp2_conn_get_path(ng), quic_now(c->quic), token, sizeof token);
 	if (n && ngtcp2_conn_submit_new_token(ng, token, n) != 0)
 		return NGTCP2_ERR_CALLBACK_FAILURE;
@@ -131,7 +132,7 @@ static int on_stream_data(ngtcp2_conn *ng, uint32_t flags, int64_t id, uint64_t 
 	(void)user;
 	c->moved += n;
 	if (c->h3)
-		h3_receive(c->h3, id, data, n, flags & NGTCP2_STREAM_DATA_FLAG_FIN);
+		h3_receive(c->h3, id, data ? data : (const uint8_t *)"", n, flags & NGTCP2_STREAM_DATA_FLAG_FIN);
 	return go_on(c);
 }
 

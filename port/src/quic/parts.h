@@ -57,7 +57,8 @@ struct quic {
 	uint8_t index;            /* of the listener */
 	uint8_t place, places;    /* of this port among those that share the address: connection ids name it */
 	bool readable, writable, draining, segments;
-	uint64_t last_ns; /* the clock never goes back */
+	uint64_t last_ns;        /* the clock never goes back */
+	const uint64_t *by_hand; /* µs: the clock of a test; NULL: the real one */
 	uint8_t token_secret[QUIC_SECRET], reset_secret[QUIC_SECRET];
 	uint8_t hash_secret[16];
 	struct bucket strays; /* answers to what belongs to nothing */

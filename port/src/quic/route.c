@@ -71,7 +71,7 @@ bool quic_cid_make(struct quic *q, ngtcp2_cid *cid)
 		unsigned first;
 		if (!platform_random(cid->data, QUIC_CID))
 			return false;
-		first = cid->data[0] - cid->data[0] % q->places + (unsigned)q->place;
+		first = (unsigned)(cid->data[0] - cid->data[0] % q->places) + q->place;
 		cid->data[0] = (uint8_t)(first > 255 ? first - q->places : first);
 		if (!quic_route_find(q, cid->data, QUIC_CID))
 			return true;

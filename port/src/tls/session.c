@@ -355,3 +355,10 @@ const char *tls_session_why(const struct tls_session *s)
 {
 	return gnutls_strerror(s->error);
 }
+
+const char *tls_alert_name(unsigned number)
+{
+	const char *name = gnutls_alert_get_name((gnutls_alert_description_t)number);
+
+	return name ? name : "unknown alert";
+}

@@ -101,6 +101,9 @@ void tls_session_shrink(struct tls_session *s);
 /* Whether the store has what QUIC needs. */
 bool tls_store_fits_quic(const struct tls_store *store);
 
+/* What an alert that we sent says. */
+const char *tls_alert_name(unsigned number);
+
 /* A text for people about the last failure. */
 const char *tls_session_why(const struct tls_session *s);
 

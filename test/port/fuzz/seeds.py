@@ -297,7 +297,45 @@ def tls():
         yield f"changed-{at}", b"\1" + struct.pack(">HB", at, 1)
 
 
-TARGETS = {"frame": frame_, "host": host, "h1": h1, "h2": h2, "ws": ws, "ops": ops, "coding": coding, "decoding": decoding, "tls": tls}
+# ---- quic
+
+
+def quic():
+    def record(kind, bytes_):
+        return struct.pack(">H", kind << 14 | len(bytes_)) + bytes_
+
+    def number(n):
+        return bytes([n]) if n < 64 else struct.pack(">H", 0x4000 | n)
+
+    def stream(id_, data, offset=0, end=0):
+        return bytes([0x0E | end]) + number(id_) + number(offset) + number(len(data)) + data
+
+    def asks(method):
+        return b"\x01\x08\0\0" + method + b"\xd7\x50\x01h\xc1"
+
+    get, post = asks(b"\xd1"), asks(b"\xd4")
+    socket = b"\x01\x1b\0\0\xcf\x50\x01h\xd7\xc1\x27\x02:protocol\x09websocket"
+    new_id = lambda n, retire: bytes([0x18, n, retire, 8]) + bytes([n]) * 8 + b"\xee" * 16  # noqa: E731
+    yield "get", b"\x09" + record(0, stream(0, get, 0, 1))
+    yield "post", b"\x08" + record(0, stream(0, post + b"\0\4body", 0, 1))
+    yield "stream", b"\x0a" + record(0, stream(0, post + b"\0\2bo")) + record(0, stream(0, b"\0\2dy", len(post) + 4, 1)) + time(1000)
+    yield "ack", b"\x09" + record(0, stream(0, get, 0, 1)) + record(0, b"\x02\x05\0\0\x05")
+    yield "reset", b"\x08" + record(0, stream(0, post) + b"\x04\0\x41\x0c" + number(len(post)))
+    yield "stop", b"\x0a" + record(0, stream(0, get, 0, 1)) + record(0, b"\x05\0\x41\x0c")
+    yield "moved", b"\x09" + record(3, stream(0, get, 0, 1)) + record(3, b"\x01")
+    yield "crypto", b"\x09" + record(0, b"\x06\0\x05\x18\0\0\x01\0")
+    yield "ids", b"\x09" + record(0, new_id(50, 50) + new_id(49, 0) + new_id(49, 0))
+    yield "close", b"\x09" + record(0, b"\x1d\x41\0\0")
+    yield "windows", b"\x09" + record(0, b"\x10\x60\0\x11\0\x60\0\x12\x40\xff\x14\0\x19\0")
+    uni = record(0, stream(2, b"\0\4\0")) + record(0, stream(6, b"\2")) + record(0, stream(10, b"\3"))
+    yield "control", b"\x01" + uni + record(0, stream(2, b"\x80\x0f\x07\0\x04\0u=1", 3)) + record(0, stream(0, get, 0, 1))
+    yield "qpack", b"\x09" + record(0, stream(6, b"\x02\x3f\x21\xc1\x01x")) + record(0, stream(0, b"\x01\x09\x02\0\xd1\xd7\x50\x01h\xc1\x80", 0, 1))
+    yield "socket", b"\x0c" + record(0, stream(0, socket))
+    yield "raw", b"\x09" + record(2, b"\x40" + b"x" * 50) + time(60000)
+    yield "nothing", b"\x09" + record(0, bytes.fromhex("0e0f080000000a0001d1d7500168c1"))
+
+
+TARGETS = {"frame": frame_, "host": host, "h1": h1, "h2": h2, "ws": ws, "ops": ops, "coding": coding, "decoding": decoding, "tls": tls, "quic": quic}
 
 
 def main():

@@ -356,6 +356,7 @@ static bool turn_of_port(void *ctx)
 	more |= link_read(&r->link);
 	bridge_run(&r->bridge);
 	wheel_fire(&loop.wheel, loop.now);
+	wheel_fire(&loop.fine, loop.now_us / LOOP_FINE_US);
 	more |= server_run(&r->server);
 	link_flush(&r->link);
 	conn_pool_pause(&r->server.pool, link_full(&r->link));
