@@ -44,10 +44,6 @@ defmodule Sparx.Integration.ReturnTest do
 
   defp signal(os_pid, name), do: System.cmd("kill", ["-" <> name, Integer.to_string(os_pid)])
 
-  defp gone(os_pid) do
-    if File.exists?("/proc/#{os_pid}"), do: receive(after: (10 -> gone(os_pid)))
-  end
-
   defp serves(server, port) do
     running(server)
     assert %{status: 200, body: "ok"} = Client.get(port, "/")
