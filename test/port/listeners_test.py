@@ -192,7 +192,7 @@ class Listeners(unittest.TestCase):
         socket.send_fds(host.channel, [mp.encode([LISTENER, 2, 0])], [more.fileno()])
         while not host.errors:
             host.pump()
-        self.assertIn("is for a listener that HELLO does not name", host.errors[0])
+        self.assertIn("is one that HELLO does not name", host.errors[0])
         self.assertTrue(self.ask(host, s.getsockname()).startswith(b"HTTP/1.1 200 "))
 
     def test_without_a_channel_none_can_be_given(self):
