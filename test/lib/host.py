@@ -61,6 +61,12 @@ class Port(Program):
         self.logs = []
         self.let_go = 0
 
+    def settle(self):
+        """What a case left behind is not the next one's."""
+        for _ in range(2):
+            self.ping()
+            self.until(lambda: self.pongs == self.pings, "PONG")
+
     def take(self, kind, rest):
         if kind == REQUEST:
             self.take_request(rest[0], mp.decode(rest[1])[0])
@@ -154,13 +160,13 @@ class Port(Program):
 class Ports:
     """Programs by their options: one serves all cases that want the same."""
 
-    def __init__(self, path):
-        self.path, self.open = path, {}
+    def __init__(self, path, **always):
+        self.path, self.always, self.open = path, always, {}
 
     def get(self, options, demand):
         key = (tuple(sorted(options.items())), demand)
         if key not in self.open:
-            self.open[key] = Port(self.path, options, demand)
+            self.open[key] = Port(self.path, {**self.always, **options}, demand)
         return self.open[key]
 
     def drop(self, port):

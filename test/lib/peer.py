@@ -182,11 +182,15 @@ class Answer:
 
 
 class Streams(Peer):
-    """What HTTP/2 has in common with its successor: answers by stream."""
+    """Answers by stream."""
 
     def __init__(self, port):
         self.answers = {}
         super().__init__(port)
+
+    @property
+    def gone(self):
+        return bool(self.ended)
 
     def answer_on(self, stream):
         return self.answers.setdefault(stream, Answer())

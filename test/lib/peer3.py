@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from . import h3 as wire
-from . import quic
+from . import peer, quic
 from .peer import QUIET, Wrong
 
 PATIENCE = 5.0
@@ -19,17 +19,10 @@ def listener(http3=None):
     return {"address": "127.0.0.1", "port": 0, "tls": {"certificates": [certificate]}, "http3": dict(http3 or {})}
 
 
-class Answer:
+class Answer(peer.Answer):
     def __init__(self):
-        self.infos, self.fields, self.body, self.trailers, self.frames, self.wrong = [], None, b"", None, [], None
-        self.read = 0
-
-    @property
-    def status(self):
-        return self.fields and int(dict(self.fields)[":status"])
-
-    def get(self, name):
-        return next((value for key, value in self.fields if key == name), None)
+        super().__init__()
+        self.frames = []  # their kinds
 
     def values(self, name):
         return [value for key, value in self.fields or [] if key == name]
@@ -39,13 +32,7 @@ class Answer:
         if kind == wire.DATA:
             self.body += payload
         elif kind == wire.HEADERS:
-            fields = wire.decode(payload)
-            if self.fields is not None:
-                self.trailers = fields
-            elif int(dict(fields)[":status"]) < 200:
-                self.infos.append(fields)
-            else:
-                self.fields = fields
+            self.head(wire.decode(payload))
 
 
 class H3(quic.Client):
@@ -57,6 +44,7 @@ class H3(quic.Client):
         self.settings = self.goaway = None
         self.unread, self.roles = {}, {}
         self.reading = True
+        self.last_stream = -4
 
     # ---- opening
 
@@ -99,6 +87,41 @@ class H3(quic.Client):
             self.send(quic.application_close(0x100))
         self.close()
 
+    # What a version has that carries requests on streams: see H2.
+
+    def open_wide(self):
+        self.open()
+
+    def next_stream(self):
+        self.last_stream += 4
+        return self.last_stream
+
+    def send_head(self, id, fields, end):
+        self.send_stream(id, wire.headers([pair if pair[0] != b":scheme" else (b":scheme", b"https") for pair in fields]), end)
+
+    def send_body(self, id, data, end):
+        self.send_stream(id, wire.data(data) if data else b"", end)
+
+    def send_trailers(self, id, fields):
+        self.send_stream(id, wire.headers(fields), True)
+
+    def answer_on(self, id):
+        return self.answers.setdefault(id, Answer())
+
+    def sync(self):
+        """Until the port has seen all that was sent to it, and what it said of it to its host."""
+        self.expect_alive()
+        self.port.ping()
+        self.until(lambda: self.port.pongs == self.port.pings, "PONG")
+
+    @property
+    def gone(self):
+        return bool(self.closed)
+
+    def reset(self):
+        self.leave()
+        self.closed = self.closed or ("NO_ERROR", "left", b"")
+
     # ---- receiving
 
     def step(self, patience=0.0):
@@ -122,9 +145,13 @@ class H3(quic.Client):
         else:
             found, buffer = wire.split(buffer)
             for kind, payload in found:
-                self.answers.setdefault(id, Answer()).take(kind, payload)
-            self.answers.setdefault(id, Answer())
+                self.answer_on(id).take(kind, payload)
+            self.answer_on(id).ended = one.ended
         self.unread[id] = buffer
+
+    def on_reset_stream(self, level, space, id, code, size):
+        super().on_reset_stream(level, space, id, code, size)
+        self.answer_on(id).reset = self.reset_code(id)
 
     def take_server_stream(self, id, buffer):
         if id not in self.roles:

@@ -2,6 +2,7 @@
 for {name, suite} <- [
       Http1: "http1",
       Http1OverHttp2: "http1-h2",
+      Http1OverHttp3: "http1-h3",
       Http2: "http2",
       Http3: "http3",
       Websocket: "websocket",

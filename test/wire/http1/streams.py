@@ -10,7 +10,7 @@ from .meaning import Reader, Textual
 
 STEPS = {"send", "answered", "seen", "hangup", "gone", "go", "held", "grant", "reset", "silent"}
 OF_HTTP1 = {"connection", "transfer-encoding", "keep-alive"}
-MALFORMED = {"PROTOCOL_ERROR"}  # what a reset says instead of 400
+MALFORMED = {"PROTOCOL_ERROR", "MESSAGE_ERROR"}  # what a reset says instead of 400
 
 
 def translated(case):
@@ -27,6 +27,11 @@ def translated(case):
     if finals < len(reader.methods) and case.fate != "reset":
         raise Textual("what follows on the connection")
     return steps
+
+
+def authorities(case):
+    events = [event for step in translated(case) if step[0] == "send" for event in step[1]]
+    return {dict(fields)[b":authority"] for what, fields, *_ in events if what == "head"}
 
 
 class Run:
@@ -72,10 +77,11 @@ class Run:
 
     def compare(self):
         case, peer, port = self.case, self.peer, self.peer.port
-        if peer.ended != "left":
+        left = peer.gone
+        if not left:
             peer.until(lambda: all(a.ended or a.reset for a in self.answers), "an end of each stream")
         peer.until(lambda: all(x.done or x.gone or not x.script for x in port.exchanges), "end of the exchanges")
-        if peer.ended != "left":
+        if not left:
             peer.sync()
             peer.expect_alive()
         expected = list(case.answers)
@@ -117,16 +123,16 @@ class Run:
 
 def elsewhere(seen):
     """The request without what only HTTP/1 says of it."""
-    facts = {key: value for key, value in seen.facts.items() if key not in ("version", "flags", "target")}
+    facts = {key: value for key, value in seen.facts.items() if key not in ("version", "scheme", "flags", "target")}
     headers = seen.headers and [pair for pair in seen.headers if pair[0] not in OF_HTTP1]
     return dataclasses.replace(seen, facts=facts, headers=headers)
 
 
 class Judge:
-    """connect: makes a peer of a version of HTTP."""
+    """connect: makes a peer of a version of HTTP; always: options of the programs."""
 
-    def __init__(self, path, connect):
-        self.ports, self.connect = Ports(path), connect
+    def __init__(self, path, connect, **always):
+        self.ports, self.connect = Ports(path, **always), connect
 
     def run(self, case):
         port = self.ports.get(case.options, case.demand)

@@ -2,6 +2,8 @@
 
 from lib.peer import H2
 
+from wire.http3 import suite as http3
+
 from . import corpus, judge, meaning, streams
 
 
@@ -27,14 +29,14 @@ class Http1:
 
 
 class OverHttp2:
-    name, connect = "http1-h2", H2
+    name = "http1-h2"
 
     @staticmethod
     def cases():
         return [case for case in corpus.load() if not textual(case)]
 
     def __init__(self, args):
-        self.judge = streams.Judge(args.port, self.connect)
+        self.judge = streams.Judge(args.port, H2)
 
     def run(self, case):
         wrong = self.judge.run(case)
@@ -42,6 +44,23 @@ class OverHttp2:
 
     def stop(self):
         self.judge.ports.stop()
+
+
+class OverHttp3(OverHttp2):
+    name, without = "http1-h3", http3.Http3.without
+
+    LEFT_OUT = {"limit-header-name-overflow"}  # nghttp3 takes names of 256 bytes, and ends the connection at a longer one
+
+    @classmethod
+    def cases(cls):
+        """Those for the one authority that the client of TLS asks for: any other is misdirected."""
+        if not http3.peer3:
+            return []
+        return [case for case in super().cases() if streams.authorities(case) <= {b"a"} and case.name not in cls.LEFT_OUT]
+
+    def __init__(self, args):
+        peer3 = http3.peer3
+        self.judge = streams.Judge(args.port, lambda port: peer3.H3(port, name="a"), listeners=[peer3.listener()])
 
 
 def textual(case):
@@ -52,4 +71,4 @@ def textual(case):
         return str(why)
 
 
-SUITES = [Http1, OverHttp2]
+SUITES = [Http1, OverHttp2, OverHttp3]

@@ -24,7 +24,7 @@ class Http2:
     def run(self, case):
         port, client = self.ports.get(case.options, 64), None
         try:
-            settle(port)
+            port.settle()
             port.begin(list(case.scripts))
             client = H2(port)
             case.run(client)
@@ -38,14 +38,6 @@ class Http2:
 
     def stop(self):
         self.ports.stop()
-
-
-def settle(port):
-    """What the case before it left behind is not this one's."""
-    for _ in range(2):
-        port.ping()
-        while port.pongs < port.pings:
-            port.pump()
 
 
 SUITES = [Http2]

@@ -36,42 +36,25 @@ class Http3:
             program.stop()
 
     def __init__(self, args):
-        self.path, self.open = args.port, {}
-
-    def port(self, options):
-        """One program for each set of options."""
-        key = tuple(sorted(options.items()))
-        if key not in self.open:
-            self.open[key] = host.Port(self.path, {"listeners": [peer3.listener()], **options}, 64)
-        return self.open[key]
+        self.ports = host.Ports(args.port, listeners=[peer3.listener()])
 
     def run(self, case):
-        port = self.port(case.options)
-        settle(port)
-        port.begin(list(case.scripts))
-        client = peer3.H3(port, **case.client)
+        port, client = self.ports.get(case.options, 64), None
         try:
+            port.settle()
+            port.begin(list(case.scripts))
+            client = peer3.H3(port, **case.client)
             case.run(client)
             return f"the port complained: {port.errors}" if port.errors else None
-        except Wrong as wrong:
+        except (Wrong, host.PortDied, OSError) as wrong:
+            self.ports.drop(port)
             return str(wrong)
-        except host.PortDied as died:
-            self.open.pop(tuple(sorted(case.options.items()))).stop()
-            return str(died)
         finally:
-            client.leave()
+            if client:
+                client.leave()
 
     def stop(self):
-        for port in self.open.values():
-            port.stop()
-
-
-def settle(port):
-    """What the case before it left behind is not this one's."""
-    for _ in range(2):
-        port.ping()
-        while port.pongs < port.pings:
-            port.pump()
+        self.ports.stop()
 
 
 SUITES = [Http3]
