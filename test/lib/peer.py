@@ -16,7 +16,29 @@ class Wrong(Exception):
     """What a case expected did not happen."""
 
 
-class Peer:
+class Waits:
+    """What it needs of a client: `step(seconds)` lets it and the host go on, `gone` says that the connection is over, `seen()` what came."""
+
+    def until(self, reached, what, patience=PATIENCE):
+        end = time.monotonic() + patience
+        while not reached():
+            left = end - time.monotonic()
+            if left <= 0:
+                raise Wrong(f"did not happen: {what}; {self.seen()}")
+            self.step(left)
+
+    def quiet(self, seconds=QUIET):
+        """Time passes."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self.gone:
+            self.step(left)
+
+    def expect(self, fine, what):
+        if not fine:
+            raise Wrong(f"{what}; {self.seen()}")
+
+
+class Peer(Waits):
     """A connection. What comes goes to `took`, of each version of HTTP in its own way."""
 
     def __init__(self, port):
@@ -36,6 +58,10 @@ class Peer:
         return f"the connection is {self.ended or 'open'}"
 
     # ---- leaving
+
+    @property
+    def gone(self):
+        return bool(self.ended)
 
     def end(self):
         """Its own side."""
@@ -74,30 +100,12 @@ class Peer:
             data, self.ended = b"", "reset"
         self.took(data)
 
-    def until(self, reached, what, patience=PATIENCE):
-        end = time.monotonic() + patience
-        while not reached():
-            left = end - time.monotonic()
-            if left <= 0:
-                raise Wrong(f"did not happen: {what}; {self.seen()}")
-            self.step(left)
-
-    def quiet(self, seconds=QUIET):
-        """Time passes."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and not self.ended:
-            self.step(left)
-
     def sync(self):
         """Until the port has seen all that was sent to it, and all that it answered is here."""
         self.port.ping()
         self.until(lambda: self.port.pongs == self.port.pings, "PONG")
         while self.listens() and select.select([self.sock], [], [], 0)[0]:
             self.receive()
-
-    def expect(self, fine, what):
-        if not fine:
-            raise Wrong(f"{what}; {self.seen()}")
 
     # ---- sending
 
@@ -181,19 +189,13 @@ class Answer:
             self.fields = fields
 
 
-class Streams(Peer):
-    """Answers by stream."""
+class Streams(Waits):
+    """Of a client whose answers come on streams: `answers`, by their numbers."""
 
-    def __init__(self, port):
-        self.answers = {}
-        super().__init__(port)
-
-    @property
-    def gone(self):
-        return bool(self.ended)
+    ANSWER = Answer
 
     def answer_on(self, stream):
-        return self.answers.setdefault(stream, Answer())
+        return self.answers.setdefault(stream, self.ANSWER())
 
     def seen(self):
         streams = {i: (a.status, a.body[:40], a.ended, a.reset) for i, a in self.answers.items()}
@@ -214,7 +216,7 @@ class Streams(Peer):
         self.expect(body is None or answer.body == body, f"another body on {stream}: {answer.body[:80]!r}")
         return answer
 
-    def wait_request(self, count):
+    def wait_request(self, count=1):
         self.until(lambda: len(self.port.exchanges) >= count, f"{count} requests at the host")
         return self.port.exchanges[count - 1]
 
@@ -222,10 +224,11 @@ class Streams(Peer):
         self.expect(not self.port.exchanges, "a request reached the host")
 
 
-class H2(Streams):
+class H2(Streams, Peer):
     """Sends the frames that it is given; it opens no window by itself."""
 
     def __init__(self, port):
+        self.answers = {}
         self.rest = b""  # of a frame that is not whole
         self.block = None
         self.decoder = h2.Decoder()

@@ -1,14 +1,12 @@
 """A client of HTTP/3 that sends the frames it is told to, beside the host that answers the port's requests."""
 
 import select
-import time
 from pathlib import Path
 
 from . import h3 as wire
 from . import peer, quic
-from .peer import QUIET, Wrong
+from .peer import QUIET
 
-PATIENCE = 5.0
 CONTROL, ENCODER, DECODER = 2, 6, 10
 
 TLS = Path(__file__).resolve().parents[1] / "fixtures" / "tls"
@@ -35,7 +33,9 @@ class Answer(peer.Answer):
             self.head(wire.decode(payload))
 
 
-class H3(quic.Client):
+class H3(peer.Streams, quic.Client):
+    ANSWER = Answer
+
     def __init__(self, port, **how):
         super().__init__(port.address, **{"name": "a.example", **how})
         self.port = port
@@ -105,9 +105,6 @@ class H3(quic.Client):
     def send_trailers(self, id, fields):
         self.send_stream(id, wire.headers(fields), True)
 
-    def answer_on(self, id):
-        return self.answers.setdefault(id, Answer())
-
     def sync(self):
         """Until the port has seen all that was sent to it, and what it said of it to its host."""
         self.expect_alive()
@@ -172,19 +169,6 @@ class H3(quic.Client):
 
     # ---- expecting
 
-    def until(self, reached, what, patience=PATIENCE):
-        end = time.monotonic() + patience
-        while not reached():
-            left = end - time.monotonic()
-            if left <= 0 or (self.closed and not self.step(0.01) and not reached()):
-                raise Wrong(f"no {what}; {self.seen()}")
-            self.step(left if not self.closed else 0.02)
-
-    def quiet(self, seconds=QUIET):
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and not self.closed:
-            self.step(left)
-
     def seen(self):
         streams = {i: (a.status, a.body[:40], self.ended(i), self.reset_code(i)) for i, a in self.answers.items()}
         return f"closed {self.closing()}, goaway {self.goaway}, streams {streams}"
@@ -195,10 +179,6 @@ class H3(quic.Client):
             return None
         code, kind, reason = self.closed
         return (wire.ERRORS.get(code, code) if kind == "application" else code, kind, reason)
-
-    def expect(self, fine, what):
-        if not fine:
-            raise Wrong(f"{what}; {self.seen()}")
 
     def expect_close(self, *codes, kind="application"):
         """The connection ends with one of these errors: of HTTP/3, or with kind quic of QUIC."""
@@ -229,13 +209,6 @@ class H3(quic.Client):
         self.until(lambda: self.reset_code(id) or self.stop_code(id), f"reset of stream {id}")
         self.expect((self.reset_code(id) or self.stop_code(id)) in codes, f"{self.reset_code(id)}, {self.stop_code(id)}: not {codes}")
 
-    def expect_answer(self, id, status=200, body=None):
-        self.until(lambda: self.ended(id) or self.reset_code(id), f"answer on {id}")
-        answer = self.answers[id]
-        self.expect(self.ended(id) and answer.status == status, f"not a whole {status} on {id}")
-        self.expect(body is None or answer.body == body, f"another body on {id}: {answer.body[:80]!r}")
-        return answer
-
     def expect_alive(self, id=None):
         """The connection still works: a PING is acknowledged."""
         self.until(lambda: not self.spaces[quic.APP].sent, "acknowledgement of what was sent before")
@@ -246,13 +219,6 @@ class H3(quic.Client):
     def expect_served(self, id):
         self.ask(id, [(":method", "GET"), (":scheme", "https"), (":path", "/alive"), (":authority", "a.example")])
         self.expect_answer(id)
-
-    def wait_request(self, count=1):
-        self.until(lambda: len(self.port.exchanges) >= count, f"{count} requests at the host")
-        return self.port.exchanges[count - 1]
-
-    def no_request(self):
-        self.expect(not self.port.exchanges, "a request reached the host")
 
 
 def number_of(n):

@@ -20,7 +20,7 @@ globals().update(definitions.KINDS)
 KINDS = {kind: name for name, kind in definitions.KINDS.items()}
 METHODS = definitions.METHODS
 
-__all__ = [*KINDS.values(), "KINDS", "METHODS", "PATH", "REPO", "PortDied", "Program", "field_names", "frame", "split"]
+__all__ = [*KINDS.values(), "KINDS", "METHODS", "PATH", "REPO", "PortDied", "Program", "field_names", "frame", "framed", "split"]
 
 
 QUIET = 0.5  # s
@@ -37,9 +37,12 @@ def field_names():
     return {int(i): name for i, name in re.findall(r"\|\s*(\d+)\s*\|\s*([a-z0-9-]+)", table)}
 
 
-def frame(*messages):
-    payload = b"".join(map(mp.encode, messages))
+def framed(payload):
     return struct.pack(">I", len(payload)) + payload
+
+
+def frame(*messages):
+    return framed(b"".join(map(mp.encode, messages)))
 
 
 def split(data):

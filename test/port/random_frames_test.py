@@ -17,6 +17,7 @@ import unittest
 REPO = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / "test"))
 from lib import mp  # noqa: E402
+from lib.program import framed  # noqa: E402
 
 PORT = os.environ.get("SPARX_PORT") or str(REPO / "priv/sparx_port")
 SECONDS = float(os.environ.get("SPARX_RANDOM_SECONDS", "3"))
@@ -92,7 +93,7 @@ class RandomFrames(unittest.TestCase):
     def one(self, seed):
         rng = random.Random(seed)
         port = subprocess.Popen([PORT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
-        send = lambda data: port.stdin.write(struct.pack(">I", len(data)) + data)
+        send = lambda payload: port.stdin.write(framed(payload))
         options = {"listeners": [{"address": "127.0.0.1", "port": 0}], "eof_timeout": 20, "report": rng.random() < 0.5}
         send(mp.encode([0, 1, options]) + mp.encode([1, 50]))
         size = struct.unpack(">I", port.stdout.read(4))[0]
