@@ -3,6 +3,7 @@ Sparx.Skipped.begin()
 # What is logged in a passing test is shown by none. What must come may take its time on a busy machine.
 ExUnit.start(
   capture_log: true,
-  assert_receive_timeout: 5_000,
+  assert_receive_timeout: 15_000,
+  timeout: 180_000,
   formatters: [ExUnit.CLIFormatter, Sparx.Skipped]
 )
