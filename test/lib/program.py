@@ -6,6 +6,7 @@ import select
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -66,6 +67,7 @@ class Program:
         self.input, self.ready, self.figures = b"", None, None
         self.errors, self.logs = [], []
         self.pings = self.pongs = 0
+        self.sending = threading.Lock()
         self.send([HELLO, 1, {"listeners": [{"address": "127.0.0.1", "port": 0}], **(options or {})}])
         while self.ready is None:
             self.pump()
@@ -82,8 +84,12 @@ class Program:
             return self.process.wait()
 
     def send(self, *messages):
+        """All of it, also where several threads do so: a pipe takes more than its page in parts."""
         try:
-            self.process.stdin.write(frame(*messages))
+            with self.sending:
+                data = frame(*messages)
+                while data:
+                    data = data[self.process.stdin.write(data) :]
         except BrokenPipeError:
             raise PortDied(f"the port has ended: {self.process.wait(2)}") from None
 

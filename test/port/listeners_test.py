@@ -68,6 +68,7 @@ def listening(family=socket.AF_INET, address=("127.0.0.1", 0)):
     return s
 
 
+@unittest.skipIf(os.environ.get("PORTABLE"), "there is no channel for descriptors")
 class Listeners(unittest.TestCase):
     def host(self, *args, **options):
         host = Host(*args, **options)

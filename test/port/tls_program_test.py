@@ -44,7 +44,6 @@ class Host(Program):
         listener = {"address": "127.0.0.1", "port": 0, "tls": tls}
         super().__init__(PROGRAM, {"listeners": [listener], **options})
         self.send([DEMAND, 1000])
-        self.lock = threading.Lock()
         self.over = False
         self.thread = threading.Thread(target=self.serve, daemon=True)
         self.thread.start()
