@@ -96,7 +96,7 @@ defmodule Sparx.Multipart do
     end
   end
 
-  # A length that is known to be too large is not read at all.
+  # A body whose declared length exceeds the limit is not read at all.
   defp check_length(length, %{limit: limit}) when is_integer(length) and length > limit,
     do: {:error, FormError.new(:too_large, "the form has more than #{limit} bytes")}
 

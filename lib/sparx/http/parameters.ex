@@ -84,7 +84,7 @@ defmodule Sparx.HTTP.Parameters do
     end
   end
 
-  @doc "Without the spaces and tabs around it."
+  @doc "Trims spaces and tabs."
   @spec trim(binary) :: binary
   def trim(text) do
     text = skip_space(text)

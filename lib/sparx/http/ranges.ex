@@ -4,7 +4,7 @@ defmodule Sparx.HTTP.Ranges do
 
   @type range :: {first :: non_neg_integer, last :: non_neg_integer}
 
-  # No file has a position of more digits.
+  # File positions never have more digits.
   @longest_number 18
   @most_ranges 16
 
@@ -68,7 +68,7 @@ defmodule Sparx.HTTP.Ranges do
 
   defp trim(text), do: text |> String.trim(" ") |> String.trim("\t") |> String.trim(" ")
 
-  # The end of nothing is nothing, and can be sent; it has no Content-Range.
+  # A suffix of an empty file is empty, and can be sent; it has no Content-Range.
   defp select(specs, 0), do: if(Enum.any?(specs, &match?({:suffix, n} when n > 0, &1)), do: :all, else: :none)
 
   defp select(specs, size) do

@@ -1,20 +1,20 @@
 defmodule Sparx.Multipart.Files do
   @moduledoc false
-  # Folders for uploads, each of a process: it is removed when the process ends, and all of them when the application stops.
+  # Folders for uploads. Each belongs to a process and is removed when that ends; all are removed when the application stops.
 
   use GenServer
 
   def start_link(_options), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
 
-  @doc "A path in `parent` for a folder, which nobody can guess."
+  @doc "An unguessable path for a folder in `parent`."
   @spec path(Path.t()) :: Path.t()
   def path(parent), do: Path.join(parent, "sparx-" <> Base.url_encode64(:crypto.strong_rand_bytes(12)))
 
-  @doc "Makes a folder that only this user can read, and that goes with the calling process."
+  @doc "Makes a folder that only this user can read, and that is removed with the calling process."
   @spec make(Path.t()) :: :ok | {:error, File.posix()}
   def make(folder), do: GenServer.call(__MODULE__, {:make, folder}, :infinity)
 
-  @doc "Removes a folder before its process has ended, if it was made."
+  @doc "Removes a folder before its process ends, if it was made."
   @spec remove(Path.t()) :: :ok
   def remove(folder), do: GenServer.call(__MODULE__, {:remove, folder}, :infinity)
 
@@ -24,7 +24,7 @@ defmodule Sparx.Multipart.Files do
     {:ok, %{}}
   end
 
-  # The state has for each folder the monitor of its owner, or of the process that removes it.
+  # State: for each folder the monitor of its owner, or of the process that removes it.
 
   @impl GenServer
   def handle_call({:make, folder}, {owner, _tag}, folders) do
@@ -48,7 +48,7 @@ defmodule Sparx.Multipart.Files do
     end
   end
 
-  # To remove a large file takes time, in which others want folders.
+  # Removing a large file takes time, so another process does it.
   @impl GenServer
   def handle_info({:DOWN, monitor, :process, _pid, _reason}, folders) do
     case Map.pop(folders, monitor) do

@@ -1,13 +1,13 @@
 defmodule Sparx.Multipart.Parser do
   @moduledoc false
-  # The format of multipart/form-data (RFC 7578; RFC 2046, section 5.1), without processes and without input: what comes is
-  # given to `parse/2` in pieces of any size, and events come back.
+  # The format of multipart/form-data (RFC 7578; RFC 2046, section 5.1), without processes or input: `parse/2` takes pieces of any size and
+  # returns events.
   #
-  # It takes linear time for any input: no byte is searched twice but those that may begin a boundary, fewer than the boundary has.
-  # It holds these, or the headers of one part.
+  # It takes linear time for any input: only bytes that may begin a boundary are searched twice, and there are fewer of them than the
+  # boundary has. It keeps only these, or the headers of one part.
   #
-  # A line that begins with the boundary and goes on with anything but `--`, or spaces and the end of the line, is refused:
-  # RFC 2046 takes it for a boundary, most programs for content, and a form whose parts depend on who reads it is an attack.
+  # A line that begins with the boundary and continues with anything but `--`, or spaces and the line's end, is refused: RFC 2046 takes
+  # it for a boundary, most programs for content, and a form that programs read differently is an attack.
 
   alias Sparx.FormError
   alias Sparx.HTTP.Parameters
@@ -83,7 +83,7 @@ defmodule Sparx.Multipart.Parser do
   @doc "The body has ended."
   @spec finish(t) :: :ok | {:error, FormError.t()}
   def finish(%{state: :epilogue}), do: :ok
-  # Spaces behind the last boundary, without an end of the line.
+  # Spaces after the last boundary, without a line end.
   def finish(%{state: :close, buffer: buffer}),
     do: if(padding(buffer, 0) == :more, do: :ok, else: incomplete())
 
@@ -94,7 +94,7 @@ defmodule Sparx.Multipart.Parser do
   defp join("", data), do: data
   defp join(buffer, data), do: buffer <> data
 
-  # Each state takes what it can of the bytes, and goes on with the next state or waits for more.
+  # Each state takes the bytes that it can, and continues with the next state or waits for more.
 
   defp step(bytes, %{state: :preamble} = parser, events) do
     case :binary.match(bytes, parser.pattern) do
@@ -121,7 +121,7 @@ defmodule Sparx.Multipart.Parser do
 
   defp step(_bytes, %{state: :epilogue} = parser, events), do: wait("", parser, events)
 
-  # They begin with the end of the boundary's line, so that a part without headers has its empty line too.
+  # Headers begin with the line end of the boundary, so that a part without headers has its empty line too.
   defp step(bytes, %{state: :headers} = parser, events) do
     size = byte_size(bytes)
     from = max(parser.searched - 3, 0)
@@ -133,7 +133,7 @@ defmodule Sparx.Multipart.Parser do
     end
   end
 
-  # The first `lead` bytes are the end of the empty line behind the headers: it may belong to a boundary, and is no content.
+  # The first `lead` bytes are the end of the empty line after the headers: they may belong to a boundary, and are no content.
   defp step(bytes, %{state: :content, lead: lead} = parser, events) do
     case :binary.match(bytes, parser.pattern) do
       {at, length} ->
@@ -148,7 +148,7 @@ defmodule Sparx.Multipart.Parser do
     end
   end
 
-  # What is held is a copy: a few bytes shall not keep the piece that they came in.
+  # Kept bytes are copied, so that a few bytes do not keep the whole piece alive.
   defp wait(bytes, parser, events) when byte_size(bytes) < 128,
     do: {:ok, Enum.reverse(events), %{parser | buffer: :binary.copy(bytes)}}
 
@@ -156,7 +156,7 @@ defmodule Sparx.Multipart.Parser do
 
   defp drop(bytes, count), do: binary_part(bytes, count, byte_size(bytes) - count)
 
-  # Where the bytes begin that may be the beginning of the delimiter: that has one CR, its first byte.
+  # The position of bytes that may begin the delimiter, which contains one CR, its first byte.
   defp hold_from(bytes, delimiter) do
     size = byte_size(bytes)
     at = last_cr(bytes, size - 1, max(size - byte_size(delimiter) + 1, 0))
@@ -168,7 +168,7 @@ defmodule Sparx.Multipart.Parser do
   defp last_cr(bytes, at, from),
     do: if(:binary.at(bytes, at) == ?\r, do: at, else: last_cr(bytes, at - 1, from))
 
-  # Calls `continue` with what follows the spaces behind a boundary: the end of its line and more.
+  # Calls `continue` with the bytes after the spaces that follow a boundary.
   defp end_of_line(bytes, parser, events, continue) do
     case padding(bytes, 0) do
       {:ok, at} -> continue.(drop(bytes, at))
@@ -216,7 +216,7 @@ defmodule Sparx.Multipart.Parser do
     with {:error, message} <- Part.new(headers), do: malformed(message)
   end
 
-  # The names of fields are held like their values.
+  # Names of fields are kept, and count, like their values.
   defp count(%{filename: nil} = part, parser) do
     %{parser | kind: :field, most: parser.limits.max_field} |> add_field_bytes(byte_size(part.name))
   end
@@ -228,7 +228,7 @@ defmodule Sparx.Multipart.Parser do
 
   defp add_field_bytes(parser, more), do: {:ok, %{parser | fields_bytes: parser.fields_bytes + more}}
 
-  # `block` is empty, or an end of a line and the header fields, without the end of the last one.
+  # `block` is empty, or a line end and the header fields, without the last line end.
   defp headers(""), do: {:ok, []}
 
   defp headers("\r\n" <> lines) do
@@ -241,7 +241,7 @@ defmodule Sparx.Multipart.Parser do
 
   defp fields([], taken), do: {:ok, Enum.reverse(taken)}
 
-  # A value may go on in the next line (RFC 5322, section 2.2.3).
+  # A value may continue on the next line (RFC 5322, section 2.2.3).
   defp fields([<<c, _::binary>> = line | lines], [{name, value} | taken]) when c in ~c" \t" do
     with {:ok, more} <- field_value(line), do: fields(lines, [{name, value <> " " <> more} | taken])
   end

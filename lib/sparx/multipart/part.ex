@@ -28,7 +28,7 @@ defmodule Sparx.Multipart.Part do
         }
 
   @doc false
-  # The part that these headers begin, or what is wrong with them.
+  # The part with these headers, or the error in them.
   @spec new(Sparx.Headers.t()) :: {:ok, t} | {:error, binary}
   def new(headers) do
     with {:ok, parameters} <- disposition(Sparx.Headers.get_all(headers, "content-disposition")),
@@ -71,7 +71,7 @@ defmodule Sparx.Multipart.Part do
 
   defp control?(text), do: for(<<c <- text>>, c < 0x20 or c == 0x7F, do: c) != []
 
-  # RFC 7578, section 4.2: folders that come with a name are not to be used.
+  # RFC 7578, section 4.2: folders in a file name must be ignored.
   defp last_component(filename) do
     case filename |> :binary.split(["/", "\\"], [:global]) |> List.last() do
       dots when dots in [".", ".."] -> {:error, "a part has a folder as its file name"}

@@ -1,8 +1,8 @@
 defmodule Sparx.Multipart.Reader do
   @moduledoc false
-  # A stream of parts, each with a stream of chunks, of what a parser says about a stream of bytes.
+  # Turns the parser's events into a stream of parts, each with a stream of chunks.
   #
-  # The streams share where they are: the state is in the process dictionary while the parts are read.
+  # The streams share their position: it is in the process dictionary while the parts are read.
 
   alias Sparx.Multipart.Parser
 
@@ -24,7 +24,7 @@ defmodule Sparx.Multipart.Reader do
     key
   end
 
-  # A function that gives one chunk at a time.
+  # A function that returns one chunk at a time.
   defp suspended(input), do: &Enumerable.reduce(input, &1, fn chunk, _none -> {:suspend, chunk} end)
 
   defp close(key) do
@@ -58,7 +58,7 @@ defmodule Sparx.Multipart.Reader do
     )
   end
 
-  # The end of a part stays: the body, when it is enumerated once more, is at its end still.
+  # A body that is enumerated again after its end is still at its end.
   defp next_chunk(key, %{number: number} = reader, number) do
     case next(key, reader) do
       {{:data, data}, reader} ->
@@ -76,7 +76,7 @@ defmodule Sparx.Multipart.Reader do
           "the body of a part is read by the process that reads the parts, before the next part is asked for"
   end
 
-  # What failed once fails again: who rescues it must not take the form for whole.
+  # A failure is repeated, so that a caller who rescues it cannot take the form for complete.
   defp next(_key, %{failure: failure}) when failure != nil, do: raise(failure)
   defp next(_key, %{events: [event | events]} = reader), do: {event, %{reader | events: events}}
   defp next(_key, %{input: nil} = reader), do: {:ended, reader}

@@ -1,10 +1,10 @@
 if Code.ensure_loaded?(Plug.Conn.Adapter) do
   defmodule Sparx.Plug.Options do
     @moduledoc false
-    # Options as Bandit, Thousand Island and Plug.Cowboy take them, in the terms of Sparx. Those of Sparx itself pass as they are.
+    # Translates options of Bandit, Thousand Island and Plug.Cowboy. Options of Sparx pass unchanged.
     #
-    # An option of theirs is one of ours, or has nothing to say here (how many processes accept, say), or asks for what there is
-    # not: that is logged once at the start, for whoever relies on it. docs/from_bandit_or_cowboy.md is the table for people.
+    # One of their options is one of ours, or has no meaning here (for example the number of acceptors), or asks for something that Sparx does
+    # not have: that is logged once at the start. docs/from_bandit_or_cowboy.md is the table for people.
 
     alias Sparx.Config.Limits
 
@@ -20,8 +20,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       protocol_options: :protocol
     }
 
-    # group => %{option => what it becomes}. A name or a list of names: that option with the same value. A function: of the value, options.
-    # :tuning has no effect and needs none. :absent is what Sparx does not have.
+    # group => %{option => what it becomes}. A name or a list of names: those options with the same value. A function of the value: its options.
+    # :tuning has no effect and needs none. :absent: Sparx does not have it.
     defp table(:http) do
       %{
         log_exceptions_with_status_codes: :log_exceptions_with_status_codes,
@@ -222,7 +222,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       []
     end
 
-    # Limits of theirs may be wider than ours can be.
+    # Their limits may exceed the range of ours.
     defp in_range(name, value) do
       if Limits.known?(name) and is_integer(value) do
         {least, most} = Limits.range(name)
@@ -242,7 +242,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp level(name, level) when is_integer(level), do: [{name, in_range(name, level)}]
     defp level(_name, _default), do: []
 
-    # One of the two HTTPs cannot be switched off.
+    # Neither HTTP/1 nor HTTP/2 can be switched off.
     defp enabled(true), do: []
     defp enabled(false), do: become(:absent, {:enabled, false}, false)
 
@@ -292,8 +292,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     # ── what may come from several places ────────────────────────────────────────────────────────────
 
-    # What stands first has been said most directly: a later one of the same name is not looked at, but for :websocket, whose options go
-    # together, and :compress. The address is put where it belongs.
+    # The first option of a name counts, since it is the most direct one, except for :websocket, whose options are merged, and :compress. The
+    # address is put where it belongs.
     defp placed(options) do
       {sockets, options} = Keyword.pop_values(options, :websocket)
       {listeners, options} = Keyword.pop_values(options, :listener)
@@ -320,7 +320,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       end
     end
 
-    # A list of codings says more than true.
+    # A list of codings is more specific than true.
     defp compress(options, []), do: options
     defp compress(options, [value]), do: [{:compress, value} | options]
 

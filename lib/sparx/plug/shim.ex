@@ -1,7 +1,7 @@
 if Code.ensure_loaded?(Plug.Conn.Adapter) do
   defmodule Sparx.Plug.Shim do
     @moduledoc false
-    # The module that stands in `conn.adapter`.
+    # The module in `conn.adapter`.
     #
     # WebSockAdapter upgrades only the conns of adapters that it knows by name, and raises for others. Where it does not know
     # Sparx, conns carry a name that it knows: Bandit.HTTP1.Adapter, which Bandit has not defined since 1.4. A module of that name, which only calls
@@ -65,7 +65,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       {:sparx_probe, {__MODULE__, nil, _options}} -> true
     end
 
-    # By one process at a time: a module that is loaded twice more ends the processes that run the first.
+    # By one process at a time: loading a module twice more kills the processes that run its first version.
     defp loaded?, do: :global.trans({__MODULE__, self()}, &load/0, [node()])
 
     defp load do

@@ -31,7 +31,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       end
     end
 
-    # What the upgrade says, else what the server was given, else what WebSock's users expect.
+    # The option of the upgrade, or of the server, or the default that WebSock's users expect.
     defp options(options, %{served: %{websocket: defaults}}) do
       said = options |> Enum.flat_map(&option/1) |> Enum.reject(&not_allowed?(&1, defaults))
 
@@ -44,7 +44,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp not_allowed?({:compress, true}, defaults), do: defaults[:compress] != nil
     defp not_allowed?(_option, _defaults), do: false
 
-    # What is nil was not said.
+    # nil means: not given.
     defp option({_name, nil}), do: []
     defp option({:timeout, :infinity}), do: [idle_timeout: 0]
     defp option({:timeout, ms}), do: [idle_timeout: min(ms, @longest_timeout)]
@@ -78,7 +78,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         else: {:ok, socket}
     end
 
-    # By the port, before it told of the ping.
+    # The port has answered the ping already.
     defp answered(socket, :ping, data), do: count(socket, :send, :pong, byte_size(data))
     defp answered(socket, :pong, _data), do: socket
 

@@ -44,7 +44,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       emit(span, :exception, ended(span), Map.merge(span.metadata, failure))
     end
 
-    @doc "A WebSocket begins, by the request of a span."
+    @doc "A WebSocket begins within the span of a request."
     @spec start_socket(t, module) :: t
     def start_socket(%{metadata: %{telemetry_span_context: origin}, telemetry: telemetry}, module) do
       start = System.monotonic_time()

@@ -34,7 +34,7 @@ defmodule Sparx.Static.Listing do
     folders ++ files
   end
 
-  # A name that is not UTF-8 cannot be asked for.
+  # A name that is not UTF-8 cannot be requested.
   defp to_text(name) do
     case :unicode.characters_to_binary(name) do
       text when is_binary(text) -> if text =~ ~r/[\x00-\x1f\x7f\\]/, do: nil, else: text
@@ -60,7 +60,7 @@ defmodule Sparx.Static.Listing do
     ]
   end
 
-  # `./` in front: a name with a colon is no scheme.
+  # `./` keeps a name with a colon from being taken for a scheme.
   defp row({name, info}) do
     slash = if info.type == :folder, do: "/", else: ""
     size = if info.type == :folder, do: "", else: Integer.to_string(info.size)

@@ -1,8 +1,8 @@
 defmodule Sparx.Static.Path do
   @moduledoc false
-  # From the path of a request to a file below a folder. A path is split first and each segment decoded once after that, so that nothing
-  # that is encoded can separate segments. Every segment is looked at with lstat: nothing is opened that is no file, and a
-  # symbolic link is followed only if what it leads to is below the folder.
+  # From the path of a request to a file below a folder. A path is split first, and each segment is decoded once after that, so that an encoded
+  # slash cannot separate segments. Every segment is examined with lstat: only files are opened, and a symbolic link is followed only
+  # if it leads to a place below the folder.
 
   @most_links 40
 
@@ -64,7 +64,7 @@ defmodule Sparx.Static.Path do
   defp visible?([".well-known" | rest]), do: visible?(rest)
   defp visible?(segments), do: not Enum.any?(segments, &match?("." <> _, &1))
 
-  @doc "What is at these segments below `root`: a file, or a folder, and the path to open it by."
+  @doc "Looks up these segments below `root`: a file, or a folder, and the path to open."
   @spec locate(Path.t(), segments) :: {:ok, Path.t(), info} | :error
   def locate(root, segments), do: walk(root, segments, root, segments)
 
@@ -91,7 +91,7 @@ defmodule Sparx.Static.Path do
   defp found(_path, %{type: :link}, root, all), do: follow(root, all)
   defp found(_path, _device, _root, _all), do: :error
 
-  # There is a link on the way.
+  # There is a link in the path.
   defp follow(root, segments) do
     root = split(Path.absname(root))
 
@@ -109,7 +109,7 @@ defmodule Sparx.Static.Path do
   defp split(path),
     do: for(segment <- :binary.split(path, "/", [:global]), segment not in ["", "."], do: segment)
 
-  # The path without links. `taken` is what has been looked at, last one first.
+  # The path without links. `taken`: the segments so far, in reverse order.
   defp real([], taken, _links), do: {:ok, Enum.reverse(taken)}
   defp real([".." | rest], taken, links), do: real(rest, Enum.drop(taken, 1), links)
 
@@ -135,7 +135,7 @@ defmodule Sparx.Static.Path do
 
   defp lstat(path), do: info(:file.read_link_info(path, [:raw, time: :posix]))
 
-  @doc "The same of a file that is open, or of what a link leads to."
+  @doc "The same for an open file, or for the target of a link."
   @spec info_of(:file.fd() | Path.t()) :: {:ok, info} | {:error, File.posix()}
   def info_of(file), do: info(:file.read_file_info(file, [:raw, time: :posix]))
 

@@ -1,7 +1,7 @@
 defmodule Sparx.Static.Plan do
   @moduledoc false
-  # What to answer to a GET or HEAD of a file, or of any bytes that have a size: by its conditions (RFC 9110, section 13)
-  # and ranges (section 14). Nothing is read and nothing is sent here.
+  # Plans the response to a GET or HEAD for a file, or for any bytes of known size, from conditions (RFC 9110, section 13) and ranges
+  # (section 14). It reads and sends nothing.
 
   alias Sparx.Headers
   alias Sparx.HTTP.{Conditions, Date, Ranges}
@@ -36,7 +36,7 @@ defmodule Sparx.Static.Plan do
     end
   end
 
-  # Ranges have no meaning but for GET (section 14.2).
+  # Ranges have a meaning only for GET (section 14.2).
   defp ranges("GET", headers, file, options) do
     with [_ | _] = values <- Headers.get_all(headers, "range"),
          true <- Conditions.range?(headers, file) do
@@ -61,7 +61,7 @@ defmodule Sparx.Static.Plan do
     plan(206, [{"content-range", content_range(range, file)} | described(file)], length, [{first, length}])
   end
 
-  # The type of the whole is said in each part (section 14.6).
+  # Each part states the type of the whole (section 14.6).
   defp content({:ok, ranges}, file, options) do
     boundary = Keyword.get_lazy(options, :boundary, &boundary/0)
     type = for {"content-type", type} <- file.content, do: "content-type: #{type}\r\n"

@@ -1,7 +1,7 @@
 defmodule Sparx.Static.Types do
   @moduledoc false
   # Media types by the extensions of file names: the table of Debian's media-types (/etc/mime.types), where it is there,
-  # and a list of what the web is made of for what that lacks.
+  # and a list of common types for what it lacks.
 
   @table "/etc/mime.types"
 
@@ -69,7 +69,7 @@ defmodule Sparx.Static.Types do
 
   @by_extension for {type, extensions} <- @built_in, extension <- extensions, into: %{}, do: {extension, type}
 
-  @doc "The type of a file, with `charset=utf-8` for text; `application/octet-stream` if nothing is known."
+  @doc "The type of a file, with `charset=utf-8` for text; `application/octet-stream` if it is unknown."
   @spec of(binary) :: binary
   def of(name) do
     extension = name |> Path.extname() |> String.trim_leading(".") |> String.downcase(:ascii)
@@ -83,7 +83,7 @@ defmodule Sparx.Static.Types do
   defp table do
     case :persistent_term.get(__MODULE__, nil) do
       nil ->
-        # It is compressed, and would need a Content-Encoding to be an image.
+        # It is compressed, and would be an image only with a Content-Encoding.
         table = @by_extension |> Map.merge(read(@table)) |> Map.put("svgz", "application/gzip")
         :persistent_term.put(__MODULE__, table)
         table
@@ -102,7 +102,7 @@ defmodule Sparx.Static.Types do
     end
   end
 
-  # The first type that claims an extension has it.
+  # The first type that lists an extension gets it.
   defp parse(text) do
     for line <- String.split(text, "\n"),
         not String.starts_with?(line, "#"),

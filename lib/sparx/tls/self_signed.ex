@@ -1,6 +1,6 @@
 defmodule Sparx.TLS.SelfSigned do
   @moduledoc false
-  # A certificate that vouches for itself, for a look at what runs here. It is good for 30 days.
+  # A self-signed certificate, for trying things out. It is valid for 30 days.
   #
   # Only `mix sparx.run` needs it: so the library does not depend on the application :public_key, which mix itself has.
 
@@ -12,7 +12,7 @@ defmodule Sparx.TLS.SelfSigned do
   @extended_key_usage {2, 5, 29, 37}
   @server_auth {1, 3, 6, 1, 5, 5, 7, 3, 1}
 
-  @doc "A certificate, DER, for these hosts and addresses; and its key."
+  @doc "A certificate (DER) for these hosts and addresses, and its key."
   @spec make([binary]) :: {binary, {:ECPrivateKey, binary}}
   def make([first | _] = hosts) do
     key = library().generate_key({:namedCurve, @p256})

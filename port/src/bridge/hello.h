@@ -5,7 +5,7 @@
 
 enum { EXIT_CONFIG = 2, EXIT_LISTEN = 3, EXIT_FRAMING = 4, EXIT_SANDBOX = 6 }; /* of the process */
 
-/* There is no going on with this host: says why, and ends the process with this status. */
+/* A fatal error of the host: sends it the reason, and ends the process with this status. */
 void hello_failed(struct bridge *b, const struct message *m, const char *field, const char *rule, int status);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * What takes each message of the host: order_NAME(bridge, exchange, message). The exchange is the one that the message speaks of, alive and
- * known to the host (dispatch.c has found it); NULL where it speaks of none.
+ * A function for each message of the host: order_NAME(bridge, exchange, message). The exchange is the one that the message names, alive and
+ * known to the host (dispatch.c has found it); NULL if the message names none.
  */
 #ifndef SPARX_BRIDGE_ORDERS_H
 #define SPARX_BRIDGE_ORDERS_H

@@ -1,4 +1,4 @@
-/* Messages to the host. Where there is no memory a message is lost, and the link gives the host up (link_flush). */
+/* Messages to the host. Without memory a message is lost, and the link gives the host up (link_flush). */
 #ifndef SPARX_BRIDGE_SAY_H
 #define SPARX_BRIDGE_SAY_H
 
@@ -18,7 +18,7 @@
 /* What was wrong with a message, and what follows from it. */
 void say_fault(struct bridge *b, const struct message *m, const char *field, const char *rule, const char *consequence);
 
-/* Messages that are written piece by piece: the beginning, with room for `body` bytes after it; link_commit ends it. NULL: no memory. */
+/* Begins a message that is written piece by piece, with room for `body` bytes; link_commit ends it. NULL: out of memory. */
 uint8_t *say_begin(struct bridge *b, enum message_kind kind, size_t body);
 
 #endif

@@ -8,11 +8,11 @@
 void waiting_begin(struct exchange *x, uint8_t *head, uint32_t len, uint32_t waited_at);
 /* A body may end while its head waits, if it is empty: keeps the trailers, or nil, behind the head. False: out of memory. */
 bool waiting_ended(struct exchange *x, const struct field *trailers, unsigned count);
-/* It waits no more, but keeps its head. */
+/* Stops waiting, but keeps its head. */
 void waiting_leave(struct exchange *x);
-/* It waits no more, if it did. */
+/* Stops waiting, if it waited. */
 void waiting_forget(struct exchange *x);
-/* µs for which the first has waited. */
+/* µs that the first one has waited. */
 uint64_t waiting_longest(const struct bridge *b);
 
 #endif

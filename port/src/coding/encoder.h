@@ -6,13 +6,13 @@
 
 enum encoder_op {
 	ENCODER_TAKE,   /* takes bytes, and may keep them */
-	ENCODER_FLUSH,  /* gives all that it was given, so that the client can decode it */
+	ENCODER_FLUSH,  /* outputs everything so far, so that the client can decode it */
 	ENCODER_FINISH, /* ends */
 };
 
 struct encoder;
 
-/* Large blocks of memory for the next encoder: to get them anew from the system takes longer than a short answer. Begins as {0}. */
+/* Large blocks of memory, kept for the next encoder, since getting them from the system takes longer than a short response. Begins as {0}. */
 struct encoder_blocks {
 	void *kept[4];
 };
@@ -28,7 +28,7 @@ struct encoder *encoder_new(enum coding coding, int level, struct encoder_blocks
 /* Before the first byte: how many there will be, so that less memory is touched. */
 void encoder_expect(struct encoder *e, uint64_t size);
 void encoder_free(struct encoder *e);
-/* One that has finished is as new again. False: it cannot be, and is to be freed. */
+/* Resets an encoder that has finished. False: that failed, and it must be freed. */
 bool encoder_reset(struct encoder *e);
 /*
  * Takes from the front of *in and writes at most `room` bytes to `out`; *used is how many. Returns 1 if the operation is complete, 0

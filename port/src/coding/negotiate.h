@@ -14,7 +14,7 @@ enum coding coding_by_name(struct slice name);
 /*
  * Chooses one of `offered`, which are in the order of the server's preference, or CODING_IDENTITY. The client's weights come first.
  * A coding is taken only if it is named, or `*` is. Identity is taken unless it is refused, but yields to a coding with the same weight;
- * if it is refused and no coding is acceptable, it is identity all the same, since a client rather has that than nothing.
+ * if it is refused and no coding is acceptable, the result is still identity, since that is better than no response.
  * A member that is malformed refuses the coding that it names, and so does the lowest weight of a coding that is named twice.
  */
 enum coding coding_choose(const struct field *fields, unsigned count, const uint8_t *offered, unsigned offers);

@@ -111,7 +111,7 @@ static bool take_bytes(struct reader *r, const char *field, const char *rule, st
 	return true;
 }
 
-/* A whole container; nil becomes an absent slice. */
+/* A complete container; nil becomes an absent slice. */
 static bool take_whole(struct reader *r, const char *field, unsigned types, const char *rule, struct slice *to)
 {
 	const uint8_t *start = r->in.at;
@@ -167,7 +167,7 @@ static bool read_fields(struct reader *r, struct message *m)
 	return false;
 }
 
-/* The message at the front of r->in, which is left behind it if all is well. */
+/* Reads the message at the front of r->in, and moves r->in after it if there is no error. */
 static bool read_whole(struct reader *r, enum message_direction from, struct message *m)
 {
 	struct mp_value array, kind;

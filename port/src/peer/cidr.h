@@ -1,4 +1,4 @@
-/* Addresses of peers, and the ranges of them that an option names. Pure. */
+/* Addresses of peers, and ranges of addresses in options. Pure. */
 #ifndef SPARX_PEER_CIDR_H
 #define SPARX_PEER_CIDR_H
 

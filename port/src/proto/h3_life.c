@@ -33,7 +33,7 @@ void h3_allow_one_more(struct h3 *h3)
 
 /* ---- the end of the session ---- */
 
-/* What was not answered whole has ended. The carrier says why to the client. */
+/* Ends all streams whose response is not complete. The carrier tells the client why. */
 static void stop(struct h3 *h3, uint64_t code, enum stream_end why)
 {
 	if (h3->state == H3_STOPPED)
@@ -59,7 +59,7 @@ void h3_begin_drain(struct h3 *h3)
 	h3_wake(h3);
 }
 
-/* What the client sent before it knew has come by now. */
+/* Everything that the client sent before it saw the first GOAWAY has arrived. */
 static void finish_drain(struct h3 *h3)
 {
 	moves(h3, H3_LAST);
@@ -78,7 +78,7 @@ void h3_look_around(struct h3 *h3)
 		stop(h3, h3->fault, END_ERROR);
 }
 
-/* ---- what it waits for ---- */
+/* ---- deadlines ---- */
 
 static uint64_t earlier(uint64_t a, uint64_t b)
 {
@@ -97,13 +97,13 @@ static uint64_t body_deadline(const struct h3_stream *x)
 	return h3_config(x->h3)->body_rate && waits_for_body(x) ? pace_deadline(&x->body) : UINT64_MAX;
 }
 
-/* A head that does not get complete. */
+/* A head that stays incomplete. */
 static uint64_t head_deadline(const struct h3_stream *x)
 {
 	return x->heard & H3_HEARD_HEAD || x->stopped ? UINT64_MAX : x->began + h3_config(x->h3)->header_timeout;
 }
 
-/* Whose window is closed, for a body that waits. */
+/* Which window is closed while the body waits. */
 enum blocked { BLOCKED_NOT, BLOCKED_STREAM, BLOCKED_CONNECTION };
 
 static enum blocked blocked(const struct h3_stream *x)
@@ -118,8 +118,8 @@ static enum blocked blocked(const struct h3_stream *x)
 }
 
 /*
- * A body that waits for what the client does not open, or that it does not acknowledge; waiting for others that are more urgent
- * does not count.
+ * A body waits for a window that the client does not open, or for its acknowledgements. Waiting for more urgent streams does
+ * not count.
  */
 static uint64_t stall_deadline(const struct h3_stream *x)
 {
@@ -146,7 +146,7 @@ bool h3_all_wait(const struct h3 *h3)
 		const struct h3_stream *x = container_of(l, struct h3_stream, link);
 		bool waits = blocked(x) || x->left || !x->known || (waits_for_body(x) && !x->s.upgraded);
 		if (h3_is_closed(x))
-			continue; /* somebody works for it, but not for its client */
+			continue; /* its handler is running, and does not wait for the client */
 		if (!waits)
 			return false;
 		waiting++;
@@ -197,7 +197,7 @@ uint64_t h3_deadline(const struct h3 *h3)
 	return earlier(earlier(greeting_deadline(h3), idle_deadline(h3)), h3->review);
 }
 
-/* ---- what was waited for too long ---- */
+/* ---- deadlines that have passed ---- */
 
 static void stream_timed_out(struct h3_stream *x)
 {
@@ -230,7 +230,7 @@ static void review(struct h3 *h3)
 	for (struct list *l = h3->streams.next; l != &h3->streams && h3->state != H3_STOPPED; l = l->next) {
 		struct h3_stream *x = container_of(l, struct h3_stream, link);
 		if (x->waits && !blocked(x))
-			pace_start(&x->pace, h3_now_us(h3), h3_write_grace(h3)); /* nobody kept it from going on */
+			pace_start(&x->pace, h3_now_us(h3), h3_write_grace(h3)); /* nothing but the client kept it waiting */
 		when = stream_deadline(x);
 		if (when <= h3_now(h3)) {
 			stream_timed_out(x);

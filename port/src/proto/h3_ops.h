@@ -1,4 +1,4 @@
-/* What the application does with a stream of HTTP/3. */
+/* The operations of an HTTP/3 stream (stream_ops). */
 #ifndef SPARX_PROTO_H3_OPS_H
 #define SPARX_PROTO_H3_OPS_H
 

@@ -1,6 +1,6 @@
 /*
- * The frames that a client sends, looked at before nghttp3 gets them: it drops fields with octets that no field has, ignores what is behind
- * the number of a frame that is only a number, and has other errors for what is cut than RFC 9114 has. Pure: bytes in, verdict out.
+ * Checks the frames of a client before nghttp3 gets them: nghttp3 drops fields with invalid octets, ignores bytes after the number in a frame that
+ * consists of a number, and reports other errors for cut frames than RFC 9114. Pure: bytes in, verdict out.
  */
 #ifndef SPARX_PROTO_H3_SCAN_H
 #define SPARX_PROTO_H3_SCAN_H

@@ -7,30 +7,30 @@
 /* NULL: out of memory. */
 struct h3_stream *h3_stream_new(struct h3 *h3, int64_t id);
 void h3_stream_free(struct h3_stream *x);
-/* Tells the sink why, if it listens. */
+/* Reports the end to the sink, unless it has detached. */
 void h3_stream_ends(struct h3_stream *x, enum stream_end why);
-/* The same; but if the sink is at work on it, it counts until that is over. */
+/* The same; if its handler is still running, the stream keeps counting until that ends. */
 void h3_stream_lost(struct h3_stream *x, enum stream_end why);
 
-/* Ends both sides before their time, for the client: an error of RFC 9114 8.1. */
+/* Resets both sides with an error of RFC 9114 8.1. */
 void h3_stream_cut(struct h3_stream *x, uint64_t code);
-/* The same for a mistake of the client's, of which there may not be many. */
+/* The same for an error of the client, which is counted. */
 void h3_stream_abort(struct h3_stream *x, uint64_t code);
 /* The rest of the request is not wanted. */
 void h3_stream_stop(struct h3_stream *x, uint64_t code);
 
-/* So many bytes of its body have arrived. */
+/* The client has acknowledged n bytes of its body. */
 void h3_stream_acked(struct h3_stream *x, size_t n);
 /* Forgets what is to be sent. */
 void h3_stream_drop(struct h3_stream *x);
 
-/* Output begins: the client has its time from now on. */
+/* Output begins: the client's time runs from now on. */
 void h3_pace_begins(struct h3_stream *x);
-/* An answer of the port's own. */
+/* A response of the port's own. */
 void h3_stream_answer(struct h3_stream *x, unsigned status, unsigned retry_after);
-/* Refuses a request that the sink does not know of, */
+/* Refuses a request that the sink has not seen, */
 void h3_stream_refuse(struct h3_stream *x, unsigned status);
-/* and one that it knows of. */
+/* and one that it has seen. */
 void h3_stream_refuse_body(struct h3_stream *x, unsigned status, enum stream_end why);
 
 #endif

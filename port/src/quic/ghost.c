@@ -1,4 +1,4 @@
-/* What is left of a connection: RFC 9000 10.2. Packets that are under way to it are no strays. */
+/* A closed connection (RFC 9000 10.2), which still recognizes packets that were on their way to it. */
 #include <stdlib.h>
 #include <string.h>
 

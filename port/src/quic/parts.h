@@ -61,7 +61,7 @@ struct quic {
 	const uint64_t *by_hand; /* µs: the clock of a test; NULL: the real one */
 	uint8_t token_secret[QUIC_SECRET], reset_secret[QUIC_SECRET];
 	uint8_t hash_secret[16];
-	struct bucket strays; /* answers to what belongs to nothing */
+	struct bucket strays; /* answers to packets of no connection */
 	struct quic_figures figures;
 };
 
@@ -98,11 +98,11 @@ struct quic_conn {
 	struct bucket packets;
 	size_t moved;   /* bytes, since it began to wait for its client */
 	uint8_t state;  /* enum quic_state */
-	bool validated; /* its address is real */
+	bool validated; /* its address is validated */
 	bool shaken;    /* the handshake is done; */
 	bool shrunk;    /* and what only that needed is freed */
 	bool failed;    /* to be closed, with `error` */
-	bool silent;    /* without a word */
+	bool silent;    /* silently */
 };
 
 /* ---- socket.c ---- */
@@ -138,10 +138,10 @@ bool quic_cid_is_ours(const struct quic *q, const uint8_t *cid);
 /* ---- token.c ---- */
 
 bool quic_reset_token(const struct quic *q, const ngtcp2_cid *cid, uint8_t *token);
-/* What a client shows to get around a Retry. */
+/* A token with which a client avoids a Retry. */
 size_t quic_new_token(const struct quic *q, const ngtcp2_path *path, uint64_t now, uint8_t *token, size_t size);
 enum quic_token { QUIC_TOKEN_NONE, QUIC_TOKEN_RETRY, QUIC_TOKEN_NEW, QUIC_TOKEN_BAD };
-/* Whether a token shows that the address is real. *original: the id that the client made up first, of QUIC_TOKEN_RETRY. */
+/* Whether a token proves the address. *original: the id that the client made up first, of QUIC_TOKEN_RETRY. */
 enum quic_token quic_token_check(const struct quic *q, const ngtcp2_pkt_hd *hd, const struct quic_datagram *d, uint64_t now,
 				 ngtcp2_cid *original);
 /* Answers that need no connection. */

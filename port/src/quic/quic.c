@@ -46,7 +46,7 @@ static void take_first(struct quic *q, const struct quic_datagram *d)
 		return;
 	}
 	if (!conn_pool_may_shake(q->pool)) {
-		q->figures.dropped++; /* it will be sent again */
+		q->figures.dropped++; /* the client will send it again */
 		return;
 	}
 	if (!has_room(q)) {

@@ -17,8 +17,8 @@ struct quic;
 struct quic_figures {
 	uint64_t accepted, connections;       /* that began; that are open */
 	uint64_t handshakes, resumed, failed; /* done; of these, without a full one; ended by an error */
-	uint64_t retries;                     /* clients that had to show first that their address is real */
-	uint64_t dropped;                     /* packets that belong to nothing */
+	uint64_t retries;                     /* clients that had to prove their address first */
+	uint64_t dropped;                     /* packets of no connection */
 };
 
 #ifdef SPARX_HTTP3

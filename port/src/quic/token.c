@@ -1,4 +1,4 @@
-/* What is said without a connection, and what shows that an address is real. All of it is bounded by what came, and by time. */
+/* Answers without a connection, and tokens that prove addresses. All of it is bounded by received bytes and by time. */
 #include <string.h>
 
 #include "platform/platform.h"

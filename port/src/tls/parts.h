@@ -1,4 +1,4 @@
-/* What the parts of tls/ share: here the library has its name. */
+/* What the parts of tls/ share; only tls/ names the library. */
 #ifndef SPARX_TLS_PARTS_H
 #define SPARX_TLS_PARTS_H
 
@@ -13,14 +13,14 @@
 
 enum { TLS_ALPN_MAX = 4, TLS_KINDS_MAX = 4, TLS_CHAIN_MAX = 16 };
 
-/* Certificates with keys of different kinds, for the same names: what one client is shown. */
+/* Certificates with keys of different kinds for the same names: a client gets one of them. */
 struct tls_group {
 	gnutls_certificate_credentials_t credentials;
 	unsigned members[TLS_KINDS_MAX]; /* numbers of certificates */
 	unsigned member_count;
 };
 
-/* A certificate is for a name, in lower case; "*.example.com" stands for one label. */
+/* A name of a certificate, in lower case; "*.example.com" matches one label. */
 struct tls_claim {
 	char *name;
 	unsigned certificate;
@@ -55,8 +55,8 @@ struct tls_store {
 	bool tickets;
 	bool own_secret;                /* the host gave it */
 	uint8_t secret[TLS_TICKET_KEY]; /* of tickets */
-	uint8_t rules[64];              /* a digest of what a client must have shown: a ticket is good under the same rules only */
-	unsigned ticket_lifetime;       /* s */
+	uint8_t rules[64]; /* a digest of the demands on client certificates: a ticket is valid only under the same demands */
+	unsigned ticket_lifetime; /* s */
 };
 
 /* What sessions of QUIC speak. NULL: out of memory. */
@@ -65,7 +65,7 @@ gnutls_priority_t tls_store_quic_priority(struct tls_store *store);
 /* The group for a name in lower case; NULL: there is none, and no standard. */
 struct tls_group *tls_store_find(const struct tls_store *store, const char *name);
 
-/* Whether a client that was shown the group may take it for this name too. */
+/* Whether the group's certificates also cover this name. */
 bool tls_store_covers(const struct tls_store *store, const struct tls_group *group, const char *name);
 
 /* ---- given.c ---- */
@@ -86,9 +86,9 @@ bool tls_fault_at(struct config_fault *fault, unsigned i, const char *what, cons
 
 /* Reads a private key, PEM or DER. NULL: *rule says why not. */
 gnutls_privkey_t tls_key_read(struct slice bytes, const char *password, const char **rule);
-/* What libraries open, they open now. */
+/* Has libraries open their files now, before the sandbox. */
 void tls_key_start(void);
-/* RSA keys sign so slowly that it is worth a word. */
+/* RSA keys sign slowly: logs a recommendation. */
 bool tls_key_is_slow(gnutls_privkey_t key);
 
 /* ---- chain.c ---- */

@@ -3,14 +3,14 @@
 
 enum { DEPTH_MAX = 4 };
 
-/* A certificate that is shown must be good for a client, whether one was required or only asked for. */
+/* A client certificate must be valid, whether it was required or only requested. */
 static int verify(gnutls_session_t session)
 {
 	gnutls_typed_vdata_st purpose = {.type = GNUTLS_DT_KEY_PURPOSE_OID, .data = (unsigned char *)GNUTLS_KP_TLS_WWW_CLIENT};
 	unsigned status = 0, count = 0;
 
 	if (!gnutls_certificate_get_peers(session, &count) || count == 0)
-		return 0; /* one that is required is missed by the library */
+		return 0; /* the library reports a required one that is missing */
 	if (count > DEPTH_MAX || gnutls_certificate_verify_peers(session, &purpose, 1, &status) < 0 || status != 0)
 		return GNUTLS_E_CERTIFICATE_ERROR;
 	return 0;
