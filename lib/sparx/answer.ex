@@ -1,6 +1,6 @@
 defmodule Sparx.Answer do
   @moduledoc false
-  # The progress of the response to a request: five words that the server and all processes of its node share (`:atomics`).
+  # The progress of the response to a request: six words that the server and all processes of its node share (`:atomics`).
   # This is the only place that knows it. Processes of another node ask the server, which looks here (Sparx.Link.answer/4).
   #
   #     phase    waiting ──whole answer──> sent
@@ -13,12 +13,14 @@ defmodule Sparx.Answer do
   #     left     for a body of declared length: one more than the bytes still to come; 0 if no length was declared
   #     senders  for a WebSocket: how many processes are about to send, and @lock while one of them sends a message in pieces
   #     credit   for a WebSocket: messages that were asked for and have not arrived
+  #     read     for a request body that arrived with its request: bytes that were read
 
   @phase 1
   @window 2
   @senders 3
   @credit 4
   @left 5
+  @read 6
 
   @waiting 0
   @head 1
@@ -46,7 +48,7 @@ defmodule Sparx.Answer do
   @doc "For a new request; `window` bytes of its response may be on their way."
   @spec new(pos_integer) :: t
   def new(window) do
-    answer = :atomics.new(5, signed: true)
+    answer = :atomics.new(6, signed: true)
     :atomics.put(answer, @window, window)
     answer
   end
@@ -190,6 +192,23 @@ defmodule Sparx.Answer do
   @doc "Whether there is room for at least one byte."
   @spec room?(t) :: boolean
   def room?(answer), do: :atomics.get(answer, @window) > 0
+
+  # ── the request's body ─────────────────────────────────────────────────────────────────────────────
+
+  @doc "Takes the next bytes, at most `most`, of a body of `size` bytes that arrived with its request: `{offset, bytes}`."
+  @spec read(t, non_neg_integer, non_neg_integer) :: {non_neg_integer, non_neg_integer}
+  def read(answer, size, most) do
+    offset = :atomics.get(answer, @read)
+    bytes = min(most, size - offset)
+
+    if bytes == 0 or :atomics.compare_exchange(answer, @read, offset, offset + bytes) == :ok,
+      do: {offset, bytes},
+      else: read(answer, size, most)
+  end
+
+  @doc "The last bytes that were read are to be read again."
+  @spec unread(t, non_neg_integer) :: :ok
+  def unread(answer, bytes), do: :atomics.sub(answer, @read, bytes)
 
   # ── WebSockets ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -198,7 +198,8 @@ defmodule Sparx.Config do
   @spec hello(t, report :: boolean, tls :: [map | nil], descriptors :: Path.t() | nil, handed :: boolean) ::
           map
   def hello(config, report, tls \\ [], descriptors \\ nil, handed \\ false) do
-    config.limits
+    Limits.own()
+    |> Map.merge(config.limits)
     |> Map.merge(types(config.compress_types))
     |> Map.merge(if(descriptors, do: %{descriptors: descriptors}, else: %{}))
     |> Map.merge(%{

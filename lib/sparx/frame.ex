@@ -21,6 +21,7 @@ defmodule Sparx.Frame do
   @type message ::
           {:ready, version :: pos_integer, info :: map}
           | {:request, stream, head :: binary}
+          | {:request, stream, head :: binary, body :: binary}
           | {:body, stream, binary}
           | {:body_end, stream, trailers :: Headers.t() | nil}
           | {:room, stream, bytes :: pos_integer}
@@ -199,11 +200,12 @@ defmodule Sparx.Frame do
   @widths [{[0xCE], 32}, {[0xCD], 16}, {[0xCC], 8}, {[], 8}, {[0xCF], 64}]
 
   @doc """
-  Takes the REQUESTs and DONEs without a report off the beginning of a payload, which are most of what comes.
+  Takes the REQUESTs, COMPLETEs and DONEs without a report off the beginning of a payload, which are most of what comes.
 
   Returns the former, the last first, the streams of the latter, and the rest of the payload.
   """
-  @spec take_requests(binary) :: {[{stream, head :: binary}], [stream], rest :: binary}
+  @spec take_requests(binary) ::
+          {[{stream, head :: binary} | {stream, head :: binary, body :: binary}], [stream], rest :: binary}
   def take_requests(payload), do: take_requests(payload, [], [])
 
   for {prefix, bits} <- @widths do
@@ -219,6 +221,16 @@ defmodule Sparx.Frame do
            when not unquote(small) or stream < 0x80,
            do: take_requests(rest, [{stream, head} | requests], done)
     end
+
+    # A request with its body; the port writes the sizes of both as wide as they get.
+    defp take_requests(
+           <<0x94, 89, unquote_splicing(prefix), stream::unquote(bits), 0xC6, size::32,
+             head::binary-size(size), 0xC6, length::32, body::binary-size(length), rest::binary>>,
+           requests,
+           done
+         )
+         when not unquote(small) or stream < 0x80,
+         do: take_requests(rest, [{stream, head, body} | requests], done)
 
     defp take_requests(
            <<0x93, 69, unquote_splicing(prefix), stream::unquote(bits), 0xC0, rest::binary>>,
@@ -319,6 +331,9 @@ defmodule Sparx.Frame do
 
   defp message(81, [tag, count | _]) when is_uint(tag) and is_uint(count), do: {:certified, tag, count}
 
+  defp message(89, [stream, head, body | _]) when is_stream(stream) and is_binary(head) and is_binary(body),
+    do: {:request, stream, head, body}
+
   defp message(91, [connection, time, tls, fault | _])
        when is_uint(connection) and is_uint(time) and is_binary(fault) and
               ((tls == nil and fault != "") or (is_list(tls) and length(tls) >= 6)),
@@ -326,7 +341,7 @@ defmodule Sparx.Frame do
 
   defp message(91, _fields), do: {:error, {:malformed, 91}}
 
-  defp message(kind, _fields) when kind in 64..81, do: {:error, {:malformed, kind}}
+  defp message(kind, _fields) when kind in 64..81 or kind == 89, do: {:error, {:malformed, kind}}
   defp message(kind, _fields) when is_uint(kind), do: {:unknown, kind}
   defp message(_kind, _fields), do: {:error, :not_a_message}
 

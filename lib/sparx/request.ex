@@ -42,7 +42,7 @@ defmodule Sparx.Request do
   alias Sparx.Frame.Term
   alias Sparx.Request.Part
 
-  @derive {Inspect, except: [:link, :answer, :head, :address]}
+  @derive {Inspect, except: [:link, :answer, :head, :address, :inline]}
   defstruct [
     :id,
     :method,
@@ -60,7 +60,8 @@ defmodule Sparx.Request do
     :flags,
     :address,
     :listener,
-    :head
+    :head,
+    :inline
   ]
 
   @type t :: %__MODULE__{
@@ -80,7 +81,8 @@ defmodule Sparx.Request do
           flags: non_neg_integer,
           address: {binary, :inet.port_number()},
           listener: non_neg_integer,
-          head: binary
+          head: binary,
+          inline: binary | nil
         }
 
   @typep reader :: %{required(:link) => Link.t(), required(:id) => Frame.stream(), optional(atom) => term}
@@ -216,6 +218,12 @@ defmodule Sparx.Request do
   @spec malformed(binary) :: no_return
   defp malformed(what), do: throw({:malformed, what})
 
+  @doc false
+  # A request whose body has arrived with it. How much of it was read, the answer knows, since any process may read.
+  @spec with_body(t, binary | nil) :: t
+  def with_body(request, nil), do: request
+  def with_body(request, body), do: %{request | inline: body, body: byte_size(body)}
+
   # ── the head ───────────────────────────────────────────────────────────────────────────────────────
 
   @doc "All header fields in the order of the message, names in lower case."
@@ -329,10 +337,33 @@ defmodule Sparx.Request do
     ref
   end
 
+  def read_chunk(%{inline: body} = request, options) when is_binary(body) do
+    ref = make_ref()
+    send(self(), {ref, next_inline(request, min(options[:max] || @chunk, @most))})
+    ref
+  end
+
   def read_chunk(request, options) do
     ref = Link.monitor(request.link)
     Link.tell(request.link, request.id, {:read, ref, options[:max] || @chunk})
     ref
+  end
+
+  defp next_inline(request, most) do
+    case take_inline(request, most) do
+      "" -> :eof
+      chunk -> {:ok, chunk}
+    end
+  end
+
+  @doc false
+  # The next bytes of a body that arrived with its request, at most `most`; empty at its end.
+  @spec take_inline(t, non_neg_integer) :: binary
+  def take_inline(%{inline: body} = request, most) do
+    case Link.answer(request.link, request.id, request.answer, :read, [byte_size(body), most]) do
+      {:error, _the_server_has_gone} -> ""
+      {offset, bytes} -> binary_part(body, offset, bytes)
+    end
   end
 
   @doc """
@@ -363,6 +394,12 @@ defmodule Sparx.Request do
   def cancel_chunks(request, refs), do: take_back(request, refs)
 
   defp take_back(_request, []), do: :ok
+
+  defp take_back(%{inline: body} = request, refs) when is_binary(body) do
+    bytes = refs |> Enum.flat_map(&forget/1) |> IO.iodata_length()
+    if bytes > 0, do: Link.answer(request.link, request.id, request.answer, :unread, [bytes])
+    :ok
+  end
 
   defp take_back(request, refs) do
     # After the answer, everything that the server sent before it is in the mailbox.
@@ -534,6 +571,9 @@ defmodule Sparx.Request do
       else: read_all(request, limit, options)
   end
 
+  defp read_all(%{inline: body} = request, _limit, _options) when is_binary(body),
+    do: {:ok, take_inline(request, byte_size(body))}
+
   defp read_all(request, limit, options) do
     request
     |> body_stream(Keyword.take(options, [:timeout]))
@@ -591,6 +631,12 @@ defmodule Sparx.Request do
   """
   @spec discard(t) :: :ok
   def discard(%{body: none}) when none in [nil, 0], do: :ok
+
+  def discard(%{inline: body} = request) when is_binary(body) do
+    take_inline(request, byte_size(body))
+    :ok
+  end
+
   def discard(request), do: Link.tell(request.link, request.id, :discard)
 
   @doc """
@@ -653,7 +699,7 @@ defmodule Sparx.Request do
 
     with :ok <- asked_for(request, protocol),
          :ok <- Sparx.Response.take_over(request, message, :tunnel),
-         do: {:ok, %{request | body: :unknown, owner: self()}}
+         do: {:ok, %{request | body: :unknown, inline: nil, owner: self()}}
   end
 
   defp tunnel_options(options) do

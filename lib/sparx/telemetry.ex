@@ -112,7 +112,7 @@ defmodule Sparx.Telemetry do
 
   def request_start(listener, request) do
     start = System.monotonic_time()
-    request = %{request | head: :binary.copy(request.head)}
+    request = %{request | head: :binary.copy(request.head), inline: nil}
     measurements = %{monotonic_time: start, system_time: System.system_time(), waited: native(request.waited)}
     emit(listener, [:request, :start], measurements, metadata(request))
     {start, request}

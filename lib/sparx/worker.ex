@@ -24,19 +24,22 @@ defmodule Sparx.Worker do
   @doc """
   Starts the process of a request. At its end the caller gets `{tag, monitor, :process, pid, reason}`.
   """
-  @spec spawn(Frame.stream(), binary, Answer.t() | nil, job, tag :: term) :: pid
-  def spawn(id, head, answer, job, tag) do
+  @spec spawn(Frame.stream(), binary, binary | nil, Answer.t() | nil, job, tag :: term) :: pid
+  def spawn(id, head, body, answer, job, tag) do
     {pid, _monitor} =
-      :erlang.spawn_opt(__MODULE__, :run, [id, head, answer, job], min_heap_size: @heap, monitor: [tag: tag])
+      :erlang.spawn_opt(__MODULE__, :run, [id, head, body, answer, job],
+        min_heap_size: @heap,
+        monitor: [tag: tag]
+      )
 
     pid
   end
 
   @doc false
-  def run(id, head, answer, job) do
+  def run(id, head, body, answer, job) do
     Process.put(:"$ancestors", job.ancestors)
     Process.put(:"$callers", job.callers)
-    request = decode(id, head, answer, job.link)
+    request = id |> decode(head, answer, job.link) |> Request.with_body(body)
 
     try do
       job.handler.(request)

@@ -90,8 +90,8 @@ defmodule Sparx.Workers do
   def handle_continue(:join, state), do: {:noreply, join(state)}
 
   @impl GenServer
-  def handle_info({:"$gen_consumer", {_server, tag}, [{id, port, head, answer}]}, state),
-    do: {:noreply, with_producer(tag, state, &start(id, port, head, answer, &1, state.job))}
+  def handle_info({:"$gen_consumer", {_server, tag}, [{id, port, head, body, answer}]}, state),
+    do: {:noreply, with_producer(tag, state, &start(id, port, head, body, answer, &1, state.job))}
 
   # The server has ended the subscription, and sends no more requests.
   def handle_info({:"$gen_consumer", {_server, tag}, {:cancel, _reason}}, state),
@@ -169,10 +169,10 @@ defmodule Sparx.Workers do
 
   # ── requests ───────────────────────────────────────────────────────────────────────────────────────
 
-  defp start(id, port, head, answer, producer, job) do
+  defp start(id, port, head, body, answer, producer, job) do
     producer = linked(port, producer)
     job = Map.put(job, :link, %{producer.link | port: port})
-    Worker.spawn(id, head, answer, job, {:"$sparx_ended", producer.tag, port, id})
+    Worker.spawn(id, head, body, answer, job, {:"$sparx_ended", producer.tag, port, id})
     %{producer | slots: Slots.start(producer.slots), running: producer.running + 1}
   end
 

@@ -786,6 +786,86 @@ static void test_the_largest_chunk_fits_a_frame(void **state)
 	text_clear(&ops);
 }
 
+/* ---- bodies that come with their request ---- */
+
+static struct request_head whole_head(const char *body)
+{
+	struct request_head head = plain_head();
+
+	head.method = SLICE_LIT("POST");
+	head.method_index = 2;
+	head.body = (int64_t)strlen(body);
+	head.whole = slice_str(body);
+	return head;
+}
+
+#define COMPLETE_MESSAGE(id, length, waited, body) \
+	"[COMPLETE, " id ", <[11, 2, 0, 'h', '/', nil, nil, " length ", 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, " waited \
+	", [], " LOCAL "]>, " body "]\n"
+
+static void test_a_body_comes_with_its_request(void **state)
+{
+	struct stream *s;
+
+	(void)state;
+	hello();
+	host_says(h, "[DEMAND, 1]");
+	s = request_with(1, whole_head("hello"));
+	assert_true(s->took_whole);
+	stream_request_moves(s, REQUEST_ENDED);
+	host_says(h, "[READ, 1, 1, 1] [DECODE, 1, 0, 100] [RESPOND, 1, 200, [], '']");
+	EXPECT_OPS("head 1 200 length=0\ndata 1 \nend 1\n");
+	done(s);
+	EXPECT_HEARD(h, COMPLETE_MESSAGE("1", "5", "0", "b'hello'") "[DONE, 1, nil]\n");
+}
+
+static void test_a_body_waits_with_its_request(void **state)
+{
+	struct stream *s;
+
+	(void)state;
+	hello();
+	s = request_with(1, whole_head("hello"));
+	assert_true(s->took_whole);
+	request_with(2, whole_head("gone"));
+	stream_request_moves(s, REQUEST_ENDED);
+	EXPECT_HEARD(h, "");
+	b->sink.on_reset(b, &streams[2].s, END_CLOSED);
+	stream_detach(&streams[2].s);
+	host_says(h, "[DEMAND, 2]");
+	EXPECT_HEARD(h, COMPLETE_MESSAGE("1", "5", "0", "b'hello'"));
+}
+
+/* Where the host may want to have it decoded, or the request to be upgraded; where it fits no frame; and where its request is refused. */
+static void test_bodies_that_do_not_come_with_their_request(void **state)
+{
+	static const char block[33000];
+	struct request_head head = whole_head("hello");
+
+	(void)state;
+	hello_with("'max_queue': 0");
+	host_says(h, "[DEMAND, 4]");
+	fields[0] = (struct field){SLICE_LIT("content-encoding"), SLICE_LIT("gzip"), -1};
+	head.field_count = 1;
+	assert_false(request_with(1, head)->took_whole);
+	fields[0].value = SLICE_LIT("exi");
+	assert_false(request_with(2, head)->took_whole);
+	head.field_count = 0;
+	head.flags = REQUEST_MAY_UPGRADE;
+	assert_false(request_with(3, head)->took_whole);
+	head.flags = 0;
+	head.query = slice_of(block, sizeof block);
+	head.whole = slice_of(block, sizeof block);
+	assert_false(request_with(4, head)->took_whole);
+	assert_false(request_with(5, whole_head("hello"))->took_whole);
+	EXPECT_OPS("reset 5 503 retry 1\n");
+	host_listens(h);
+	assert_null(strstr(text_str(&h->heard), "COMPLETE"));
+	link_flush(&h->link);
+	host_listens(h);
+	text_clear(&h->heard);
+}
+
 /* ---- bodies that are decoded ---- */
 
 static struct slice hello_gzip(void)
@@ -2420,6 +2500,9 @@ int main(void)
 		TEST(test_trailers_of_a_body_are_told),
 		TEST(test_a_discard_takes_the_credit_back),
 		TEST(test_the_largest_chunk_fits_a_frame),
+		TEST(test_a_body_comes_with_its_request),
+		TEST(test_a_body_waits_with_its_request),
+		TEST(test_bodies_that_do_not_come_with_their_request),
 		TEST(test_a_body_is_decoded),
 		TEST(test_what_is_decoded_keeps_to_the_credit),
 		TEST(test_a_body_that_is_not_coded_stays_as_it_is),

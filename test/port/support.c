@@ -236,7 +236,7 @@ static void print_whole_message(struct text *t, struct slice *in, uint64_t eleme
 	text_add(t, "[%s", def->name);
 	for (uint64_t i = 1; i < elements; i++) {
 		text_add(t, ", ");
-		if (def->kind == MSG_REQUEST && i == 2) {
+		if ((def->kind == MSG_REQUEST || def->kind == MSG_COMPLETE) && i == 2) {
 			assert_true(mp_read(in, &head) && head.type == MP_BIN);
 			text_add(t, "<");
 			notation_print(t, &head.bytes, false);

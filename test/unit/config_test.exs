@@ -226,7 +226,7 @@ defmodule Sparx.ConfigTest do
     assert length(rows) == length(Config.Limits.names())
 
     for [_, name, default, min, max] <- rows, name = String.to_existing_atom(name) do
-      assert Config.Limits.default(name) == String.to_integer(default)
+      assert Config.Limits.default(name) == Map.get(Config.Limits.own(), name, String.to_integer(default))
       assert Config.Limits.range(name) == {String.to_integer(min), String.to_integer(max)}
 
       assert Config.new!(

@@ -7,15 +7,22 @@ defmodule Sparx.Config.Limits do
 
   @pattern ~r/^OPTION\((\w+), (\d+), (\d+), (\d+), "([^"]*)", "([^"]*)"\)/m
 
+  # bytes: what Sparx asks for where the port program has another default. Larger bodies gain little by it: the copy costs more than the question.
+  @own %{inline_body: 16_384}
+
   @all (for [_, name, default, min, max, unit, meaning] <- Regex.scan(@pattern, File.read!(@source)) do
           [default, min, max] = Enum.map([default, min, max], &String.to_integer/1)
-          {String.to_atom(name), default, min, max, unit, meaning}
+          name = String.to_atom(name)
+          {name, Map.get(@own, name, default), min, max, unit, meaning}
         end)
 
   @by_name Map.new(@all, fn {name, default, min, max, unit, _} -> {name, {default, min, max, unit}} end)
 
   @doc "`{name, default, minimum, maximum, unit, meaning}` of each option, in the order of the list."
   def all, do: @all
+
+  @doc "Options that Sparx sets in each HELLO, unless they were given."
+  def own, do: @own
 
   def names, do: Enum.map(@all, &elem(&1, 0))
   def known?(name), do: is_map_key(@by_name, name)

@@ -11,6 +11,12 @@ defmodule Sparx.Request.Part do
   @doc "Reads a part of a body that is not known to be empty."
   @spec read(Request.t(), pos_integer, timeout) ::
           {:ok | :more, binary, Request.t()} | {:error, :closed | :timeout}
+  def read(%{inline: body} = request, length, _timeout) when is_binary(body) do
+    part = Request.take_inline(request, length)
+    left = request.body - byte_size(part)
+    {if(left == 0, do: :ok, else: :more), part, %{request | body: left}}
+  end
+
   def read(request, length, timeout) do
     wanted = if is_integer(request.body), do: min(length, request.body), else: length
     take(%{request: request, timeout: timeout, wanted: wanted, parts: [], asked: :queue.new(), ahead: 0})

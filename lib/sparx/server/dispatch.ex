@@ -8,12 +8,12 @@ defmodule Sparx.Server.Dispatch do
 
   import Sparx.Server.State
 
-  @doc "Hands out a new request."
-  @spec request(Sparx.Frame.stream(), binary, State.t()) :: State.t()
-  def request(id, head, state) do
+  @doc "Hands out a new request; `body` is nil unless it arrived with it."
+  @spec request(Sparx.Frame.stream(), binary, binary | nil, State.t()) :: State.t()
+  def request(id, head, body, state) do
     case next(state) do
-      :slots -> start_handler(id, head, state)
-      :line -> to_consumer(id, stream(head, state), state)
+      :slots -> start_handler(id, head, body, state)
+      :line -> to_consumer(id, stream(head, body, state), state)
     end
   end
 
@@ -22,19 +22,29 @@ defmodule Sparx.Server.Dispatch do
   defp next(%{turn: :slots}), do: :slots
   defp next(state), do: if(Demand.any?(state.demand), do: :line, else: :slots)
 
-  defp stream(head, state),
-    do: %Stream{head: head, answer: Answer.new(state.link.window), clock: state.now}
+  defp stream(head, body, state),
+    do: %Stream{
+      head: head,
+      inline: body,
+      body: half(body),
+      answer: Answer.new(state.link.window),
+      clock: state.now
+    }
+
+  defp half(nil), do: :open
+  defp half(_inline), do: {:ended, nil}
 
   # ── the server's own handlers ──────────────────────────────────────────────────────────────────────
 
-  defp start_handler(id, head, %{port: port} = state) do
+  defp start_handler(id, head, body, %{port: port} = state) do
     answer = Answer.new(state.link.window)
-    pid = Worker.spawn(id, head, answer, state.job, {:"$sparx_ended", port, id})
+    pid = Worker.spawn(id, head, body, answer, state.job, {:"$sparx_ended", port, id})
 
     stream = %Stream{
       owner: pid,
       handler: pid,
       head: head,
+      body: half(body),
       answer: answer,
       clock: state.now,
       facts: facts(id, head, answer, pid, state)
@@ -70,14 +80,14 @@ defmodule Sparx.Server.Dispatch do
   # A raw event names its port program, whose link is asked for once (Sparx.Workers).
   defp hand_out(id, stream, tag, %{mode: :raw, pid: pid}, state) do
     stream = noted(stream, fn -> Request.decode(id, stream.head, stream.answer, pid, state.link) end, state)
-    tell_consumer(pid, tag, [{id, state.port, stream.head, stream.answer}])
+    tell_consumer(pid, tag, [{id, state.port, stream.head, stream.inline, stream.answer}])
     open(id, pid, tag, stream, state)
   end
 
   defp hand_out(id, stream, tag, %{pid: pid}, state) do
     request = Request.decode(id, stream.head, stream.answer, pid, state.link)
     stream = noted(stream, fn -> request end, state)
-    tell_consumer(pid, tag, [request])
+    tell_consumer(pid, tag, [Request.with_body(request, stream.inline)])
     watch_claim(state, id)
     open(id, pid, tag, stream, state)
   end
@@ -89,7 +99,7 @@ defmodule Sparx.Server.Dispatch do
     do: %{stream | facts: Telemetry.request_start(state.telemetry, request.())}
 
   defp open(id, pid, tag, stream, state),
-    do: %{state | streams: Streams.open(state.streams, id, %{stream | owner: pid, tag: tag})}
+    do: %{state | streams: Streams.open(state.streams, id, %{stream | owner: pid, tag: tag, inline: nil})}
 
   defp watch_claim(%{config: %{claim_timeout: timeout}} = state, id) when is_integer(timeout),
     do: Process.send_after(self(), {:unclaimed, state.port, id}, timeout)
@@ -104,9 +114,12 @@ defmodule Sparx.Server.Dispatch do
     state = %{state | demand: demand}
 
     if state.waiting.count < Config.limit(state.config, :max_queue),
-      do: enqueue(id, %{stream | head: :binary.copy(stream.head)}, state),
+      do: enqueue(id, %{stream | head: :binary.copy(stream.head), inline: copy(stream.inline)}, state),
       else: shed(id, state)
   end
+
+  defp copy(nil), do: nil
+  defp copy(body), do: :binary.copy(body)
 
   defp enqueue(id, stream, state) do
     timeout = Config.limit(state.config, :queue_timeout)

@@ -3,7 +3,7 @@ defmodule Sparx.Server.Inbox do
   # Messages of the port program. It is trusted no more than a client: Sparx.Frame checks the types of each message, and this module
   # its stream and the credit that it spends. A violation is thrown as `{:violation, text}`, and the port program is killed.
 
-  alias Sparx.{Answer, Frame, Telemetry}
+  alias Sparx.{Answer, Config, Frame, Telemetry}
 
   alias Sparx.Server.{
     Dispatch,
@@ -86,11 +86,24 @@ defmodule Sparx.Server.Inbox do
   defp notes(second, size, {second, sum}), do: {second, sum + size}
   defp notes(second, size, _former), do: {second, size}
 
-  defp request({id, _head}, %{last_id: last}) when id <= last, do: throw({:violation, "stream #{id} again"})
-  defp request(_request, %{credit: 0}), do: throw({:violation, "a REQUEST that was not asked for"})
+  defp request({id, head}, state), do: request(id, head, nil, state)
 
-  defp request({id, head}, state),
-    do: Dispatch.request(id, head, %{state | last_id: id, credit: state.credit - 1, open: state.open + 1})
+  defp request({id, head, body}, state) do
+    byte_size(body) in 1..Config.limit(state.config, :inline_body)//1 ||
+      throw({:violation, "a COMPLETE with a body of #{byte_size(body)} bytes"})
+
+    request(id, head, body, state)
+  end
+
+  defp request(id, _head, _body, %{last_id: last}) when id <= last,
+    do: throw({:violation, "stream #{id} again"})
+
+  defp request(_id, _head, _body, %{credit: 0}),
+    do: throw({:violation, "a REQUEST that was not asked for"})
+
+  defp request(id, head, body, state),
+    do:
+      Dispatch.request(id, head, body, %{state | last_id: id, credit: state.credit - 1, open: state.open + 1})
 
   # Each stream ends once. Most were forgotten already, so their ends are counted.
   defp done(id, report, state), do: file_left(Endings.done(id, report, one_less(state)), id)
@@ -107,6 +120,7 @@ defmodule Sparx.Server.Inbox do
   # ── one message ────────────────────────────────────────────────────────────────────────────────────
 
   defp message({:request, id, head}, state), do: request({id, head}, state)
+  defp message({:request, id, head, body}, state), do: request({id, head, body}, state)
   defp message({:done, id, report}, state), do: done(id, report, state)
 
   defp message({:body, id, data}, state) do

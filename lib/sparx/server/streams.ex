@@ -21,6 +21,8 @@ defmodule Sparx.Server.Streams do
       :answer,
       # as REQUEST brought it: for log lines
       :head,
+      # a body that arrived with its request, until the request is handed out
+      :inline,
       # what telemetry noted at the start
       :facts,
       # {status, headers, whether it has no body} of an answer whose phase is :head
@@ -78,6 +80,7 @@ defmodule Sparx.Server.Streams do
           monitor: reference | nil,
           answer: Answer.t(),
           head: binary,
+          inline: binary | nil,
           facts: term,
           kept_head: {200..599, Headers.t(), bodiless :: boolean} | nil,
           clock: integer,

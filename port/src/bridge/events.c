@@ -14,8 +14,6 @@
 #include "frames/mp.h"
 #include "frames/names.h"
 
-enum { REQUEST_OVERHEAD = 32 };
-
 /* ---- a request and its response ---- */
 
 static void http_ended(struct exchange *x, const struct field *trailers, unsigned count)
@@ -120,7 +118,7 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 		redirect(s, h, port);
 		return;
 	}
-	if (b->host_gone || queue_head_bound(h) + REQUEST_OVERHEAD > FRAME_PAYLOAD_MAX) {
+	if (b->host_gone || queue_head_bound(h) + QUEUE_OVERHEAD > FRAME_PAYLOAD_MAX) {
 		b->n.refused++;
 		refuse_request(s, b->host_gone ? 503 : 431, 0);
 		return;

@@ -21,6 +21,8 @@ struct exchange {
 	struct list turn;  /* among those of its peer */
 	uint8_t *head; /* of its REQUEST, encoded, and behind that the trailers of a body that has ended; NULL: it does not wait */
 	uint32_t head_len, waited_at, end_len;
+	struct slice
+		whole;    /* the body that goes with the request: of the event, and while it waits in the same memory as the head */
 	bool known;       /* the host has heard of it */
 	bool h3;          /* it came by HTTP/3 */
 	uint8_t listener; /* its number */

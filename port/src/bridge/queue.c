@@ -104,10 +104,12 @@ static void handed_out(struct exchange *x)
 	work_begins(x);
 }
 
+/* A REQUEST, or a COMPLETE; the heads of both bin are as wide as they get, since the size of the first is not known yet. */
 static void send_request(struct exchange *x, const struct request_head *h)
 {
-	size_t bound = queue_head_bound(h);
-	uint8_t *at = say_begin(x->b, MSG_REQUEST, MP_MAX_UINT + MP_MAX_HEAD + bound), *start, *waited;
+	size_t bound = queue_head_bound(h) + x->whole.len + MP_MAX_HEAD;
+	enum message_kind kind = x->whole.at ? MSG_COMPLETE : MSG_REQUEST;
+	uint8_t *at = say_begin(x->b, kind, MP_MAX_UINT + MP_MAX_HEAD + bound), *start, *waited;
 
 	if (!at) {
 		exchange_no_memory(x);
@@ -117,6 +119,11 @@ static void send_request(struct exchange *x, const struct request_head *h)
 	start = mp_bin32_head(at, 0);
 	at = put_head(start, x, h, &waited);
 	mp_bin32_head(start - MP_MAX_HEAD, (uint32_t)(at - start));
+	if (x->whole.at) {
+		at = mp_bin32_head(at, (uint32_t)x->whole.len);
+		memcpy(at, x->whole.at, x->whole.len);
+		at += x->whole.len;
+	}
 	link_commit(x->b->link, at);
 	handed_out(x);
 }
@@ -125,13 +132,14 @@ static void send_request(struct exchange *x, const struct request_head *h)
 static bool keep(struct exchange *x, const struct request_head *h)
 {
 	struct bridge *b = x->b;
-	uint8_t *head = malloc(queue_head_bound(h)), *waited;
-	uint32_t len;
+	uint8_t *head = malloc(queue_head_bound(h) + x->whole.len), *waited, *end;
 
 	if (!head)
 		return false;
-	len = (uint32_t)(put_head(head, x, h, &waited) - head);
-	waiting_begin(x, head, len, (uint32_t)(waited - head));
+	end = put_head(head, x, h, &waited);
+	if (x->whole.at)
+		memcpy(end, x->whole.at, x->whole.len);
+	waiting_begin(x, head, (uint32_t)(end - head), (uint32_t)(waited - head));
 	x->timer.fire = on_queue_timeout;
 	wheel_set(&b->loop->wheel, &x->timer, b->loop->now + b->config->queue_timeout);
 	return true;
@@ -150,6 +158,15 @@ static void send_rest(struct exchange *x, struct slice trailers)
 		say_hangup(b, &(struct msg_hangup){.stream = id});
 }
 
+static bool say_waiting(struct exchange *x)
+{
+	struct slice head = slice_of(x->head, x->head_len), body = slice_of(x->head + x->head_len, x->whole.len);
+
+	if (x->whole.at)
+		return say_complete(x->b, &(struct msg_complete){.stream = x->id, .head = head, .body = body});
+	return say_request(x->b, &(struct msg_request){.stream = x->id, .head = head});
+}
+
 /* False: there is no memory, and it goes on waiting. */
 static bool send_waiting(struct exchange *x)
 {
@@ -158,7 +175,7 @@ static bool send_waiting(struct exchange *x)
 	uint8_t *head = x->head;
 
 	mp_uint32_wide(head + x->waited_at, waited > UINT32_MAX ? UINT32_MAX : (uint32_t)waited);
-	if (!say_request(b, &(struct msg_request){.stream = x->id, .head = slice_of(head, x->head_len)}))
+	if (!say_waiting(x))
 		return false;
 	waiting_leave(x);
 	x->head = NULL;
@@ -194,16 +211,33 @@ static bool may_wait(const struct bridge *b, const struct share *share)
 	return share_allows(share->waiting, left, b->config->share);
 }
 
+/* The body that came with a request goes with it, but for one that the host may want to have decoded. */
+static void take_whole(struct exchange *x, const struct request_head *h)
+{
+	bool fits = queue_head_bound(h) + h->whole.len + QUEUE_OVERHEAD <= FRAME_PAYLOAD_MAX;
+
+	if (!h->whole.at || !fits || x->coded.count || x->coded.unknown || (h->flags & REQUEST_MAY_UPGRADE))
+		return;
+	x->whole = h->whole;
+	stream_take_whole(x->s);
+}
+
 bool queue_take(struct exchange *x, const struct request_head *h)
 {
-	if (may_begin(x->b, x->share)) {
-		send_request(x, h);
-		return true;
+	bool begins = may_begin(x->b, x->share);
+
+	if (!begins && !may_wait(x->b, x->share)) {
+		count_shed(x->b);
+		return false;
 	}
-	if (may_wait(x->b, x->share) && keep(x, h))
-		return true;
-	count_shed(x->b);
-	return false;
+	take_whole(x, h);
+	if (begins)
+		send_request(x, h);
+	else if (!keep(x, h)) {
+		count_shed(x->b);
+		return false;
+	}
+	return true;
 }
 
 void queue_init(struct bridge *b)

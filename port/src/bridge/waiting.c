@@ -8,7 +8,7 @@
 void waiting_begin(struct exchange *x, uint8_t *head, uint32_t len, uint32_t waited_at)
 {
 	struct bridge *b = x->b;
-	uint8_t *shrunk = realloc(head, len);
+	uint8_t *shrunk = realloc(head, len + x->whole.len);
 
 	x->head = shrunk ? shrunk : head;
 	x->head_len = len;

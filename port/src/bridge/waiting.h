@@ -4,7 +4,7 @@
 
 #include "bridge/exchange.h"
 
-/* Takes the head of its REQUEST, encoded (malloc's, len bytes of it in use); the time that it waited is to be put at `waited_at`. */
+/* Takes the head of its REQUEST, encoded (malloc's, len bytes of it in use), behind which is the body that goes with it; the time that it waited is to be put at `waited_at`. */
 void waiting_begin(struct exchange *x, uint8_t *head, uint32_t len, uint32_t waited_at);
 /* A body may end while its head waits, if it is empty: keeps the trailers, or nil, behind the head. False: out of memory. */
 bool waiting_ended(struct exchange *x, const struct field *trailers, unsigned count);

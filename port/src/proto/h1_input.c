@@ -88,14 +88,36 @@ static void note_request(struct h1_stream *x, const struct request_head *head, c
 	h1->last = h1->last || x->close;
 }
 
-static void dispatch(struct h1 *h1, struct request_head *head, const struct h1_facts *facts)
+/* The body, if it lies behind the head. Of a chunked one it takes a parser to know. */
+static struct slice whole_body(const struct h1 *h1, const struct request_head *head, struct slice behind)
+{
+	if (head->body <= 0 || (uint64_t)head->body > h1_config(h1)->inline_body || (uint64_t)head->body > behind.len)
+		return (struct slice){0};
+	return slice_of(behind.at, (size_t)head->body);
+}
+
+/* It has gone with its request. */
+static void body_taken(struct h1 *h1, size_t n)
+{
+	struct h1_stream *x = h1->reading;
+
+	x->s.body_in = n;
+	x->expects = false;
+	stream_request_moves(&x->s, REQUEST_ENDED);
+	h1->reading = NULL;
+	h1_moves(h1, H1_IDLE);
+	h1_give_parse(h1);
+}
+
+/* Returns how many of the bytes behind the head went with it. */
+static size_t dispatch(struct h1 *h1, struct request_head *head, const struct h1_facts *facts, struct slice behind)
 {
 	const struct stream_sink *sink = h1_sink(h1);
 	struct h1_stream *x = h1_stream_new(h1);
 
 	if (!x) {
 		h1_stop(h1, CLOSE_CUT);
-		return;
+		return 0;
 	}
 	x->s.born_us = h1->parse->began_us;
 	note_request(x, head, facts);
@@ -111,8 +133,13 @@ static void dispatch(struct h1 *h1, struct request_head *head, const struct h1_f
 		h1->reading = x;
 		h1_body_begins(h1);
 		pace_stop(&h1->body, h1_now_us(h1));
+		head->whole = whole_body(h1, head, behind);
 	}
 	sink->on_request(sink->ctx, &x->s, head);
+	if (!x->s.took_whole)
+		return 0;
+	body_taken(h1, head->whole.len);
+	return head->whole.len;
 }
 
 /* A first line that names no protocol gets no response, as soon as the line is complete, whatever follows. */
@@ -142,7 +169,7 @@ static bool step_head(struct h1 *h1, uint8_t *data, size_t len, size_t *used)
 	if (must_wait(h1, &head))
 		return false;
 	*used = h1->parse->head_len;
-	dispatch(h1, &head, &facts);
+	*used += dispatch(h1, &head, &facts, slice_of(data + *used, len - *used));
 	return true;
 }
 

@@ -31,7 +31,61 @@ static bool is_over(const struct h2_stream *x)
 	return h2_is_closed(x) && x->marks == 0 && (x->s.detached || !x->known) && x->held <= h2_now(x->h2);
 }
 
+/* ---- bytes that came ---- */
+
+/* The application has taken so many bytes: only now may the client send as many more. */
+static void consume(struct h2_stream *x, size_t n)
+{
+	if (n == 0)
+		return;
+	bufq_consume(&x->in, n);
+	if (!(x->heard & (HEARD_END | HEARD_CLOSE)) && nghttp2_session_consume_stream(x->h2->ng, x->id, n) != 0)
+		x->h2->fault = NGHTTP2_INTERNAL_ERROR;
+}
+
+/* At most n bytes of the body, in one piece. */
+static struct slice front(struct h2_stream *x, uint64_t n)
+{
+	uint8_t *chunk = h2_shared(x->h2)->chunk;
+	struct iovec iov[32];
+	int count = bufq_iov(&x->in, iov, 32);
+	size_t len = 0;
+
+	if (iov[0].iov_len >= n || count == 1)
+		return slice_of(iov[0].iov_base, iov[0].iov_len < n ? iov[0].iov_len : (size_t)n);
+	n = n < CHUNK_MAX ? n : CHUNK_MAX;
+	for (int i = 0; i < count && len < n; i++) {
+		size_t part = iov[i].iov_len < n - len ? iov[i].iov_len : (size_t)n - len;
+		memcpy(chunk + len, iov[i].iov_base, part);
+		len += part;
+	}
+	return slice_of(chunk, len);
+}
+
 /* ---- a request ---- */
+
+/* The body, if its last byte is there, and no trailers. */
+static struct slice whole_body(struct h2_stream *x)
+{
+	const struct config *c = h2_config(x->h2);
+	struct slice whole;
+
+	if (x->in.len == 0 || !(x->heard & HEARD_END) || x->trailers || x->in.len > c->inline_body ||
+	    (c->max_body && x->in.len > c->max_body))
+		return (struct slice){0};
+	whole = front(x, x->in.len);
+	return whole.len == x->in.len ? whole : (struct slice){0}; /* it may lie in very many pieces */
+}
+
+/* It has gone with its request. */
+static void body_taken(struct h2_stream *x)
+{
+	x->s.body_in = x->in.len;
+	x->expects = false;
+	x->acted |= HEARD_END;
+	consume(x, x->in.len);
+	stream_request_moves(&x->s, REQUEST_ENDED);
+}
 
 static void dispatch(struct h2_stream *x, struct request_head *head)
 {
@@ -50,9 +104,13 @@ static void dispatch(struct h2_stream *x, struct request_head *head)
 	head->https = head->https || head->secure != NULL;
 	if (head->body == BODY_NONE)
 		stream_request_moves(&x->s, REQUEST_ENDED);
+	else
+		head->whole = whole_body(x);
 	if (most && h2->requests >= most)
 		h2_begin_drain(h2);
 	sink->on_request(sink->ctx, &x->s, head);
+	if (x->s.took_whole)
+		body_taken(x);
 }
 
 /* What a push needs to know, where there may be one. */
@@ -100,35 +158,6 @@ static void take_request(struct h2_stream *x)
 }
 
 /* ---- its body ---- */
-
-/* The application has consumed n bytes: only now may the client send as many more. */
-static void consume(struct h2_stream *x, size_t n)
-{
-	if (n == 0)
-		return;
-	bufq_consume(&x->in, n);
-	if (!(x->heard & (HEARD_END | HEARD_CLOSE)) && nghttp2_session_consume_stream(x->h2->ng, x->id, n) != 0)
-		x->h2->fault = NGHTTP2_INTERNAL_ERROR;
-}
-
-/* At most n bytes of the body, in one piece. */
-static struct slice front(struct h2_stream *x, uint64_t n)
-{
-	uint8_t *chunk = h2_shared(x->h2)->chunk;
-	struct iovec iov[32];
-	int count = bufq_iov(&x->in, iov, 32);
-	size_t len = 0;
-
-	if (iov[0].iov_len >= n || count == 1)
-		return slice_of(iov[0].iov_base, iov[0].iov_len < n ? iov[0].iov_len : (size_t)n);
-	n = n < CHUNK_MAX ? n : CHUNK_MAX;
-	for (int i = 0; i < count && len < n; i++) {
-		size_t part = iov[i].iov_len < n - len ? iov[i].iov_len : (size_t)n - len;
-		memcpy(chunk + len, iov[i].iov_base, part);
-		len += part;
-	}
-	return slice_of(chunk, len);
-}
 
 static void body_moved(struct h2_stream *x, size_t n)
 {

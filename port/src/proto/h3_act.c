@@ -29,54 +29,7 @@ static bool is_over(const struct h3_stream *x)
 	return h3_is_closed(x) && (x->s.detached || !x->known) && x->held <= h3_now(x->h3);
 }
 
-/* ---- a request ---- */
-
-static void dispatch(struct h3_stream *x, struct request_head *head)
-{
-	const struct stream_sink *sink = h3_sink(x->h3);
-	struct h3 *h3 = x->h3;
-	uint64_t most = h3_config(h3)->max_requests;
-
-	h3->requests++;
-	x->known = true;
-	x->expects = head->flags & REQUEST_EXPECTS_CONTINUE;
-	x->holds = head->flags & REQUEST_MAY_UPGRADE;
-	pace_start(&x->body, h3_now_us(h3), h3_config(h3)->body_grace * 1000);
-	pace_stop(&x->body, h3_now_us(h3));
-	head->peer = &h3->owner->peer;
-	head->secure = h3->owner->secure;
-	if (head->body == BODY_NONE)
-		stream_request_moves(&x->s, REQUEST_ENDED);
-	if (most && h3->requests >= most)
-		h3_begin_drain(h3);
-	sink->on_request(sink->ctx, &x->s, head);
-}
-
-static void take_request(struct h3_stream *x)
-{
-	struct session_env *env = h3_env_of(x->h3);
-	struct request_head head;
-	unsigned status;
-
-	x->acted |= H3_HEARD_HEAD;
-	if (h3_is_mute(x)) {
-		stream_detach(&x->s);
-		return;
-	}
-	x->s.head_method = h3_asks_head(x->head);
-	status = h3_examine(x->h3, x->head, x->bare, env->fields, &head);
-	head.https = true;
-	if (!status && http_is_misdirected(x->h3->owner, &head))
-		status = 421;
-	if (status)
-		h3_stream_refuse(x, status);
-	else
-		dispatch(x, &head);
-	h3_head_free(x->h3, x->head);
-	x->head = NULL;
-}
-
-/* ---- its body ---- */
+/* ---- bytes that came ---- */
 
 /* The application has taken so many bytes: only now may the client send as many more. */
 static void consume(struct h3_stream *x, size_t n)
@@ -106,6 +59,82 @@ static struct slice front(struct h3_stream *x, uint64_t n)
 	}
 	return slice_of(chunk, len);
 }
+
+/* ---- a request ---- */
+
+/* The body, if its last byte is there, and no trailers. */
+static struct slice whole_body(struct h3_stream *x)
+{
+	const struct config *c = h3_config(x->h3);
+	struct slice whole;
+
+	if (x->in.len == 0 || !(x->heard & H3_HEARD_END) || x->trailers || x->in.len > c->inline_body ||
+	    (c->max_body && x->in.len > c->max_body))
+		return (struct slice){0};
+	whole = front(x, x->in.len);
+	return whole.len == x->in.len ? whole : (struct slice){0}; /* it may lie in very many pieces */
+}
+
+/* It has gone with its request. */
+static void body_taken(struct h3_stream *x)
+{
+	x->s.body_in = x->in.len;
+	x->expects = false;
+	x->acted |= H3_HEARD_END;
+	consume(x, x->in.len);
+	stream_request_moves(&x->s, REQUEST_ENDED);
+}
+
+static void dispatch(struct h3_stream *x, struct request_head *head)
+{
+	const struct stream_sink *sink = h3_sink(x->h3);
+	struct h3 *h3 = x->h3;
+	uint64_t most = h3_config(h3)->max_requests;
+
+	h3->requests++;
+	x->known = true;
+	x->expects = head->flags & REQUEST_EXPECTS_CONTINUE;
+	x->holds = head->flags & REQUEST_MAY_UPGRADE;
+	pace_start(&x->body, h3_now_us(h3), h3_config(h3)->body_grace * 1000);
+	pace_stop(&x->body, h3_now_us(h3));
+	head->peer = &h3->owner->peer;
+	head->secure = h3->owner->secure;
+	if (head->body == BODY_NONE)
+		stream_request_moves(&x->s, REQUEST_ENDED);
+	else
+		head->whole = whole_body(x);
+	if (most && h3->requests >= most)
+		h3_begin_drain(h3);
+	sink->on_request(sink->ctx, &x->s, head);
+	if (x->s.took_whole)
+		body_taken(x);
+}
+
+static void take_request(struct h3_stream *x)
+{
+	struct session_env *env = h3_env_of(x->h3);
+	struct request_head head;
+	unsigned status;
+
+	x->acted |= H3_HEARD_HEAD;
+	if (h3_is_mute(x)) {
+		stream_detach(&x->s);
+		return;
+	}
+	x->s.head_method = h3_asks_head(x->head);
+	status = h3_examine(x->h3, x->head, x->bare, env->fields, &head);
+	head.https = true;
+	if (!status && http_is_misdirected(x->h3->owner, &head))
+		status = 421;
+	if (status)
+		h3_stream_refuse(x, status);
+	else
+		dispatch(x, &head);
+	h3_head_free(x->h3, x->head);
+	x->head = NULL;
+}
+
+/* ---- its body ---- */
 
 static void body_moved(struct h3_stream *x, size_t n)
 {

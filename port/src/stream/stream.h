@@ -70,6 +70,7 @@ struct request_head {
 	const struct secure *secure; /* NULL: the connection is not */
 	const struct field *fields;
 	unsigned field_count;
+	struct slice whole; /* the body, if all of it is there and it is short: the sink may take it (stream_take_whole) */
 };
 
 struct response_head {
@@ -139,6 +140,7 @@ struct stream {
 	bool bodiless;                  /* the response carries no body, and is whole with its head */
 	bool hung_up;                   /* on_hangup was reported */
 	bool upgraded;                  /* bytes both ways */
+	bool took_whole;                /* the sink has the body: the session gives nothing of it */
 	bool owed;                      /* it has ended, and still counts until it is released */
 	uint16_t status;                /* of the response, once there is one */
 	uint64_t wanted; /* the most bytes of a body, or of an upgraded stream, that the sink takes at once; 0: none now */
@@ -162,6 +164,12 @@ static inline uint64_t stream_wanted(const struct stream *s)
 static inline bool stream_reads(const struct stream *s)
 {
 	return !s->detached && s->response == RESPONSE_STREAMING && s->wanted > 0;
+}
+
+/* While on_request is told: takes the body that came with it. */
+static inline void stream_take_whole(struct stream *s)
+{
+	s->took_whole = true;
 }
 
 /* No events from now on. */

@@ -25,7 +25,7 @@ static void on_message(struct rig *r, const struct message *m)
 	uint64_t id = m->stream;
 
 	(void)r;
-	if (m->kind == MSG_REQUEST)
+	if (m->kind == MSG_REQUEST || m->kind == MSG_COMPLETE)
 		MUST(++asked <= demand);
 	if (id >= STREAMS || (m->kind != MSG_BODY && m->kind != MSG_RECV))
 		return;

@@ -4,6 +4,7 @@
 
 enum {
 	ROUNDS_MAX = 1000,
+	INLINE_MAX = 50,
 	SMALL = 3,
 	MAY_UPGRADE = REQUEST_MAY_UPGRADE,
 	HEAD_METHOD = 1,
@@ -276,6 +277,22 @@ static void note_message(struct answering *a, uint64_t id, const struct message 
 		a->gone |= UINT64_C(1) << id;
 }
 
+/* A request with its body: the same as if it had come in three messages. */
+static void on_complete(struct answering *a, uint64_t id, const struct msg_complete *m)
+{
+	uint8_t begins = (uint8_t)MSG_REQUEST, ends = (uint8_t)MSG_BODY_END;
+
+	MUST(m->body.len > 0 && m->body.len <= INLINE_MAX && a->way <= ANSWER_STREAM && a->way != ANSWER_AT_ONCE);
+	if (id < ANSWERING_STREAMS) {
+		note(&a->heard[id], &begins, 1);
+		note(&a->heard[id], m->head.at, m->head.len);
+		note(&a->bodies[id], m->body.at, m->body.len);
+		note(&a->heard[id], &ends, 1);
+	}
+	on_request(a, id, m->head);
+	answer(a, id);
+}
+
 static void on_message(struct rig *r, const struct message *m)
 {
 	struct answering *a = (struct answering *)(void *)r;
@@ -285,6 +302,10 @@ static void on_message(struct rig *r, const struct message *m)
 	MUST(m->kind != MSG_ERROR || m->error.kind == MSG_HELLO || a->way == ANSWER_FILE);
 	if (m->def->format[0] != 's')
 		return;
+	if (m->kind == MSG_COMPLETE) {
+		on_complete(a, id, &m->complete);
+		return;
+	}
 	if (id < ANSWERING_STREAMS && m->kind != MSG_ROOM)
 		note_message(a, id, m);
 	if (m->kind == MSG_REQUEST)
@@ -323,6 +344,10 @@ void answering_hello(struct answering *a)
 
 	for (unsigned i = 0; i < count; i++)
 		at = mp_uint(mp_str(at, slice_str(limits[i].name)), limits[i].value);
+	if (a->way == ANSWER_READ || a->way == ANSWER_STREAM) { /* the others show what happens to bodies that are not read */
+		count++;
+		at = mp_uint(mp_str(at, SLICE_LIT("inline_body")), INLINE_MAX);
+	}
 	if (a->compress) {
 		count += 2;
 		at = mp_uint(mp_str(at, SLICE_LIT("compress_min")), 0);

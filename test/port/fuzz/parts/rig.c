@@ -188,7 +188,7 @@ static void judge(struct rig *r, const struct message *m)
 
 	if (m->def->format[0] != 's' || id >= RIG_STREAMS)
 		return;
-	if (m->kind == MSG_REQUEST) {
+	if (m->kind == MSG_REQUEST || m->kind == MSG_COMPLETE) {
 		MUST(r->streams[id] == 0);
 		r->streams[id] = STREAM_LIVE;
 	}

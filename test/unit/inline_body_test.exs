@@ -1,0 +1,184 @@
+defmodule Sparx.InlineBodyTest do
+  @moduledoc "Small bodies that arrive with their request (COMPLETE): all ways to read them, as from the port."
+  use ExUnit.Case, async: true
+
+  alias Sparx.{Answer, Client, Request, Response}
+
+  @body String.duplicate("0123456789", 1_000)
+
+  defp serve(handler, options \\ []) do
+    fixed = [host: "127.0.0.1", port: 0, workers: 8, handler: handler]
+    start_supervised!(Supervisor.child_spec({Sparx, Keyword.merge(fixed, options)}, id: make_ref()))
+  end
+
+  defp post(server, body \\ @body, fields \\ []), do: Client.request(server, "POST", "/", fields, body)
+
+  # What a handler makes of a request, with the body in the REQUEST and as it was without.
+  defp both(read) do
+    test = self()
+
+    for size <- [16_384, 0] do
+      server =
+        serve(
+          fn request ->
+            send(test, {:inline, is_binary(request.inline)})
+            send(test, {:result, read.(request)})
+            Response.new(200) |> Response.send(request)
+          end,
+          inline_body: size
+        )
+
+      assert post(server).status == 200
+      inline = size > 0
+      assert_received {:inline, ^inline}
+      assert_received {:result, result}
+      result
+    end
+  end
+
+  test "is read whole" do
+    assert [{:ok, @body}, {:ok, @body}] = both(&Request.read_body/1)
+    assert [{:error, :too_large}, {:error, :too_large}] = both(&Request.read_body(&1, limit: 9_999))
+    assert [{:ok, @body}, {:ok, @body}] = both(&Request.read_body(&1, limit: 10_000))
+  end
+
+  test "is read in chunks of any size" do
+    for size <- [1_000, 7_777, 10_000, 65_536] do
+      [inline, asked] = both(fn r -> r |> Request.body_stream(chunk_size: size) |> Enum.map(&byte_size/1) end)
+      assert Enum.sum(inline) == 10_000 and Enum.sum(asked) == 10_000
+      assert Enum.max(inline) == min(size, 10_000)
+    end
+  end
+
+  test "is read in parts, exactly" do
+    parts = fn request ->
+      {:more, a, request} = Request.read_part(request, 4)
+      {:more, b, request} = Request.read_part(request, 9_995)
+      {:ok, c, request} = Request.read_part(request, 1)
+      {:ok, d, request} = Request.read_part(request, 1)
+      {a, byte_size(b), c, d, request.body}
+    end
+
+    assert [{"0123", 9_995, "9", "", 0}, {"0123", 9_995, "9", "", 0}] = both(parts)
+  end
+
+  test "what was taken and given back is the next to be read" do
+    some = fn request ->
+      [first] = request |> Request.body_stream(chunk_size: 10, prefetch: 4) |> Enum.take(1)
+      refs = for _ <- 1..3, do: Request.read_chunk(request, max: 10)
+      :ok = Request.cancel_chunks(request, refs)
+      {:ok, rest} = Request.read_body(request)
+      {first, byte_size(rest), binary_part(rest, 0, 10), Request.read_body(request)}
+    end
+
+    # A body that comes in chunks has given what was asked for ahead to whoever reads next.
+    assert [{"0123456789", 9_990, "0123456789", {:ok, ""}} | _] = both(some)
+  end
+
+  test "ends once it was read, or discarded; it has no trailers" do
+    ends = fn request ->
+      ref = Request.read_chunk(request)
+      {:ok, @body} = Request.await_chunk(request, ref)
+      {Request.await_chunk(request, Request.read_chunk(request)), Request.trailers(request)}
+    end
+
+    assert [{:eof, {:ok, []}}, {:eof, {:ok, []}}] = both(ends)
+    assert [:eof | _] = both(fn r -> Request.discard(r) && Request.await_chunk(r, Request.read_chunk(r)) end)
+  end
+
+  test "any process may read it, once" do
+    readers = fn request ->
+      for _ <- 1..10 do
+        Task.async(fn ->
+          request |> Request.body_stream(chunk_size: 100) |> Enum.map(&byte_size/1) |> Enum.sum()
+        end)
+      end
+      |> Task.await_many()
+      |> Enum.sum()
+    end
+
+    assert [10_000 | _] = both(readers)
+  end
+
+  test "comes along also when its request had to wait" do
+    test = self()
+
+    server =
+      serve(
+        fn request ->
+          send(test, {:began, self(), is_binary(request.inline), Request.read_body(request)})
+          receive do: (:go_on -> Response.new(200) |> Response.send(request))
+        end,
+        workers: 1
+      )
+
+    tasks = for _ <- 1..3, do: Task.async(fn -> post(server).status end)
+
+    for _ <- 1..3 do
+      assert_receive {:began, handler, true, {:ok, @body}}, 5_000
+      send(handler, :go_on)
+    end
+
+    assert Task.await_many(tasks) == [200, 200, 200]
+  end
+
+  test "comes with the bodies that are short, complete, of known length and not coded" do
+    test = self()
+
+    server =
+      serve(fn request ->
+        send(test, {:began, request.body})
+        {:ok, body} = Request.read_body(request)
+        send(test, {is_binary(request.inline), byte_size(body), request.body})
+        Response.new(200) |> Response.send(request)
+      end)
+
+    assert post(server, String.duplicate("x", 16_384)).status == 200
+    assert_receive {true, 16_384, 16_384}
+    assert post(server, String.duplicate("x", 16_385)).status == 200
+    assert_receive {false, 16_385, 16_385}
+    assert post(server, "").status == 200
+    assert_receive {false, 0, nil}
+    assert post(server, "abc", [{"content-encoding", "gzip"}]).status == 200
+    assert_receive {false, 3, 3}
+    assert post(server, "abc", [{"content-encoding", "identity"}]).status == 200
+    assert_receive {true, 3, 3}
+
+    socket = Client.connect(server)
+
+    Client.send(socket, [
+      Client.head("POST", "/", [{"transfer-encoding", "chunked"}]),
+      "3\r\nabc\r\n0\r\n\r\n"
+    ])
+
+    assert Client.answer(socket).status == 200
+    assert_receive {false, 3, :unknown}
+    # half of it
+    Client.send(socket, [Client.head("POST", "/", [{"content-length", 6}]), "abc"])
+    assert_receive {:began, 6}
+    Client.send(socket, "def")
+    assert Client.answer(socket).status == 200
+    assert_receive {false, 6, 6}
+    # two at once, one behind the other
+    both = [Client.head("POST", "/", [{"content-length", 3}]), "abc"]
+    Client.send(socket, [both, both])
+    assert Client.answer(socket).status == 200
+    assert Client.answer(socket).status == 200
+    assert_receive {true, 3, 3}
+    assert_receive {true, 3, 3}
+    # no 100 Continue for what is there
+    Client.send(socket, [Client.head("POST", "/", [{"content-length", 3}, {"expect", "100-continue"}]), "abc"])
+
+    assert Client.answer(socket).status == 200
+    assert_receive {true, 3, 3}
+  end
+
+  test "is taken by the answer in any order, and never twice" do
+    answer = Answer.new(1)
+    assert Answer.read(answer, 10, 4) == {0, 4}
+    assert Answer.read(answer, 10, 4) == {4, 4}
+    assert Answer.unread(answer, 3) == :ok
+    assert Answer.read(answer, 10, 100) == {5, 5}
+    assert Answer.read(answer, 10, 100) == {10, 0}
+  end
+end
