@@ -14,6 +14,27 @@ defmodule Sparx.Browser do
   @doc "The tag that skips a test where there is no Chromium."
   def skip, do: program() == nil && Sparx.Needs.command("chromium")
 
+  @doc "Arguments with which it speaks HTTP/3 to these ports of localhost from the first request on, and takes the certificate a-ec of the fixtures."
+  def http3(ports) do
+    [
+      "--enable-quic",
+      "--origin-to-force-quic-on=" <> Enum.map_join(ports, ",", &"localhost:#{&1}"),
+      "--ignore-certificate-errors-spki-list=" <> key_hash(),
+      "--host-resolver-rules=MAP localhost 127.0.0.1"
+    ]
+  end
+
+  @doc "The hash of the key in that certificate."
+  def key_hash do
+    # Named so, since the application does not depend on it.
+    keys = :public_key
+    pem = "../fixtures/tls/a-ec.crt" |> Path.expand(__DIR__) |> File.read!()
+    [{:Certificate, der, _} | _] = keys.pem_decode(pem)
+    # tbsCertificate, and in it subjectPublicKeyInfo
+    key = der |> keys.pkix_decode_cert(:plain) |> elem(1) |> elem(7)
+    Base.encode64(:crypto.hash(:sha256, keys.der_encode(:SubjectPublicKeyInfo, key)))
+  end
+
   @doc "Opens a page, which is shown until the test has ended. More arguments of Chromium may be given."
   def open(url, more \\ []) do
     profile =

@@ -5,10 +5,10 @@ defmodule Sparx.Example do
 
   @folder Path.expand("../../examples", __DIR__)
 
-  @doc "For `setup`: the context gets `:port` and `:server`."
-  def serve(file) do
+  @doc "For `setup`: the context gets `:port` and `:server`. With more options of the server."
+  def serve(file, options \\ []) do
     [handler] = for {module, _} <- compile(file), function_exported?(module, :handle, 1), do: module
-    {:ok, server} = Sparx.start_link(host: "127.0.0.1", port: 0, handler: handler, workers: 4)
+    {:ok, server} = Sparx.start_link([host: "127.0.0.1", port: 0, handler: handler, workers: 4] ++ options)
     on_exit(fn -> stop(server) end)
     %{port: port} = Sparx.info(server)
     %{port: port, server: server}

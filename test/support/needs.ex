@@ -34,6 +34,21 @@ defmodule Sparx.Needs do
     end
   end
 
+  @doc "HTTP/3 in the port program, which is left out where its libraries are not there."
+  def http3 do
+    features = :persistent_term.get({__MODULE__, :features}, nil) || features()
+    "http/3" not in features && "needs a sparx_port with HTTP/3 (make setup)"
+  end
+
+  defp features do
+    {:ok, server} = Sparx.start_link(host: "127.0.0.1", port: 0)
+    Process.unlink(server)
+    [%{features: features}] = Sparx.info(server).ports
+    Sparx.drain(server)
+    :persistent_term.put({__MODULE__, :features}, features)
+    features
+  end
+
   defp missing(package), do: "needs the package #{package}"
 
   defp fails?(nil, _arguments), do: true

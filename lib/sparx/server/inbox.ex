@@ -74,7 +74,7 @@ defmodule Sparx.Server.Inbox do
 
   # These spend credit, or come once per stream.
   defp charge(message, _size, state)
-       when elem(message, 0) in [:request, :body, :recv, :done, :gone, :closed, :unused],
+       when elem(message, 0) in [:request, :complete, :body, :recv, :done, :gone, :closed, :unused],
        do: state
 
   defp charge(_message, size, %{program: program} = state) do

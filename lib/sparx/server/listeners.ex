@@ -8,8 +8,10 @@ defmodule Sparx.Server.Listeners do
 
   use GenServer
 
-  alias Sparx.{Config, StartError}
+  alias Sparx.{Config, StartError, TLS}
   alias Sparx.Server.Channel
+
+  @attempts 16
 
   @type holder :: pid | nil
 
@@ -131,7 +133,37 @@ defmodule Sparx.Server.Listeners do
     end
   end
 
-  defp open(listener) do
+  defp open(listener), do: open(listener, @attempts)
+
+  # A port that the system chose may be another's for UDP.
+  defp open(listener, attempts) do
+    with {:ok, socket} <- bind(listener) do
+      if attempts == 0 or udp_free?(socket, listener) do
+        {:ok, socket}
+      else
+        :socket.close(socket)
+        open(listener, attempts - 1)
+      end
+    end
+  end
+
+  defp udp_free?(socket, %{port: 0, tls: tls} = listener) do
+    {:ok, %{port: port}} = :socket.sockname(socket)
+
+    with true <- TLS.http3(tls) != nil,
+         {:ok, family, address} <- address(%{listener | port: port}),
+         {:ok, udp} <- :socket.open(family, :dgram, :default) do
+      free = :socket.bind(udp, address) == :ok
+      :socket.close(udp)
+      free
+    else
+      _no_http3 -> true
+    end
+  end
+
+  defp udp_free?(_socket, _listener), do: true
+
+  defp bind(listener) do
     with {:ok, family, address} <- address(listener),
          {:ok, socket} <- :socket.open(family, :stream, :default) do
       remove_stale(listener)

@@ -90,6 +90,7 @@ struct h3_stream {
 	bool whole;           /* its head is all of the response: what the host sends after it is dropped */
 	bool ended;           /* the end of its response is in a frame */
 	bool left;            /* and has left */
+	bool spared;          /* nghttp3 was not told of the last byte that arrived */
 	bool holds;           /* it may be upgraded: what comes before the answer is kept */
 	bool reset, stopped;  /* our side of it, or the client's, was ended before its time */
 	bool waits;           /* there is something in out that is not in a frame, */
@@ -128,13 +129,14 @@ struct h3 {
 	uint64_t requests, progress;
 	uint64_t stray; /* bytes on streams for one direction, beyond what requests explain */
 	struct bucket resets, own_resets, unis;
-	uint64_t fault;   /* NGHTTP3_H3_*: why to give up; 0: it is not */
-	uint32_t open;    /* streams */
-	uint32_t waiting; /* of these, those that wait with something in out */
-	uint32_t cold;    /* and of these, those for which a disk has to be read first */
-	uint8_t state;    /* enum h3_state */
-	uint8_t untyped;  /* streams for one direction that ended before their type was known */
-	bool greeted;     /* the client's SETTINGS have come */
+	uint64_t fault;     /* NGHTTP3_H3_*: why to give up; 0: it is not */
+	uint32_t deferrals; /* how often nghttp3 heard that a stream has nothing to send now */
+	uint32_t open;      /* streams */
+	uint32_t waiting;   /* of these, those that wait with something in out */
+	uint32_t cold;      /* and of these, those for which a disk has to be read first */
+	uint8_t state;      /* enum h3_state */
+	uint8_t untyped;    /* streams for one direction that ended before their type was known */
+	bool greeted;       /* the client's SETTINGS have come */
 };
 
 static inline struct session_env *h3_env_of(const struct h3 *h3)

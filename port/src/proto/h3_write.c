@@ -217,6 +217,7 @@ static nghttp3_ssize pull(nghttp3_conn *ng, int64_t id, nghttp3_vec *vec, size_t
 		return NGHTTP3_ERR_CALLBACK_FAILURE;
 	if (x->out.len == x->framed ? x->s.response != RESPONSE_ENDED : !is_there(x)) {
 		x->deferred = true;
+		x->h3->deferrals++;
 		return NGHTTP3_ERR_WOULDBLOCK;
 	}
 	count = bufq_walk(&x->out, &x->given, H3_FRAME_MAX, iov, max < 8 ? (int)max : 8, &n, &charged);

@@ -353,3 +353,23 @@ def requests_one_after_another(t):
         t.until(lambda: t.limits["streams"] > stream // 4, f"room for stream {stream}")
         t.ask(stream, get())
         t.expect_answer(stream)
+
+
+@case(script(("head 200 -", [], b""), ("data", [], b"x" * 500), "wait go", "end"), script(("respond 200", [], BODY)))
+def response_end_alone(t):
+    """the end waits for room in the network while all before it arrives, and comes all the same: nghttp3 1.8 forgets it"""
+    t.open().acks = False
+    t.ask(0, get())
+    t.until(lambda: t.answers.get(0) and len(t.answers[0].body) == 500, "500 bytes")
+    first = t.spaces[quic.APP].received.largest
+    t.ask(4, get())
+    t.until(lambda: t.answers.get(4) and t.answers[4].fields, "the other answer")
+    t.quiet()
+    t.port.go()
+    t.sync()
+    t.send(quic.ack([(low, min(high, first)) for low, high in reversed(t.spaces[quic.APP].received.list) if low <= first]))
+    t.quiet()
+    t.acks = True
+    t.send(t.spaces[quic.APP].received.frame())
+    t.expect_answer(0, body=b"x" * 500)
+    t.expect_answer(4, body=BODY)

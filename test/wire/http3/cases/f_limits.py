@@ -128,7 +128,7 @@ flood("flood_path_challenges", lambda n: [quic.path_challenge(n.to_bytes(8, "big
 flood("flood_windows", lambda n: [quic.max_data(n + (1 << 25))])
 flood("flood_blocked", lambda n: [quic.stream_data_blocked(0, n)])
 flood("flood_empty_frames", lambda n: [quic.stream(0, b"")])
-flood("flood_unknown_frames", lambda n: [quic.stream(2, wire.frame(0x21, b""), 3 + 2 * n)])
+flood("flood_unknown_frames", lambda n: [quic.stream(2, wire.frame(0x21, bytes(48)), 3 + 50 * n)])
 flood("flood_priorities", lambda n: [quic.stream(2, wire.priority_update(0, b"u=1"), 3 + len(wire.priority_update(0, b"u=1")) * n)])
 
 

@@ -1,0 +1,244 @@
+defmodule Sparx.Integration.Http3Test do
+  @moduledoc "HTTP/3 with the whole server, and the client of test/lib."
+  use ExUnit.Case, async: true
+
+  alias Sparx.{Headers, Kit, Needs, Request, Response, WebSocket}
+
+  @moduletag skip: Needs.http3() || Needs.python("cryptography", "python3-cryptography")
+
+  @client Path.expand("../support/clients/h3_client.py", __DIR__)
+  @files Path.expand("../fixtures/tls", __DIR__)
+
+  defp pair(name),
+    do: [certfile: Path.join(@files, name <> ".crt"), keyfile: Path.join(@files, name <> ".key")]
+
+  defp serve(handler, options \\ []) do
+    options =
+      Keyword.merge(
+        [scheme: :https, http3: true, host: "127.0.0.1", port: 0, handler: handler] ++ pair("a-ec"),
+        options
+      )
+
+    server = start_supervised!({Sparx, options})
+    {server, Sparx.info(server).port}
+  end
+
+  defp client(port, arguments, options \\ []) do
+    {output, status} = Kit.python() |> System.cmd([@client, "#{port}" | arguments], options)
+    assert status == 0, output
+    output
+  end
+
+  # {status, fields, body}
+  defp request(port, method, path, fields \\ []) do
+    script = ~s(exec "$0" "$@" </dev/null)
+    arguments = [Kit.python(), @client, "#{port}", "request", method, path | fields]
+    {output, status} = System.cmd("sh", ["-c", script | arguments])
+    assert status == 0, output
+    [head, body] = String.split(output, "\n\n", parts: 2)
+    [status | lines] = String.split(head, "\n")
+
+    {String.to_integer(status),
+     for(line <- lines, do: line |> String.split(": ", parts: 2) |> List.to_tuple()), body}
+  end
+
+  defp text(request, text), do: Response.new(200) |> Response.body(text) |> Response.send(request)
+
+  test "what a handler sees, and how the other versions tell that it is there" do
+    {server, port} =
+      serve(fn request ->
+        tls = Request.tls(request)
+        {{127, 0, 0, 1}, _} = Request.peer(request)
+        {{127, 0, 0, 1}, local} = Request.local(request)
+
+        text(
+          request,
+          inspect({request.version, request.scheme, request.authority, tls.alpn, tls.version, local})
+        )
+      end)
+
+    assert {200, fields, body} = request(port, "GET", "/")
+    assert body == inspect({:"HTTP/3", :https, "a.example", "h3", :"tlsv1.3", port})
+    refute List.keymember?(fields, "alt-svc", 0)
+    assert "http/3" in hd(Sparx.info(server).ports).features
+
+    curl = ["-sSik", "--resolve", "a.example:#{port}:127.0.0.1", "https://a.example:#{port}/"]
+    {answer, 0} = System.cmd("curl", curl)
+    assert answer =~ ~s(alt-svc: h3=":#{port}"; ma=86400)
+  end
+
+  for age <- [false, 60] do
+    test "alt_svc: #{age}" do
+      {_server, port} = serve(&text(&1, "x"), alt_svc: unquote(age))
+      {answer, 0} = System.cmd("curl", ["-sSik", "https://127.0.0.1:#{port}/"])
+      expected = if unquote(age), do: ~s(alt-svc: h3=":#{port}"; ma=#{unquote(age)})
+      if expected, do: assert(answer =~ expected), else: refute(answer =~ "alt-svc")
+    end
+  end
+
+  test "bodies both ways, trailers, files, compression" do
+    {_server, port} =
+      serve(
+        fn
+          %{path: "/sum"} = request ->
+            hash =
+              request
+              |> Request.body_stream()
+              |> Enum.reduce(:crypto.hash_init(:sha256), &:crypto.hash_update(&2, &1))
+
+            text(request, hash |> :crypto.hash_final() |> Base.encode16(case: :lower))
+
+          %{path: "/trailers"} = request ->
+            :ok = Response.send_status(request, 200)
+            for chunk <- Request.body_stream(request), do: :ok = Response.write_chunk(request, chunk)
+            {:ok, trailers} = Request.trailers(request)
+            Response.finish(request, [{"x-got", Headers.get(trailers, "x-sum")}])
+
+          %{path: "/file"} = request ->
+            Response.new(200) |> Response.send_file(request, Path.join(@files, "ca.crt"))
+
+          %{path: "/large"} = request ->
+            Response.stream(
+              request,
+              200,
+              [{"content-type", "text/plain"}],
+              Stream.repeatedly(fn -> "0123456789" end) |> Stream.take(1000)
+            )
+        end,
+        compress: true
+      )
+
+    [sent, came] = port |> client(["upload", "/sum", "3000000"]) |> String.split()
+    assert sent == came
+    assert client(port, ["trailers", "/trailers"]) == "x-got: 1\n"
+    assert {200, fields, body} = request(port, "GET", "/file")
+    assert body == File.read!(Path.join(@files, "ca.crt"))
+    assert {"content-length", "#{byte_size(body)}"} in fields
+    assert {200, fields, zipped} = request(port, "GET", "/large", ["accept-encoding:gzip"])
+    assert {"content-encoding", "gzip"} in fields
+    assert :zlib.gunzip(zipped) == String.duplicate("0123456789", 1000)
+  end
+
+  test "a WebSocket (RFC 9220)" do
+    {_server, port} =
+      serve(fn request ->
+        {:ok, socket} = WebSocket.accept(request)
+        for {:text, _} = frame <- WebSocket.stream(socket), do: WebSocket.send_frame(socket, frame)
+      end)
+
+    assert client(port, ["websocket", "/", "one", "two", "three"]) == "one\ntwo\nthree\n"
+  end
+
+  test "sessions are resumed, and clients may move" do
+    {_server, port} =
+      serve(fn
+        %{path: "/large"} = request ->
+          Response.stream(
+            request,
+            200,
+            [],
+            Stream.repeatedly(fn -> String.duplicate("x", 10_000) end) |> Stream.take(200)
+          )
+
+        request ->
+          text(request, inspect(Request.tls(request).resumed))
+      end)
+
+    assert client(port, ["again", "/"]) == "false true True\n"
+    assert client(port, ["migrate", "/large"]) == "2000000 True\n"
+  end
+
+  test "several ports serve one address, and Retry when it is asked for" do
+    {_server, port} = serve(&text(&1, "served"), ports: 3, h3_retry: 0)
+    for _ <- 1..6, do: assert({200, _, "served"} = request(port, "GET", "/"))
+  end
+
+  test "certificates are read again without an end of what goes on" do
+    folder = Path.join(System.tmp_dir!(), "sparx-h3-#{System.unique_integer([:positive])}")
+    File.mkdir_p!(folder)
+    on_exit(fn -> File.rm_rf!(folder) end)
+    [cert, key] = for name <- ["c.crt", "c.key"], do: Path.join(folder, name)
+    for {from, to} <- [{"a-ec.crt", cert}, {"a-ec.key", key}], do: File.cp!(Path.join(@files, from), to)
+    {server, port} = serve(&text(&1, "here"), certfile: cert, keyfile: key)
+
+    held = hold(port)
+    for {from, to} <- [{"a-rsa.crt", cert}, {"a-rsa.key", key}], do: File.cp!(Path.join(@files, from), to)
+    assert Sparx.reload_certificates(server) == :ok
+    assert {200, _, "here"} = request(port, "GET", "/")
+    assert go_on(held) == "here"
+  end
+
+  test "a port program that dies: its clients hear of it from the next one" do
+    {server, port} = serve(&text(&1, "here"))
+    held = hold(port)
+    [%{os_pid: os_pid}] = Sparx.info(server).ports
+    System.cmd("kill", ["-KILL", "#{os_pid}"])
+
+    wait_until(fn ->
+      match?([%{phase: :running, os_pid: new}] when new != os_pid, Sparx.info(server).ports)
+    end)
+
+    # A stateless reset: the next program has the same key.
+    assert go_on(held) == "reset"
+    assert {200, _, "here"} = request(port, "GET", "/")
+  end
+
+  defp hold(port) do
+    arguments = [@client, "#{port}", "hold", "/"]
+
+    process =
+      Port.open({:spawn_executable, Kit.python()}, [:binary, :exit_status, line: 1000, args: arguments])
+
+    assert_receive {^process, {:data, {:eol, "here"}}}, 10_000
+    process
+  end
+
+  defp go_on(process) do
+    Port.command(process, "\n")
+    assert_receive {^process, {:data, {:eol, line}}}, 30_000
+    line
+  end
+
+  defp wait_until(fun, tries \\ 500) do
+    cond do
+      fun.() -> :ok
+      tries == 0 -> flunk("in vain")
+      true -> Process.sleep(20) && wait_until(fun, tries - 1)
+    end
+  end
+
+  @tag timeout: 120_000
+  test "40 connections of 25 requests each, of which 3 in 100 packets are lost both ways" do
+    {_server, port} = serve(&Response.stream(&1, 200, [], Request.body_stream(&1)))
+    assert client(port, ["crowd", "40", "25", "0.03"]) == "1000\n"
+  end
+
+  test "a port that is another's for UDP" do
+    {:ok, udp} = :gen_udp.open(0, ip: {127, 0, 0, 1})
+    {:ok, taken} = :inet.port(udp)
+    Process.flag(:trap_exit, true)
+    options = [scheme: :https, http3: true, host: "127.0.0.1", port: taken, handler: &text(&1, "x")]
+    assert {:error, %{reason: :address, message: message}} = Sparx.start_link(options ++ pair("a-ec"))
+    assert message == "cannot listen on 127.0.0.1:#{taken}: Address already in use"
+  end
+
+  test "a server that stops answers what is in progress" do
+    test = self()
+
+    {server, port} =
+      serve(fn request ->
+        send(test, {:asked, self()})
+        receive do: (:go -> text(request, "at last"))
+      end)
+
+    task = Task.async(fn -> request(port, "GET", "/") end)
+    assert_receive {:asked, handler}, 10_000
+    drain = Task.async(fn -> Sparx.drain(server, 10_000) end)
+
+    wait_until(fn -> not Process.alive?(server) or match?([%{phase: :draining}], Sparx.info(server).ports) end)
+
+    send(handler, :go)
+    assert {200, _, "at last"} = Task.await(task, 10_000)
+    assert Task.await(drain, 15_000) == :ok
+  end
+end
