@@ -55,6 +55,7 @@ check:
 	@mix format --check-formatted
 	@mix compile --warnings-as-errors
 	@scripts/check_docs
+	@scripts/license --check
 	@scripts/dialyze
 
 format:
@@ -64,6 +65,7 @@ format:
 	@scripts/frames_table
 	@scripts/protocol_tables
 	@scripts/drawings
+	@scripts/license
 
 docs:
 	@scripts/setup docs

@@ -56,7 +56,7 @@ end
 defmodule Sparx.MixProject do
   use Mix.Project
 
-  @version "0.1.0"
+  @version "0.2.0"
 
   def project do
     [

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The kinds, methods and names of PROTOCOL.md (sections 4, 5, 1.3 and 1.2). scripts/protocol_tables writes this file.
 'use strict';
 

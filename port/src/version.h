@@ -1,7 +1,7 @@
 #ifndef SPARX_VERSION_H
 #define SPARX_VERSION_H
 
-#define SPARX_VERSION "0.1.0"
+#define SPARX_VERSION "0.2.0"
 #define SPARX_PROTOCOL_VERSION 1
 
 #endif
