@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # `make run` serves a page at http://localhost:4000, `make test` runs all tests. Both install what is missing.
 
 export LC_ALL := $(if $(LC_ALL),$(LC_ALL),C.UTF-8)

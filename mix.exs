@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Mix.Tasks.Compile.SparxPort do
   @moduledoc """
   Builds `priv/sparx_port` from `port/src` with make, when something there has changed.

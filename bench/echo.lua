@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- A POST of 10,240 bytes.
 dofile(debug.getinfo(1, "S").source:match("@(.*)/") .. "/wrk.lua")
 

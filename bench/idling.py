@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shared by the workloads that measure the memory of idle connections: measuring, and clients."""
 
 import base64

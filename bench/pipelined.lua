@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- 16 requests in one write.
 dofile(debug.getinfo(1, "S").source:match("@(.*)/") .. "/wrk.lua")
 

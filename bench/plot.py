@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Draws latency against load: `bench/plot.py [latest.json [latency.svg]]`, from the results of the workload open_loop."""
 
 import json

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Measures Sparx beside nginx and Cowboy: `make bench`, `make bench WHAT=hello`, `make bench WHAT=list`.
 
 Every workload is a file in workloads/, with `TITLE` (or the first line of its docstring) and `measure(bench)`,

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Prints one line that tools.py reads: the rate, and the percentiles of latency in ms.
 function done(summary, latency, requests)
    local failed = summary.errors

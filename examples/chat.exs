@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A chat: presence, messages, and a page that reconnects by itself when the connection is lost.
 #
 #     mix sparx.run examples/chat.exs

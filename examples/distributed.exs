@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # One node has the sockets, and two others run the handlers:
 #
 #     mix run examples/distributed.exs [PORT]

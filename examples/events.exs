@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Server-Sent Events: figures of the VM, five times a second, which a page draws. After a lost connection the page gets the events that it missed.
 #
 #     mix sparx.run examples/events.exs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Hello, world.
 #
 #     mix sparx.run examples/hello_world.exs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A page with a style sheet that is sent before the client has read the page.
 #
 #     mix sparx.run examples/http2_push.exs

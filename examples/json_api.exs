@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A small JSON API: notes, kept in memory.
 #
 #     mix sparx.run examples/json_api.exs

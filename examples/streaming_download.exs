@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A response of any size in constant memory: `write_chunk` waits while the client is slow, and returns an error when it has left.
 #
 #     mix sparx.run examples/streaming_download.exs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # An upload of any size in constant memory: chunks are read as the handler asks for them, counted and hashed.
 #
 #     mix sparx.run examples/upload.exs

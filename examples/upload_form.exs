@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A page that uploads files: a form, multipart/form-data, any size in constant memory. Each file is hashed as it comes.
 #
 #     mix sparx.run examples/upload_form.exs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A WebSocket echo: a process for each socket, which hibernates between messages.
 #
 #     mix sparx.run examples/websocket_echo.exs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx do
   @moduledoc """
   An HTTP server whose sockets live in a C program, and which delivers requests on demand.

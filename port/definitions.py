@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lists of port/src (messages.def, names.def, methods.def, ws/options.def), for what is written in Python: tests and scripts."""
 
 import collections

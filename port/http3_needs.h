@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What HTTP/3 needs of its libraries. The Makefile preprocesses this, and leaves HTTP/3 out with the reason that an #error gives. */
 #if defined(__linux__) && !defined(PORTABLE)
 #else

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Checks port/src against layers.txt; prints one line for each thing that is wrong:
 
 * an #include that breaks a rule, and a permission that nobody uses;

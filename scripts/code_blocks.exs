@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Compiles each Elixir block of the pages that are named, and runs each console block against the handler above it. Called by scripts/check_docs:
 #
 #     elixir -pa _build/dev/lib/sparx/ebin scripts/code_blocks.exs README.md docs/getting_started.md

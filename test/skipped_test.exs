@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.SkippedTest do
   use ExUnit.Case, async: true
 

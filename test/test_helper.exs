@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 Sparx.Skipped.begin()
 
 # What is logged in a passing test is shown by none. What must come may take its time on a busy machine.

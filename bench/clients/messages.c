@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * REQUEST, BODY and RESPOND, written by sparx_port's own writer and by msgpack-c's packer, and read by its reader and by msgpack-c's
  * unpacker.

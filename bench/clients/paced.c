@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Requests by the clock: paced PORT CONNECTIONS RATE SECONDS. Requests fall due at random (a Poisson process of RATE a second),
  * whether or not earlier ones were answered. Each goes out on a free connection, or waits for one; its time begins when it was

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Messages over WebSockets: websocket PORT CONNECTIONS SECONDS [broadcast]. Each connection sends a masked binary message of
  * 32 bytes, waits until the same bytes have come back, and sends the next; with `broadcast` only the first one sends, and the

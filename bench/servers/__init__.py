@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The servers under test: how each is started, and which processes it consists of."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # What the handlers of sparx.exs and cowboy.exs have in common: the same bytes made in the same way.
 defmodule Bench.Answers do
   @ten :binary.copy("0123456789abcdef", 640)

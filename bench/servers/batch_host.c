@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A host that does nothing but answer: batch_host PROGRAM PORT starts the port and gives every request the same short
  * answer. All requests of one frame are answered in one frame, with the demand for as many. See PROTOCOL.md.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The short answer without the pool: consumers.exs PORT KIND, where KIND is
 #
 #     bare        the least that a process can do for a request: no decoding of what nobody looks at, no care for

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Cowboy with the same routes as sparx.exs, and without limits that would end a connection during a measurement.
 Code.require_file("answers.exs", __DIR__)
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Node's own server, to measure the host of examples/node beside: node hosts.js PORT
 const server = require('node:http').createServer((request, response) => {
   response.writeHead(200, { 'content-type': 'text/plain', 'content-length': 14 });

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The standard library's own server, to measure the host of examples/python beside: hosts.py PORT"""
 
 import http.server

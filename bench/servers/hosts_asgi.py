@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An ASGI application that says hello, for the bridge of examples/python."""
 
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}

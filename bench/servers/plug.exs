@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # One application of Plug on Sparx, Bandit or Cowboy: plug.exs SERVER PORT FOLDER, whose file is served. What is asked of
 # each is what it does by itself, without limits that would end a connection during a measurement.
 Code.require_file("answers.exs", __DIR__)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Where the VM's share of a request goes: starts Sparx, loads it with wrk and prints one line of JSON. profile.exs SECONDS
 #
 # Reductions are those of the server process and of the workers; times are what the runtime's microstate accounting says

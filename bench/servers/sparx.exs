@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Sparx with the same routes as cowboy.exs, and the options that it has by itself; but nobody is pinged, nor by Cowboy.
 Code.require_file("answers.exs", __DIR__)
 

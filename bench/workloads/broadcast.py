@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """WebSockets: a message of 32 bytes to 1,000 connections, and the next one when all have received it."""
 
 import rates

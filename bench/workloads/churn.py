@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A new connection for each request (Connection: close), 64 at a time: accepting and closing."""
 
 import rates

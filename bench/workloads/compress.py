@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """JSON of 10 and 100 KB, compressed for each request: gzip of nginx's level (1) and of Cowboy's (6), zstd and br; 64 connections."""
 
 import report

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cost of the pool compared with a bare consumer of requests, and with consumers of the GenStage protocol."""
 
 import rates

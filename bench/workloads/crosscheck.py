@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The same short answer with other generators: ab -k (HTTP/1.0) and h2load --h1, 64 connections."""
 
 import report

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A short response to 1,000 connections, all of which ask without a pause."""
 
 import rates

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A streamed response of 2 GiB, chunked and by length: rate, and how much the server's memory grows."""
 
 import socket

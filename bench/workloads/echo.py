@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A POST of 10 KB that the handler reads and sends back, 64 connections."""
 
 import rates

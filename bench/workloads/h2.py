@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HTTP/2 without TLS: h2load with 16 connections of 32 streams, a short answer and one of 10 KB."""
 
 import rates

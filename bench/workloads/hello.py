@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A short answer over keep-alive connections: wrk with one thread and 1, 64 and 256 connections."""
 
 import report

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Resident memory of 10,000 idle keep-alive connections, each after one request."""
 
 import idling

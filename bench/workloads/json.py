@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small JSON document, encoded for each request from a number in its path (nginx: put into a text), 64 connections."""
 
 import rates

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A response of 100 KB from memory (nginx: from an open file, with sendfile), 64 connections."""
 
 import rates

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cost of writing and reading a message, with sparx_port's own code and with msgpack-c: instructions (callgrind) and ns."""
 
 import pathlib

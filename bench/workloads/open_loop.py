@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Latency at a given load: a quarter to 95 % of each server's own peak, requests that fall due by the clock."""
 
 import report

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """16 requests per write (HTTP/1.1 pipelining), 64 connections: the cost of a response when system calls are shared."""
 
 import rates

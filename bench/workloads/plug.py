@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One application of Plug on Sparx, Bandit and Plug.Cowboy (where they are, by ERL_LIBS), beside Sparx without Plug."""
 
 import rates

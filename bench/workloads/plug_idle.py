@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Resident memory of idle connections of an application of Plug: 10,000 kept alive, and 5,000 WebSockets."""
 
 import idling

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The port under a small host in C that answers in batches, beside nginx: the cost of pipe and sockets without a VM."""
 
 import rates

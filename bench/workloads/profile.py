@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a request's time goes: instructions by stage (callgrind), system calls (strace), reductions and times of the VM."""
 
 import collections

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A browser's request with 20 header fields, of which the handler looks for one and answers with four, 64 connections."""
 
 import rates

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """100,000 keep-alive connections, each asked twice, on six port programs: memory, and whether all are answered."""
 
 import collections

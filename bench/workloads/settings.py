@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The effect of a second port program and of the VM's scheduler flags: hello, 64 connections."""
 
 import rates

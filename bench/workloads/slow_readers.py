@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """50 clients that download and read 64 KB/s, and a small request beside them: its latency, and the growth of the server's memory."""
 
 import socket

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A 2 GiB upload that the handler counts, by length and chunked: rate, and how much the server's memory grows."""
 
 import socket

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """WebSockets: 64 connections, each sends 32 bytes, waits for their echo, and sends the next."""
 
 import rates

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Resident memory of 5,000 idle WebSocket connections, each after one message and its echo."""
 
 import idling

@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+// SPDX-License-Identifier: Apache-2.0
 // A host for sparx_port: it starts the program, and answers the requests that come over the pipe (PROTOCOL.md).
 //
 //     node host.js [--port 4000] [--host 127.0.0.1]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The part of msgpack that PROTOCOL.md uses: nil, bool, integers, str, bin, array, map.
 'use strict';
 

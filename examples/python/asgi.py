@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Runs an ASGI 3 application on sparx_port: the bridge from the Requests of host.py to scopes, receive and send.
 
     python3 asgi.py module:app [--port 4000] [--host 127.0.0.1] [--help for the rest]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A plain ASGI application, which knows nothing of Sparx: python3 asgi.py demo_asgi:app"""
 
 import asyncio

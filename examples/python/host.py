@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """A host for sparx_port: it starts the program, and answers the requests that come over the pipe (PROTOCOL.md).
 
     python3 host.py [--port 4000] [--host 127.0.0.1]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Answer do
   @moduledoc false
   # The progress of the response to a request: six words that the server and all processes of its node share (`:atomics`).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Application do
   @moduledoc false
   # The registry tells producers from supervisors of several, by what start_link/1 returned; the reaper cleans up after

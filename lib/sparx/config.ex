@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Config do
   @moduledoc """
   The options of a server, with their defaults and meanings.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.DefaultPage do
   @moduledoc false
   # What `mix sparx.run` serves when it is given nothing to serve: a page that says what Sparx is doing.

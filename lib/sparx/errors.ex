@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.StartError do
   @moduledoc """
   Why a server could not start, as `{:error, %Sparx.StartError{}}` from `Sparx.start_link/1`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.EventStream do
   @moduledoc ~S"""
   Server-Sent Events: an endless response of events, which a page receives with `EventSource` (the HTML standard, section 9.2).

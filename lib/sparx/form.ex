@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Form do
   @moduledoc ~S"""
   Forms in `application/x-www-form-urlencoded`: bodies and queries, as `name=value&name=value`.

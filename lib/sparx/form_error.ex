@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.FormError do
   @moduledoc """
   A form could not be read: `{:error, %Sparx.FormError{}}` from `Sparx.Request.form/2` and `Sparx.Multipart.save/2`,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Frame do
   @moduledoc false
   # The messages that cross between the server and its port program, as bytes and as tuples: a pure codec.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Handler do
   @moduledoc """
   A module that answers requests.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Headers do
   @moduledoc """
   Header fields: a list of pairs of name and value, in the order of the message, duplicates kept.

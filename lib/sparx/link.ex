@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Link do
   @moduledoc false
   # The part of a request that leads back to its server: how a response gets to the port program, from any process, on any node.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Multipart do
   @moduledoc ~S"""
   Forms that send files: `multipart/form-data` (RFC 7578, RFC 2046).

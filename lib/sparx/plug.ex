@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 if Code.ensure_loaded?(Plug.Conn.Adapter) do
   defmodule Sparx.Plug do
     @moduledoc """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Request do
   @moduledoc ~S"""
   A request, as a handler or a consumer receives it.

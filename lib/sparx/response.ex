@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Response do
   @moduledoc ~S"""
   Responses: complete ones with a builder, and streamed ones.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server do
   @moduledoc false
   # A producer of requests: the process that owns one port program.

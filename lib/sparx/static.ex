@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Static do
   @moduledoc ~S"""
   Serves the files of a folder.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Supervisor do
   @moduledoc false
   # Supervises one Sparx server: a Sparx.Server for each port program. One that dies is restarted, however often: it waits by

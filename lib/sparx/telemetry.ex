@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Telemetry do
   @moduledoc """
   Events about requests, connections, the queue and port programs.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.TLS do
   @moduledoc """
   TLS: what `scheme: :https` needs and takes.

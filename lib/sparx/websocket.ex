@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.WebSocket do
   @moduledoc ~S"""
   WebSockets (RFC 6455), over HTTP/1.1 and, by extended CONNECT, over HTTP/2 (RFC 8441) and HTTP/3 (RFC 9220).

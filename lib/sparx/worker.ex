@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Worker do
   @moduledoc false
   # The process of one request: started for it, and gone after it with everything that its handler has left behind.

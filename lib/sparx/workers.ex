@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Workers do
   @moduledoc """
   Workers on another node than the server's.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the host configured: read-only once the hello was taken. */
 #ifndef SPARX_CONFIG_H
 #define SPARX_CONFIG_H

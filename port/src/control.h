@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Operations on the whole server. */
 #ifndef SPARX_CONTROL_H
 #define SPARX_CONTROL_H

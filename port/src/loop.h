@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The loop: libev underneath, and one turn of our own before each wait. libev's callbacks only note readiness; all work is
  * done in the turn, by the function given to loop_init.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* sparx_port: wires the parts together, and decides nothing. */
 #include <errno.h>
 #include <fcntl.h>

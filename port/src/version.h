@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #ifndef SPARX_VERSION_H
 #define SPARX_VERSION_H
 

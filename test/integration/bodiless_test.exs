@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.BodilessTest do
   @moduledoc "Answers that have no body: nothing of one is made, read or sent. And answers whose length is not what was said."
   use ExUnit.Case, async: true

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.ChaosTest do
   @moduledoc "What docs/failures.md promises for processes that are stopped or killed, clients that vanish, and descriptors that run out."
   use ExUnit.Case, async: true

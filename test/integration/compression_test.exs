@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.CompressionTest do
   @moduledoc """
   Responses that the port program compresses, over HTTP/1.0, HTTP/1.1 and HTTP/2.

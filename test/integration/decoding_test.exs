@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.DecodingTest do
   @moduledoc """
   Request bodies whose content codings the port program undoes, over HTTP/1.1 and HTTP/2.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.DescriptorsTest do
   @moduledoc "The channel over which files are handed to a real port program."
   use ExUnit.Case, async: true

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.DrainTest do
   @moduledoc "A real port program: those who have asked are told when a drain begins."
   use ExUnit.Case, async: true

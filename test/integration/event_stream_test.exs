@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.EventStreamTest do
   @moduledoc """
   Event streams over a real port program.

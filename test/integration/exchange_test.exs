@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.ExchangeTest do
   @moduledoc "A real port program, a real client: requests and answers."
   use ExUnit.Case, async: true

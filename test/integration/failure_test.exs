@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.FailureTest do
   @moduledoc "A real port program, and what goes wrong: handlers, workers, clients, the program itself."
   use ExUnit.Case, async: true

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.FilesTest do
   @moduledoc "Files that a real port program sends by itself, since they were handed over to it."
   use ExUnit.Case, async: true

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The judge of the GenStage protocol is GenStage. It is no dependency: where it is found, by
 # ERL_LIBS=FOLDER mix test (with FOLDER/gen_stage/ebin), or as a package, these tests run.
 for folder <- String.split(System.get_env("ERL_LIBS", ""), ":", trim: true),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.Http2ClientsTest do
   @moduledoc "HTTP/2 with the clients that are on this machine; those that are not are named."
   use ExUnit.Case, async: true

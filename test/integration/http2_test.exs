@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.Http2Test do
   @moduledoc "A real port program, and a client of raw HTTP/2 frames."
   use ExUnit.Case, async: true

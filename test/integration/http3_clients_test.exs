@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.Http3ClientsTest do
   @moduledoc "HTTP/3 with the clients that are on this machine; those that are not are named."
   use ExUnit.Case, async: true

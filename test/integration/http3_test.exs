@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.Http3Test do
   @moduledoc "HTTP/3 with the whole server, and the client of test/lib."
   use ExUnit.Case, async: true

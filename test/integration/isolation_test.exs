@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.IsolationTest do
   @moduledoc "One request never reaches another: whatever a handler leaves behind ends with its process."
   use ExUnit.Case, async: true

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.ListenersTest do
   @moduledoc "Sockets to listen on belong to the server, whose port programs come and go."
   use ExUnit.Case, async: true

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.LoadTest do
   @moduledoc "A real port program under load: overload, ten thousand crashes, restarts, a kill."
   use ExUnit.Case, async: false

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.MultipartTest do
   @moduledoc """
   Forms over a real port program, by the clients that are on this machine.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.NodeTest do
   @moduledoc "A consumer on another node of Erlang: the same functions, through the node that has the port."
   use ExUnit.Case, async: false

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.PackageTest do
   @moduledoc "The package that mix.exs describes: it builds, installs and serves by itself, and shows its users what is for them."
   use ExUnit.Case, async: true

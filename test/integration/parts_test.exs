@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.PartsTest do
   @moduledoc "A real port program: bodies read by parts of a known size, and the server's end of a connection."
   use ExUnit.Case, async: true

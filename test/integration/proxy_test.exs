@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.ProxyTest do
   @moduledoc """
   Behind nginx and HAProxy, which keep their connections to Sparx open, and nghttpx, which puts the requests of all its clients on one

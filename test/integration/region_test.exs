@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.RegionTest do
   @moduledoc "Large bodies that cross in shared memory, with real clients."
   use ExUnit.Case, async: true

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.ReturnTest do
   @moduledoc "A server always comes back, whatever ends its parts, in any order and at any rate."
   use ExUnit.Case, async: true

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.SandboxTest do
   @moduledoc "A real port program that has shut itself in. Its parts have tests of their own: test/port/sandbox_test.c."
   use ExUnit.Case, async: true

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.ServerTest do
   @moduledoc "A real port program: producers, several servers, overload, drain, other nodes."
   use ExUnit.Case, async: true

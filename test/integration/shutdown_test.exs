@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.ShutdownTest do
   @moduledoc "A VM of its own that gets SIGTERM, with a server in an application's supervision tree."
   use ExUnit.Case, async: true

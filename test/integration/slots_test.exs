@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.SlotsTest do
   @moduledoc "Handlers that wait for their clients hold no slot: clients that are slow keep no others out."
   use ExUnit.Case, async: true

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Mix.Tasks.Sparx.RunTest do
   # The task as people run it: as a process of its own.
   use ExUnit.Case

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.StaticTest do
   @moduledoc "Files over a real port program."
   use ExUnit.Case, async: true

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.StreamingTest do
   @moduledoc """
   A real port program: bodies in both directions, on credit.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.TlsClientsTest do
   @moduledoc "TLS with the clients that are on this machine; those that are not are named. WebSockets: ws_clients_test.exs."
   use ExUnit.Case, async: true

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.TLSTest do
   @moduledoc "A real port program that speaks TLS, and Erlang's ssl as its client."
   use ExUnit.Case, async: true

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.WebSocketTest do
   @moduledoc "A real port program, real clients: WebSockets."
   use ExUnit.Case, async: true

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.WsClientsTest do
   @moduledoc "WebSocket clients of others: Python's websockets and Node's ws. Neither is needed: a test without its client is skipped."
   use ExUnit.Case, async: true

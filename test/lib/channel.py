@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The host's end of a channel for descriptors (PROTOCOL.md, section 3.6)."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads responses, strictly: what a client may rely on (RFC 9112)."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HTTP/2 frames and header blocks, as plainly as possible: literals out, anything in (RFC 9113, RFC 7541)."""
 
 import struct

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Frames of HTTP/3 and its field sections, as plainly as possible: literals out, static table and literals in (RFC 9114, RFC 9204)."""
 
 from . import h2

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The port program, and the host that answers what it asks, as a case's script says (PROTOCOL.md)."""
 
 from . import mp

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """msgpack, as much of it as PROTOCOL.md uses: nil, bool, integers, str, bin, array, map."""
 
 import struct

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A client of sparx_port in the same thread as its host: whatever it waits for, it lets the host go on meanwhile."""
 
 import select

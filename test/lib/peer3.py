@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A client of HTTP/3 that sends the frames it is told to, beside the host that answers the port's requests."""
 
 import select

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """sparx_port as a child of ours, and the frames to it and from it (PROTOCOL.md). Who plays its host overrides `take`."""
 
 import os

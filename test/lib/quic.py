@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A client of QUIC that sends the frames it is told to, in packets that are protected as they must be (RFC 9000, RFC 9001).
 
 Whatever a case does not decide it does as a client should: it acknowledges, sends again what was lost, gives credit, answers Retry.

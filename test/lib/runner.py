@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs suites of cases against sparx_port. Each failure has a line, and so has each suite; the last line is the sum.
 
 A suite is a class with `name`, `about`, and `cases()`, whose items have `name` and `title` and may have `file`. Its instances run them:

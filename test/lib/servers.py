@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Servers in a VM of their own, with the handlers of ../support/servers.exs."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The client's half of a TLS 1.3 handshake over QUIC (RFC 8446, RFC 9001): X25519, AES-128-GCM, whatever certificate comes."""
 
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """WebSocket frames as a client writes and reads them (RFC 6455 section 5), and permessage-deflate (RFC 7692)."""
 
 import struct

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* buf, bufq, list, idmap, sm, log */
 #include "base/bufq.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The bridge between a host that is text and streams that are fakes. */
 #include "bridge/exchange.h"
 #include "coding/encoder.h"

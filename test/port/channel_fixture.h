@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The host's end of a channel for descriptors. */
 #ifndef SPARX_TEST_CHANNEL_FIXTURE_H
 #define SPARX_TEST_CHANNEL_FIXTURE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The channel: packets that bring one descriptor each, and those that do not. */
 #include "channel/channel.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Content codings: what a client takes, what a response says, and that what was encoded decodes to what was written. */
 #include "coding/coding.h"
 #include "stream/rules.h"

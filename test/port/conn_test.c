@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A connection over a transport that is a script. */
 #include "conn/conn.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Content codings of request bodies: what Content-Encoding says, what comes out, what is refused, and when it is too much. */
 #include "coding/decoding.h"
 #include "coding/encoder.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Faults: an exchange of each protocol, over real sockets and pipes, again and again, with the n-th allocation or the n-th
  * system call failing, for every n. Nothing may crash or leak, and no client may be left waiting: each request is answered or

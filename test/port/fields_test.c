@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* names and fields */
 #include "frames/fields.h"
 #include "frames/mp.h"

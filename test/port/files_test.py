@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Files that the program sends by itself (PROTOCOL.md, FILE). Run by `make -C port test`; or SPARX_PORT=priv/sparx_port test/port/files_test.py."""
 
 import os

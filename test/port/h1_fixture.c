@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "h1_fixture.h"
 
 #include "frames/names.h"

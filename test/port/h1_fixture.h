@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* An HTTP/1 session between a client that is text, and a host that is text: a fake owner, a sink that writes down what it hears. */
 #ifndef SPARX_TEST_H1_FIXTURE_H
 #define SPARX_TEST_H1_FIXTURE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The request line: RFC 9112 section 3, RFC 9110 and RFC 3986 where they are named. */
 #include "proto/h1_line.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Heads and bodies, whole and cut at every position. */
 #include "proto/h1_read.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* HTTP/1 as a session: what the client sends becomes events, what the host orders becomes bytes. */
 #include "h1_fixture.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* An HTTP/2 session between a client of nghttp2's, and the host of h1_fixture. What the client hears is text. */
 #ifndef SPARX_TEST_H2_FIXTURE_H
 #define SPARX_TEST_H2_FIXTURE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What HTTP/2 stands on: the heads of frames, the buckets that count them, pages; and which protocol first bytes speak. */
 #include <limits.h>
 

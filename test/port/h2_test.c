@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* HTTP/2 as a session: what the client sends becomes events, what the host orders is what the client sees. */
 #include "h2_fixture.h"
 

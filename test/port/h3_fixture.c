@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "h3_fixture.h"
 
 #include "base/list.h"

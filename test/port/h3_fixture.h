@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An HTTP/3 session between a client of nghttp3's, and the host of h1_fixture. What carries it is a table of streams here: bytes
  * arrive as they were sent, and are acknowledged at once, unless the fixture says otherwise. What the client sees is text.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The frames of HTTP/3 as they are looked at before nghttp3 gets them: whole, and byte by byte, with the same verdict. */
 #include "proto/h3_scan.h"
 

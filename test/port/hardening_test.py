@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """How the program was compiled and linked: what makes a fault in it harder to use (SECURITY.md)."""
 
 import os

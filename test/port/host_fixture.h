@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A host that is text at the other end of two real pipes: what it says goes through the link, what it hears is written down. */
 #ifndef SPARX_TEST_HOST_FIXTURE_H
 #define SPARX_TEST_HOST_FIXTURE_H

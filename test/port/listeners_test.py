@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Sockets to listen on that the host hands over (PROTOCOL.md, section 3.6). Run by `make -C port test`; or
 SPARX_PORT=priv/sparx_port test/port/listeners_test.py."""
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* msgpack, with msgpack-c as the judge that knows nothing of ours. */
 #include "frames/mp.h"
 

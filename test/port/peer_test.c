@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Addresses, ranges, the clients that proxies name, and fair shares: all of it without a socket. */
 #include "base/siphash.h"
 #include "frames/names.h"

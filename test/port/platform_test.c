@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the port asks of the system: the same of linux.c and of its portable twin (make PORTABLE=1 test). */
 #include "platform/platform.h"
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """The program on its own: what it prints, its exit statuses, and what it says to a host that does it wrong (sparx_port.1)."""
 
 import os

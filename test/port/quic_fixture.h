@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A server of HTTP/3 on a real socket, its turns made by hand, and a client of ngtcp2's that can be made to say anything: what it
  * plants goes into a packet in place of what belongs there. What the client sees is text.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* QUIC under HTTP/3: a server on a real socket, and clients that keep the rules, or break them. */
 #include "quic_fixture.h"
 

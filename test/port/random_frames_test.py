@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Hosts that talk nonsense: messages with random fields, golden frames with flipped bytes, and noise, while clients wait.
 The program must say what was wrong and live on, or end with one of its statuses. SPARX_RANDOM_SECONDS (3) is how long,
 SPARX_RANDOM_SEED (the time) what; `make -C port asan` runs it with sanitizers."""

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Memory that the host shares with the port (PROTOCOL.md, section 3.8). Run by `make -C port test`; or
 SPARX_PORT=priv/sparx_port test/port/region_test.py."""
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """The program in its sandbox: as root, as an ordinary user, where the kernel lacks a part, and when the sandbox kills it."""
 
 import ctypes

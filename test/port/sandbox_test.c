@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The sandbox: its filter by a small interpreter, and each part for real, in a child that never comes back. */
 #include "sandbox/sandbox.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The server over real sockets of this machine, its turns made by hand. */
 #include "server/server.h"
 

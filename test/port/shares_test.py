@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Fair shares of demand, over real sockets: whoever comes next finds room. Run by `make -C port test`; or
 SPARX_PORT=priv/sparx_port test/port/shares_test.py."""
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """A client that does not read: what is held for it is bounded, in the program by `window`, and in the kernel beside the client's own
 window. Run by `make -C port test`; or SPARX_PORT=priv/sparx_port test/port/slow_client_test.py."""
 

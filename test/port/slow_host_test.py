@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """The program with a host that does not read its pipe: what waits for the host is bounded by `max_link`, and nothing else
 waits for it. Run by `make -C port test`; or SPARX_PORT=priv/sparx_port test/port/slow_host_test.py."""
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the tests share: texts that grow, a notation for msgpack, and random numbers that are the same at every run.
  *

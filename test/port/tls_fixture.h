@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Certificates for tests (test/fixtures/tls), and a listener's `tls` map made of them in the notation of support.h. */
 #ifndef SPARX_TEST_TLS_FIXTURE_H
 #define SPARX_TEST_TLS_FIXTURE_H

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """The program with TLS: in its sandbox, with real sockets, and with clients that are not its own library: Python's ssl (OpenSSL) and curl."""
 
 import itertools

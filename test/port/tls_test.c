@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a listener shows, and what the first bytes of a client say. */
 #include "tls_fixture.h"
 

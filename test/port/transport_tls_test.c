@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* TLS over a pair of sockets; the other end is a client of the library, whose wire is looked at as well. */
 #include "transport/tls.h"
 

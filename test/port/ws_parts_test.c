@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a WebSocket is made of: SHA-1, UTF-8, the handshake, frame headers, permessage-deflate. */
 #include "base/sha1.h"
 #include "support.h"

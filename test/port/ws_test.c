@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A WebSocket on the bytes of a stream: what it tells, what it writes, and what it keeps. */
 #include "ws/ws.h"
 

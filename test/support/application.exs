@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # An application with a Sparx server in its supervision tree, for a VM of its own: it says its port, and gets SIGTERM.
 defmodule Sparx.SupportApplication do
   use Application

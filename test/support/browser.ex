@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Browser do
   @moduledoc "Chromium, where it is there, driven by its DevTools protocol: opens a page and runs scripts in it."
 

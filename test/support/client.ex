@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Client do
   @moduledoc "An HTTP/1.1 client for tests that look at what is on the wire: gen_tcp, and a parser of one answer at a time."
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Consumer do
   @moduledoc "A consumer of the GenStage message protocol, made of the messages alone: the calling process."
 

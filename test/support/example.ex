@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Example do
   @moduledoc "Serves a file of examples/ on a free port, for the tests of the examples."
 

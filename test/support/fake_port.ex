@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.FakePort do
   @moduledoc """
   A process in the place of a port program: the other end of the pipe, for tests of the server.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Golden do
   @moduledoc "The golden frames of test/fixtures/frames: known bytes, made by another encoder."
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.H2Client do
   @moduledoc """
   An HTTP/2 client for tests: frames over gen_tcp. Every function gives the client back, changed.

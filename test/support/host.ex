@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Host do
   @moduledoc "Runs a host in another language (examples/python, examples/node) for a test."
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Kit do
   @moduledoc "The conformance kit for hosts (test/kits/host), as a program in the place of sparx_port."
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Starts a program as systemd does: launcher.py USER HOST PORT COMMAND... binds, becomes USER, and gives the socket as descriptor 3."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Load do
   @moduledoc """
   Clients that ask again and again, and count what they get, for tests under load.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Needs do
   @moduledoc """
   What a test needs beyond `make test`'s packages: false, or the reason for the tag `:skip`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Peers do
   @moduledoc """
   Other nodes of Erlang on this machine, for tests that are not `async`.

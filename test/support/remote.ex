@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Remote do
   @moduledoc "Consumers and workers for another node."
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Servers for test/load/attacks and test/load/soak, in a VM of their own, by lines on stdin and stdout:
 #
 #     start [options]       ->  port, process id of sparx_port

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Skipped do
   @moduledoc """
   Prints, as the last line of the tests, what was skipped and how to get it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Vm do
   @moduledoc "A VM of its own with a server in an application's supervision tree (application.exs), for tests that end or stop it."
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.WsClient do
   @moduledoc "A WebSocket client for tests: frames over gen_tcp."
 

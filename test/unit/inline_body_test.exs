@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.InlineBodyTest do
   @moduledoc "Small bodies that arrive with their request (COMPLETE): all ways to read them, as from the port."
   use ExUnit.Case, async: true

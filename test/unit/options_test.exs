@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.OptionsTest do
   @moduledoc "A bound that is misspelt is not silently the default, and of one that is given twice the first value counts: wherever options are taken."
   use ExUnit.Case, async: true

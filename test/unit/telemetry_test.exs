@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The library itself is not here: what Sparx calls of it stands in its place, with handlers that come and go.
 unless Code.ensure_loaded?(:telemetry) do
   defmodule :telemetry do

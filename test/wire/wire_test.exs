@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A module for each suite of test/wire/run, so that they run side by side.
 for {name, suite} <- [
       Http1: "http1",

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Mix.Tasks.Sparx.Run do
   @shortdoc "Serves a handler, or a default page, with Sparx"
 

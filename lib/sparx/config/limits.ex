@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Config.Limits do
   @moduledoc false
   # The numeric options of the port program, read from the one list there is of them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.EventStream.Event do
   @moduledoc false
   # Events as text/event-stream has them (the HTML standard, section 9.2.5).

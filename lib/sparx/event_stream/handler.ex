@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.EventStream.Handler do
   @moduledoc """
   A process for each client of an event stream, started by `Sparx.EventStream.serve/4`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.EventStream.Process do
   @moduledoc false
   # The process of one event stream, which runs a Sparx.EventStream.Handler: a special process of OTP (`:proc_lib`, `:sys`), as that of a

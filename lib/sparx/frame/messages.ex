@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Frame.Messages do
   @moduledoc false
   # The messages of the protocol, names of header fields and methods, read when this is compiled from the lists that the port

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Frame.Term do
   @moduledoc false
   # The part of [msgpack](https://github.com/msgpack/msgpack/blob/master/spec.md) that the port protocol uses.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.HTTP.AcceptEncoding do
   @moduledoc false
   # Content codings that a client accepts (RFC 9110, section 12.5.3).

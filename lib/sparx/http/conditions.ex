@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.HTTP.Conditions do
   @moduledoc false
   # Conditional requests (RFC 9110, section 13), for an existing representation.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.HTTP.Date do
   @moduledoc false
   # Dates in header fields (RFC 9110, section 5.6.7), as seconds since 1970.

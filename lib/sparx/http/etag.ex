@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.HTTP.ETag do
   @moduledoc false
   # Entity tags (RFC 9110, section 8.8.3).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.HTTP.Parameters do
   @moduledoc false
   # Field values of the form `item; name=value; name="quoted value"`: Content-Type (RFC 9110, section 8.3.1) and

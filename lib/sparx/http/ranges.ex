@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.HTTP.Ranges do
   @moduledoc false
   # Ranges of bytes (RFC 9110, section 14).

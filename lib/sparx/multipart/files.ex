@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Multipart.Files do
   @moduledoc false
   # Folders for uploads. Each belongs to a process and is removed when that ends; all are removed when the application stops.

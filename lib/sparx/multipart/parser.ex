@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Multipart.Parser do
   @moduledoc false
   # The format of multipart/form-data (RFC 7578; RFC 2046, section 5.1), without processes or input: `parse/2` takes pieces of any size and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Multipart.Part do
   @moduledoc """
   A part of a form: a field, or a file.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Multipart.Reader do
   @moduledoc false
   # Turns the parser's events into a stream of parts, each with a stream of chunks.

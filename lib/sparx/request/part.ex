@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Request.Part do
   @moduledoc false
   # `Sparx.Request.read_part/3`: reads a given number of bytes of a body and no more, with several chunks requested ahead.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Channel do
   @moduledoc false
   # The channel over which open descriptors are handed to a port program (PROTOCOL.md, section 3.6): a unix socket, since a pipe carries none.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Consumers do
   @moduledoc false
   # The producer's side of the GenStage message protocol: messages of consumers, and their deaths.

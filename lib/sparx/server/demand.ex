@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Demand do
   @moduledoc false
   # Which consumers asked for how many requests: the producer's side of the GenStage accounting, as a pure structure.

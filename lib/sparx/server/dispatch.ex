@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Dispatch do
   @moduledoc false
   # Hands requests out: to a process of their own that runs the handler, to a consumer, or to the queue, if the demand that they

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Endings do
   @moduledoc false
   # The ends of requests: the handler or owner ends, and the stream ends. Whichever comes second removes the stream.

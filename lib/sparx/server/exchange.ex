@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Exchange do
   @moduledoc false
   # Questions and reports of processes about the streams that they handle. A complete response of a process of this node does not

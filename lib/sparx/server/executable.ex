@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Executable do
   @moduledoc false
   # Finds and starts the program, and explains its exit statuses.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Files do
   @moduledoc false
   # The streams for which files were handed to the port program: it holds no more than `max_files` (PROTOCOL.md, section 3.6), and whoever would hand

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Framing do
   @moduledoc false
   # Cuts the bytes that come over the pipe into frames (PROTOCOL.md, section 1): a pure structure.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Heart do
   @moduledoc false
   # A process that notices when the server's port program stands still, and kills it. The server cannot do that itself: a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Inbox do
   @moduledoc false
   # Messages of the port program. It is trusted no more than a client: Sparx.Frame checks the types of each message, and this module

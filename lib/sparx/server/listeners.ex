@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Listeners do
   @moduledoc false
   # The sockets that a server listens on: bound here once, and handed to each port program that starts (Sparx.Server.Channel). So no program's end

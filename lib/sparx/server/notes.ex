@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Notes do
   @moduledoc false
   # Log lines of a port program.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Owed do
   @moduledoc false
   # Streams that are gone while a consumer may still handle their requests: a pure structure.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Reaper do
   @moduledoc false
   # Cleans up after servers that are killed. A port program ends by itself when its pipe closes, but one that stands still cannot, and

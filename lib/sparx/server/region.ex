@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Region do
   @moduledoc false
   # Memory that the server shares with its port program (PROTOCOL.md, section 3.7): large parts of bodies cross in it and not over the pipe, which

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Slots do
   @moduledoc false
   # Counts the handlers that run, and those that wait for their clients: a pure structure.

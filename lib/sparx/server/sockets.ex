@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Sockets do
   @moduledoc false
   # Delivers WebSocket messages of the port program to the processes that wait for them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Startup do
   @moduledoc false
   # Starts a port program and waits until it is ready; returns the reason if it is not.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.State do
   @moduledoc false
   # The state of the server, with the messages that wait to be written to its port program.

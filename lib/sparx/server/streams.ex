@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Streams do
   @moduledoc false
   # The state of each stream on this side of the pipe: a pure structure of the server.

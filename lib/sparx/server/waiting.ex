@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Waiting do
   @moduledoc false
   # Requests whose demand was taken back while they arrived: first in, first out, each with a deadline.

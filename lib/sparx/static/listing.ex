@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Static.Listing do
   @moduledoc false
   # A page that lists a folder.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Static.Path do
   @moduledoc false
   # From the path of a request to a file below a folder. A path is split first, and each segment is decoded once after that, so that an encoded

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Static.Plan do
   @moduledoc false
   # Plans the response to a GET or HEAD for a file, or for any bytes of known size, from conditions (RFC 9110, section 13) and ranges

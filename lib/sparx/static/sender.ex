@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Static.Sender do
   @moduledoc false
   # Sends files: what a plan says, out of a file that is open, by chunks.

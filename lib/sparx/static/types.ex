@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Static.Types do
   @moduledoc false
   # Media types by the extensions of file names: the table of Debian's media-types (/etc/mime.types), where it is there,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.TLS.SelfSigned do
   @moduledoc false
   # A self-signed certificate, for trying things out. It is valid for 30 days.

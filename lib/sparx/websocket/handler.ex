@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.WebSocket.Handler do
   @moduledoc """
   A module that serves WebSockets, each in a small process of its own.

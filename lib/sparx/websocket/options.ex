@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.WebSocket.Options do
   @moduledoc false
   # The checked options of `Sparx.WebSocket.accept/2`; `port` holds those for the port program (PROTOCOL.md, section 7.1).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.WebSocket.Origin do
   @moduledoc false
   # Whether a page may open a WebSocket here (RFC 6455, section 10.2): browsers send the page's origin in Origin, and

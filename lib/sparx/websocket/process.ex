@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.WebSocket.Process do
   @moduledoc false
   # The process of one socket, which runs a Sparx.WebSocket.Handler: an OTP special process (`:proc_lib`, `:sys`).

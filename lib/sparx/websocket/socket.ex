@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.WebSocket.Socket do
   @moduledoc false
   # Sends on a WebSocket, from any process, and requests its messages.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A token bucket in one word (the generic cell rate algorithm): the time up to which the tokens taken so far are paid for.
  * It may run ahead of now by the cost of a burst. All zero is a full bucket.

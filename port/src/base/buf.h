@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One contiguous buffer: bytes are appended at the tail and consumed at the head. It owns no memory until the first append. */
 #ifndef SPARX_BASE_BUF_H
 #define SPARX_BASE_BUF_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A queue of bytes in blocks: append at the end, write from the front with writev, and no byte moves twice. Bytes may also be
  * lent to it: they are written in place, and those that were not written in time are copied (bufq_own). And it may hold parts of

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The largest piece of a body, or of a WebSocket message, that crosses the pipe in one message (PROTOCOL.md 4). */
 #ifndef SPARX_BASE_CHUNK_H
 #define SPARX_BASE_CHUNK_H

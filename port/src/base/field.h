@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One header or trailer field. */
 #ifndef SPARX_BASE_FIELD_H
 #define SPARX_BASE_FIELD_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* An open file that the host handed over. Who uses it keeps it; it is closed when nobody does. */
 #ifndef SPARX_BASE_FILE_H
 #define SPARX_BASE_FILE_H

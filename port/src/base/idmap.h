@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Numbers to pointers: open addressing. Keys are never 0. */
 #ifndef SPARX_BASE_IDMAP_H
 #define SPARX_BASE_IDMAP_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The outcome of reading from or writing to a descriptor. */
 #ifndef SPARX_BASE_IO_H
 #define SPARX_BASE_IO_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Intrusive, circular, doubly linked lists. A node that is in no list points to itself. */
 #ifndef SPARX_BASE_LIST_H
 #define SPARX_BASE_LIST_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Log lines go to one sink: stderr before the hello, a LOG message afterwards. */
 #ifndef SPARX_BASE_LOG_H
 #define SPARX_BASE_LOG_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A least rate over a sliding time: bytes buy time, but never more than `grace`. So a burst does not pay for a long silence, and a byte
  * now and then does not keep a response alive. The clock stops while the peer is not at fault. Times are in µs.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Facts of a TLS connection, as a request reports them to the application. */
 #ifndef SPARX_BASE_SECURE_H
 #define SPARX_BASE_SECURE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* SHA-1 (RFC 3174) of a complete text, for the WebSocket handshake (RFC 6455 4.2.2). */
 #ifndef SPARX_BASE_SHA1_H
 #define SPARX_BASE_SHA1_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* SipHash-2-4 (Aumasson and Bernstein, 2012): a hash with a secret, so that a peer that chooses keys cannot choose collisions. */
 #ifndef SPARX_BASE_SIPHASH_H
 #define SPARX_BASE_SIPHASH_H

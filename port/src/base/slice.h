@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A view of bytes that it does not own. */
 #ifndef SPARX_BASE_SLICE_H
 #define SPARX_BASE_SLICE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * State machines as data: names, and for each state the set of states that may follow. The one function that moves checks
  * the move, so a wrong one is found where it happens and not where it hurts.

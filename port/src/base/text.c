@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "base/text.h"
 
 struct slice text_cut(struct slice text, uint8_t mark, struct slice *rest)

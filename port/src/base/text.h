@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The small grammar of header fields (RFC 9110 5.6). */
 #ifndef SPARX_BASE_TEXT_H
 #define SPARX_BASE_TEXT_H

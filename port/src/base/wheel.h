@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Deadlines: a hashed wheel. Setting, moving and cancelling are O(1), so a deadline may be moved at every request.
  * A deadline fires at its slot's end: up to WHEEL_SLOT ms late, never early. Times are ms of one monotonic clock.

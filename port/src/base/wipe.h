@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Overwrites a secret; the compiler cannot optimize it away. */
 #ifndef SPARX_BASE_WIPE_H
 #define SPARX_BASE_WIPE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The bridge: the only place that knows both streams and messages. Events become messages, against the host's credit;
  * messages become operations. Everything that the host says is checked here, before it reaches a stream.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * DECODE: a request body comes to the host without its content codings. What the session gives is decoded as far as there is read credit,
  * a piece at a time; what is left is kept, at most DECODE_RAW bytes of it, and nothing more is read before it is used up.

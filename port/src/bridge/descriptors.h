@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Descriptors that the host hands over, each for one thing: a file for the response of a stream, a socket to listen on, or memory. */
 #ifndef SPARX_BRIDGE_DESCRIPTORS_H
 #define SPARX_BRIDGE_DESCRIPTORS_H

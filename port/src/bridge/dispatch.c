@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the host says comes in here: each message to what takes it. */
 #include "bridge/descriptors.h"
 #include "bridge/hello.h"

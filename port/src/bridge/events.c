@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The bridge's way out: events of streams and of connections become messages, against the host's credit. */
 #include "bridge/events.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An exchange: what the bridge knows of a stream, and of the host's work on it. The stream has one pointer to it (sink_data). Of what kind it
  * is, a table of functions says: a request and its response (http), bytes both ways (tunnel), or a WebSocket.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The bridge's beginning: the host's HELLO is its configuration, READY the answer. */
 #include "bridge/hello.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A function for each message of the host: order_NAME(bridge, exchange, message). The exchange is the one that the message names, alive and
  * known to the host (dispatch.c has found it); NULL if the message names none.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Requests on their way to the host: handed out against its demand, or kept until there is some, or turned away. */
 #include "bridge/queue.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Requests on their way to the host. */
 #ifndef SPARX_BRIDGE_QUEUE_H
 #define SPARX_BRIDGE_QUEUE_H

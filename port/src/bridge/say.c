@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "bridge/say.h"
 
 static bool is_of_connections(enum message_kind kind)

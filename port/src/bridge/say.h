@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Messages to the host. Without memory a message is lost, and the link gives the host up (link_flush). */
 #ifndef SPARX_BRIDGE_SAY_H
 #define SPARX_BRIDGE_SAY_H

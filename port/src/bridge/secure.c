@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* TLS as the host sees it: what listeners show comes with HELLO and CERTIFICATES; what a connection agreed on goes with REQUEST. */
 #include "bridge/secure.h"
 

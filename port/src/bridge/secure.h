@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* TLS as the host sees it. */
 #ifndef SPARX_BRIDGE_SECURE_H
 #define SPARX_BRIDGE_SECURE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The bridge's way in: messages about streams are checked, and become operations. */
 #include <stdio.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Bytes both ways, as DATA and BODY. */
 #include "bridge/tunnel.h"
 

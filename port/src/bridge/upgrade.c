@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* UPGRADE: a stream becomes a WebSocket, or a tunnel of bytes. */
 #include "bridge/upgrade.h"
 

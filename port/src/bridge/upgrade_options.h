@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The options of UPGRADE (PROTOCOL.md 7.1). */
 #ifndef SPARX_BRIDGE_UPGRADE_OPTIONS_H
 #define SPARX_BRIDGE_UPGRADE_OPTIONS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Exchanges that wait for demand, and their heads. */
 #ifndef SPARX_BRIDGE_WAITING_H
 #define SPARX_BRIDGE_WAITING_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Messages of a WebSocket, as SEND and RECV. */
 #include "bridge/websocket.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #ifndef SPARX_BRIDGE_WEBSOCKET_H
 #define SPARX_BRIDGE_WEBSOCKET_H
 

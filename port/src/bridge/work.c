@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* That a client has left does not free who works for it, so its request counts on. */
 #include "bridge/work.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the host is at work on, counted for each peer: a request that was handed out, until the host has said its last word on it. */
 #ifndef SPARX_BRIDGE_WORK_H
 #define SPARX_BRIDGE_WORK_H

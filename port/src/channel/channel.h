@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The channel: a unix socket over which the host hands open descriptors to the port, which opens none itself. Each packet brings one
  * descriptor and says what it is for (PROTOCOL.md, section 3.6). Nothing is ever written to it.

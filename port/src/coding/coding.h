@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Response compression: a step between the bridge and a session. What the bridge sends on a stream is kept, encoded a slice at a time by
  * `codings_run`, once a turn of the loop, and handed to the session; a stream whose host has written all there was to write is flushed.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One content coding of a request body, being decoded: by zlib, libbrotlidec or libzstd. */
 #ifndef SPARX_CODING_DECODER_H
 #define SPARX_CODING_DECODER_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The content codings of a request body, which were applied one after the other, undone. A body that is small and becomes large is
  * noticed as it grows: what comes out is bounded by what has come in.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One content coding in progress: gzip and deflate by zlib, br by libbrotli, zstd by libzstd, those that were there at build time. */
 #ifndef SPARX_CODING_ENCODER_H
 #define SPARX_CODING_ENCODER_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Which content coding a client takes: Accept-Encoding, RFC 9110 12.5.3. */
 #ifndef SPARX_CODING_NEGOTIATE_H
 #define SPARX_CODING_NEGOTIATE_H

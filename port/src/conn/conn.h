@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A connection owns a descriptor, its transport and its session, and moves bytes between them. Events only mark it dirty; its work
  * is done once per turn, in conn_run, and what it waits for is set in one place, at the end of that.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The pool: what the connections of one server share, and the limits on them. A member is a connection of any kind: the pool
  * knows when to run it, what it waits for, and how to end it, but not how its bytes move.

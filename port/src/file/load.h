@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Files that are being sent, read without waiting for a disk: what is not in memory is asked for, and tried again a little later.
  * A file system that cannot say whether bytes are in memory is read as it is.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Header fields between msgpack and arrays. */
 #ifndef SPARX_FRAMES_FIELDS_H
 #define SPARX_FRAMES_FIELDS_H

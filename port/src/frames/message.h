@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Messages as PROTOCOL.md lists them, made from the one list (messages.def): for each a kind (MSG_RESPOND), a struct (struct
  * msg_respond), what reads it (message_read), and what writes it (message_put_respond).

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * msgpack as far as the protocol uses it: read in place, without objects and without a zone; written into memory that the
  * caller has measured. https://github.com/msgpack/msgpack/blob/master/spec.md

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "frames/names.h"
 
 static const struct slice names[NAMES_COUNT] = {

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Names of header fields, and methods, as indices (PROTOCOL.md sections 1.2 and 1.3). */
 #ifndef SPARX_FRAMES_NAMES_H
 #define SPARX_FRAMES_NAMES_H

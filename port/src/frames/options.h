@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Maps of options (HELLO, UPGRADE): read pair by pair, with a fault that names the option and the rule. */
 #ifndef SPARX_FRAMES_OPTIONS_H
 #define SPARX_FRAMES_OPTIONS_H

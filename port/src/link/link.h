@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The link: the two pipes to the host. Outgoing messages are gathered in frames and written once per turn; incoming bytes are cut
  * into frames and messages and handed on. It never blocks, and never stops reading from the host.

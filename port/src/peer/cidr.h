@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Addresses of peers, and ranges of addresses in options. Pure. */
 #ifndef SPARX_PEER_CIDR_H
 #define SPARX_PEER_CIDR_H

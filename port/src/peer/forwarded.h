@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The client that trusted proxies name: Forwarded (RFC 7239) and X-Forwarded-For. Pure. */
 #ifndef SPARX_PEER_FORWARDED_H
 #define SPARX_PEER_FORWARDED_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Fair shares. A share is what one peer has of the server: an IPv4 address, an IPv6 /64, or one connection for itself. It counts
  * the peer's requests that are in progress, and holds those that wait. Pure: nodes of lists and numbers; the bridge knows what

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Pages of zeros. The memory of a page that is all zeros can be given back to the system, since it reads the same without it.
  */

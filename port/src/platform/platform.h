@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the port needs of the system beyond POSIX and libev. linux.c uses what Linux has; its twin portable.c uses POSIX alone, for
  * development on other systems, and is slower. `make PORTABLE=1` builds the twin on Linux too.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Which protocol a client speaks: HTTP/2 by prior knowledge if its first bytes are the preface (RFC 9113 3.3), else HTTP/1. */
 #ifndef SPARX_PROTO_DETECT_H
 #define SPARX_PROTO_DETECT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* HTTP/1.0 and HTTP/1.1, RFC 9112. */
 #ifndef SPARX_PROTO_H1_H
 #define SPARX_PROTO_H1_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/h1_chunk.h"
 
 #include "stream/rules.h"

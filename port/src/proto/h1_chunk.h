@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The framing of a chunked body (RFC 9112 7.1): sizes and extensions, read by the grammar, byte by byte. It reads what is
  * between the pieces of data, and keeps nothing. Pure: bytes in, verdict out.

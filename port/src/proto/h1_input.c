@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The reading half of an HTTP/1 session: bytes become requests, bodies, and refusals. */
 #include <stdlib.h>
 

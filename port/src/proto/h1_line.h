@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The request line (RFC 9112 section 3), parsed strictly and without state. */
 #ifndef SPARX_PROTO_H1_LINE_H
 #define SPARX_PROTO_H1_LINE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The writing half of an HTTP/1 session: what of the responses has left, and what follows from that. */
 #include "file/load.h"
 #include "proto/h1_session.h"

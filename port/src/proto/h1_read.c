@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/h1_read.h"
 
 #include "base/text.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reading HTTP/1 requests: the request line (h1_line) and the framing of chunks (h1_chunk) are ours, header fields and trailers
  * are llhttp's, built strict. llhttp's callbacks only record. What its strict mode lets through is refused here.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the parts of an HTTP/1 session share: h1.c (its table of functions), h1_stream.c (one stream, and its operations; the end of
  * reading), h1_input.c (reads), h1_output.c (writes, and ends what is written), h1_times.c (its deadlines, and what happens

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One request and its response: its beginning and its end, and what the application does with it (stream_ops). */
 #include <stdlib.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The deadlines of an HTTP/1 session, and what happens when they pass. */
 #include "proto/h1_session.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Writing HTTP/1 messages (RFC 9112) into a queue. Fields were checked before (stream/rules). */
 #ifndef SPARX_PROTO_H1_WRITE_H
 #define SPARX_PROTO_H1_WRITE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* HTTP/2, RFC 9113. */
 #ifndef SPARX_PROTO_H2_H
 #define SPARX_PROTO_H2_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Acts on what nghttp2's callbacks recorded: requests, bodies and ends are handed to the sink. */
 #ifndef SPARX_PROTO_H2_ACT_H
 #define SPARX_PROTO_H2_ACT_H

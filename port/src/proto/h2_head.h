@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The memory of header blocks that come in; some of it is kept. */
 #ifndef SPARX_PROTO_H2_HEAD_H
 #define SPARX_PROTO_H2_HEAD_H

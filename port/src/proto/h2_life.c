@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/h2_life.h"
 
 #include "base/sm.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The life of a session: its states, drain, end and deadlines. */
 #ifndef SPARX_PROTO_H2_LIFE_H
 #define SPARX_PROTO_H2_LIFE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * nghttp2's memory, arranged so that an idle connection has little of it. A session of nghttp2 keeps a buffer of 16 KiB, in which it makes a frame before it hands it out. In the
  * versions known here nothing stays in it between two calls of nghttp2_session_mem_send, and h2_pump copies a frame out before

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The operations of a stream (stream_ops). */
 #include "proto/h2_ops.h"
 

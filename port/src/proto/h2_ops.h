@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #ifndef SPARX_PROTO_H2_OPS_H
 #define SPARX_PROTO_H2_OPS_H
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/h2_priority.h"
 
 enum { ID_LEN = 4, URGENCY_DEFAULT = 3, URGENCY_MAX = 7 };

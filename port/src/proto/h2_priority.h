@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Priorities of responses by PRIORITY_UPDATE (RFC 9218 7.1). nghttp2 reads such frames too, but 1.52 never removes an announced stream
  * from one of its lists: when the stream closes, its memory is freed and still written to. So the frames are read here, and nghttp2

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Server push (RFC 9113 8.4): requests that the application makes in the client's name. */
 #ifndef SPARX_PROTO_H2_PUSH_H
 #define SPARX_PROTO_H2_PUSH_H

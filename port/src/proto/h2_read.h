@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * HTTP/2 from the client: nghttp2's callbacks, which record; floods, which they count; and what a complete head says, checked
  * where nghttp2 is lenient.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Checks the heads of a client's frames before nghttp2 gets them. nghttp2 counts few of them, ignores frames for closed streams, and
  * does not look into PRIORITY. So the limits on floods (RFC 9113 10.5) and the rules for closed streams (section 5.1) are here.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the parts of an HTTP/2 session share: h2.c (its table of functions), h2_life.c (states, drain, deadlines), h2_read.c (what
  * nghttp2 received), h2_act.c (what comes of it), h2_stream.c (one stream), h2_ops.c (its operations), h2_write.c (what is to be sent).

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One stream of HTTP/2: its beginning and its end, and answers of the port's own. */
 #ifndef SPARX_PROTO_H2_STREAM_H
 #define SPARX_PROTO_H2_STREAM_H

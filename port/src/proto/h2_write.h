@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* HTTP/2 to the client: heads, the bodies that nghttp2 pulls, trailers; and where in the output they lie. */
 #ifndef SPARX_PROTO_H2_WRITE_H
 #define SPARX_PROTO_H2_WRITE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * HTTP/3, RFC 9114. What carries it (quic/) has streams of its own, so this is no session_ops: bytes come and go by stream. The
  * carrier calls h3_* when something has come; those record, or are operations of streams. h3_deliver acts on it.

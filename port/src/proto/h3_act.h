@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What comes of what was recorded: events for the sink. */
 #ifndef SPARX_PROTO_H3_ACT_H
 #define SPARX_PROTO_H3_ACT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Header blocks of HTTP/3 that come in: their memory is used again. */
 #ifndef SPARX_PROTO_H3_HEAD_H
 #define SPARX_PROTO_H3_HEAD_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The life of a session of HTTP/3: states, the drain, deadlines. */
 #ifndef SPARX_PROTO_H3_LIFE_H
 #define SPARX_PROTO_H3_LIFE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/h3_ops.h"
 
 #include "proto/h3_life.h"

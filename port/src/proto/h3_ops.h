@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The operations of an HTTP/3 stream (stream_ops). */
 #ifndef SPARX_PROTO_H3_OPS_H
 #define SPARX_PROTO_H3_OPS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* HTTP/3 from the client: nghttp3's callbacks, which record; floods; and what a complete head says. */
 #ifndef SPARX_PROTO_H3_READ_H
 #define SPARX_PROTO_H3_READ_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/h3_scan.h"
 
 #include <nghttp3/nghttp3.h>

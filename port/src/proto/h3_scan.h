@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Checks the frames of a client before nghttp3 gets them: nghttp3 drops fields with invalid octets, ignores bytes after the number in a frame that
  * consists of a number, and reports other errors for cut frames than RFC 9114. Pure: bytes in, verdict out.

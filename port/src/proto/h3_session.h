@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the parts of HTTP/3 share: h3.c (what the carrier calls), h3_life.c (states, drain, deadlines), h3_read.c (what nghttp3
  * received), h3_act.c (what comes of it), h3_stream.c (one stream), h3_ops.c (its operations), h3_write.c (what is to be sent).

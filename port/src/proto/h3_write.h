@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* HTTP/3 to the client: heads, bodies and trailers, which nghttp3 puts into frames. */
 #ifndef SPARX_PROTO_H3_WRITE_H
 #define SPARX_PROTO_H3_WRITE_H

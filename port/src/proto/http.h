@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What all versions of HTTP share (RFC 9110). */
 #ifndef SPARX_PROTO_HTTP_H
 #define SPARX_PROTO_HTTP_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A request that came as a list of fields, with pseudo-header fields: what HTTP/2 and HTTP/3 have in common. */
 #ifndef SPARX_PROTO_HTTP_FIELDS_H
 #define SPARX_PROTO_HTTP_FIELDS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A connection's protocol. conn drives it through session_ops; it never sees a descriptor. */
 #ifndef SPARX_PROTO_SESSION_H
 #define SPARX_PROTO_SESSION_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One connection over QUIC: a member of the pool, as those over TCP are. */
 #include <ngtcp2/ngtcp2_crypto.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What ngtcp2 tells of a connection, and what HTTP/3 asks of it. */
 #include <ngtcp2/ngtcp2_crypto_gnutls.h>
 #include <string.h>

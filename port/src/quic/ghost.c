@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A closed connection (RFC 9000 10.2), which still recognizes packets that were on their way to it. */
 #include <stdlib.h>
 #include <string.h>

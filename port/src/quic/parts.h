@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the parts of quic/ share: quic.c (packets find their connection, or begin one), conn.c (a connection), events.c (what ngtcp2
  * tells of it), ghost.c (what is left of one), route.c (connection ids), token.c (what is said without a connection), socket.c, clock.c.

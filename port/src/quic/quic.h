@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * QUIC, RFC 9000, for HTTP/3: a UDP socket beside a listener that speaks TLS, and the connections that come by it. They are members
  * of the same pool as those over TCP, under the same limits.

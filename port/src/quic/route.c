@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include <ngtcp2/ngtcp2_crypto.h>
 #include <string.h>
 

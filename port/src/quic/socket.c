@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The UDP socket: many packets for each call, both ways. */
 #include <arpa/inet.h>
 #include <errno.h>

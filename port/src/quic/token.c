@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Answers without a connection, and tokens that prove addresses. All of it is bounded by received bytes and by time. */
 #include <string.h>
 

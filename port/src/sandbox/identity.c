@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The identity of the process: user, groups, capabilities. */
 #include <errno.h>
 #include <grp.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Landlock, by its bare system calls: the C library has no wrappers, and older headers lack what newer kernels know.
  * Everything that the kernel can restrict is forbidden, except removing the path of a unix socket at the end. Open descriptors are

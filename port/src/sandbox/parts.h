@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The parts of the sandbox, one by one. Each returns 0, or an errno. */
 #ifndef SPARX_SANDBOX_PARTS_H
 #define SPARX_SANDBOX_PARTS_H

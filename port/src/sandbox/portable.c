@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The sandbox on other systems: the user and the limits of POSIX. READY names the missing parts. */
 #include <errno.h>
 #include <grp.h>

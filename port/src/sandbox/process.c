@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Attributes and limits of the process. */
 #include <errno.h>
 #include <sys/prctl.h>

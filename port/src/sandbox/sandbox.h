@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the process gives up once its listeners are bound: an attacker who takes it over can open no file, create no socket, and start no
  * program. The parts are independent; the kernel may lack some.

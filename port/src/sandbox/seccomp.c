@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The system calls that are allowed. It is a table, and a filter that only walks through it, so no library is needed. Any other call
  * kills the process (SIGSYS).

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One listening socket. */
 #ifndef SPARX_SERVER_LISTENER_H
 #define SPARX_SERVER_LISTENER_H

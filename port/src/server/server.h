@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The server: listeners, the connections, their limits, and the drain. */
 #ifndef SPARX_SERVER_SERVER_H
 #define SPARX_SERVER_SERVER_H

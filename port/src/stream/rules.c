@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "stream/rules.h"
 
 static const char *const refused[] = {"transfer-encoding", "keep-alive", "proxy-connection", "te", "upgrade"};

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What an application may say in a response (PROTOCOL.md 4.1), checked once for all protocols. RFC 9110 sections 5 and 6. */
 #ifndef SPARX_STREAM_RULES_H
 #define SPARX_STREAM_RULES_H

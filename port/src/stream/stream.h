@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The waist: one exchange, a request and its response, without a word about its protocol. Sessions (h1, h2) make streams and
  * report events on them to a sink (the bridge, ws); the sink orders operations. Neither includes the other.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Certificates as they come: PEM or DER, one or many. */
 #include <stdlib.h>
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A listener's `tls` map: what it says is noted, and what certificates it has. They are read afterwards (store.c). */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The ClientHello, as far as it must be known before a session is made: whether it is complete, and for which server it asks. */
 #include "tls/tls.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Private keys. An RSA signature takes GnuTLS about 1 ms and libcrypto 0.2 ms, so libcrypto does that one thing if it is
  * there, and nothing else.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the parts of tls/ share; only tls/ names the library. */
 #ifndef SPARX_TLS_PARTS_H
 #define SPARX_TLS_PARTS_H

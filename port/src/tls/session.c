@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* One handshake, and then one record layer. */
 #include <errno.h>
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a listener shows and demands, made of what the host gave (given.c). */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tickets. The library derives the keys of the day from 64 bytes; those are derived here from the store's secret, from the name
  * that the client asked for, and from what a client must have shown: so a session is never resumed for another name (RFC 6066,

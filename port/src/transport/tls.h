@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* TLS over a socket: the state of one connection, and what its listener's connections share. */
 #ifndef SPARX_TRANSPORT_TLS_H
 #define SPARX_TRANSPORT_TLS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A byte stream to a peer: plain TCP, or TLS. Nothing to the right of conn knows which. */
 #ifndef SPARX_TRANSPORT_TRANSPORT_H
 #define SPARX_TRANSPORT_TRANSPORT_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * wslay's frame API: takes masks off what comes in, and writes frames out. A context (4 KiB) is needed only while a frame
  * is being read or written, so a socket takes one and gives it back at the frame's end.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "ws/frame.h"
 
 #include "ws/utf8.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Frame headers (RFC 6455 5.2), looked at before wslay sees them and before anything is allocated: wslay enforces some of
  * this without sending a Close, and bounds neither the size of a message nor the number of its fragments.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "ws/handshake.h"
 
 #include "base/sha1.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The opening handshake, RFC 6455 4.2 (HTTP/1.1) and RFC 8441 5 (HTTP/2): what a request asks for, and the answer to it. */
 #ifndef SPARX_WS_HANDSHAKE_H
 #define SPARX_WS_HANDSHAKE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "ws/utf8.h"
 
 /* RFC 3629 section 4: the second byte's range shuts out overlong forms, surrogates, and what is above U+10FFFF. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Checks whether bytes that come in pieces are UTF-8 (RFC 3629); fails at the first invalid byte. */
 #ifndef SPARX_WS_UTF8_H
 #define SPARX_WS_UTF8_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A WebSocket (RFC 6455) on the bytes of an upgraded stream of any HTTP version. It sits between the session and the bridge: the bridge
  * gives it received bytes and asks for the messages in them; what it sends goes to the stream.

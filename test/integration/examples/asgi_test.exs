@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Examples.AsgiTest do
   # The ASGI bridge of examples/python with its demo application, which knows nothing of Sparx.
   use ExUnit.Case, async: true

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Examples.EventsTest do
   use ExUnit.Case, async: true
 

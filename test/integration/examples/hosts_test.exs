@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Examples.HostsTest do
   # The hosts in other languages, each with the real sparx_port and with the kit for hosts.
   use ExUnit.Case, async: true

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Examples.Http2PushTest do
   use ExUnit.Case
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Examples.Http3Test do
   @moduledoc "The examples in a browser, over HTTP/3."
   use ExUnit.Case

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An application of a framework that knows nothing of Sparx (python3-starlette), for test/integration/examples/asgi_test.exs."""
 
 import contextlib

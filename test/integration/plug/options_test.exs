@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 if Code.ensure_loaded?(Sparx.Plug) do
   defmodule Sparx.Plug.OptionsTest do
     use ExUnit.Case, async: true

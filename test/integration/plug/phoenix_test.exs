@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A Phoenix endpoint as a generator makes it, on Sparx: its own JavaScript clients talk to it, in Node and in Chromium. All of it is run where
 # it is found: Phoenix and LiveView on the code path (ERL_LIBS), node, chromium.
 if Enum.all?([Sparx.PhoenixAdapter, Phoenix, Phoenix.LiveView, Jason], &Code.ensure_loaded?/1) do

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 if Code.ensure_loaded?(Sparx.Plug) and Code.ensure_loaded?(WebSockAdapter) do
   defmodule Sparx.Plug.WebSockTest do
     use ExUnit.Case, async: true

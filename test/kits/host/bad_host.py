@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """A host that does one thing wrong, for the test of the kit: bad_host.py FAULT, with the kit's path in SPARX_PORT."""
 
 import os

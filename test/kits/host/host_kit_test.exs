@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.HostKitTest do
   # The kit itself: it finds what a host does wrong, and finds nothing in the Elixir host. The hosts of
   # examples/ are played by it in test/integration/examples/hosts_test.exs.

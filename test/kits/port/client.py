@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the kit says to the port's sockets: requests of HTTP/1, frames of WebSockets.
 
 It shares no codec with test/lib: the kit judges other programs by the RFCs, and is in turn judged with sparx_port. An error in a codec that both used

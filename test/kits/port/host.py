@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The host that the kit plays: a run of the program, and what scenarios ask for."""
 
 import os

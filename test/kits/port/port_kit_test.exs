@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.PortKitTest do
   # The kit for ports finds nothing in sparx_port, and finds what is put in between.
   use ExUnit.Case, async: true

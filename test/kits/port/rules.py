@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rules of PROTOCOL.md that a port must keep, whatever it is asked: each message of it is checked here."""
 
 import re

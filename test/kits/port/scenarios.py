@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the kit plays: each scenario has the program for itself. One that returns a text was skipped, and says why."""
 
 import base64

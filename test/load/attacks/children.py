@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What runs in processes of its own beside an attack: the probe, and the attack."""
 
 import socket

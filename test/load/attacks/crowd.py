@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The clients of an attack: many sockets in one thread.
 
 What a client does is a generator. It yields bytes to be sent, seconds to wait, or one of SHUT, CLOSE and RESET; it may look at

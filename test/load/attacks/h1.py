@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attacks on HTTP/1.1 and on the connections below it. Cuts of framing and smuggling are in ../../wire/http1/cases."""
 
 import gzip

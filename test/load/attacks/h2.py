@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attacks on HTTP/2. Their frames one by one are in ../../wire/http2/cases."""
 
 from lib import h2 as wire

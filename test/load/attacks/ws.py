@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attacks on WebSockets. Their frames one by one are in ../../wire/websocket/cases."""
 
 import zlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attacks on WebSockets over HTTP/2 (RFC 8441): many sockets on one connection, whose bytes are in DATA frames."""
 
 import collections

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Clients that do a little of everything, and check each answer: HTTP/1.1, HTTP/2, WebSockets, and leaving in the middle."""
 
 import asyncio

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Response compression: what a client says it takes, a head, and a program of what the host writes and when it leaves. What comes out
  * must decode to what was written, wherever it was cut, and every byte of the host be counted as sent once.

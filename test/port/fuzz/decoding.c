@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Request bodies with content codings: what any bytes become must not depend on how they are cut, nor on how much room there is; more than
  * the ratio and the limit allow never comes out; and what our own encoders make decodes to what it was.

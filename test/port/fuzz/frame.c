@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The codec: any bytes as values, as messages of either side, as header fields, and as what HELLO configures. */
 #include <stdlib.h>
 

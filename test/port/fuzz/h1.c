@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * HTTP/1: what one client sends, once as a whole, and then in small pieces and byte by byte to a port whose answers leave in
  * small pieces. Each time the host must hear the same, and the client be answered the same.

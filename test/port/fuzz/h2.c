@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * HTTP/2: frames of a client. Bits of the first byte: 0-2 how the host answers, 3 the bytes are as they are, else the preface,
  * SETTINGS and the frames' lengths are put right; 4 they come in small pieces; 5 the client's socket takes little.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The host: any bytes on the pipe, into link, bridge and real sessions with clients that wait.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Operations: the input is a program whose instructions are what clients, the host, the kernel and the clock do, so that all
  * that can cross does cross. What the host says is well-formed, mostly; the port must keep to the credits that it was given.

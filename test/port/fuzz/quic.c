@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * HTTP/3 behind a null cipher: packets whose payload is what the fuzzer says. Bits of the first byte: 0-2 how the host answers,
  * 3 SETTINGS have come already. Then records: two bytes, of which the upper two bits say what it is and the others how many bytes

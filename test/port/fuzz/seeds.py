@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Writes the seeds of the fuzz targets to test/fixtures/fuzz. What a fuzzer found is beside them, and stays.
 
 Each function makes the inputs of one target; the target's file says how it reads them."""

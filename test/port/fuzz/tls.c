@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * TLS: a client's bytes over a socket of this process. The first byte says of what kind:
  *   even  the rest are the client's bytes, given in pieces: a length, and so many bytes

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A WebSocket: frames of a client, once as a whole and once in small pieces; both times the host must hear the same.
  * (What the client is sent need not be: only the newest ping is answered, if the pongs cannot leave.)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Phoenix's own client against an endpoint: joins, replies, broadcasts, bytes, refusals, leaving and coming back.
 // Usage: node channels.js ws://HOST:PORT/socket PATH-OF-phoenix.cjs.js
 // Prints ok, or what was wrong; exit status 1 then.

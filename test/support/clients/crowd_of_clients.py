@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """So many clients of a server, in five states: says `ready` when each is in its own, and waits to be killed.
 
     crowd_of_clients.py PORT COUNT

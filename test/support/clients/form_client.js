@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Forms by Node's fetch: form_client.js PORT. Nothing is printed when all is well.
 const assert = require("node:assert");
 const url = `http://127.0.0.1:${process.argv[2]}/`;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Forms by Python's requests: form_client.py PORT. Nothing is printed when all is well.
 import sys
 

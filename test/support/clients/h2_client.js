@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A client of Node's http2: `node h2_client.js URL`. It prints nothing and exits with 0 when all was as it should be.
 'use strict';
 

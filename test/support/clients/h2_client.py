@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A client of python3-h2: `h2_client.py PORT CASE`, and over TLS `h2_client.py PORT CASE AUTHORITY.pem`. It prints nothing and exits with 0 when all was as it should be."""
 
 import os

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """A client of HTTP/3 for the Elixir tests, which is test/lib's.
 
     h3_client.py PORT request METHOD PATH [NAME:VALUE...]      what is on stdin is the body; prints status, fields, an empty line, and the body

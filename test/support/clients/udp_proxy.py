@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Passes UDP on to 127.0.0.1:PORT, and loses, doubles and delays some of it, both ways. Prints its own port; ends with its stdin.
 
     udp_proxy.py PORT LOSS [REORDER [DOUBLE]]        shares of all packets, such as 0.01

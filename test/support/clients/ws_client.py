@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A client of the WebSockets that test/integration/ws_clients_test.exs serves, with the package websockets: ws_client.py URL."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Multipart.ParserTest do
   # A table of forms, each read whole, in single bytes and cut in two everywhere: what comes is the same.
   use ExUnit.Case, async: true

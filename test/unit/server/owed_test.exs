@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.OwedTest do
   use ExUnit.Case, async: true
 

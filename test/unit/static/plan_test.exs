@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Static.PlanTest do
   # Conditions (RFC 9110, section 13) and ranges (section 14) as tables.
   use ExUnit.Case, async: true

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs one case: sends its bytes, lets the host answer, and compares what happened with what the case says."""
 
 import time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a case of the corpus means where HTTP is not text: its bytes as requests on streams (RFC 9113 8.3, RFC 9114 4.3).
 
 `Reader` takes the bytes of a client and gives events: ("head", fields, ended), ("body", data), ("end", trailers). `Textual` says that the bytes

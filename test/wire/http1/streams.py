@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cases of the corpus that mean something without the text of HTTP/1, each request on a stream of its own."""
 
 import dataclasses

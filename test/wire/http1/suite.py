@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The corpus in cases/, over HTTP/1; and what of it has a meaning elsewhere, over HTTP/2."""
 
 from lib.peer import H2

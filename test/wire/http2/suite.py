@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The frames of cases/, over HTTP/2."""
 
 import importlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The packets and frames of cases/, over HTTP/3."""
 
 import importlib

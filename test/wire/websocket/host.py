@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A host that upgrades what asks for it, and echoes or does nothing."""
 
 from lib import mp, ws

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The client: a WebSocket, or another protocol behind an upgrade, over HTTP/1.1 or over HTTP/2."""
 
 import struct

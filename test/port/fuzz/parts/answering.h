@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A host that answers each request in one of a few ways, and writes down what it heard, stream by stream. */
 #ifndef SPARX_FUZZ_ANSWERING_H
 #define SPARX_FUZZ_ANSWERING_H

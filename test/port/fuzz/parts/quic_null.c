@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "quic_null.h"
 
 #include <ngtcp2/ngtcp2_crypto.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What came of a run, to be compared with another: what the host heard of each stream, and what the first client was sent. */
 #ifndef SPARX_FUZZ_RECORD_H
 #define SPARX_FUZZ_RECORD_H

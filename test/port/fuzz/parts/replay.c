@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A target without libFuzzer: runs each input that is named (a file, or all files of a folder), or one from stdin.
  * Built with afl-clang-fast it takes inputs from afl-fuzz.

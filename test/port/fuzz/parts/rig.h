@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The whole port but its main loop and its sockets, for fuzzing: a host that is bytes, clients that are bytes, a clock that is
  * moved by hand. The same input always does the same. What the port tells the host is judged as it comes, and what must hold

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What each fuzz target is, and how it takes its input apart. */
 #ifndef SPARX_FUZZ_TARGET_H
 #define SPARX_FUZZ_TARGET_H

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The preface, SETTINGS and frames as such (RFC 9113 sections 3.4, 4, 6.5)."""
 
 import struct

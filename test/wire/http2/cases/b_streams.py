@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Streams: their numbers, their states, their ends (RFC 9113 sections 5, 6.1 to 6.4, 6.9)."""
 
 import struct

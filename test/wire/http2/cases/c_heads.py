@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Heads of requests: pseudo-header fields, fields, compression (RFC 9113 sections 8.2, 8.3, RFC 7541)."""
 
 from lib import h2 as wire

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bodies both ways, flow control, trailers, interim responses (RFC 9113 sections 5.2, 8.1)."""
 
 from lib import h2 as wire

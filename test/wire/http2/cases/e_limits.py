@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Limits: floods, bombs and stalls, and how a connection ends (RFC 9113 section 10.5)."""
 
 import struct

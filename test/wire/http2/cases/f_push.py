@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Server push (RFC 9113 section 8.4)."""
 
 from lib import h2 as wire

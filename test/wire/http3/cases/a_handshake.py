@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a connection begins: versions, Initial packets, TLS, transport parameters, Retry (RFC 9000 sections 5 to 8, RFC 9001)."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packets and frames of QUIC that a server must refuse, or take (RFC 9000 sections 4, 10, 12, 13, 19)."""
 
 import os

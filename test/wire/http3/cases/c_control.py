@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Streams and frames of HTTP/3 (RFC 9114 sections 4.1, 6, 7)."""
 
 from lib import h3 as wire

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Heads of requests: pseudo-header fields, fields, QPACK (RFC 9114 sections 4.2, 4.3, RFC 9204)."""
 
 from lib import h3 as wire

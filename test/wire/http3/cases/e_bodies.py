@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bodies both ways, flow control, trailers, interim responses (RFC 9114 section 4.1, RFC 9000 section 4)."""
 
 from lib import h3 as wire

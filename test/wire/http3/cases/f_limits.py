@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Limits: floods, bombs and stalls, how a connection ends, priorities and tunnels (RFC 9114 section 10.5, RFC 9218, RFC 9220)."""
 
 from lib import h3 as wire

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Frames as such: lengths, masks, reserved bits, opcodes (RFC 6455 sections 5.2, 5.5)."""
 
 import struct

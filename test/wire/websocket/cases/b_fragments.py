@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fragmentation (RFC 6455 section 5.4)."""
 
 from wire.websocket.case import case

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """UTF-8 (RFC 6455 section 8.1, RFC 3629), the vectors of Markus Kuhn's stress test among them; failing fast."""
 
 from lib import ws as wire

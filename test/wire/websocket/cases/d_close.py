@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The closing handshake (RFC 6455 sections 5.5.1, 7)."""
 
 import struct

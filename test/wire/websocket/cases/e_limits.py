@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Limits, and what a socket may cost (max_message, max_fragments, one queued pong, idle_timeout, ping_interval)."""
 
 import struct

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """permessage-deflate (RFC 7692)."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The opening handshake (RFC 6455 section 4.2), and what is not one."""
 
 from lib import ws as wire

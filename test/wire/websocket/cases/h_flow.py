@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Credits: nothing is read that was not asked for, and a slow client slows the host down. Rules for the host."""
 
 from lib import ws as wire

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Upgrades to other protocols, and CONNECT: bytes both ways under the usual credits."""
 
 import time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is HTTP/2's own: extended CONNECT (RFC 8441), and streams that end where connections did."""
 
 from lib import h2, ws as wire

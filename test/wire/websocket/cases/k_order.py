@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The answers to what a client has sent go out before the Close that it asks for, or deserves, whatever the prefetch."""
 
 import struct
