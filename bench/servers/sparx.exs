@@ -24,10 +24,30 @@ defmodule Bench.Sparx do
 
   @text "text/plain; charset=utf-8"
   @block :binary.copy(<<0>>, 64 * 1024)
+  # Words in no order, so that there is something to compress, and something left.
+  @prose 1..9_000
+         |> Enum.map_join(" ", fn n -> Integer.to_string(rem(n * n * 7_919, 46_656), 36) <> "tion" end)
+         |> binary_part(0, 64 * 1024)
 
   def handle(%{path: "/upload"} = request) do
     bytes = Enum.reduce(Request.body_stream(request), 0, &(byte_size(&1) + &2))
     reply(request, "#{bytes}\n")
+  end
+
+  def handle(%{path: "/form"} = request) do
+    bytes =
+      request
+      |> Sparx.Multipart.parts(limit: :infinity)
+      |> Enum.reduce(0, fn part, sum -> Enum.reduce(part.body, sum, &(byte_size(&1) + &2)) end)
+
+    reply(request, "#{bytes}\n")
+  end
+
+  # Text that is compressed as it is written, in pieces of 64 KiB.
+  def handle(%{path: "/prose/" <> bytes} = request) do
+    :ok = Response.send_status(request, 200)
+    :ok = Response.send_header(request, "content-type", @text)
+    prose(request, div(String.to_integer(bytes), byte_size(@prose)))
   end
 
   def handle(%{path: "/download/" <> bytes} = request) do
@@ -75,6 +95,11 @@ defmodule Bench.Sparx do
     do: Sparx.WebSocket.serve(request, Bench.Sparx.Broadcast, nil, ping_interval: 0)
 
   def handle(request), do: reply(request, Answers.hello())
+
+  defp prose(request, 0), do: Response.finish(request)
+
+  defp prose(request, left),
+    do: with(:ok <- Response.write_chunk(request, @prose), do: prose(request, left - 1))
 
   # A client may leave before the end: not a failure of the handler.
   defp blocks(request, 0), do: Response.finish(request)

@@ -15,11 +15,12 @@ const { parseArgs } = require('node:util');
 const { Encoder, Decoder } = require('./msgpack.js');
 const {
   HELLO, DEMAND, READ, RESPOND, HEAD, DATA, END, ABORT, DRAIN, UPGRADE, SEND, CLOSE, RELEASE,
-  READY, REQUEST, BODY, BODY_END, ROOM, DONE, GONE, LOG, ERROR, DRAINED, HANGUP, RECV, CLOSED, METHODS, NAMES,
+  READY, REQUEST, COMPLETE, BODY, BODY_END, ROOM, DONE, GONE, LOG, ERROR, DRAINED, HANGUP, RECV, CLOSED, METHODS, NAMES,
 } = require('./protocol.js');
 
 const CHUNK = 65000; // bytes: of a body that is read, of one DATA
 const AHEAD = 2; // chunks of a request body that may be on their way
+const INLINE = 16384; // bytes of a request body that may come with its request
 const FRAME = 32768; // bytes of messages, beyond which a frame is sent: so with the largest RESPOND it is below max_frame
 const [TEXT, BINARY] = [1, 2];
 const SEND_COST = 16; // bytes of room that a message of a WebSocket, or a piece of one, costs beside its data
@@ -207,7 +208,7 @@ class Host {
     this.process.stdout.on('data', (data) => this.received(data));
     this.process.stdout.on('end', () => this.process.stdin.end());
     this.process.stdin.on('error', () => {}); // the program has ended: that is reported below
-    this.send(HELLO, 1, this.options);
+    this.send(HELLO, 1, { inline_body: INLINE, ...this.options });
     return new Promise((resolve) => {
       this.process.on('error', (error) => (console.error(`sparx_port: ${error.message}`), resolve(false)));
       this.process.on('close', (status, signal) => {
@@ -253,9 +254,13 @@ class Host {
 
   // What one must not know is ignored: other kinds, and fields beyond those read here.
   heard(kind, ...fields) {
-    if (kind === REQUEST) {
+    if (kind === REQUEST || kind === COMPLETE) {
       const request = new Request(this, fields[0], new Decoder(fields[1]).next());
       this.requests.set(request.stream, request);
+      if (kind === COMPLETE) {
+        request.heard(BODY, [fields[2]]);
+        request.heard(BODY_END, [null]);
+      }
       this.work(request);
     } else if (kind === READY) {
       this.window = fields[1].limits.window;

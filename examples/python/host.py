@@ -22,12 +22,13 @@ import urllib.parse
 
 import msgpack
 from protocol import (
-    ABORT, BODY, BODY_END, CLOSE, CLOSED, DATA, DEMAND, DONE, DRAIN, DRAINED, END, ERROR, GONE, HANGUP, HEAD, HELLO, LOG, METHODS,
+    ABORT, BODY, BODY_END, CLOSE, CLOSED, COMPLETE, DATA, DEMAND, DONE, DRAIN, DRAINED, END, ERROR, GONE, HANGUP, HEAD, HELLO, LOG, METHODS,
     NAMES, READ, READY, RECV, RELEASE, REQUEST, RESPOND, ROOM, SEND, UPGRADE,
 )  # fmt: skip
 
 CHUNK = 65000  # bytes: of a body that is read, of one DATA
 AHEAD = 2  # chunks of a request body that may be on their way
+INLINE = 16384  # bytes of a request body that may come with its request
 FRAME = 262144  # bytes of messages, beyond which another frame is begun
 TEXT, BINARY = 1, 2
 SEND_COST = 16  # bytes of room that a message of a WebSocket, or a piece of one, costs beside its data
@@ -223,7 +224,7 @@ class Host(asyncio.SubprocessProtocol):
         self.loop = asyncio.get_running_loop()
         self.ended = self.loop.create_future()
         self.process, _ = await self.loop.subprocess_exec(lambda: self, program(), stderr=None)
-        self.send(HELLO, 1, self.options)
+        self.send(HELLO, 1, {"inline_body": INLINE, **self.options})
         status = await self.ended
         for request in self.requests.values():
             request.heard(GONE, ["closed"])
@@ -281,9 +282,12 @@ class Host(asyncio.SubprocessProtocol):
     # Unknown kinds, and fields beyond those read here, are ignored.
 
     def heard(self, kind, fields):
-        if kind == REQUEST:
+        if kind in (REQUEST, COMPLETE):
             request = Request(self, fields[0], msgpack.unpackb(fields[1], raw=False))
             self.requests[request.stream] = request
+            if kind == COMPLETE:
+                request.heard(BODY, fields[2:])
+                request.heard(BODY_END, [None])
             task = self.loop.create_task(self.work(request))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)

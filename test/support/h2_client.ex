@@ -45,6 +45,16 @@ defmodule Sparx.H2Client do
     head(client, pseudo ++ fields, Keyword.get(options, :end, true))
   end
 
+  @doc "A POST whose head and body, of at most #{@frame_max} bytes, are one write."
+  def post(%{next: id} = client, path, body) do
+    size = byte_size(body)
+    client = until(client, &(&1.windows[0] >= size))
+    fields = [{":method", "POST"}, {":scheme", "http"}, {":path", path}, {":authority", "localhost"}]
+    Client.send(client.socket, [frame(1, 4, id, block(fields)), frame(0, 1, id, body)])
+    windows = client.windows |> Map.put(id, client.initial - size) |> Map.update!(0, &(&1 - size))
+    {%{client | next: id + 2, windows: windows, streams: Map.put(client.streams, id, new())}, id}
+  end
+
   @doc "An extended CONNECT (RFC 8441)."
   def upgrade(client, protocol, path, fields \\ []) do
     pseudo = [{":method", "CONNECT"}, {":protocol", protocol}, {":scheme", "http"}]

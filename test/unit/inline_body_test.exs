@@ -3,7 +3,7 @@ defmodule Sparx.InlineBodyTest do
   @moduledoc "Small bodies that arrive with their request (COMPLETE): all ways to read them, as from the port."
   use ExUnit.Case, async: true
 
-  alias Sparx.{Answer, Client, Request, Response}
+  alias Sparx.{Answer, Client, H2Client, Request, Response}
 
   @body String.duplicate("0123456789", 1_000)
 
@@ -172,6 +172,33 @@ defmodule Sparx.InlineBodyTest do
 
     assert Client.answer(socket).status == 200
     assert_receive {true, 3, 3}
+  end
+
+  # More of them than the window of the connection has room for: what came along gives its window back.
+  test "comes along over HTTP/2, if its end is there" do
+    test = self()
+
+    server =
+      serve(fn request ->
+        {:ok, body} = Request.read_body(request)
+        send(test, {is_binary(request.inline), request.body, Request.trailers(request)})
+        Response.new(200) |> Response.body(body) |> Response.send(request)
+      end)
+
+    client =
+      Enum.reduce(1..150, H2Client.open(server), fn _, client ->
+        {client, id} = H2Client.post(client, "/", @body)
+        {client, stream} = H2Client.finish(client, id)
+        assert {stream.statuses, IO.iodata_to_binary(stream.data)} == {[200], @body}
+        assert_received {true, 10_000, {:ok, []}}
+        client
+      end)
+
+    {client, id} = H2Client.request(client, "POST", "/", [], end: false)
+    client = client |> H2Client.data(id, "abc") |> H2Client.trailers(id, [{"x-sum", "1"}])
+    {_client, stream} = H2Client.finish(client, id)
+    assert stream.statuses == [200]
+    assert_received {false, :unknown, {:ok, [{"x-sum", "1"}]}}
   end
 
   test "is taken by the answer in any order, and never twice" do

@@ -6,7 +6,7 @@
 #include "file/load.h"
 #include "stream/rules.h"
 
-enum { SLICE = 16384, TURN = 131072, OUT = SEND_COPIED, UNSENT_MAX = 65536 };
+enum { SLICE = 16384, TURN = 65536, OUT = SEND_COPIED, UNSENT_MAX = 65536 };
 
 struct response_coding {
 	struct stream *s;
