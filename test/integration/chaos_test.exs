@@ -3,6 +3,8 @@ defmodule Sparx.Integration.ChaosTest do
   @moduledoc "What docs/failures.md promises for processes that are stopped or killed, clients that vanish, and descriptors that run out."
   use ExUnit.Case, async: true
 
+  import Sparx.Await
+
   alias Sparx.{Client, Request, Response, Vm, WebSocket}
 
   defp serve(handler, options \\ []) do
@@ -13,16 +15,6 @@ defmodule Sparx.Integration.ChaosTest do
 
   defp ok(request, text \\ "ok"), do: Response.new(200) |> Response.body(text) |> Response.send(request)
   defp program(server), do: hd(Sparx.info(server).ports)
-
-  defp eventually(get, good?, tries \\ 1_000) do
-    what = get.()
-
-    cond do
-      good?.(what) -> what
-      tries == 0 -> flunk("still #{inspect(what)}")
-      true -> Process.sleep(10) && eventually(get, good?, tries - 1)
-    end
-  end
 
   # While a process of the system stands still for two seconds.
   defp stopped(pid, fun) do
@@ -126,7 +118,7 @@ defmodule Sparx.Integration.ChaosTest do
     %{os_pid: pid} = program(server)
     assert %{status: 200} = Client.get(server, "/ok")
     quiet? = &match?(%{streams: 0, surplus: 0, demand: 1_000, figures: %{connections: 0, streams: 0}}, &1)
-    eventually(fn -> program(server) end, quiet?)
+    await(fn -> program(server) end, quiet?)
     descriptors = Vm.descriptors(pid)
     processes = length(Process.list())
 
@@ -134,13 +126,13 @@ defmodule Sparx.Integration.ChaosTest do
     [first, second] =
       for _ <- 1..2 do
         vanish(server, 2_000)
-        eventually(fn -> program(server) end, quiet?)
+        await(fn -> program(server) end, quiet?)
         Vm.resident(pid)
       end
 
     assert Vm.descriptors(pid) == descriptors
     assert second < first + 8_192
-    assert eventually(fn -> length(Process.list()) end, &(&1 <= processes + 20))
+    assert await(fn -> length(Process.list()) end, &(&1 <= processes + 20))
   end
 
   defp vanish(server, n) do
@@ -248,8 +240,8 @@ defmodule Sparx.Integration.ChaosTest do
     assert_receive {:working, _request}
     Process.exit(producer, :kill)
     assert %{status: 503, headers: %{"connection" => "close"}} = Client.answer(socket)
-    eventually(fn -> File.exists?("/proc/#{pid}") end, &(not &1))
-    eventually(fn -> served?(port) end, & &1)
+    await(fn -> File.exists?("/proc/#{pid}") end, &(not &1))
+    await(fn -> served?(port) end, & &1)
   end
 
   defp served?(port) do

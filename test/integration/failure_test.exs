@@ -3,6 +3,8 @@ defmodule Sparx.Integration.FailureTest do
   @moduledoc "A real port program, and what goes wrong: handlers, workers, clients, the program itself."
   use ExUnit.Case, async: true
 
+  import Sparx.Await
+
   alias Sparx.{Client, Request, Response}
 
   defp serve(handler, options \\ []) do
@@ -118,12 +120,7 @@ defmodule Sparx.Integration.FailureTest do
     end
 
     # The deaths of the last moment may still be on their way.
-    defp settled(server, tries \\ 100) do
-      case Sparx.info(server).ports do
-        [%{running: n}] when n > 0 and tries > 0 -> settled(server, tries - 1)
-        ports -> ports
-      end
-    end
+    defp settled(server), do: await(fn -> Sparx.info(server).ports end, &match?([%{running: 0}], &1))
   end
 
   describe "a client that goes" do
@@ -193,7 +190,7 @@ defmodule Sparx.Integration.FailureTest do
       {_, 0} = System.cmd("kill", ["-9", "#{pid}"])
       assert Client.closed(socket) == :ok
       listening_again(port, started + 2_000)
-      assert another_pid(server, pid, 200) != pid
+      another_pid(server, pid)
 
       send(handler, {:then, &send(test, {:answered, Request.claim(&1), ok(&1)})})
       assert_receive {:answered, {:error, :closed}, {:error, :closed}}
@@ -255,20 +252,11 @@ defmodule Sparx.Integration.FailureTest do
       server = serve(&ok/1)
       pid = os_pid(server)
       {_, 0} = System.cmd("kill", ["-TERM", "#{pid}"])
-      assert another_pid(server, pid, 200) != pid
+      another_pid(server, pid)
       assert %{status: 200} = Client.get(server, "/")
     end
 
-    defp another_pid(server, pid, tries) do
-      case Sparx.info(server).ports do
-        [%{os_pid: ^pid}] when tries > 0 ->
-          Process.sleep(10)
-          another_pid(server, pid, tries - 1)
-
-        [%{os_pid: pid}] ->
-          pid
-      end
-    end
+    defp another_pid(server, pid), do: await(fn -> os_pid(server) end, &(&1 not in [nil, pid]))
   end
 
   test "an address in use" do
@@ -290,20 +278,17 @@ defmodule Sparx.Integration.FailureTest do
     monitor = Process.monitor(producer)
     Process.exit(producer, :kill)
     assert_receive {:DOWN, ^monitor, _, _, _}
-    served_again(port, 200)
+    served_again(port)
     assert [next] = Sparx.producers(server)
     assert next != producer
   end
 
-  defp served_again(port, tries) do
-    with {:ok, socket} <- :gen_tcp.connect({127, 0, 0, 1}, port, [:binary, active: false]),
-         :ok <- :gen_tcp.send(socket, Client.head("GET", "/")),
-         %{status: 200} <- Client.answer(socket) do
-      :ok
-    else
-      _ when tries > 0 ->
-        Process.sleep(10)
-        served_again(port, tries - 1)
-    end
+  defp served_again(port) do
+    await(fn ->
+      with {:ok, socket} <- :gen_tcp.connect({127, 0, 0, 1}, port, [:binary, active: false]),
+           :ok <- :gen_tcp.send(socket, Client.head("GET", "/")),
+           do: match?(%{status: 200}, Client.answer(socket)),
+           else: (_ -> false)
+    end)
   end
 end

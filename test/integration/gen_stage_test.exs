@@ -88,6 +88,7 @@ if Code.ensure_loaded?(GenStage) do
     use ExUnit.Case, async: false
 
     import ExUnit.CaptureLog
+    import Sparx.Await
 
     alias Sparx.{Client, Peers, Response}
     alias Sparx.GenStageTest.{Children, Consumer, Through}
@@ -137,10 +138,8 @@ if Code.ensure_loaded?(GenStage) do
       end
     end
 
-    defp settled(server, wanted) do
-      [port] = Sparx.info(server).ports
-      if Map.take(port, Map.keys(wanted)) == wanted, do: :ok, else: settled(server, wanted)
-    end
+    defp settled(server, wanted),
+      do: await(fn -> hd(Sparx.info(server).ports) end, &(Map.take(&1, Map.keys(wanted)) == wanted))
 
     describe "a consumer of max_demand" do
       test "1 has one request at a time" do

@@ -3,6 +3,8 @@ defmodule Sparx.Integration.IsolationTest do
   @moduledoc "One request never reaches another: whatever a handler leaves behind ends with its process."
   use ExUnit.Case, async: true
 
+  import Sparx.Await
+
   alias Sparx.{Client, Request, Response}
 
   defp serve(handler, options \\ []) do
@@ -18,14 +20,6 @@ defmodule Sparx.Integration.IsolationTest do
   defp ended(pid) do
     monitor = Process.monitor(pid)
     assert_receive {:DOWN, ^monitor, :process, ^pid, _reason}
-  end
-
-  defp await(condition, tries \\ 500) do
-    cond do
-      condition.() -> :ok
-      tries == 0 -> flunk("it did not come true")
-      true -> receive(after: (10 -> await(condition, tries - 1)))
-    end
   end
 
   describe "a message for one request never reaches another:" do

@@ -3,6 +3,8 @@ defmodule Sparx.Integration.ListenersTest do
   @moduledoc "Sockets to listen on belong to the server, whose port programs come and go."
   use ExUnit.Case, async: true
 
+  import Sparx.Await
+
   import ExUnit.CaptureLog
 
   alias Sparx.{Client, Response}
@@ -97,16 +99,6 @@ defmodule Sparx.Integration.ListenersTest do
     {:listeners, holder, _, _} = server |> Supervisor.which_children() |> List.keyfind(:listeners, 0)
     Process.exit(holder, :kill)
     await(fn -> once(port) == :ok and match?(%{port: ^port}, Sparx.info(server)) end)
-  end
-
-  defp await(condition, tries \\ 500) do
-    cond do
-      condition.() -> :ok
-      tries == 0 -> flunk("it did not come true")
-      true -> receive(after: (10 -> await(condition, tries - 1)))
-    end
-  catch
-    :exit, _starting -> receive(after: (10 -> await(condition, tries - 1)))
   end
 
   test "a server that ends refuses at once those who come, and answers what is in flight" do

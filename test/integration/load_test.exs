@@ -3,6 +3,8 @@ defmodule Sparx.Integration.LoadTest do
   @moduledoc "A real port program under load: overload, ten thousand crashes, restarts, a kill."
   use ExUnit.Case, async: false
 
+  import Sparx.Await
+
   alias Sparx.{Client, Load, Response}
 
   defp serve(handler, options) do
@@ -13,17 +15,6 @@ defmodule Sparx.Integration.LoadTest do
   end
 
   defp ok(request, text \\ "ok"), do: Response.new(200) |> Response.body(text) |> Response.send(request)
-
-  # Waits until something is as it should be, and returns it.
-  defp eventually(get, good?, tries \\ 2_000) do
-    what = get.()
-
-    cond do
-      good?.(what) -> what
-      tries == 0 -> flunk("still #{inspect(what)}")
-      true -> Process.sleep(5) && eventually(get, good?, tries - 1)
-    end
-  end
 
   defp ports(server), do: Sparx.info(server).ports
   defp descriptors(os_pid), do: length(File.ls!("/proc/#{os_pid}/fd"))
@@ -56,7 +47,7 @@ defmodule Sparx.Integration.LoadTest do
     kill(port, 10_000)
     assert %{status: 200} = Client.get(server, "/")
     # The last to die are being replaced.
-    assert [%{restarts: 0}] = eventually(fn -> ports(server) end, &match?([%{running: 0, demand: 16}], &1))
+    assert [%{restarts: 0}] = await(fn -> ports(server) end, &match?([%{running: 0, demand: 16}], &1))
     later = measured(server)
     assert later.processes <= before.processes + 5
     assert later.descriptors <= before.descriptors + 2
@@ -83,7 +74,7 @@ defmodule Sparx.Integration.LoadTest do
   # When nothing is going on any more.
   defp measured(server) do
     quiet? = &match?([%{streams: 0, surplus: 0, demand: 16, figures: %{connections: 0, demand: 16}}], &1)
-    [%{server: producer, os_pid: os_pid}] = eventually(fn -> ports(server) end, quiet?)
+    [%{server: producer, os_pid: os_pid}] = await(fn -> ports(server) end, quiet?)
 
     %{
       processes: length(Process.list()),
@@ -117,7 +108,7 @@ defmodule Sparx.Integration.LoadTest do
     assert length(good) >= 12 and length(shed) >= 100
     assert Enum.all?(shed, &match?({503, "3", _}, &1))
     assert :counters.get(served, 1) == length(good) + 1
-    assert [%{streams: 0, figures: %{shed: n, queued: 0}}] = eventually(fn -> ports(server) end, &idle?/1)
+    assert [%{streams: 0, figures: %{shed: n, queued: 0}}] = await(fn -> ports(server) end, &idle?/1)
     assert n == length(shed)
     assert Enum.max(queues) <= 8
 
@@ -161,7 +152,7 @@ defmodule Sparx.Integration.LoadTest do
     busy? =
       &Enum.all?(Enum.zip(&1, wanted), fn {now, n} -> now.figures != nil and now.figures.requests > n end)
 
-    eventually(fn -> ports(server) end, busy?)
+    await(fn -> ports(server) end, busy?)
   end
 
   test "the port programs are restarted one after the other, and no request fails" do
@@ -185,7 +176,7 @@ defmodule Sparx.Integration.LoadTest do
     [first, second] = busy(server)
     {_, 0} = System.cmd("kill", ["-9", "#{first.os_pid}"])
     back? = &match?([%{phase: :running, restarts: 1}, _], &1)
-    [again, other] = eventually(fn -> ports(server) end, back?)
+    [again, other] = await(fn -> ports(server) end, back?)
     assert again.os_pid != first.os_pid and other.os_pid == second.os_pid
     [_, _] = busy(server)
     tally = Load.stop(load)

@@ -7,6 +7,8 @@ defmodule Sparx.Integration.MultipartTest do
   """
   use ExUnit.Case, async: false
 
+  import Sparx.Await
+
   alias Sparx.{Browser, Client, Form, FormError, Multipart, Request, Response}
 
   @clients Path.expand("../support/clients", __DIR__)
@@ -70,12 +72,7 @@ defmodule Sparx.Integration.MultipartTest do
   defp field(name, value), do: "--B\r\nContent-Disposition: form-data; name=\"#{name}\"\r\n\r\n#{value}\r\n"
 
   # A process of the server ends at its own time.
-  defp until_empty(folder) do
-    case File.ls!(folder) do
-      [] -> :ok
-      _ -> until_empty(folder)
-    end
-  end
+  defp until_empty(folder), do: await(fn -> File.ls!(folder) == [] end)
 
   describe "save/2" do
     test "reads fields and files, which only the user can read, and which go with the process", %{

@@ -3,6 +3,8 @@ defmodule Sparx.Integration.NodeTest do
   @moduledoc "A consumer on another node of Erlang: the same functions, through the node that has the port."
   use ExUnit.Case, async: false
 
+  import Sparx.Await
+
   alias Sparx.{Client, H2Client, Peers, Remote, WebSocket, WsClient}
 
   setup_all do: Peers.start_node()
@@ -124,17 +126,7 @@ defmodule Sparx.Integration.NodeTest do
     # What the workers of all nodes have asked for.
     defp wait_until(server, demand), do: await(fn -> demand(server) == demand end)
 
-    defp producers(server) do
-      Sparx.producers(server)
-    catch
-      :exit, _is_just_being_started -> []
-    end
-
-    defp demand(server) do
-      Enum.sum(Enum.map(Sparx.info(server).ports, & &1.demand))
-    catch
-      :exit, _is_just_being_started -> :none
-    end
+    defp demand(server), do: Enum.sum(Enum.map(Sparx.info(server).ports, & &1.demand))
 
     test "serve, as those of its own do", %{node: node} do
       if node do
@@ -196,7 +188,7 @@ defmodule Sparx.Integration.NodeTest do
         killed = Sparx.producers(server)
         for producer <- killed, do: Process.exit(producer, :kill)
         # The demand of the new ones: that of the others may be asked for once more before they are gone.
-        await(fn -> Enum.all?(producers(server), &(&1 not in killed)) and demand(server) == 5 end)
+        await(fn -> Enum.all?(Sparx.producers(server), &(&1 not in killed)) and demand(server) == 5 end)
         assert %{status: 200} = Client.get(server, "/node")
 
         other = Peers.peer()
@@ -216,13 +208,4 @@ defmodule Sparx.Integration.NodeTest do
   end
 
   defp wait_for_stream(server), do: await(fn -> match?([%{streams: 1}], Sparx.info(server).ports) end)
-
-  # It leaves the machine to those that it waits for, which may be slow.
-  defp await(true?, tries \\ 6_000) do
-    cond do
-      result = true?.() -> result
-      tries == 0 -> flunk("it did not come true")
-      true -> receive(after: (5 -> await(true?, tries - 1)))
-    end
-  end
 end

@@ -3,6 +3,8 @@ defmodule Sparx.Integration.ReturnTest do
   @moduledoc "A server always comes back, whatever ends its parts, in any order and at any rate."
   use ExUnit.Case, async: true
 
+  import Sparx.Await
+
   alias Sparx.{Client, FakePort, Response}
 
   @moduletag capture_log: true
@@ -23,25 +25,12 @@ defmodule Sparx.Integration.ReturnTest do
     :exit, _reason -> %{phase: :restarting, restarts: 0, os_pid: nil}
   end
 
-  defp await(server, condition, tries \\ 1_000) do
-    info = info(server)
+  defp await_port(server, good?), do: await(fn -> info(server) end, good?)
 
-    cond do
-      condition.(info) -> info
-      tries == 0 -> flunk("it did not come true: #{inspect(info)}")
-      true -> receive(after: (10 -> await(server, condition, tries - 1)))
-    end
-  end
-
-  defp running(server), do: await(server, &(&1.phase == :running and &1.figures != nil))
+  defp running(server), do: await_port(server, &(&1.phase == :running and &1.figures != nil))
 
   # Its address is free before its parent has taken note of its end.
-  defp gone(os_pid, tries \\ 1_000) do
-    if File.exists?("/proc/#{os_pid}") do
-      assert tries > 0, "it is still there: #{File.read!("/proc/#{os_pid}/status")}"
-      receive(after: (10 -> gone(os_pid, tries - 1)))
-    end
-  end
+  defp gone(os_pid), do: await(fn -> not File.exists?("/proc/#{os_pid}") end)
 
   defp signal(os_pid, name), do: System.cmd("kill", ["-" <> name, Integer.to_string(os_pid)])
 
@@ -56,7 +45,7 @@ defmodule Sparx.Integration.ReturnTest do
     %{os_pid: os_pid} = info(server)
     %{port: port} = Sparx.info(server)
     signal(os_pid, "STOP")
-    await(server, &(&1.phase == :running and &1.os_pid != os_pid))
+    await_port(server, &(&1.phase == :running and &1.os_pid != os_pid))
     serves(server, port)
     gone(os_pid)
   end
@@ -82,7 +71,7 @@ defmodule Sparx.Integration.ReturnTest do
     for _ <- clients, do: assert_receive(:connected)
     signal(os_pid, "STOP")
     for client <- clients, do: Process.unlink(client) && Process.exit(client, :kill)
-    await(server, &(&1.phase == :running and &1.os_pid != os_pid))
+    await_port(server, &(&1.phase == :running and &1.os_pid != os_pid))
     assert %{status: 200} = Client.get(port, "/")
   end
 
@@ -140,7 +129,7 @@ defmodule Sparx.Integration.ReturnTest do
     for _ <- 1..5 do
       %{os_pid: os_pid} = running(server)
       signal(os_pid, "KILL")
-      await(server, &(&1.os_pid != os_pid))
+      await_port(server, &(&1.os_pid != os_pid))
     end
 
     serves(server, port)
@@ -204,7 +193,7 @@ defmodule Sparx.Integration.ReturnTest do
     signal(os_pid, "KILL")
     {:ok, squatter} = squat(port, 5_000)
     Process.exit(producer, :kill)
-    await(server, &(&1.phase == :restarting))
+    await_port(server, &(&1.phase == :restarting))
     :gen_tcp.close(squatter)
     serves(server, port)
   end

@@ -3,6 +3,8 @@ defmodule Sparx.Integration.SlotsTest do
   @moduledoc "Handlers that wait for their clients hold no slot: clients that are slow keep no others out."
   use ExUnit.Case, async: true
 
+  import Sparx.Await
+
   alias Sparx.{Client, Request, Response, WebSocket, WsClient}
 
   defp big, do: :binary.copy("x", 1_000_000)
@@ -44,20 +46,12 @@ defmodule Sparx.Integration.SlotsTest do
 
   defp ok(request, text), do: Response.new(200) |> Response.body(text) |> Response.send(request)
 
-  defp await(server, pattern?, tries \\ 500) do
-    [info] = Sparx.info(server).ports
-
-    cond do
-      pattern?.(info) -> info
-      tries == 0 -> flunk("it did not come true: #{inspect(info)}")
-      true -> receive(after: (10 -> await(server, pattern?, tries - 1)))
-    end
-  end
+  defp await_port(server, good?), do: await(fn -> hd(Sparx.info(server).ports) end, good?)
 
   defp idle(server),
-    do: await(server, &match?(%{running: 0, waiting_for_clients: 0, demand: 2, streams: 0}, &1))
+    do: await_port(server, &match?(%{running: 0, waiting_for_clients: 0, demand: 2, streams: 0}, &1))
 
-  defp waiting(server, n), do: await(server, &(&1.waiting_for_clients == n))
+  defp waiting(server, n), do: await_port(server, &(&1.waiting_for_clients == n))
 
   defp no_reader(server) do
     socket = Client.connect(server, recbuf: 4096)
@@ -117,7 +111,7 @@ defmodule Sparx.Integration.SlotsTest do
   test "a handler that waits for something else holds its slot" do
     server = serve(max_queue: 0)
     tasks = for _ <- 1..2, do: Task.async(fn -> Client.get(server, "/spin") end)
-    await(server, &(&1.running == 2))
+    await_port(server, &(&1.running == 2))
     assert %{status: 503} = Client.get(server, "/")
     for task <- tasks, do: assert(%{body: "spun"} = Task.await(task))
     assert %{status: 200} = Client.get(server, "/")
@@ -156,7 +150,7 @@ defmodule Sparx.Integration.SlotsTest do
     System.cmd("kill", ["-KILL", Integer.to_string(os_pid)])
 
     assert %{running: 0, demand: 2} =
-             await(server, &(&1.phase == :running and &1.restarts == 1 and &1.demand == 2))
+             await_port(server, &(&1.phase == :running and &1.restarts == 1 and &1.demand == 2))
 
     assert %{status: 200} = Client.get(server, "/")
   end

@@ -7,6 +7,8 @@ defmodule Sparx.Integration.StreamingTest do
   """
   use ExUnit.Case, async: false
 
+  import Sparx.Await
+
   alias Sparx.{Client, Request, Response}
 
   @block :binary.copy("0123456789abcdef", 4096)
@@ -27,10 +29,7 @@ defmodule Sparx.Integration.StreamingTest do
   defp figures(server), do: port(server).figures
 
   # Asks for the state of the port until it is as it should be.
-  defp until(server, good?) do
-    port = port(server)
-    if good?.(port), do: port, else: until(server, good?)
-  end
+  defp until(server, good?), do: await(fn -> port(server) end, good?)
 
   # Bytes that came and went, when they do not become more any longer.
   defp standstill(server, before \\ nil) do
