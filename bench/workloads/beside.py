@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long a small request takes beside 16 clients that download 50 MB of text, compressed as it is written."""
 
 import http.client

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Await do
   @moduledoc """
   Waits for what no message tells: asks again and again, and leaves the machine to others between.
