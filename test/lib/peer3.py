@@ -170,27 +170,6 @@ class H3(peer.Streams, quic.Client):
 
     # ---- expecting
 
-<<<<<<< HEAD
-=======
-    def until(self, reached, what, patience=PATIENCE):
-        end = time.monotonic() + patience
-        while not reached():
-            left = end - time.monotonic()
-            if left <= 0 or (self.closed and not self.step(0.01) and not reached()):
-                raise Wrong(f"no {what}; {self.seen()}")
-            self.step(left if not self.closed else 0.02)
-
-    def sync(self):
-        """Until the port has done what its host has said."""
-        self.port.ping()
-        self.until(lambda: self.port.pongs == self.port.pings, "PONG")
-
-    def quiet(self, seconds=QUIET):
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and not self.closed:
-            self.step(left)
-
->>>>>>> d472509 (HTTP/3: real clients, and an end of a stream that was lost)
     def seen(self):
         streams = {i: (a.status, a.body[:40], self.ended(i), self.reset_code(i)) for i, a in self.answers.items()}
         return f"closed {self.closing()}, goaway {self.goaway}, streams {streams}"
