@@ -111,7 +111,8 @@ defmodule Sparx do
       `subscriptions`, `demand` (asked for and not yet given), `surplus` (demand that was taken back when the
       port had it already), `streams` (requests in progress), `waiting` (for demand, since it was taken back); and
       `figures`: those of PROTOCOL.md, section 8, or nil while it is restarting: `connections` (`idle` and `lingering` of
-      them, the others at work), `streams`, `queued` (`held_back` of them by their share), `peers`, `queue_wait` (µs), `shed`, …; and what is held for each credit: `body_queued` (bytes for
+      them, the others at work), `streams`, `queued` (`held_back` of them by their share), `peers`, `queue_wait` (µs), `shed`, `over_requests` (refused for
+      `:limit_requests`; likewise `over_concurrent`, `over_connections`, `over_connection_rate`), …; and what is held for each credit: `body_queued` (bytes for
       clients), `read_credit` (chunks asked for), `link_queued` (bytes for this VM), `files` (that it holds for responses). `sandbox` is a map of `"mode"`, `"parts"` (what is in
       force), `"missing"` (what is not, and why) and `"landlock_abi"` (0: none)
   """

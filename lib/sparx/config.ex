@@ -9,10 +9,11 @@ defmodule Sparx.Config do
   | `:plug` | none | what answers requests, instead of `:handler`: a plug. See `Sparx.Plug`, which has more options |
   | `:port` | `4000` | TCP port; `0` takes a free one, which `Sparx.info/1` returns |
   | `:host` | `"0.0.0.0"` | the address to listen on: text, an `:inet` tuple, `:loopback`, `:any`, `"unix:PATH"` or `{:local, path}`; `"unix:@NAME"` is an abstract socket, which has no file (unix(7)). `:ip` is another name for it |
-  | `:listeners` | one of `:host`, `:port` | several addresses: a list of keyword lists with `:host` (or `:ip`), `:port`, and optionally `:backlog` (1024), `:ipv6_only` (false), `:reuse_port` (false), those of a unix socket (`:mode`, `:owner`, `:group`), `:listen` instead of an address, and the options of `Sparx.TLS` |
+  | `:listeners` | one of `:host`, `:port` | several addresses: a list of keyword lists with `:host` (or `:ip`), `:port`, and optionally `:backlog` (1024), `:ipv6_only` (false), `:reuse_port` (false), `:proxy_protocol` (false), those of a unix socket (`:mode`, `:owner`, `:group`), `:listen` instead of an address, and the options of `Sparx.TLS` |
   | `:listen` | none | sockets that listen already, instead of `:host` and `:port`: `:systemd` for all that systemd passes (`LISTEN_FDS`), `{:systemd, name}` for those with a name (`FileDescriptorName=`), `{:fd, n}` for an inherited descriptor |
   | `:mode`, `:owner`, `:group` | from umask and the VM's user | of the file of a unix socket: a mode such as `0o660`, and names or numbers. They are set before the socket listens |
   | `:scheme` | `:http` | `:https` for TLS, with `:certfile`, `:keyfile` and the other options of `Sparx.TLS` |
+  | `:proxy_protocol` | `false` | whether a PROXY header (version 1 or 2) comes first on each connection: `:required` closes connections without one; `:optional` lets `:trusted_proxies` leave it out; `false` takes one for a malformed request. See below |
   | `:redirect_from` | none | a TCP port whose clients are redirected (308) to the same host over https, at the port of the first listener with TLS; the VM never sees those requests |
   | `:ports` | `1` | how many port programs run, each with its own thread. All accept on the same sockets |
   | `:workers` | `128` | how many handlers run concurrently, in all. A handler that waits for its client longer than 100 ms does not count until it goes on |
@@ -27,6 +28,8 @@ defmodule Sparx.Config do
   | `:log_client_closures` | `false` | whether a handler that fails because its client has left is logged, as one line at level info |
   | `:claim_timeout` | `:infinity` | ms within which a consumer must claim, answer or read a request; then its client gets a 500. See `Sparx.Request.claim/1` |
   | `:trusted_proxies` | `[]` | proxies whose `forwarded` or `x-forwarded-for` names the client for fair shares: addresses and ranges such as `"10.0.0.0/8"` or `"::1"`, and `"unix"` for all unix sockets. See below |
+  | `:trusted_fields` | `["forwarded", "x-forwarded-for"]` | the fields in which `:trusted_proxies` are believed; also `"x-forwarded-proto"` and `"x-forwarded-host"`. List exactly the fields that your proxies write themselves: they pass on what clients write into the others |
+  | `:limit_exempt` | `[]` | addresses and ranges that have no limits by peer (`:limit_requests` and the others), such as monitoring; written as in `:trusted_proxies` |
   | `:sandbox` | `:best_effort` | how the port program is sandboxed after binding its addresses (SECURITY.md): `:best_effort` logs what the kernel lacks and goes on; `:strict` does not start then; `:off` is for debuggers |
   | `:user` | none | the user that the port program switches to after binding, if the VM runs as root |
   | `:descriptors` | `true` | hands open files and listening sockets to the port program (Linux; SECURITY.md). `false` sends the bytes of files over the pipe, and each port program binds by itself, so that connections are refused while it restarts |
@@ -36,8 +39,21 @@ defmodule Sparx.Config do
   Peers get fair shares (`:share`) of the workers and of the queue; each port program counts for itself. A peer is an IPv4 address or an
   IPv6 /64; each connection of a unix socket is a peer of its own. For a connection from `:trusted_proxies` it is the client that the
   proxy names in `forwarded` (RFC 7239) or `x-forwarded-for`: the last address there that is not a trusted proxy itself. If both fields
-  are present, they must name the same client; if neither is, or it is malformed or hides the client, the connection is a peer of its own. List only
+  are present and in `:trusted_fields`, they must name the same client; if neither is, or it is malformed or hides the client, the connection is a peer of its own. List only
   proxies that write one of these fields themselves. Behind a proxy that is not listed, all clients are one peer.
+  `Sparx.Request.client/1`, `Sparx.Request.scheme/1` and `Sparx.Request.host/1` return what these fields say.
+
+  Limits by peer say how much one client may have, whatever the others do: `:limit_requests` (a rate, with `:limit_window` and `:limit_burst`),
+  `:limit_concurrent`, `:limit_connections`, `:limit_connection_rate`, `:limit_body_in` and `:limit_body_out`. Each is off until it is set. They cost the VM nothing: the port program answers a
+  request beyond them with 429, `retry-after`, `ratelimit` and `ratelimit-policy` (draft-ietf-httpapi-ratelimit-headers-10), over HTTP/2 and HTTP/3 on that stream alone; it resets a connection beyond them
+  before TLS; bytes beyond them wait. Each port program counts for itself: with `ports: n` a peer may have up to n times as much. `Sparx.info/1` and `Sparx.Telemetry` report
+  what was refused. `Sparx.RateLimit` limits by route, or by any other key.
+
+  With `:proxy_protocol` a proxy that forwards whole connections (HAProxy's `send-proxy-v2`, AWS's Network Load Balancer) says in front of each connection whose it is.
+  Only `:trusted_proxies` are believed, so these must be given. `Sparx.Request.peer/1` and `Sparx.Request.local/1` then return the addresses that the proxy sent, and that peer has the shares and limits;
+  `Sparx.Request.proxy/1` returns the rest. The header comes before TLS. With `:required`, a connection from anybody else, or without a complete and valid header within `:header_timeout`, is closed.
+  With `:optional`, connections from others, and from trusted proxies without a header, are ordinary connections. The specification advises against it: whoever can connect from a trusted
+  address can then leave the header out. LOCAL and UNKNOWN headers, which health checks have, leave the connection its own addresses. HTTP/3 has no such header: a listener has either.
 
   The port program compresses responses (`:compress`) if their type and length make it worthwhile and the client accepts it (PROTOCOL.md,
   section 4.2). Do not compress a page that contains a secret together with text that an attacker chooses: `Sparx.Response.compress(response, false)`
@@ -54,7 +70,15 @@ defmodule Sparx.Config do
   alias Sparx.Config.Limits
   alias Sparx.TLS
 
-  @plug [:plug, :display_plug, :startup_log, :log_exceptions_with_status_codes, :decode_body, :websocket]
+  @plug [
+    :plug,
+    :display_plug,
+    :startup_log,
+    :log_exceptions_with_status_codes,
+    :decode_body,
+    :websocket,
+    :remote_ip
+  ]
   @own [
     :handler,
     :plug,
@@ -85,14 +109,18 @@ defmodule Sparx.Config do
     :listen,
     :mode,
     :owner,
-    :group
+    :group,
+    :proxy_protocol,
+    :limit_exempt,
+    :trusted_fields
   ]
+  @forwarded_fields ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"]
   @range "an address, a range such as \"10.0.0.0/8\" without bits after its prefix, or \"unix\""
   @address "an IPv4 or IPv6 address, :loopback, :any, \"unix:PATH\" or {:local, path}"
   @tls TLS.options()
   @file_keys [:mode, :owner, :group]
   @where [:host, :ip, :port, :listen] ++ @file_keys
-  @listener_keys @where ++ [:backlog, :ipv6_only, :reuse_port] ++ @tls
+  @listener_keys @where ++ [:backlog, :ipv6_only, :reuse_port, :proxy_protocol] ++ @tls
 
   defstruct handler: nil,
             plug: nil,
@@ -111,6 +139,8 @@ defmodule Sparx.Config do
             telemetry_interval: 10_000,
             claim_timeout: :infinity,
             trusted_proxies: [],
+            limit_exempt: [],
+            trusted_fields: ["forwarded", "x-forwarded-for"],
             sandbox: :best_effort,
             user: nil,
             descriptors: true,
@@ -132,6 +162,7 @@ defmodule Sparx.Config do
           optional(:mode) => 1..0o777,
           optional(:owner) => non_neg_integer,
           optional(:group) => non_neg_integer,
+          optional(:proxy_protocol) => 1..2,
           optional(:tls) => TLS.t()
         }
 
@@ -154,6 +185,8 @@ defmodule Sparx.Config do
           telemetry_interval: timeout,
           claim_timeout: timeout,
           trusted_proxies: [binary],
+          limit_exempt: [binary],
+          trusted_fields: [binary],
           sandbox: :best_effort | :strict | :off,
           user: binary | nil,
           descriptors: boolean,
@@ -186,6 +219,7 @@ defmodule Sparx.Config do
     |> redirect!(own[:redirect_from])
     |> check_frame!()
     |> check_places!()
+    |> check_proxies!()
   end
 
   @doc "The value in force of one of the port program's limits."
@@ -212,6 +246,8 @@ defmodule Sparx.Config do
       compress: config.compress,
       report: report,
       trusted_proxies: config.trusted_proxies,
+      limit_exempt: config.limit_exempt,
+      trusted_fields: config.trusted_fields,
       sandbox: Atom.to_string(config.sandbox),
       user: config.user
     })
@@ -377,12 +413,20 @@ defmodule Sparx.Config do
   defp put!({key, value}, _) when key in [:claim_timeout, :telemetry_interval, :heartbeat],
     do: bad!(key, value, "a positive integer of milliseconds, or :infinity")
 
-  defp put!({:trusted_proxies, list}, config) when is_list(list) and length(list) <= 64 do
-    Enum.each(list, fn range -> range?(range) || bad!(:trusted_proxies, range, @range) end)
-    %{config | trusted_proxies: list}
+  defp put!({key, list}, config)
+       when key in [:trusted_proxies, :limit_exempt] and is_list(list) and length(list) <= 64 do
+    Enum.each(list, fn range -> range?(range) || bad!(key, range, @range) end)
+    Map.replace!(config, key, list)
   end
 
-  defp put!({:trusted_proxies, value}, _), do: bad!(:trusted_proxies, value, "a list of at most 64 ranges")
+  defp put!({key, value}, _) when key in [:trusted_proxies, :limit_exempt],
+    do: bad!(key, value, "a list of at most 64 ranges")
+
+  defp put!({:trusted_fields, list}, config) do
+    if is_list(list) and Enum.all?(list, &(&1 in @forwarded_fields)),
+      do: %{config | trusted_fields: Enum.uniq(list)},
+      else: bad!(:trusted_fields, list, "a list of #{Enum.map_join(@forwarded_fields, ", ", &inspect/1)}")
+  end
 
   defp put!({:sandbox, mode}, config) when mode in [:best_effort, :strict, :off],
     do: %{config | sandbox: mode}
@@ -411,8 +455,9 @@ defmodule Sparx.Config do
   # For tests: a process that plays the port program.
   defp put!({:opener, fun}, config) when is_function(fun, 1), do: %{config | opener: fun}
 
-  defp put!({key, _value}, config) when key in [:listeners, :redirect_from] or key in @where or key in @tls,
-    do: config
+  defp put!({key, _value}, config)
+       when key in [:listeners, :redirect_from, :proxy_protocol] or key in @where or key in @tls,
+       do: config
 
   defp put!({key, _value}, _config), do: unknown!(key, "option", @own ++ @tls ++ Limits.names())
 
@@ -442,7 +487,7 @@ defmodule Sparx.Config do
     case Keyword.fetch(options, :listeners) do
       {:ok, [_ | _] = list} ->
         for {key, value} <- options,
-            key in @where,
+            key in [:proxy_protocol | @where],
             do: bad!(key, value, "none beside :listeners")
 
         list |> Enum.flat_map(&listeners_of!(&1, tls)) |> used!(tls)
@@ -451,7 +496,7 @@ defmodule Sparx.Config do
         bad!(:listeners, value, "a list of keyword lists, at least one")
 
       :error ->
-        options |> Keyword.take(@where) |> listeners_of!(tls)
+        options |> Keyword.take([:proxy_protocol | @where]) |> listeners_of!(tls)
     end
   end
 
@@ -466,8 +511,12 @@ defmodule Sparx.Config do
       %{port: 0} ->
         bad!(:redirect_from, port, "a listener with TLS whose port is not 0")
 
-      %{address: address, port: https} ->
-        %{config | listeners: config.listeners ++ [%{address: address, port: port, redirect: https}]}
+      %{address: address, port: https} = first ->
+        # Whoever stands in front of the one stands in front of the other.
+        redirect =
+          Map.take(first, [:proxy_protocol]) |> Map.merge(%{address: address, port: port, redirect: https})
+
+        %{config | listeners: config.listeners ++ [redirect]}
     end
   end
 
@@ -501,7 +550,7 @@ defmodule Sparx.Config do
 
     own =
       options
-      |> Keyword.take([:backlog, :ipv6_only, :reuse_port | @file_keys])
+      |> Keyword.take([:backlog, :ipv6_only, :reuse_port, :proxy_protocol | @file_keys])
       |> Map.new(&listener_option!/1)
 
     file!(own, address)
@@ -514,7 +563,8 @@ defmodule Sparx.Config do
         key in (@where -- [:listen]) or key in [:backlog, :ipv6_only, :reuse_port],
         do: bad!(key, value, "none beside :listen, whose sockets are bound already")
 
-    for fd <- inherited!(source), do: %{fd: fd, address: "", port: 0}
+    own = options |> Keyword.take([:proxy_protocol]) |> Map.new(&listener_option!/1)
+    for fd <- inherited!(source), do: Map.merge(own, %{fd: fd, address: "", port: 0})
   end
 
   defp inherited!({:fd, fd}) when is_integer(fd) and fd > 2, do: [fd]
@@ -570,10 +620,20 @@ defmodule Sparx.Config do
 
   defp secure(%{address: address} = listener, tls) do
     cond do
-      TLS.http3(tls) == nil -> Map.put(listener, :tls, tls)
-      listener[:fd] -> bad!(:http3, true, "false for sockets of option :listen: they are not UDP")
-      match?("unix:" <> _, address) -> bad!(:http3, true, "false for #{address}: a unix socket has no UDP")
-      true -> Map.put(listener, :tls, tls)
+      TLS.http3(tls) == nil ->
+        Map.put(listener, :tls, tls)
+
+      listener[:fd] ->
+        bad!(:http3, true, "false for sockets of option :listen: they are not UDP")
+
+      match?("unix:" <> _, address) ->
+        bad!(:http3, true, "false for #{address}: a unix socket has no UDP")
+
+      Map.get(listener, :proxy_protocol, 0) > 0 ->
+        bad!(:http3, true, "false beside :proxy_protocol, which is for TCP")
+
+      true ->
+        Map.put(listener, :tls, tls)
     end
   end
 
@@ -589,6 +649,14 @@ defmodule Sparx.Config do
     do: {key, id_of(key, name) || bad!(key, name, "the name of one that the system knows")}
 
   defp listener_option!({key, value}) when key in [:owner, :group], do: bad!(key, value, "a name or a number")
+
+  defp listener_option!({:proxy_protocol, none}) when none in [false, nil], do: {:proxy_protocol, 0}
+  defp listener_option!({:proxy_protocol, :optional}), do: {:proxy_protocol, 1}
+  defp listener_option!({:proxy_protocol, :required}), do: {:proxy_protocol, 2}
+
+  defp listener_option!({:proxy_protocol, value}),
+    do: bad!(:proxy_protocol, value, ":required, :optional or false")
+
   defp listener_option!({key, flag}) when is_boolean(flag), do: {key, flag}
   defp listener_option!({key, value}), do: bad!(key, value, "true or false")
 
@@ -681,6 +749,19 @@ defmodule Sparx.Config do
         put_in(config.limits[:max_frame], least)
     end
   end
+
+  # Without anybody whose header is believed no client could connect at all.
+  defp check_proxies!(%{trusted_proxies: []} = config) do
+    case Enum.find(config.listeners, &(Map.get(&1, :proxy_protocol, 0) > 0)) do
+      nil ->
+        config
+
+      _listener ->
+        raise ArgumentError, "option :proxy_protocol needs :trusted_proxies: whose header is to be believed"
+    end
+  end
+
+  defp check_proxies!(config), do: config
 
   # A connection id has one byte for its port.
   defp check_places!(%{ports: ports} = config) when ports > 255,

@@ -18,6 +18,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     | `:startup_log` | `:info` | the level of that line (`Running MyApp.Router with Sparx 0.2.0 at 127.0.0.1:4000 (http)`); `false` for none |
     | `:log_exceptions_with_status_codes` | `500..599` | of exceptions, those whose status is one of these are logged: a range, or a list of integers and ranges |
     | `:decode_body` | `false` | `true`, or options of `Sparx.Request.decode_body/2`: request bodies come without their content codings, and `content-encoding` and `content-length` are taken out of the fields of such a request |
+    | `:remote_ip` | `:peer` | what `conn.remote_ip` is: `:peer`, the other end of the connection (or the client that the PROXY protocol names); `:client`, the client that `:trusted_proxies` name in `forwarded` or `x-forwarded-for` (`Sparx.Request.client/1`) |
     | `:websocket` | `[]` | of WebSockets, what an upgrade does not say itself: options of `Sparx.WebSocket`. `false` refuses all upgrades |
 
     Options of Bandit, Thousand Island and Plug.Cowboy are understood as well: see "From Bandit or Cowboy to Sparx" in `docs/`.
@@ -68,6 +69,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       log_statuses: [500..599],
       websocket: [],
       decode_body: false,
+      remote_ip: :peer,
       telemetry: nil,
       log_client_closures: false
     ]
@@ -107,6 +109,9 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     defp put!({:decode_body, value}, _served),
       do: bad!(:decode_body, value, "true, false, or options of Sparx.Request.decode_body/2")
+
+    defp put!({:remote_ip, which}, served) when which in [:peer, :client], do: %{served | remote_ip: which}
+    defp put!({:remote_ip, value}, _served), do: bad!(:remote_ip, value, ":peer or :client")
 
     defp put!({:websocket, false}, served), do: %{served | websocket: false}
 

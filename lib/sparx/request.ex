@@ -41,7 +41,7 @@ defmodule Sparx.Request do
 
   alias Sparx.{Answer, Config, Frame, Headers, Link}
   alias Sparx.Frame.Term
-  alias Sparx.Request.Part
+  alias Sparx.Request.{Origin, Part}
 
   @derive {Inspect, except: [:link, :answer, :head, :address, :inline]}
   defstruct [
@@ -126,7 +126,7 @@ defmodule Sparx.Request do
       path: path,
       query: nil,
       target: nil,
-      scheme: scheme(scheme),
+      scheme: scheme_of(scheme),
       authority: authority,
       version: version(version),
       body: nil,
@@ -161,7 +161,7 @@ defmodule Sparx.Request do
       request
       | version: version(version),
         method: method(method),
-        scheme: scheme(scheme),
+        scheme: scheme_of(scheme),
         authority: authority,
         path: path,
         query: query,
@@ -207,9 +207,9 @@ defmodule Sparx.Request do
   defp method(name) when is_binary(name), do: name
   defp method(_other), do: malformed("method")
 
-  defp scheme(0), do: :http
-  defp scheme(1), do: :https
-  defp scheme(_other), do: malformed("scheme")
+  defp scheme_of(0), do: :http
+  defp scheme_of(1), do: :https
+  defp scheme_of(_other), do: malformed("scheme")
 
   defp body(nil), do: nil
   defp body(-1), do: :unknown
@@ -250,7 +250,11 @@ defmodule Sparx.Request do
   @spec header(t, binary, default) :: binary | default when default: term
   def header(request, name, default \\ nil), do: request |> headers() |> Headers.get(name, default)
 
-  @doc "The client's address and port; `:local` for a client of a unix socket."
+  @doc """
+  The client's address and port; `:local` for a client of a unix socket.
+
+  With `:proxy_protocol` it is the client that the proxy named.
+  """
   @spec peer(t) :: {:inet.ip_address(), :inet.port_number()} | :local
   def peer(request), do: address(request.address)
 
@@ -279,12 +283,88 @@ defmodule Sparx.Request do
   verified; nil if it showed none. See `Sparx.TLS`.
   """
   @spec tls(t) :: Sparx.TLS.connection() | nil
-  def tls(%{head: head}) do
-    case take_fields(2, head) do
-      {_headers_and_local, <<>>} -> nil
-      {_headers_and_local, rest} -> rest |> Term.take() |> elem(0) |> Sparx.TLS.connection()
+  def tls(request) do
+    with [_ | _] = agreed <- behind_local(request, 0), do: Sparx.TLS.connection(agreed)
+  end
+
+  @doc """
+  What the PROXY protocol said of the connection (the option `:proxy_protocol`); nil for one without such a header.
+
+  | key | meaning |
+  | --- | --- |
+  | `version` | 1 or 2 |
+  | `command` | `:proxy`; or `:local` if the proxy spoke for itself, or did not tell for whom (LOCAL, UNKNOWN, UDP): `peer/1` is then the proxy |
+  | `peer` | the proxy's own address and port; `:local` on a unix socket |
+  | `source`, `target` | the paths of unix sockets, where the client is one of the proxy's own machine; else nil |
+  | `authority` | the server's name that the client asked for (SNI); as all below nil if the proxy did not tell |
+  | `alpn` | the protocol that was agreed on between the client and the proxy |
+  | `unique_id` | the connection's name, in the proxy's log say |
+  | `tls` | nil, or a map with `used` (whether the client spoke TLS), `certificate` (`nil`, `:connection` or `:session`: when it showed one), `verified` (whether that was verified; true too if there was none), and `version`, `name` (the common name of the client's certificate), `cipher`, `signature` (its algorithm) and `key` (likewise) as the proxy wrote them |
+
+  These are the proxy's words, as strings that need not be UTF-8. `peer/1` and `local/1` are already the addresses that the proxy told.
+  """
+  @spec proxy(t) :: Origin.proxy() | nil
+  def proxy(request) do
+    with [_ | _] = said <- behind_local(request, 1), do: Origin.proxy(said)
+  end
+
+  @doc """
+  Who asks, whatever stands in between: the address and port of the client.
+
+  For a connection from `:trusted_proxies` it is the client that these name in `forwarded` (RFC 7239) or `x-forwarded-for`, as `Sparx.Config` says: the
+  lists are read from the right, past the proxies that are trusted themselves. Else, and where no client is named, it is
+  `peer/1`, which the PROXY protocol may have told. The port is nil where a proxy does not tell it.
+
+  Nothing that anybody else writes into these fields is believed.
+  """
+  @spec client(t) :: {:inet.ip_address(), :inet.port_number() | nil} | :local
+  def client(request) do
+    case named(request) do
+      [<<_, _::binary>> = ip, 0 | _] -> put_elem(address({ip, 0}), 1, nil)
+      [<<_, _::binary>> = ip, port | _] -> address({ip, port})
+      _nobody -> peer(request)
     end
   end
+
+  @doc """
+  The scheme that the client itself used: `:http` or `:https`.
+
+  What trusted proxies say: `proto` of the element of `forwarded` that names the client, or `x-forwarded-proto` where the option `:trusted_fields` has it; or the PROXY protocol,
+  if it says that the client spoke TLS. Else the field `scheme`: that of the connection.
+  """
+  @spec scheme(t) :: :http | :https
+  def scheme(request) do
+    case named(request) do
+      [_ip, _port, told | _] when told in [0, 1] -> scheme_of(told)
+      _not_told -> if match?(%{tls: %{used: true}}, proxy(request)), do: :https, else: request.scheme
+    end
+  end
+
+  @doc """
+  The host that the client itself asked for, with the port if it gave one; nil if it is not known.
+
+  What trusted proxies say: `host` of the element of `forwarded` that names the client, or `x-forwarded-host` where the option `:trusted_fields` has it. Else the field
+  `authority`. It consists of the octets that a host may have, and is still the client's word: compare it with the names that are yours before you make a link of it.
+  """
+  @spec host(t) :: binary | nil
+  def host(request) do
+    case named(request) do
+      [_ip, _port, _scheme, <<_, _::binary>> = host | _] -> host
+      _not_told -> request.authority
+    end
+  end
+
+  defp named(request), do: behind_local(request, 2)
+
+  # The elements of REQUEST's head that only some requests have: by their number behind `local`. nil: there is none.
+  defp behind_local(%{head: head}, number) do
+    {_headers_and_local, rest} = take_fields(2, head)
+    nth(rest, number)
+  end
+
+  defp nth(<<>>, _number), do: nil
+  defp nth(rest, 0), do: rest |> Term.take() |> elem(0)
+  defp nth(rest, number), do: rest |> Term.take() |> elem(1) |> nth(number - 1)
 
   @doc false
   # An address in the port's form: octets and a port.

@@ -47,6 +47,9 @@ defmodule Sparx.Telemetry do
   | | `shed`, `timeouts` | requests answered with 503 because there was no demand, or no response in time, since the previous event |
   | `[:sparx, :tls, :stats]` | `half_open` | handshakes that are not complete, at this moment |
   | | `handshakes`, `resumed`, `failed` | handshakes that were completed, those of them that resumed a session, and connections that an error of TLS ended, since the previous event |
+  | `[:sparx, :limit, :stats]` | `peers`, `remembered` | peers with a connection or a request in progress, and others that the limits remember, at this moment |
+  | | `requests`, `concurrent`, `connections`, `connection_rate` | refused for the limit of that name, since the previous event |
+  | | `shaped` | times that a body waited for its peer's rate, since the previous event |
   | `[:sparx, :port, :stats]` | `streams`, `running`, `waiting_for_clients`, `link_queued`, `body_queued` | at this moment |
   | | `requests`, `responses`, `rejected`, `bytes_in`, `bytes_out`, `errors` | since the previous event |
 
@@ -191,6 +194,16 @@ defmodule Sparx.Telemetry do
     tls: [
       now: [half_open: :half_open],
       since: [handshakes: :handshakes, resumed: :resumed, failed: :tls_failed]
+    ],
+    limit: [
+      now: [peers: :peers, remembered: :remembered],
+      since: [
+        requests: :over_requests,
+        concurrent: :over_concurrent,
+        connections: :over_connections,
+        connection_rate: :over_connection_rate,
+        shaped: :shaped
+      ]
     ],
     port: [
       now: [

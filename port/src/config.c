@@ -7,6 +7,7 @@
 
 #include "coding/encoder.h"
 #include "frames/mp.h"
+#include "peer/forwarded.h"
 
 static const struct option_def defs[] = {
 #define OPTION(name, value, min, max, unit, meaning) {#name, unit, meaning, value, min, max, offsetof(struct config, name)},
@@ -41,6 +42,7 @@ void config_defaults(struct config *c)
 
 	memset(c, 0, sizeof *c);
 	c->channel = c->region_fd = -1;
+	c->trusted_fields = TRUST_FORWARDED | TRUST_FOR;
 	for (unsigned i = 0; (def = option_at(i)); i++)
 		*option_place(c, def) = def->value;
 	snprintf(c->server, sizeof c->server, "sparx");
@@ -172,6 +174,11 @@ static bool take_listener(void *to, struct slice key, struct slice raw, struct c
 			snprintf(l->hsts, sizeof l->hsts, "max-age=%" PRIu64, v.u);
 		return well || option_wrong(fault, key, "must be nil, or seconds up to 4294967295");
 	}
+	if (slice_eq(key, SLICE_LIT("proxy_protocol"))) {
+		well = mp_read(&in, &v) && v.type == MP_UINT && v.u <= PROXY_REQUIRED;
+		l->proxy_protocol = well ? (uint8_t)v.u : PROXY_OFF;
+		return well || option_wrong(fault, key, "must be 0 (no header), 1 (optional) or 2 (required)");
+	}
 	if (slice_eq(key, SLICE_LIT("redirect"))) {
 		well = mp_read(&in, &v) && (v.type == MP_NIL || (v.type == MP_UINT && v.u >= 1 && v.u <= UINT16_MAX));
 		l->redirect = well && v.type == MP_UINT ? (uint16_t)v.u : 0;
@@ -201,6 +208,8 @@ static bool read_listener(struct listener_config *l, struct slice raw, struct co
 		return false;
 	if (l->hsts[0] && !l->tls.at) /* RFC 6797 7.2 */
 		return option_wrong(fault, SLICE_LIT("hsts"), "is for a listener with tls");
+	if (l->http3 && l->proxy_protocol)
+		return option_wrong(fault, SLICE_LIT("http3"), "is for a listener without proxy_protocol");
 	if (l->http3 && (!l->tls.at || listener_path(l)))
 		return option_wrong(fault, SLICE_LIT("http3"), "is for a listener with tls that has a port");
 	if ((l->mode || l->owner >= 0 || l->group >= 0) && !listener_file(l))
@@ -269,10 +278,8 @@ static bool read_sandbox(struct config *c, struct slice key, const struct mp_val
 	return option_wrong(fault, key, "must be strict, best_effort or off");
 }
 
-static bool read_proxies(struct config *c, struct slice raw, struct config_fault *fault)
+static bool read_ranges(struct cidr_list *list, struct slice key, struct slice raw, struct config_fault *fault)
 {
-	struct slice key = SLICE_LIT("trusted_proxies");
-	struct cidr_list *list = &c->trusted_proxies;
 	struct mp_value array, v;
 	const char *rule;
 
@@ -287,6 +294,28 @@ static bool read_proxies(struct config *c, struct slice raw, struct config_fault
 		if (rule)
 			return option_wrong(fault, key, "%.*s %s", (int)(v.bytes.len < 60 ? v.bytes.len : 60),
 					    (const char *)v.bytes.at, rule);
+	}
+	return true;
+}
+
+static bool read_trusted_fields(struct config *c, struct slice key, struct slice raw, struct config_fault *fault)
+{
+	static const char *const names[] = {"forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"};
+	struct mp_value array, v;
+	unsigned i;
+
+	if (!mp_read(&raw, &array) || array.type != MP_ARRAY)
+		return option_wrong(fault, key, "must be an array of text");
+	for (c->trusted_fields = 0; array.u > 0; array.u--) {
+		if (!mp_read(&raw, &v) || v.type != MP_STR)
+			return option_wrong(fault, key, "must be an array of text");
+		for (i = 0; i < 4 && !slice_eq(v.bytes, slice_str(names[i])); i++)
+			;
+		if (i == 4)
+			return option_wrong(
+				fault, key,
+				"must be names out of forwarded, x-forwarded-for, x-forwarded-proto and x-forwarded-host");
+		c->trusted_fields |= 1u << i;
 	}
 	return true;
 }
@@ -400,7 +429,11 @@ static bool take_option(void *to, struct slice key, struct slice raw, struct con
 	if (slice_eq(key, SLICE_LIT("sandbox")))
 		return read_sandbox(c, key, &v, fault);
 	if (slice_eq(key, SLICE_LIT("trusted_proxies")))
-		return read_proxies(c, raw, fault);
+		return read_ranges(&c->trusted_proxies, key, raw, fault);
+	if (slice_eq(key, SLICE_LIT("trusted_fields")))
+		return read_trusted_fields(c, key, raw, fault);
+	if (slice_eq(key, SLICE_LIT("limit_exempt")))
+		return read_ranges(&c->limit_exempt, key, raw, fault);
 	if (slice_eq(key, SLICE_LIT("user")))
 		return read_user(c, key, &v, fault);
 	if (slice_eq(key, SLICE_LIT("descriptors")))

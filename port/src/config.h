@@ -10,6 +10,7 @@
 enum { LISTENERS_MAX = 64, SERVER_NAME_MAX = 128, ADDRESS_MAX = 128, USER_NAME_MAX = 64, TYPES_MAX = 1024, CODINGS_MAX = 8 };
 enum { SOCKET_PATH_MAX = 108 };
 #define TOKEN_MAX ((UINT64_C(1) << 53) - 1) /* of what comes over the channel */
+enum proxy_mode { PROXY_OFF, PROXY_OPTIONAL, PROXY_REQUIRED };
 enum sandbox_mode { SANDBOX_BEST_EFFORT, SANDBOX_STRICT, SANDBOX_OFF };
 
 struct listener_config {
@@ -30,6 +31,7 @@ struct listener_config {
 	uint8_t h3_key[32];   /* of the tokens and resets of all of them */
 	char alt_svc[48];     /* the field alt-svc of responses of other versions; empty: none */
 	uint32_t alt_svc_age; /* s */
+	uint8_t proxy_protocol; /* enum proxy_mode: whether a PROXY header stands in front of each connection */
 	struct slice tls;     /* a map, as it came, where it came: until HELLO was taken. Absent: plain */
 };
 
@@ -42,6 +44,8 @@ struct config {
 	char server[SERVER_NAME_MAX]; /* empty: no Server field */
 	bool report;
 	struct cidr_list trusted_proxies; /* whose word on their clients counts */
+	unsigned trusted_fields;          /* TRUST_…: in which fields it counts */
+	struct cidr_list limit_exempt;    /* who has no limits */
 	uint8_t codings[CODINGS_MAX];     /* enum coding: of responses, the preferred ones first */
 	unsigned coding_count;
 	char compress_types[TYPES_MAX]; /* media types between spaces */

@@ -8,7 +8,7 @@
 
 struct control_figures {
 	uint64_t connections, idle, lingering, half_open, accepted, rejected, bytes_in, bytes_out;
-	uint64_t handshakes, resumed, tls_failed;
+	uint64_t handshakes, resumed, tls_failed, misproxied;
 	uint64_t h3_connections, h3_retries, h3_dropped;
 };
 

@@ -79,6 +79,11 @@ static bool op_send_end(struct stream *s, const struct field *trailers, unsigned
 	return !out_of_memory;
 }
 
+static void op_go_on(struct stream *s)
+{
+	text_add(&ops, "go on %u with %llu\n", number_of(s), (unsigned long long)s->allowance);
+}
+
 static void op_consume(struct stream *s)
 {
 	text_add(&ops, "consume %u %llu of %llu\n", number_of(s), (unsigned long long)exchange_of(s)->chunks,
@@ -110,6 +115,7 @@ static const struct stream_ops stream_ops = {.send_info = op_send_info,
 					     .send_data = op_send_data,
 					     .send_end = op_send_end,
 					     .consume = op_consume,
+					     .go_on = op_go_on,
 					     .discard = op_discard,
 					     .reset = op_reset,
 					     .release = op_release};
@@ -167,7 +173,8 @@ static void control_stats(void *ctx, struct control_figures *figures)
 					    .tls_failed = 6,
 					    .h3_connections = 3,
 					    .h3_retries = 2,
-					    .h3_dropped = 1};
+					    .h3_dropped = 1,
+					    .misproxied = 10};
 }
 
 static void control_pressure(void *ctx, bool on)
@@ -2400,12 +2407,150 @@ static void test_ping_and_stats_are_answered_with_their_tags(void **state)
 	text_clear(&h->heard);
 	host_says(h, "[STATS, 0]");
 	EXPECT_HEARD(h, "[FIGURES, 0, {'connections': 9, 'idle': 2, 'lingering': 1, 'half_open': 7, 'handshakes': 8, 'resumed': 5, "
-			"'tls_failed': 6, 'h3_connections': 3, 'h3_retries': 2, 'h3_dropped': 1, 'streams': 1, 'queued': 0, "
+			"'tls_failed': 6, 'misproxied': 10, 'remembered': 0, 'over_requests': 0, 'over_concurrent': 0, "
+			"'over_connections': 0, 'over_connection_rate': 0, 'shaped': 0, 'h3_connections': 3, 'h3_retries': 2, 'h3_dropped': 1, 'streams': 1, 'queued': 0, "
 			"'held_back': 0, 'peers': 0, 'queue_wait': 0, 'demand': 2, 'accepted': 3, "
 			"'requests': 1, 'responses': 0, 'shed': 0, 'timeouts': 0, 'rejected': 4, 'dropped': 0, 'errors': 0, "
 			"'logs_dropped': 0, "
 			"'bytes_in': 5, "
 			"'bytes_out': 6, 'link_queued': 4, 'body_queued': 0, 'read_credit': 0, 'files': 0}]\n");
+}
+
+/* ---- limits ---- */
+
+static struct stream *request_by(unsigned number, struct share *share, bool exempt, unsigned flags)
+{
+	struct peer peer = {.address = {192, 0, 2, 1}, .address_len = 4, .share = share, .exempt = exempt};
+	struct request_head head = plain_head();
+
+	head.flags = flags;
+	return request_of_peer(number, head, &peer);
+}
+
+#define REFUSED(n, which, left, after) \
+	"head " n " 429 length=22 content-type=text/plain ratelimit-policy=" which " ratelimit=" left " retry-after=" after \
+	"\ndata " n " 429 Too Many Requests\\n\nend " n "\n"
+
+static void test_requests_beyond_a_limit_are_answered_here(void **state)
+{
+	(void)state;
+	shares_with("'limit_requests': 2, 'limit_window': 5000");
+	host_says(h, "[DEMAND, 100]");
+	requests_of(1, 2, alice);
+	EXPECT_HEARD(h, GET_MESSAGE("1") GET_MESSAGE("2"));
+	EXPECT_OPS("");
+	request_of(3, alice);
+	EXPECT_OPS(REFUSED("3", "\"requests\";q=2;w=5", "\"requests\";r=0;t=3", "3"));
+	assert_true(streams[3].s.detached);
+	request_by(4, alice, true, 0);               /* who is exempt */
+	request_by(5, alice, false, REQUEST_PUSHED); /* what nobody has asked for */
+	request_of(6, bob);
+	text_clear(&h->heard);
+	expect_figures("'over_requests': 1, 'over_concurrent': 0, ");
+	host_pass_time(h, 2500);
+	request_of(7, alice);
+	assert_non_null(streams[7].s.sink_data);
+	text_clear(&h->heard);
+}
+
+static void test_requests_in_progress_have_a_limit_until_they_end(void **state)
+{
+	(void)state;
+	shares_with("'limit_concurrent': 2, 'retry_after': 4, 'h2_reset_hold': 5000");
+	host_says(h, "[DEMAND, 100]");
+	requests_of(1, 3, alice);
+	EXPECT_HEARD(h, GET_MESSAGE("1") GET_MESSAGE("2"));
+	EXPECT_OPS(REFUSED("3", "\"concurrent\";q=2;qu=\"concurrent-requests\"", "\"concurrent\";r=0", "4"));
+	host_says(h, "[YIELD, 1] [RESPOND, 2, 200, [], '']");
+	text_clear(&ops);
+	request_of(4, alice); /* neither who waits for its client has ended, nor what has not left */
+	assert_true(streams[4].s.detached);
+	done(&streams[2].s);
+	request_of(5, alice);
+	assert_false(streams[5].s.detached);
+	lost(5);
+	request_of(6, alice); /* and a client that leaves does not free who works for it */
+	assert_true(streams[6].s.detached);
+	text_clear(&h->heard);
+	host_says(h, "[RELEASE, 3]"); /* the third that the host heard of */
+	request_of(7, alice);
+	assert_false(streams[7].s.detached);
+	text_clear(&ops);
+	text_clear(&h->heard);
+}
+
+static void test_bodies_to_a_peer_share_its_rate(void **state)
+{
+	(void)state;
+	shares_with("'limit_body_out': 80000");
+	host_says(h, "[DEMAND, 100]");
+	requests_of(1, 2, alice);
+	request_of(3, bob);
+	text_clear(&h->heard);
+	assert_int_equal(streams[1].s.allowance, 0);
+	host_says(h, "[RESPOND, 1, 200, [], 'x'*30000] [RESPOND, 2, 200, [], 'y'*30000]");
+	/* 10,000 bytes are an eighth of a second, which a peer may be ahead; each of them costs that. */
+	assert_int_equal(streams[1].s.allowance, 10000);
+	assert_int_equal(streams[2].s.allowance, 10000);
+	text_clear(&ops);
+	streams[1].s.allowance = 0; /* the session has sent it */
+	room(&streams[1].s, 10000);
+	EXPECT_OPS(""); /* nothing, for an eighth of a second */
+	host_pass_time(h, 100);
+	EXPECT_OPS("");
+	host_pass_time(h, 26 + WHEEL_SLOT);
+	EXPECT_OPS("go on 1 with 10000\n");
+	host_says(h, "[RESPOND, 3, 200, [], 'z'*30000]"); /* another peer */
+	assert_int_equal(streams[3].s.allowance, 10000);
+	text_clear(&ops);
+	done(&streams[2].s); /* whose 10,000 bytes were not needed */
+	streams[1].s.allowance = 0;
+	room(&streams[1].s, 10000);
+	EXPECT_OPS("go on 1 with 10000\n");
+	host_listens(h);
+	text_clear(&h->heard);
+}
+
+static struct stream *upload_of(unsigned number, struct share *share, bool exempt)
+{
+	struct peer peer = {.address = {127, 0, 0, 1}, .address_len = 4, .share = share, .exempt = exempt};
+	struct request_head head = plain_head();
+
+	head.body = LENGTH_UNKNOWN;
+	return request_of_peer(number, head, &peer);
+}
+
+static void test_bodies_of_a_peer_share_its_rate(void **state)
+{
+	static char large[20000];
+
+	(void)state;
+	memset(large, 'x', sizeof large - 1);
+	shares_with("'limit_body_in': 80000");
+	host_says(h, "[DEMAND, 100]");
+	upload_of(1, alice, false);
+	upload_of(2, alice, false);
+	upload_of(3, alice, true);
+	host_says(h, "[READ, 1, 5, 65000] [READ, 2, 5, 65000] [READ, 3, 5, 65000]");
+	text_clear(&ops);
+	body(&streams[1].s, large); /* a quarter of a second */
+	assert_int_equal(streams[1].s.wanted, 0);
+	assert_int_equal(streams[2].s.wanted, 65000); /* it is found out when something comes */
+	body(&streams[2].s, "x");
+	assert_int_equal(streams[2].s.wanted, 0);
+	body(&streams[3].s, large);
+	assert_int_equal(streams[3].s.wanted, 65000);
+	host_says(h, "[READ, 1, 1, 100]");
+	EXPECT_OPS("");
+	host_pass_time(h, 90);
+	assert_int_equal(streams[1].s.wanted, 0);
+	host_pass_time(h, 40 + WHEEL_SLOT);
+	assert_int_equal(streams[1].s.wanted, 100);
+	assert_int_equal(streams[2].s.wanted, 65000);
+	EXPECT_OPS("consume 1 5 of 100\nconsume 2 4 of 65000\n");
+	host_listens(h);
+	text_clear(&h->heard);
+	expect_figures("'shaped': ");
 }
 
 static void test_logs_are_messages(void **state)
@@ -2573,6 +2718,10 @@ int main(void)
 		TEST(test_clients_of_https_stay_with_it),
 		TEST(test_only_https_has_clients_that_stay),
 		TEST(test_ping_and_stats_are_answered_with_their_tags),
+		TEST(test_requests_beyond_a_limit_are_answered_here),
+		TEST(test_requests_in_progress_have_a_limit_until_they_end),
+		TEST(test_bodies_to_a_peer_share_its_rate),
+		TEST(test_bodies_of_a_peer_share_its_rate),
 		TEST(test_logs_are_messages),
 		TEST(test_ready_says_whether_there_is_a_channel),
 		TEST(test_without_a_channel_the_port_serves_and_says_so),

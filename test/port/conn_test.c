@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "support.h"
@@ -895,6 +896,132 @@ static void test_the_limits_hold_for_members_of_any_make(void **state)
 	assert_int_equal(other.released, 1);
 }
 
+/* ---- behind a proxy: the header comes by a socket, and what follows it by the script ---- */
+
+static int proxy_end;
+
+/* In place of the connection that the setup has opened. */
+static void open_behind(enum proxy_mode mode, const struct transport_ops *ops, uint8_t from)
+{
+	struct peer proxy = {.address = {10, 0, 0, from}, .address_len = 4};
+	int ends[2];
+
+	if (c)
+		conn_close(c, true, END_CLOSED);
+	peer.closed = NULL;
+	assert_null(cidr_parse(SLICE_LIT("10.0.0.9"), &config.trusted_proxies.at[0]));
+	config.trusted_proxies.count = 1;
+	config.listeners[0].proxy_protocol = (uint8_t)mode;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+	proxy_end = ends[1];
+	c = conn_open(&pool, ends[0], ops, NULL, &proxy);
+	run();
+}
+
+static void proxy_sends(const char *text)
+{
+	assert_int_equal(write(proxy_end, text, strlen(text)), (ssize_t)strlen(text));
+	ev_cb (&c->io.io)(loop.ev, &c->io.io, LOOP_READ);
+	run();
+}
+
+static void test_a_header_comes_before_the_handshake_and_names_the_peer(void **state)
+{
+	(void)state;
+	peer.shakes = 1;
+	open_behind(PROXY_REQUIRED, &secure_transport, 9);
+	assert_int_equal(c->state, CONN_GREETS);
+	assert_int_equal(pool.waiting[CONN_SHAKES].count, 1);
+	proxy_sends("PROXY TCP4 192.0.2.7 198.51.100.1 47");
+	assert_int_equal(c->state, CONN_GREETS);
+	assert_int_equal(loop_io_events(&c->io), LOOP_READ);
+	proxy_sends("11 443\r\n");
+	assert_int_equal(c->state, CONN_HANDSHAKE);
+	assert_true(c->timer.deadline == loop.now + config.handshake_timeout);
+	assert_memory_equal(c->owner.peer.address, ((uint8_t[]){192, 0, 2, 7}), 4);
+	assert_false(c->owner.peer.trusted);
+	assert_int_equal(pool.misproxied, 0);
+	close(proxy_end);
+}
+
+static void test_a_header_has_its_time(void **state)
+{
+	(void)state;
+	open_behind(PROXY_REQUIRED, &transport, 9);
+	proxy_sends("PROXY TCP4 192.0.2.7 ");
+	pass_time(config.header_timeout - 1);
+	assert_null(peer.closed);
+	pass_time(1 + WHEEL_SLOT);
+	assert_string_equal(peer.closed, "abort");
+	close(proxy_end);
+}
+
+static void test_a_header_that_is_wrong_or_missing_ends_the_connection(void **state)
+{
+	static const char *const wrong[] = {"PROXY TCP4 192.0.2.7 198.51.100.1 4711 99999\r\n", GET, "\x16\x03"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+		open_behind(PROXY_REQUIRED, &transport, 9);
+		proxy_sends(wrong[i]);
+		assert_string_equal(peer.closed, "abort");
+		assert_int_equal(pool.misproxied, i + 1);
+		close(proxy_end);
+	}
+	EXPECT_TEXT(&peer.outbox, "");
+}
+
+static void test_a_header_of_others_is_not_waited_for(void **state)
+{
+	(void)state;
+	open_behind(PROXY_REQUIRED, &transport, 8);
+	assert_string_equal(peer.closed, "abort");
+	assert_int_equal(pool.misproxied, 1);
+	close(proxy_end);
+	open_behind(PROXY_OPTIONAL, &transport, 8);
+	assert_int_equal(c->state, CONN_OPEN); /* a client like others */
+	assert_false(c->owner.peer.trusted);
+	close(proxy_end);
+}
+
+static void test_without_an_optional_header_no_byte_is_lost(void **state)
+{
+	(void)state;
+	open_behind(PROXY_OPTIONAL, &transport, 9);
+	proxy_sends("P");
+	assert_int_equal(c->state, CONN_GREETS);
+	proxy_sends("O");
+	assert_int_equal(c->state, CONN_OPEN);
+	assert_true(c->owner.peer.trusted);
+	assert_null(c->owner.peer.proxied);
+	peer_sends("OST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"); /* the script's; the O is still in the socket */
+	EXPECT_TEXT(&peer.outbox, OK);
+	EXPECT_TEXT(&events, "request /\ndone\n");
+	close(proxy_end);
+}
+
+static void test_a_client_of_a_proxys_unix_socket_is_no_proxy(void **state)
+{
+	static const uint8_t header[16 + 216] = "\r\n\r\n\0\r\nQUIT\n\x21\x31\x00\xd8/client";
+	static const uint8_t local[16] = "\r\n\r\n\0\r\nQUIT\n\x20\x00\x00";
+
+	(void)state;
+	open_behind(PROXY_REQUIRED, &transport, 9);
+	assert_null(cidr_parse(SLICE_LIT("unix"), &config.trusted_proxies.at[1]));
+	config.trusted_proxies.count = 2;
+	assert_int_equal(write(proxy_end, header, sizeof header), sizeof header);
+	proxy_sends("");
+	assert_int_equal(c->state, CONN_OPEN);
+	assert_int_equal(c->owner.peer.address_len, 0);
+	assert_false(c->owner.peer.trusted);
+	close(proxy_end);
+	open_behind(PROXY_REQUIRED, &transport, 9);
+	assert_int_equal(write(proxy_end, local, sizeof local), sizeof local);
+	proxy_sends("");
+	assert_true(c->owner.peer.trusted); /* the proxy itself */
+	close(proxy_end);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define SECURE(name) cmocka_unit_test_setup_teardown(name, setup_secure, teardown)
 
@@ -936,6 +1063,12 @@ int main(void)
 		SECURE(test_half_open_connections_are_bounded),
 		SECURE(test_half_open_connections_go_first_unless_they_are_new),
 		TEST(test_the_limits_hold_for_members_of_any_make),
+		TEST(test_a_header_comes_before_the_handshake_and_names_the_peer),
+		TEST(test_a_header_has_its_time),
+		TEST(test_a_header_that_is_wrong_or_missing_ends_the_connection),
+		TEST(test_a_header_of_others_is_not_waited_for),
+		TEST(test_without_an_optional_header_no_byte_is_lost),
+		TEST(test_a_client_of_a_proxys_unix_socket_is_no_proxy),
 	};
 
 	return cmocka_run_group_tests_name("conn", tests, NULL, NULL);

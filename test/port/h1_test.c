@@ -851,6 +851,74 @@ static void test_who_takes_the_least_rate_is_not_cut(void **state)
 	text_free(&much);
 }
 
+/* ---- bodies that must not leave at once ---- */
+
+static void allow(unsigned id, uint64_t bytes)
+{
+	struct stream *s = f->streams[id];
+
+	s->allowance = bytes;
+	s->ops->go_on(s);
+}
+
+static void test_no_more_of_a_body_leaves_than_is_allowed(void **state)
+{
+	(void)state;
+	client_sends(f, GET("/"));
+	f->streams[1]->allowance = 0;
+	host_responds(f, 1, 200, "0123456789");
+	EXPECT_WIRE(f, "HTTP/1.1 200 OK\r\n" DATE "Content-Length: 10\r\n\r\n");
+	allow(1, 3);
+	EXPECT_WIRE(f, "012");
+	assert_int_equal(f->streams[1]->allowance, 0);
+	allow(1, 4);
+	socket_takes(f, 1); /* no more than the socket takes, either */
+	assert_int_equal(f->streams[1]->allowance, 3);
+	EXPECT_WIRE(f, "3456");
+	allow(1, 100);
+	EXPECT_WIRE(f, "789");
+	EXPECT_EVENTS(f, "request 1 GET /\ndone 1\n");
+}
+
+static void test_what_is_not_allowed_to_leave_is_not_the_clients_fault(void **state)
+{
+	struct iovec iov;
+
+	(void)state;
+	client_sends(f, GET("/"));
+	f->streams[1]->allowance = 0;
+	host_responds(f, 1, 200, "0123456789");
+	socket_takes_all(f);
+	assert_int_equal(wants(f).deadline, 0);
+	assert_false(f->session->ops->stalled(f->session));
+	pass_time(f, 100 * f->config.write_timeout);
+	allow(1, 5);
+	f->session->ops->output(f->session, &iov, 1); /* which the socket does not take */
+	EXPECT_DEADLINE(f, f->config.write_timeout);
+	assert_int_equal(wants(f).close, CLOSE_CUT);
+	text_clear(&f->wire);
+	text_clear(&f->events);
+}
+
+static void test_what_a_body_is_cut_into_leaves_in_its_order(void **state)
+{
+	(void)state;
+	client_sends(f, GET("/a") GET("/b"));
+	f->streams[1]->allowance = 4;
+	host_head(f, 1, 200, NULL, -1);
+	host_data(f, 1, "hello");
+	host_data(f, 1, "world");
+	host_end(f, 1, NULL);
+	host_responds(f, 2, 200, "second");
+	socket_takes_all(f);
+	assert_null(strstr(text_str(&f->wire), "second"));
+	while (f->streams[1])
+		allow(1, 1), socket_takes_all(f);
+	EXPECT_TEXT(&f->wire, "HTTP/1.1 200 OK\r\n" DATE "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n"
+			      "HTTP/1.1 200 OK\r\n" DATE "Content-Length: 6\r\n\r\nsecond");
+	text_clear(&f->events);
+}
+
 static void test_interim_answers_that_wait_are_told(void **state)
 {
 	struct stream *s;
@@ -1277,6 +1345,9 @@ int main(void)
 		TEST(test_a_body_that_is_skipped_has_a_least_rate_too),
 		TEST(test_a_byte_now_and_then_is_no_progress),
 		TEST(test_who_takes_the_least_rate_is_not_cut),
+		TEST(test_no_more_of_a_body_leaves_than_is_allowed),
+		TEST(test_what_is_not_allowed_to_leave_is_not_the_clients_fault),
+		TEST(test_what_a_body_is_cut_into_leaves_in_its_order),
 		TEST(test_interim_answers_that_wait_are_told),
 		TEST(test_a_turn_takes_so_many_heads_and_no_more),
 		TEST(test_time_without_credit_does_not_count_against_a_body),

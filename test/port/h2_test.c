@@ -476,6 +476,8 @@ static void test_a_body_is_to_come_on(void **state)
 		       "NO_ERROR\n");
 }
 
+static void opens_window_after(uint64_t ms, int32_t id, uint32_t n);
+
 static void test_a_stream_without_window_ends(void **state)
 {
 	nghttp2_settings_entry none = {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 0};
@@ -490,6 +492,39 @@ static void test_a_stream_without_window_ends(void **state)
 	EXPECT_SEEN(f, "1 reset CANCEL\n");
 	EXPECT_EVENTS(host, "request 1 GET /\nreset 1 timeout\n");
 	assert_true(wants(host).idle);
+}
+
+static void allow(unsigned id, uint64_t bytes)
+{
+	struct stream *s = host->streams[id];
+
+	s->allowance = bytes;
+	s->ops->go_on(s);
+	talk(f);
+}
+
+/* One stream waits for its rate; that is not its client's fault, and others go on. */
+static void test_no_more_of_a_body_leaves_than_is_allowed(void **state)
+{
+	(void)state;
+	client_asks(f, "GET", "/a", NULL, NULL);
+	client_asks(f, "GET", "/b", NULL, NULL);
+	talk(f);
+	host->streams[1]->allowance = 0;
+	host_responds(host, 1, 200, "0123456789");
+	host_responds(host, 2, 200, "other");
+	EXPECT_SEEN(f, "1 :status=200\n1 content-length=10\n3 :status=200\n3 content-length=5\n3 other\n3 end\n");
+	allow(1, 3);
+	assert_int_equal(host->streams[1]->allowance, 0);
+	EXPECT_SEEN(f, "1 012\n");
+	opens_window_after(3 * host->config.write_timeout, 1, 0);
+	text_clear(&host->events);
+	allow(1, 4);
+	EXPECT_SEEN(f, "1 3456\n");
+	allow(1, 100);
+	EXPECT_SEEN(f, "1 789\n1 end\n");
+	assert_true(wants(host).idle);
+	text_clear(&host->events);
 }
 
 /* After some time the client, which says nothing else any more, opens a window by n. */
@@ -1010,6 +1045,7 @@ int main(void)
 		CASE(test_settings_are_to_be_acknowledged),
 		CASE(test_a_body_is_to_come_on),
 		CASE(test_a_stream_without_window_ends),
+		CASE(test_no_more_of_a_body_leaves_than_is_allowed),
 		CASE(test_a_window_of_one_octet_is_no_progress),
 		CASE(test_who_opens_its_window_by_the_least_rate_is_not_cut),
 		CASE(test_a_connection_s_window_is_for_all_that_wait),

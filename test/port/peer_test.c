@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Addresses, ranges, the clients that proxies name, and fair shares: all of it without a socket. */
+#include <arpa/inet.h>
+
 #include "base/siphash.h"
 #include "frames/names.h"
 #include "peer/cidr.h"
@@ -126,6 +128,15 @@ static struct field field_of(const char *line)
 	return (struct field){.value = slice_str(colon + 1), .index = standard ? NAME_FORWARDED : NAME_X_FORWARDED_FOR};
 }
 
+static bool forwarded_client(const struct field *fields, unsigned count, const struct cidr_list *list, struct ip *client)
+{
+	struct forwarded f;
+
+	forwarded_read(&f, fields, count, list, TRUST_FORWARDED | TRUST_FOR);
+	*client = f.client;
+	return f.client.len > 0;
+}
+
 /* Lines "f:…" are Forwarded, "x:…" X-Forwarded-For. The address as text, or "-". */
 static void expect_client(const char *const *lines, unsigned count, const char *wanted)
 {
@@ -217,6 +228,79 @@ static void test_who_is_hidden_or_malformed_is_nobody(void **state)
 	CLIENT("-", "x:2001:db8::7%eth0");
 }
 
+/* "p:…" is X-Forwarded-Proto, "h:…" X-Forwarded-Host. What is told, as "client:port scheme host", "-" for what is not. */
+static void expect_told(unsigned which, const char *const *lines, unsigned count, const char *wanted)
+{
+	struct cidr_list list = trusted(proxies, 2);
+	struct field fields[8];
+	struct forwarded f;
+	char address[INET6_ADDRSTRLEN] = "-", got[400];
+
+	for (unsigned i = 0; i < count; i++) {
+		fields[i] = field_of(lines[i]);
+		if (*lines[i] == 'p' || *lines[i] == 'h')
+			fields[i] = (struct field){.name = *lines[i] == 'p' ? SLICE_LIT("x-forwarded-proto")
+									    : SLICE_LIT("x-forwarded-host"),
+						   .value = slice_str(lines[i] + 2),
+						   .index = NAME_UNKNOWN};
+	}
+	forwarded_read(&f, fields, count, &list, which);
+	if (f.client.len)
+		inet_ntop(f.client.len == 4 ? AF_INET : AF_INET6, f.client.bytes, address, sizeof address);
+	snprintf(got, sizeof got, "%s:%u %s %.*s", address, f.port,
+		 f.https < 0 ? "-"
+		 : f.https   ? "https"
+			     : "http",
+		 f.host.at ? (int)f.host.len : 1, f.host.at ? (const char *)f.host.at : "-");
+	assert_string_equal(got, wanted);
+	assert_true(f.told == (strcmp(got, "-:0 - -") != 0));
+}
+
+enum { ALL = TRUST_FORWARDED | TRUST_FOR | TRUST_PROTO | TRUST_HOST, USUAL = TRUST_FORWARDED | TRUST_FOR };
+#define TOLD(which, wanted, ...) \
+	expect_told(which, (const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *), wanted)
+
+static void test_scheme_and_host_are_those_of_the_element_that_names_the_client(void **state)
+{
+	(void)state;
+	TOLD(USUAL, "192.0.2.7:0 https a.example", "f:for=192.0.2.7;proto=https;host=a.example");
+	TOLD(USUAL, "192.0.2.7:4711 http a.example:8080", "f:host=\"a.example:8080\";for=\"192.0.2.7:4711\";proto=HTTP");
+	TOLD(USUAL, "2001:db8::7:443 - [2001:db8::1]:1", "f:for=\"[2001:db8::7]:443\";host=\"[2001:db8::1]:1\"");
+	TOLD(USUAL, "192.0.2.7:0 https a",
+	     "f:for=evil;proto=http;host=evil, for=192.0.2.7;proto=https;host=a, for=10.0.0.9;proto=http;host=b");
+	TOLD(USUAL, "192.0.2.7:0 - -", "f:for=192.0.2.7, for=10.0.0.9;proto=https;host=b"); /* of the way between proxies */
+	TOLD(USUAL, "192.0.2.7:0 - -", "f:for=192.0.2.7;proto=ftp;host=\"a b\"");
+	TOLD(USUAL, "192.0.2.7:0 - -", "f:for=192.0.2.7;proto=http;proto=https;host=a;host=b");
+	TOLD(USUAL, "192.0.2.7:0 - -", "f:for=192.0.2.7;host=\"user@a\";proto=\"http");
+	TOLD(USUAL, "192.0.2.7:0 - -", "x:192.0.2.7", "p:https", "h:a"); /* not asked to believe these */
+	TOLD(ALL, "192.0.2.7:4711 https a", "x:192.0.2.7:4711", "p:https", "h:a");
+	TOLD(ALL, "192.0.2.7:0 https a", "x:evil, 192.0.2.7, 10.0.0.9", "p:ftp, https, http", "h:evil, a, b");
+	TOLD(ALL, "192.0.2.7:0 https a", "x:192.0.2.7, 10.0.0.9", "p:https", "h:a"); /* a proxy that passes them on */
+	TOLD(ALL, "192.0.2.7:0 - -", "x:192.0.2.7", "p:spdy", "h:a/b");
+	TOLD(ALL, "192.0.2.7:0 http a", "f:for=192.0.2.7;proto=http;host=a", "p:https", "h:b");
+	TOLD(ALL, "-:0 https a", "p:https", "h:a");
+	TOLD(ALL, "-:0 - -", "f:for=unknown;proto=https;host=a");
+	TOLD(ALL, "-:0 - -", "f:for=192.0.2.7;proto=https;host=a", "x:192.0.2.8");
+	TOLD(TRUST_FOR, "192.0.2.7:0 - -", "f:for=evil;proto=https;host=evil", "x:192.0.2.7"); /* the client's own Forwarded */
+	TOLD(TRUST_FORWARDED, "192.0.2.7:0 - -", "f:for=192.0.2.7", "x:evil");
+	TOLD(0, "-:0 - -", "f:for=192.0.2.7", "x:192.0.2.7", "p:https", "h:a");
+}
+
+static void test_a_host_has_a_bound(void **state)
+{
+	struct text line = {0}, wanted = {0};
+
+	(void)state;
+	text_add(&line, "h:");
+	text_add_run(&line, 255);
+	text_add(&wanted, "-:0 - %s", text_str(&line) + 2);
+	TOLD(ALL, text_str(&wanted), text_str(&line));
+	text_add(&line, "x");
+	TOLD(ALL, "-:0 - -", text_str(&line));
+	text_free(&line);
+	text_free(&wanted);
+}
+
 /* A proxy that writes one of them lets the other pass as its client wrote it. */
 static void test_two_fields_must_agree(void **state)
 {
@@ -279,12 +363,17 @@ static void test_any_value_can_be_read(void **state)
 		size_t len = random_below(&seed, sizeof text);
 		uint8_t *copy;
 		struct field f = {.index = n % 2 ? NAME_FORWARDED : NAME_X_FORWARDED_FOR};
+		struct forwarded told;
 		struct ip ip;
 		for (size_t i = 0; i < len; i++)
 			text[i] = letters[random_below(&seed, sizeof letters - 1)];
 		copy = exact_copy(text, len);
 		f.value = slice_of(copy, len);
 		forwarded_client(&f, 1, &list, &ip);
+		f = (struct field){.index = NAME_UNKNOWN,
+				   .name = n % 3 ? SLICE_LIT("x-forwarded-host") : SLICE_LIT("x-forwarded-proto"),
+				   .value = f.value};
+		forwarded_read(&told, &f, 1, &list, ALL);
 		free(copy);
 	}
 }
@@ -594,6 +683,8 @@ int main(void)
 		cmocka_unit_test(test_what_clients_wrote_themselves_is_not_looked_at),
 		cmocka_unit_test(test_who_is_hidden_or_malformed_is_nobody),
 		cmocka_unit_test(test_two_fields_must_agree),
+		cmocka_unit_test(test_scheme_and_host_are_those_of_the_element_that_names_the_client),
+		cmocka_unit_test(test_a_host_has_a_bound),
 		cmocka_unit_test(test_a_chain_of_proxies_has_an_end),
 		cmocka_unit_test(test_nothing_in_front_of_it_hides_what_a_proxy_wrote),
 		cmocka_unit_test(test_any_value_can_be_read),

@@ -259,6 +259,8 @@ static void test_the_filter_looks_at_arguments(void **state)
 	assert_int_equal(on_call(SYS_setsockopt, 9, IPPROTO_TCP, SO_LINGER, 0), KILL);
 	assert_int_equal(on_call(SYS_ioctl, 9, SIOCOUTQ, 0, 0), ALLOW);
 	assert_int_equal(on_call(SYS_ioctl, 0, TIOCSTI, 0, 0), KILL);
+	assert_int_equal(on_call(SYS_recvfrom, 9, 0, 100, MSG_PEEK), ALLOW);
+	assert_int_equal(on_call(SYS_recvfrom, 9, 0, 100, 0), KILL);
 	assert_int_equal(on_call(SYS_fcntl, 0, F_GETFD, 0, 0), ALLOW);
 	assert_int_equal(on_call(SYS_fcntl, 0, F_DUPFD, 0, 0), KILL);
 	assert_int_equal(on_call(SYS_futex, 0, FUTEX_WAIT, 0, 0), ALLOW);

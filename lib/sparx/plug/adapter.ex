@@ -60,7 +60,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         path_info: segments(request.path),
         request_path: request.path,
         query_string: request.query || "",
-        remote_ip: remote_ip(request),
+        remote_ip: remote_ip(request, served.remote_ip),
         req_headers: handshake(headers, socket?, request)
       }
     end
@@ -93,8 +93,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp segments("/"), do: []
     defp segments(path), do: for(segment <- :binary.split(path, "/", [:global]), segment != "", do: segment)
 
-    defp remote_ip(request) do
-      case Request.peer(request) do
+    defp remote_ip(request, which) do
+      case if(which == :client, do: Request.client(request), else: Request.peer(request)) do
         {ip, _port} -> ip
         :local -> {:local, ""}
       end

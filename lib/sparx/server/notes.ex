@@ -38,8 +38,9 @@ defmodule Sparx.Server.Notes do
 
   defp printable(text), do: if(String.printable?(text), do: text, else: inspect(text))
 
-  @figures ~w(connections idle lingering half_open handshakes resumed tls_failed h3_connections h3_retries h3_dropped streams queued held_back peers queue_wait
-              demand accepted requests responses shed timeouts rejected dropped errors logs_dropped bytes_in bytes_out link_queued body_queued read_credit files)
+  @figures ~w(connections idle lingering half_open handshakes resumed tls_failed misproxied h3_connections h3_retries h3_dropped streams queued held_back peers queue_wait
+              demand accepted requests responses shed timeouts rejected dropped errors logs_dropped bytes_in bytes_out link_queued body_queued read_credit files
+              remembered over_requests over_concurrent over_connections over_connection_rate shaped)
   @known Map.new(@figures, &{&1, String.to_atom(&1)})
 
   @doc "The port's figures, with atoms for the known names."

@@ -52,7 +52,7 @@ void order_stats(struct bridge *b, struct exchange *x, const struct message *m)
 		return;
 	b->control.ops->stats(b->control.ctx, &f);
 	at = mp_uint(at, m->stats.tag);
-	at = mp_map(at, 31);
+	at = mp_map(at, 38);
 	at = put_figure(at, "connections", f.connections);
 	at = put_figure(at, "idle", f.idle);
 	at = put_figure(at, "lingering", f.lingering);
@@ -60,6 +60,13 @@ void order_stats(struct bridge *b, struct exchange *x, const struct message *m)
 	at = put_figure(at, "handshakes", f.handshakes);
 	at = put_figure(at, "resumed", f.resumed);
 	at = put_figure(at, "tls_failed", f.tls_failed);
+	at = put_figure(at, "misproxied", f.misproxied);
+	at = put_figure(at, "remembered", b->shares.idle_count);
+	at = put_figure(at, "over_requests", b->shares.limits.over[LIMIT_REQUESTS]);
+	at = put_figure(at, "over_concurrent", b->shares.limits.over[LIMIT_CONCURRENT]);
+	at = put_figure(at, "over_connections", b->shares.limits.over[LIMIT_CONNECTIONS]);
+	at = put_figure(at, "over_connection_rate", b->shares.limits.over[LIMIT_CONNECTION_RATE]);
+	at = put_figure(at, "shaped", b->shares.limits.waits);
 	at = put_figure(at, "h3_connections", f.h3_connections);
 	at = put_figure(at, "h3_retries", f.h3_retries);
 	at = put_figure(at, "h3_dropped", f.h3_dropped);

@@ -15,6 +15,7 @@
 #include "config.h"
 #include "control.h"
 #include "link/link.h"
+#include "peer/forwarded.h"
 #include "peer/shares.h"
 #include "sandbox/sandbox.h"
 #include "stream/stream.h"
@@ -52,6 +53,8 @@ struct bridge {
 	uint64_t shed_second, shed_count;   /* turned away in this second */
 	struct wheel_node relief;           /* when it is over */
 	bool pressed;
+	char policies[LIMITS][80]; /* what the answers to those beyond a limit say of it */
+	struct forwarded named;    /* scratch: what the request that comes now says of its client */
 	bool host_gone;
 	struct stream_sink sink;
 	struct field fields[BRIDGE_FIELDS]; /* scratch */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "bridge/limit.h"
 #include "bridge/queue.h"
 #include "bridge/say.h"
 #include "bridge/secure.h"
@@ -114,25 +115,39 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 	struct bridge *b = ctx;
 	unsigned port = b->config->listeners[h->peer->listener].redirect;
 	struct exchange *x;
+	struct share *share;
+	bool exempt, counted;
 
 	if (port) {
 		redirect(s, h, port);
 		return;
 	}
-	if (b->host_gone || queue_head_bound(h) + QUEUE_OVERHEAD > FRAME_PAYLOAD_MAX) {
+	b->named = (struct forwarded){.https = -1};
+	if (h->peer->trusted)
+		forwarded_read(&b->named, h->fields, h->field_count, &b->config->trusted_proxies, b->config->trusted_fields);
+	if (b->host_gone || queue_head_bound(b, h) + QUEUE_OVERHEAD > FRAME_PAYLOAD_MAX) {
 		b->n.refused++;
 		refuse_request(s, b->host_gone ? 503 : 431, 0);
 		return;
 	}
+	share = work_share(b, h, &exempt);
+	if (!limit_begins(b, s, h, share, exempt, &counted)) {
+		shares_give(&b->shares, share);
+		return;
+	}
 	x = exchange_new(b, s, &http);
 	if (!x) {
+		limit_ends(share, counted);
+		shares_give(&b->shares, share);
 		refuse_request(s, 503, 0);
 		return;
 	}
 	put_label(x, h);
 	x->listener = h->peer->listener;
 	x->h3 = h->version >= 30;
-	x->share = work_share(b, h);
+	x->share = share;
+	x->counted = counted;
+	limit_shapes(x);
 	if (h->body != BODY_NONE)
 		x->coded = decoding_plan(h->fields, h->field_count);
 	x->accepts = (uint8_t)codings_note(&b->codings, h->fields, h->field_count);
@@ -177,6 +192,7 @@ static void on_room(void *ctx, struct stream *s, uint64_t bytes)
 	struct bridge *b = ctx;
 	struct exchange *x = exchange_of(s);
 
+	limit_goes(x);
 	if (x->kind->sent)
 		bytes = x->kind->sent(x, bytes);
 	x->room += bytes;

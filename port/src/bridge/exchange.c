@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "bridge/descriptors.h"
+#include "bridge/limit.h"
 #include "bridge/say.h"
 #include "bridge/waiting.h"
 #include "bridge/work.h"
@@ -86,6 +87,7 @@ struct exchange *exchange_new(struct bridge *b, struct stream *s, const struct e
 	list_init(&x->turn);
 	list_init(&x->files);
 	wheel_node_init(&x->timer, NULL);
+	wheel_node_init(&x->resume, NULL);
 	if (idmap_put(&b->exchanges, x->id, x)) {
 		s->sink_data = x;
 		return x;
@@ -127,6 +129,7 @@ static void let_go(struct exchange *x)
 
 	idmap_del(&b->exchanges, x->id);
 	wheel_cancel(&b->loop->wheel, &x->timer);
+	limit_leaves(x);
 	b->n.read_credit -= x->chunks;
 	b->n.body_queued -= x->unsent;
 	waiting_forget(x);
@@ -257,18 +260,6 @@ void exchange_fails(struct exchange *x)
 
 /* ---- what all its kinds need ---- */
 
-void exchange_wants(struct exchange *x)
-{
-	bool open = x->s->request == REQUEST_OPEN && x->chunks > 0;
-
-	if (x->unheard)
-		x->s->wanted = CHUNK_MAX;
-	else if (!open)
-		x->s->wanted = 0;
-	else
-		x->s->wanted = x->kind->wants ? x->kind->wants(x) : x->chunk;
-}
-
 void exchange_grant(struct exchange *x, uint64_t chunks, uint64_t max)
 {
 	x->chunks += chunks;
@@ -296,12 +287,14 @@ void exchange_read(struct exchange *x, uint64_t chunks, uint64_t max)
 	if (x->s->request != REQUEST_OPEN)
 		return; /* the end and this have crossed */
 	exchange_grant(x, chunks, max);
-	x->s->ops->consume(x->s);
+	if (!x->waits_in)
+		x->s->ops->consume(x->s);
 }
 
 void exchange_body(struct exchange *x, struct slice data)
 {
 	assert(x->chunks > 0 && data.len <= CHUNK_MAX);
+	limit_came(x, data.len);
 	if (say_body(x->b, &(struct msg_body){.stream = x->id, .data = data}))
 		exchange_spend_chunk(x);
 	else
@@ -332,6 +325,7 @@ void exchange_spend(struct exchange *x, uint64_t cost)
 {
 	x->window -= cost;
 	x->unsent += cost;
+	limit_goes(x);
 	x->b->n.body_queued += cost;
 }
 

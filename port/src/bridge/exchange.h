@@ -6,6 +6,7 @@
 #ifndef SPARX_BRIDGE_EXCHANGE_H
 #define SPARX_BRIDGE_EXCHANGE_H
 
+#include "base/chunk.h"
 #include "bridge/bridge.h"
 
 /* How far the host's work on it is, as shares count it. */
@@ -30,6 +31,11 @@ struct exchange {
 	/* The host's work */
 	uint8_t work; /* enum exchange_work */
 	struct share *share;
+	bool counted; /* by the limits on its peer */
+	/* The rate of its peer's bodies */
+	struct wheel_node resume; /* when something that waits may go on */
+	bool shaped;              /* there is such a rate */
+	bool waits_in, waits_out; /* for it */
 	/* Credits */
 	uint64_t chunks; /* of the body, or messages, that the host wants, */
 	uint64_t chunk;  /* of at most so many bytes */
@@ -118,7 +124,18 @@ void exchange_fails(struct exchange *x);
 /* ---- what all its kinds need ---- */
 
 /* Read credit: after something that decides what the session is to give; more of it; one chunk is spent, or all are void. */
-void exchange_wants(struct exchange *x);
+static inline void exchange_wants(struct exchange *x)
+{
+	bool open = x->s->request == REQUEST_OPEN && x->chunks > 0 && !x->waits_in;
+
+	if (x->unheard)
+		x->s->wanted = CHUNK_MAX;
+	else if (!open)
+		x->s->wanted = 0;
+	else
+		x->s->wanted = x->kind->wants ? x->kind->wants(x) : x->chunk;
+}
+
 void exchange_grant(struct exchange *x, uint64_t chunks, uint64_t max);
 void exchange_spend_chunk(struct exchange *x);
 void exchange_drop_chunks(struct exchange *x);

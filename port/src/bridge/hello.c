@@ -6,6 +6,7 @@
 
 #include "base/shared.h"
 #include "bridge/descriptors.h"
+#include "bridge/limit.h"
 #include "bridge/orders.h"
 #include "bridge/say.h"
 #include "bridge/secure.h"
@@ -86,7 +87,7 @@ static void send_ready(struct bridge *b)
 	at = mp_str(at, SLICE_LIT("pid"));
 	at = mp_uint(at, (uint64_t)getpid());
 	at = mp_str(at, SLICE_LIT("features"));
-	at = mp_array(at, 8 + codings + b->channel.open + (shared_slots() > 0) + b->control.ops->http3);
+	at = mp_array(at, 10 + codings + b->channel.open + (shared_slots() > 0) + b->control.ops->http3);
 	at = mp_str(at, SLICE_LIT("http/1.1"));
 	at = mp_str(at, SLICE_LIT("http/2"));
 	if (b->control.ops->http3)
@@ -101,6 +102,8 @@ static void send_ready(struct bridge *b)
 	if (shared_slots() > 0)
 		at = mp_str(at, SLICE_LIT("region"));
 	at = mp_str(at, SLICE_LIT("decode"));
+	at = mp_str(at, SLICE_LIT("proxy"));
+	at = mp_str(at, SLICE_LIT("limits"));
 	for (enum coding c = CODING_GZIP; c < CODINGS; c++)
 		if (encoder_exists(c))
 			at = mp_str(at, slice_str(coding_name(c)));
@@ -183,6 +186,7 @@ void order_hello(struct bridge *b, struct exchange *x, const struct message *m)
 		return;
 	}
 	set_codings(b);
+	limit_init(b);
 	link_limits(b->link, (size_t)b->config->max_frame, (size_t)b->config->max_link);
 	bridge_moves(b, BRIDGE_SERVING);
 	send_ready(b);

@@ -7,6 +7,7 @@
 #include "bridge/say.h"
 #include "bridge/secure.h"
 #include "bridge/upgrade.h"
+#include "bridge/via.h"
 #include "bridge/waiting.h"
 #include "bridge/work.h"
 #include "frames/fields.h"
@@ -56,10 +57,11 @@ static void on_handler_timeout(struct wheel_node *node)
 	exchange_end(x, 503, END_TIMEOUT);
 }
 
-size_t queue_head_bound(const struct request_head *h)
+size_t queue_head_bound(const struct bridge *b, const struct request_head *h)
 {
 	return 17 * MP_MAX_UINT + h->method.len + h->authority.len + h->path.len + h->query.len + h->target.len + 16 +
-	       sizeof h->peer->local + fields_bound(h->fields, h->field_count) + secure_bound(h->secure);
+	       sizeof h->peer->local + fields_bound(h->fields, h->field_count) + secure_bound(h->secure) +
+	       via_bound(h->peer->proxied) + named_bound(&b->named);
 }
 
 static uint8_t *put_text_or_nil(uint8_t *at, struct slice text)
@@ -70,7 +72,9 @@ static uint8_t *put_text_or_nil(uint8_t *at, struct slice text)
 /* REQUEST's head, PROTOCOL.md section 5. *waited is where the time in the queue is to be put. */
 static uint8_t *put_head(uint8_t *at, const struct exchange *x, const struct request_head *h, uint8_t **waited)
 {
-	at = mp_array(at, h->secure ? 16 : 15);
+	const struct forwarded *named = &x->b->named;
+
+	at = mp_array(at, named->told ? 18 : h->peer->proxied ? 17 : h->secure ? 16 : 15);
 	at = mp_uint(at, h->version);
 	at = h->method_index >= 0 ? mp_uint(at, (uint64_t)h->method_index) : mp_str(at, h->method);
 	at = mp_uint(at, h->https);
@@ -87,7 +91,15 @@ static uint8_t *put_head(uint8_t *at, const struct exchange *x, const struct req
 	at = mp_uint32_wide(at, 0);
 	at = fields_encode(at, h->fields, h->field_count);
 	at = mp_bin(at, slice_of(h->peer->local, h->peer->address_len ? h->peer->address_len + 2 : 0));
-	return h->secure ? secure_put(at, h->secure) : at;
+	if (h->secure)
+		at = secure_put(at, h->secure);
+	else if (h->peer->proxied || named->told)
+		at = mp_nil(at);
+	if (h->peer->proxied)
+		at = via_put(at, h->peer->proxied);
+	else if (named->told)
+		at = mp_nil(at);
+	return named->told ? named_put(at, named) : at;
 }
 
 /* The host has the request. */
@@ -108,7 +120,7 @@ static void handed_out(struct exchange *x)
 /* A REQUEST, or a COMPLETE; the heads of both bin are as wide as they get, since the size of the first is not known yet. */
 static void send_request(struct exchange *x, const struct request_head *h)
 {
-	size_t bound = queue_head_bound(h) + x->whole.len + MP_MAX_HEAD;
+	size_t bound = queue_head_bound(x->b, h) + x->whole.len + MP_MAX_HEAD;
 	enum message_kind kind = x->whole.at ? MSG_COMPLETE : MSG_REQUEST;
 	uint8_t *at = say_begin(x->b, kind, MP_MAX_UINT + MP_MAX_HEAD + bound), *start, *waited;
 
@@ -133,7 +145,7 @@ static void send_request(struct exchange *x, const struct request_head *h)
 static bool keep(struct exchange *x, const struct request_head *h)
 {
 	struct bridge *b = x->b;
-	uint8_t *head = malloc(queue_head_bound(h) + x->whole.len), *waited, *end;
+	uint8_t *head = malloc(queue_head_bound(b, h) + x->whole.len), *waited, *end;
 
 	if (!head)
 		return false;

@@ -2,6 +2,7 @@
 /* Messages of a WebSocket, as SEND and RECV. */
 #include "bridge/websocket.h"
 
+#include "bridge/limit.h"
 #include "bridge/orders.h"
 #include "bridge/say.h"
 
@@ -220,7 +221,10 @@ static size_t take_bytes(struct exchange *x, struct slice bytes)
 		if (event.kind == WS_NOTHING)
 			return used;
 	}
-	return s->detached || s->response == RESPONSE_ENDED ? bytes.len : used;
+	if (s->detached || s->response == RESPONSE_ENDED)
+		return bytes.len;
+	limit_came(x, used);
+	return used;
 }
 
 static void take_credit(struct exchange *x, uint64_t chunks, uint64_t max)
@@ -232,7 +236,7 @@ static void take_credit(struct exchange *x, uint64_t chunks, uint64_t max)
 		w->credit = x->chunks;
 	if (w->state == WS_LEAVING && all_answered(x))
 		finish(x);
-	else
+	else if (!x->waits_in)
 		x->s->ops->consume(x->s);
 }
 

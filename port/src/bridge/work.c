@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-#include "peer/forwarded.h"
+#include "bridge/limit.h"
 
 enum { ABSENTS_MAX = 65536 };
 
@@ -13,17 +13,21 @@ struct absent {
 	struct list link;
 	uint64_t id, until; /* ms */
 	struct share *share;
+	bool counted; /* by the limits on its peer */
 };
 
-struct share *work_share(struct bridge *b, const struct request_head *h)
+struct share *work_share(struct bridge *b, const struct request_head *h, bool *exempt)
 {
 	struct share *named = NULL;
-	struct ip client;
+	const struct forwarded *f = &b->named;
 
+	*exempt = h->peer->exempt;
 	if (!h->peer->share)
 		return share_keep(&b->shares.everyone);
-	if (h->peer->trusted && forwarded_client(h->fields, h->field_count, &b->config->trusted_proxies, &client))
-		named = shares_take(&b->shares, &client);
+	if (f->client.len) {
+		named = shares_take(&b->shares, &f->client);
+		*exempt = cidr_list_contains(&b->config->limit_exempt, &f->client);
+	}
 	return named ? named : share_keep(h->peer->share);
 }
 
@@ -81,6 +85,7 @@ static void forget(struct bridge *b, struct absent *a)
 
 	idmap_del(&b->absent, a->id);
 	list_remove(&a->link);
+	limit_ends(share, a->counted);
 	free(a);
 	stop_counting(b, share);
 	shares_give(&b->shares, share);
@@ -107,7 +112,8 @@ static bool outlives(const struct exchange *x)
 
 	if (!a)
 		return false;
-	*a = (struct absent){.id = x->id, .until = b->loop->now + b->config->h2_reset_hold, .share = x->share};
+	*a = (struct absent){
+		.id = x->id, .until = b->loop->now + b->config->h2_reset_hold, .share = x->share, .counted = x->counted};
 	if (!idmap_put(&b->absent, a->id, a)) {
 		free(a);
 		return false;
@@ -127,6 +133,7 @@ void work_forget(struct exchange *x)
 		return;
 	if (x->work != WORK_GOES_ON || !outlives(x)) {
 		work_ends(x);
+		limit_ends(share, x->counted);
 		shares_give(&x->b->shares, share);
 	}
 	x->work = WORK_IS_OVER;

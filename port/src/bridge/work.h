@@ -9,7 +9,7 @@ void work_init(struct bridge *b);
 void work_free(struct bridge *b);
 
 /* Whose request it is, referred to once more. */
-struct share *work_share(struct bridge *b, const struct request_head *h);
+struct share *work_share(struct bridge *b, const struct request_head *h, bool *exempt);
 
 /* A request is handed out, its host has said its last word, its host gives the place free (YIELD), or takes one again (RESUME). */
 void work_begins(struct exchange *x);

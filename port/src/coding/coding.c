@@ -497,6 +497,12 @@ static bool coded_push(struct stream *s, struct slice target, const struct field
 	return !s->coding->below->push || s->coding->below->push(s, target, fields, count);
 }
 
+static void coded_go_on(struct stream *s)
+{
+	if (s->coding->below->go_on)
+		s->coding->below->go_on(s);
+}
+
 static void coded_consume(struct stream *s)
 {
 	s->coding->below->consume(s);
@@ -521,6 +527,7 @@ static const struct stream_ops coding_ops = {
 	.send_end = coded_send_end,
 	.push = coded_push,
 	.consume = coded_consume,
+	.go_on = coded_go_on,
 	.discard = coded_discard,
 	.reset = coded_reset,
 };

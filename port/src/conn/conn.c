@@ -6,13 +6,16 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/sm.h"
+#include "conn/greeting.h"
 #include "proto/detect.h"
 
 enum { LOOK_MS = 1000, IOV_MAX_COUNT = 64 };
 
-static const char *const state_names[] = {"handshake", "open", "linger", "closed"};
+static const char *const state_names[] = {"greets", "handshake", "open", "linger", "closed"};
 static const uint32_t state_next[] = {
+	[CONN_GREETS] = SM_BIT(CONN_HANDSHAKE) | SM_BIT(CONN_OPEN) | SM_BIT(CONN_CLOSED),
 	[CONN_HANDSHAKE] = SM_BIT(CONN_OPEN) | SM_BIT(CONN_LINGER) | SM_BIT(CONN_CLOSED),
 	[CONN_OPEN] = SM_BIT(CONN_LINGER) | SM_BIT(CONN_CLOSED),
 	[CONN_LINGER] = SM_BIT(CONN_CLOSED),
@@ -82,7 +85,7 @@ static void on_timer(struct wheel_node *node)
 	if (c->state == CONN_OPEN)
 		c->session->ops->tick(c->session);
 	else
-		conn_close(c, c->state == CONN_HANDSHAKE, c->state == CONN_HANDSHAKE ? END_TIMEOUT : END_CLOSED);
+		conn_close(c, c->state < CONN_OPEN, c->state < CONN_OPEN ? END_TIMEOUT : END_CLOSED);
 	member_is_dirty(&c->member);
 }
 
@@ -118,39 +121,145 @@ static void begin_handshake(struct conn *c)
 {
 	struct loop *loop = c->member.pool->loop;
 
-	c->state = CONN_HANDSHAKE;
+	sm_move(&machine, &c->state, CONN_HANDSHAKE);
 	member_shakes(&c->member);
 	wheel_set(&loop->wheel, &c->timer, loop->now + c->owner.env->config->handshake_timeout);
 }
 
+/* It is known who the peer is. False: it is closed. */
+static bool begin_transport(struct conn *c)
+{
+	c->record = conn_record_begin(c->member.pool, &c->owner.peer);
+	if (!c->transport->handshake)
+		return begin_session(c);
+	begin_handshake(c);
+	return true;
+}
+
+/* ---- the PROXY header ---- */
+
+static const struct listener_config *listener_of(const struct conn_pool *pool, const struct peer *peer)
+{
+	return &pool->env.config->listeners[peer->listener];
+}
+
+/* Whether a header is to be looked for: one that must be there, or may be. Of others than trusted proxies it is never believed. */
+static bool is_greeted(const struct conn_pool *pool, const struct peer *peer)
+{
+	enum proxy_mode mode = (enum proxy_mode)listener_of(pool, peer)->proxy_protocol;
+	struct ip ip = ip_of(peer->address, peer->address_len);
+
+	return mode == PROXY_REQUIRED || (mode == PROXY_OPTIONAL && conn_pool_trusts(pool, &ip));
+}
+
+/* One line a second tells of all. */
+static void refuse_greeting(struct conn *c, const char *why)
+{
+	struct conn_pool *pool = c->member.pool;
+
+	pool->misproxied++;
+	if (pool->misproxied_second != pool->loop->now / 1000) {
+		pool->misproxied_second = pool->loop->now / 1000;
+		log_line(LOG_WARNING, "listener %u: a connection was closed for its PROXY header: %s", c->owner.peer.listener, why);
+	}
+	conn_close(c, true, END_ERROR);
+}
+
+static bool begin_greeting(struct conn *c)
+{
+	struct loop *loop = c->member.pool->loop;
+	struct ip ip = ip_of(c->owner.peer.address, c->owner.peer.address_len);
+
+	if (!conn_pool_trusts(c->member.pool, &ip)) {
+		refuse_greeting(c, "it comes from none of trusted_proxies");
+		return false;
+	}
+	c->greeting = greeting_new();
+	if (!c->greeting) {
+		conn_close(c, true, END_RESET);
+		return false;
+	}
+	c->readable = true;
+	member_shakes(&c->member);
+	wheel_set(&loop->wheel, &c->timer, loop->now + c->owner.env->config->header_timeout);
+	return true;
+}
+
+/* Without a header, where it may be missing. What was taken for the beginning of one is HTTP's; TLS does not begin like one. */
+static bool goes_without(struct conn *c)
+{
+	struct slice taken = slice_of(buf_at(&c->greeting->bytes), buf_len(&c->greeting->bytes));
+	bool kept = taken.len == 0 || (!c->transport->handshake && buf_append(&c->tail, taken.at, taken.len));
+
+	if (listener_of(c->member.pool, &c->owner.peer)->proxy_protocol == PROXY_REQUIRED || !kept) {
+		refuse_greeting(c, "there is none");
+		return false;
+	}
+	greeting_free(c->greeting);
+	c->greeting = NULL;
+	return true;
+}
+
+/* False: it is not whole, or the connection is closed. */
+static bool run_greeting(struct conn *c)
+{
+	struct conn_pool *pool = c->member.pool;
+	enum proxied_step step;
+	struct io_result r = greeting_read(c->greeting, loop_io_fd(&c->io), pool->scratch,
+					   (size_t)c->owner.env->config->max_proxy_header, &step);
+
+	if (r.status == IO_AGAIN) {
+		loop_io_watch(pool->loop, &c->io, LOOP_READ);
+		return false;
+	}
+	if (r.status != IO_OK) {
+		conn_close(c, r.status == IO_ERROR, r.status == IO_ERROR ? END_RESET : END_CLOSED);
+		return false;
+	}
+	if (step == PROXIED_BAD) {
+		refuse_greeting(c, c->greeting->why);
+		return false;
+	}
+	if (step == PROXIED_NOT && !goes_without(c))
+		return false;
+	if (c->greeting)
+		greeting_apply(c->greeting, &c->owner.peer);
+	member_waits(&c->member, CONN_WORKS);
+	wheel_cancel(&pool->loop->wheel, &c->timer);
+	if (conn_pool_share(pool, &c->owner.peer))
+		return begin_transport(c);
+	conn_close(c, true, END_RESET);
+	return false;
+}
+
+/* ---- the beginning ---- */
+
 struct conn *conn_open(struct conn_pool *pool, int fd, const struct transport_ops *transport, void *state, const struct peer *peer)
 {
-	struct conn *c = calloc(1, sizeof *c);
+	struct peer known = *peer;
+	bool greeted = is_greeted(pool, &known);
+	struct conn *c = NULL;
 
+	if (greeted || conn_pool_share(pool, &known))
+		c = calloc(1, sizeof *c);
 	if (!c) {
+		conn_pool_unshare(pool, &known);
 		transport->close(fd, state, true);
 		return NULL;
 	}
 	c->owner = (struct session_owner){
-		.env = &pool->env, .wake = on_wake, .covers = on_covers, .peer = *peer, .max_steps = CONN_TURN_STEPS};
+		.env = &pool->env, .wake = on_wake, .covers = on_covers, .peer = known, .max_steps = CONN_TURN_STEPS};
 	c->owner.sends_files = transport->send_file != NULL;
 	c->transport = transport;
 	c->transport_state = state;
-	c->state = CONN_OPEN;
+	c->state = CONN_GREETS;
 	c->writable = true;
 	c->read_on = IO_READ;
 	c->write_on = IO_WRITE;
 	loop_io_init(&c->io, on_ready, on_hup, fd);
 	wheel_node_init(&c->timer, on_timer);
 	member_join(&c->member, pool, &conn_member);
-	c->record = conn_record_begin(pool, &c->owner.peer);
-	if (!conn_pool_share(pool, &c->owner.peer)) {
-		conn_close(c, true, END_RESET);
-		return NULL;
-	}
-	if (transport->handshake)
-		begin_handshake(c);
-	else if (!begin_session(c))
+	if (!(greeted ? begin_greeting(c) : begin_transport(c)))
 		return NULL;
 	member_is_dirty(&c->member);
 	return c;
@@ -184,6 +293,8 @@ void conn_close(struct conn *c, bool abort, enum stream_end why)
 	end_session(c, why);
 	conn_record_end(c->member.pool, c->record, why);
 	c->record = NULL;
+	greeting_free(c->greeting);
+	c->owner.peer.proxied = NULL;
 	conn_pool_unshare(c->member.pool, &c->owner.peer);
 	wheel_cancel(&loop->wheel, &c->timer);
 	loop_io_watch(loop, &c->io, 0);
@@ -512,6 +623,8 @@ static bool conn_run(struct member *m)
 	bool took_all, more;
 
 	c->owner.steps = 0;
+	if (c->state == CONN_GREETS && !run_greeting(c))
+		return false;
 	if (c->state == CONN_HANDSHAKE && !run_handshake(c, &more))
 		return more;
 	if (c->state == CONN_LINGER) {

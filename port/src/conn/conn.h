@@ -19,13 +19,15 @@ enum { CONN_TURN_OUTPUT = 512 * 1024 };
 enum { CONN_MOVES = 4096 };
 
 /*
+ *   GREETS ──the PROXY header is there──> HANDSHAKE, OPEN
  *   HANDSHAKE ──it is done──> OPEN ──session is done──> LINGER ──peer closed, or time is up──> CLOSED
  *     │  └──the peer broke its rules──────────────────────^                                    ^
- *     └──time is up, peer is gone──────────────OPEN──the same──────────────────────────────────┘
+ *     └──time is up, peer is gone──────GREETS, OPEN──the same──────────────────────────────────┘
  *
- * Without a handshake a connection begins OPEN. It has a session while it is OPEN, and only then.
+ * Without a header to come a connection begins with its HANDSHAKE, without one of these it begins OPEN. It has a session while it is
+ * OPEN, and only then.
  */
-enum conn_state { CONN_HANDSHAKE, CONN_OPEN, CONN_LINGER, CONN_CLOSED };
+enum conn_state { CONN_GREETS, CONN_HANDSHAKE, CONN_OPEN, CONN_LINGER, CONN_CLOSED };
 
 struct conn {
 	struct member member;
@@ -35,6 +37,7 @@ struct conn {
 	void *transport_state;
 	struct session *session;
 	struct conn_record *record; /* NULL: it is not reported */
+	struct greeting *greeting;  /* a PROXY header, which the peer's slices point into; NULL: none */
 	struct buf tail;            /* read, and not yet used by the session */
 	struct wheel_node timer;
 	uint64_t written, taken;   /* bytes; those of them that the peer had taken when that was looked at */

@@ -6,6 +6,7 @@
 
 #include "conn/conn.h"
 #include "file/load.h"
+#include "peer/proxied.h"
 #include "peer/shares.h"
 #include "proto/detect.h"
 
@@ -150,23 +151,45 @@ void conn_record_end(struct conn_pool *pool, struct conn_record *r, enum stream_
 	free(r);
 }
 
+bool conn_pool_trusts(const struct conn_pool *pool, const struct ip *ip)
+{
+	return cidr_list_contains(&pool->env.config->trusted_proxies, ip);
+}
+
+/* Whether its peer may have one more connection; what belongs to no address is one of many that cannot be told apart. */
+static bool is_admitted(struct conn_pool *pool, struct peer *peer)
+{
+	struct limits *limits = &pool->env.shares->limits;
+
+	if (!limits->on || !peer->share->family || peer->exempt)
+		return true;
+	peer->counted = limits_connect(limits, &peer->share->limit, pool->loop->now_us * 1000) == LIMIT_NONE;
+	return peer->counted;
+}
+
 /* A proxy's connection stands for its clients, and a unix socket's for nobody that could be told apart. */
 bool conn_pool_share(struct conn_pool *pool, struct peer *peer)
 {
+	struct shares *shares = pool->env.shares;
 	struct ip ip = ip_of(peer->address, peer->address_len);
 
-	if (!pool->env.shares || pool->env.config->share == 0)
+	/* The unix sockets of another machine's proxy are none of ours. */
+	peer->trusted = conn_pool_trusts(pool, &ip) && (ip.len > 0 || !peer->proxied || peer->proxied->silent);
+	if (!shares || (pool->env.config->share == 0 && !shares->limits.on))
 		return true;
-	peer->trusted = cidr_list_contains(&pool->env.config->trusted_proxies, &ip);
-	peer->share = peer->trusted || ip.len == 0 ? shares_own(pool->env.shares) : shares_take(pool->env.shares, &ip);
-	return peer->share;
+	peer->exempt = cidr_list_contains(&pool->env.config->limit_exempt, &ip);
+	peer->share = peer->trusted || ip.len == 0 ? shares_own(shares) : shares_take(shares, &ip);
+	return peer->share && is_admitted(pool, peer);
 }
 
 void conn_pool_unshare(struct conn_pool *pool, struct peer *peer)
 {
+	if (peer->counted)
+		limits_disconnect(&peer->share->limit);
 	if (peer->share)
 		shares_give(pool->env.shares, peer->share);
 	peer->share = NULL;
+	peer->counted = false;
 }
 
 /* ---- all of them ---- */

@@ -8,6 +8,7 @@
 
 #include "control.h"
 #include "loop.h"
+#include "peer/cidr.h"
 #include "proto/session.h"
 
 /* Members with nothing in progress, by kind. When there is no room, the one that has waited longest is closed. */
@@ -76,6 +77,8 @@ struct conn_pool {
 	unsigned handshakes;     /* steps of handshakes in this turn */
 	struct conn_waiting waiting[CONN_WAITS];
 	uint64_t bytes_in, bytes_out;
+	uint64_t misproxied;           /* connections that were closed for their PROXY header */
+	uint64_t misproxied_second;    /* in which that was logged last */
 	struct connection_watch watch; /* wanted is NULL: nobody */
 	uint64_t last_id;
 	uint8_t *scratch; /* CONN_READ_SIZE bytes to read into */
@@ -104,7 +107,9 @@ struct conn_record *conn_record_begin(struct conn_pool *pool, const struct peer 
 void conn_record_secured(struct conn_pool *pool, const struct conn_record *record, const struct secure *s, const char *fault);
 /* And of its end; the record, which may be NULL, is freed. */
 void conn_record_end(struct conn_pool *pool, struct conn_record *record, enum stream_end why);
-/* Gives a peer its share, and takes it back. False: out of memory. */
+/* Whether what it says of its clients is believed. */
+bool conn_pool_trusts(const struct conn_pool *pool, const struct ip *ip);
+/* Gives a peer its share, counts the connection, and takes both back. False: it is to be closed, for its limits or out of memory. */
 bool conn_pool_share(struct conn_pool *pool, struct peer *peer);
 void conn_pool_unshare(struct conn_pool *pool, struct peer *peer);
 

@@ -7,7 +7,7 @@
 
 #include "base/siphash.h"
 
-enum { SLOTS_MIN = 64, LAST = SHARE_LEVELS - 1, TRIES = 8, HALF = 8 };
+enum { SLOTS_MIN = 64, LAST = SHARE_LEVELS - 1, TRIES = 8, SWEEP = 2 };
 
 /* ---- the table ---- */
 
@@ -16,6 +16,7 @@ static void share_init(struct share *s)
 	*s = (struct share){.refs = 1};
 	list_init(&s->queue);
 	list_init(&s->waiters);
+	list_init(&s->idle);
 }
 
 void shares_init(struct shares *t, const uint8_t secret[SHARES_SECRET])
@@ -23,12 +24,30 @@ void shares_init(struct shares *t, const uint8_t secret[SHARES_SECRET])
 	memset(t, 0, sizeof *t);
 	memcpy(t->secret, secret, SHARES_SECRET);
 	share_init(&t->everyone);
+	list_init(&t->idle);
+	t->bits4 = 32;
+	t->bits6 = 64;
 	for (unsigned i = 0; i < SHARE_LEVELS; i++)
 		list_init(&t->levels[i]);
 }
 
+void shares_limit(struct shares *t, const struct limits *limits, unsigned bits4, unsigned bits6, uint64_t most,
+		  const uint64_t *now_us)
+{
+	assert(t->in_table == 0);
+	t->limits = *limits;
+	t->bits4 = (uint8_t)bits4;
+	t->bits6 = (uint8_t)bits6;
+	t->most = most;
+	t->now_us = now_us;
+}
+
+static void forget(struct shares *t, struct share *s);
+
 void shares_free(struct shares *t)
 {
+	while (!list_empty(&t->idle))
+		forget(t, container_of(t->idle.next, struct share, idle));
 	assert(t->peers == 0 && t->in_table == 0);
 	free(t->slots);
 	t->slots = NULL;
@@ -36,20 +55,22 @@ void shares_free(struct shares *t)
 }
 
 /* Half of an IPv6 address is its network, which one client has all of. */
-static uint64_t key_of(const struct ip *ip)
+static void put_key(const struct shares *t, uint8_t key[16], const struct ip *ip)
 {
-	uint64_t key = 0;
+	unsigned bits = ip->len == 4 ? t->bits4 : t->bits6, whole = bits / 8;
 
-	memcpy(&key, ip->bytes, ip->len < HALF ? ip->len : HALF);
-	return key;
+	memset(key, 0, 16);
+	memcpy(key, ip->bytes, whole);
+	if (bits % 8)
+		key[whole] = (uint8_t)(ip->bytes[whole] & (0xff00 >> bits % 8));
 }
 
-static struct share **slot_of(const struct shares *t, uint64_t key, uint8_t family)
+static struct share **slot_of(const struct shares *t, const uint8_t key[16], uint8_t family)
 {
-	uint8_t bytes[HALF + 1];
+	uint8_t bytes[16 + 1];
 
-	memcpy(bytes, &key, HALF);
-	bytes[HALF] = family;
+	memcpy(bytes, key, 16);
+	bytes[16] = family;
 	return &t->slots[siphash(t->secret, bytes, sizeof bytes) & t->mask];
 }
 
@@ -83,11 +104,11 @@ static bool grow(struct shares *t)
 	return true;
 }
 
-static struct share *find(const struct shares *t, uint64_t key, uint8_t family)
+static struct share *find(const struct shares *t, const uint8_t key[16], uint8_t family)
 {
 	struct share *s = t->slots ? *slot_of(t, key, family) : NULL;
 
-	while (s && (s->key != key || s->family != family))
+	while (s && (s->family != family || memcmp(s->key, key, sizeof s->key) != 0))
 		s = s->next;
 	return s;
 }
@@ -109,16 +130,47 @@ struct share *shares_own(struct shares *t)
 	return s;
 }
 
+/* One that nobody referred to is in use again. */
+static struct share *wake(struct shares *t, struct share *s)
+{
+	list_remove(&s->idle);
+	t->idle_count--;
+	t->peers++;
+	s->refs = 1;
+	return s;
+}
+
+static uint64_t now_of(const struct shares *t)
+{
+	return t->now_us ? *t->now_us * 1000 : 0;
+}
+
+/* Those that have been idle for longest, as far as nothing is lost with them. Two at a time outrun whatever comes. */
+static void sweep(struct shares *t)
+{
+	for (unsigned i = 0; i < SWEEP && !list_empty(&t->idle); i++) {
+		struct share *s = container_of(t->idle.next, struct share, idle);
+		if (limits_remember(&s->limit, now_of(t)))
+			return;
+		forget(t, s);
+	}
+}
+
 struct share *shares_take(struct shares *t, const struct ip *ip)
 {
-	uint64_t key = key_of(ip);
-	struct share *s = find(t, key, ip->len);
+	uint8_t key[16];
+	struct share *s;
 
+	put_key(t, key, ip);
+	s = find(t, key, ip->len);
 	if (s)
-		return share_keep(s);
+		return s->refs ? share_keep(s) : wake(t, s);
+	sweep(t);
+	if (t->in_table >= t->most && !list_empty(&t->idle))
+		forget(t, container_of(t->idle.next, struct share, idle));
 	if (!grow(t) || !(s = shares_own(t)))
 		return NULL;
-	s->key = key;
+	memcpy(s->key, key, sizeof s->key);
 	s->family = ip->len;
 	insert(t, s);
 	t->in_table++;
@@ -135,15 +187,35 @@ static void take_out(struct shares *t, const struct share *s)
 	t->in_table--;
 }
 
+static void forget(struct shares *t, struct share *s)
+{
+	list_remove(&s->idle);
+	t->idle_count--;
+	take_out(t, s);
+	free(s);
+}
+
+/* Nobody refers to it: whether it is kept all the same. */
+static bool rests(struct shares *t, struct share *s)
+{
+	if (!s->family || t->in_table > t->most || !limits_remember(&s->limit, now_of(t)))
+		return false;
+	list_append(&t->idle, &s->idle);
+	t->idle_count++;
+	return true;
+}
+
 void shares_give(struct shares *t, struct share *s)
 {
 	assert(s->refs > 0);
 	if (--s->refs > 0)
 		return;
-	assert(s->in_progress == 0 && s->waiting == 0);
+	assert(s->in_progress == 0 && s->waiting == 0 && s->limit.requests == 0 && s->limit.connections == 0);
+	t->peers--;
+	if (rests(t, s))
+		return;
 	if (s->family)
 		take_out(t, s);
-	t->peers--;
 	free(s);
 }
 

@@ -1,43 +1,59 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fair shares. A share is what one peer has of the server: an IPv4 address, an IPv6 /64, or one connection for itself. It counts
- * the peer's requests that are in progress, and holds those that wait. Pure: nodes of lists and numbers; the bridge knows what
- * they stand for.
+ * Fair shares. A share is what one peer has of the server: an IPv4 address, an IPv6 /64 (or other prefixes), or one connection for
+ * itself. It counts the peer's requests that are in progress, and holds those that wait; and it has what the peer's own limits
+ * count. Pure: nodes of lists and numbers; the bridge knows what they stand for.
  *
  * Both limits are dynamic thresholds (Choudhury and Hahne, 1998): a peer may take more only while it has less than `factor` times
  * what is left for all. So whoever comes alone gets most of it, and there is always something left for whoever comes next.
+ *
+ * A share that nobody refers to is kept while its limits would forget something with it, in a table of `most` shares at most: for a new
+ * one the share that has been idle for longest goes. Shares that are referred to never do, so that no number of addresses drives out
+ * a peer that has a connection or a request; what is forgotten of an idle one can only be in its favour.
  */
 #ifndef SPARX_PEER_SHARES_H
 #define SPARX_PEER_SHARES_H
 
 #include "base/list.h"
 #include "peer/cidr.h"
+#include "peer/limits.h"
 
 enum { SHARE_LEVELS = 64, SHARES_SECRET = 16 };
 
 struct share {
 	struct share *next; /* in its slot of the table */
-	uint64_t key;       /* the address, or the first half of it */
+	uint8_t key[16];    /* the address, up to its prefix */
 	uint8_t family;     /* length of the address; 0: it is not in the table */
 	uint32_t refs;
 	uint64_t in_progress;
 	uint64_t waiting;    /* in the queue */
 	struct list queue;   /* first come, first served */
 	struct list waiters; /* in shares->levels; linked while something waits */
+	struct limit_state limit;
+	struct list idle; /* in shares->idle; linked while nobody refers to it */
 };
 
 struct shares {
 	uint8_t secret[SHARES_SECRET];
 	struct share **slots; /* mask + 1 of them, a power of two; none before the first */
 	uint64_t mask, in_table;
-	uint64_t peers;        /* shares that are referred to, `everyone` not counted */
+	uint64_t peers;       /* shares that are referred to, `everyone` not counted */
+	uint8_t bits4, bits6; /* of an address that make a peer */
+	struct limits limits;
+	const uint64_t *now_us;
+	struct list idle; /* that nobody refers to, for longest first */
+	uint64_t idle_count, most;
 	struct share everyone; /* where peers are not told apart */
 	/* Shares with something waiting, by what they have in progress; the last level has all that have that much or more. */
 	struct list levels[SHARE_LEVELS];
 	uint64_t occupied; /* bit i: level i is not empty */
 };
 
+/* A table without limits, that remembers nobody. */
 void shares_init(struct shares *t, const uint8_t secret[SHARES_SECRET]);
+/* From now on peers are addresses up to these bits, have limits, and `most` are remembered at most. Before the first share is taken. */
+void shares_limit(struct shares *t, const struct limits *limits, unsigned bits4, unsigned bits6, uint64_t most,
+		  const uint64_t *now_us);
 /* Nobody refers to a share any more. */
 void shares_free(struct shares *t);
 

@@ -12,6 +12,7 @@ static void tell_room(struct h1_stream *x)
 	if (gone == 0)
 		return;
 	x->unsent = left;
+	stream_spends(&x->s, gone);
 	if (!x->s.detached)
 		sink->on_room(sink->ctx, &x->s, gone);
 }
@@ -105,24 +106,42 @@ static void load(struct h1_stream *x, bool first)
 		stop_at(x, found, first && f.before == 0);
 }
 
-/* What waits for a disk does not wait for the client. */
+/* What waits for a disk, or for the rate of its peer, does not wait for the client. */
 static void set_pace(struct h1 *h1)
 {
-	if (h1->cold)
+	if (h1->cold || h1->held)
 		pace_stop(&h1->out, h1_now_us(h1));
 	else
 		pace_go(&h1->out, h1_now_us(h1));
 }
 
+/* Of so many vectors those with the first n bytes. */
+static int cut_iov(struct iovec *iov, int count, size_t n)
+{
+	int i = 0;
+
+	for (; i < count && n > 0; i++) {
+		iov[i].iov_len = iov[i].iov_len < n ? iov[i].iov_len : n;
+		n -= iov[i].iov_len;
+	}
+	return i;
+}
+
 static int gather(struct h1 *h1, struct iovec *iov, int max)
 {
+	bool held = false;
 	int count = 0;
 
-	for (struct list *l = h1->streams.next; l != &h1->streams && count < max; l = l->next) {
+	for (struct list *l = h1->streams.next; l != &h1->streams && count < max && !held; l = l->next) {
 		struct h1_stream *x = container_of(l, struct h1_stream, link);
+		size_t most;
+		int n;
 		if (x->out.files)
 			load(x, count == 0);
-		count += bufq_iov(&x->out, iov + count, max - count);
+		n = bufq_iov(&x->out, iov + count, max - count);
+		most = h1_may_leave(x);
+		held = most < x->out.len;
+		count += held ? cut_iov(iov + count, n, most) : n;
 		if (x->s.response != RESPONSE_ENDED || x->cut || x->close || x->out.files)
 			break;
 	}
@@ -136,6 +155,7 @@ int h1_output(struct session *s, struct iovec *iov, int max)
 
 	settle(h1);
 	h1->cold = false;
+	h1->held = h1_is_held(h1);
 	count = gather(h1, iov, max);
 	set_pace(h1);
 	if (count == 0)
@@ -147,10 +167,15 @@ bool h1_file(struct session *s, struct bufq_file *f)
 {
 	struct h1_stream *x = h1_first(h1_of(s));
 	enum loaded found;
+	uint64_t most;
 
 	if (!x || x->cut || x->h1->cold || !bufq_file(&x->out, f) || f->before > 0)
 		return false;
-	f->len = f->len < FILE_AT_ONCE ? f->len : FILE_AT_ONCE;
+	most = h1_may_leave(x);
+	if (most == 0)
+		return false;
+	most = most < FILE_AT_ONCE ? most : FILE_AT_ONCE;
+	f->len = f->len < most ? f->len : most;
 	found = file_look(f->file, f->offset, &f->len);
 	if (found == LOADED_SOME)
 		return true;

@@ -44,6 +44,7 @@ struct h1 {
 	bool unsafe; /* the newest request must not run concurrently with a later one */
 	bool holds;  /* the newest request may be upgraded, so the bytes after it may not be HTTP */
 	bool cold;   /* the next bytes to write are of a file, and not in memory */
+	bool held;   /* they wait for the rate of their peer */
 };
 
 struct h1_stream {
@@ -70,6 +71,16 @@ static inline struct h1 *h1_of(const struct session *s)
 static inline struct h1_stream *h1_stream_of(struct stream *s)
 {
 	return container_of(s, struct h1_stream, s);
+}
+
+/* How much of what is queued may leave now: all but the part of the body that is beyond the stream's allowance. */
+static inline size_t h1_may_leave(const struct h1_stream *x)
+{
+	size_t body = x->unsent < x->out.len ? x->unsent : x->out.len;
+
+	uint64_t most = stream_allows(&x->s);
+
+	return body > most ? x->out.len - (body - (size_t)most) : x->out.len;
 }
 
 static inline struct h1_stream *h1_first(const struct h1 *h1)
@@ -139,11 +150,21 @@ static inline void h1_begin_output(struct h1_stream *x)
 		pace_start(&x->h1->out, h1_now_us(x->h1), h1_config(x->h1)->write_timeout * 1000);
 }
 
+/* What is next to leave waits for the stream's allowance. */
+static inline bool h1_is_held(const struct h1 *h1)
+{
+	struct h1_stream *x = h1_first(h1);
+
+	return x && !x->cut && x->out.len > 0 && h1_may_leave(x) == 0;
+}
+
 static inline bool h1_has_output(const struct h1 *h1)
 {
 	struct h1_stream *x = h1_first(h1);
 
-	return x && (x->out.len > 0 || x->cut || x->s.response == RESPONSE_ENDED || x->unsent > 0);
+	if (!x || h1_is_held(h1))
+		return false;
+	return x->out.len > 0 || x->cut || x->s.response == RESPONSE_ENDED || x->unsent > 0;
 }
 
 /* ---- h1_stream.c ---- */

@@ -248,6 +248,11 @@ static void h1_consume(struct stream *s)
 	h1_wake(h1);
 }
 
+static void h1_go_on(struct stream *s)
+{
+	h1_wake(h1_stream_of(s)->h1);
+}
+
 static void h1_discard(struct stream *s)
 {
 	struct h1_stream *x = h1_stream_of(s);
@@ -291,6 +296,7 @@ static const struct stream_ops h1_stream_ops = {
 	.send_file = h1_send_file,
 	.send_end = h1_send_end,
 	.consume = h1_consume,
+	.go_on = h1_go_on,
 	.discard = h1_discard,
 	.reset = h1_reset,
 };

@@ -93,7 +93,7 @@ bool h1_stalled(const struct session *s)
 
 	if (!x || h1->cold)
 		return false;
-	return x->out.len > 0 || (h1->state == H1_BODY && h1->open == 1 && stream_wanted(&x->s) > 0);
+	return (x->out.len > 0 && h1_may_leave(x) > 0) || (h1->state == H1_BODY && h1->open == 1 && stream_wanted(&x->s) > 0);
 }
 
 static void read_timed_out(struct h1 *h1)

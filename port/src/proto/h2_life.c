@@ -116,7 +116,7 @@ static enum blocked blocked(const struct h2_stream *x)
 {
 	nghttp2_session *ng = x->h2->ng;
 
-	if (h2_is_closed(x) || x->finished || x->out.len == 0)
+	if (h2_is_closed(x) || x->finished || x->out.len == 0 || stream_allows(&x->s) == 0)
 		return BLOCKED_NOT;
 	if (nghttp2_session_get_stream_remote_window_size(ng, x->id) <= 0)
 		return BLOCKED_STREAM;

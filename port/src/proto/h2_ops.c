@@ -128,6 +128,17 @@ static void h2_consume(struct stream *s)
 	h2_wake(h2);
 }
 
+static void h2_go_on(struct stream *s)
+{
+	struct h2_stream *x = stream_of(s);
+
+	if (h2_is_closed(x))
+		return;
+	begin_output(x);
+	if (!h2_write_more(x))
+		h2_stream_cut(x, NGHTTP2_INTERNAL_ERROR);
+}
+
 static void h2_discard(struct stream *s)
 {
 	struct h2_stream *x = stream_of(s);
@@ -172,6 +183,7 @@ const struct stream_ops h2_stream_ops = {
 	.send_end = h2_send_end,
 	.push = h2_send_push,
 	.consume = h2_consume,
+	.go_on = h2_go_on,
 	.discard = h2_discard,
 	.reset = h2_reset,
 	.release = h2_release,

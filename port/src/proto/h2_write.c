@@ -243,8 +243,10 @@ static ssize_t pull(nghttp2_session *ng, int32_t id, uint8_t *at, size_t len, ui
 	(void)id;
 	(void)at;
 	(void)ctx;
-	if (x->out.len == 0 && !ended)
+	if (x->out.len == 0 ? !ended : stream_allows(&x->s) == 0)
 		return defer(x);
+	if (len > stream_allows(&x->s))
+		len = (size_t)x->s.allowance;
 	if (x->out.files) {
 		ssize_t in_memory = have(x, len);
 		if (in_memory <= 0)
@@ -311,6 +313,7 @@ static int on_send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t
 	(void)frame;
 	if (!h2_put(h2, head, 9) || !put_body(x, len))
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	stream_spends(&x->s, len);
 	pace_moved(&x->pace, h2_now_us(h2), len, h2_config(h2)->response_rate, h2_write_grace(h2));
 	pace_moved(&h2->framed, h2_now_us(h2), len, h2_rate_of_all(h2), h2_write_grace(h2));
 	h2_count_waiting(x);

@@ -69,10 +69,11 @@ static const struct rule rules[] = {
 #ifdef SYS_epoll_pwait2
 	{SYS_epoll_pwait2, {{0}}}, /* a newer libev */
 #endif
-	{SYS_accept4, {{0}}},       /* connections */
-	{SYS_close, {{0}}},         /* their end */
-	{SYS_shutdown, {{0}}},      /* the same, in good order */
-	{SYS_clock_gettime, {{0}}}, /* where the kernel's page for it cannot be used */
+	{SYS_accept4, {{0}}},                /* connections */
+	{SYS_recvfrom, {{IS, 3, MSG_PEEK}}}, /* what stands in front of them: a PROXY header */
+	{SYS_close, {{0}}},                  /* their end */
+	{SYS_shutdown, {{0}}},               /* the same, in good order */
+	{SYS_clock_gettime, {{0}}},          /* where the kernel's page for it cannot be used */
 #ifdef SYS_poll
 	{SYS_poll, {{0}}}, /* is there a connection to accept; the last words */
 #endif

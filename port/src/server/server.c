@@ -422,6 +422,7 @@ static void control_stats(void *ctx, struct control_figures *figures)
 		.handshakes = handshakes,
 		.resumed = resumed,
 		.tls_failed = failed,
+		.misproxied = s->pool.misproxied,
 		.h3_connections = h3_connections,
 		.h3_retries = h3_retries,
 		.h3_dropped = h3_dropped,

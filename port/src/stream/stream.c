@@ -26,7 +26,7 @@ static const char *const end_names[] = {
 
 void stream_init(struct stream *s, const struct stream_ops *ops)
 {
-	*s = (struct stream){.ops = ops};
+	*s = (struct stream){.ops = ops, .allowance = UINT64_MAX};
 }
 
 void stream_request_moves(struct stream *s, enum request_half to)

@@ -46,15 +46,19 @@ enum request_flag {
 enum stream_end { END_CLOSED, END_RESET, END_TIMEOUT, END_ABORTED, END_ERROR, END_DRAINED, END_FILE };
 
 struct share;
+struct proxied;
 
 struct peer {
 	uint8_t address[16];
 	uint8_t address_len; /* 4, 16, or 0 for a unix socket */
 	uint8_t listener;
 	uint16_t port;
-	uint8_t local[18];   /* our end of the connection: an address of the same length, and a port */
-	bool trusted;        /* a proxy: the clients that it names are who asks */
-	struct share *share; /* peer/shares.h; NULL: peers are not told apart */
+	uint8_t local[18];             /* our end of the connection: an address of the same length, and a port */
+	bool trusted;                  /* a proxy: the clients that it names are who asks */
+	bool exempt;                   /* has no limits */
+	bool counted;                  /* its connection is, by the limits on its share */
+	struct share *share;           /* peer/shares.h; NULL: peers are not told apart */
+	const struct proxied *proxied; /* peer/proxied.h: whom a proxy has named; NULL: there was no such header */
 };
 
 /* A slice whose `at` is NULL is absent. All of it points into memory that lives as long as the event. */
@@ -102,6 +106,8 @@ struct stream_ops {
 	bool (*push)(struct stream *s, struct slice target, const struct field *fields, unsigned count);
 	/* Read credit was granted: the session may read, and give at most stream_wanted() bytes at a time. */
 	void (*consume)(struct stream *s);
+	/* The allowance has grown. NULL: the session heeds none. */
+	void (*go_on)(struct stream *s);
 	/* The rest of the request body is not wanted. */
 	void (*discard)(struct stream *s);
 	/* If nothing of the response was sent and status is not 0: answers with it; else cuts. Then the stream is over. */
@@ -146,8 +152,9 @@ struct stream {
 	uint16_t status;                /* of the response, once there is one */
 	uint64_t wanted; /* the most bytes of a body, or of an upgraded stream, that the sink takes at once; 0: none now */
 	uint64_t body_in;
-	size_t interim;   /* bytes of interim answers and promises that have not left */
-	uint64_t born_us; /* when the first byte of the request came */
+	uint64_t allowance; /* bytes of the response body that may leave now; UINT64_MAX: as many as there are */
+	size_t interim;     /* bytes of interim answers and promises that have not left */
+	uint64_t born_us;   /* when the first byte of the request came */
 };
 
 void stream_init(struct stream *s, const struct stream_ops *ops);
@@ -177,6 +184,19 @@ static inline void stream_take_whole(struct stream *s)
 static inline void stream_detach(struct stream *s)
 {
 	s->detached = true;
+}
+
+/* Bytes of the response body that may leave now: all that nobody looks after any more. */
+static inline uint64_t stream_allows(const struct stream *s)
+{
+	return s->detached ? UINT64_MAX : s->allowance;
+}
+
+/* So many bytes of the response body are on their way. */
+static inline void stream_spends(struct stream *s, uint64_t bytes)
+{
+	if (s->allowance != UINT64_MAX)
+		s->allowance -= bytes < s->allowance ? bytes : s->allowance;
 }
 
 const char *stream_end_name(enum stream_end why);

@@ -1,0 +1,14 @@
+/* The proxy in front of a connection, as the host sees it. */
+#ifndef SPARX_BRIDGE_VIA_H
+#define SPARX_BRIDGE_VIA_H
+
+#include "bridge/bridge.h"
+
+/* REQUEST's field of a connection with a PROXY header (NULL: it had none), and the most bytes that it may take. */
+size_t via_bound(const struct proxied *p);
+uint8_t *via_put(uint8_t *at, const struct proxied *p);
+/* And of one whose client trusted proxies name. */
+size_t named_bound(const struct forwarded *f);
+uint8_t *named_put(uint8_t *at, const struct forwarded *f);
+
+#endif
