@@ -28,11 +28,11 @@ struct listener_config {
 	bool http3;                  /* the same port over UDP speaks it */
 	uint8_t h3_place, h3_places; /* of this port among those that share the address; 0 places: it is alone */
 	bool h3_key_given;
-	uint8_t h3_key[32];   /* of the tokens and resets of all of them */
-	char alt_svc[48];     /* the field alt-svc of responses of other versions; empty: none */
-	uint32_t alt_svc_age; /* s */
+	uint8_t h3_key[32];     /* of the tokens and resets of all of them */
+	char alt_svc[48];       /* the field alt-svc of responses of other versions; empty: none */
+	uint32_t alt_svc_age;   /* s */
 	uint8_t proxy_protocol; /* enum proxy_mode: whether a PROXY header stands in front of each connection */
-	struct slice tls;     /* a map, as it came, where it came: until HELLO was taken. Absent: plain */
+	struct slice tls;       /* a map, as it came, where it came: until HELLO was taken. Absent: plain */
 };
 
 struct config {

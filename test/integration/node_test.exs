@@ -28,6 +28,47 @@ defmodule Sparx.Integration.NodeTest do
     end
   end
 
+  test "limiters that are shared count as one, and one that is left alone goes on", %{node: node} do
+    if node do
+      options = [
+        name: Sparx.SharedLimits,
+        policies: [hour: [limit: 3, per: 3_600_000]],
+        share: true,
+        timeout: 5_000
+      ]
+
+      start_supervised!({Sparx.RateLimit, options})
+      {:ok, _} = :erpc.call(node, Sparx.Remote, :start_limiter, [options])
+      both = Enum.sort([node(), node])
+      until(fn -> Enum.sort(Sparx.RateLimit.info(Sparx.SharedLimits).nodes) == both end)
+      until(fn -> Enum.sort(:erpc.call(node, Sparx.RateLimit, :info, [Sparx.SharedLimits]).nodes) == both end)
+
+      hit = fn on, key ->
+        on |> :erpc.call(Sparx.RateLimit, :hit, [Sparx.SharedLimits, :hour, key]) |> elem(0)
+      end
+
+      for key <- 1..20 do
+        assert [:ok, :ok, :ok, :error, :error] ==
+                 for(on <- [node(), node, node, node(), node], do: hit.(on, key))
+      end
+
+      # Both have a part of the keys.
+      assert Sparx.RateLimit.info(Sparx.SharedLimits).keys in 1..19
+      :erpc.call(node, Sparx.Remote, :stop_limiter, [Sparx.SharedLimits])
+      until(fn -> Sparx.RateLimit.info(Sparx.SharedLimits).nodes == [node()] end)
+      assert Enum.any?(1..20, fn key -> hit.(node(), key) == :ok end)
+    end
+  end
+
+  defp until(condition) do
+    unless condition.() do
+      receive do
+      after
+        10 -> until(condition)
+      end
+    end
+  end
+
   describe "a WebSocket" do
     test "is held by another node: messages of any size both ways, from any of its processes", %{node: node} do
       if node do

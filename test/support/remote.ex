@@ -14,6 +14,25 @@ defmodule Sparx.Remote do
     def handle_frame(frame, state), do: {:push, frame, state}
   end
 
+  @doc "Starts a limiter that outlives the call; and ends it."
+  def start_limiter(options) do
+    caller = self()
+
+    spawn(fn ->
+      send(caller, {:limiter, Sparx.RateLimit.start_link(options)})
+
+      receive do
+        :never -> :ok
+      end
+    end)
+
+    receive do
+      {:limiter, started} -> started
+    end
+  end
+
+  def stop_limiter(name), do: GenServer.stop(name, :shutdown)
+
   @doc "Subscribes to a producer, asks for some requests and answers them."
   def consume(producer, demand) do
     tag = Process.monitor(producer)

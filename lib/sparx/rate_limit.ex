@@ -1,0 +1,200 @@
+defmodule Sparx.RateLimit do
+  @moduledoc ~S"""
+  Limits by route, by user, or by any other key, from the application's side.
+
+  The limits of a server (`:limit_requests` and others, `Sparx.Config`) know addresses, and cost the VM nothing. This module knows what the
+  application knows: who has logged in, which tenant pays for what, that a login is dearer than a page.
+
+      children = [
+        {Sparx.RateLimit, name: MyApp.Limits, policies: [login: [limit: 5, per: 60_000], api: [limit: 100, per: 1_000, burst: 500]]},
+        {Sparx, port: 4000, handler: MyApp.Web}
+      ]
+
+  A handler asks before it works:
+
+      def handle(%{path: "/login"} = request) do
+        with {:ok, quota} <- Sparx.RateLimit.allow(request, MyApp.Limits, :login) do
+          Sparx.Response.stream(request, 200, Sparx.RateLimit.fields(quota), ["welcome"])
+        end
+      end
+
+  `allow/4` has answered a request that is refused: 429 with `retry-after`, `ratelimit` and `ratelimit-policy`
+  ([draft-ietf-httpapi-ratelimit-headers-10](https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/10/)). `hit/4` only counts, for everything else: messages of a socket, jobs, mails. For plugs
+  there is `Sparx.RateLimit.Plug`.
+
+  ## Options
+
+  | option | default | meaning |
+  | --- | --- | --- |
+  | `:name` | required | an atom, by which it is found |
+  | `:policies` | required | a keyword list: name of the policy, and its options |
+  | `:max_keys` | `200_000` | keys that are remembered, at most; about 150 bytes each. Those that have been idle for longest are forgotten first, and may then have their burst again |
+  | `:share` | `false` | `true`: the limiters of this name on all connected nodes are one, see below |
+  | `:timeout` | `100` | ms that another node may take to answer; then this one decides by what it has seen itself |
+  | `:telemetry` | none | a function of event, measurements and metadata, as for a server |
+
+  | option of a policy | default | meaning |
+  | --- | --- | --- |
+  | `:limit` | required | how many in the time of `:per`, on average |
+  | `:per` | `1_000` | ms |
+  | `:burst` | `:limit` | how many at once, after a time without any |
+
+  ## How it counts
+
+  By the generic cell rate algorithm: of each key there is one number in ETS, the time at which all that it has had is paid for. No process is asked: who counts
+  compares and swaps that number. If the limiter is being restarted, everything is allowed.
+
+  ## Several nodes
+
+  With `share: true` each key is counted on one of the nodes where a limiter of this name runs, which all of them agree on; it is asked with `:erpc`, which costs a round trip between nodes
+  where it is another one. When nodes come or go, some keys move, and may have their burst again. Where handlers of one server run on several nodes (`Sparx.Workers`), start a limiter on each.
+
+  ## Telemetry
+
+  | event | measurements | metadata |
+  | --- | --- | --- |
+  | `[:sparx, :limit, :refused]` | `retry_after` (s), `cost` | `limiter`, `policy`, `key` |
+  """
+
+  alias Sparx.{Request, Response, Telemetry}
+  alias Sparx.RateLimit.{Policy, Store}
+
+  defstruct [:policy, :limit, :window, :remaining, :reset, :retry_after]
+
+  @typedoc """
+  What is left: `remaining` of `limit` (the burst), all of which comes back in `window` seconds; `reset`: the seconds after which one more
+  is there, nil if nothing is missing; `retry_after`: seconds until what was refused would be allowed, nil if it was not refused.
+  """
+  @type t :: %__MODULE__{
+          policy: binary,
+          limit: pos_integer,
+          window: pos_integer,
+          remaining: non_neg_integer,
+          reset: non_neg_integer | nil,
+          retry_after: pos_integer | nil
+        }
+
+  @doc false
+  def child_spec(options) do
+    %{id: {__MODULE__, options[:name]}, start: {__MODULE__, :start_link, [options]}}
+  end
+
+  @doc "Starts a limiter. An option that is wrong raises `ArgumentError`."
+  @spec start_link(keyword) :: GenServer.on_start()
+  def start_link(options), do: Store.start_link(options)
+
+  @doc """
+  Counts one use of a key, or `cost` of them: `{:ok, quota}`, or `{:error, quota}` if that is more than there is, which then costs nothing.
+
+  `key` is any term. The same key of two policies is counted twice.
+
+      case Sparx.RateLimit.hit(MyApp.Limits, :mails, user.id) do
+        {:ok, _quota} -> deliver(mail)
+        {:error, quota} -> {:later, quota.retry_after}
+      end
+  """
+  @spec hit(atom, atom, term, pos_integer) :: {:ok, t} | {:error, t}
+  def hit(limiter, policy, key, cost \\ 1) when is_integer(cost) and cost > 0 do
+    store = Store.fetch!(limiter)
+    policy = Policy.fetch!(store.policies, policy, limiter)
+    {verdict, ahead} = Store.take(store, policy, key, cost)
+    quota = quota(policy, verdict, ahead, cost)
+    if verdict == :error, do: refused(store, policy, key, quota, cost)
+    {verdict, quota}
+  end
+
+  @doc """
+  Counts a request: `{:ok, quota}`, or `:refused`, when its client has got a 429.
+
+    * `:key`: what is counted (default: `client/1`)
+    * `:cost`: how much it counts (default 1)
+  """
+  @spec allow(Request.t(), atom, atom, key: term, cost: pos_integer) :: {:ok, t} | :refused
+  def allow(request, limiter, policy, options \\ []) do
+    options = Sparx.Config.known!(options, [:key, :cost])
+    key = Keyword.get_lazy(options, :key, fn -> client(request) end)
+
+    with {:error, quota} <- hit(limiter, policy, key, Keyword.get(options, :cost, 1)) do
+      [{"content-type", "text/plain"} | fields(quota)]
+      |> Enum.reduce(Response.new(429), fn {name, value}, response ->
+        Response.header(response, name, value)
+      end)
+      |> Response.body("429 Too Many Requests\n")
+      |> Response.send(request)
+
+      :refused
+    end
+  end
+
+  @doc """
+  The fields that tell a client of its quota: `ratelimit-policy`, `ratelimit`, and `retry-after` if it was refused.
+  """
+  @spec fields(t) :: [{binary, binary}]
+  def fields(quota) do
+    time = if quota.retry_after || quota.reset, do: ";t=#{quota.retry_after || quota.reset}", else: ""
+
+    retry = if quota.retry_after, do: [{"retry-after", Integer.to_string(quota.retry_after)}], else: []
+
+    [
+      {"ratelimit-policy", ~s("#{quota.policy}";q=#{quota.limit};w=#{quota.window})},
+      {"ratelimit", ~s("#{quota.policy}";r=#{quota.remaining}#{time})}
+      | retry
+    ]
+  end
+
+  @doc """
+  A key for the client of a request, as the limits of a server have it: its IPv4 address, or the /64 of its IPv6 address
+  (`Sparx.Request.client/1`). All clients of unix sockets are one.
+  """
+  @spec client(Request.t()) :: term
+  def client(request) do
+    case Request.client(request) do
+      {ip, _port} -> network(ip)
+      :local -> :local
+    end
+  end
+
+  @doc false
+  def network({a, b, c, d, _, _, _, _}), do: {a, b, c, d}
+  def network(ip), do: ip
+
+  @doc "Forgets what a key has had: of a user that has proved to be one, say."
+  @spec reset(atom, atom, term) :: :ok
+  def reset(limiter, policy, key) do
+    store = Store.fetch!(limiter)
+    Store.reset(store, Policy.fetch!(store.policies, policy, limiter), key)
+  end
+
+  @doc """
+  What a limiter is doing: `keys` (that it remembers on this node), `max_keys`, `nodes` (that share it).
+  """
+  @spec info(atom) :: %{keys: non_neg_integer, max_keys: pos_integer, nodes: [node]}
+  def info(limiter), do: limiter |> Store.fetch!() |> Store.info()
+
+  # `ahead`: µs that the key is ahead of its rate.
+  defp quota(policy, verdict, ahead, cost) do
+    room = max(policy.burst * policy.each - ahead, 0)
+    remaining = div(room, policy.each)
+
+    %__MODULE__{
+      policy: policy.text,
+      limit: policy.burst,
+      window: policy.window,
+      remaining: remaining,
+      reset: if(remaining < policy.burst, do: seconds(policy.each - rem(room, policy.each))),
+      retry_after:
+        if(verdict == :error, do: max(seconds(ahead + cost * policy.each - policy.burst * policy.each), 1))
+    }
+  end
+
+  defp seconds(microseconds), do: div(microseconds + 999_999, 1_000_000)
+
+  defp refused(store, policy, key, quota, cost) do
+    Telemetry.emit(
+      Telemetry.listener(store.telemetry),
+      [:limit, :refused],
+      %{retry_after: quota.retry_after, cost: cost},
+      %{limiter: store.name, policy: policy.name, key: key}
+    )
+  end
+end
