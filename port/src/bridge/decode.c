@@ -6,6 +6,7 @@
 
 #include "bridge/exchange.h"
 #include "bridge/orders.h"
+#include "bridge/limit.h"
 #include "bridge/say.h"
 #include "frames/fields.h"
 #include "frames/mp.h"
@@ -262,6 +263,7 @@ static void body(struct exchange *x, struct slice data)
 	struct slice in = data;
 
 	assert(d->raw_len == 0 && data.len <= DECODE_RAW);
+	limit_came(x, data.len);
 	if (!decode(d, &in))
 		return;
 	d->raw_at = 0;

@@ -7,6 +7,7 @@ import time
 import crowd
 import h1  # noqa: F401
 import h2  # noqa: F401
+import limits  # noqa: F401
 import ws  # noqa: F401
 import ws2  # noqa: F401
 

@@ -23,18 +23,19 @@ ATTACKS = []
 
 
 class Attack:
-    def __init__(self, script, kind, name, answer, ends, limit, clients, options, reads, small, loud):
+    def __init__(self, script, kind, name, answer, ends, limit, clients, options, reads, small, loud, source):
         self.script, self.kind, self.name, self.answer, self.ends, self.limit = script, kind, name, answer, set(ends.split()), limit
         self.clients, self.options, self.reads, self.small, self.loud = clients, options, reads, small, loud
+        self.source = source
 
 
-def attack(kind, name, answer, ends="", limit="", clients=1, reads=True, small=False, loud=False, **options):
+def attack(kind, name, answer, ends="", limit="", clients=1, reads=True, small=False, loud=False, source=None, **options):
     """Registers one. answer, limit: for the table; ends: how connections may end, and one of them must; none: they stay.
-    clients: connections at once; reads: whether they read; small: their buffer is; loud: it takes a core; options: the server's.
+    clients: connections at once; reads: whether they read; small: their buffer is; loud: it takes a core; source: its address; options: the server's.
     Who is cut comes again."""
 
     def add(script):
-        ATTACKS.append(Attack(script, kind, name, answer, ends, limit, clients, options, reads, small, loud))
+        ATTACKS.append(Attack(script, kind, name, answer, ends, limit, clients, options, reads, small, loud, source))
         return script
 
     return add
@@ -78,6 +79,8 @@ class Client:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.setblocking(False)
+        if attack.source:
+            self.sock.bind((attack.source, 0))
         self.sock.connect_ex(address)
         self.reads, self.received, self.out, self.wake = attack.reads, b"", b"", 0.0
         self.noted = collections.Counter()
