@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.RateLimit do
   @moduledoc ~S"""
   Limits by route, by user, or by any other key, from the application's side.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.ForwardedTest do
   @moduledoc "Who the client is, and what it asked for, when proxies stand in between: fields, the PROXY protocol, and nginx and HAProxy."
   use ExUnit.Case, async: true

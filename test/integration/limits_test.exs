@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.LimitsTest do
   @moduledoc "Limits by peer, over real sockets: what is refused, how, and what it costs the VM."
   use ExUnit.Case, async: true

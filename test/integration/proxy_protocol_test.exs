@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.ProxyProtocolTest do
   @moduledoc """
   The PROXY protocol: raw headers, and HAProxy and nginx that write them. What is not installed is not tested.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.RateLimitTest do
   @moduledoc "Limits by any key: what is counted, for whom, within which memory, and by which node."
   use ExUnit.Case, async: true

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The PROXY header on a real socket: nothing behind it is taken, however it is cut. */
 #include "conn/greeting.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What one peer may have, and whom the table remembers: numbers and times. */
 #include "peer/limits.h"
 

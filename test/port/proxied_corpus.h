@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Headers of the PROXY protocol as they stand on the wire, and what they say: "1 source > target" with the version, "1 silent",
  * "bad: why", or "not". Behind a header that is one, everything is the client's.

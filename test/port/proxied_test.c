@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The PROXY protocol: a corpus of raw headers, cut at each byte. */
 #include "peer/proxied.h"
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Proxies do
   @moduledoc "HAProxy and nginx in front of a server, each with a configuration of the test's own, until that test ends."
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 if Code.ensure_loaded?(Plug.Conn) do
   defmodule Sparx.RateLimit.Plug do
     @moduledoc """

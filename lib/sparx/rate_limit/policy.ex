@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.RateLimit.Policy do
   @moduledoc false
   # A rate with a burst. `each`: µs that one costs; `window`: s in which a whole burst comes back.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.RateLimit.Store do
   @moduledoc false
   # Keys and what they have had, in two tables of ETS: keys that are used are in the newer one. When that is full the older one is emptied

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Request.Origin do
   @moduledoc false
   # Where a request comes from, as REQUEST's head tells of proxies (PROTOCOL.md, section 5).

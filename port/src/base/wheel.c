@@ -80,18 +80,19 @@ uint64_t wheel_next(struct wheel *w)
 
 	if (w->count == 0)
 		return UINT64_MAX;
-	for (unsigned i = 0; i < WHEEL_SLOTS; i++) {
+	for (unsigned i = 0; i < WHEEL_SLOTS;) {
 		unsigned slot = (unsigned)((base + i) % WHEEL_SLOTS);
-		if (slot % 64 == 0 && w->used[slot / 64] == 0 && i + 64 <= WHEEL_SLOTS) {
-			i += 63;
+		uint64_t used = w->used[slot / 64] >> slot % 64;
+		if (used == 0) {
+			i += 64 - slot % 64;
 			continue;
 		}
-		if (!(w->used[slot / 64] & UINT64_C(1) << slot % 64))
-			continue;
-		if (list_empty(&w->slots[slot]))
-			w->used[slot / 64] &= ~(UINT64_C(1) << slot % 64);
-		else
+		i += (unsigned)__builtin_ctzll(used);
+		slot = (unsigned)((base + i) % WHEEL_SLOTS);
+		if (i < WHEEL_SLOTS && !list_empty(&w->slots[slot]))
 			return (base + i + 1) * WHEEL_SLOT;
+		if (i < WHEEL_SLOTS)
+			w->used[slot / 64] &= ~(UINT64_C(1) << slot % 64);
 	}
 	return (base + WHEEL_SLOTS) * WHEEL_SLOT;
 }

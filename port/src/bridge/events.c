@@ -110,6 +110,14 @@ static void redirect(struct stream *s, const struct request_head *h, unsigned po
 	free(text);
 }
 
+/* One that was counted, and cannot be taken. */
+static void turn_away(struct bridge *b, struct stream *s, struct share *share, bool counted, unsigned status)
+{
+	limit_ends(share, counted);
+	shares_give(&b->shares, share);
+	refuse_request(s, status, 0);
+}
+
 static void on_request(void *ctx, struct stream *s, const struct request_head *h)
 {
 	struct bridge *b = ctx;
@@ -125,9 +133,9 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 	b->named = (struct forwarded){.https = -1};
 	if (h->peer->trusted)
 		forwarded_read(&b->named, h->fields, h->field_count, &b->config->trusted_proxies, b->config->trusted_fields);
-	if (b->host_gone || queue_head_bound(b, h) + QUEUE_OVERHEAD > FRAME_PAYLOAD_MAX) {
+	if (b->host_gone) {
 		b->n.refused++;
-		refuse_request(s, b->host_gone ? 503 : 431, 0);
+		refuse_request(s, 503, 0);
 		return;
 	}
 	share = work_share(b, h, &exempt);
@@ -135,11 +143,14 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 		shares_give(&b->shares, share);
 		return;
 	}
+	if (queue_head_bound(b, h) + REQUEST_OVERHEAD > FRAME_PAYLOAD_MAX) {
+		b->n.refused++;
+		turn_away(b, s, share, counted, 431);
+		return;
+	}
 	x = exchange_new(b, s, &http);
 	if (!x) {
-		limit_ends(share, counted);
-		shares_give(&b->shares, share);
-		refuse_request(s, 503, 0);
+		turn_away(b, s, share, counted, 503);
 		return;
 	}
 	put_label(x, h);

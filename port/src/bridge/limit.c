@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "bridge/limit.h"
 
 #include <inttypes.h>
@@ -42,22 +43,41 @@ static uint64_t seconds_of(uint64_t ns)
 	return ns ? (ns + NS - 1) / NS : 1;
 }
 
+static struct slice put(char *to, struct slice *all, struct slice with)
+{
+	memcpy(to + all->len, with.at, with.len);
+	all->len += with.len;
+	return *all;
+}
+
+static struct slice put_number(char *to, uint64_t n)
+{
+	char digits[20];
+	size_t count = 0;
+
+	do
+		digits[sizeof digits - ++count] = (char)('0' + n % 10);
+	while ((n /= 10) > 0);
+	memcpy(to, digits + sizeof digits - count, count);
+	return slice_of(to, count);
+}
+
 /* The fields are those of draft-ietf-httpapi-ratelimit-headers-10. */
 static void answer(struct bridge *b, struct stream *s, enum limit which, uint64_t wait)
 {
-	uint64_t seconds = which == LIMIT_REQUESTS ? seconds_of(wait) : b->config->retry_after;
 	char after[24], left[64];
+	struct slice seconds = put_number(after, which == LIMIT_REQUESTS ? seconds_of(wait) : b->config->retry_after);
+	struct slice service = slice_of(left, 0);
 	struct field fields[] = {
 		{SLICE_LIT("content-type"), SLICE_LIT("text/plain"), NAME_CONTENT_TYPE},
 		{SLICE_LIT("ratelimit-policy"), slice_str(b->policies[which]), NAME_UNKNOWN},
-		{SLICE_LIT("ratelimit"), slice_of(left, 0), NAME_UNKNOWN},
-		{SLICE_LIT("retry-after"), slice_of(after, 0), NAME_RETRY_AFTER},
+		{SLICE_LIT("ratelimit"), service, NAME_UNKNOWN},
+		{SLICE_LIT("retry-after"), seconds, NAME_RETRY_AFTER},
 	};
 	struct response_head head = {.status = 429, .fields = fields, .field_count = 4, .length = sizeof text - 1};
 
-	fields[3].value.len = (size_t)snprintf(after, sizeof after, "%" PRIu64, seconds);
-	fields[2].value.len = (size_t)snprintf(left, sizeof left,
-					       which == LIMIT_REQUESTS ? "\"requests\";r=0;t=%s" : "\"concurrent\";r=0", after);
+	put(left, &service, which == LIMIT_REQUESTS ? SLICE_LIT("\"requests\";r=0;t=") : SLICE_LIT("\"concurrent\";r=0"));
+	fields[2].value = which == LIMIT_REQUESTS ? put(left, &service, seconds) : service;
 	stream_detach(s);
 	s->bodiless = s->head_method;
 	stream_response_moves(s, RESPONSE_STREAMING);

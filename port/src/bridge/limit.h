@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The limits on one peer's requests: what is beyond them is answered here, and the host does not hear of it. */
 #ifndef SPARX_BRIDGE_LIMIT_H
 #define SPARX_BRIDGE_LIMIT_H

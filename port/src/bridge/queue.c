@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "bridge/limit.h"
 #include "bridge/say.h"
 #include "bridge/secure.h"
 #include "bridge/upgrade.h"
@@ -227,11 +228,12 @@ static bool may_wait(const struct bridge *b, const struct share *share)
 /* The body that came with a request goes with it, but for one that the host may want to have decoded. */
 static void take_whole(struct exchange *x, const struct request_head *h)
 {
-	bool fits = queue_head_bound(h) + h->whole.len + QUEUE_OVERHEAD <= FRAME_PAYLOAD_MAX;
+	bool fits = queue_head_bound(x->b, h) + h->whole.len + QUEUE_OVERHEAD <= FRAME_PAYLOAD_MAX;
 
 	if (!h->whole.at || !fits || x->coded.count || x->coded.unknown || (h->flags & REQUEST_MAY_UPGRADE))
 		return;
 	x->whole = h->whole;
+	limit_came(x, h->whole.len);
 	stream_take_whole(x->s);
 }
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The proxy in front of a connection, as the host sees it. */
 #ifndef SPARX_BRIDGE_VIA_H
 #define SPARX_BRIDGE_VIA_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The PROXY header in front of a connection: read from the socket, up to its last byte and not beyond. */
 #ifndef SPARX_CONN_GREETING_H
 #define SPARX_CONN_GREETING_H

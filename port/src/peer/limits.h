@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How much one peer may have at all, whatever the others do. Pure: numbers and times (ns).
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The PROXY protocol, versions 1 and 2 (HAProxy's specification): what a proxy says of a connection in front of its first byte. Pure.
  *

@@ -179,9 +179,17 @@ static const struct {
 
 const char *http_reason(unsigned status)
 {
-	for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
-		if (reasons[i].status == status)
-			return reasons[i].reason;
+	size_t low = 0, high = sizeof reasons / sizeof *reasons;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		if (reasons[middle].status == status)
+			return reasons[middle].reason;
+		if (reasons[middle].status < status)
+			low = middle + 1;
+		else
+			high = middle;
+	}
 	return ""; /* RFC 9112 section 4: the phrase may be empty */
 }
 

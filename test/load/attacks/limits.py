@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who takes more than its limits: one address beside a probe of another, and one machine with many names."""
 
 import random
