@@ -5,8 +5,8 @@
 #include <stdlib.h>
 
 #include "bridge/exchange.h"
-#include "bridge/orders.h"
 #include "bridge/limit.h"
+#include "bridge/orders.h"
 #include "bridge/say.h"
 #include "frames/fields.h"
 #include "frames/mp.h"
