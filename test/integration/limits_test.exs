@@ -136,8 +136,14 @@ defmodule Sparx.Integration.LimitsTest do
   test "bodies are shaped, and come whole" do
     test = self()
 
+    path = Path.join(System.tmp_dir!(), "sparx-limits-#{System.unique_integer([:positive])}-#{System.pid()}")
+    file = :crypto.strong_rand_bytes(300_000)
+    File.write!(path, file)
+    on_exit(fn -> File.rm!(path) end)
+
     handler = fn
       %{path: "/echo"} = request -> Response.stream(request, 200, [], Request.body_stream(request))
+      %{path: "/file"} = request -> Response.send_file(Response.new(200), request, path)
       request -> Response.new(200) |> Response.body(:binary.copy("x", 200_000)) |> Response.send(request)
     end
 
@@ -145,6 +151,7 @@ defmodule Sparx.Integration.LimitsTest do
     connection = connect(server)
     whole = :binary.copy("x", 200_000)
     assert %{status: 200, body: ^whole} = ask(connection)
+    assert %{status: 200, body: ^file} = ask(connection, "GET", "/file")
     body = :crypto.strong_rand_bytes(600_000)
     sender = spawn_link(fn -> send_body(connection, body, test) end)
     assert %{status: 200, body: ^body} = Client.answer(connection)
@@ -157,6 +164,8 @@ defmodule Sparx.Integration.LimitsTest do
     {client, two} = H2Client.request(client, "GET", "/")
     {client, %{data: ^whole, ended: true}} = H2Client.finish(client, one)
     {client, %{data: ^whole, ended: true}} = H2Client.finish(client, two)
+    {client, three} = H2Client.request(client, "GET", "/file")
+    {client, %{data: ^file, ended: true}} = H2Client.finish(client, three)
     H2Client.close(client)
   end
 

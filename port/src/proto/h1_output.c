@@ -3,16 +3,27 @@
 #include "file/load.h"
 #include "proto/h1_session.h"
 
+/* What has left of the body, files included, is no longer allowed. True: nothing is. */
+static bool spend(struct h1_stream *x)
+{
+	uint64_t left = x->body < x->out.len ? x->body : x->out.len, gone = x->body - left;
+
+	x->body = left;
+	stream_spends(&x->s, gone);
+	return gone > 0 && x->s.allowance == 0;
+}
+
 /* Reports the bytes of the body that have left. Framing that is still in out is counted as body. */
 static void tell_room(struct h1_stream *x)
 {
 	const struct stream_sink *sink = h1_sink(x->h1);
 	uint64_t left = x->unsent < x->out.charged ? x->unsent : x->out.charged, gone = x->unsent - left;
 
-	if (gone == 0)
+	bool spent = spend(x);
+
+	if (gone == 0 && !spent)
 		return;
 	x->unsent = left;
-	stream_spends(&x->s, gone);
 	if (!x->s.detached)
 		sink->on_room(sink->ctx, &x->s, gone);
 }

@@ -53,6 +53,7 @@ struct h1_stream {
 	struct list link;
 	struct bufq out;
 	uint64_t unsent; /* body bytes in out that were not yet reported (on_room) */
+	uint64_t body;   /* bytes of the response body in out, those of files included */
 	uint8_t framing; /* enum h1_framing */
 	bool http10, keep_alive, close, expects, takes_trailers;
 	bool came;     /* some of the request body is there */
@@ -76,7 +77,7 @@ static inline struct h1_stream *h1_stream_of(struct stream *s)
 /* How much of what is queued may leave now: all but the part of the body that is beyond the stream's allowance. */
 static inline size_t h1_may_leave(const struct h1_stream *x)
 {
-	size_t body = x->unsent < x->out.len ? x->unsent : x->out.len;
+	size_t body = x->body < x->out.len ? (size_t)x->body : x->out.len;
 
 	uint64_t most = stream_allows(&x->s);
 

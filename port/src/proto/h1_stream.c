@@ -203,6 +203,7 @@ static bool h1_send_data(struct stream *s, struct slice data)
 
 	h1_begin_output(x);
 	x->unsent += data.len;
+	x->body += data.len;
 	h1_wake(x->h1);
 	if (data.len == 0)
 		return true;
@@ -215,6 +216,7 @@ static bool h1_send_file(struct stream *s, struct file *f, uint64_t offset, size
 
 	h1_begin_output(x);
 	x->unsent += FILE_COST;
+	x->body += n;
 	h1_wake(x->h1);
 	return wrote(x, x->framing == FRAMING_CHUNKED ? h1_write_file_chunk(&x->out, f, offset, n)
 						      : bufq_append_file(&x->out, f, offset, n));

@@ -58,7 +58,7 @@ static void tell_room(struct h2_stream *x, uint32_t bytes)
 {
 	const struct stream_sink *sink = h2_sink(x->h2);
 
-	if (bytes > 0 && !x->s.detached)
+	if ((bytes > 0 || x->s.allowance == 0) && !x->s.detached)
 		sink->on_room(sink->ctx, &x->s, bytes);
 }
 
