@@ -143,7 +143,7 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 		shares_give(&b->shares, share);
 		return;
 	}
-	if (queue_head_bound(b, h) + REQUEST_OVERHEAD > FRAME_PAYLOAD_MAX) {
+	if (queue_head_bound(b, h) + QUEUE_OVERHEAD > FRAME_PAYLOAD_MAX) {
 		b->n.refused++;
 		turn_away(b, s, share, counted, 431);
 		return;
