@@ -40,8 +40,8 @@ defmodule Sparx.Integration.NodeTest do
       start_supervised!({Sparx.RateLimit, options})
       {:ok, _} = :erpc.call(node, Sparx.Remote, :start_limiter, [options])
       both = Enum.sort([node(), node])
-      until(fn -> Enum.sort(Sparx.RateLimit.info(Sparx.SharedLimits).nodes) == both end)
-      until(fn -> Enum.sort(:erpc.call(node, Sparx.RateLimit, :info, [Sparx.SharedLimits]).nodes) == both end)
+      await(fn -> Enum.sort(Sparx.RateLimit.info(Sparx.SharedLimits).nodes) == both end)
+      await(fn -> Enum.sort(:erpc.call(node, Sparx.RateLimit, :info, [Sparx.SharedLimits]).nodes) == both end)
 
       hit = fn on, key ->
         on |> :erpc.call(Sparx.RateLimit, :hit, [Sparx.SharedLimits, :hour, key]) |> elem(0)
@@ -55,17 +55,8 @@ defmodule Sparx.Integration.NodeTest do
       # Both have a part of the keys.
       assert Sparx.RateLimit.info(Sparx.SharedLimits).keys in 1..19
       :erpc.call(node, Sparx.Remote, :stop_limiter, [Sparx.SharedLimits])
-      until(fn -> Sparx.RateLimit.info(Sparx.SharedLimits).nodes == [node()] end)
+      await(fn -> Sparx.RateLimit.info(Sparx.SharedLimits).nodes == [node()] end)
       assert Enum.any?(1..20, fn key -> hit.(node(), key) == :ok end)
-    end
-  end
-
-  defp until(condition) do
-    unless condition.() do
-      receive do
-      after
-        10 -> until(condition)
-      end
     end
   end
 

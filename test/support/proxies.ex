@@ -57,7 +57,14 @@ defmodule Sparx.Proxies do
     {write(folder, "cert.pem", pem(:Certificate, certificate)), write(folder, "key.pem", pem(type, key))}
   end
 
-  defp pem(type, der), do: :public_key.pem_encode([{type, der, :not_encrypted}])
+  # As :public_key.pem_encode/1, without that application.
+  defp pem(type, der) do
+    name = if type == :Certificate, do: "CERTIFICATE", else: "EC PRIVATE KEY"
+    lines = for <<line::binary-size(64) <- pad(Base.encode64(der))>>, do: [String.trim_trailing(line), ?\n]
+    ["-----BEGIN ", name, "-----\n", lines, "-----END ", name, "-----\n"]
+  end
+
+  defp pad(text), do: String.pad_trailing(text, 64 * div(byte_size(text) + 63, 64))
 
   @doc "Both in one file, as HAProxy wants them."
   def both(certfile, keyfile),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Plug is no dependency: where it is found, by ERL_LIBS=FOLDER mix test (with FOLDER/plug/ebin, and so on), or as a package, these tests run.
 if Code.ensure_loaded?(Sparx.Plug) do
   defmodule Sparx.Plug.LimitsTest do
