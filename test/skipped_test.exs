@@ -57,9 +57,10 @@ defmodule Sparx.SkippedTest do
     [_, wanted] = Regex.run(~r/^wants_full='(.*?)'/ms, setup)
     [_, run] = Regex.run(~r/^needs_run='(.*?)'/ms, setup)
     [_, test] = Regex.run(~r/^needs_test='(.*?)'/ms, setup)
+    [_, http3] = Regex.run(~r/^needs_http3_full='(.*?)'/ms, setup)
 
     installed =
-      for list <- [full, wanted, run, test],
+      for list <- [full, wanted, run, test, http3],
           line <- String.split(list, "\n", trim: true),
           do: List.last(String.split(line))
 
