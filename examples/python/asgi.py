@@ -4,15 +4,17 @@
 
     python3 asgi.py module:app [--port 4000] [--host 127.0.0.1] [--help for the rest]
 
-Scopes: http, websocket, lifespan. Extensions: http.response.trailers. What the application does not ask for is not read,
-and `send` waits while the client is slow.
+Scopes: http, websocket, lifespan. Extensions: http.response.trailers, http.response.pathsend, http.response.zerocopysend (sparx_port
+sends the file by itself). What the application does not ask for is not read, and `send` waits while the client is slow.
 """
 
 import argparse
 import asyncio
 import importlib
 import ipaddress
+import os
 import re
+import stat
 import sys
 import urllib.parse
 
@@ -140,8 +142,9 @@ class HttpExchange:
 
     async def run(self):
         scope = self.bridge.scope("http", self.request) | {"method": self.request.method}
+        scope["extensions"] = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
         if self.request.flags & 1:
-            scope["extensions"] = {"http.response.trailers": {}}
+            scope["extensions"]["http.response.trailers"] = {}
         await self.bridge.app(scope, self.receive, self.send)
 
     async def receive(self):
@@ -165,6 +168,10 @@ class HttpExchange:
             self.start(message)
         elif kind == "http.response.body" and self.started and not self.ended:
             await self.body(bytes(message.get("body", b"")), message.get("more_body", False))
+        elif kind == "http.response.pathsend" and self.started and not self.ended:
+            await self.send_path(message["path"])
+        elif kind == "http.response.zerocopysend" and self.started and not self.ended:
+            await self.send_open_file(message)
         elif kind == "http.response.trailers" and self.trailers is not None and self.ended:
             self.trailers += fields(message.get("headers", ()))
             if not message.get("more_trailers", False):
@@ -189,13 +196,39 @@ class HttpExchange:
         self.request.start(status, headers, self.left)
 
     async def body(self, data, more):
+        await self.part(self.request.write(data), len(data), more)
+
+    async def send_path(self, path):
+        # Not blocking: a FIFO would wait for a writer.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode):
+                raise RuntimeError(f"{path} is no file")
+            await self.part(self.request.write_file(fd, 0, info.st_size), info.st_size, False)
+        finally:
+            os.close(fd)
+
+    async def send_open_file(self, message):
+        file = message["file"]
+        fd = file if isinstance(file, int) else file.fileno()
+        offset, count = message.get("offset"), message.get("count")
+        start = os.lseek(fd, 0, os.SEEK_CUR) if offset is None else offset
+        count = max(os.fstat(fd).st_size - start, 0) if count is None else count
+        await self.part(self.request.write_file(fd, start, count), count, message.get("more_body", False))
+        if offset is None:
+            os.lseek(fd, start + count, os.SEEK_SET)
+
+    async def part(self, writing, length, more):
+        """A part of the body, which is written by awaiting `writing`."""
         if self.left is not None:
-            self.left -= len(data)
+            self.left -= length
             if self.left < 0 or (self.left > 0 and not more):
+                writing.close()
                 raise RuntimeError(f"the body is {abs(self.left)} bytes {'longer' if self.left < 0 else 'shorter'} than its content-length")
         self.ended = not more
         try:
-            await self.request.write(data)
+            await writing
             if not more and self.trailers is None:
                 self.request.finish()
         except sparx.Gone:

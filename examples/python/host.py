@@ -9,21 +9,25 @@ It needs python3-msgpack and the program: the one that SPARX_PORT names, or the 
 
 import argparse
 import asyncio
+import fcntl
 import hashlib
 import os
 import pathlib
 import re
 import shutil
 import signal
+import socket
+import stat
 import struct
 import sys
+import tempfile
 import traceback
 import urllib.parse
 
 import msgpack
 from protocol import (
-    ABORT, BODY, BODY_END, CLOSE, CLOSED, COMPLETE, DATA, DEMAND, DONE, DRAIN, DRAINED, END, ERROR, GONE, HANGUP, HEAD, HELLO, LOG, METHODS,
-    NAMES, READ, READY, RECV, RELEASE, REQUEST, RESPOND, ROOM, SEND, UPGRADE,
+    ABORT, BODY, BODY_END, CLOSE, CLOSED, COMPLETE, DATA, DEMAND, DONE, DRAIN, DRAINED, END, ERROR, FILE, GONE, HANGUP, HEAD, HELLO,
+    LOG, METHODS, NAMES, READ, READY, RECV, RELEASE, REQUEST, RESPOND, ROOM, SEND, UPGRADE,
 )  # fmt: skip
 
 CHUNK = 65000  # bytes: of a body that is read, of one DATA
@@ -31,6 +35,7 @@ AHEAD = 2  # chunks of a request body that may be on their way
 INLINE = 16384  # bytes of a request body that may come with its request
 FRAME = 262144  # bytes of messages, beyond which another frame is begun
 TEXT, BINARY = 1, 2
+FILE_COST = 64  # bytes of room that a part of a file costs, whatever its length
 SEND_COST = 16  # bytes of room that a message of a WebSocket, or a piece of one, costs beside its data
 
 
@@ -123,6 +128,22 @@ class Request:
             self.host.send(DATA, self.stream, bytes(rest[:n]))
             rest = rest[n:]
 
+    async def write_file(self, fd, offset, length):
+        """A part of an open file: the port sends it by itself, and this returns at once. Where it cannot, the bytes are read here. The
+        file can be closed afterwards."""
+        if self.bodiless or length == 0:
+            return
+        token = self.host.channel and self.host.channel.hand(self.stream, fd)
+        if token:
+            await self.take_room(0, FILE_COST)
+            return self.host.send(FILE, self.stream, token, offset, length)
+        while length > 0:
+            data = await self.host.loop.run_in_executor(None, os.pread, fd, min(length, CHUNK), offset)
+            if not data:
+                raise EOFError(f"the file ends {length} bytes too early")
+            await self.write(data)
+            offset, length = offset + len(data), length - len(data)
+
     async def take_room(self, most, cost=0):
         """For at most so many bytes, and `cost` besides; for one byte at least, if there are any."""
         while self.room < cost + min(most, 1) or self.over:
@@ -205,6 +226,61 @@ class WebSocket:
             self.closed = (fields[0], fields[1].decode(errors="replace"))
 
 
+class Channel:
+    """A unix socket over which open files are handed to the port (PROTOCOL.md, section 3.6). Only Linux has it."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="sparx-")  # nobody else may enter it
+        self.path = os.path.join(self.folder, "s")
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket, self.most, self.streams, self.last = None, 0, set(), 0
+        try:
+            self.listener.bind(self.path)
+            self.listener.listen(1)
+        except OSError:
+            self.stop_listening()
+            raise
+
+    def stop_listening(self):
+        self.listener.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def ready(self, info, pid):
+        """The port has started: this is its connection, if it is the port's, and it has made one."""
+        if "descriptors" in info["features"]:
+            connection = self.listener.accept()[0]
+            if struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0] == pid:
+                connection.setblocking(False)
+                self.socket, self.most = connection, info["limits"]["max_files"]
+        self.stop_listening()
+
+    def hand(self, stream, fd):
+        """The token by which FILE names the file; None if it has to be read here."""
+        if not self.socket or len(self.streams) >= self.most or not is_plain_file(fd):
+            return None
+        self.last += 1
+        try:
+            socket.send_fds(self.socket, [msgpack.packb([0, self.last, stream])], [fd])
+        except OSError:
+            return None
+        self.streams.add(stream)
+        return self.last
+
+
+def open_channel():
+    """None where there can be none: then everything goes through the pipe."""
+    try:
+        return Channel() if sys.platform == "linux" and hasattr(socket, "send_fds") else None
+    except OSError as error:
+        print(f"no channel for files: {error}", file=sys.stderr)
+        return None
+
+
+def is_plain_file(fd):
+    """The port takes regular files alone, that it could not write."""
+    return stat.S_ISREG(os.fstat(fd).st_mode) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+
+
 def flat(headers):
     return [part for pair in headers for part in pair]
 
@@ -218,14 +294,19 @@ class Host(asyncio.SubprocessProtocol):
         self.packer, self.unpacker = msgpack.Packer(), msgpack.Unpacker(raw=False, strict_map_key=False)
         self.input = bytearray()
         self.ready, self.window, self.drained = None, 0, False
+        self.channel = None
 
     async def run(self):
         """Serves until it is drained; returns False if it ended otherwise."""
         self.loop = asyncio.get_running_loop()
         self.ended = self.loop.create_future()
         self.process, _ = await self.loop.subprocess_exec(lambda: self, program(), stderr=None)
-        self.send(HELLO, 1, {"inline_body": INLINE, **self.options})
+        self.channel = open_channel()
+        descriptors = {"descriptors": self.channel.path} if self.channel else {}
+        self.send(HELLO, 1, {"inline_body": INLINE, **descriptors, **self.options})
         status = await self.ended
+        if self.channel:
+            self.channel.stop_listening()
         for request in self.requests.values():
             request.heard(GONE, ["closed"])
         if self.tasks:
@@ -293,6 +374,8 @@ class Host(asyncio.SubprocessProtocol):
             task.add_done_callback(self.tasks.discard)
         elif kind == READY:
             self.ready, self.window = fields[1], fields[1]["limits"]["window"]
+            if self.channel:
+                self.channel.ready(self.ready, self.process.get_pid())
             self.send(DEMAND, self.workers)
             if self.on_ready:
                 self.on_ready(self.ready)
@@ -307,6 +390,8 @@ class Host(asyncio.SubprocessProtocol):
                 request.heard(kind, fields[1:])
                 if kind in (DONE, GONE):
                     del self.requests[fields[0]]
+                    if self.channel:
+                        self.channel.streams.discard(fields[0])
                 if kind == GONE and request.left:
                     self.send(RELEASE, request.stream)
 

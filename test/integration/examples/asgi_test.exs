@@ -43,6 +43,33 @@ defmodule Sparx.Examples.AsgiTest do
     assert %{trailers: %{"x-sum" => "26"}} = Client.get(host.port, "/trailers", [{"te", "trailers"}])
   end
 
+  @tag :foreign
+  test "files are sent by the port: by path, and as open files" do
+    host = start([], "files_app:app")
+    data = for i <- 0..999_999, into: <<>>, do: <<Bitwise.band(div(i * 31, 8), 255)>>
+    assert Client.get(host.port, "/path?length=1000000").body == data
+    assert Client.get(host.port, "/path").body == data
+    assert %{status: 200, body: ""} = Client.request(host.port, "HEAD", "/path?length=1000000")
+
+    pieces = "begin" <> binary_part(data, 500_000, 100_000) <> binary_part(data, 999_000, 1_000) <> "end"
+    assert Client.get(host.port, "/pieces").body == pieces
+    assert Client.get(host.port, "/pieces?length=#{byte_size(pieces)}").body == pieces
+
+    # What is no file, and what is of another length, is an error at once.
+    for path <- ["/fifo", "/path?length=5"] do
+      socket = Client.connect(host.port)
+      Client.send(socket, Client.head("GET", path))
+      assert {:ok, 200, _} = Client.head_of(socket)
+      assert byte_size(until_closed(socket)) < 5
+    end
+
+    Host.interrupt(host)
+    {0, text} = Host.ended(host)
+    assert text =~ "fifo is no file"
+    assert text =~ "999995 bytes longer than its content-length"
+    refute text =~ "wrong message"
+  end
+
   test "the head goes out when the application says it", %{host: host} do
     socket = Client.connect(host.port)
     Client.send(socket, Client.head("GET", "/slow"))
