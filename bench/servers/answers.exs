@@ -10,6 +10,9 @@ defmodule Bench.Answers do
   def kilobytes("10"), do: @ten
   def kilobytes("100"), do: @hundred
 
+  @doc "A file that is sent."
+  def path(name), do: System.fetch_env!("BENCH_FILES") |> Path.join(Path.basename(name))
+
   @doc "A document of about this many kilobytes, from a file that is read once."
   def file(size) do
     with nil <- :persistent_term.get({__MODULE__, size}, nil) do

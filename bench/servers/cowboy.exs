@@ -69,6 +69,12 @@ defmodule Bench.Cowboy do
 
   defp handle("/kilobytes/" <> size, request), do: reply(request, Answers.kilobytes(size))
 
+  defp handle("/files/" <> name, request) do
+    path = Answers.path(name)
+    {:ok, info} = :file.read_file_info(path, [:raw])
+    :cowboy_req.reply(200, %{"content-type" => @text}, {:sendfile, 0, elem(info, 1), path}, request)
+  end
+
   defp handle("/documents/" <> size, request),
     do: :cowboy_req.reply(200, %{"content-type" => "application/json"}, Answers.file(size), request)
 

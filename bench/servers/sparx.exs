@@ -64,6 +64,9 @@ defmodule Bench.Sparx do
 
   def handle(%{path: "/kilobytes/" <> size} = request), do: reply(request, Answers.kilobytes(size))
 
+  def handle(%{path: "/files/" <> name} = request),
+    do: Response.new(200) |> Response.send_file(request, Answers.path(name))
+
   def handle(%{path: "/documents/" <> size} = request) do
     Response.new(200)
     |> Response.header("content-type", "application/json")

@@ -12,6 +12,7 @@
 #include <linux/seccomp.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -320,6 +321,8 @@ static void test_descriptors_come_over_the_channel_alone(void **state)
 	assert_int_equal(on_call(SYS_pread64, 10, 0, 0, 0), ALLOW);
 	assert_int_equal(on_call(SYS_sendfile, 9, 10, 0, 0), ALLOW);
 	assert_int_equal(on_call(SYS_fadvise64, 10, 0, 0, 0), ALLOW);
+	assert_int_equal(on_call(SYS_setsockopt, 10, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 0), ALLOW);
+	assert_int_equal(on_call(SYS_setsockopt, 10, IPPROTO_TCP, TCP_MD5SIG, 0), KILL);
 	assert_int_equal(on_call(SYS_pwrite64, 10, 0, 0, 0), KILL);
 	assert_int_equal(on_call(SYS_pwritev2, 10, 0, 0, 0), KILL);
 	assert_int_equal(on_call(SYS_fcntl, 10, F_GETFL, 0, 0), ALLOW);

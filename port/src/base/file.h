@@ -13,7 +13,7 @@ struct file {
 	int fd;
 	uint32_t users;
 	uint64_t fetch_from, fetch_to; /* what the system was asked to read ahead */
-	bool cold;                     /* some of it was not in memory when it was wanted */
+	uint64_t cold_to;              /* up to here it is not expected to be in memory, since something before was not */
 	bool blocks;                   /* the system cannot say whether it is in memory */
 	bool unsendable;               /* sendfile does not take it */
 };

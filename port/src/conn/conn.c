@@ -509,6 +509,14 @@ static bool is_for_the_file(int error)
 	return error == EINVAL || error == EOPNOTSUPP || error == ENOSYS;
 }
 
+static void widen(struct conn *c, bool on)
+{
+	if (c->wide == on || !c->transport->widen)
+		return;
+	c->wide = on;
+	c->transport->widen(loop_io_fd(&c->io), on);
+}
+
 /* What is to be written next. AGAIN with no direction: there is nothing. */
 static struct io_result write_next(struct conn *c)
 {
@@ -517,10 +525,13 @@ static struct io_result write_next(struct conn *c)
 	struct bufq_file f;
 	struct io_result r;
 
-	if (count > 0)
+	if (count > 0) {
+		widen(c, false);
 		return c->transport->writev(loop_io_fd(&c->io), c->transport_state, iov, count);
+	}
 	if (!c->owner.sends_files || !c->session->ops->file || !c->session->ops->file(c->session, &f))
 		return (struct io_result){.status = IO_AGAIN};
+	widen(c, true);
 	r = c->transport->send_file(loop_io_fd(&c->io), c->transport_state, f.file->fd, f.offset, f.len);
 	if (r.status != IO_ERROR || !is_for_the_file(r.error))
 		return r;

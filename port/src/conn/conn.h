@@ -49,6 +49,7 @@ struct conn {
 	bool settled; /* the protocol is known from the first bytes */
 	bool shut;    /* our side is closed */
 	bool hup_watched;
+	bool wide; /* transport_ops.widen */
 };
 
 /* Takes over the descriptor and the transport's state, even if it fails. NULL: out of memory. */

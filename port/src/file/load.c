@@ -6,8 +6,11 @@
 
 #include "platform/platform.h"
 
-/* AHEAD: asked for at once. STEP: one byte of so many is looked at; a gap that is shorter than both it and what systems read at once is missed. */
-enum { AHEAD = 2 * 1024 * 1024, STEP = 32 * 1024 };
+/*
+ * AHEAD: asked for at once. COLD: behind something that was not in memory, so much is not expected to be there either. STEP: one byte of so many is
+ * looked at; a gap that is shorter than both it and what systems read at once is missed.
+ */
+enum { AHEAD = 2 * 1024 * 1024, COLD = 16 * 1024 * 1024, STEP = 64 * 1024 };
 
 /* Also before the last of it is wanted, so that the disk is never idle. */
 static void fetch(struct file *f, uint64_t offset)
@@ -31,9 +34,13 @@ static ssize_t read_now(struct file *f, void *to, size_t n, uint64_t offset)
 		f->blocks = true;
 		got = pread(f->fd, to, n, (off_t)offset);
 	}
-	if (f->cold || (got < 0 && errno == EAGAIN))
+	if (got < 0 && errno == EAGAIN)
+		f->cold_to = offset + COLD;
+	if (file_is_cold(f, offset)) {
+		int error = errno;
 		fetch(f, offset);
-	f->cold = f->cold || (got < 0 && errno == EAGAIN);
+		errno = error;
+	}
 	return got;
 }
 

@@ -18,8 +18,14 @@ enum loaded {
 enum {
 	FILE_RETRY_MS = 2,
 	FILE_WHOLE = 64 * 1024, /* a part that is no longer goes through memory, with what stands before it */
-	FILE_AT_ONCE = 256 * 1024,
+	FILE_AT_ONCE = 512 * 1024,
 };
+
+/* Whether what is at this offset was probably read from a disk just now, or will have to be. */
+static inline bool file_is_cold(const struct file *f, uint64_t offset)
+{
+	return offset < f->cold_to;
+}
 
 /* Reads up to n bytes of the first part of a file in the queue into memory, where they stand. */
 enum loaded file_load(struct bufq *q, size_t n);

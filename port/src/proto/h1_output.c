@@ -88,7 +88,7 @@ static bool wants_load(const struct h1 *h1, const struct bufq_file *f)
 {
 	if (f->before >= FILE_WHOLE)
 		return false;
-	return !h1->session.owner->sends_files || f->file->cold || f->file->unsendable || f->len <= FILE_WHOLE ||
+	return !h1->session.owner->sends_files || file_is_cold(f->file, f->offset) || f->file->unsendable || f->len <= FILE_WHOLE ||
 	       (f->before > 0 && f->before < BESIDE);
 }
 

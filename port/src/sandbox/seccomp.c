@@ -11,6 +11,8 @@
 #include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -160,12 +162,15 @@ static void put_rule(struct writer *w, const struct rule *rule)
 static void put_channel(struct writer *w, uint32_t channel)
 {
 	put_rule(w, &(struct rule){SYS_recvmsg, {{IS, 0, channel}}});
-	put_rule(w, &(struct rule){SYS_preadv2, {{0}}});            /* reads a file, without waiting for a disk */
-	put_rule(w, &(struct rule){SYS_sendfile, {{0}}});           /* the same to a socket */
-	put_rule(w, &(struct rule){SYS_pread64, {{0}}});            /* where the file system cannot say whether it would wait */
-	put_rule(w, &(struct rule){SYS_fadvise64, {{0}}});          /* asks for what is to be read later */
-	put_rule(w, &(struct rule){SYS_fstat, {{0}}});              /* is it a file? */
-	put_rule(w, &(struct rule){SYS_fcntl, {{IS, 1, F_GETFL}}}); /* open for reading alone? */
+	put_rule(w, &(struct rule){SYS_preadv2, {{0}}});   /* reads a file, without waiting for a disk */
+	put_rule(w, &(struct rule){SYS_sendfile, {{0}}});  /* the same to a socket */
+	put_rule(w, &(struct rule){SYS_pread64, {{0}}});   /* where the file system cannot say whether it would wait */
+	put_rule(w, &(struct rule){SYS_fadvise64, {{0}}}); /* asks for what is to be read later */
+	put_rule(w,
+		 &(struct rule){SYS_setsockopt,
+				{{IS, 1, IPPROTO_TCP}, {IS, 2, TCP_NOTSENT_LOWAT}}}); /* more of a file may wait than of memory */
+	put_rule(w, &(struct rule){SYS_fstat, {{0}}});                                /* is it a file? */
+	put_rule(w, &(struct rule){SYS_fcntl, {{IS, 1, F_GETFL}}});                   /* open for reading alone? */
 }
 
 static void put_needs(struct writer *w, const struct filter_needs *needs)

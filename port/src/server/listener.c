@@ -13,9 +13,7 @@
 #include <unistd.h>
 
 #include "platform/platform.h"
-
-/* Bounds the unsent bytes that the kernel keeps per socket. Without it, they grow to megabytes for a client that does not read. */
-enum { UNSENT_MAX = 131072 };
+#include "transport/transport.h"
 
 union any_address {
 	struct sockaddr any;
@@ -61,7 +59,7 @@ static void set_inherited(int fd, int family)
 	if (family == AF_UNIX)
 		return;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-	platform_unsent_limit(fd, UNSENT_MAX);
+	platform_unsent_limit(fd, TRANSPORT_UNSENT);
 }
 
 static void set_options(int fd, const struct listener_config *config, int family)

@@ -53,6 +53,11 @@ static struct io_result tcp_send_file(int fd, void *state, int file, uint64_t of
 	return wrote(platform_sendfile(fd, file, offset, n), n);
 }
 
+static void tcp_widen(int fd, bool on)
+{
+	platform_unsent_limit(fd, on ? TRANSPORT_UNSENT_FILES : TRANSPORT_UNSENT);
+}
+
 static struct io_result tcp_shutdown(int fd, void *state)
 {
 	(void)state;
@@ -81,6 +86,7 @@ const struct transport_ops transport_tcp = {
 	.read = tcp_read,
 	.writev = tcp_writev,
 	.send_file = tcp_send_file,
+	.widen = tcp_widen,
 	.shutdown = tcp_shutdown,
 	.close = tcp_close,
 };

@@ -9,6 +9,9 @@
 #include "base/io.h"
 #include "base/secure.h"
 
+/* Bytes that wait in the kernel beyond the peer's window: of what was written; and of files. */
+enum { TRANSPORT_UNSENT = 128 * 1024, TRANSPORT_UNSENT_FILES = 1024 * 1024 };
+
 struct transport_ops {
 	/* What comes before the first byte of a protocol. IO_OK: it is done. NULL: there is nothing to be done. */
 	struct io_result (*handshake)(int fd, void *state);
@@ -18,6 +21,8 @@ struct transport_ops {
 	struct io_result (*writev)(int fd, void *state, const struct iovec *iov, int count);
 	/* The same for n bytes of a file, all of which are in memory. EINVAL, EOPNOTSUPP, ENOSYS: not of this file. NULL: of none. */
 	struct io_result (*send_file)(int fd, void *state, int file, uint64_t offset, size_t n);
+	/* Whether much may wait in the kernel: what waits is of files, whose bytes are in memory anyway. NULL where send_file is. */
+	void (*widen)(int fd, bool on);
 	/* Says that no more will be written. To be called again after IO_AGAIN. */
 	struct io_result (*shutdown)(int fd, void *state);
 	/* abort: the peer is to see a reset. Frees the state and closes fd. */
