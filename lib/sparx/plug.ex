@@ -28,7 +28,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       * `read_body/2` with `:length` n returns `{:ok, …}` for a body of exactly n bytes. Nothing is read from the client that was not
         asked for, but that of a body of unknown length the beginning of the next part may be
       * `chunk/2` returns `{:error, :closed}` when the client has gone, and `{:error, :timeout}` when it took nothing for `:write_timeout`
-      * `send_file/5` holds no more than the window of a file in memory
+      * `send_file/5` has `sparx_port` send the file by itself, and returns at once (`Sparx.Response.send_file/4`)
       * `inform/3` reaches every client of HTTP/1.1, HTTP/2 and HTTP/3
       * `upgrade_adapter(conn, :websocket, {websock, state, options})` works over HTTP/1.1, HTTP/2 and HTTP/3, see below
       * a process that calls `Sparx.Request.notify_closed/1` with `Sparx.Plug.request(conn)` is notified when the client goes
