@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "h1_fixture.h"
 
+#include "channel_fixture.h"
+
 #include "frames/names.h"
 #include "proto/h1.h"
 #include "stream/rules.h"
@@ -356,6 +358,16 @@ void host_data(struct h1_fixture *f, unsigned id, const char *data)
 		return;
 	known(s)->body_out += strlen(data);
 	assert_true(s->ops->send_data(s, slice_str(data)));
+}
+
+void host_file(struct h1_fixture *f, unsigned id, const char *text, uint64_t offset, size_t n)
+{
+	struct file *file = file_new(file_with(text, strlen(text)));
+
+	assert_non_null(file);
+	known(stream_at(f, id))->body_out += FILE_COST;
+	assert_true(stream_at(f, id)->ops->send_file(stream_at(f, id), file, offset, n));
+	file_give(file);
 }
 
 void host_end(struct h1_fixture *f, unsigned id, const char *trailers)

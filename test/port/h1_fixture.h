@@ -55,6 +55,8 @@ void pass_time(struct h1_fixture *f, uint64_t ms);
 /* The host, as the bridge would do it. Fields: "name: value\n" each. length: -1 for unknown. */
 void host_head(struct h1_fixture *f, unsigned id, unsigned status, const char *fields, int64_t length);
 void host_data(struct h1_fixture *f, unsigned id, const char *data);
+/* n bytes from this offset of a file that has this text. */
+void host_file(struct h1_fixture *f, unsigned number, const char *text, uint64_t offset, size_t n);
 void host_end(struct h1_fixture *f, unsigned id, const char *trailers);
 void host_responds(struct h1_fixture *f, unsigned id, unsigned status, const char *body);
 void host_releases(struct h1_fixture *f, unsigned id);

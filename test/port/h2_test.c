@@ -46,6 +46,37 @@ static void test_requests_are_answered_in_any_order(void **state)
 	assert_true(wants(host).idle);
 }
 
+static void test_a_file_is_a_part_of_a_body(void **state)
+{
+	(void)state;
+	client_asks(f, "GET", "/", NULL, NULL);
+	talk(f);
+	host_head(host, 1, 200, "", 12);
+	host_data(host, 1, "ab");
+	host_file(host, 1, "0123456789", 2, 5);
+	host_file(host, 1, "0123456789", 0, 1);
+	host_data(host, 1, "cd");
+	host_file(host, 1, "0123456789", 8, 2);
+	host_end(host, 1, NULL);
+	EXPECT_SEEN(f, "1 :status=200\n1 content-length=12\n1 ab23456\n1 0cd\n1 89\n1 end\n");
+	EXPECT_EVENTS(host, "request 1 GET /\ndone 1\n");
+}
+
+static void test_a_file_that_is_shorter_ends_its_stream(void **state)
+{
+	(void)state;
+	client_asks(f, "GET", "/a", NULL, NULL);
+	client_asks(f, "GET", "/b", NULL, NULL);
+	talk(f);
+	host_head(host, 1, 200, "", 11);
+	host_file(host, 1, "0123456789", 0, 11);
+	host_end(host, 1, NULL);
+	host_responds(host, 2, 200, "two");
+	talk(f);
+	EXPECT_EVENTS(host, "request 1 GET /a\nrequest 2 GET /b\nreset 1 file\ndone 2\n");
+	text_clear(&f->seen);
+}
+
 static void test_a_response_is_streamed_with_trailers(void **state)
 {
 	(void)state;
@@ -1018,6 +1049,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(test_requests_are_answered_in_any_order),
 		CASE(test_a_response_is_streamed_with_trailers),
+		CASE(test_a_file_is_a_part_of_a_body),
+		CASE(test_a_file_that_is_shorter_ends_its_stream),
 		CASE(test_a_body_comes_as_it_is_asked_for),
 		CASE(test_pieces_are_joined_into_chunks),
 		CASE(test_priority_fields_are_dictionaries),

@@ -49,6 +49,37 @@ static void test_requests_are_answered_in_any_order(void **state)
 	assert_int_equal(f->streams, 2); /* others may come */
 }
 
+static void test_a_file_is_a_part_of_a_body(void **state)
+{
+	(void)state;
+	h3_client_asks(f, "GET", "/", NULL, NULL);
+	h3_talk(f);
+	host_head(host, 1, 200, "", 12);
+	host_data(host, 1, "ab");
+	host_file(host, 1, "0123456789", 2, 5);
+	host_file(host, 1, "0123456789", 0, 1);
+	host_data(host, 1, "cd");
+	host_file(host, 1, "0123456789", 8, 2);
+	host_end(host, 1, NULL);
+	H3_EXPECT_SEEN(f, "0 :status=200\n0 content-length=12\n0 ab\n0 23456\n0 0\n0 cd\n0 89\n0 end\n");
+	EXPECT_EVENTS(host, "request 1 GET /\ndone 1\n");
+}
+
+static void test_a_file_that_is_shorter_ends_its_stream(void **state)
+{
+	(void)state;
+	h3_client_asks(f, "GET", "/a", NULL, NULL);
+	h3_client_asks(f, "GET", "/b", NULL, NULL);
+	h3_talk(f);
+	host_head(host, 1, 200, "", 11);
+	host_file(host, 1, "0123456789", 0, 11);
+	host_end(host, 1, NULL);
+	host_responds(host, 2, 200, "two");
+	h3_talk(f);
+	EXPECT_EVENTS(host, "request 1 GET /a\nrequest 2 GET /b\nreset 1 file\ndone 2\n");
+	text_clear(&f->seen);
+}
+
 static void test_a_response_is_streamed_with_trailers(void **state)
 {
 	(void)state;
@@ -630,6 +661,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_requests_are_answered_in_any_order),
 		TEST(test_a_response_is_streamed_with_trailers),
+		TEST(test_a_file_is_a_part_of_a_body),
+		TEST(test_a_file_that_is_shorter_ends_its_stream),
 		TEST(test_a_body_comes_as_it_is_asked_for),
 		TEST(test_a_request_has_trailers),
 		TEST(test_continue_is_sent_when_the_body_is_asked_for),
