@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files of 1 MiB and of 1 GiB that are in the page cache, beside nginx's sendfile and Cowboy's: rate, memory, CPU time."""
 
 import os

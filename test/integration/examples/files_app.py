@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An application that has files sent: by path, and as open files."""
 
 import os
