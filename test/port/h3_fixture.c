@@ -63,9 +63,9 @@ static void carrier_credit_all(struct session_owner *owner, uint64_t n)
 	fixture_of(owner)->credit_all += n;
 }
 
-static void carrier_one_more(struct session_owner *owner, bool uni)
+static void carrier_more(struct session_owner *owner, bool uni, uint64_t n)
 {
-	fixture_of(owner)->streams += !uni;
+	fixture_of(owner)->streams += uni ? 0 : n;
 }
 
 static void carrier_reset(struct session_owner *owner, int64_t id, uint64_t code)
@@ -115,7 +115,7 @@ static uint64_t carrier_round_trip(const struct session_owner *owner)
 static const struct h3_carrier carrier = {
 	.credit = carrier_credit,
 	.credit_all = carrier_credit_all,
-	.one_more = carrier_one_more,
+	.more = carrier_more,
 	.reset = carrier_reset,
 	.stop = carrier_stop,
 	.open = carrier_open,
@@ -208,6 +208,7 @@ void h3_fixture_start(struct h3_fixture *f, void (*options)(struct config *confi
 	memset(f, 0, sizeof *f);
 	memset(bodies, 0, sizeof bodies);
 	fixture_start(&f->h1);
+	f->h1.config.h3_max_streams = 2; /* with the first, half of them are used */
 	if (options)
 		options(&f->h1.config);
 	f->next_uni = 2;

@@ -574,6 +574,29 @@ static void test_so_many_bytes_are_on_their_way_and_no_more(void **state)
 	EXPECT_EVENTS(host, "request 1 GET /\ndone 1\n");
 }
 
+static void ten_streams(struct config *c)
+{
+	c->h3_max_streams = 10;
+}
+
+/* A packet for each stream that is over would cost too much; but nobody waits for one. */
+static void test_streams_are_given_back_when_half_of_them_are_used(void **state)
+{
+	static const uint64_t given[] = {0, 0, 0, 0, 4, 4, 4, 4, 8};
+
+	(void)state;
+	start_again(ten_streams);
+	for (unsigned i = 0; i < sizeof given / sizeof *given; i++) {
+		h3_client_asks(f, "GET", "/", NULL, NULL);
+		h3_talk(f);
+		host_responds(host, i + 1, 200, "ok");
+		h3_talk(f);
+		assert_int_equal(f->streams, given[i]);
+	}
+	text_clear(&f->seen);
+	text_clear(&host->events);
+}
+
 /* ---- upgrades ---- */
 
 static void test_a_stream_becomes_bytes_both_ways(void **state)
@@ -692,6 +715,7 @@ int main(void)
 		TEST(test_a_client_that_takes_nothing_is_cut),
 		TEST(test_who_acknowledges_nothing_is_cut),
 		TEST(test_so_many_bytes_are_on_their_way_and_no_more),
+		TEST(test_streams_are_given_back_when_half_of_them_are_used),
 		TEST(test_a_stream_becomes_bytes_both_ways),
 		TEST(test_connect_is_a_tunnel),
 		TEST(test_extended_connect_may_be_forbidden),

@@ -20,6 +20,16 @@ static bool is_request(int64_t id)
 	return (id & 3) == 0;
 }
 
+/* Those with smaller numbers are open by that too: RFC 9000 2.1. */
+static void note_opened(struct h3 *h3, int64_t id)
+{
+	uint64_t count = (uint64_t)id / 4 + 1;
+
+	if (count > h3->opened)
+		h3->opened = count;
+	h3_allow_more(h3);
+}
+
 /* A stream that a request may come on. NULL: out of memory. */
 static struct h3_stream *find_or_make(struct h3 *h3, int64_t id)
 {
@@ -27,6 +37,7 @@ static struct h3_stream *find_or_make(struct h3 *h3, int64_t id)
 
 	if (x)
 		return x;
+	note_opened(h3, id);
 	x = h3_stream_new(h3, id);
 	if (!x)
 		h3_give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
@@ -140,7 +151,7 @@ static void uni_gone(struct h3 *h3, int64_t id, uint64_t code)
 		h3_give_up(h3, nghttp3_err_infer_quic_app_error_code(error));
 	if (!bucket_take(&h3->unis, h3_now_us(h3), 100, 10000000))
 		h3_give_up(h3, NGHTTP3_H3_EXCESSIVE_LOAD);
-	h3->carrier->one_more(h3->owner, true);
+	h3->carrier->more(h3->owner, true, 1);
 }
 
 void h3_gone(struct h3 *h3, int64_t id, uint64_t code)
@@ -160,10 +171,12 @@ void h3_gone(struct h3 *h3, int64_t id, uint64_t code)
 	error = nghttp3_conn_close_stream(h3->ng, id, code);
 	if (error && error != NGHTTP3_ERR_STREAM_NOT_FOUND)
 		h3_give_up(h3, nghttp3_err_infer_quic_app_error_code(error));
-	if (x)
+	if (x) {
 		h3_note(x, H3_HEARD_CLOSE);
-	else
-		h3_allow_one_more(h3);
+		return;
+	}
+	note_opened(h3, id);
+	h3_allow_one_more(h3);
 }
 
 void h3_unblocked(struct h3 *h3, int64_t id)

@@ -21,8 +21,8 @@ struct h3_carrier {
 	/* The client may send so many more bytes: on this stream; on all together. */
 	void (*credit)(struct session_owner *owner, int64_t stream, uint64_t n);
 	void (*credit_all)(struct session_owner *owner, uint64_t n);
-	/* The client may open one more stream; uni: for one direction. */
-	void (*one_more)(struct session_owner *owner, bool uni);
+	/* The client may open n more streams; uni: for one direction. */
+	void (*more)(struct session_owner *owner, bool uni, uint64_t n);
 	/* Ends our side of a stream, or the client's, before its time. */
 	void (*reset)(struct session_owner *owner, int64_t stream, uint64_t code);
 	void (*stop)(struct session_owner *owner, int64_t stream, uint64_t code);

@@ -25,11 +25,21 @@ static void moves(struct h3 *h3, enum h3_state to)
 	h3->since = h3_now(h3);
 }
 
+/* A packet for each of them would cost more than it brings: the client hears of them when half of what it has is used. */
+void h3_allow_more(struct h3 *h3)
+{
+	if (h3->over == 0 || h3->allowed - h3->opened > h3_config(h3)->h3_max_streams / 2)
+		return;
+	h3->allowed += h3->over;
+	nghttp3_conn_set_max_client_streams_bidi(h3->ng, h3->allowed);
+	h3->carrier->more(h3->owner, false, h3->over);
+	h3->over = 0;
+}
+
 void h3_allow_one_more(struct h3 *h3)
 {
-	h3->allowed++;
-	nghttp3_conn_set_max_client_streams_bidi(h3->ng, h3->allowed);
-	h3->carrier->one_more(h3->owner, false);
+	h3->over++;
+	h3_allow_more(h3);
 }
 
 /* ---- the end of the session ---- */

@@ -11,6 +11,8 @@ void h3_begin_drain(struct h3 *h3);
 void h3_look_around(struct h3 *h3);
 /* A stream is over: the client may open another. */
 void h3_allow_one_more(struct h3 *h3);
+/* It has opened one. */
+void h3_allow_more(struct h3 *h3);
 /* When h3_overdue is to be called, ms; UINT64_MAX: never. */
 uint64_t h3_deadline(const struct h3 *h3);
 /* A deadline has passed. */

@@ -122,6 +122,8 @@ struct h3 {
 	struct h3_uni uni[H3_UNI_MAX];
 	int64_t control_id; /* the client's control stream; -1: it has not come */
 	struct h3_scan control;
+	uint64_t opened;    /* streams that the client has opened, ever */
+	uint64_t over;      /* streams that are over, and that the client may not open others for yet */
 	uint64_t allowed;   /* streams that the client may have opened, ever */
 	uint64_t since;     /* ms: the beginning of this state, or of being idle */
 	uint64_t review;    /* ms: when a stream may have waited too long; UINT64_MAX: none waits */

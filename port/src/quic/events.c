@@ -287,12 +287,12 @@ static void carrier_credit_all(struct session_owner *owner, uint64_t n)
 	ngtcp2_conn_extend_max_offset(conn_of(owner)->ng, n);
 }
 
-static void carrier_one_more(struct session_owner *owner, bool uni)
+static void carrier_more(struct session_owner *owner, bool uni, uint64_t n)
 {
 	if (uni)
-		ngtcp2_conn_extend_max_streams_uni(conn_of(owner)->ng, 1);
+		ngtcp2_conn_extend_max_streams_uni(conn_of(owner)->ng, n);
 	else
-		ngtcp2_conn_extend_max_streams_bidi(conn_of(owner)->ng, 1);
+		ngtcp2_conn_extend_max_streams_bidi(conn_of(owner)->ng, n);
 }
 
 static void carrier_reset(struct session_owner *owner, int64_t id, uint64_t code)
@@ -337,7 +337,7 @@ static uint64_t carrier_round_trip(const struct session_owner *owner)
 const struct h3_carrier quic_carrier = {
 	.credit = carrier_credit,
 	.credit_all = carrier_credit_all,
-	.one_more = carrier_one_more,
+	.more = carrier_more,
 	.reset = carrier_reset,
 	.stop = carrier_stop,
 	.open = carrier_open,

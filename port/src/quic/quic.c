@@ -46,10 +46,7 @@ static void take_first(struct quic *q, const struct quic_datagram *d)
 		quic_say_retry(q, &hd, d, now);
 		return;
 	}
-	if (!conn_pool_may_shake(q->pool)) {
-		q->figures.dropped++; /* the client will send it again */
-		return;
-	}
+	conn_pool_may_shake(q->pool); /* counted: quic_run stops at the limit */
 	if (!has_room(q)) {
 		quic_say_close(q, &hd, d, NGTCP2_CONNECTION_REFUSED);
 		return;
@@ -98,7 +95,7 @@ bool quic_run(struct quic *q)
 
 	if (q->writable)
 		wake_blocked(q);
-	for (unsigned i = 0; q->readable && i < RECEIVE_CALLS; i++) {
+	for (unsigned i = 0; q->readable && i < RECEIVE_CALLS && q->pool->handshakes < HANDSHAKES_A_TURN; i++) {
 		unsigned count = quic_socket_receive(q, list, RECEIVE_MAX);
 		for (unsigned k = 0; k < count; k++)
 			take(q, &list[k]);

@@ -61,13 +61,23 @@ static socklen_t parse(const struct listener_config *config, uint16_t port, unio
 	return 0;
 }
 
+/* Beyond what the system gives to everybody, if this process may have that. */
+static void set_buffers(int fd)
+{
+	int size = KERNEL_BUFFER;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) != 0)
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size) != 0)
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+}
+
 /* The address that a packet was sent to, its ECN mark; and that no packet of ours is cut into pieces on its way. */
 static void set_options(int fd, const struct listener_config *config, int family)
 {
-	int on = 1, probe = IP_PMTUDISC_PROBE, size = KERNEL_BUFFER, only = config->ipv6_only;
+	int on = 1, probe = IP_PMTUDISC_PROBE, only = config->ipv6_only;
 
-	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
-	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+	set_buffers(fd);
 	if (config->reuse_port)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
 	setsockopt(fd, IPPROTO_IP, IP_RECVTOS, &on, sizeof on);

@@ -305,7 +305,7 @@ def qpack_blocked_and_reset(t):
         t.expect_alive()
         t.send(quic.reset_stream(stream, 0x10C, t.offsets[stream]), quic.stop_sending(stream, 0x10C))
         t.expect_alive()
-    t.expect_served(400)
+    t.expect_served(396)
 
 
 @case()
