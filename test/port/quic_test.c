@@ -469,6 +469,32 @@ static void test_what_a_connection_makes_us_store_is_bounded(void **state)
 	text_clear(&host->events);
 }
 
+/* Wherever ngtcp2 gets no memory, that connection fails, or never begins; and the next one is served. */
+static void test_memory_may_end_anywhere(void **state)
+{
+	unsigned served = 0, failed = 0;
+
+	(void)state;
+	for (uint64_t most = 100; most < 60000; most += most < 20000 ? 400 : 1500) {
+		uint64_t until;
+		host->config.h3_memory = most;
+		quic_client_begin(c);
+		until = quic_clock() + 60 * NGTCP2_MILLISECONDS;
+		while (!c->over && !c->shaken && quic_clock() < until)
+			quic_talk(c);
+		served += c->shaken && !c->over;
+		failed += !c->shaken || c->over;
+		quic_client_free(c);
+		conn_pool_cut(&s->pool);
+		conn_pool_reap(&s->pool);
+		quic_client_init(c, s);
+	}
+	assert_true(served > 0 && failed > 0);
+	host->config.h3_memory = 4194304;
+	expect_all_well();
+	text_clear(&host->events);
+}
+
 /* ---- what belongs to nothing ---- */
 
 static void test_an_unknown_connection_is_reset(void **state)
@@ -560,6 +586,7 @@ int main(void)
 		TEST(test_more_than_a_window_is_an_error),
 		TEST(test_packets_that_bring_nothing_are_counted),
 		TEST(test_what_a_connection_makes_us_store_is_bounded),
+		TEST(test_memory_may_end_anywhere),
 		TEST(test_an_unknown_connection_is_reset),
 		TEST(test_strays_are_answered_with_less_and_not_for_ever),
 		TEST(test_what_was_closed_says_so_again),
