@@ -9,34 +9,33 @@ defmodule Sparx.Static do
   From the command line, `mix sparx.run --static FOLDER`.
 
   GET and HEAD are answered with conditions (RFC 9110, section 13: If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since, If-Range) and
-  ranges (section 14, several of them as multipart/byteranges); other methods with 405. What is no file gets 404.
+  ranges (section 14, several of them as multipart/byteranges); other methods get 405. A path that is no file gets 404.
 
-  A file's ETag is made of its size and the time of its last change. While that is less than about a second ago, another
-  change could leave it the same: then the tag is weak, and there is no Last-Modified.
+  A file's ETag is made from its size and the time of its last change. If that was less than about a second ago, another change could
+  leave the tag the same: then the tag is weak, and there is no Last-Modified.
 
   ## Options
 
-    * `:at` - the path of the folder in URLs (default `""`, the root); a path that is not below it is no file
+    * `:at` - the path of the folder in URLs (default `""`, the root); other paths are no files
     * `:index` - the file that stands for its folder (default `"index.html"`); nil for none. A folder's URL without its slash is redirected
     * `:listing` - whether a folder without an index is listed (default false)
     * `:dotfiles` - whether names that begin with a dot are served (default false); `/.well-known` (RFC 8615) always is
-    * `:precompressed` - content codings that there may be siblings of files for (default `["br", "zstd", "gzip"]`), the preferred ones first:
-      `app.js.br`, `app.js.zst`, `app.js.gz` are sent for `app.js` if the client takes them, and if they are not older than it. `[]` for none
-    * `:cache_control` - the value of Cache-Control (default nil, none); or a function that gets the segments of the path, such as
-      `["css", "app.css"]`, and returns the value or nil
-    * `:headers` - more header fields, for answers with a file (default `[]`)
+    * `:precompressed` - content codings of sibling files (default `["br", "zstd", "gzip"]`), the preferred one first:
+      `app.js.br`, `app.js.zst`, `app.js.gz` are sent for `app.js` if the client accepts them, and if they are not older than it. `[]` for none
+    * `:cache_control` - the value of Cache-Control (default nil, none); or a function of the path's segments, such as
+      `["css", "app.css"]`, that returns the value or nil
+    * `:headers` - more header fields, for responses with a file (default `[]`)
     * `:types` - media types by extension that take precedence, such as `%{"wasm" => "application/wasm"}` (default `%{}`)
-    * `:max_ranges` - ranges that may be asked for together; for more of them the whole file is sent (default 16)
-    * `:pass` - whether to return `:pass`, with nothing sent, instead of answering 404 or 405 (default false)
+    * `:max_ranges` - how many ranges a request may have; with more, the whole file is sent (default 16)
+    * `:pass` - true returns `:pass`, and sends nothing, instead of 404 or 405 (default false)
 
-  Types are those of `/etc/mime.types` (Debian's media-types), and a built-in list for what it lacks. All files have
-  `x-content-type-options: nosniff`.
+  Types come from `/etc/mime.types` (Debian's media-types), and from a built-in list. All files have `x-content-type-options: nosniff`.
 
-  ## What is no file
+  ## Paths that are no files
 
-  A path with an empty segment, `.` or `..`, a backslash, a control character or bytes that are not UTF-8, each also percent-encoded, an encoded slash, an escape that is none. A
-  path is decoded once. Symbolic links are followed as long as they stay below the folder. Devices, sockets and FIFOs are not opened.
-  Whoever may change the folder while it is served may replace a file between the look at it and its opening.
+  A path is no file if it has an empty segment, `.` or `..`, a backslash, a control character or bytes that are not UTF-8 (each also percent-encoded), an encoded slash, or an
+  invalid escape. A path is decoded once. Symbolic links are followed while they stay below the folder. Devices, sockets and FIFOs are not opened.
+  A program that changes the folder while it is served may replace a file between its check and its opening.
   """
 
   alias Sparx.{Headers, Request, Response}
@@ -59,7 +58,7 @@ defmodule Sparx.Static do
   @suffixes %{"br" => ".br", "zstd" => ".zst", "gzip" => ".gz"}
   @attempts 3
 
-  @typedoc "`:truncated`: the file became shorter while it was sent: return, and the connection is cut."
+  @typedoc "`:truncated`: the file became shorter while it was sent. Return, and the connection is cut."
   @type result :: Response.result() | {:error, :truncated | File.posix()} | :pass
 
   @doc """
@@ -120,7 +119,7 @@ defmodule Sparx.Static do
     |> Response.send(request)
   end
 
-  # No other host can be meant: a path with an empty segment, such as `//host`, is refused before.
+  # This cannot name another host: a path with an empty segment, such as `//host`, was refused before.
   defp redirect(request) do
     query = if request.query, do: "?" <> request.query, else: ""
     whole(request, 301, [{"location", request.path <> "/" <> query}], "")
@@ -153,7 +152,7 @@ defmodule Sparx.Static do
 
   # ── a file ─────────────────────────────────────────────────────────────────────────────────────────
 
-  # The plan is made by what lstat says; the file is opened only if something of it is sent.
+  # The plan is made from lstat; the file is opened only if bytes of it are sent.
   defp send_file(request, root, segments, original, options, attempts \\ @attempts) do
     case variant(request, root, segments, original, options) do
       :none ->
@@ -183,7 +182,7 @@ defmodule Sparx.Static do
     end
   end
 
-  # What is open must be what was looked at.
+  # The opened file must be the one that lstat saw.
   defp with_file(request, path, info, options, send) do
     case :prim_file.open(path, [:read, :raw, :binary]) do
       {:ok, file} ->
@@ -203,7 +202,7 @@ defmodule Sparx.Static do
 
   defp unreadable(_reason, request, options), do: missing(request, options)
 
-  # It is replaced again and again.
+  # It is replaced too often.
   defp again(request, _root, _segments, _options, 0), do: status(request, 503, [{"retry-after", "1"}])
 
   defp again(request, root, segments, options, attempts) do
@@ -216,7 +215,7 @@ defmodule Sparx.Static do
     end
   end
 
-  # The file itself, or a sibling in a coding that the client takes.
+  # The file itself, or a sibling in a coding that the client accepts.
   defp variant(request, root, segments, original, options) do
     accepted = if options.precompressed == [], do: [], else: accepted(request)
     choose(accepted, options.precompressed, root, segments, original)
@@ -265,7 +264,7 @@ defmodule Sparx.Static do
     Plan.make(request.method, Request.headers(request), file, max_ranges: options.max_ranges)
   end
 
-  # Also for a file without siblings: a cache that had it before one came would never ask for that.
+  # Also for a file without siblings: a cache that stored it earlier would otherwise never ask for a new sibling.
   defp vary(%{precompressed: []}), do: []
   defp vary(_options), do: [{"vary", "accept-encoding"}]
 

@@ -1,36 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.TLS do
   @moduledoc """
-  TLS: what `scheme: :https` needs and takes.
+  TLS: the options of `scheme: :https`.
 
       Sparx.start_link(handler: MyApp, scheme: :https, port: 4443, certfile: "cert.pem", keyfile: "key.pem")
 
-  The port program speaks TLS 1.3 and 1.2; the VM reads the files, and hands their bytes to it. The options have the names that
-  `:ssl`, Bandit and Plug.Cowboy use. They stand among the options of the server, or in a keyword list of `:listeners`, which has
-  what it needs from those of the server.
+  The port program speaks TLS 1.3 and 1.2; the VM reads the files and hands their bytes to it. The options have the names that `:ssl`,
+  Bandit and Plug.Cowboy use. Give them among the options of the server, or in a keyword list of `:listeners`, which inherits those of
+  the server.
 
   | option | default | meaning |
   | --- | --- | --- |
   | `:scheme` | `:http` | `:https` for TLS |
-  | `:certfile`, `:keyfile` | none | paths of the certificate (with those that issued it behind it) and its key: PEM, or DER |
+  | `:certfile`, `:keyfile` | none | paths of the certificate (followed by its issuers) and of its key: PEM, or DER |
   | `:cert`, `:key` | none | the same as DER: a binary or a list of them, and a binary or `{type, binary}` as `:ssl` has it |
   | `:cert_pem`, `:key_pem` | none | the same as text |
-  | `:password` | none | of an encrypted key: text, or a function of no argument |
+  | `:password` | none | the password of an encrypted key: text, or a function of no argument |
   | `:certs_keys` | none | several of these for the same names, such as one with an RSA key and one with an ECDSA key: a list of maps, or of keyword lists |
-  | `:sni_hosts` | `[]` | others for other names: `[{"b.example", certfile: …, keyfile: …}]`; `"*.b.example"` stands for one label. Without it the names in the certificates count |
-  | `:strict_sni` | `false` | whether clients that name an unknown server, or none, are refused; else they get the first certificate |
+  | `:sni_hosts` | `[]` | certificates for other names: `[{"b.example", certfile: …, keyfile: …}]`; `"*.b.example"` matches one label. Without it, the names in the certificates count |
+  | `:strict_sni` | `false` | `true` refuses clients that name an unknown server, or none; otherwise they get the first certificate |
   | `:alpn_preferred_protocols` | `["h2", "http/1.1"]` | protocols that clients may choose from, the preferred one first |
   | `:versions` | both | `[:"tlsv1.3", :"tlsv1.2"]` or one of them |
   | `:cipher_suite` | `:strong` | `:strong` is AES-GCM and ChaCha20-Poly1305; `:compatible` has AES-CBC too |
   | `:verify` | `:verify_none` | `:verify_peer` asks clients for a certificate, and refuses those that `:cacertfile` did not issue |
-  | `:fail_if_no_peer_cert` | `false` | whether clients without a certificate are refused too; with `:verify_peer` |
-  | `:cacertfile`, `:cacerts` | none | who issues clients' certificates: a path, or a list of DER |
-  | `:tickets` | `:auto` | tickets by which sessions are resumed: `{:shared, secret}`, of at least 32 bytes, for nodes that shall take each other's; `false` for none |
-  | `:ticket_lifetime` | 86,400 | seconds for which a ticket is good |
-  | `:http3` | `false` | whether the port is served over UDP too, with HTTP/3; see below |
-  | `:alt_svc` | 86,400 | with `:http3`: seconds for which clients of the other versions remember that HTTP/3 is there (the field `alt-svc`, RFC 7838, of all responses that do not have it); `false`: the field is not sent |
-  | `:hsts` | none | seconds for which browsers are to use https alone (RFC 6797): the field `strict-transport-security` of all responses that do not have it |
-  | `:otp_app` | none | paths that are not absolute begin in the directory of this application |
+  | `:fail_if_no_peer_cert` | `false` | with `:verify_peer`: `true` also refuses clients without a certificate |
+  | `:cacertfile`, `:cacerts` | none | the issuers of clients' certificates: a path, or a list of DER |
+  | `:tickets` | `:auto` | tickets that resume sessions: `{:shared, secret}`, with at least 32 bytes, for nodes that accept each other's tickets; `false` for none |
+  | `:ticket_lifetime` | 86,400 | how long a ticket is valid, in seconds |
+  | `:http3` | `false` | `true` also serves HTTP/3, on the same port over UDP; see below |
+  | `:alt_svc` | 86,400 | with `:http3`: how long, in seconds, clients of other versions remember it (the field `alt-svc`, RFC 7838, added to responses that lack it); `false` does not send the field |
+  | `:hsts` | none | how long, in seconds, browsers use https only (RFC 6797): adds the field `strict-transport-security` to responses that lack it |
+  | `:otp_app` | none | relative paths begin in the directory of this application |
   | `:reload` | `false` | `:watch` reads the files again when what is in them has changed and two looks, 5 s apart, have found the same; `{:interval, ms}` looks as often as it says |
 
   `Sparx.reload_certificates/1` reads the files again at once. Neither ends a connection.
@@ -48,9 +48,9 @@ defmodule Sparx.TLS do
   not, `http3: true` fails with a `Sparx.StartError` that names them (libngtcp2-dev and libngtcp2-crypto-gnutls-dev from 1.11, libnghttp3-dev from
   1.8). The limits of HTTP/3 are the options `h3_…` of `Sparx.Config`.
 
-  Keys are no part of any state: a server knows paths, and functions that return what was given as bytes. So they show neither in `inspect/1`, nor in
-  crash reports, nor in `:sys.get_state/1`. `Sparx.Request.tls/1` tells what a connection agreed on. SECURITY.md says what the port
-  program does for keys, and what not.
+  Keys are not part of any state: a server keeps paths, and functions that return keys given as bytes. So keys appear neither in `inspect/1`, nor in
+  crash reports, nor in `:sys.get_state/1`. `Sparx.Request.tls/1` returns what a connection negotiated. SECURITY.md says how the port
+  program protects keys, and how not.
   """
 
   @certificate [:certfile, :keyfile, :cert, :key, :cert_pem, :key_pem, :password]
@@ -236,7 +236,7 @@ defmodule Sparx.TLS do
     end
   end
 
-  # What was given as bytes: a function shows nothing.
+  # Secrets given as bytes are kept in a function, which reveals nothing.
   defp value(bytes), do: {:value, fn -> bytes end}
 
   defp ders!(list, option),
@@ -484,7 +484,7 @@ defmodule Sparx.TLS do
   end
 
   @doc false
-  # What the port program says of a certificate, by its number, with the name of its file.
+  # Adds the name of the file to the port program's message about a certificate.
   @spec explain(t, field :: binary, rule :: binary) :: binary
   def explain(tls, "certificates", rule) do
     with {number, ": " <> what} <- Integer.parse(rule),
@@ -578,7 +578,7 @@ defmodule Sparx.TLS do
       look(watch, known, nil)
     end
 
-    # Files are written one after the other: they are read when two looks have found the same.
+    # Files are written one after the other, so they are read only when two looks have found the same.
     defp look(watch, known, before) do
       wait(watch)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Static.Sender do
   @moduledoc false
-  # Sends files: what a plan says, out of a file that is open, by chunks.
+  # Sends an open file, as its plan says, in chunks.
 
   alias Sparx.{Headers, Request, Response}
   alias Sparx.HTTP.{Date, ETag}
@@ -11,14 +11,14 @@ defmodule Sparx.Static.Sender do
   # What is no longer is read first, and sent as any answer: that costs less than to hand the file over.
   @whole 65_536
   @chunk 65_536
-  # A clock tick of the file system, and the second that times are in.
+  # One tick of the file system's clock, plus the resolution of times: a second.
   @settled 1_100
 
   @type result :: Response.result() | {:error, :truncated | File.posix()}
 
   # ── a plan ─────────────────────────────────────────────────────────────────────────────────────────
 
-  @doc "Whether something of the file is sent."
+  @doc "Whether bytes of the file are sent."
   @spec reads?(Request.t(), Plan.t()) :: boolean
   def reads?(request, plan), do: request.method != "HEAD" and Enum.any?(plan.body, &is_tuple/1)
 
@@ -31,7 +31,7 @@ defmodule Sparx.Static.Sender do
   @spec send_read(Request.t(), Plan.t(), binary) :: result
   def send_read(request, plan, data), do: whole(request, plan.status, plan.headers, data)
 
-  @doc "The file may be nil if nothing of it is sent."
+  @doc "The file may be nil if no byte of it is sent."
   @spec send(Request.t(), Plan.t(), :file.fd() | nil) :: result
   def send(%{method: "HEAD"} = request, plan, _file),
     do: whole(request, plan.status, plan.headers ++ length_of(plan), "")
@@ -53,7 +53,7 @@ defmodule Sparx.Static.Sender do
          do: Response.finish(request)
   end
 
-  # That of what a 304 does not send is not known.
+  # A 304 does not state the length of what it does not send.
   defp length_of(%{status: 304}), do: []
   defp length_of(%{length: length}), do: [{"content-length", Integer.to_string(length)}]
 
@@ -97,7 +97,7 @@ defmodule Sparx.Static.Sender do
 
   # ── a file by its path ─────────────────────────────────────────────────────────────────────────────
 
-  @doc "What `Sparx.Response.send_file/4` does with conditions, for a path that is known to be a file."
+  @doc "`Sparx.Response.send_file/4` with conditions, for a path that is a file."
   @spec send_file(Headers.t(), 200..599, Request.t(), Path.t()) :: result
   def send_file(headers, 200, request, path) do
     with {:ok, file} <- :prim_file.open(path, [:read, :raw, :binary]) do

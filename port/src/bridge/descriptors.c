@@ -22,7 +22,7 @@ struct handed {
 	struct file *file;
 };
 
-/* Says what was wrong with a descriptor, which is closed. */
+/* Reports an invalid descriptor, which is closed. */
 static void wrong(struct bridge *b, uint64_t stream, const char *rule)
 {
 	struct message none = {.kind = MSG_NONE, .stream = stream};

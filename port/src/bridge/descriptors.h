@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "bridge/exchange.h"
 
-/* Connects to the host's socket, if it has named one. Where that cannot be, the host goes without. */
+/* Connects to the host's socket, if it has named one. If that fails, there is no channel. */
 void descriptors_begin(struct bridge *b);
 /* Waits for what HELLO names: sockets to listen on, and memory. False: fault says what is wrong with them. */
 bool descriptors_await(struct bridge *b, struct config_fault *fault);
@@ -15,7 +15,7 @@ void descriptors_unused(struct bridge *b, uint64_t slot);
 void descriptors_end(struct bridge *b);
 /* The file of this exchange with this token. NULL: there is none. */
 struct file *descriptors_find(struct exchange *x, uint64_t token);
-/* No message will name the files of this exchange any more: those that are not being sent are closed. */
+/* No further message names files of this exchange: closes those that are not being sent. */
 void descriptors_forget(struct exchange *x);
 
 #endif

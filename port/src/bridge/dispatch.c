@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the host says comes in here: each message to what takes it. */
+/* Hands each message of the host to its order_ function. */
 #include "bridge/descriptors.h"
 #include "bridge/hello.h"
 #include "bridge/orders.h"

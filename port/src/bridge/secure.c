@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* TLS as the host sees it: what listeners show comes with HELLO and CERTIFICATES; what a connection agreed on goes with REQUEST. */
+/* TLS as the host sees it: HELLO and CERTIFICATES bring certificates; REQUEST reports what a connection negotiated. */
 #include "bridge/secure.h"
 
 #include "base/wipe.h"

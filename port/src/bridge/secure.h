@@ -5,7 +5,7 @@
 
 #include "bridge/bridge.h"
 
-/* What HELLO says of listeners that speak TLS. False: fault says what is wrong. */
+/* Reads the `tls` of HELLO's listeners. False: fault says what is wrong. */
 bool secure_certify(struct bridge *b, struct config_fault *fault);
 /* REQUEST's field of a secure connection (NULL: it has none), and the most bytes that it may take. */
 size_t secure_bound(const struct secure *s);

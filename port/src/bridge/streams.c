@@ -10,7 +10,7 @@
 #include "bridge/work.h"
 #include "stream/rules.h"
 
-/* Bytes of a stream's interim answers and promises that may wait for its client: they cost no window. */
+/* The limit, in bytes, of a stream's interim responses and promises that wait for its client, since they cost no window. */
 enum { INTERIM_MAX = 16384 };
 
 /* No file is longer, and sums of two fit. */
@@ -67,7 +67,7 @@ void order_discard(struct bridge *b, struct exchange *x, const struct message *m
 
 /* ---- responses ---- */
 
-/* RFC 6797: a client of https is to stay with it. What the host says of that itself goes before. */
+/* RFC 6797: adds strict-transport-security, unless the host has set it. */
 static void add_hsts(const struct exchange *x, struct response_head *head)
 {
 	const char *value = x->b->config->listeners[x->listener].hsts;
@@ -81,7 +81,7 @@ static void add_hsts(const struct exchange *x, struct response_head *head)
 	x->b->fields[head->field_count++] = hsts;
 }
 
-/* RFC 7838: the same is to be had by HTTP/3, for a client that came another way. */
+/* RFC 7838: adds alt-svc for clients of other versions, if the listener has HTTP/3. */
 static void add_alt_svc(const struct exchange *x, struct response_head *head)
 {
 	const char *value = x->b->config->listeners[x->listener].alt_svc;
@@ -189,7 +189,7 @@ void order_head(struct bridge *b, struct exchange *x, const struct message *m)
 		finish_response(x, 0);
 }
 
-/* A response without a body is whole with its head: what a host sends for it all the same costs nothing, and nobody waits for it. */
+/* A response without a body is complete with its head: DATA and END for it cost nothing and are dropped. */
 static bool is_in_vain(struct exchange *x, const struct message *m)
 {
 	bool vain = x->s->bodiless && x->s->response == RESPONSE_ENDED;
@@ -333,7 +333,7 @@ static bool is_path(struct slice target)
 	return target.len > 0 && target.at[0] == '/';
 }
 
-/* Only a client can say whether it takes pushes, and may have changed its mind: one that comes in vain is no mistake. */
+/* A client may stop accepting pushes at any time, so a push in vain is no error of the host. */
 void order_push(struct bridge *b, struct exchange *x, const struct message *m)
 {
 	struct slice target = m->push.target;
@@ -360,7 +360,7 @@ void order_push(struct bridge *b, struct exchange *x, const struct message *m)
 void order_abort(struct bridge *b, struct exchange *x, const struct message *m)
 {
 	if (in_range(b, m, "status", m->abort.status, 400, 599) && x->s->response != RESPONSE_ENDED && !coding_ends(x->s))
-		exchange_end(x, (unsigned)m->abort.status, END_ABORTED); /* who answered whole has not failed its client */
+		exchange_end(x, (unsigned)m->abort.status, END_ABORTED); /* after a complete response, ABORT does nothing */
 }
 
 /* ---- the host's work ---- */
@@ -379,7 +379,7 @@ void order_resume(struct bridge *b, struct exchange *x, const struct message *m)
 	work_resumes(x);
 }
 
-/* Said of every stream that was told to be gone: what does not wait for it needs it not. */
+/* The host sends RELEASE for every stream reported GONE; ignore it if nothing is waiting for it. */
 void order_release(struct bridge *b, struct exchange *x, const struct message *m)
 {
 	uint64_t id = m->stream;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Response compression: a step between the bridge and a session. What the bridge sends on a stream is kept, encoded a slice at a time by
- * `codings_run`, once a turn of the loop, and handed to the session; a stream whose host has written all there was to write is flushed.
+ * Response compression: a step between the bridge and a session. Bytes that the bridge sends are kept, encoded in slices by `codings_run`
+ * once per turn of the loop, and handed to the session. A stream is flushed when the host has sent nothing more.
  *
  *   bridge ──stream_ops──> coding ──stream_ops──> session
  *
@@ -36,7 +36,7 @@ struct codings {
 	size_t left;                    /* bytes that may still be encoded in this turn */
 	struct encoder *spare[CODINGS]; /* one that has finished, for the next response */
 	void *ctx;
-	void (*room)(void *ctx, struct stream *s);   /* what the host wrote is encoded, and nothing of it waits */
+	void (*room)(void *ctx, struct stream *s);   /* all bytes of the host are encoded, and none waits */
 	void (*failed)(void *ctx, struct stream *s); /* out of memory, or it is broken */
 	struct encoder_blocks blocks;
 	struct field fields[CODING_FIELDS_MAX]; /* scratch */

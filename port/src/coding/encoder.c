@@ -61,7 +61,7 @@ static int zlib_run(z_stream *z, enum encoder_op op, struct slice *in, uint8_t *
 	return op != ENCODER_FINISH && in->len == 0 && z->avail_out > 0;
 }
 
-/* ---- brotli, which cannot begin anew: its memory is kept instead ---- */
+/* ---- brotli, which cannot be reset: its memory is kept instead ---- */
 
 struct block {
 	size_t size;

@@ -34,7 +34,7 @@ static bool is_over(const struct h2_stream *x)
 
 /* ---- bytes that came ---- */
 
-/* The application has taken so many bytes: only now may the client send as many more. */
+/* The application has consumed n bytes: only now may the client send as many more. */
 static void consume(struct h2_stream *x, size_t n)
 {
 	if (n == 0)

@@ -93,7 +93,7 @@ void h2_stream_cut(struct h2_stream *x, uint32_t code)
 	h2_stream_reset(x, code);
 }
 
-/* ---- answers of the port's own ---- */
+/* ---- responses of the port's own ---- */
 
 void h2_pace_begins(struct h2_stream *x)
 {

@@ -167,7 +167,7 @@ void h3_gone(struct h3 *h3, int64_t id, uint64_t code)
 		return;
 	}
 	if (x && !x->left && !x->reset && !x->stopped)
-		count_reset(h3); /* its answer was not wanted any more */
+		count_reset(h3); /* the client did not want the response any more */
 	error = nghttp3_conn_close_stream(h3->ng, id, code);
 	if (error && error != NGHTTP3_ERR_STREAM_NOT_FOUND)
 		h3_give_up(h3, nghttp3_err_infer_quic_app_error_code(error));
@@ -266,7 +266,7 @@ void h3_deliver(struct h3 *h3)
 	h3_act_all(h3);
 }
 
-/* Nothing but heads that are not complete, or not even that. */
+/* There are at most incomplete heads. */
 static bool has_begun(const struct h3 *h3)
 {
 	for (const struct list *l = h3->streams.next; l != &h3->streams; l = l->next)

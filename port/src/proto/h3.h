@@ -16,14 +16,14 @@ struct h3;
 
 enum { H3_EXCESSIVE = 0x107 }; /* RFC 9114 8.1: the client does what costs too much */
 
-/* What h3 asks of what carries it. All of these only record. */
+/* Orders of h3 to its carrier. All of these only record. */
 struct h3_carrier {
-	/* The client may send so many more bytes: on this stream; on all together. */
+	/* The client may send n more bytes: on this stream; on all streams together. */
 	void (*credit)(struct session_owner *owner, int64_t stream, uint64_t n);
 	void (*credit_all)(struct session_owner *owner, uint64_t n);
 	/* The client may open n more streams; uni: for one direction. */
 	void (*more)(struct session_owner *owner, bool uni, uint64_t n);
-	/* Ends our side of a stream, or the client's, before its time. */
+	/* Resets our side of a stream, or asks the client to end its side. */
 	void (*reset)(struct session_owner *owner, int64_t stream, uint64_t code);
 	void (*stop)(struct session_owner *owner, int64_t stream, uint64_t code);
 	/* A new stream for one direction. False: there may be none. */
@@ -31,21 +31,21 @@ struct h3_carrier {
 	/* Whether the client's window for a stream is closed; whether nothing may be sent, because of its window for all, or the network. */
 	bool (*is_shut)(const struct session_owner *owner, int64_t stream);
 	bool (*is_full)(const struct session_owner *owner);
-	/* How long the way there and back takes, ms. */
+	/* The round-trip time, in ms. */
 	uint64_t (*round_trip)(const struct session_owner *owner);
 };
 
 /* Opens its streams. NULL: out of memory, or the client lets it open none. */
 struct h3 *h3_start(struct session_owner *owner, const struct h3_carrier *carrier);
-/* Gives back what the environment keeps for sessions of this kind. */
+/* Frees what the environment keeps for sessions of this kind. */
 void h3_env_free(struct session_env *env);
 
 /* ---- from the client ---- */
 
 void h3_receive(struct h3 *h3, int64_t stream, const uint8_t *bytes, size_t n, bool end);
-/* So many more bytes of a stream have arrived there. */
+/* The client has acknowledged n more bytes of a stream. */
 void h3_acked(struct h3 *h3, int64_t stream, uint64_t n);
-/* The client has ended its side of a stream before its time. */
+/* The client has reset its side of a stream. */
 void h3_reset(struct h3 *h3, int64_t stream);
 /* A stream is over, both ways. */
 void h3_gone(struct h3 *h3, int64_t stream, uint64_t code);
@@ -56,7 +56,7 @@ void h3_unblocked(struct h3 *h3, int64_t stream);
 
 /* What is to be sent next: returns how many vectors; *stream is -1 if there is nothing. */
 int h3_output(struct h3 *h3, int64_t *stream, bool *end, struct iovec *iov, int max);
-/* So much of it is on its way; end: and with it the end of the stream. */
+/* n bytes of it are on their way; end: also the end of the stream. */
 void h3_written(struct h3 *h3, int64_t stream, size_t n, bool end);
 /* It cannot be sent: the client's window is closed; or our side of the stream is, since the client does not want it. */
 void h3_blocked(struct h3 *h3, int64_t stream);
@@ -72,7 +72,7 @@ bool h3_stalled(const struct h3 *h3);
 void h3_tick(struct h3 *h3);
 /* No new requests; finish what is there. */
 void h3_drain(struct h3 *h3);
-/* Why it is to be closed, for the client: an error of RFC 9114 8.1. */
+/* The error to close it with: a code of RFC 9114 8.1. */
 uint64_t h3_code(const struct h3 *h3);
 /* Bytes of requests that have come, and of responses that have arrived there, ever: what a client sends is measured by that. */
 uint64_t h3_progress(const struct h3 *h3);

@@ -18,13 +18,13 @@ static void stream_done(struct h3_stream *x)
 	sink->on_done(sink->ctx, &x->s);
 }
 
-/* Recorded, and not yet acted on. */
+/* What was recorded, and not yet acted on. */
 static bool news(const struct h3_stream *x, enum h3_heard what)
 {
 	return x->heard & ~x->acted & what;
 }
 
-/* Nobody speaks of it any more. */
+/* Neither the library nor the sink refers to it any more. */
 static bool is_over(const struct h3_stream *x)
 {
 	return h3_is_closed(x) && (x->s.detached || !x->known) && x->held <= h3_now(x->h3);
@@ -32,7 +32,7 @@ static bool is_over(const struct h3_stream *x)
 
 /* ---- bytes that came ---- */
 
-/* The application has taken so many bytes: only now may the client send as many more. */
+/* The application has consumed n bytes: only now may the client send as many more. */
 static void consume(struct h3_stream *x, size_t n)
 {
 	if (n == 0)
@@ -191,7 +191,7 @@ static void body_ended(struct h3_stream *x)
 	x->trailers = NULL;
 }
 
-/* Nothing more will come, but what is there has to wait, so that its reader cannot know of the end. */
+/* No more bytes will come, but earlier ones still wait for credit, so the reader must not learn of the end yet. */
 static void tell_left(struct h3_stream *x)
 {
 	const struct stream_sink *sink = h3_sink(x->h3);
@@ -202,7 +202,7 @@ static void tell_left(struct h3_stream *x)
 	sink->on_hangup(sink->ctx, &x->s);
 }
 
-/* Bytes of an upgraded stream: those that are not used are offered again, with what comes after them. */
+/* Offers bytes of an upgraded stream; unused ones are offered again, with those that come after them. */
 static void deliver_bytes(struct h3_stream *x)
 {
 	const struct stream_sink *sink = h3_sink(x->h3);
@@ -240,7 +240,7 @@ static void deliver(struct h3_stream *x)
 
 /* ---- its end ---- */
 
-/* The client does not want the answer, or will never complete its request. */
+/* The client does not want the response, or will never complete its request. */
 static void left(struct h3_stream *x)
 {
 	x->acted |= H3_HEARD_LEFT;
@@ -272,8 +272,8 @@ static void tell_room(struct h3_stream *x)
 }
 
 /*
- * The answer is complete, and the rest of the request of no use: RFC 9114 4.1. A stream of bytes is rather ended by both sides
- * (RFC 8441 5): its client has a moment.
+ * The response is complete, so the rest of the request is not needed: RFC 9114 4.1. An upgraded stream is ended by both sides
+ * (RFC 8441 5), so its client gets a moment to do so.
  */
 static void end_request(struct h3_stream *x)
 {

@@ -46,7 +46,7 @@ static bool h3_upgrade(struct stream *s, struct slice protocol, const struct fie
 	begin_output(x);
 	s->status = 200;
 	stream_request_moves(s, REQUEST_OPEN);
-	h3_note(x, 0); /* what came before the answer */
+	h3_note(x, 0); /* bytes that came before the response */
 	return h3_is_mute(x) || h3_write_upgrade(x, fields, count);
 }
 

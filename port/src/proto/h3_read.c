@@ -47,7 +47,7 @@ static int on_begin_block(nghttp3_conn *ng, int64_t id, void *ctx, void *user)
 	return x->block ? 0 : give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
 }
 
-/* What is dropped has to be decoded all the same, so there is an end to that too: the connection's. */
+/* Dropped fields have to be decoded too, so beyond a second limit the connection ends. */
 static bool is_bearable(struct h3 *h3, struct h3_head *block, size_t bytes)
 {
 	block->all_bytes += bytes;
@@ -55,7 +55,7 @@ static bool is_bearable(struct h3 *h3, struct h3_head *block, size_t bytes)
 	return block->all_bytes <= h3_config(h3)->h3_max_header_bytes && block->all_fields <= h3_config(h3)->h3_max_header_fields;
 }
 
-/* There is room for a field; or for so many more bytes in one that has come. */
+/* Makes room for a field, or for n more bytes of an earlier one. */
 static bool fits(struct h3 *h3, struct h3_head *block, size_t bytes, bool field, bool pseudo)
 {
 	const struct config *c = h3_config(h3);
@@ -161,7 +161,7 @@ static int on_data(nghttp3_conn *ng, int64_t id, const uint8_t *data, size_t len
 
 	(void)ng;
 	(void)user;
-	/* so that a stream that is not read does not close the window of the others: what is stored is bounded by the streams' own */
+	/* a stream that is not read must not close the window of the others; the streams' own windows bound what is stored */
 	h3->carrier->credit_all(h3->owner, len);
 	if (!x || x->stopped)
 		return 0;

@@ -3,8 +3,8 @@
  * What the parts of HTTP/3 share: h3.c (what the carrier calls), h3_life.c (states, drain, deadlines), h3_read.c (what nghttp3
  * received), h3_act.c (what comes of it), h3_stream.c (one stream), h3_ops.c (its operations), h3_write.c (what is to be sent).
  *
- * As in HTTP/2, callbacks record, and a stream that something was recorded of is in `todo`. Unlike there, what was sent stays in
- * memory until the client has acknowledged it.
+ * As in HTTP/2, callbacks record, and a stream that something was recorded of is in `todo`. Unlike there, sent bytes stay in
+ * memory until the client has acknowledged them.
  */
 #ifndef SPARX_PROTO_H3_SESSION_H
 #define SPARX_PROTO_H3_SESSION_H
@@ -52,7 +52,7 @@ struct h3_env {
 	uint8_t chunk[CHUNK_MAX];              /* a chunk that lies in several pieces */
 };
 
-/* What was recorded of a stream, and what of it was acted on. */
+/* What was recorded for a stream, and how far it was acted on. */
 enum h3_heard {
 	H3_HEARD_HEAD = 1,
 	H3_HEARD_END = 2,   /* the client's side is complete */
@@ -66,33 +66,33 @@ struct h3_stream {
 	struct list link;                /* h3->streams */
 	struct list todo;                /* h3->todo */
 	struct h3_head *block;           /* being received */
-	struct h3_head *head, *trailers; /* came in, and not handed on yet */
+	struct h3_head *head, *trailers; /* received, and not yet handed on */
 	struct h3_trailers *last;        /* the response's, to be sent */
-	struct bufq in;                  /* body that came, and was not delivered; the stream's window bounds it */
+	struct bufq in;                  /* received body that was not delivered; the stream's window bounds it */
 	struct bufq out;                 /* body of the response, from the first byte that was not acknowledged; */
 	struct bufq_cursor given;        /* up to here it is in frames, */
 	size_t framed;                   /* which is so many bytes */
 	struct h3_scan scan;             /* of the frames that come */
 	struct pace pace;                /* of the response's body */
 	struct pace body;                /* of the request's body; stopped while it waits for credit */
-	uint64_t held;                   /* ms: till when it counts at most, if it is owed; 0: it is not */
-	uint64_t lingers; /* ms: till when a client may close its side of what was upgraded, and has ended; 0: it has not */
-	uint64_t began;   /* ms: its first byte */
-	uint64_t room;    /* bytes of body that were framed or dropped, and not reported as room */
-	uint64_t came;    /* bytes of body that came, */
-	uint64_t around;  /* and bytes around it: heads of frames, header blocks, frames that are ignored */
+	uint64_t held;                   /* deadline (ms) after which an owed stream stops counting; 0 if not owed */
+	uint64_t lingers;                /* deadline (ms) for the client to end a finished tunnel; 0 while it is open */
+	uint64_t began;                  /* ms: its first byte */
+	uint64_t room;                   /* bytes of body that were framed or dropped, and not reported as room */
+	uint64_t came;                   /* bytes of body that came, */
+	uint64_t around;                 /* and bytes around it: heads of frames, header blocks, frames that are ignored */
 	int64_t id;
 	uint8_t heard, acted; /* enum h3_heard */
-	uint8_t why;          /* enum stream_end, should it be closed before its time */
+	uint8_t why;          /* enum stream_end, if it is closed early */
 	bool bare;            /* the request is complete with its head */
-	bool known;           /* the sink was told of it */
+	bool known;           /* the sink has received on_request */
 	bool expects;         /* 100 Continue */
 	bool deferred;        /* nghttp3 waits for nghttp3_conn_resume_stream */
-	bool whole;           /* its head is all of the response: what the host sends after it is dropped */
+	bool whole;           /* the response consists of its head: what the host sends after it is dropped */
 	bool ended;           /* the end of its response is in a frame */
 	bool left;            /* and has left */
 	bool spared;          /* nghttp3 was not told of the last byte that arrived */
-	bool holds;           /* it may be upgraded: what comes before the answer is kept */
+	bool holds;           /* it may be upgraded: bytes that come before the response are kept */
 	bool reset, stopped;  /* our side of it, or the client's, was ended before its time */
 	bool waits;           /* there is something in out that is not in a frame, */
 	bool cold;            /* which is of a file, and not in memory */
@@ -126,7 +126,7 @@ struct h3 {
 	uint64_t over;      /* streams that are over, and that the client may not open others for yet */
 	uint64_t allowed;   /* streams that the client may have opened, ever */
 	uint64_t since;     /* ms: the beginning of this state, or of being idle */
-	uint64_t review;    /* ms: when a stream may have waited too long; UINT64_MAX: none waits */
+	uint64_t review;    /* deadline (ms) of the stream that waits longest; UINT64_MAX: none waits */
 	struct pace framed; /* of all bodies: what the connection's window and the network take */
 	uint64_t unacked;   /* bytes of bodies in frames */
 	uint64_t requests, progress;
@@ -167,7 +167,7 @@ static inline uint64_t h3_now_us(const struct h3 *h3)
 	return *h3_env_of(h3)->now_us;
 }
 
-/* What clients must take, and in which time: all that wait together, each of them its rate. */
+/* The rate at which the client must take responses: each stream that waits adds its own. */
 static inline uint64_t h3_write_grace(const struct h3 *h3)
 {
 	return h3_config(h3)->write_timeout * 1000;
@@ -188,7 +188,7 @@ static inline void h3_wake(struct h3 *h3)
 	h3->owner->wake(h3->owner);
 }
 
-/* A stream may have waited too long at that time. */
+/* Records the deadline of a stream that waits. */
 static inline void h3_watch(struct h3 *h3, uint64_t when)
 {
 	if (when < h3->review)

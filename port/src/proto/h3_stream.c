@@ -74,8 +74,8 @@ void h3_stream_ends(struct h3_stream *x, enum stream_end why)
 }
 
 /*
- * Who resets its requests has not freed those who work on them: so a client cannot have more in work than h3_max_streams by
- * taking back what it asked (CVE-2023-44487, CVE-2025-8671).
+ * Resetting a request does not stop the handler working on it, so reset streams keep counting against h3_max_streams
+ * (CVE-2023-44487, CVE-2025-8671).
  */
 void h3_stream_lost(struct h3_stream *x, enum stream_end why)
 {
@@ -145,7 +145,7 @@ void h3_stream_acked(struct h3_stream *x, size_t n)
 	pace_moved(&x->pace, h3_now_us(x->h3), n, h3_config(x->h3)->response_rate, h3_write_grace(x->h3));
 }
 
-/* ---- answers of the port's own ---- */
+/* ---- responses of the port's own ---- */
 
 void h3_pace_begins(struct h3_stream *x)
 {

@@ -10,13 +10,13 @@
 
 /* ---- heads ---- */
 
-/* nghttp3 copies what is not said to stay, and makes names lower case where it copies them. */
+/* nghttp3 copies fields unless told that they stay in place; it makes copied names lower case. */
 static nghttp3_nv nv_of(struct slice name, struct slice value, unsigned flags)
 {
 	return (nghttp3_nv){(uint8_t *)(uintptr_t)name.at, (uint8_t *)(uintptr_t)value.at, name.len, value.len, (uint8_t)flags};
 }
 
-/* What names a client's session, or a user, is not put into a table that later requests of others might be compared with. */
+/* Credentials are not put into the table: a later guess could be tested against it. */
 static nghttp3_nv nv_of_field(const struct field *f)
 {
 	unsigned flags = f->index >= 0 ? NGHTTP3_NV_FLAG_NO_COPY_NAME : NGHTTP3_NV_FLAG_NONE;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One connection over QUIC: a member of the pool, as those over TCP are. */
+/* One connection over QUIC: a member of the pool, like those over TCP. */
 #include <ngtcp2/ngtcp2_crypto.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +40,7 @@ static void note_failure(struct quic_conn *c)
 				    tls_alert_name((unsigned)(c->error.error_code - CRYPTO_ERROR)));
 }
 
-/* The packet that tells why; its length, 0 if there is to be none. */
+/* The packet with the reason; its length, 0 for none. */
 static size_t close_packet(struct quic_conn *c, ngtcp2_path_storage *path, uint8_t *packet)
 {
 	ngtcp2_pkt_info info;
@@ -53,7 +53,7 @@ static size_t close_packet(struct quic_conn *c, ngtcp2_path_storage *path, uint8
 	return n > 0 ? (size_t)n : 0;
 }
 
-/* Leaves a ghost behind, unless nothing was ever agreed on. */
+/* Leaves a ghost behind, unless the handshake never began. */
 static void leave(struct quic_conn *c)
 {
 	struct quic *q = c->quic;
@@ -136,7 +136,7 @@ static void member_release(struct member *m)
 
 /* ---- packets to the client ---- */
 
-/* What waits for the socket. False: it waits on. */
+/* Sends packets that wait for the socket. False: they still wait. */
 static bool send_unsent(struct quic_conn *c)
 {
 	size_t sent;
@@ -192,7 +192,7 @@ static bool send_burst(struct quic_conn *c, struct burst *b)
 	return false;
 }
 
-/* One packet, with as much as goes into it. 0: there is none to be sent now. */
+/* Fills one packet. 0: there is none to send now. */
 static ngtcp2_ssize write_packet(struct quic_conn *c, ngtcp2_path *path, uint8_t *at, size_t room, uint8_t *ecn, uint64_t now)
 {
 	for (;;) {
@@ -246,7 +246,7 @@ static void begin_burst(struct burst *b, const ngtcp2_path *path, uint8_t ecn, s
 	b->segment = n;
 }
 
-/* True: its share of the turn is spent, and there may be more. */
+/* True: its share of the turn is spent, and there may be more packets. */
 static bool write_packets(struct quic_conn *c, uint64_t now)
 {
 	struct burst b = {.bytes = quic_scratch()};
@@ -339,7 +339,8 @@ static void conn_receive(struct quic_end *end, const struct quic_datagram *d)
 		ngtcp2_ccerr_set_application_error(&c->error, H3_EXCESSIVE, NULL, 0);
 	}
 	if (c->h3 && c->member.wait == CONN_IDLE && !h3_wants(c->h3).idle)
-		member_waits(&c->member, CONN_WORKS); /* whoever needs room in this turn, its request has come */
+		member_waits(&c->member,
+			     CONN_WORKS); /* it has sent its request, so it must not make room for others in this turn */
 }
 
 /* ---- a turn ---- */
@@ -373,7 +374,7 @@ static void set_timers(struct quic_conn *c, uint64_t deadline)
 		wheel_set(&loop->wheel, &c->deadline, deadline);
 }
 
-/* In a crowd it is of interest who only waits for its client. One that moves bytes begins anew. */
+/* When crowded: records whether the connection only waits for its client. Moving bytes restarts its time. */
 static enum conn_wait wait_of(struct quic_conn *c, const struct session_wants *w)
 {
 	if (w->idle)
@@ -389,7 +390,7 @@ static enum conn_wait wait_of(struct quic_conn *c, const struct session_wants *w
 	return CONN_STALLED;
 }
 
-/* Nothing of TLS is needed any more, but what it found out: 10 kB. */
+/* The TLS session is not needed any more, only its results: this frees 10 kB. */
 static void shrink(struct quic_conn *c)
 {
 	if (c->shrunk)
@@ -399,7 +400,7 @@ static void shrink(struct quic_conn *c)
 	tls_session_shrink(c->tls);
 }
 
-/* As long as a request is in progress, silence is no reason to end: the other side is asked whether it is there. */
+/* While a request is in progress, silence does not end the connection: the client is pinged instead. */
 static void keep_alive(struct quic_conn *c, bool idle)
 {
 	uint64_t time = c->owner.env->config->idle_timeout * NGTCP2_MILLISECONDS / 3;
