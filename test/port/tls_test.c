@@ -163,12 +163,21 @@ static struct buf hello(const char *name, size_t record)
 	return wire;
 }
 
-static enum tls_first first(const void *bytes, size_t n, char *name)
+static enum tls_first first_of(const void *bytes, size_t n, struct tls_hello *hello)
 {
 	uint8_t *copy = exact_copy(bytes, n);
-	enum tls_first what = tls_first_bytes(copy, n, name);
+	enum tls_first what = tls_first_bytes(copy, n, hello);
 
 	free(copy);
+	return what;
+}
+
+static enum tls_first first(const void *bytes, size_t n, char *name)
+{
+	struct tls_hello hello;
+	enum tls_first what = first_of(bytes, n, &hello);
+
+	strcpy(name, hello.name);
 	return what;
 }
 
@@ -212,9 +221,11 @@ static void test_other_first_bytes(void **state)
 		{SLICE_LIT("G"), TLS_FIRST_HTTP},
 		{SLICE_LIT("PRI * HTTP/2.0\r\n"), TLS_FIRST_HTTP},
 		{SLICE_LIT("\x16"), TLS_FIRST_MORE},
-		{SLICE_LIT("\x16\x02"), TLS_FIRST_WHOLE},                 /* SSL 2 */
-		{SLICE_LIT("\x80\x2e\x01"), TLS_FIRST_WHOLE},             /* SSL 2 */
-		{SLICE_LIT("\x15\x03\x01\0\2\2\x28"), TLS_FIRST_WHOLE},   /* an alert */
+		{SLICE_LIT("\x16\x02"), TLS_FIRST_WHOLE},               /* SSL 2 */
+		{SLICE_LIT("\x80\x2e\x01"), TLS_FIRST_WRONG},           /* SSL 2 */
+		{SLICE_LIT("\x15\x03\x01\0\2\2\x28"), TLS_FIRST_WRONG}, /* an alert */
+		{SLICE_LIT("\x14\x03\x01\0\1\1"), TLS_FIRST_WRONG},     /* ChangeCipherSpec */
+		{SLICE_LIT("\0"), TLS_FIRST_WRONG},
 		{SLICE_LIT("\x16\x03\x01\0\0"), TLS_FIRST_WHOLE},         /* an empty record */
 		{SLICE_LIT("\x16\x03\x01\x40\x01"), TLS_FIRST_WHOLE},     /* one that is too long */
 		{SLICE_LIT("\x16\x03\x01\0\1\2"), TLS_FIRST_WHOLE},       /* another message */

@@ -285,7 +285,7 @@ static void test_old_versions_and_ciphers_are_refused(void **s)
 	serve("a-ec", "{'min': 13}");
 	client.priority = "NORMAL:-VERS-ALL:+VERS-TLS1.2";
 	begin("a.example");
-	expect_alert(GNUTLS_A_HANDSHAKE_FAILURE);
+	expect_alert(GNUTLS_A_PROTOCOL_VERSION);
 	assert_int_equal(shared.failed, 5);
 }
 
@@ -910,7 +910,7 @@ static void test_floods_of_what_is_no_data(void **s)
 	end();
 	client.priority = "NORMAL:-VERS-ALL:+VERS-TLS1.2";
 	begin("a.example");
-	assert_false(has_enough(send_warning, 100));
+	assert_false(has_enough(send_warning, 16));
 	assert_true(has_enough(send_warning, 1000));
 }
 

@@ -6,6 +6,7 @@ for {name, suite} <- [
       Http1OverHttp3: "http1-h3",
       Http2: "http2",
       Http3: "http3",
+      Tls: "tls",
       Websocket: "websocket",
       WebsocketOverHttp2: "websocket-h2"
     ] do

@@ -40,20 +40,26 @@ void quic_failed(struct quic_conn *c, int error)
 /* The session of TLS is made when the ClientHello is whole: until then nobody knows for which name it asks. */
 static int begin_tls(struct quic_conn *c, ngtcp2_encryption_level level, const uint8_t *data, size_t n)
 {
-	char name[TLS_NAME_MAX];
-	bool lacks_parameters;
+	struct tls_hello hello;
 	int result;
 
 	if (!buf_append(&c->hello, data, n))
 		return NGTCP2_ERR_NOMEM;
-	if (tls_first_message(buf_at(&c->hello), buf_len(&c->hello), name, &lacks_parameters) == TLS_FIRST_MORE)
+	switch (tls_first_message(buf_at(&c->hello), buf_len(&c->hello), &hello)) {
+	case TLS_FIRST_MORE:
 		return 0;
-	if (lacks_parameters) {
+	case TLS_FIRST_WRONG:
+		ngtcp2_conn_set_tls_alert(c->ng, hello.alert);
+		return NGTCP2_ERR_CRYPTO;
+	default:
+		break;
+	}
+	if (hello.lacks_quic) {
 		/* RFC 9001 8.2. ngtcp2 aborts when it has to send a packet of such a handshake. */
 		ngtcp2_conn_set_tls_alert(c->ng, ALERT_MISSING_EXTENSION);
 		return NGTCP2_ERR_CRYPTO;
 	}
-	c->tls = tls_session_for_quic(*c->quic->store, name, &c->ref);
+	c->tls = tls_session_for_quic(*c->quic->store, hello.name, &c->ref);
 	if (!c->tls || ngtcp2_crypto_gnutls_configure_server_session(tls_session_native(c->tls)) != 0)
 		return NGTCP2_ERR_NOMEM;
 	ngtcp2_conn_set_tls_native_handle(c->ng, tls_session_native(c->tls));
@@ -102,6 +108,7 @@ static int on_shaken(ngtcp2_conn *ng, void *ctx)
 	validated(c);
 	tls_session_shaken(c->tls);
 	c->owner.secure = tls_session_facts(c->tls);
+	conn_record_secured(c->quic->pool, c->record, c->owner.secure, "");
 	c->quic->figures.handshakes++;
 	c->quic->figures.resumed += c->owner.secure->resumed;
 	conn_record_secured(c->member.pool, c->record, c->owner.secure, "");

@@ -1,16 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The ClientHello, as far as it must be known before a session is made: whether it is complete, and for which server it asks. */
+/*
+ * The ClientHello, as far as it must be known before a session is made: whether it is complete, and for which server it asks. What
+ * the library lets pass though it is malformed is found here; all other faults are left to it.
+ */
 #include "tls/tls.h"
 
 enum {
 	RECORD_HEAD = 5,
+	RECORD_ALERT = 21,
 	RECORD_HANDSHAKE = 22,
 	RECORD_MAX = 16384,
 	MESSAGE_HEAD = 4,
 	CLIENT_HELLO = 1,
 	VERSION_AND_RANDOM = 2 + 32,
 	EXTENSION_SERVER_NAME = 0,
+	EXTENSION_PRE_SHARED_KEY = 41,
+	EXTENSION_VERSIONS = 43,
 	EXTENSION_QUIC = 57, /* RFC 9001 8.2 */
+	VERSION_13 = 0x0304,
+	ALERT_UNEXPECTED_MESSAGE = 10,
+	ALERT_ILLEGAL_PARAMETER = 47,
+	ALERT_DECODE_ERROR = 50,
 	NAME_OF_HOST = 0,
 	KEPT_MAX = TLS_HELLO_MAX + 64 * RECORD_HEAD, /* bytes of the wire that are worth keeping */
 };
@@ -61,44 +71,118 @@ static bool copy_name(struct slice from, char name[TLS_NAME_MAX])
 	return true;
 }
 
-static void find_name(struct slice extension, char name[TLS_NAME_MAX])
+/* RFC 6066 3: no two names of one type. Returns an alert, 0 for none. */
+static uint8_t read_name(struct slice extension, struct tls_hello *hello)
 {
 	struct slice list, host;
 	size_t type;
+	bool found = false;
 
-	if (take_vector(&extension, 2, &list) && take_number(&list, 1, &type) && type == NAME_OF_HOST &&
-	    take_vector(&list, 2, &host) && !copy_name(host, name))
-		name[0] = 0;
+	if (!take_vector(&extension, 2, &list))
+		return 0;
+	while (take_number(&list, 1, &type) && take_vector(&list, 2, &host)) {
+		if (type != NAME_OF_HOST)
+			continue;
+		if (found)
+			return ALERT_ILLEGAL_PARAMETER;
+		found = true;
+		if (!copy_name(host, hello->name))
+			hello->name[0] = 0;
+	}
+	return 0;
 }
 
-/* The name, and whether there is an extension of QUIC; false too if it cannot be read. */
-static bool find_extensions(struct slice hello, char name[TLS_NAME_MAX])
+static uint8_t read_versions(struct slice extension, struct tls_hello *hello)
 {
-	struct slice skipped, extensions, extension;
-	bool quic = false;
+	struct slice list;
+	size_t version;
+
+	if (take_vector(&extension, 1, &list))
+		while (take_number(&list, 2, &version))
+			hello->takes_13 = hello->takes_13 || version == VERSION_13;
+	return 0;
+}
+
+/* RFC 8446 4.2.11: each identity has its binder, and a name. */
+static uint8_t read_keys(struct slice extension)
+{
+	struct slice identities, binders, part;
+	size_t age;
+	int more = 0;
+
+	if (!take_vector(&extension, 2, &identities) || !take_vector(&extension, 2, &binders) || extension.len > 0 ||
+	    identities.len == 0)
+		return ALERT_DECODE_ERROR;
+	for (; identities.len > 0; more++)
+		if (!take_vector(&identities, 2, &part) || part.len == 0 || !take_number(&identities, 4, &age))
+			return ALERT_DECODE_ERROR;
+	for (; binders.len > 0; more--)
+		if (!take_vector(&binders, 1, &part) || part.len < 32)
+			return ALERT_DECODE_ERROR;
+	return more ? ALERT_ILLEGAL_PARAMETER : 0;
+}
+
+static uint8_t read_extension(size_t type, struct slice extension, struct tls_hello *hello)
+{
+	switch (type) {
+	case EXTENSION_SERVER_NAME:
+		return read_name(extension, hello);
+	case EXTENSION_VERSIONS:
+		return read_versions(extension, hello);
+	case EXTENSION_PRE_SHARED_KEY:
+		return read_keys(extension);
+	case EXTENSION_QUIC:
+		hello->lacks_quic = false;
+		return 0;
+	default:
+		return 0;
+	}
+}
+
+/* True if it was there before: none may stand twice, known or not (RFC 8446 4.2). */
+static bool note(uint8_t seen[8192], size_t type)
+{
+	uint8_t bit = (uint8_t)(1u << type % 8);
+	bool before = seen[type / 8] & bit;
+
+	seen[type / 8] |= bit;
+	return before;
+}
+
+static uint8_t examine(struct slice in, struct tls_hello *hello)
+{
+	uint8_t seen[8192] = {0}, alert = 0;
+	struct slice skipped, methods, extensions, extension;
 	size_t type;
 
-	if (!take(&hello, VERSION_AND_RANDOM, &skipped) || !take_vector(&hello, 1, &skipped) || !take_vector(&hello, 2, &skipped) ||
-	    !take_vector(&hello, 1, &skipped) || !take_vector(&hello, 2, &extensions))
-		return false;
-	while (take_number(&extensions, 2, &type) && take_vector(&extensions, 2, &extension)) {
-		if (type == EXTENSION_SERVER_NAME && !name[0])
-			find_name(extension, name);
-		quic |= type == EXTENSION_QUIC;
-	}
-	return quic;
+	if (!take(&in, VERSION_AND_RANDOM, &skipped) || !take_vector(&in, 1, &skipped) || !take_vector(&in, 2, &skipped) ||
+	    !take_vector(&in, 1, &methods) || !take_vector(&in, 2, &extensions))
+		return 0;
+	while (!alert && take_number(&extensions, 2, &type) && take_vector(&extensions, 2, &extension))
+		alert = note(seen, type) ? ALERT_ILLEGAL_PARAMETER : read_extension(type, extension, hello);
+	if (!alert && hello->takes_13 && (methods.len != 1 || methods.at[0] != 0)) /* RFC 8446 4.1.2 */
+		alert = ALERT_ILLEGAL_PARAMETER;
+	return alert;
+}
+
+static enum tls_first wrong(struct tls_hello *hello, uint8_t alert)
+{
+	hello->alert = alert;
+	return TLS_FIRST_WRONG;
 }
 
 /* What is no ClientHello is whole at once: a session finds what is wrong with it. */
-enum tls_first tls_first_bytes(const uint8_t *bytes, size_t len, char name[TLS_NAME_MAX])
+enum tls_first tls_first_bytes(const uint8_t *bytes, size_t len, struct tls_hello *hello)
 {
 	uint8_t message[MESSAGE_HEAD + TLS_HELLO_MAX];
 	struct slice in = slice_of(bytes, len), payload;
 	size_t have = 0, wanted = MESSAGE_HEAD;
 
-	name[0] = 0;
+	*hello = (struct tls_hello){.alert = 0};
 	if (len > 0 && bytes[0] >= 'A' && bytes[0] <= 'Z') /* a method */
 		return TLS_FIRST_HTTP;
+	if (len > 0 && bytes[0] != RECORD_HANDSHAKE)
+		return wrong(hello, bytes[0] == RECORD_ALERT ? 0 : ALERT_UNEXPECTED_MESSAGE);
 	if (len > KEPT_MAX)
 		return TLS_FIRST_WHOLE;
 	while (have < wanted) {
@@ -126,16 +210,15 @@ enum tls_first tls_first_bytes(const uint8_t *bytes, size_t len, char name[TLS_N
 			return TLS_FIRST_MORE;
 		in = slice_of(in.at + n, in.len - n);
 	}
-	find_extensions(slice_of(message + MESSAGE_HEAD, wanted - MESSAGE_HEAD), name);
-	return TLS_FIRST_WHOLE;
+	hello->alert = examine(slice_of(message + MESSAGE_HEAD, wanted - MESSAGE_HEAD), hello);
+	return hello->alert ? TLS_FIRST_WRONG : TLS_FIRST_WHOLE;
 }
 
-enum tls_first tls_first_message(const uint8_t *bytes, size_t len, char name[TLS_NAME_MAX], bool *lacks_parameters)
+enum tls_first tls_first_message(const uint8_t *bytes, size_t len, struct tls_hello *hello)
 {
 	size_t wanted;
 
-	name[0] = 0;
-	*lacks_parameters = false;
+	*hello = (struct tls_hello){.alert = 0};
 	if (len > 0 && bytes[0] != CLIENT_HELLO)
 		return TLS_FIRST_WHOLE;
 	if (len < MESSAGE_HEAD)
@@ -145,6 +228,7 @@ enum tls_first tls_first_message(const uint8_t *bytes, size_t len, char name[TLS
 		return TLS_FIRST_WHOLE;
 	if (len - MESSAGE_HEAD < wanted)
 		return TLS_FIRST_MORE;
-	*lacks_parameters = !find_extensions(slice_of(bytes + MESSAGE_HEAD, wanted), name);
-	return TLS_FIRST_WHOLE;
+	hello->lacks_quic = true;
+	hello->alert = examine(slice_of(bytes + MESSAGE_HEAD, wanted), hello);
+	return hello->alert ? TLS_FIRST_WRONG : TLS_FIRST_WHOLE;
 }

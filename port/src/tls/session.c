@@ -8,7 +8,11 @@
 
 enum {
 	EMPTY_MAX = 1000, /* records without data that a connection may send: they cost CPU time, and bring nothing */
-	STEPS_MAX = 64,   /* messages of a handshake that are no step forward */
+	BARREN_MAX =
+		16, /* in a row: the library keeps 4 kB for an empty one of the handshake; and the bytes of a message without end, */
+	BARREN_BYTES = 65536,
+	STEPS_MAX = 48, /* records of a handshake behind the ClientHello, which may be of one byte */
+	HANDSHAKE_BYTES = 131072,
 };
 
 struct tls_session {
@@ -20,6 +24,9 @@ struct tls_session {
 	char alpn[16];
 	char *name;      /* that the client asked for; empty: none */
 	unsigned empty;  /* records without data */
+	unsigned barren; /* of these, since data came; of the handshake, since it was answered */
+	size_t pulled;   /* bytes, since data came or the handshake began */
+	bool answered;   /* a flight was sent */
 	bool starved;    /* the wire has nothing now */
 	bool quic;       /* without records */
 	uint8_t *client; /* the client's certificate, when the rest is gone */
@@ -34,6 +41,7 @@ static ssize_t pull(gnutls_transport_ptr_t ctx, void *bytes, size_t n)
 	ssize_t got = s->wire.pull(s->wire.ctx, bytes, n);
 
 	s->starved = got < 0;
+	s->pulled += got > 0 ? (size_t)got : 0;
 	if (got < 0)
 		gnutls_transport_set_errno(s->session, errno);
 	return got;
@@ -44,6 +52,7 @@ static ssize_t push(gnutls_transport_ptr_t ctx, const giovec_t *iov, int count)
 	struct tls_session *s = ctx;
 	ssize_t sent = s->wire.push(s->wire.ctx, iov, count);
 
+	s->answered = true;
 	if (sent < 0)
 		gnutls_transport_set_errno(s->session, EIO);
 	return sent;
@@ -275,14 +284,19 @@ enum tls_outcome tls_session_handshake(struct tls_session *s)
 		s->error = GNUTLS_E_UNRECOGNIZED_NAME;
 		return TLS_FAILED;
 	}
-	for (unsigned steps = 0; (error = gnutls_handshake(s->session)) != 0; steps++) {
+	while ((error = gnutls_handshake(s->session)) != 0) {
 		if (gnutls_error_is_fatal(error))
 			return error == GNUTLS_E_PREMATURE_TERMINATION ? TLS_EOF : fail(s, error);
+		if (s->pulled > HANDSHAKE_BYTES)
+			return fail(s, GNUTLS_E_UNEXPECTED_PACKET);
 		if (s->starved)
 			return TLS_AGAIN;
-		if (steps == STEPS_MAX)
-			return fail(s, GNUTLS_E_TOO_MANY_HANDSHAKE_PACKETS);
+		s->barren += s->answered;
+		if (s->barren > STEPS_MAX)
+			return fail(s, GNUTLS_E_UNEXPECTED_PACKET);
 	}
+	s->barren = 0;
+	s->pulled = 0;
 	tls_session_shaken(s);
 	return TLS_DONE;
 }
@@ -297,6 +311,8 @@ enum tls_outcome tls_session_read(struct tls_session *s, void *bytes, size_t siz
 		got = gnutls_record_recv(s->session, bytes, size);
 		if (got > 0) {
 			*n = (size_t)got;
+			s->barren = 0;
+			s->pulled = 0;
 			return TLS_DONE;
 		}
 		if (got == 0 || got == GNUTLS_E_PREMATURE_TERMINATION)
@@ -305,9 +321,11 @@ enum tls_outcome tls_session_read(struct tls_session *s, void *bytes, size_t siz
 			got = GNUTLS_E_UNEXPECTED_PACKET;
 		if (gnutls_error_is_fatal((int)got))
 			return fail(s, (int)got);
+		if (s->pulled > BARREN_BYTES)
+			return fail(s, GNUTLS_E_UNEXPECTED_PACKET);
 		if (s->starved)
 			return TLS_AGAIN;
-		if (++s->empty > EMPTY_MAX)
+		if (++s->empty > EMPTY_MAX || ++s->barren > BARREN_MAX)
 			return fail(s, GNUTLS_E_TOO_MANY_EMPTY_PACKETS);
 	}
 }

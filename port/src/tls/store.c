@@ -465,6 +465,11 @@ bool tls_store_covers(const struct tls_store *store, const struct tls_group *gro
 	return true;
 }
 
+uint8_t tls_store_refuses(const struct tls_store *store, const struct tls_hello *hello)
+{
+	return store->min == 13 && !hello->takes_13 ? GNUTLS_A_PROTOCOL_VERSION : 0;
+}
+
 bool tls_start(void)
 {
 	tls_key_start();

@@ -46,12 +46,22 @@ enum tls_first {
 	TLS_FIRST_MORE,  /* a ClientHello that is not complete */
 	TLS_FIRST_WHOLE, /* a ClientHello, or what a session is to refuse with the right alert */
 	TLS_FIRST_HTTP,  /* a request in plain text */
+	TLS_FIRST_WRONG, /* what ends with an alert, without a session */
 };
 
 enum { TLS_HELLO_MAX = 16384 }; /* bytes of a ClientHello */
 
-/* What the bytes say; name: the server that the client asks for (SNI) in lower case, empty if it does not say so. */
-enum tls_first tls_first_bytes(const uint8_t *bytes, size_t len, char name[TLS_NAME_MAX]);
+struct tls_hello {
+	char name[TLS_NAME_MAX]; /* the server that the client asks for (SNI) in lower case; empty: it does not say so */
+	bool takes_13;           /* it speaks TLS 1.3 */
+	bool lacks_quic;         /* tls_first_message: it is without QUIC's parameters */
+	uint8_t alert;           /* of what is wrong; 0: none is due */
+};
+
+/* What the bytes say. */
+enum tls_first tls_first_bytes(const uint8_t *bytes, size_t len, struct tls_hello *hello);
+/* The alert for a client that the store has no version for; 0: it may come. */
+uint8_t tls_store_refuses(const struct tls_store *store, const struct tls_hello *hello);
 
 /* ---- a session ---- */
 
@@ -89,8 +99,8 @@ bool tls_session_covers(const struct tls_session *s, struct slice host);
 
 /* ---- without records: the handshake of QUIC (RFC 9001), whose messages another library moves ---- */
 
-/* The same as tls_first_bytes, of a handshake message that is not in records; and whether it is a ClientHello without QUIC's parameters. */
-enum tls_first tls_first_message(const uint8_t *bytes, size_t len, char name[TLS_NAME_MAX], bool *lacks_parameters);
+/* The same as tls_first_bytes, of a handshake message that is not in records. */
+enum tls_first tls_first_message(const uint8_t *bytes, size_t len, struct tls_hello *hello);
 /* TLS 1.3 with the protocol h3, which the client must offer too. NULL: out of memory. `ctx` is what the library that moves the messages
    finds at the session (tls_session_native). */
 struct tls_session *tls_session_for_quic(struct tls_store *store, const char *name, void *ctx);

@@ -211,6 +211,18 @@ static struct io_result refuse_http(struct tls *t)
 	return fail(t, EPROTO);
 }
 
+/* An alert without a session: what came is not worth one. */
+static struct io_result refuse(struct tls *t, uint8_t alert)
+{
+	uint8_t record[] = {21, 3, 3, 0, 2, 2, alert};
+	struct iovec iov = {record, sizeof record};
+
+	t->wire = (struct slice){0};
+	if (alert)
+		wire_push(t, &iov, 1);
+	return fail(t, EPROTO);
+}
+
 static bool make_session(struct tls *t, const char *name)
 {
 	struct tls_wire mine = wire;
@@ -223,15 +235,20 @@ static bool make_session(struct tls *t, const char *name)
 /* Bytes are kept until the ClientHello is whole: only then a session is worth its memory. */
 static struct io_result await_hello(struct tls *t)
 {
-	char name[TLS_NAME_MAX];
+	struct tls_hello hello = {.alert = 0};
 	struct io_result r;
 
 	for (;;) {
-		switch (t->wire.len ? tls_first_bytes(t->wire.at, t->wire.len, name) : TLS_FIRST_MORE) {
+		switch (t->wire.len ? tls_first_bytes(t->wire.at, t->wire.len, &hello) : TLS_FIRST_MORE) {
 		case TLS_FIRST_HTTP:
 			return refuse_http(t);
+		case TLS_FIRST_WRONG:
+			return refuse(t, hello.alert);
 		case TLS_FIRST_WHOLE:
-			return make_session(t, name) ? (struct io_result){.status = IO_OK} : fail(t, ENOMEM);
+			hello.alert = tls_store_refuses(t->shared->store, &hello);
+			if (hello.alert)
+				return refuse(t, hello.alert);
+			return make_session(t, hello.name) ? (struct io_result){.status = IO_OK} : fail(t, ENOMEM);
 		case TLS_FIRST_MORE:
 			break;
 		}
@@ -538,7 +555,7 @@ static const char *tls_why(const void *state)
 {
 	const struct tls *t = state;
 
-	return t->session ? tls_session_why(t->session) : "the first bytes are no ClientHello";
+	return t->session ? tls_session_why(t->session) : "the first bytes are no ClientHello that can be taken";
 }
 
 const struct transport_ops transport_tls_ops = {

@@ -2,12 +2,14 @@
 """What runs in processes of its own beside an attack: the probe, and the attack."""
 
 import socket
+import ssl
 import time
 
 import crowd
 import h1  # noqa: F401
 import h2  # noqa: F401
 import limits  # noqa: F401
+import tls  # noqa: F401
 import ws  # noqa: F401
 import ws2  # noqa: F401
 
@@ -18,13 +20,16 @@ EVERY = 0.05  # s: between two probes
 class Probe:
     """Asks on a new connection and on one that is kept, in turns."""
 
-    def __init__(self, address):
-        self.address, self.kept = address, None
+    def __init__(self, address, secure):
+        self.address, self.kept, self.context = address, None, None
+        if secure:
+            self.context = ssl.create_default_context()
+            self.context.check_hostname, self.context.verify_mode = False, ssl.CERT_NONE
 
     def connect(self):
         sock = socket.create_connection(self.address, PATIENCE)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
+        return self.context.wrap_socket(sock) if self.context else sock
 
     def ask(self, sock):
         """What was wrong, or None."""
@@ -59,9 +64,9 @@ class Probe:
             return str(error) or type(error).__name__
 
 
-def probe(address, pipe):
+def probe(address, secure, pipe):
     """Says that it has begun; asks until it hears something; gives the times, sorted, and the faults."""
-    times, wrong, client = [], [], Probe(address)
+    times, wrong, client = [], [], Probe(address, secure)
     client.once(0)
     pipe.send("begun")
     while not pipe.poll(EVERY) or not times:

@@ -13,7 +13,7 @@ import socket
 import struct
 import time
 
-from lib import h2, ws
+from lib import h2, tls, ws
 
 SHUT, CLOSE, RESET = object(), object(), object()
 KEEP = 1 << 16
@@ -66,7 +66,17 @@ def end_of_ws(received, how):
     return how
 
 
-END_OF = {"h1": end_of_h1, "h2": end_of_h2, "ws": end_of_ws, "ws2": end_of_h2}
+def end_of_tls(received, how):
+    """The alert, if it came in plain text."""
+    while len(received) >= 5:
+        size = int.from_bytes(received[3:5], "big")
+        kind, payload, received = received[0], received[5 : 5 + size], received[5 + size :]
+        if kind == tls.ALERT and size == 2:
+            return tls.ALERTS.get(payload[1], str(payload[1]))
+    return how
+
+
+END_OF = {"h1": end_of_h1, "h2": end_of_h2, "ws": end_of_ws, "ws2": end_of_h2, "tls": end_of_tls}
 
 
 # ---- clients

@@ -141,7 +141,7 @@ static void close_both(void)
 
 static void raw(struct input *in)
 {
-	char name[TLS_NAME_MAX];
+	struct tls_hello hello = {.alert = 0};
 	enum tls_first first = TLS_FIRST_MORE;
 	uint8_t *copy = malloc(in->left + 1);
 	size_t n = 0;
@@ -153,8 +153,9 @@ static void raw(struct input *in)
 			memcpy(copy + n, piece.at, piece.len);
 		n += piece.len;
 		if (first == TLS_FIRST_MORE) /* else it stays as it is */
-			first = tls_first_bytes(copy, n, name);
-		MUST(strlen(name) < sizeof name);
+			first = tls_first_bytes(copy, n, &hello);
+		MUST(strlen(hello.name) < sizeof hello.name);
+		MUST(first == TLS_FIRST_WRONG || !hello.alert);
 		if (write(client.fd, piece.at, piece.len) < 0)
 			break;
 		serve();

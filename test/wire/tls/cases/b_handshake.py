@@ -1,0 +1,237 @@
+"""From the server's flight to the first data (RFC 8446, sections 4.4, 5.1 and 5.4; RFC 5246, sections 7.1 and 7.4.9)."""
+
+from lib.tls import ALERT, CCS, DATA, FINISHED, HANDSHAKE, KEY_UPDATE, message, record, vector
+from wire.tls.peer import CA, GET, both, case, tls
+
+
+def finished(t):
+    """The end of a handshake in its parts: before Finished, and Finished itself, sealed piece by piece as the caller wants."""
+    if t.tls.version == 13:
+        return t.tls.finished_message()
+    t.message(t.tls.key_exchange())
+    t.send(record(CCS, b"\1"))
+    t.tls.write = t.tls.write_12
+    return t.tls.finished_12()
+
+
+def is_done(t, whole):
+    if t.tls.version == 13:
+        t.tls.switch(whole)
+
+
+@both
+def finished_in_pieces(t, version):
+    """Finished is split over records, down to one byte each"""
+    for size in (1, 5, 20):
+        one = t.another()
+        one.flight(version=version)
+        whole = finished(one)
+        for at in range(0, len(whole), size):
+            one.sealed(HANDSHAKE, whole[at : at + size])
+        is_done(one, whole)
+        one.get()
+
+
+@both
+def finished_wrong(t, version):
+    """another hash"""
+    t.flight(version=version)
+    whole = bytearray(finished(t))
+    whole[-1] ^= 1
+    t.sealed(HANDSHAKE, bytes(whole)).expect_alert("decrypt_error", "illegal_parameter", "handshake_failure")
+    t.no_request()
+
+
+@both
+def finished_cut(t, version):
+    """shorter and longer than it should be"""
+    for size in (0, 5):
+        one = t.another()
+        one.flight(version=version)
+        body = finished(one)[4:]
+        one.sealed(HANDSHAKE, message(FINISHED, body[:size] if size < 5 else body + b"\0"))
+        one.expect_alert("decode_error", "decrypt_error", "illegal_parameter", "handshake_failure")
+
+
+@both
+def finished_in_plain_text(t, version):
+    """before the keys change"""
+    t.flight(version=version)
+    t.message(message(FINISHED, bytes(32 if version == 13 else 12)))
+    t.expect_alert("unexpected_message", "bad_record_mac", "decode_error").no_request()
+
+
+@both
+def finished_and_more(t, version):
+    """another message in the same record: keys change at the end of one (RFC 8446, section 5.1)"""
+    t.flight(version=version)
+    whole = finished(t)
+    t.sealed(HANDSHAKE, whole + message(KEY_UPDATE, b"\0")).expect_alert("unexpected_message").no_request()
+
+
+@both
+def data_before_finished(t, version):
+    """a request that is encrypted with the keys of the handshake"""
+    t.flight(version=version)
+    finished(t)
+    t.sealed(DATA, GET).expect_alert("unexpected_message").no_request()
+
+
+@both
+def data_in_plain_text(t, version):
+    """a request that is not encrypted"""
+    t.flight(version=version).send(record(DATA, GET))
+    t.expect_alert("unexpected_message", "bad_record_mac", "decode_error").no_request()
+
+
+@both
+def data_with_finished(t, version):
+    """a request in the same packet"""
+    t.flight(version=version)
+    t.send(t.tls.finish() + t.tls.seal(DATA, GET)).answered()
+
+
+@case()
+def ccs_none(t):
+    """TLS 1.3: nobody has to send one"""
+    t.flight()
+    whole = t.tls.finished_message()
+    t.sealed(HANDSHAKE, whole)
+    is_done(t, whole)
+    t.get()
+
+
+@case()
+def ccs_late(t):
+    """TLS 1.3: behind Finished"""
+    t.shake()
+    t.send(record(CCS, b"\1")).expect_alert("unexpected_message")
+
+
+@case()
+def ccs_encrypted(t):
+    """TLS 1.3: it is none then (RFC 8446, section 5)"""
+    t.flight().sealed(CCS, b"\1").expect_alert("unexpected_message")
+
+
+@case()
+def ccs_encrypted_late(t):
+    """TLS 1.3: the same, behind Finished"""
+    t.shake().sealed(CCS, b"\1").expect_alert("unexpected_message")
+
+
+@case()
+def ccs_of_another_kind(t):
+    """TLS 1.3: another byte than 1, or two"""
+    for payload in (b"\2", b"\1\1", b""):
+        one = t.another()
+        one.flight().send(record(CCS, payload)).expect_alert("unexpected_message", "illegal_parameter", "decode_error", "bad_record_mac")
+
+
+@case()
+def ccs_early(t):
+    """TLS 1.2: before ClientKeyExchange, when there are no keys (CVE-2014-0224)"""
+    t.flight(version=12).send(record(CCS, b"\1"))
+    t.message(t.tls.key_exchange())
+    t.expect_alert("unexpected_message")
+
+
+@case()
+def ccs_twice(t):
+    """TLS 1.2: two of them"""
+    t.flight(version=12)
+    t.message(t.tls.key_exchange())
+    t.send(record(CCS, b"\1") * 2)
+    t.tls.write = t.tls.write_12
+    t.sealed(HANDSHAKE, t.tls.finished_12()).expect_alert("unexpected_message", "bad_record_mac")
+
+
+@case()
+def ccs_missing(t):
+    """TLS 1.2: Finished without one before it"""
+    t.flight(version=12)
+    t.message(t.tls.key_exchange())
+    t.tls.write = t.tls.write_12
+    t.sealed(HANDSHAKE, t.tls.finished_12()).expect_alert("unexpected_message", "decode_error", "bad_record_mac")
+
+
+@case()
+def key_exchange_of_nothing(t):
+    """TLS 1.2: points of a small order, of another length, and none"""
+    for body in (vector(1, bytes(32)), vector(1, bytes(31)), vector(1, (1).to_bytes(32, "little")), vector(1, b""), b"", b"\x20" + bytes(10)):
+        one = t.another()
+        one.flight(version=12)
+        one.message(message(tls.CLIENT_KEY_EXCHANGE, body)).expect_alert("illegal_parameter", "decode_error", "handshake_failure", "internal_error")
+
+
+@case()
+def messages_out_of_order(t):
+    """TLS 1.3: what a client does not send there"""
+    for kind in (1, 2, 4, 8, 13, 14, 24, 254, 99):
+        one = t.another()
+        one.flight().sealed(HANDSHAKE, message(kind, bytes(8))).expect_alert("unexpected_message", "decode_error", "illegal_parameter")
+
+
+@case()
+def messages_out_of_order_12(t):
+    """TLS 1.2: what a client does not send there"""
+    for kind in (1, 2, 4, 12, 13, 14, 15, 20, 99):
+        one = t.another()
+        one.flight(version=12).message(message(kind, bytes(8))).expect_alert("unexpected_message", "decode_error", "handshake_failure")
+
+
+@case()
+def certificate_that_nobody_asked_for(t):
+    """TLS 1.3: a client's"""
+    t.flight().sealed(HANDSHAKE, message(tls.CERTIFICATE, b"\0\0\0\0")).expect_alert("unexpected_message")
+
+
+@case("a-ec", client=2, client_ca=CA)
+def certificate_that_is_required(t):
+    """TLS 1.3: an empty one, and none at all"""
+    t.flight()
+    whole = message(tls.CERTIFICATE, b"\0\0\0\0")
+    t.tls.transcript += whole
+    t.sealed(HANDSHAKE, whole).expect_alert("certificate_required", "bad_certificate", "handshake_failure").no_request()
+
+
+@both
+def handshake_of_nothing(t, version):
+    """records without a byte of the handshake, without end"""
+    t.flight(version=version)
+    for _ in range(100):
+        t.sealed(HANDSHAKE, b"") if version == 13 else t.message(b"")
+    t.until(lambda: t.alerts or t.closed, "end").no_request()
+
+
+@both
+def handshake_without_end(t, version):
+    """a message that announces 16 MiB, and comes"""
+    t.flight(version=version)
+    for piece in (b"\x14\xff\xff\xff" + bytes(12000), *[bytes(16000)] * 10):
+        t.sealed(HANDSHAKE, piece) if version == 13 else t.message(piece)
+    t.until(lambda: t.alerts or t.closed, "end").no_request()
+
+
+@both
+def alert_in_the_handshake(t, version):
+    """a fatal one ends it without an answer"""
+    t.flight(version=version)
+    alert = b"\2\x28"
+    t.sealed(ALERT, alert) if version == 13 else t.send(record(ALERT, alert))
+    t.expect_closed().expect(not t.alerts, "an alert for an alert")
+
+
+@both
+def leaves_in_the_handshake(t, version):
+    """a client that closes, at each place"""
+    for part in range(3):
+        one = t.another()
+        if part == 0:
+            one.client(version=version)
+            one.send(one.tls.record(HANDSHAKE, one.tls.hello())[:50])
+        elif part == 1:
+            one.hello(version=version)
+        else:
+            one.flight(version=version)
+        one.close()
