@@ -91,6 +91,11 @@ def paced(port, connections, rate, seconds):
     return own_client("paced", port, connections, rate, seconds)
 
 
-def own_client(name, *words):
-    client = servers.compiled(HERE / "clients" / f"{name}.c")
+def handshakes(port, kind, version, mode, seconds):
+    """Connections over TLS, each with a handshake and a request; returns rate, requests, errors."""
+    return own_client("handshakes", port, kind, version, mode, seconds, libraries=["-lssl", "-lcrypto"])
+
+
+def own_client(name, *words, libraries=()):
+    client = servers.compiled(HERE / "clients" / f"{name}.c", *libraries)
     return json.loads(re.search(r"^result (.*)$", run(client, *words), re.M)[1])

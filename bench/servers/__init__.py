@@ -47,12 +47,12 @@ def download(package):
         raise SystemExit(f"bench: the package {package} cannot be fetched; try apt-get update")
 
 
-def compiled(source):
+def compiled(source, *libraries):
     """The program of one C file, compiled into the cache when it is not there or older."""
     program = CACHE / source.stem
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
         CACHE.mkdir(exist_ok=True)
-        subprocess.run(["cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-o", program, source, "-lm"], check=True)
+        subprocess.run(["cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-o", program, source, *libraries, "-lm"], check=True)
     return program
 
 
@@ -162,6 +162,25 @@ class Sparx(Server):
         return ["elixir", "-pa", beams, HERE / "sparx.exs", str(self.port)]
 
 
+CERTIFICATES = REPO / "test" / "fixtures" / "tls"
+
+
+class Secure:
+    """The same server over TLS, with a certificate of each kind (ECDSA and RSA), TLS 1.2 and 1.3, AES-128-GCM first, and tickets."""
+
+    def environment(self):
+        return {"BENCH_TLS": str(CERTIFICATES)}
+
+    def url(self, path="/"):
+        return f"https://localhost:{self.port}{path}"
+
+    h2_url = url
+
+
+class SparxTls(Secure, Sparx):
+    name = "sparx, tls"
+
+
 class Compressing(Sparx):
     """Sparx with documents that it compresses: the name ends with the coding and its level."""
 
@@ -264,6 +283,10 @@ class Bandit(SparxPlug):
     roles = {"VM": "beam.smp"}
 
 
+class BanditTls(Secure, Bandit):
+    name = "bandit, tls"
+
+
 class PlugCowboy(Bandit):
     name = "plug_cowboy"
     server = "cowboy"
@@ -277,13 +300,16 @@ class Nginx(Server):
         binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin") or unpacked("nginx", "usr/sbin/nginx")[0]
         self.h2_port = free_port()
         self._files()
-        config = (HERE / "nginx.conf").read_text()
+        config = self.configured((HERE / "nginx.conf").read_text())
         words = {"FOLDER": self.folder.name, "PORT": self.port, "H2_PORT": self.h2_port, "BODY": BODY.strip()}
         for word, value in words.items():
             config = config.replace(f"@{word}@", str(value))
         file = pathlib.Path(self.folder.name) / "nginx.conf"
         file.write_text(config)
         return [binary, "-p", self.folder.name, "-c", file, "-e", pathlib.Path(self.folder.name) / "error.log"]
+
+    def configured(self, config):
+        return config
 
     def _files(self):
         folder = pathlib.Path(self.folder.name)
@@ -293,6 +319,22 @@ class Nginx(Server):
             (folder / "kilobytes" / str(size)).write_text("0123456789abcdef" * 64 * size)
         (folder / "documents").mkdir()
         documents(folder / "documents")
+
+
+class NginxTls(Secure, Nginx):
+    name = "nginx, tls"
+
+    def configured(self, config):
+        secure = "\n".join(
+            [
+                f"listen 127.0.0.1:{self.port} ssl http2 backlog=4096;",
+                *(f"ssl_certificate {CERTIFICATES}/{kind}.crt; ssl_certificate_key {CERTIFICATES}/{kind}.key;" for kind in ("a-ec", "a-rsa")),
+                "ssl_protocols TLSv1.2 TLSv1.3; ssl_ecdh_curve X25519:P-256:P-384; ssl_prefer_server_ciphers on;",
+                "ssl_ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE+AESGCM:ECDHE+CHACHA20;",
+                "ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256;",
+            ]
+        )
+        return config.replace("listen 127.0.0.1:@PORT@ backlog=4096;", secure)
 
 
 class Cowboy(Server):
@@ -306,6 +348,10 @@ class Cowboy(Server):
         ]
         paths = [word for folder in beams for word in ("-pa", folder)]
         return ["elixir", *paths, HERE / "cowboy.exs", str(self.port)]
+
+
+class CowboyTls(Secure, Cowboy):
+    name = "cowboy, tls"
 
 
 class CompressingCowboy(Cowboy):
@@ -375,7 +421,9 @@ HOSTS = [PythonHost, PythonAsgi, PythonHttp, NodeHost, NodeHttp]
 PEERS = [Sparx, Nginx, Cowboy]
 NAMES = [kind.name for kind in PEERS]
 PLUGS = [kind.name for kind, library_name in ((SparxPlug, "plug"), (Bandit, "bandit"), (PlugCowboy, "plug_cowboy")) if library(library_name)]
-CLASSES = PEERS + [SparxPlug, Bandit, PlugCowboy, GzipOne, GzipSix, Zstd, Brotli, CompressingCowboy, SixPorts, TwoPorts, NoBusyWait, OneScheduler, Bare, Protocol, GenStage, PortAlone] + HOSTS
+SECURE = [SparxTls, NginxTls, CowboyTls] + ([BanditTls] if library("bandit") else [])
+SECURE_NAMES = [kind.name for kind in SECURE]
+CLASSES = PEERS + SECURE + [SparxPlug, Bandit, PlugCowboy, GzipOne, GzipSix, Zstd, Brotli, CompressingCowboy, SixPorts, TwoPorts, NoBusyWait, OneScheduler, Bare, Protocol, GenStage, PortAlone] + HOSTS
 
 
 class Group:

@@ -49,7 +49,13 @@ end
 {:ok, _} = Application.ensure_all_started(:telemetry)
 {:ok, _} = Application.ensure_all_started(:plug)
 Logger.configure(level: :error)
-options = [plug: Bench.Plug, ip: {127, 0, 0, 1}, port: String.to_integer(port)]
+
+secure =
+  if certificates = System.get_env("BENCH_TLS"),
+    do: [scheme: :https, certfile: certificates <> "/a-ec.crt", keyfile: certificates <> "/a-ec.key"],
+    else: []
+
+options = secure ++ [plug: Bench.Plug, ip: {127, 0, 0, 1}, port: String.to_integer(port)]
 
 case server do
   "sparx" ->

@@ -139,6 +139,17 @@ options =
       options
   end
 
+options =
+  if folder = System.get_env("BENCH_TLS") do
+    [ec, rsa] =
+      for kind <- ["a-ec", "a-rsa"],
+          do: %{certfile: "#{folder}/#{kind}.crt", keyfile: "#{folder}/#{kind}.key"}
+
+    [scheme: :https, certs_keys: [ec, rsa]] ++ options
+  else
+    options
+  end
+
 {:ok, _} = Application.ensure_all_started(:sparx)
 {:ok, _} = Sparx.start_link([port: String.to_integer(port), handler: Bench.Sparx] ++ options)
 Process.sleep(:infinity)
