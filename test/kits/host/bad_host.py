@@ -74,6 +74,8 @@ def main():
         kit.stdin.write(struct.pack(">I", 1 << 21))
     elif fault == "version":
         send([HELLO, 2, {}])
+    elif fault == "no_certificate":
+        send([HELLO, 1, {"listeners": [{"address": "127.0.0.1", "port": 0, "tls": {"certificates": []}}]}])
     send([HELLO, 1, {"listeners": [{"address": "127.0.0.1", "port": 0}]}], [DEMAND, 1])
     head = kit.stdout.read(4)
     while len(head) == 4:

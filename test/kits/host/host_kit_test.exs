@@ -70,6 +70,21 @@ defmodule Sparx.HostKitTest do
     end
   end
 
+  describe "a host that does it right, over TLS" do
+    @tag :tmp_dir
+    test "Sparx itself", %{tmp_dir: folder} do
+      {kit, report} = Kit.program(folder, SPARX_KIT_END: "wait")
+      [crt, key] = for name <- ~w(a-ec.crt a-ec.key), do: Path.expand("../../fixtures/tls/#{name}", __DIR__)
+      options = [host: "127.0.0.1", port: 0, handler: Handler, workers: 8, executable: kit]
+      {:ok, server} = Sparx.start_link(options ++ [scheme: :https, certfile: crt, keyfile: key])
+      Process.unlink(server)
+      assert Sparx.reload_certificates(server) == :ok
+      Kit.wait(report, "websocket_gone")
+      Supervisor.stop(server)
+      Kit.assert_ok(report)
+    end
+  end
+
   describe "a host that breaks a rule is told which:" do
     for {fault, scenario, rule} <- [
           {"no_hello", "get", "HELLO is the first message"},
@@ -77,6 +92,7 @@ defmodule Sparx.HostKitTest do
           {"border", "get", "a payload is msgpack"},
           {"frame", "get", "at most max_frame bytes"},
           {"version", "get", "the version is 1, not 2"},
+          {"no_certificate", "get", "tls is a map with certificates"},
           {"hello_twice", "get", "comes once"},
           {"kind", "get", "kind 31 is none that a host sends"},
           {"fields", "get", "RESPOND has 4 fields, not 3"},
