@@ -135,7 +135,7 @@ def table(bench, title, count, kind, load, peers=("sparx", "nginx", "cowboy")):
         [
             name,
             report.count(base[name] / count),
-            report.ratio(base[name], base.get("cowboy")),
+            report.ratio(base[name], base.get("cowboy, tls" if name.endswith(", tls") else "cowboy")),
             ", ".join(f"{role} {(one['after'][role] - one['before'][role]) / count:,.0f}" for role in one["before"]),
             report.mebibytes(total(one, "before")),
             report.mebibytes(total(one, "after")),

@@ -15,7 +15,7 @@ def table(bench, title, cases, peers=("sparx", "nginx", "cowboy"), note=""):
             for server in group:
                 generate(server, 1)
             results = bench.take_turns(group, lambda server: server.with_cpu(lambda: generate(server, bench.seconds)))
-            base = {name: report.median(results[name], "rate") for name in results}
+            base = {name.removesuffix(", tls"): report.median(results[name], "rate") for name in results}
             rows += [report.rate_row(f"{name}, {label}" if label else name, name, results, base) for name in results]
             raw[label or "all"] = results
     return report.Table(title, report.RATE_COLUMNS, rows, raw, note)

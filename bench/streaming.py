@@ -34,7 +34,7 @@ def table(title, results):
             [
                 f"{name}, {framing}",
                 report.count(figures["mib_per_s"]) + (f" ({errors} not whole)" if errors else ""),
-                report.ratio(figures["mib_per_s"], base.get(("cowboy", framing))),
+                report.ratio(figures["mib_per_s"], base.get(("cowboy, tls" if name.endswith(", tls") else "cowboy", framing))),
                 report.mebibytes(figures["growth"]),
                 report.mebibytes(max(result["growth"] for result in rounds)),
                 cpu,
