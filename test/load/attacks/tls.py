@@ -9,7 +9,7 @@ from lib import tls
 FILES = Path(__file__).resolve().parents[2] / "fixtures" / "tls"
 LISTENER = {"scheme": ":https", "certfile": f'"{FILES}/a-ec.crt"', "keyfile": f'"{FILES}/a-ec.key"'}
 # Who comes while there is no room has to be quicker than all of these are replaced.
-FULL = {"clients": 300, "max_connections": 500, "max_handshakes": 100}
+FULL = {"clients": 320, "max_connections": 600, "max_handshakes": 300}
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
