@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * handshakes PORT KIND VERSION MODE SECONDS: connections over TLS, each with a handshake and a short request, so many at a time. KIND:
  * ecdsa or rsa, of the server's certificate; VERSION: 12 or 13; MODE: full or resumed. The last line is a result for tools.py.

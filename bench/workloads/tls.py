@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Short answers over TLS: wrk with 64 connections, and h2load with 16 connections of 32 streams."""
 
 import rates

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A streamed response of 1 GiB over TLS, and without: what a GiB of TLS costs."""
 
 import socket

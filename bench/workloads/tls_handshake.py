@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CPU time of a connection over TLS: handshake, a request, the end; full and resumed."""
 
 import rates

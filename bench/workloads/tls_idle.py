@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Resident memory of 2,000 idle connections over TLS, each after one request."""
 
 import ssl

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The same as tls_handshake with a certificate of RSA-2048."""
 
 import rates

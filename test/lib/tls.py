@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TLS 1.2 and 1.3 from the client's side, without sockets, and with every byte in the hands of who uses it.
 
 One suite (AES-128-GCM with SHA-256) and one group (X25519) is all that it knows, certificates are not looked at, and nothing is random

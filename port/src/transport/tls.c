@@ -41,6 +41,7 @@ struct tls {
 	int error; /* errno of the socket */
 	bool eof;  /* of the socket */
 	bool filled, was_full;
+	bool over; /* the session has said so, or that the peer broke a rule */
 	bool shaken, failed, said_bye;
 };
 
@@ -305,16 +306,22 @@ static struct io_result tls_handshake(int fd, void *state)
 
 /* ---- reading ---- */
 
+/* Else the session would say TLS_AGAIN, which costs as much as a short record. */
+static bool has_something(const struct tls *t)
+{
+	return t->wire.len || t->eof || t->over || tls_session_pending(t->session);
+}
+
 /* Plain bytes of what is in the wire. Fewer than n: the wire is empty, or it is over: *outcome says which. */
 static size_t decrypt(struct tls *t, uint8_t *bytes, size_t n, enum tls_outcome *outcome)
 {
 	size_t total = 0, got;
 
-	for (*outcome = TLS_DONE; total < n; total += got) {
-		*outcome = tls_session_read(t->session, bytes + total, n - total, &got);
-		if (*outcome != TLS_DONE)
-			break;
+	for (*outcome = TLS_DONE; total < n && *outcome == TLS_DONE;) {
+		*outcome = has_something(t) ? tls_session_read(t->session, bytes + total, n - total, &got) : TLS_AGAIN;
+		total += *outcome == TLS_DONE ? got : 0;
 	}
+	t->over = *outcome == TLS_EOF || *outcome == TLS_FAILED;
 	return total;
 }
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attacks on TLS: handshakes, and records that bring nothing."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A client that sends the records it is told to, beside the host that answers the port's requests."""
 
 import select

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The records of cases/, over TLS."""
 
 import importlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The first message (RFC 8446, section 4.1.2; RFC 5246, section 7.4.1.2; RFC 6066; RFC 7301)."""
 
 import struct

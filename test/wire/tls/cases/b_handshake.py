@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From the server's flight to the first data (RFC 8446, sections 4.4, 5.1 and 5.4; RFC 5246, sections 7.1 and 7.4.9)."""
 
 from lib.tls import ALERT, CCS, DATA, FINISHED, HANDSHAKE, KEY_UPDATE, message, record, vector

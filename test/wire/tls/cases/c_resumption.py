@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tickets (RFC 8446, sections 2.2, 4.2.11 and 4.6.1; RFC 6066, section 3)."""
 
 from lib.tls import EARLY_DATA, PSK_MODES, TICKET, extension, record, vector

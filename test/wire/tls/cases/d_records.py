@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Records, alerts and keys of a connection that is open (RFC 8446, sections 4.6, 5 and 6; RFC 5246, sections 6 and 7.2)."""
 
 import struct
