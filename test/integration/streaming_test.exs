@@ -40,8 +40,9 @@ defmodule Sparx.Integration.StreamingTest do
 
   defp descriptors(server), do: length(File.ls!("/proc/#{port(server).os_pid}/fd"))
 
+  # Of its own: what it shares with the VM has a bound of its own (:shared_memory).
   defp resident(server) do
-    [_, kib] = Regex.run(~r/VmRSS:\s+(\d+) kB/, File.read!("/proc/#{port(server).os_pid}/status"))
+    [_, kib] = Regex.run(~r/RssAnon:\s+(\d+) kB/, File.read!("/proc/#{port(server).os_pid}/status"))
     String.to_integer(kib) * 1024
   end
 

@@ -127,7 +127,7 @@ class Rules:
         if not isinstance(message, list) or not message or not is_type("u", message[0]):
             raise Broken("1", "a message is an array that begins with its kind")
         kind, *fields = message
-        if 81 <= kind <= 95:
+        if kind not in FROM_PORT and 81 <= kind <= 95:
             return  # of a later version
         if kind not in FROM_PORT:
             raise Broken("5", f"kind {kind} is none that a port sends")
@@ -137,7 +137,7 @@ class Rules:
             raise Broken("2", f"DRAINED is the last message: {name} came behind it")
         if self.ready is None and name not in ("READY", "ERROR"):
             raise Broken("2", f"{name} before READY")
-        if letters[0] != "s" or name == "REQUEST":
+        if letters[0] != "s" or name in ("REQUEST", "COMPLETE"):
             return getattr(self, "on_" + name)(*fields)
         stream = self.streams.get(fields[0])
         if not stream or stream.over:
@@ -173,6 +173,16 @@ class Rules:
         self.demand -= 1
         self.streams[number] = Stream(number, self.head(head), self.ready["limits"]["window"])
         self.requests.append(self.streams[number])
+
+    def on_COMPLETE(self, number, head, body, *_later):
+        most = self.ready["limits"].get("inline_body", 0)
+        if not 1 <= len(body) <= most:
+            raise Broken("5", f"COMPLETE: the body has 1 to inline_body ({most}) bytes, not {len(body)}")
+        self.on_REQUEST(number, head)
+        stream = self.streams[number]
+        if stream.head["body"] not in (-1, len(body)):
+            raise Broken("5", f"COMPLETE: the body is complete: {len(body)} bytes of {stream.head['body']}")
+        stream.request, stream.body = "ENDED", stream.body + body
 
     def head(self, packed):
         try:

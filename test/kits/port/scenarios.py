@@ -2,6 +2,7 @@
 """What the kit plays: each scenario has the program for itself. One that returns a text was skipped, and says why."""
 
 import base64
+import gzip
 import hashlib
 import signal
 import socket
@@ -10,7 +11,7 @@ from client import BINARY, PONG, TEXT
 from client import CLOSE as CLOSE_FRAME
 from client import PING as PING_FRAME
 from rules import (
-    ABORT, CLOSE, DATA, DEMAND, DISCARD, DRAIN, END, HEAD, HELLO, INFORM, PING, READ, RELEASE, RESPOND, SEND, UPGRADE, Broken, mp,
+    ABORT, CLOSE, DATA, DECODE, DEMAND, DISCARD, DRAIN, END, HEAD, HELLO, INFORM, PING, READ, RELEASE, RESPOND, SEND, UPGRADE, Broken, mp,
 )  # fmt: skip
 
 ALL = {}
@@ -342,6 +343,59 @@ def read_max(kit):
     body_read(kit, stream, b"x" * 30, most=1)
     kit.send([RESPOND, stream.number, 200, [], b""])
     kit.response(client, 200)
+
+
+@scenario
+def upload_inline(kit):
+    """With inline_body, a body that is there comes with its request; also when that had to wait."""
+    kit.start(inline_body=100)
+    if "inline_body" not in kit.rules.ready["limits"]:
+        return "READY's limits have no inline_body"
+    client = kit.client().request("PUT", "/", "Content-Length: 5", body=b"hello")
+    kit.quiet()
+    kit.send([DEMAND, 100])
+    stream = kit.request()
+    expect((stream.request, bytes(stream.body)) == ("ENDED", b"hello"), "5", "COMPLETE: a request that waited has its body")
+    kit.send([READ, stream.number, 1, 65000], [RESPOND, stream.number, 200, [], b""])
+    kit.response(client, 200)
+    client.request("PUT", "/", "Content-Length: 101", body=b"x" * 101)
+    stream = kit.request()
+    expect(stream.request == "OPEN", "5", "COMPLETE: not for more than inline_body bytes")
+    body_read(kit, stream, b"x" * 101)
+    kit.send([RESPOND, stream.number, 200, [], b""])
+    kit.response(client, 200)
+    client.request("PUT", "/", "Content-Length: 5", "Content-Encoding: gzip", body=b"hello")
+    stream = kit.request()
+    expect(stream.request == "OPEN", "5", "COMPLETE: not for a body with a content coding")
+    kit.send([RESPOND, stream.number, 200, [], b""])
+    kit.response(client, 200)
+
+
+@scenario
+def upload_decoded(kit):
+    """DECODE: the body comes without its coding; what is wrong is answered."""
+    started(kit)
+    if not {"decode", "gzip"} <= set(kit.rules.ready["features"]):
+        return "READY's features have no decode, or no gzip"
+    text = b"hello, world\n" * 100
+    coded = gzip.compress(text)
+    tried = [
+        (coded, "gzip", [0, 100], 200), (text, "gzip", [0, 100], 400), (coded[:-1], "gzip", [0, 100], 400), (coded + b"x", "gzip", [0, 100], 400),
+        (coded, "gzip", [len(text) - 1, 100], 413), (text, "exi", [0, 100], 415),
+    ]  # fmt: skip
+    for body, coding, bounds, status in tried:
+        client = kit.client().request("PUT", "/", f"Content-Length: {len(body)}", f"Content-Encoding: {coding}", body=body)
+        stream = kit.request()
+        stream.head["body"] = -1  # what comes out has another length
+        kit.send([DECODE, stream.number, *bounds], [READ, stream.number, 9, 65000])
+        if status == 200:
+            body_read(kit, stream, text)
+            kit.send([RESPOND, stream.number, 200, [], b""])
+        response = kit.response(client, status)
+        if status == 415:
+            expect("gzip" in response.headers.get("accept-encoding", ""), "4.3", "415 names the codings that are known")
+        kit.done(stream, "done" if status == 200 else "error")
+        client.close()
 
 
 @scenario
