@@ -332,11 +332,12 @@ def stateless_reset(t):
     t.was_reset, t.closed, t.octets_in = False, None, 0
     deadline = time.monotonic() + 20
     while not t.was_reset and time.monotonic() < deadline:
-        t.octets_in = 0
+        t.octets_in, before = 0, t.datagrams_in
         t.transmit(bytes([0x40]) + cid + os.urandom(60))
         t.step(0.1)
     t.expect(t.was_reset, "no stateless reset")
-    t.expect(t.octets_in < 69, f"{t.octets_in} bytes for 69")
+    came = t.datagrams_in - before  # a busy machine may answer several at once
+    t.expect(t.octets_in < 69 * came, f"{t.octets_in} bytes in {came} datagrams, each for 69")
 
 
 @case()
