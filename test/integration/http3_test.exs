@@ -209,6 +209,34 @@ defmodule Sparx.Integration.Http3Test do
   end
 
   @tag timeout: 120_000
+  test "Initial packets of 3,000 addresses, of which nothing more comes: others are served, and nothing is kept of most of them" do
+    {server, port} = serve(&text(&1, "served"))
+    [%{os_pid: os_pid}] = Sparx.info(server).ports
+    {200, _, _} = request(port, "GET", "/")
+    before = resident(os_pid)
+    flood = Task.async(fn -> client(port, ["flood", "3000"]) end)
+    answers = probe(port, flood.pid)
+    assert answers >= 3
+    [sent, came] = flood |> Task.await(100_000) |> String.split() |> Enum.map(&String.to_integer/1)
+    assert came <= 3 * sent
+    # At most h3_retry connections are there at once, of 75 kB each: 256 of them.
+    assert resident(os_pid) - before < 40_000_000
+    assert [%{figures: %{h3_retries: retries}}] = Sparx.info(server).ports
+    assert retries > 2000
+  end
+
+  # As long as somebody lives: how many requests were answered.
+  defp probe(port, pid, answered \\ 0) do
+    assert {200, _, "served"} = request(port, "GET", "/")
+    if Process.alive?(pid), do: probe(port, pid, answered + 1), else: answered + 1
+  end
+
+  defp resident(os_pid) do
+    [_, pages | _] = "/proc/#{os_pid}/statm" |> File.read!() |> String.split()
+    String.to_integer(pages) * 4096
+  end
+
+  @tag timeout: 120_000
   test "40 connections of 25 requests each, of which 3 in 100 packets are lost both ways" do
     {_server, port} = serve(&Response.stream(&1, 200, [], Request.body_stream(&1)))
     assert client(port, ["crowd", "40", "25", "0.03"]) == "1000\n"

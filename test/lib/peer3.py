@@ -84,7 +84,7 @@ class H3(peer.Streams, quic.Client):
 
     def leave(self):
         """The server need not wait for it."""
-        if self.established and not self.closed and self.spaces[quic.APP].tx:
+        if self.sock.fileno() >= 0 and self.established and not self.closed and self.spaces[quic.APP].tx:
             self.send(quic.application_close(0x100))
         self.close()
 
@@ -123,7 +123,7 @@ class H3(peer.Streams, quic.Client):
     # ---- receiving
 
     def step(self, patience=0.0):
-        inputs = [self.port.out] + ([self.sock] if self.reading else [])
+        inputs = [self.port.out] + ([self.sock] if self.reading and self.sock.fileno() >= 0 else [])
         due = quic.RESENT if any(space.sent for space in self.spaces.values()) and self.resends else patience
         ready, _, _ = select.select(inputs, [], [], min(patience, due))
         if self.port.out in ready:

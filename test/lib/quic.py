@@ -369,9 +369,9 @@ class Client:
     """One connection. What a case reads: closed (its code, what kind, why), streams, heard (frames by name), facts of the handshake."""
 
     def __init__(self, address, name="localhost", alpn=(b"h3",), version=VERSION, ticket=None, early=False, token=b"", parameters=(), without=(),
-                 cid=None, destination=None, hello=None, window=1 << 24, family=socket.AF_INET):  # fmt: skip
+                 cid=None, destination=None, hello=None, window=1 << 24, family=socket.AF_INET, source=None):  # fmt: skip
         self.address, self.version, self.token = address, version, token
-        self.family = family
+        self.family, self.source = family, source
         self.sock = self.socket()
         self.cid = os.urandom(8) if cid is None else cid
         self.own = {self.cid}
@@ -405,6 +405,8 @@ class Client:
     def socket(self):
         sock = socket.socket(self.family, socket.SOCK_DGRAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        if self.source:
+            sock.bind((self.source, 0))
         sock.connect(self.address)
         sock.setblocking(False)
         return sock

@@ -8,7 +8,8 @@ for {name, suite} <- [
       Http3: "http3",
       Tls: "tls",
       Websocket: "websocket",
-      WebsocketOverHttp2: "websocket-h2"
+      WebsocketOverHttp2: "websocket-h2",
+      WebsocketOverHttp3: "websocket-h3"
     ] do
   defmodule Module.concat(Sparx.WireTest, name) do
     use ExUnit.Case, async: true

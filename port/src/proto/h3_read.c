@@ -269,6 +269,8 @@ static void fail(struct h3 *h3, struct h3_stream *x, int error)
 {
 	if (x && error == NGHTTP3_ERR_MALFORMED_HTTP_MESSAGING)
 		h3_stream_abort(x, NGHTTP3_H3_MESSAGE_ERROR);
+	else if (error == NGHTTP3_ERR_QPACK_HEADER_TOO_LARGE) /* a name of more than 256 bytes, or a value of more than 64 KiB */
+		h3_give_up(h3, NGHTTP3_H3_EXCESSIVE_LOAD);
 	else
 		h3_give_up(h3, nghttp3_err_infer_quic_app_error_code(error));
 }

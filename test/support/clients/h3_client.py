@@ -9,6 +9,8 @@
     h3_client.py PORT again PATH                               two connections, the second with the ticket of the first
     h3_client.py PORT migrate PATH                             an answer during which the client's port changes; prints its length
     h3_client.py PORT hold PATH                                asks, prints "asked", waits for a line on stdin, asks again; prints both answers
+    h3_client.py PORT flood COUNT                              from as many addresses an Initial each, of which nothing more comes; prints the
+                                                               bytes that were sent, and those that came
     h3_client.py PORT crowd CONNECTIONS REQUESTS LOSS          prints how many answers were whole; loses this share of all packets
 """
 
@@ -127,6 +129,20 @@ def lossy(client, share, dice):
     client.transmit = lambda octets: transmit(octets) if dice.random() >= share else None
     client.take_datagram = lambda octets: take(octets) if dice.random() >= share else None
     return client
+
+
+def flood(client, count):
+    sent = came = 0
+    for n in range(int(count)):
+        one = H3(client.port, source=f"127.{1 + n // 60000}.{n // 240 % 250}.{1 + n % 240}")
+        one.resends = one.acks = False
+        one.take_retry = lambda *_: None
+        one.finish = lambda _: None
+        one.send_hello()
+        one.quiet(0.001)
+        sent, came = sent + one.octets_out, came + one.octets_in
+        one.close()
+    print(sent, came, flush=True)
 
 
 def crowd(client, connections, requests, loss):

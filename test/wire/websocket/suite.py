@@ -7,6 +7,8 @@ from pathlib import Path
 from lib.peer import Wrong
 from lib.program import PortDied
 
+from wire.http3 import suite as http3
+
 from . import case as registry
 from . import sockets
 from .host import Port
@@ -22,13 +24,17 @@ class Websocket:
         return [case for case in registry.CASES if cls.http in case.http]
 
     def __init__(self, args):
-        self.path, self.port = args.port, Port(args.port)
+        self.path, self.port = args.port, self.program(args.port)
+
+    @staticmethod
+    def program(path):
+        return Port(path)
 
     def run(self, case):
         try:
             return self.run_on(case, self.port)
         except (PortDied, BrokenPipeError) as died:
-            self.port = Port(self.path)
+            self.port = self.program(self.path)
             return str(died)
 
     def run_on(self, case, port):
@@ -52,4 +58,27 @@ class OverHttp2(Websocket):
     name, http, peer = "websocket-h2", 2, sockets.OverHttp2
 
 
-SUITES = [Websocket, OverHttp2]
+class OverHttp3(OverHttp2):
+    name, without = "websocket-h3", http3.Http3.without
+    # There the client's kernel has room for what is sent on; here it is the client that does not take it (write_timeout).
+    ELSE = {"flow_empty_messages_to_a_client_that_does_not_read"}
+
+    @classmethod
+    def cases(cls):
+        """Without those that send frames of HTTP/2."""
+        return [case for case in super().cases() if not case.name.startswith("http2_") and case.name not in cls.ELSE]
+
+    def __init__(self, args):
+        from . import over_http3
+
+        super().__init__(args)
+        self.peer = over_http3.OverHttp3
+
+    @staticmethod
+    def program(path):
+        from lib import peer3
+
+        return Port(path, {"listeners": [peer3.listener()]})
+
+
+SUITES = [Websocket, OverHttp2, OverHttp3]

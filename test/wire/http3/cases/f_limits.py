@@ -36,6 +36,15 @@ def limit_header_bytes_bearable(t):
 
 
 @case()
+def limit_header_name(t):
+    """256 bytes; one that is longer costs the connection, as what decodes it cannot go on"""
+    t.open().ask(0, get(extra=[("a" * 256, "b")]))
+    t.expect_answer(0)
+    t.ask(4, get(extra=[("a" * 257, "b")]))
+    t.expect_close(LOAD)
+
+
+@case()
 def limit_header_count(t):
     """101 fields cost the stream"""
     t.open().ask(0, get(extra=[(f"x-{i}", "") for i in range(101)]))
