@@ -614,6 +614,8 @@ class Client:
         pseudo = bytes([len(self.original)]) + self.original + data[:-16]
         if AESGCM(RETRY_KEY).encrypt(RETRY_NONCE, b"", pseudo) != data[-16:]:
             raise ValueError("the Retry's tag is wrong")
+        if self.retried:
+            return  # RFC 9000 17.2.5.2
         self.retried += 1
         self.token, self.retry_source = data[at:-16], source
         self.destination = source

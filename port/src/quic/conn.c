@@ -647,4 +647,8 @@ void quic_conn_open(struct quic *q, const ngtcp2_pkt_hd *hd, const struct quic_d
 	}
 	member_shakes(&c->member);
 	conn_receive(&c->end, d);
+	if (c->unordered) { /* what would have to be stored is stored for addresses that are real */
+		quic_say_retry(q, hd, d, quic_now(q));
+		conn_end(c, END_CLOSED);
+	}
 }

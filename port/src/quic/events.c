@@ -21,10 +21,12 @@ void quic_failed(struct quic_conn *c, int error)
 	case NGTCP2_ERR_DRAINING:
 	case NGTCP2_ERR_CLOSING:
 	case NGTCP2_ERR_DROP_CONN:
-	case NGTCP2_ERR_RETRY:
 	case NGTCP2_ERR_IDLE_CLOSE:
 	case NGTCP2_ERR_HANDSHAKE_TIMEOUT:
 		c->silent = true;
+		break;
+	case NGTCP2_ERR_RETRY:
+		c->silent = c->unordered = true;
 		break;
 	case NGTCP2_ERR_CRYPTO:
 		ngtcp2_ccerr_set_tls_alert(&c->error, ngtcp2_conn_get_tls_alert(c->ng), NULL, 0);

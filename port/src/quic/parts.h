@@ -104,6 +104,7 @@ struct quic_conn {
 	bool shrunk;    /* and what only that needed is freed */
 	bool failed;    /* to be closed, with `error` */
 	bool silent;    /* silently */
+	bool unordered; /* its first packet has a later part of the ClientHello */
 };
 
 /* ---- socket.c ---- */

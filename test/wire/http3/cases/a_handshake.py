@@ -43,8 +43,8 @@ def handshake_without_settings(t):
 
 @case()
 def handshake_in_pieces(t):
-    """a ClientHello in CRYPTO frames of 50 bytes, the last ones first"""
-    hello = t.tls.hello()
+    """a ClientHello in CRYPTO frames of 50 bytes, the last ones first: it has to be said again behind a Retry, but not because of a loss"""
+    hello, t.resends = t.tls.hello(), False
     for at in reversed(range(0, len(hello), 50)):
         t.send_initial(quic.crypto(at, hello[at : at + 50]))
     t.spaces[quic.INITIAL].crypto_sent = len(hello)
