@@ -553,13 +553,16 @@ static void test_what_was_closed_says_so_again(void **state)
 	conn_pool_cut(&s->pool);
 	conn_pool_reap(&s->pool);
 	assert_int_equal(s->quic->ghost_count, 1);
-	quic_talk(c);
 	c->over = true;
 	before = c->packets;
 	for (int i = 0; i < 64; i++)
 		quic_client_throws(c, late, sizeof late);
+	for (int i = 0; i < 10; i++) { /* without a look at the clock, which would end it */
+		s->quic->readable = true;
+		quic_run(s->quic);
+	}
 	quic_talk(c);
-	assert_in_range(c->packets - before, 1, 7); /* the first, the second, the fourth... */
+	assert_in_range(c->packets - before, 2, 8); /* when it was closed; and of these the first, the second, the fourth... */
 	text_clear(&host->events);
 }
 
