@@ -29,7 +29,7 @@ static struct {
 	enum call call;
 	unsigned long at;   /* the number of the call that fails; 0: none does */
 	bool and_all_after; /* and all that follow it */
-	bool rests;         /* none does for now */
+	bool rests;         /* none fails at present */
 	int error;          /* errno; 0: one byte is moved */
 	bool trickles;      /* sockets take little at a time */
 	unsigned long count[CALLS];

@@ -8,7 +8,7 @@ defmodule Sparx.Config.Limits do
 
   @pattern ~r/^OPTION\((\w+), (\d+), (\d+), (\d+), "([^"]*)", "([^"]*)"\)/m
 
-  # bytes: what Sparx asks for where the port program has another default. Larger bodies gain little by it: the copy costs more than the question.
+  # bytes: what Sparx asks for where the port program has another default.
   @own %{inline_body: 16_384}
 
   @all (for [_, name, default, min, max, unit, meaning] <- Regex.scan(@pattern, File.read!(@source)) do

@@ -20,7 +20,7 @@ static ssize_t on_recv(uint8_t *buf, size_t len, int flags, void *data)
 
 	(void)flags;
 	if (n == 0)
-		return -1; /* nothing for now */
+		return -1; /* nothing yet */
 	memcpy(buf, c->in.at, n);
 	c->in = slice_of(c->in.at + n, c->in.len - n);
 	return (ssize_t)n;
