@@ -62,12 +62,13 @@ defmodule Sparx.Integration.Http3ClientsTest do
     for file <- File.ls!(folder), do: File.stat!(Path.join(folder, file)).size
   end
 
+  # Not with --nat-rebinding: the client then ignores what reaches its new port, if it had nothing to send before. A NAT's change is
+  # tried with the client of test/lib (test/wire/http3).
   for {name, server, options} <- [
         {"20 streams", [], []},
         {"5 in 100 packets are lost both ways", [], ["-t", "0.05", "-r", "0.05"]},
         {"key updates", [], ["--key-update=2ms"]},
         {"it moves to another port", [], ["--change-local-addr=3ms"]},
-        {"a NAT gives it another port", [], ["--change-local-addr=3ms", "--nat-rebinding"]},
         {"Retry", [h3_retry: 0], []},
         {"small datagrams", [], ["--max-udp-payload-size=1200", "--no-pmtud"]}
       ] do
