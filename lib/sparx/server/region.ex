@@ -96,7 +96,18 @@ defmodule Sparx.Server.Region do
   @doc "Lets it be found by its port program."
   @spec publish(t | nil, port | pid) :: :ok
   def publish(nil, _port), do: :ok
-  def publish(region, port), do: :persistent_term.put({__MODULE__, port}, region)
+
+  def publish(region, port) do
+    forget_dead()
+    :persistent_term.put({__MODULE__, port}, region)
+  end
+
+  # A server that was killed could not close its region; the table has ended with it.
+  defp forget_dead do
+    for {{__MODULE__, port}, %{table: table}} <- :persistent_term.get(),
+        :ets.info(table) == :undefined,
+        do: :persistent_term.erase({__MODULE__, port})
+  end
 
   @doc "The port program has ended."
   @spec close(port | pid) :: :ok

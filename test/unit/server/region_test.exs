@@ -132,6 +132,27 @@ defmodule Sparx.Server.RegionTest do
     assert Region.close(self()) == :ok
   end
 
+  test "one whose server was killed is forgotten when the next is made", %{region: region} do
+    test = self()
+
+    pid =
+      spawn(fn ->
+        {:ok, killed, _file} = Region.new(@slot)
+        Region.publish(killed, self())
+        send(test, :published)
+        receive(do: (:never -> :ok))
+      end)
+
+    assert_receive :published
+    monitor = Process.monitor(pid)
+    Process.exit(pid, :kill)
+    assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}
+    assert Region.of(pid)
+    Region.publish(region, self())
+    assert Region.of(pid) == nil
+    Region.close(self())
+  end
+
   test "is off below one slot" do
     assert Region.new(0) == {:error, :off}
     assert Region.new(@slot - 1) == {:error, :off}
