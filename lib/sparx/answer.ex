@@ -57,6 +57,10 @@ defmodule Sparx.Answer do
   @spec phase(t) :: phase
   def phase(answer), do: elem(@names, :atomics.get(answer, @phase))
 
+  @doc "Whether nothing more can be sent: the response is complete, or the stream has ended."
+  @spec over?(t) :: boolean
+  def over?(answer), do: :atomics.get(answer, @phase) in [@sent, @over]
+
   # ── steps ──────────────────────────────────────────────────────────────────────────────────────────
 
   @doc "The calling process sends a complete response, unless one has begun."

@@ -14,9 +14,11 @@ defmodule Sparx.Server.Dispatch do
   def request(id, head, body, state) do
     case next(state) do
       :slots -> start_handler(id, head, body, state)
-      :line -> to_consumer(id, stream(head, body, state), state)
+      :line -> to_consumer(id, stream(head, body, state), counted(id, state))
     end
   end
+
+  defp counted(id, state), do: %{state | last_id: id, credit: state.credit - 1, open: state.open + 1}
 
   # Free slots and consumers that have asked take turns, if there are both.
   defp next(%{slots: %{asked: 0}}), do: :line
@@ -51,9 +53,13 @@ defmodule Sparx.Server.Dispatch do
       facts: facts(id, head, answer, pid, state)
     }
 
+    # As `counted/2`, but for one copy of the state less.
     %{
       state
-      | slots: Slots.start(state.slots),
+      | last_id: id,
+        credit: state.credit - 1,
+        open: state.open + 1,
+        slots: Slots.start(state.slots),
         streams: Streams.open(state.streams, id, stream),
         turn: :line
     }

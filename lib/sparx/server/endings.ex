@@ -16,7 +16,21 @@ defmodule Sparx.Server.Endings do
   @spec handler_ended(port | pid, Frame.stream(), term, State.t()) :: State.t()
   def handler_ended(port, id, :shutdown, state), do: handler_ended(port, id, :normal, state)
 
-  def handler_ended(port, id, reason, %{port: port} = state) do
+  def handler_ended(port, id, reason, %{port: port, streams: %{all: all}} = state) do
+    with :normal <- reason,
+         %{^id => %{touched: false, facts: nil, ended: false, owner: pid, handler: pid} = stream} <- all,
+         true <- Answer.over?(stream.answer) do
+      # Most requests: no process waits for anything of the stream.
+      %{state | slots: Slots.stop(state.slots, id), streams: Streams.forget(state.streams, id)}
+    else
+      _other -> handler_gone_first(id, reason, state)
+    end
+  end
+
+  # All streams that it may have waited for were removed already (lose_all/1).
+  def handler_ended(_former_port, _id, _reason, state), do: %{state | slots: Slots.stop(state.slots, nil)}
+
+  defp handler_gone_first(id, reason, state) do
     state = %{state | slots: Slots.stop(state.slots, id)}
 
     case Streams.fetch(state.streams, id) do
@@ -26,9 +40,6 @@ defmodule Sparx.Server.Endings do
       :error -> state
     end
   end
-
-  # All streams that it may have waited for were removed already (lose_all/1).
-  def handler_ended(_former_port, _id, _reason, state), do: %{state | slots: Slots.stop(state.slots, nil)}
 
   # The stream had ended before. The port has counted it for its client until now, unless it was answered.
   defp released(id, stream, reason, state) do
@@ -45,10 +56,6 @@ defmodule Sparx.Server.Endings do
       _phase -> failed(id, stream, reason, state)
     end
   end
-
-  # Most requests: no process waits for anything of the stream.
-  defp answered(id, %{touched: false, facts: nil}, :normal, state),
-    do: %{state | streams: Streams.forget(state.streams, id)}
 
   defp answered(id, stream, reason, state) do
     log_unless_told(stream, reason, "; its answer was sent before", state)

@@ -6,38 +6,52 @@ defmodule Sparx.Server.Files do
 
   alias Sparx.Answer
 
-  @type t :: {:ets.tid(), most :: non_neg_integer}
+  # Each end of a stream asks how many there are, and a table answers that behind a lock, so they are counted beside it.
+  @type t :: {:ets.tid(), count :: :atomics.atomics_ref(), most :: non_neg_integer}
 
   @doc "The calling process owns it. nil where nothing can be handed over."
   @spec new(Sparx.Server.Channel.t() | nil, most :: non_neg_integer) :: t | nil
   def new(nil, _most), do: nil
-  def new(_channel, most), do: {:ets.new(__MODULE__, [:public, write_concurrency: true]), most}
+
+  def new(_channel, most),
+    do: {:ets.new(__MODULE__, [:public, write_concurrency: true]), :atomics.new(1, signed: true), most}
 
   @spec close(t | nil) :: true
   def close(nil), do: true
-  def close({table, _most}), do: :ets.delete(table)
+  def close({table, _count, _most}), do: :ets.delete(table)
 
   @doc "The calling process is about to hand a file over for a stream. False: there are as many as there may be, or the stream has ended."
   @spec enter(t, Sparx.Frame.stream(), Answer.t()) :: boolean
-  def enter({table, most}, id, answer) do
-    :ets.info(table, :size) < most and :ets.insert(table, {id}) and still_open?(table, id, answer)
+  def enter({table, count, most} = files, id, answer) do
+    cond do
+      :ets.member(table, id) -> still_open?(files, id, answer)
+      :atomics.add_get(count, 1, 1) > most -> not_entered(count)
+      :ets.insert_new(table, {id}) -> still_open?(files, id, answer)
+      # Another process of the same stream was faster.
+      true -> not not_entered(count)
+    end
   rescue
     # The port program has ended.
     ArgumentError -> false
   end
 
+  defp not_entered(count) do
+    :atomics.sub(count, 1, 1)
+    false
+  end
+
   # The server closes an answer before it looks here.
-  defp still_open?(table, id, answer) do
-    if Answer.phase(answer) == :over do
-      :ets.delete(table, id)
-      false
-    else
-      true
-    end
+  defp still_open?(files, id, answer) do
+    open = Answer.phase(answer) != :over
+    open || leave(files, id)
+    open
   end
 
   @doc "A stream has ended."
-  @spec leave(t | nil, Sparx.Frame.stream()) :: boolean
-  def leave(nil, _id), do: true
-  def leave({table, _most}, id), do: :ets.info(table, :size) == 0 or :ets.delete(table, id)
+  @spec leave(t | nil, Sparx.Frame.stream()) :: :ok
+  def leave(nil, _id), do: :ok
+
+  def leave({table, count, _most}, id) do
+    if :atomics.get(count, 1) > 0 and :ets.take(table, id) != [], do: :atomics.sub(count, 1, 1), else: :ok
+  end
 end

@@ -32,6 +32,9 @@ defmodule Sparx.Server.Inbox do
 
   @certificates 20
 
+  # Requests that came together: so many handlers start at once.
+  @breath 16
+
   @doc "Handles bytes from the pipe."
   @spec deliver(binary, State.t()) :: {:ok, State.t()} | {:violation, binary}
   def deliver(data, state) do
@@ -53,10 +56,20 @@ defmodule Sparx.Server.Inbox do
 
   defp payload(payload, state) do
     {requests, done, rest} = Frame.take_requests(payload)
-    state = Enum.reduce(Enum.reverse(requests), state, &request/2)
-    state = Enum.reduce(done, state, &done(&1, nil, &2))
-    next(rest, state)
+    state = requests |> Enum.reverse() |> requests(@breath, state)
+    next(rest, all_done(done, state))
   end
+
+  # Handlers that have started run before more of them are started: what they use is still in the processor's cache then, and what
+  # those that end leave behind is used again.
+  defp requests([], _left, state), do: state
+
+  defp requests(requests, 0, state) do
+    :erlang.yield()
+    requests(requests, @breath, state)
+  end
+
+  defp requests([request | rest], left, state), do: requests(rest, left - 1, request(request, state))
 
   defp next(<<>>, state), do: state
 
@@ -102,12 +115,13 @@ defmodule Sparx.Server.Inbox do
   defp request(_id, _head, _body, %{credit: 0}),
     do: throw({:violation, "a REQUEST that was not asked for"})
 
-  defp request(id, head, body, state),
-    do:
-      Dispatch.request(id, head, body, %{state | last_id: id, credit: state.credit - 1, open: state.open + 1})
+  defp request(id, head, body, state), do: Dispatch.request(id, head, body, state)
 
   # Each stream ends once. Most were forgotten already, so their ends are counted.
-  defp done(id, report, state), do: file_left(Endings.done(id, report, one_less(state)), id)
+  defp all_done([], state), do: state
+  defp all_done(ids, state), do: Enum.reduce(ids, less(length(ids), state), &done(&1, nil, &2))
+
+  defp done(id, report, state), do: file_left(Endings.done(id, report, state), id)
 
   # Nothing of a file is sent any more.
   defp file_left(%{program: %{files: files}} = state, id) do
@@ -115,14 +129,16 @@ defmodule Sparx.Server.Inbox do
     state
   end
 
-  defp one_less(%{open: 0}), do: throw({:violation, "the end of more streams than it has begun"})
-  defp one_less(state), do: %{state | open: state.open - 1}
+  defp less(count, %{open: open}) when count > open,
+    do: throw({:violation, "the end of more streams than it has begun"})
+
+  defp less(count, state), do: %{state | open: state.open - count}
 
   # ── one message ────────────────────────────────────────────────────────────────────────────────────
 
   defp message({:request, id, head}, state), do: request({id, head}, state)
   defp message({:request, id, head, body}, state), do: request({id, head, body}, state)
-  defp message({:done, id, report}, state), do: done(id, report, state)
+  defp message({:done, id, report}, state), do: done(id, report, less(1, state))
 
   defp message({:body, id, data}, state) do
     byte_size(data) in 1..@longest_chunk || throw({:violation, "a BODY of #{byte_size(data)} bytes"})
@@ -168,7 +184,7 @@ defmodule Sparx.Server.Inbox do
   defp message({:closed, id, code, reason}, state), do: Sockets.closed(id, code, reason, state)
 
   defp message({:gone, id, reason}, state) do
-    state = one_less(state)
+    state = less(1, state)
 
     state =
       case known(id, state) do
