@@ -13,7 +13,7 @@ defmodule Sparx.Server do
 
   use GenServer
 
-  alias Sparx.{Config, Frame, Link, StartError, Telemetry, TLS}
+  alias Sparx.{Config, Frame, Link, StartError, Telemetry, TLS, Worker}
 
   alias Sparx.Server.{
     Channel,
@@ -143,6 +143,7 @@ defmodule Sparx.Server do
     program = program(port, started, config)
     Region.publish(started.region, port)
     link = link(config, port, info, program)
+    Worker.publish(Map.put(state.job, :link, link), port)
     life.on_ready && life.on_ready.(config.listeners)
     Enum.each(life.restarters, &GenServer.reply(&1, cut(life)))
 
@@ -152,7 +153,6 @@ defmodule Sparx.Server do
         port: port,
         program: program,
         link: link,
-        job: Map.put(state.job, :link, link),
         demand: demand,
         grant: grant,
         framing: started.framing,
@@ -433,6 +433,7 @@ defmodule Sparx.Server do
     Channel.close(program.channel)
     Files.close(program.files)
     Region.close(state.port)
+    Worker.retire(state.port)
     program = %{program | heart: nil, calls: %{}, channel: nil, files: nil}
     %{state | port: nil, program: program, out: [], out_size: 0, taken: 0, grant: 0}
   end

@@ -7,6 +7,7 @@ defmodule Sparx.Worker do
   # notices the end. The process reports only what its end does not show: that the handler failed, and the logged reason.
 
   alias Sparx.{Answer, BodyError, Frame, Link, Request}
+  alias Sparx.Server.SharedTerms
 
   require Logger
 
@@ -23,9 +24,20 @@ defmodule Sparx.Worker do
         }
 
   @doc """
-  Starts the process of a request. At its end the caller gets `{tag, monitor, :process, pid, reason}`.
+  The processes of this port program's requests find their job by its port: a job is large, and each would get a copy of it.
   """
-  @spec spawn(Frame.stream(), binary, binary | nil, Answer.t() | nil, job, tag :: term) :: pid
+  @spec publish(job, port | pid) :: :ok
+  def publish(job, port), do: SharedTerms.put(:job, port, job)
+
+  @doc "The port program has ended."
+  @spec retire(port | pid) :: boolean
+  def retire(port), do: SharedTerms.erase(:job, port)
+
+  @doc """
+  Starts the process of a request, with a job or the port of a published one. At its end the caller gets
+  `{tag, monitor, :process, pid, reason}`.
+  """
+  @spec spawn(Frame.stream(), binary, binary | nil, Answer.t() | nil, job | port | pid, tag :: term) :: pid
   def spawn(id, head, body, answer, job, tag) do
     {pid, _monitor} =
       :erlang.spawn_opt(__MODULE__, :run, [id, head, body, answer, job],
@@ -37,7 +49,17 @@ defmodule Sparx.Worker do
   end
 
   @doc false
-  def run(id, head, body, answer, job) do
+  def run(id, head, body, answer, %{} = job), do: serve(id, head, body, answer, job)
+
+  def run(id, head, body, answer, port) do
+    case SharedTerms.get(:job, port) do
+      # The port program has ended, and nobody waits for the answer.
+      nil -> :ok
+      job -> serve(id, head, body, answer, job)
+    end
+  end
+
+  defp serve(id, head, body, answer, job) do
     Process.put(:"$ancestors", job.ancestors)
     Process.put(:"$callers", job.callers)
     request = id |> decode(head, answer, job.link) |> Request.with_body(body)

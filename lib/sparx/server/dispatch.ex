@@ -41,7 +41,7 @@ defmodule Sparx.Server.Dispatch do
 
   defp start_handler(id, head, body, %{port: port} = state) do
     answer = Answer.new(state.link.window)
-    pid = Worker.spawn(id, head, body, answer, state.job, {:"$sparx_ended", port, id})
+    pid = Worker.spawn(id, head, body, answer, port, {:"$sparx_ended", port, id})
 
     stream = %Stream{
       owner: pid,

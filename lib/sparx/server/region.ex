@@ -11,6 +11,7 @@ defmodule Sparx.Server.Region do
   # Each slot has a file handle of its own, since one serves one process at a time.
 
   alias Sparx.Frame
+  alias Sparx.Server.SharedTerms
 
   @slot 65_536
   # Bytes. Below that the pipe is cheaper: a write to a file is done by another scheduler.
@@ -91,29 +92,18 @@ defmodule Sparx.Server.Region do
 
   @doc "The region of a port program, for the processes of this node; nil if there is none."
   @spec of(port | pid) :: t | nil
-  def of(port), do: :persistent_term.get({__MODULE__, port}, nil)
+  def of(port), do: SharedTerms.get(:region, port)
 
   @doc "Lets it be found by its port program."
   @spec publish(t | nil, port | pid) :: :ok
   def publish(nil, _port), do: :ok
-
-  def publish(region, port) do
-    forget_dead()
-    :persistent_term.put({__MODULE__, port}, region)
-  end
-
-  # A server that was killed could not close its region; the table has ended with it.
-  defp forget_dead do
-    for {{__MODULE__, port}, %{table: table}} <- :persistent_term.get(),
-        :ets.info(table) == :undefined,
-        do: :persistent_term.erase({__MODULE__, port})
-  end
+  def publish(region, port), do: SharedTerms.put(:region, port, region)
 
   @doc "The port program has ended."
   @spec close(port | pid) :: :ok
   def close(port) do
     region = of(port)
-    if region, do: :persistent_term.erase({__MODULE__, port})
+    if region, do: SharedTerms.erase(:region, port)
     discard(region)
   end
 

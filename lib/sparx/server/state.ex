@@ -59,7 +59,7 @@ defmodule Sparx.Server.State do
     :telemetry,
     :port,
     :link,
-    # what a new handler's process is given (Sparx.Worker.spawn/5)
+    # what the processes of requests need, but for the link (Sparx.Worker)
     :job,
     :program,
     :life,
