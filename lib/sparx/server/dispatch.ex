@@ -43,15 +43,8 @@ defmodule Sparx.Server.Dispatch do
     answer = Answer.new(state.link.window)
     pid = Worker.spawn(id, head, body, answer, port, {:"$sparx_ended", port, id})
 
-    stream = %Stream{
-      owner: pid,
-      handler: pid,
-      head: head,
-      body: half(body),
-      answer: answer,
-      clock: state.now,
-      facts: facts(id, head, answer, pid, state)
-    }
+    facts = facts(id, head, answer, pid, state)
+    fresh = {pid, head, half(body), answer, state.now, facts}
 
     # As `counted/2`, but for one copy of the state less.
     %{
@@ -60,7 +53,7 @@ defmodule Sparx.Server.Dispatch do
         credit: state.credit - 1,
         open: state.open + 1,
         slots: Slots.start(state.slots),
-        streams: Streams.open(state.streams, id, stream),
+        streams: Streams.start(state.streams, id, fresh),
         turn: :line
     }
   end

@@ -16,21 +16,16 @@ defmodule Sparx.Server.Endings do
   @spec handler_ended(port | pid, Frame.stream(), term, State.t()) :: State.t()
   def handler_ended(port, id, :shutdown, state), do: handler_ended(port, id, :normal, state)
 
-  def handler_ended(port, id, reason, %{port: port, streams: %{all: all}} = state) do
-    with :normal <- reason,
-         %{^id => %{touched: false, facts: nil, ended: false, owner: pid, handler: pid} = stream} <- all,
-         true <- Answer.over?(stream.answer) do
-      # Most requests: no process waits for anything of the stream.
-      %{state | slots: Slots.stop(state.slots, id), streams: Streams.forget(state.streams, id)}
-    else
-      _other -> handler_gone_first(id, reason, state)
-    end
+  def handler_ended(port, id, reason, %{port: port} = state) do
+    if reason == :normal and Streams.answered?(state.streams, id),
+      do: %{state | slots: Slots.stop(state.slots, id), streams: Streams.forget(state.streams, id)},
+      else: ended_otherwise(id, reason, state)
   end
 
   # All streams that it may have waited for were removed already (lose_all/1).
   def handler_ended(_former_port, _id, _reason, state), do: %{state | slots: Slots.stop(state.slots, nil)}
 
-  defp handler_gone_first(id, reason, state) do
+  defp ended_otherwise(id, reason, state) do
     state = %{state | slots: Slots.stop(state.slots, id)}
 
     case Streams.fetch(state.streams, id) do

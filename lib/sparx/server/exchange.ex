@@ -254,7 +254,9 @@ defmodule Sparx.Server.Exchange do
   @doc "A drain begins: notifies the processes that asked for it."
   @spec draining(State.t()) :: State.t()
   def draining(state) do
-    Enum.reduce(state.streams.all, state, fn
+    state.streams
+    |> Streams.list()
+    |> Enum.reduce(state, fn
       {_id, %{drain_watchers: []}}, state ->
         state
 

@@ -104,7 +104,12 @@ defmodule Sparx.Server.Streams do
           socket_closed: boolean,
           touched: boolean
         }
-  @type t :: %__MODULE__{all: %{id => stream}, monitors: %{reference => id}}
+  @typedoc "A stream of a handler that has only been started, in few words: most never need more."
+  @type fresh ::
+          {handler :: pid, head :: binary, body :: :open | {:ended, nil}, Answer.t(), clock :: integer,
+           facts :: term}
+
+  @type t :: %__MODULE__{all: %{id => stream | fresh}, monitors: %{reference => id}}
 
   @spec new() :: t
   def new, do: %__MODULE__{}
@@ -112,8 +117,49 @@ defmodule Sparx.Server.Streams do
   @spec open(t, id, stream) :: t
   def open(streams, id, stream), do: %{streams | all: Map.put(streams.all, id, stream)}
 
+  @doc "Adds the stream of a handler that has been started."
+  @spec start(t, id, fresh) :: t
+  def start(streams, id, fresh), do: %{streams | all: Map.put(streams.all, id, fresh)}
+
+  @doc "Whether the answer of a handler is complete, and nothing else is to be done for its stream when it ends."
+  @spec answered?(t, id) :: boolean
+  def answered?(%{all: all}, id) do
+    case all do
+      %{^id => {_handler, _head, _body, answer, _clock, nil}} -> Answer.over?(answer)
+      %{} -> false
+    end
+  end
+
   @spec fetch(t, id) :: {:ok, stream} | :error
-  def fetch(streams, id), do: Map.fetch(streams.all, id)
+  def fetch(%{all: all}, id) do
+    case all do
+      %{^id => stream} -> {:ok, whole(stream)}
+      %{} -> :error
+    end
+  end
+
+  @doc "All streams, with their numbers."
+  @spec list(t) :: [{id, stream}]
+  def list(streams), do: for({id, stream} <- streams.all, do: {id, whole(stream)})
+
+  defp whole({handler, head, body, answer, clock, facts}) do
+    %Stream{
+      owner: handler,
+      handler: handler,
+      head: head,
+      body: body,
+      answer: answer,
+      clock: clock,
+      facts: facts
+    }
+  end
+
+  defp whole(stream), do: stream
+
+  defp fetch!(streams, id) do
+    {:ok, stream} = fetch(streams, id)
+    stream
+  end
 
   @doc "Changes an existing stream."
   @spec put(t, id, stream) :: t
@@ -121,15 +167,17 @@ defmodule Sparx.Server.Streams do
 
   @doc "Changes fields of an existing stream."
   @spec update(t, id, keyword) :: t
-  def update(streams, id, fields), do: put(streams, id, struct!(Map.fetch!(streams.all, id), fields))
+  def update(streams, id, fields), do: put(streams, id, struct!(fetch!(streams, id), fields))
 
   @doc "Removes a stream."
   @spec delete(t, id) :: t
   def delete(streams, id) do
     case Map.pop(streams.all, id) do
-      {%{monitor: nil}, all} -> %{streams | all: all}
-      {%{monitor: monitor}, all} -> %{streams | all: all, monitors: Map.delete(streams.monitors, monitor)}
-      {nil, _all} -> streams
+      {%{monitor: monitor}, all} when monitor != nil ->
+        %{streams | all: all, monitors: Map.delete(streams.monitors, monitor)}
+
+      {_other, all} ->
+        %{streams | all: all}
     end
   end
 
@@ -138,7 +186,7 @@ defmodule Sparx.Server.Streams do
   def forget(streams, id), do: %{streams | all: Map.delete(streams.all, id)}
 
   @spec count(t) :: non_neg_integer
-  def count(streams), do: Enum.count(streams.all, fn {_id, stream} -> not stream.ended end)
+  def count(streams), do: Enum.count(streams.all, fn {_id, stream} -> not match?(%{ended: true}, stream) end)
 
   @doc """
   Gives a stream another owner, or the same one with a monitor of its own.
@@ -147,10 +195,11 @@ defmodule Sparx.Server.Streams do
   """
   @spec own(t, id, pid, reference) :: {reference | nil, t}
   def own(streams, id, owner, monitor) do
-    stream = Map.fetch!(streams.all, id)
+    stream = fetch!(streams, id)
+    former = stream.monitor
     monitors = streams.monitors |> Map.delete(stream.monitor) |> Map.put(monitor, id)
     stream = %{stream | owner: owner, tag: nil, monitor: monitor, touched: true}
-    {streams.all[id].monitor, put(%{streams | monitors: monitors}, id, stream)}
+    {former, put(%{streams | monitors: monitors}, id, stream)}
   end
 
   @doc "The stream whose owner has this monitor."
