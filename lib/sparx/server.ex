@@ -31,7 +31,8 @@ defmodule Sparx.Server do
     Region,
     Slots,
     Startup,
-    State
+    State,
+    Streams
   }
 
   require Logger
@@ -237,14 +238,9 @@ defmodule Sparx.Server do
     end
   end
 
-  def handle_info({:"$sparx_write", port, message}, %{port: port} = state),
-    do: more(write(state, message), @most_taken)
-
-  def handle_info({:"$sparx_shared", port, slots, message}, %{port: port} = state),
-    do: more(shared(slots, message, state), @most_taken)
-
-  def handle_info({{:"$sparx_ended", port, id}, _monitor, :process, pid, reason}, state),
-    do: more(handler_ended(port, id, pid, reason, state), @most_taken)
+  def handle_info({:"$sparx_write", port, _} = message, %{port: port} = state), do: first(message, state)
+  def handle_info({:"$sparx_shared", port, _, _} = message, %{port: port} = state), do: first(message, state)
+  def handle_info({{:"$sparx_ended", _, _}, _, :process, _, _} = message, state), do: first(message, state)
 
   def handle_info(:timeout, state), do: {:noreply, flush(state)}
 
@@ -287,28 +283,68 @@ defmodule Sparx.Server do
   def handle_info(:stats, state), do: state |> next_stats() |> ask_figures(:stats) |> noreply()
   def handle_info(_message, state), do: noreply(state)
 
+  defp first(message, state), do: message |> one(state) |> more(@most_taken)
+
   # Most messages are responses and ends of handlers, and they arrive in bursts: a loop of its own handles them.
   defp more(state, 0), do: {:noreply, flush(state)}
   defp more(%{out_size: size} = state, _left) when size >= @most_out, do: {:noreply, flush(state)}
 
-  defp more(%{port: port} = state, left) do
-    receive do
-      {:"$sparx_write", ^port, message} ->
-        more(write(state, message), left - 1)
+  defp more(state, left) do
+    {next, left, out, size, slots, streams} =
+      burst(
+        left,
+        {state.port, state.link.max_frame - 16},
+        state.out,
+        state.out_size,
+        state.slots,
+        state.streams
+      )
 
-      {:"$sparx_shared", ^port, slots, message} ->
-        more(shared(slots, message, state), left - 1)
+    state = %{state | out: out, out_size: size, slots: slots, streams: streams}
 
-      # It arrives before the end that it explains.
-      {:"$sparx_failed", ^port, id, crash} ->
-        more(Exchange.failed(id, crash, state), left - 1)
-
-      {{:"$sparx_ended", its_port, id}, _monitor, :process, pid, reason} ->
-        more(handler_ended(its_port, id, pid, reason, state), left - 1)
-    after
-      0 -> {:noreply, state, 0}
+    case next do
+      :empty -> {:noreply, state, 0}
+      :full -> {:noreply, flush(state)}
+      message -> message |> one(state) |> more(left)
     end
   end
+
+  # Those that change nothing but this, so that the state is copied once for all of them. The first other one is returned.
+  defp burst(left, {port, most} = to, out, size, slots, streams) when left > 0 and size < @most_out do
+    receive do
+      {:"$sparx_write", ^port, message} when size + byte_size(message) <= most ->
+        burst(left - 1, to, [out | message], size + byte_size(message), slots, streams)
+
+      {{:"$sparx_ended", ^port, id}, _monitor, :process, _pid, :normal} = message ->
+        if Streams.answered?(streams, id),
+          do: burst(left - 1, to, out, size, Slots.stop(slots, id), Streams.forget(streams, id)),
+          else: {message, left - 1, out, size, slots, streams}
+
+      {:"$sparx_write", ^port, _message} = message ->
+        {message, left - 1, out, size, slots, streams}
+
+      {:"$sparx_shared", ^port, _slots, _message} = message ->
+        {message, left - 1, out, size, slots, streams}
+
+      # It arrives before the end that it explains.
+      {:"$sparx_failed", ^port, _id, _crash} = message ->
+        {message, left - 1, out, size, slots, streams}
+
+      {{:"$sparx_ended", _port, _id}, _monitor, :process, _pid, _reason} = message ->
+        {message, left - 1, out, size, slots, streams}
+    after
+      0 -> {:empty, left, out, size, slots, streams}
+    end
+  end
+
+  defp burst(left, _to, out, size, slots, streams), do: {:full, left, out, size, slots, streams}
+
+  defp one({:"$sparx_write", _port, message}, state), do: write(state, message)
+  defp one({:"$sparx_shared", _port, slots, message}, state), do: shared(slots, message, state)
+  defp one({:"$sparx_failed", _port, id, crash}, state), do: Exchange.failed(id, crash, state)
+
+  defp one({{:"$sparx_ended", port, id}, _monitor, :process, pid, reason}, state),
+    do: handler_ended(port, id, pid, reason, state)
 
   defp handler_ended(port, id, _pid, :normal, state), do: Endings.handler_ended(port, id, :normal, state)
 
