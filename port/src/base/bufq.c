@@ -303,7 +303,7 @@ void bufq_consume(struct bufq *q, size_t n)
 		shorten(q, q->first, all);
 		drop_first(q);
 	}
-	if (n)
+	if (n && q->first)
 		shorten(q, q->first, n);
 }
 

@@ -33,18 +33,20 @@ struct bridge {
 	/* Shuts the process in when the listeners are bound. NULL, in tests: it stays as it is. */
 	bool (*shut_in)(struct sandbox *s, const struct config *config, struct config_fault *fault);
 	struct sandbox sandbox;
-	uint8_t state; /* enum bridge_state */
 	struct idmap exchanges;
 	struct idmap owed;  /* those that have ended, but for the host's work on them */
 	struct list spares; /* memory for exchanges to come */
 	unsigned spare_count;
+	uint8_t state; /* enum bridge_state */
+	bool host_gone;
+	bool pressed;     /* requests were turned away in this second */
+	bool handing_out; /* at this moment */
 	uint64_t last_id;
 	uint64_t demand;
 	struct shares shares;
 	struct list queue; /* exchanges that wait for demand, longest first */
 	uint64_t queued;
 	void (*hand_out)(struct bridge *b); /* looks for what may be handed out now: queue.c */
-	bool handing_out;                   /* at this moment */
 	struct idmap absent;                /* requests whose client has gone, but not the host's work on them */
 	struct list absents;                /* the same, longest first */
 	struct wheel_node forgets;          /* the first of them */
@@ -52,10 +54,8 @@ struct bridge {
 	struct idmap handed;                /* those that are held: struct handed by its token */
 	uint64_t shed_second, shed_count;   /* turned away in this second */
 	struct wheel_node relief;           /* when it is over */
-	bool pressed;
-	char policies[LIMITS][80]; /* what the answers to those beyond a limit say of it */
-	struct forwarded named;    /* scratch: what the request that comes now says of its client */
-	bool host_gone;
+	char policies[LIMITS][80];          /* what the answers to those beyond a limit say of it */
+	struct forwarded named;             /* scratch: what the request that comes now says of its client */
 	struct stream_sink sink;
 	struct field fields[BRIDGE_FIELDS]; /* scratch */
 	struct ws_env ws;

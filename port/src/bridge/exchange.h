@@ -30,27 +30,27 @@ struct exchange {
 	uint8_t listener; /* its number */
 	/* The host's work */
 	uint8_t work; /* enum exchange_work */
-	struct share *share;
 	bool counted; /* by the limits on its peer */
 	/* The rate of its peer's bodies */
-	struct wheel_node resume; /* when something that waits may go on */
 	bool shaped;              /* there is such a rate */
 	bool waits_in, waits_out; /* for it */
+	struct wheel_node resume; /* when something that waits may go on */
+	struct share *share;      /* of its peer in the host's work */
 	/* Credits */
 	uint64_t chunks; /* of the body, or messages, that the host wants, */
 	uint64_t chunk;  /* of at most so many bytes */
-	bool unheard;    /* upgraded, and read on without credit: what comes is not for the host */
 	uint64_t window; /* bytes of the response that the host may still send */
 	uint64_t room;   /* bytes that have left, not yet granted anew */
 	uint64_t unsent; /* bytes of the window that were spent, and have not left */
 	int64_t left;    /* of a response body with a length; LENGTH_UNKNOWN */
 	uint64_t body_out;
+	bool unheard;                            /* upgraded, and read on without credit: what comes is not for the host */
 	uint8_t accepts;                         /* enum coding: of the response, what the client takes */
+	bool was_read;                           /* the host has granted credit for the body, or asked for it to be decoded */
 	uint64_t whole_us, sent_us, answered_us; /* head complete; REQUEST sent; response begun */
 	char label[72];                          /* method and path, as far as they go in a line of the log */
 	struct list files;                       /* that the host has handed over for it: struct handed */
 	/* The body */
-	bool was_read;                  /* the host has granted credit for it, or asked for it to be decoded */
 	struct decoding_plan coded;     /* what was done to it, */
 	struct body_decoding *decoding; /* and how far it is undone: bridge/decode */
 	/* Upgrades */

@@ -72,6 +72,8 @@ void quic_ghost_make(struct quic *q, const ngtcp2_cid *ids, size_t count, const 
 
 void quic_ghosts_free(struct quic *q)
 {
-	while (!list_empty(&q->ghosts))
-		ghost_free(container_of(q->ghosts.next, struct ghost, link));
+	for (struct list *l = q->ghosts.next, *next; l != &q->ghosts; l = next) {
+		next = l->next;
+		ghost_free(container_of(l, struct ghost, link));
+	}
 }
