@@ -251,7 +251,9 @@ class Tls(unittest.TestCase):
                 one.join()
         self.assertEqual((failures, host.errors), ([], []))
         self.assertGreater(served[0], 100)
-        self.assertLess(grown, 2 << 20)
+        # The sanitizer keeps freed memory for a while.
+        if "ASAN_OPTIONS" not in os.environ:
+            self.assertLess(grown, 2 << 20)
 
     def test_the_secret_of_tickets_is_replaced(self):
         host, made = self.host(), context()
