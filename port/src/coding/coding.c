@@ -6,21 +6,23 @@
 #include "file/load.h"
 #include "stream/rules.h"
 
-enum { SLICE = 16384, TURN = 65536, OUT = SEND_COPIED, UNSENT_MAX = 65536 };
+enum { SLICE = 16384, TURN = 65536, OUT = SEND_COPIED, UNSENT_MAX = 65536, SHORT_MAX = 131072 };
 
 struct response_coding {
 	struct stream *s;
 	struct codings *all;
 	const struct stream_ops *below;
-	struct encoder *encoder; /* NULL once it has ended */
+	struct encoder *encoder; /* NULL before the first byte, and once it has ended */
 	enum coding coding;
-	size_t memory; /* that the encoder holds, at most */
+	int64_t length; /* of the response; LENGTH_UNKNOWN */
+	size_t memory;  /* that the encoder holds, at most; counted from the start */
 	struct list link;
 	struct bufq raw; /* of the host, not encoded yet */
 	uint64_t owed;   /* bytes of the host that were encoded and have not been counted as sent */
 	uint64_t unsent; /* bytes that the session has of it */
 	bool dirty;      /* the encoder may hold bytes back */
 	bool ends;
+	bool over;              /* all of it is encoded */
 	bool broken;            /* a file in raw is not what was said */
 	struct field *trailers; /* and their bytes behind them */
 	unsigned trailer_count;
@@ -206,13 +208,14 @@ static struct encoder *take_encoder(struct codings *all, enum coding coding)
 
 static void end_encoder(struct response_coding *c, bool finished)
 {
-	if (!c->encoder)
+	if (c->over)
 		return;
-	if (finished && !c->all->spare[c->coding] && encoder_reset(c->encoder))
+	if (c->encoder && finished && !c->all->spare[c->coding] && encoder_reset(c->encoder))
 		c->all->spare[c->coding] = c->encoder;
 	else
 		encoder_free(c->encoder);
 	c->encoder = NULL;
+	c->over = true;
 	c->all->memory -= c->memory;
 }
 
@@ -222,13 +225,7 @@ static bool attach(struct codings *all, struct stream *s, enum coding coding, in
 
 	if (!c)
 		return false;
-	c->encoder = take_encoder(all, coding);
-	if (!c->encoder) {
-		free(c);
-		return false;
-	}
-	if (length != LENGTH_UNKNOWN)
-		encoder_expect(c->encoder, (uint64_t)length);
+	c->length = length;
 	c->s = s;
 	c->all = all;
 	c->coding = coding;
@@ -283,8 +280,24 @@ bool coding_ends(const struct stream *s)
 /* Unless the session has enough of it already: what waits here is small, and what waits there is the client's fault. */
 static void activate(struct response_coding *c)
 {
-	if (c->encoder && c->unsent < UNSENT_MAX && !list_linked(&c->link))
+	if (!c->over && c->unsent < UNSENT_MAX && !list_linked(&c->link))
 		list_append(&c->all->active, &c->link);
+}
+
+/* Once it has begun, it goes on before others, so that few encoders are in use at the same time. */
+static bool is_short(const struct response_coding *c)
+{
+	return c->ends && c->raw.len <= SHORT_MAX;
+}
+
+static bool begun(struct response_coding *c)
+{
+	if (c->encoder)
+		return true;
+	c->encoder = take_encoder(c->all, c->coding);
+	if (c->encoder && c->length != LENGTH_UNKNOWN)
+		encoder_expect(c->encoder, (uint64_t)c->length);
+	return c->encoder != NULL;
 }
 
 uint64_t coding_sent(struct stream *s, uint64_t bytes)
@@ -311,6 +324,8 @@ static bool encode(struct response_coding *c, enum encoder_op op, struct slice i
 	size_t used;
 	int complete;
 
+	if (!begun(c))
+		return false;
 	do {
 		complete = encoder_run(c->encoder, op, &in, out, sizeof out, &used);
 		c->unsent += used;
@@ -398,9 +413,11 @@ static bool work(struct response_coding *c)
 
 		well = step(c, &taken);
 		all->left -= taken < all->left ? taken : all->left;
-	} while (well && c->raw.len > 0 && c->unsent < UNSENT_MAX && all->left > 0 && list_empty(&all->active) &&
+	} while (well && c->raw.len > 0 && c->unsent < UNSENT_MAX && all->left > 0 && (list_empty(&all->active) || is_short(c)) &&
 		 !list_linked(&c->link));
-	if (well && c->raw.len > 0)
+	if (well && c->raw.len > 0 && is_short(c) && c->unsent < UNSENT_MAX && !list_linked(&c->link))
+		list_prepend(&all->active, &c->link);
+	else if (well && c->raw.len > 0)
 		activate(c);
 	return well;
 }
