@@ -21,10 +21,12 @@ CCS, ALERT, HANDSHAKE, DATA = 20, 21, 22, 23
 CLIENT_HELLO, SERVER_HELLO, NEW_SESSION_TICKET, ENCRYPTED_EXTENSIONS, CERTIFICATE = 1, 2, 4, 8, 11
 SERVER_KEY_EXCHANGE, CERTIFICATE_REQUEST, SERVER_HELLO_DONE, CERTIFICATE_VERIFY, CLIENT_KEY_EXCHANGE, FINISHED = 12, 13, 14, 15, 16, 20
 KEY_UPDATE, MESSAGE_HASH = 24, 254
+ECDSA_SHA256, ECDSA_SHA1, RSA_SHA256 = 0x0403, 0x0203, 0x0401
 SERVER_NAME, GROUPS, POINT_FORMATS, SIGNATURES, ALPN, EXTENDED_MASTER_SECRET, TICKET = 0, 10, 11, 13, 16, 23, 35
 PRE_SHARED_KEY, EARLY_DATA, VERSIONS, COOKIE, PSK_MODES, KEY_SHARE, RENEGOTIATION = 41, 42, 43, 44, 45, 51, 0xFF01
 ALERTS = {
     0: "close_notify", 10: "unexpected_message", 20: "bad_record_mac", 22: "record_overflow", 40: "handshake_failure", 42: "bad_certificate",
+    43: "unsupported_certificate", 44: "certificate_revoked", 45: "certificate_expired", 46: "certificate_unknown",
     47: "illegal_parameter", 48: "unknown_ca", 50: "decode_error", 51: "decrypt_error", 70: "protocol_version", 71: "insufficient_security",
     80: "internal_error", 86: "inappropriate_fallback", 90: "user_canceled", 100: "no_renegotiation", 109: "missing_extension",
     110: "unsupported_extension", 112: "unrecognized_name", 116: "certificate_required", 120: "no_application_protocol",
@@ -39,7 +41,7 @@ def _library():
     if not name:
         return None
     crypto = ctypes.CDLL(name)
-    for function in ("EVP_CIPHER_CTX_new", "EVP_aes_128_gcm"):
+    for function in ("EVP_CIPHER_CTX_new", "EVP_aes_128_gcm", "EVP_MD_CTX_new", "EVP_sha256", "BIO_new_mem_buf", "PEM_read_bio_PrivateKey"):
         getattr(crypto, function).restype = ctypes.c_void_p
     return crypto
 
@@ -88,6 +90,20 @@ class Gcm:
         if _CRYPTO.EVP_DecryptFinal_ex(self.context, ctypes.create_string_buffer(16), ctypes.byref(size)) != 1:
             raise ValueError("a record of the server has the wrong tag")
         return out.raw[: len(data)]
+
+
+def sign(key, data):
+    """ECDSA with SHA-256, by a key in PEM."""
+    bio = ctypes.c_void_p(_CRYPTO.BIO_new_mem_buf(key, len(key)))
+    private = ctypes.c_void_p(_CRYPTO.PEM_read_bio_PrivateKey(bio, None, None, None))
+    context, size = ctypes.c_void_p(_CRYPTO.EVP_MD_CTX_new()), ctypes.c_size_t(256)
+    signature = ctypes.create_string_buffer(size.value)
+    _CRYPTO.EVP_DigestSignInit(context, None, ctypes.c_void_p(_CRYPTO.EVP_sha256()), None, private)
+    assert _CRYPTO.EVP_DigestSign(context, signature, ctypes.byref(size), data, ctypes.c_size_t(len(data))) == 1, "no signature"
+    _CRYPTO.EVP_MD_CTX_free(context)
+    _CRYPTO.EVP_PKEY_free(private)
+    _CRYPTO.BIO_free(bio)
+    return signature.raw[: size.value]
 
 
 def x25519(scalar, point=(9).to_bytes(32, "little")):
@@ -373,6 +389,20 @@ class Client:
         self.master = master
         self.app_out = Keys13(expand_label(master, b"c ap traffic", now, 32), True)
         self.read = Keys13(expand_label(master, b"s ap traffic", now, 32), False)
+
+    # ---- a certificate of the client's own
+
+    def certificate_message(self, chain, context=b""):
+        """The message Certificate; chain: certificates in DER."""
+        entries = b"".join(vector(3, one) + (b"\0\0" if self.version == 13 else b"") for one in chain)
+        return message(CERTIFICATE, (vector(1, context) if self.version == 13 else b"") + vector(3, entries))
+
+    def certificate_verify(self, key, scheme=ECDSA_SHA256, role=b"client", transcript=None):
+        """The message CertificateVerify for what was said so far, or for another transcript."""
+        transcript = self.transcript if transcript is None else transcript
+        if self.version == 13:
+            transcript = b" " * 64 + b"TLS 1.3, " + role + b" CertificateVerify\0" + sha(transcript)
+        return message(CERTIFICATE_VERIFY, struct.pack(">H", scheme) + vector(2, sign(key, transcript)))
 
     # ---- the end of the handshake
 

@@ -26,6 +26,7 @@ static struct {
 	struct secure secure;
 	int stalls; /* LOOP_READ, LOOP_WRITE: what the socket never becomes */
 	unsigned reads;
+	bool brings_little; /* a read that gives less than it could has more all the same */
 	const char *closed; /* "close" or "abort" */
 	struct text outbox;
 } peer;
@@ -55,7 +56,7 @@ static struct io_result peer_read(int fd, void *state, void *bytes, size_t n)
 	n = n < peer.read_most ? n : peer.read_most;
 	memcpy(bytes, buf_at(&peer.inbox.buf) + peer.taken, n);
 	peer.taken += n;
-	return (struct io_result){.status = IO_OK, .n = n, .more = n == room};
+	return (struct io_result){.status = IO_OK, .n = n, .more = n == room || peer.brings_little};
 }
 
 static struct io_result peer_writev(int fd, void *state, const struct iovec *iov, int count)
@@ -424,6 +425,26 @@ static void test_one_connection_does_not_hold_up_a_turn(void **state)
 	}
 	assert_true(turns >= 5);
 	run();
+	EXPECT_TEXT(&peer.outbox, OK);
+	text_clear(&events);
+}
+
+static void test_nor_does_one_whose_reads_bring_little(void **state)
+{
+	(void)state;
+	peer_sends(POST_OF("1000"));
+	grant(newest, 100000, 65000);
+	newest->ops->consume(newest);
+	run();
+	text_add(&peer.inbox, "%01000d", 7);
+	peer.brings_little = true;
+	peer.read_most = 1;
+	peer.reads = 0;
+	tell_ready();
+	assert_true(conn_pool_run(&pool));
+	assert_in_range(peer.reads, 1, 20);
+	run();
+	assert_int_equal(peer.taken, buf_len(&peer.inbox.buf));
 	EXPECT_TEXT(&peer.outbox, OK);
 	text_clear(&events);
 }
@@ -1034,6 +1055,7 @@ int main(void)
 		TEST(test_a_socket_that_takes_nothing_is_cut_at_its_time),
 		TEST(test_a_body_without_credit_is_not_read),
 		TEST(test_one_connection_does_not_hold_up_a_turn),
+		TEST(test_nor_does_one_whose_reads_bring_little),
 		TEST(test_while_reading_is_paused_nothing_is_read_and_all_is_read_afterwards),
 		TEST(test_while_requests_are_held_none_is_begun_and_all_are_afterwards),
 		TEST(test_the_end_of_an_idle_client_closes),

@@ -19,6 +19,11 @@ sys.path[:0] = [str(TEST)]
 from lib.program import CERTIFICATES, CERTIFIED, DEMAND, DONE, DRAIN, GONE, HELLO, RELEASE, REQUEST, RESPOND, STATS, TICKETS, Program, frame, split  # noqa: E402, E501
 from lib import mp  # noqa: E402
 
+try:
+    from lib import peer3
+except ModuleNotFoundError:  # python3-cryptography
+    peer3 = None
+
 PROGRAM = os.environ.get("SPARX_PORT") or str(TEST.parent / "priv" / "sparx_port")
 FILES = TEST / "fixtures" / "tls"
 OK = b"HTTP/1.1 200 OK"
@@ -40,9 +45,9 @@ def certificates(*names):
 class Host(Program):
     """Answers each request with what the port knows of its connection, or with as many bytes as its path says."""
 
-    def __init__(self, tls, **options):
+    def __init__(self, tls, http3=False, **options):
         self.heads, self.certified = [], []
-        listener = {"address": "127.0.0.1", "port": 0, "tls": tls}
+        listener = {"address": "127.0.0.1", "port": 0, "tls": tls, **({"http3": {}} if http3 else {})}
         super().__init__(PROGRAM, {"listeners": [listener], **options})
         self.send([DEMAND, 1000])
         self.over = False
@@ -96,6 +101,19 @@ def context(ca="ca.crt", **more):
     for name, value in more.items():
         setattr(made, name, value)
     return made
+
+
+class Elsewhere:
+    """The place of a host, for clients that look after one: another thread does that."""
+
+    def __init__(self, address):
+        self.address = address
+        self.out, self.into = os.pipe()
+        self.exchanges = []
+
+    def __del__(self):
+        os.close(self.out)
+        os.close(self.into)
 
 
 class Tls(unittest.TestCase):
@@ -181,6 +199,17 @@ class Tls(unittest.TestCase):
             self.assertGreater(n, 0)
             got += n
 
+    def test_the_beginning_of_a_record_takes_no_room_for_all_of_it(self):
+        host, clients = self.host(max_connections=1000), []
+        for _ in range(300):
+            clients.append(self.connect(host))
+            self.get(clients[-1])
+        before = resident(host.process.pid)
+        for client in clients:
+            os.write(client.fileno(), b"\x17\x03\x03\x40\x11" + bytes(100))
+        host.ask_figures()
+        self.assertLess(resident(host.process.pid) - before, 700_000)
+
     def test_a_clients_certificate(self):
         host = self.host({"client": 2, "client_ca": read("ca.crt")})
         made = context()
@@ -214,25 +243,19 @@ class Tls(unittest.TestCase):
         self.get(self.connect(host, "b.example"))
         self.get(before)
 
-    def test_a_thousand_reloads_under_load_fail_no_request_and_leave_nothing(self):
-        host = self.host()
+    def reload_a_thousand_times(self, host, clients):
+        """While each of the clients, a function that is called with `over`, `served` and a place for failures, goes on."""
         names = itertools.cycle([("a-ec", "a-rsa", "b", "ed", "wild"), ("b", "a-ec"), ("a-rsa", "a-ec")])
         over, failures, served = threading.Event(), [], [0]
 
-        def client(kept):
+        def run(client):
             try:
-                connection = self.connect(host)
-                while not over.is_set():
-                    self.get(connection, "/20000", 20000)
-                    served[0] += 1
-                    if not kept:
-                        connection.close()
-                        connection = self.connect(host)
+                client(over, served)
             except Exception as error:  # noqa: BLE001 any is one too many
                 failures.append(error)
 
-        clients = [threading.Thread(target=client, args=(kept,)) for kept in (True, True, False, False)]
-        for one in clients:
+        threads = [threading.Thread(target=run, args=(client,)) for client in clients]
+        for one in threads:
             one.start()
 
         def reload(times):
@@ -244,16 +267,67 @@ class Tls(unittest.TestCase):
 
         try:
             warm = reload(200)
+            served[0] = 0
             grown = reload(1000) - warm
         finally:
             over.set()
-            for one in clients:
+            for one in threads:
                 one.join()
         self.assertEqual((failures, host.errors), ([], []))
         self.assertGreater(served[0], 100)
         # The sanitizer keeps freed memory for a while.
         if "ASAN_OPTIONS" not in os.environ:
             self.assertLess(grown, 2 << 20)
+
+    def test_a_thousand_reloads_under_load_fail_no_request_and_leave_nothing(self):
+        host = self.host()
+
+        def stays(over, served):
+            connection = self.connect(host)
+            while not over.is_set():
+                self.get(connection, "/20000", 20000)
+                served[0] += 1
+
+        def comes_again(over, served):
+            while not over.is_set():
+                connection = self.connect(host)
+                self.get(connection, "/20000", 20000)
+                connection.close()
+                served[0] += 1
+
+        self.reload_a_thousand_times(host, [stays, stays, comes_again, comes_again])
+
+    @unittest.skipUnless(peer3, "no python3-cryptography")
+    def test_a_thousand_reloads_under_load_over_http_3(self):
+        host = self.host(http3=True)
+        if "http/3" not in host.ready["features"]:
+            self.skipTest("sparx_port was built without HTTP/3")
+
+        def connect():
+            return peer3.H3(Elsewhere(host.address)).open()
+
+        def get(client, served):
+            fields = [(":method", "GET"), (":scheme", "https"), (":path", "/20000"), (":authority", "a.example")]
+            stream = client.next_stream()
+            client.until(lambda: client.limits["streams"] > stream // 4, "room for a stream")
+            client.ask(stream, fields)
+            client.until(lambda: client.ended(stream), "an answer")
+            assert len(client.answers[stream].body) == 20000, "another answer"
+            served[0] += 1
+
+        def stays(over, served):
+            client = connect()
+            while not over.is_set():
+                get(client, served)
+            client.leave()
+
+        def comes_again(over, served):
+            while not over.is_set():
+                client = connect()
+                get(client, served)
+                client.leave()
+
+        self.reload_a_thousand_times(host, [stays, comes_again])
 
     def test_the_secret_of_tickets_is_replaced(self):
         host, made = self.host(), context()

@@ -824,6 +824,96 @@ static void test_reading_into_little_room(void **s)
 	assert_memory_equal(got, bulk, sizeof got);
 }
 
+/* Takes what the client has written out of the server's socket. */
+static size_t intercept(uint8_t *bytes, size_t size)
+{
+	ssize_t n = recv(fd, bytes, size, 0);
+
+	assert_true(n > 0);
+	return (size_t)n;
+}
+
+static void test_records_in_pieces_of_any_size(void **s)
+{
+	static const size_t pieces[] = {1, 3, 4, 5, 6, 1000, 17000};
+	static uint8_t wire[40000];
+	static char got[30000];
+
+	(void)s;
+	for (size_t i = 0; i < sizeof got; i++)
+		bulk[i] = (char)(i * 5);
+	for (unsigned i = 0; i < sizeof pieces / sizeof *pieces; i++) {
+		size_t total = 0, n;
+		begin("a.example");
+		read_all();
+		gnutls_record_send(client.session, bulk, 13);
+		gnutls_record_send(client.session, bulk + 13, 1);
+		gnutls_record_send(client.session, bulk + 14, 16384);
+		gnutls_record_send(client.session, bulk + 16398, sizeof got - 16398);
+		n = intercept(wire, sizeof wire);
+		for (size_t at = 0; at < n; at += pieces[i]) {
+			size_t part = n - at < pieces[i] ? n - at : pieces[i];
+			struct io_result r;
+			assert_int_equal(write(client.fd, wire + at, part), part);
+			r = read_some(got + total, sizeof got - total);
+			if (r.status == IO_OK)
+				total += r.n;
+			else
+				assert_int_equal(r.status, IO_AGAIN);
+			assert_int_equal(r.until & IO_WRITE, 0);
+		}
+		assert_int_equal(total, sizeof got);
+		assert_memory_equal(got, bulk, sizeof got);
+		assert_int_equal(write_text("well").n, 4);
+		expect_client_reads("well");
+		end();
+	}
+}
+
+static void test_a_read_ends_after_some_records(void **s)
+{
+	enum { MANY = 200 };
+	char got[MANY];
+	size_t total = 0;
+	unsigned reads = 0;
+
+	(void)s;
+	begin("a.example");
+	for (unsigned i = 0; i < MANY; i++)
+		gnutls_record_send(client.session, "x", 1);
+	for (bool more = true; more; reads++) {
+		struct io_result r = read_some(got, sizeof got);
+		assert_int_equal(r.status, IO_OK);
+		assert_in_range(r.n, 1, 64);
+		total += r.n;
+		more = r.more;
+	}
+	assert_int_equal(total, MANY);
+	assert_int_equal(reads, 4);
+	assert_int_equal(read_some(got, sizeof got).status, IO_AGAIN);
+}
+
+static void test_a_record_that_is_cut_off(void **s)
+{
+	static uint8_t wire[20000];
+	char got[64];
+	size_t n;
+
+	(void)s;
+	for (unsigned i = 0; i < 2; i++) {
+		begin("a.example");
+		read_all();
+		gnutls_record_send(client.session, bulk, 16384);
+		n = intercept(wire, sizeof wire);
+		assert_int_equal(write(client.fd, wire, i ? n - 1 : 3), i ? n - 1 : 3);
+		assert_int_equal(read_some(got, sizeof got).status, IO_AGAIN);
+		close(client.fd);
+		client.fd = -1;
+		assert_int_equal(read_some(got, sizeof got).status, IO_EOF);
+		end();
+	}
+}
+
 static void test_a_goodbye_ends_the_stream(void **s)
 {
 	char bytes[8];
@@ -954,6 +1044,9 @@ int main(void)
 		TEST(test_first_small_records_then_large_ones),
 		TEST(test_a_slow_client_gets_one_record_at_a_time),
 		TEST(test_reading_into_little_room),
+		TEST(test_records_in_pieces_of_any_size),
+		TEST(test_a_read_ends_after_some_records),
+		TEST(test_a_record_that_is_cut_off),
 		TEST(test_a_goodbye_ends_the_stream),
 		TEST(test_a_close_says_goodbye),
 		TEST(test_a_record_that_was_changed),

@@ -12,6 +12,8 @@
 #include "proto/detect.h"
 
 enum { LOOK_MS = 1000, IOV_MAX_COUNT = 64 };
+/* What a read is charged at least: one that brings little of much (TLS in records of a byte) costs time as well. */
+enum { READ_LEAST = 16384 };
 
 static const char *const state_names[] = {"greets", "handshake", "open", "linger", "closed"};
 static const uint32_t state_next[] = {
@@ -485,19 +487,17 @@ static void offer_tail(struct conn *c)
 
 static void run_input(struct conn *c, size_t *budget)
 {
-	uint64_t before = c->member.pool->bytes_in;
-
 	if (c->session->ops->deliver)
 		c->session->ops->deliver(c->session);
 	offer_tail(c);
 	while (c->state == CONN_OPEN && c->readable && *budget > 0 && !session_is_tired(&c->owner)) {
 		struct session_wants w = c->session->ops->wants(c->session);
-		uint64_t took_bytes;
+		uint64_t before = c->member.pool->bytes_in, took;
 		if (!may_read(c, &w) || !read_once(c))
 			return;
-		took_bytes = c->member.pool->bytes_in - before;
-		if (took_bytes >= *budget)
-			*budget = 0;
+		took = c->member.pool->bytes_in - before;
+		took = took < READ_LEAST ? READ_LEAST : took;
+		*budget -= took < *budget ? (size_t)took : *budget;
 	}
 }
 

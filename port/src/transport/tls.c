@@ -3,8 +3,10 @@
  * Records between a socket and a session of TLS.
  *
  * A connection that is silent has no session; one that is idle has no buffer: what is read goes through one buffer for all, and
- * what is written too, unless the socket does not take it. What a session has encrypted must leave as it is: the writer learns
- * that its bytes are sent as the records leave, and until the last one has, nothing more is encrypted.
+ * what is written too, unless the socket does not take it. The session sees whole records only: for the first byte of one the
+ * library allocates room for the largest, and more for each part that follows, up to 75 kB. What a session has encrypted must
+ * leave as it is: the writer learns that its bytes are sent as the records leave, and until the last one has, nothing more is
+ * encrypted.
  */
 #include "transport/tls.h"
 
@@ -26,22 +28,28 @@ enum {
 	AT_ONCE = 65536,      /* plain bytes that one write takes, */
 	PROVEN = 196608,      /* if the socket has taken so many without a pause: what it does not take is kept */
 	FLIGHT_MAX = 131072,  /* memory that stays for the next write */
+	OWED_MAX = 262144,    /* bytes for a socket that does not take them: a client may ask for a KeyUpdate again and again */
+	RECORD_HEAD = 5,      /* type, version, length of what follows, */
+	RECORD_BODY = 18432,  /* which is no more than this (RFC 5246 6.2.3) */
+	RECORDS_A_READ = 64,  /* one of a byte costs as much time as one of a hundred: others have their turn in between */
 };
 
 struct tls {
 	struct transport_tls *shared;
 	struct tls_session *session; /* NULL: the ClientHello is not complete */
-	struct buf in;               /* from the socket, not yet taken by the session */
+	struct buf in;               /* from the socket, not yet pulled by the session */
 	struct buf out;              /* for the socket, which did not take it */
-	struct slice wire;           /* what the session may pull: of scratch.in, if that was filled, else of `in` */
+	struct slice wire;           /* what comes behind `in`: of scratch.in, and only within a call */
+	size_t open;                 /* bytes still to be pulled of a record, which is whole in `in`, or else in `wire` */
 	size_t spent;                /* plain bytes of the writer that are encrypted in `out` */
 	uint64_t burst;              /* bytes since the last silence */
 	uint64_t wrote_at;           /* ms */
 	int fd;
-	int error; /* errno of the socket */
-	bool eof;  /* of the socket */
-	bool filled, was_full;
-	bool over; /* the session has said so, or that the peer broke a rule */
+	int error;     /* errno of the socket */
+	bool eof;      /* of the socket */
+	bool was_full; /* the last read of the socket: there may be more */
+	bool emptied;  /* a read of this call has left nothing there */
+	bool over;     /* the session has said so, or that the peer broke a rule */
 	bool shaken, failed, said_bye;
 };
 
@@ -105,19 +113,69 @@ static bool flush(struct tls *t)
 
 /* ---- the session's wire ---- */
 
+/* What the session pulls from. */
+static struct slice unpulled(const struct tls *t)
+{
+	return buf_len(&t->in) ? slice_of(buf_at(&t->in), buf_len(&t->in)) : t->wire;
+}
+
+/* Bytes of the record that begins there, or of its head, where that is not whole. 0: it is too long, as the session is to find out. */
+static size_t record_length(struct slice at)
+{
+	size_t body;
+
+	if (at.len < RECORD_HEAD)
+		return RECORD_HEAD;
+	body = (size_t)at.at[3] << 8 | at.at[4];
+	return body > RECORD_BODY ? 0 : RECORD_HEAD + body;
+}
+
+/* The wire's next bytes go to what was kept. False: no memory. */
+static bool keep(struct tls *t, size_t n)
+{
+	n = n < t->wire.len ? n : t->wire.len;
+	if (!buf_append(&t->in, t->wire.at, n))
+		return false;
+	t->wire = n < t->wire.len ? slice_of(t->wire.at + n, t->wire.len - n) : (struct slice){0};
+	return true;
+}
+
+/* Whether the session may pull: the rest of a record, or the next, which must be whole. */
+static bool has_record(struct tls *t)
+{
+	while (t->open == 0) {
+		struct slice next = unpulled(t);
+		size_t n = record_length(next);
+		if (n == 0)
+			t->open = SIZE_MAX;
+		else if (n <= next.len)
+			t->open = n;
+		else if (buf_len(&t->in) == 0 || t->wire.len == 0 || !keep(t, n - next.len))
+			return false;
+	}
+	return unpulled(t).len > 0;
+}
+
 static ssize_t wire_pull(void *ctx, void *bytes, size_t n)
 {
 	struct tls *t = ctx;
+	struct slice from;
 
-	if (t->wire.len == 0 && t->eof)
+	if (!has_record(t) && t->eof)
 		return 0;
-	if (t->wire.len == 0) {
+	if (!has_record(t)) {
 		errno = EAGAIN;
 		return -1;
 	}
-	n = n < t->wire.len ? n : t->wire.len;
-	memcpy(bytes, t->wire.at, n);
-	t->wire = slice_of(t->wire.at + n, t->wire.len - n);
+	from = unpulled(t);
+	n = n < t->open ? n : t->open;
+	n = n < from.len ? n : from.len;
+	memcpy(bytes, from.at, n);
+	t->open -= n;
+	if (buf_len(&t->in))
+		buf_consume(&t->in, n);
+	else
+		t->wire = slice_of(t->wire.at + n, t->wire.len - n);
 	return (ssize_t)n;
 }
 
@@ -127,7 +185,8 @@ static ssize_t wire_push(void *ctx, const struct iovec *iov, int count)
 	size_t n = 0;
 
 	for (int i = 0; i < count; i++) {
-		if (!buf_append(&scratch.flight, iov[i].iov_base, iov[i].iov_len)) {
+		if (buf_len(&t->out) + buf_len(&scratch.flight) > OWED_MAX ||
+		    !buf_append(&scratch.flight, iov[i].iov_base, iov[i].iov_len)) {
 			t->error = ENOMEM;
 			return -1;
 		}
@@ -140,12 +199,18 @@ static const struct tls_wire wire = {.pull = wire_pull, .push = wire_push};
 
 /* ---- the socket: from it ---- */
 
-/* One read, when all that came before was pulled. IO_AGAIN: nothing is there; IO_OK also when nothing will ever be. */
+/* One read, when the session has no record left. IO_AGAIN: nothing is there; IO_OK also when nothing will ever be. */
 static struct io_result fill(struct tls *t)
 {
-	ssize_t n = t->eof ? 0 : read(t->fd, scratch.in, sizeof scratch.in);
+	ssize_t n;
 
+	if (!keep(t, t->wire.len))
+		return io_failed(ENOMEM);
+	if (t->emptied && !t->eof)
+		return io_again(IO_READ);
+	n = t->eof ? 0 : read(t->fd, scratch.in, sizeof scratch.in);
 	t->was_full = n == (ssize_t)sizeof scratch.in;
+	t->emptied = !t->was_full;
 	if (n < 0 && would_wait())
 		return io_again(IO_READ);
 	if (n < 0) {
@@ -153,43 +218,35 @@ static struct io_result fill(struct tls *t)
 		return io_failed(errno);
 	}
 	t->eof = n == 0;
-	t->filled = true;
 	t->wire = slice_of(scratch.in, (size_t)n);
 	return (struct io_result){.status = IO_OK, .n = (size_t)n};
 }
 
-/* A call begins with what the one before left, */
-static void begin(struct tls *t, int fd)
+/* What is not pulled is of no use any more. */
+static void drop(struct tls *t)
 {
-	t->fd = fd;
-	t->filled = false;
-	t->wire = slice_of(buf_at(&t->in), buf_len(&t->in));
-}
-
-/* and leaves what the session did not pull. False: no memory. */
-static bool leave(struct tls *t)
-{
-	bool well = true;
-
-	buf_consume(&t->in, buf_len(&t->in) - (t->filled ? 0 : t->wire.len));
-	if (t->filled)
-		well = t->wire.len == 0 || buf_append(&t->in, t->wire.at, t->wire.len);
-	if (buf_len(&t->in) == 0)
-		buf_free(&t->in);
 	t->wire = (struct slice){0};
-	return well;
+	buf_free(&t->in);
 }
 
 /* What a call came to, when all that was pushed has been given to the socket. */
 static struct io_result end(struct tls *t, struct io_result r)
 {
-	if (!leave(t))
+	if (!keep(t, t->wire.len))
 		return io_failed(ENOMEM);
+	if (buf_len(&t->in) == 0)
+		buf_free(&t->in);
 	if (!flush(t))
 		return io_failed(t->error);
 	if (r.status == IO_AGAIN && buf_len(&t->out))
 		r.until |= IO_WRITE;
 	return r;
+}
+
+static void begin(struct tls *t, int fd)
+{
+	t->fd = fd;
+	t->emptied = false;
 }
 
 /* ---- the handshake ---- */
@@ -198,6 +255,7 @@ static struct io_result fail(struct tls *t, int error)
 {
 	t->failed = true;
 	t->shared->failed++;
+	drop(t);
 	return end(t, io_failed(error));
 }
 
@@ -207,7 +265,6 @@ static struct io_result refuse_http(struct tls *t)
 				     "Connection: close\r\n\r\nThis port speaks HTTPS: the URL begins https://\n";
 	struct iovec iov = {(void *)(uintptr_t)answer, sizeof answer - 1};
 
-	t->wire = (struct slice){0};
 	wire_push(t, &iov, 1);
 	return fail(t, EPROTO);
 }
@@ -218,7 +275,6 @@ static struct io_result refuse(struct tls *t, uint8_t alert)
 	uint8_t record[] = {21, 3, 3, 0, 2, 2, alert};
 	struct iovec iov = {record, sizeof record};
 
-	t->wire = (struct slice){0};
 	if (alert)
 		wire_push(t, &iov, 1);
 	return fail(t, EPROTO);
@@ -240,7 +296,8 @@ static struct io_result await_hello(struct tls *t)
 	struct io_result r;
 
 	for (;;) {
-		switch (t->wire.len ? tls_first_bytes(t->wire.at, t->wire.len, &hello) : TLS_FIRST_MORE) {
+		struct slice all = unpulled(t);
+		switch (all.len ? tls_first_bytes(all.at, all.len, &hello) : TLS_FIRST_MORE) {
 		case TLS_FIRST_HTTP:
 			return refuse_http(t);
 		case TLS_FIRST_WRONG:
@@ -253,18 +310,13 @@ static struct io_result await_hello(struct tls *t)
 		case TLS_FIRST_MORE:
 			break;
 		}
-		if (!leave(t))
-			return io_failed(ENOMEM);
 		r = fill(t);
 		if (r.status != IO_OK)
 			return r;
 		if (t->eof)
 			return (struct io_result){.status = IO_EOF};
-		if (buf_len(&t->in) == 0)
-			continue;
-		if (!buf_append(&t->in, t->wire.at, t->wire.len))
+		if (buf_len(&t->in) && !keep(t, t->wire.len))
 			return io_failed(ENOMEM);
-		begin(t, t->fd);
 	}
 }
 
@@ -307,17 +359,18 @@ static struct io_result tls_handshake(int fd, void *state)
 /* ---- reading ---- */
 
 /* Else the session would say TLS_AGAIN, which costs as much as a short record. */
-static bool has_something(const struct tls *t)
+static bool has_something(struct tls *t)
 {
-	return t->wire.len || t->eof || t->over || tls_session_pending(t->session);
+	return has_record(t) || t->eof || t->over || tls_session_pending(t->session);
 }
 
-/* Plain bytes of what is in the wire. Fewer than n: the wire is empty, or it is over: *outcome says which. */
+/* Plain bytes of what is there. Fewer than n: TLS_AGAIN if there is no whole record, TLS_DONE if these were many, or it is over. */
 static size_t decrypt(struct tls *t, uint8_t *bytes, size_t n, enum tls_outcome *outcome)
 {
 	size_t total = 0, got;
 
-	for (*outcome = TLS_DONE; total < n && *outcome == TLS_DONE;) {
+	*outcome = TLS_DONE;
+	for (unsigned i = 0; i < RECORDS_A_READ && total < n && *outcome == TLS_DONE; i++) {
 		*outcome = has_something(t) ? tls_session_read(t->session, bytes + total, n - total, &got) : TLS_AGAIN;
 		total += *outcome == TLS_DONE ? got : 0;
 	}
@@ -330,7 +383,7 @@ static struct io_result read_and_drop(struct tls *t)
 {
 	struct io_result r = fill(t);
 
-	t->wire = (struct slice){0};
+	drop(t);
 	if (r.status == IO_OK && t->eof)
 		return (struct io_result){.status = IO_EOF};
 	return end(t, r);
@@ -349,9 +402,7 @@ static struct io_result tls_read(int fd, void *state, void *bytes, size_t n)
 	for (;;) {
 		total = decrypt(t, bytes, n, &outcome);
 		if (total > 0) /* what has ended it is found again */
-			return end(t, (struct io_result){.status = IO_OK,
-							 .n = total,
-							 .more = outcome != TLS_AGAIN || t->wire.len || t->was_full});
+			return end(t, (struct io_result){.status = IO_OK, .n = total, .more = outcome != TLS_AGAIN || t->was_full});
 		if (outcome == TLS_FAILED)
 			return fail(t, EPROTO);
 		if (outcome == TLS_EOF)

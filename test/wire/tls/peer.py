@@ -3,6 +3,7 @@
 
 import select
 import socket
+import ssl
 import time
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from lib import tls
 
 PATIENCE = 3.0
 FILES = Path(__file__).resolve().parents[2] / "fixtures" / "tls"
-CA = (FILES / "ca.crt").read_bytes()
 GET = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
 
 
@@ -18,8 +18,19 @@ class Wrong(Exception):
     """What a case expected did not come."""
 
 
+def pem(name):
+    return (FILES / name).read_bytes()
+
+
+def der(name):
+    return ssl.PEM_cert_to_DER_cert(pem(f"{name}.crt").decode())
+
+
+CA = pem("ca.crt")
+
+
 def certificate(name):
-    return {"chain": (FILES / f"{name}.crt").read_bytes(), "key": (FILES / f"{name}.key").read_bytes()}
+    return {"chain": pem(f"{name}.crt"), "key": pem(f"{name}.key")}
 
 
 class Peer:
@@ -193,4 +204,4 @@ def both(function):
     return function
 
 
-__all__ = ["CA", "CASES", "GET", "Case", "Peer", "Wrong", "both", "case", "tls"]
+__all__ = ["CA", "CASES", "GET", "Case", "Peer", "Wrong", "both", "case", "der", "pem", "tls"]

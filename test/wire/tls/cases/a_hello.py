@@ -4,7 +4,7 @@
 import struct
 
 from lib.tls import ALPN, EARLY_DATA, GROUPS, KEY_SHARE, PSK_MODES, SERVER_NAME, SIGNATURES, VERSIONS, extension, record, vector
-from wire.tls.peer import both, case, tls
+from wire.tls.peer import GET, both, case, tls
 
 
 def kinds(extensions):
@@ -87,6 +87,94 @@ def hello_empty_name(t, version):
         one = t.another()
         client = one.client(version=version)
         one.message(client.hello(with_own(client, SERVER_NAME, body))).expect_alert("decode_error", "illegal_parameter", "unrecognized_name")
+
+
+@both
+def hello_name_with_a_nul(t, version):
+    """what an application in C would take for the name before it (CVE-2009-2408 is of this kind)"""
+    for name in (b"a.example\0.b.example", b"\0", b"a.example\0"):
+        one = t.another()
+        client = one.client(version=version)
+        one.message(client.hello(with_own(client, SERVER_NAME, vector(2, b"\0" + vector(2, name)))))
+        one.expect_alert("illegal_parameter", "decode_error", "unrecognized_name").no_request()
+
+
+@both
+def hello_names_of_any_length(t, version):
+    """of a host, up to 253 bytes; what is longer is the name of nobody"""
+    for size in (63, 253, 254, 255, 256, 257, 1000, 12000):
+        one = t.another()
+        client = one.client(version=version)
+        one.message(client.hello(with_own(client, SERVER_NAME, vector(2, b"\0" + vector(2, (b"abcdefghi." * 1300)[:size])))))
+        one.until(lambda one=one: one.alerts or one.tls.flight_is_whole, f"answer to {size} bytes")
+        if one.tls.flight_is_whole:
+            one.send(one.tls.finish()).get()
+
+
+@case("a-ec", strict_sni=True)
+def hello_names_that_are_none(t):
+    """with strict_sni no spelling reaches a certificate that is not for it"""
+    for name in ("a.example..", ".a.example", "a..example", " a.example", "a.example/", "a.example:443", "*.example", "a.exampl\u00e9", "127.0.0.1", "x" * 300):
+        one = t.another()
+        one.hello(name=name).expect_alert("unrecognized_name", "illegal_parameter").no_request()
+
+
+@both
+def hello_many_extensions(t, version):
+    """3,000 that nobody knows"""
+    extra = b"".join(extension(0x4000 + i, b"") for i in range(3000))
+    t.served(version=version, extra=extra)
+
+
+@both
+def hello_many_protocols(t, version):
+    """2,000 of them, and the last is ours"""
+    t.served(version=version, alpn=[struct.pack(">H", i) for i in range(2000)] + [b"http/1.1"])
+
+
+@both
+def hello_protocols_of_any_length(t, version):
+    """255 bytes, one that is ours but for a NUL, and ours in upper case: none is taken for ours"""
+    for name in (bytes(255), b"http/1.1\0", b"HTTP/1.1", b"h2\0", b"h"):
+        one = t.another()
+        one.hello(version=version, alpn=[name]).expect_alert("no_application_protocol").no_request()
+
+
+@both
+def hello_records_of_other_versions(t, version):
+    """what a record says of its version is passed over (RFC 8446, section 5.1), but for the SSL that nobody speaks"""
+    for minor in (0, 1, 2, 3, 4, 5, 255):
+        one = t.another()
+        client = one.client(version=version)
+        one.send(record(tls.HANDSHAKE, client.hello(), 0x0300 + minor))
+        one.until(lambda one=one: one.alerts or one.tls.flight_is_whole, f"answer to 3.{minor}")
+        if one.tls.flight_is_whole:
+            one.send(one.tls.finish()).get()
+
+
+@both
+def hello_and_more(t, version):
+    """records behind it that are no answer to anything"""
+    for kind, payload in ((tls.DATA, GET), (tls.HANDSHAKE, bytes(16000)), (tls.ALERT, b"\1\x5a" * 9), (99, b"x")):
+        one = t.another()
+        client = one.client(version=version)
+        one.send(record(tls.HANDSHAKE, client.hello()), *[record(kind, payload)] * 100)
+        one.until(lambda one=one: one.alerts or one.closed, f"end behind a record of type {kind}")
+    t.no_request()
+
+
+@both
+def hello_that_stops(t, version):
+    """at each byte of its head, and then somewhere; the client goes away, or stays"""
+    octets = b""
+    for at in (*range(12), 50, 100, -1):
+        one = t.another()
+        client = one.client(version=version)
+        octets = record(tls.HANDSHAKE, client.hello())
+        one.send(octets[:at])
+        if at % 2:
+            one.sock.shutdown(1)
+            one.expect_closed()
 
 
 @both

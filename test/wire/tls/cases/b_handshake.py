@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the server's flight to the first data (RFC 8446, sections 4.4, 5.1 and 5.4; RFC 5246, sections 7.1 and 7.4.9)."""
 
-from lib.tls import ALERT, CCS, DATA, FINISHED, HANDSHAKE, KEY_UPDATE, message, record, vector
-from wire.tls.peer import CA, GET, both, case, tls
+import hashlib
+import struct
+
+from lib.tls import ALERT, CCS, DATA, FINISHED, HANDSHAKE, KEY_SHARE, KEY_UPDATE, MESSAGE_HASH, extension, message, record, vector
+from wire.tls.peer import CA, GET, both, case, der, tls
 
 
 def finished(t):
@@ -196,6 +199,20 @@ def certificate_that_is_required(t):
     t.sealed(HANDSHAKE, whole).expect_alert("certificate_required", "bad_certificate", "handshake_failure").no_request()
 
 
+def retried(t, name="a.example", alpn=(b"http/1.1",), suites=None, share=True):
+    """A ClientHello without a share, and behind the HelloRetryRequest one that says this."""
+    first = t.client()
+    nothing = [one for one in first.extensions() if one[:2] != struct.pack(">H", KEY_SHARE)] + [extension(KEY_SHARE, vector(2, b""))]
+    said = first.hello(nothing)
+    t.message(said).until(lambda: first.facts.get("retry"), "HelloRetryRequest")
+    second = t.client(name=name, alpn=alpn, session_id=first.session_id)
+    second.random = first.random
+    again = second.hello(None if share else nothing, suites=suites)
+    second.transcript = message(MESSAGE_HASH, hashlib.sha256(said).digest()) + message(*first.heard[0]) + again
+    t.message(again).until(lambda: t.alerts or t.closed or second.flight_is_whole, "answer")
+    return first, second
+
+
 @both
 def handshake_of_nothing(t, version):
     """records without a byte of the handshake, without end"""
@@ -236,3 +253,60 @@ def leaves_in_the_handshake(t, version):
         else:
             one.flight(version=version)
         one.close()
+
+
+@both
+def alerts_in_the_handshake(t, version):
+    """warnings before Finished, without end"""
+    t.flight(version=version)
+    alert = b"\1\x5a"
+    for _ in range(300):
+        t.sealed(ALERT, alert) if version == 13 else t.send(record(ALERT, alert))
+    t.until(lambda: t.alerts or t.closed, "end").no_request()
+
+
+@case()
+def ccs_without_end(t):
+    """TLS 1.3: again and again, before Finished"""
+    t.flight().send(record(CCS, b"\1") * 300)
+    t.until(lambda: t.alerts or t.closed, "end").no_request()
+
+
+@both
+def finished_by_the_byte(t, version):
+    """each byte of the client's flight in a packet of its own, and a request behind it"""
+    t.flight(version=version)
+    octets = t.tls.finish() + t.tls.seal(DATA, GET)
+    for at in range(len(octets)):
+        t.send(octets[at : at + 1])
+    t.answered()
+
+
+@case("a-ec b")
+def retry_and_the_same_hello(t):
+    """TLS 1.3: a HelloRetryRequest, and a share"""
+    _, second = retried(t)
+    t.send(second.finish()).get()
+
+
+@case("a-ec b")
+def retry_and_another_name(t):
+    """TLS 1.3: behind a HelloRetryRequest the client asks for another server: it stays with the first (RFC 8446, section 4.1.2: a client must not)"""
+    retried(t, name="b.example")
+    if not t.alerts:
+        shown = dict(t.tls.heard)[tls.CERTIFICATE]
+        t.expect(der("a-ec") in shown and der("b") not in shown, "the other certificate was shown")
+
+
+@case("a-ec b")
+def retry_and_other_suites(t):
+    """TLS 1.3: without the one that the server has chosen, which stays"""
+    retried(t, suites=b"\x13\x02")
+    t.expect(t.alerts or t.tls.facts["suite"] == 0x1301, "another suite")
+
+
+@case("a-ec b")
+def retry_again_and_again(t):
+    """TLS 1.3: no share in the second one either: there is no third"""
+    retried(t, share=False)
+    t.expect_alert("illegal_parameter", "handshake_failure", "unexpected_message", "missing_extension").no_request()

@@ -260,3 +260,14 @@ def alerts_without_end(t, version):
     t.shake(version=version)
     t.send(*(t.tls.seal(ALERT, b"\1\x5a") for _ in range(1500)))
     t.until(lambda: t.alerts or t.closed, "end")
+
+
+@both
+def records_of_a_byte_in_a_flood(t, version):
+    """an upload in 5,000 records of one byte each: another client is served in between, and it has its own answer"""
+    t.shake(version=version)
+    t.sealed(DATA, b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 5000\r\n\r\n")
+    t.send(*(t.tls.seal(DATA, b"x") for _ in range(4999)))
+    t.another().served(version=version)
+    t.sealed(DATA, b"y").until(lambda: t.body.endswith(b"xy"), "answer")
+    t.expect(t.body.startswith(b"HTTP/1.1 200 ") and t.body.endswith(b"x" * 4999 + b"y"), "another body")
