@@ -20,4 +20,5 @@ def measure(bench):
 
 
 def one(kind, version, mode):
-    return lambda server, seconds: tools.handshakes(server.port, kind, version, mode, seconds)
+    """CPU time is what counts here, and takes less time to tell than a rate."""
+    return lambda server, seconds: tools.handshakes(server.port, kind, version, mode, seconds * 3 / 4)

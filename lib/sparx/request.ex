@@ -108,37 +108,39 @@ defmodule Sparx.Request do
   @doc false
   # Decodes the head of REQUEST (PROTOCOL.md, section 5); header fields stay encoded. Throws `{:malformed, text}`.
   #
-  # The first clause is the most common shape, taken in one match: a short host and path, no query, no body,
-  # over IPv4.
-  def decode(
-        id,
-        <<0x9F, version, method, scheme, 5::3, a::5, authority::binary-size(a), 5::3, p::5,
-          path::binary-size(p), 0xC0, 0xC0, 0xC0, flags, 0xC4, 4, peer::binary-size(4), 0xCD, peer_port::16,
-          listener, 0xCE, waited::32, headers::binary>>,
-        answer,
-        owner,
-        link
-      )
-      when method < 0x80 and flags < 0x80 and listener < 0x80 do
-    %__MODULE__{
-      id: id,
-      method: method(method),
-      path: path,
-      query: nil,
-      target: nil,
-      scheme: scheme_of(scheme),
-      authority: authority,
-      version: version(version),
-      body: nil,
-      waited: waited,
-      owner: owner,
-      link: link,
-      answer: answer,
-      flags: flags,
-      address: {peer, peer_port},
-      listener: listener,
-      head: headers
-    }
+  # The first clauses are the most common shape, taken in one match: a short host and path, no query, no body,
+  # over IPv4. Over TLS the head has an element more, and so another array's head.
+  for array <- [[0x9F], [0xDC, quote(do: _elements :: 16)]] do
+    def decode(
+          id,
+          <<unquote_splicing(array), version, method, scheme, 5::3, a::5, authority::binary-size(a), 5::3,
+            p::5, path::binary-size(p), 0xC0, 0xC0, 0xC0, flags, 0xC4, 4, peer::binary-size(4), 0xCD,
+            peer_port::16, listener, 0xCE, waited::32, headers::binary>>,
+          answer,
+          owner,
+          link
+        )
+        when method < 0x80 and flags < 0x80 and listener < 0x80 do
+      %__MODULE__{
+        id: id,
+        method: method(method),
+        path: path,
+        query: nil,
+        target: nil,
+        scheme: scheme_of(scheme),
+        authority: authority,
+        version: version(version),
+        body: nil,
+        waited: waited,
+        owner: owner,
+        link: link,
+        answer: answer,
+        flags: flags,
+        address: {peer, peer_port},
+        listener: listener,
+        head: headers
+      }
+    end
   end
 
   def decode(id, <<type, rest::binary>>, answer, owner, link) do

@@ -32,6 +32,16 @@ defmodule Sparx.RequestTest do
     refute Request.takes_trailers?(request) or Request.expects_continue?(request)
   end
 
+  test "the same over TLS, of which the head has an element more" do
+    request = golden("request_tls")
+    assert %{id: 11, method: "GET", path: "/", query: nil, target: nil, body: nil, flags: 0} = request
+    assert %{scheme: :https, authority: "a.example", version: :"HTTP/2", waited: 0, listener: 0} = request
+    assert Request.peer(request) == {{127, 0, 0, 1}, 50_000}
+    assert Request.local(request) == {{127, 0, 0, 1}, 4000}
+    assert %{version: :"tlsv1.3", sni: "a.example", alpn: "h2", resumed: true} = Request.tls(request)
+    assert Request.tls(golden("request_get")) == nil
+  end
+
   test "a body, a query, flags, IPv6" do
     request = golden("request_post")
     assert %{id: 300, method: "POST", path: "/a%20b", query: "c=d", body: 1_000_000, waited: 70_000} = request
