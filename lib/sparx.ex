@@ -163,15 +163,8 @@ defmodule Sparx do
   """
   @spec reload_certificates(server) :: :ok | {:error, binary}
   def reload_certificates(server) do
-    producers = producers(server)
-
-    Enum.reduce_while(producers, :ok, fn producer, :ok ->
-      producer |> Sparx.TLS.reload() |> halt_on_error()
-    end)
+    server |> producers() |> Sparx.TLS.reload()
   end
-
-  defp halt_on_error(:ok), do: {:cont, :ok}
-  defp halt_on_error(error), do: {:halt, error}
 
   defp drain_all(producers, timeout) do
     producers

@@ -455,32 +455,39 @@ defmodule Sparx.TLS do
   defp bin(bytes), do: {:bin, bytes}
 
   @doc false
-  # Reads the files of all listeners of a server, and hands them to its port program. In a process of its own: what was read goes with it.
-  @spec reload(pid) :: :ok | {:error, binary}
-  def reload(server) do
-    Task.await(Task.async(fn -> reload(server, GenServer.call(server, :listeners)) end), 60_000)
-  end
+  # Reads the files of all listeners once, and hands them to the port programs of these servers, which have the same listeners. In a process of
+  # its own: what was read goes with it.
+  @spec reload([pid]) :: :ok | {:error, binary}
+  def reload([]), do: :ok
+  def reload(servers), do: Task.await(Task.async(fn -> replace(servers) end), 60_000)
 
-  defp reload(server, listeners) do
-    read =
-      for {%{tls: tls}, index} <- Enum.with_index(listeners) do
-        {index, tls, read(tls)}
-      end
+  defp replace([first | _] = servers) do
+    listeners = first |> GenServer.call(:listeners) |> Enum.with_index()
 
-    case Enum.find(read, &match?({_, _, {:error, _}}, &1)) do
-      nil ->
-        Enum.reduce_while(read, :ok, fn {index, tls, {:ok, map}}, :ok -> certify(server, index, tls, map) end)
-
-      {_, _, error} ->
-        error
+    with {:ok, read} <- each(for({%{tls: tls}, index} <- listeners, do: {index, tls}), &read_listener/1),
+         :ok <- try_out(first, read) do
+      all(for(server <- servers, listener <- read, do: {server, listener}), &certify/1)
     end
   end
 
-  defp certify(server, index, tls, map) do
-    case Sparx.Server.certify(server, index, map) do
-      :ok -> {:cont, :ok}
-      {:error, {field, rule}} -> {:halt, {:error, explain(tls, field, rule)}}
-    end
+  defp read_listener({index, tls}) do
+    with {:ok, map} <- read(tls), do: {:ok, {index, tls, map}}
+  end
+
+  # A listener takes all or nothing; of several, none takes anything unless all of them can.
+  defp try_out(server, [_, _ | _] = read) do
+    all(read, fn {index, tls, map} -> certify({server, {index, tls, Map.put(map, :trial, true)}}) end)
+  end
+
+  defp try_out(_server, _one), do: :ok
+
+  defp all(list, fun) do
+    with {:ok, _} <- each(list, &with(:ok <- fun.(&1), do: {:ok, nil})), do: :ok
+  end
+
+  defp certify({server, {index, tls, map}}) do
+    with {:error, {field, rule}} <- Sparx.Server.certify(server, index, map),
+         do: {:error, explain(tls, field, rule)}
   end
 
   @doc false
@@ -600,7 +607,7 @@ defmodule Sparx.TLS do
 
     # What is known from now on: what cannot be used is not tried again, but who did not answer is asked again.
     defp reload(%{server: server}, known, stamps) do
-      case aside(fn -> TLS.reload(server) end) do
+      case aside(fn -> TLS.reload([server]) end) do
         {:ok, :ok} ->
           Logger.info("certificates have changed, and were read again")
           stamps

@@ -46,7 +46,8 @@ defmodule Sparx.Integration.TLSTest do
          end, nil}
     ]
 
-    :ssl.connect('127.0.0.1', Sparx.info(server).port, Keyword.merge(options, more), 5_000)
+    {port, more} = Keyword.pop_lazy(more, :port, fn -> Sparx.info(server).port end)
+    :ssl.connect('127.0.0.1', port, Keyword.merge(options, more), 5_000)
   end
 
   defp get(socket) do
@@ -155,6 +156,46 @@ defmodule Sparx.Integration.TLSTest do
     {:ok, socket} = connect(server, "b.example")
     assert shown(socket) == der("b.crt")
     assert {:ok, _} = get(before)
+  end
+
+  @tag :tmp_dir
+  test "of several listeners all are read again or none", %{tmp_dir: folder} do
+    path = &Path.join(folder, &1)
+
+    put = fn to, crt, key ->
+      File.cp!(file(crt <> ".crt"), path.(to <> ".crt"))
+      File.cp!(file(key <> ".key"), path.(to <> ".key"))
+    end
+
+    for name <- ["one", "two"], do: put.(name, "a-ec", "a-ec")
+
+    listeners =
+      for name <- ["one", "two"],
+          do: [
+            host: "127.0.0.1",
+            port: 0,
+            scheme: :https,
+            certfile: path.(name <> ".crt"),
+            keyfile: path.(name <> ".key")
+          ]
+
+    server = start_supervised!({Sparx, handler: &tell/1, listeners: listeners, ports: 2})
+
+    expect = fn name ->
+      for %{port: port} <- Sparx.info(server).listeners, _ <- 1..3 do
+        {:ok, socket} = connect(server, name, port: port)
+        assert shown(socket) == der(if(name == "a.example", do: "a-ec", else: "b") <> ".crt")
+      end
+    end
+
+    put.("one", "b", "b")
+    put.("two", "b", "a-ec")
+    assert {:error, text} = Sparx.reload_certificates(server)
+    assert text =~ path.("two.key") and text =~ "does not fit"
+    expect.("a.example")
+    put.("two", "b", "b")
+    assert Sparx.reload_certificates(server) == :ok
+    expect.("b.example")
   end
 
   @tag :tmp_dir

@@ -240,6 +240,9 @@ class Tls(unittest.TestCase):
         host.send([CERTIFICATES, 99, 0, {"certificates": [{"chain": read("a-ec.crt"), "key": read("b.key")}]}])
         host.wait(lambda: host.errors)
         self.assertEqual(host.errors, ["CERTIFICATES certificates 0: key does not fit the certificate ignored"])
+        host.send([CERTIFICATES, 100, 0, {"certificates": certificates("a-ec", "wild", "ed"), "trial": True}])
+        host.wait(lambda: len(host.certified) == 21)
+        self.assertEqual(host.certified[-1], [100, 3])  # and nothing was replaced
         self.get(self.connect(host, "b.example"))
         self.get(before)
 
@@ -369,6 +372,12 @@ class Tls(unittest.TestCase):
         host.send([DRAIN, 5000])
         self.assertEqual(client.recv(10), b"")  # a close_notify: else this would raise
         host.wait(lambda: host.over)
+
+    def test_a_trial_in_hello(self):
+        tls = {"certificates": certificates("a-ec"), "trial": True}
+        hello = frame([HELLO, 1, {"listeners": [{"address": "127.0.0.1", "port": 0, "tls": tls}]}])
+        done = subprocess.run([PROGRAM], input=hello, capture_output=True, timeout=20, check=False)
+        self.assertEqual(split(done.stdout)[0][-1][3:], ["trial", "must be false in HELLO", "exit"])
 
     def test_a_wrong_certificate_in_hello(self):
         tls = {"certificates": [{"chain": read("a-ec.crt"), "key": b"none"}]}

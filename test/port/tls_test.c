@@ -81,6 +81,7 @@ static void test_faults_say_which_and_why(void **state)
 		{"a-ec", "{'ticket_lifetime': 0}", "ticket_lifetime: must be 1 to 604800 s"},
 		{"a-ec", "{'alpn': ['h3']}", "alpn: must have h2 and http/1.1, and nothing else"},
 		{"a-ec", "{'strict_sni': 1}", "strict_sni: must be true or false"},
+		{"a-ec", "{'trial': 1}", "trial: must be true or false"},
 		{"a-ec", "{'colour': 1}", "colour: is unknown in tls"},
 		{"a-ec", "{'certificates': []}", "certificates: must be an array of 1 to 1024 maps"},
 	};

@@ -287,6 +287,19 @@ static bool control_listen(void *ctx, struct config_fault *fault)
 	return true;
 }
 
+/* Nothing is replaced. */
+static unsigned tried(const struct transport_tls *tls, struct tls_store *store, struct config_fault *fault)
+{
+	unsigned count = tls->store ? tls_store_certificates(store) : 0;
+
+	tls_store_drop(store);
+	if (count == 0) {
+		snprintf(fault->field, sizeof fault->field, "trial");
+		snprintf(fault->rule, sizeof fault->rule, "must be false in HELLO");
+	}
+	return count;
+}
+
 /* All or nothing. Open connections keep their certificates. */
 static unsigned control_certify(void *ctx, unsigned i, struct slice map, struct config_fault *fault)
 {
@@ -303,6 +316,8 @@ static unsigned control_certify(void *ctx, unsigned i, struct slice map, struct 
 	store = tls_store_read(map, fault);
 	if (!store)
 		return 0;
+	if (tls_store_is_trial(store))
+		return tried(tls, store, fault);
 	if (tls->store)
 		tls_store_inherit(store, tls->store);
 	tls_store_drop(tls->store);

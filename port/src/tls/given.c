@@ -173,6 +173,8 @@ static bool take_option(void *to, struct slice key, struct slice raw, struct con
 		return read_number(&s->ticket_lifetime, key, raw, 1, LIFETIME_MAX, "s", fault);
 	if (slice_eq(key, SLICE_LIT("strict_sni")))
 		return option_flag(&s->strict_sni, key, raw, fault);
+	if (slice_eq(key, SLICE_LIT("trial")))
+		return option_flag(&s->trial, key, raw, fault);
 	return option_wrong(fault, key, "is unknown in tls");
 }
 

@@ -52,6 +52,7 @@ struct tls_store {
 	unsigned ciphers;  /* 1: those of older clients too */
 	unsigned client;   /* enum tls_client */
 	bool strict_sni;
+	bool trial;
 	gnutls_datum_t client_ca; /* as it came */
 	bool tickets;
 	bool own_secret;                /* the host gave it */

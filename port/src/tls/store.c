@@ -214,7 +214,8 @@ static bool claim_names(struct reader *r, unsigned i)
 		return fault_at(r, i, "chain", rule);
 	g->kind = (gnutls_pk_algorithm_t)gnutls_x509_crt_get_pk_algorithm(list[0], NULL);
 	well = g->names.at ? given_names(r, g->names) : tls_certificate_names(list[0], add_claim, r);
-	warn_of_dates(list[0], i, s->claim_count > before ? s->claims[before].name : "without a name");
+	if (!s->trial) /* what is tried out is warned of when it is used */
+		warn_of_dates(list[0], i, s->claim_count > before ? s->claims[before].name : "without a name");
 	tls_certificates_free(list, count);
 	return well;
 }
@@ -365,7 +366,7 @@ struct tls_store *tls_store_read(struct slice map, struct config_fault *fault)
 	if (!tls_given_read(map, r.store, &r.given, fault) || !settle(&r) || !settle_rules(&r) || !settle_priority(&r)) {
 		tls_store_drop(r.store);
 		r.store = NULL;
-	} else if (r.slow) {
+	} else if (r.slow && !r.store->trial) {
 		log_line(LOG_INFO, "certificate %u has an RSA key: with ECDSA a handshake would take a fifth of the CPU time",
 			 r.slow_one);
 	}
@@ -402,6 +403,11 @@ void tls_store_drop(struct tls_store *s)
 unsigned tls_store_certificates(const struct tls_store *store)
 {
 	return store->certificate_count;
+}
+
+bool tls_store_is_trial(const struct tls_store *store)
+{
+	return store->trial;
 }
 
 static const struct tls_name *exactly(const struct tls_store *store, const char *name)
