@@ -57,7 +57,7 @@ defmodule Sparx.EventStream do
 
   import Kernel, except: [send: 2]
 
-  alias Sparx.{Frame, Headers, Link, Request, Response}
+  alias Sparx.{Frame, Headers, Link, Request, Response, StreamProcess}
   alias Sparx.EventStream.{Event, Process}
 
   @derive {Inspect, except: [:request]}
@@ -113,7 +113,7 @@ defmodule Sparx.EventStream do
 
     case Request.hand_over(request, pid) do
       {:ok, request} ->
-        Process.begin(pid, request)
+        StreamProcess.begin(pid, request)
         {:ok, pid}
 
       error ->

@@ -70,7 +70,7 @@ defmodule Sparx.WebSocket do
       first
   """
 
-  alias Sparx.{Frame, Headers, Link, Request, Response}
+  alias Sparx.{Frame, Headers, Link, Request, Response, StreamProcess}
   alias Sparx.WebSocket.{Options, Origin, Process, Socket}
 
   @derive {Inspect, except: [:link, :answer]}
@@ -174,7 +174,7 @@ defmodule Sparx.WebSocket do
     with {:ok, socket} <- accept(request, Keyword.put(options, :prefetch, prefetch)),
          pid = Process.start(socket, module, argument, [{:prefetch, prefetch} | own]),
          :ok <- hand_over(socket, pid) do
-      send(pid, {:sparx_socket, :yours})
+      StreamProcess.begin(pid, :yours)
       {:ok, pid}
     end
   end

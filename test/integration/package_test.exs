@@ -115,8 +115,8 @@ defmodule Sparx.PackageTest do
         do: assert(extra in files or hd(Path.split(extra)) in files)
   end
 
-  @internal ~w(Answer Application Config.Limits DefaultPage Frame HTTP Link Plug.Adapter Request.Part Server Static.Path Supervisor
-               WebSocket.Process Worker)
+  @internal ~w(Answer Application Config.Limits DefaultPage Frame HTTP Link Plug.Adapter Request.Part Server Static.Path StreamProcess
+               Supervisor WebSocket.Process Worker)
 
   test "shows no module that is not for its users" do
     modules = Application.spec(:sparx, :modules)
