@@ -48,6 +48,17 @@ defmodule Sparx.Headers do
 
   defp decode_each(0, _rest), do: []
 
+  # Nearly all fields: a name that has a number, or a short one, and a value of at most 255 bytes.
+  defp decode_each(left, <<index, 0xC4, size, value::binary-size(size), rest::binary>>)
+       when index < 0x80 and index < @size,
+       do: [{elem(@table, index), value} | decode_each(left - 1, rest)]
+
+  defp decode_each(
+         left,
+         <<5::3, n::5, name::binary-size(n), 0xC4, size, value::binary-size(size), rest::binary>>
+       ),
+       do: [{name, value} | decode_each(left - 1, rest)]
+
   defp decode_each(left, binary) do
     with {name, rest} when is_binary(name) or (is_integer(name) and name in 0..(@size - 1)//1) <-
            Term.take(binary),

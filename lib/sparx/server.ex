@@ -98,7 +98,8 @@ defmodule Sparx.Server do
         handler: config.handler,
         ancestors: [name_or_pid() | Process.get(:"$ancestors", [])],
         callers: callers,
-        log_client_closures: config.log_client_closures
+        log_client_closures: config.log_client_closures,
+        heap: Worker.heap(config)
       },
       slots: Slots.new(if(config.handler, do: config.workers, else: 0), config.max_waiting)
     }

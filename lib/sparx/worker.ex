@@ -11,8 +11,9 @@ defmodule Sparx.Worker do
 
   require Logger
 
-  # The initial heap in words: most handlers end before they have filled it.
+  # The initial heap in words: most handlers end before they have filled it, and a plug with its conn fills more.
   @heap 610
+  @heap_of_a_plug 2_586
 
   @typedoc "What all handlers of a port program are given: its link, and what serves its requests."
   @type job :: %{
@@ -20,7 +21,8 @@ defmodule Sparx.Worker do
           handler: (Request.t() -> term),
           ancestors: [pid | atom],
           callers: [pid],
-          log_client_closures: boolean
+          log_client_closures: boolean,
+          heap: pos_integer
         }
 
   @doc """
@@ -34,19 +36,32 @@ defmodule Sparx.Worker do
   def retire(port), do: SharedTerms.erase(:job, port)
 
   @doc """
-  Starts the process of a request, with a job or the port of a published one. At its end the caller gets
-  `{tag, monitor, :process, pid, reason}`.
+  Starts the process of a request, with a job or the port of a published one, and an initial heap of `heap` words. At its end the
+  caller gets `{tag, monitor, :process, pid, reason}`.
   """
-  @spec spawn(Frame.stream(), binary, binary | nil, Answer.t() | nil, job | port | pid, tag :: term) :: pid
-  def spawn(id, head, body, answer, job, tag) do
+  @spec spawn(
+          Frame.stream(),
+          binary,
+          binary | nil,
+          Answer.t() | nil,
+          job | port | pid,
+          pos_integer,
+          tag :: term
+        ) :: pid
+  def spawn(id, head, body, answer, job, heap, tag) do
     {pid, _monitor} =
       :erlang.spawn_opt(__MODULE__, :run, [id, head, body, answer, job],
-        min_heap_size: @heap,
+        min_heap_size: heap,
         monitor: [tag: tag]
       )
 
     pid
   end
+
+  @doc "The initial heap of each handler, in words."
+  @spec heap(Sparx.Config.t()) :: pos_integer
+  def heap(%{plug: nil}), do: @heap
+  def heap(_of_a_plug), do: @heap_of_a_plug
 
   @doc false
   def run(id, head, body, answer, %{} = job), do: serve(id, head, body, answer, job)

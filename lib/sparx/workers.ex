@@ -81,7 +81,8 @@ defmodule Sparx.Workers do
       handler: config.handler,
       ancestors: [self() | Process.get(:"$ancestors", [])],
       callers: callers,
-      log_client_closures: config.log_client_closures
+      log_client_closures: config.log_client_closures,
+      heap: Worker.heap(config)
     }
 
     {:ok, %__MODULE__{place: place, config: config, shutdown: shutdown, job: job}, {:continue, :join}}
@@ -173,7 +174,7 @@ defmodule Sparx.Workers do
   defp start(id, port, head, body, answer, producer, job) do
     producer = linked(port, producer)
     job = Map.put(job, :link, %{producer.link | port: port})
-    Worker.spawn(id, head, body, answer, job, {:"$sparx_ended", producer.tag, port, id})
+    Worker.spawn(id, head, body, answer, job, job.heap, {:"$sparx_ended", producer.tag, port, id})
     %{producer | slots: Slots.start(producer.slots), running: producer.running + 1}
   end
 

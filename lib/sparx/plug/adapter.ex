@@ -143,10 +143,20 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     def send_resp(payload, status, headers, body) do
       begun = now()
       fields = headers |> drop_length(payload, status, body) |> fields()
-      sent = Response.send(%Response{status: status!(status), headers: fields, body: body}, payload.request)
+      response = %Response{status: status!(status), headers: fields, checked: fields, body: body}
+      sent = Response.send(response, payload.request)
       bytes = if sends_body?(payload, status), do: IO.iodata_length(body), else: 0
-      sent!(payload, sent, %{resp_start_time: begun, resp_end_time: now(), resp_body_bytes: bytes})
+
+      sent!(payload, sent, %{
+        resp_start_time: begun,
+        resp_end_time: sent_at(begun, bytes, payload),
+        resp_body_bytes: bytes
+      })
     end
+
+    # What fits the window goes out in one piece, and nobody has waited. Reading the clock costs as much as encoding the head.
+    defp sent_at(begun, bytes, %{request: %{link: %{window: window}}}) when bytes <= window, do: begun
+    defp sent_at(_begun, _bytes, _payload), do: now()
 
     @impl true
     def send_file(payload, status, headers, path, offset, length) do
@@ -167,7 +177,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       headers = List.keydelete(headers, "content-length", 0)
 
       if sends_body?(payload, status) do
-        response = %Response{status: status, headers: fields(headers)}
+        fields = fields(headers)
+        response = %Response{status: status, headers: fields, checked: fields}
         {Response.send_part(response, payload.request, path, part), length}
       else
         # Nothing of the file is wanted. With 204 its length would be wrong (RFC 9110, section 8.6).
@@ -265,8 +276,12 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp fields([], fields), do: fields
     defp fields([{name, _value} | rest], fields) when name in @framing, do: fields(rest, fields)
 
-    defp fields([{name, value} | rest], fields),
-      do: fields(rest, List.wrap(Sparx.Headers.field!(name, value)) ++ fields)
+    defp fields([{name, value} | rest], fields) do
+      case Sparx.Headers.field!(name, value) do
+        nil -> fields(rest, fields)
+        field -> fields(rest, [field | fields])
+      end
+    end
 
     # ── the body ─────────────────────────────────────────────────────────────────────────────────────
 

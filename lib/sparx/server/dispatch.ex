@@ -41,7 +41,7 @@ defmodule Sparx.Server.Dispatch do
 
   defp start_handler(id, head, body, %{port: port} = state) do
     answer = Answer.new(state.link.window)
-    pid = Worker.spawn(id, head, body, answer, port, {:"$sparx_ended", port, id})
+    pid = Worker.spawn(id, head, body, answer, port, state.job.heap, {:"$sparx_ended", port, id})
 
     facts = facts(id, head, answer, pid, state)
     fresh = {pid, head, half(body), answer, state.now, facts}
