@@ -76,6 +76,9 @@ defmodule Sparx.EventStream do
 
   @type event :: binary | fields | {:comment, iodata}
 
+  @options [:headers, :retry]
+  @own [:heartbeat, :max_buffer, :hibernate_after]
+
   @doc "The id of the last event that a reconnecting client received; nil for a new client."
   @spec last_id(Request.t()) :: binary | nil
   def last_id(request), do: Request.header(request, "last-event-id")
@@ -92,23 +95,26 @@ defmodule Sparx.EventStream do
 
     * `:heartbeat` - after this many ms without an event a comment is sent, so that proxies do not take the connection for idle (default 15,000; 0 for none)
     * `:max_buffer` - bytes of events that may wait for a slow client, besides the window (default 262,144); with more, the client is cut off, and reconnects
-    * `:hibernate_after` - ms without a message, after which the process hibernates (default 100)
+    * `:hibernate_after` - ms without a message, after which the process hibernates (default 100; `:infinity` for never)
   """
   @spec serve(Request.t(), module, term, keyword) :: {:ok, pid} | {:error, atom}
-  def serve(request, module, argument, options \\ [])
+  def serve(request, module, argument, options \\ []) do
+    options = Sparx.Config.known!(options, @options ++ @own)
+    {own, options} = Keyword.split(options, @own)
+    for {name, value} <- own, do: StreamProcess.bound!(name, value)
+    start(request, module, argument, {headers(options), retry(options)}, own)
+  end
 
-  def serve(%{method: "HEAD"} = request, _module, _argument, options) do
+  defp start(%{method: "HEAD"} = request, _module, _argument, {headers, _retry}, _own) do
     response =
-      Enum.reduce(headers(options), Response.new(200), fn {name, value}, response ->
+      Enum.reduce(headers, Response.new(200), fn {name, value}, response ->
         Response.header(response, name, value)
       end)
 
     with :ok <- Response.send(response, request), do: {:error, :head}
   end
 
-  def serve(request, module, argument, options) do
-    {own, options} = Keyword.split(options, [:heartbeat, :max_buffer, :hibernate_after])
-    first = {headers(options), retry(options)}
+  defp start(request, module, argument, first, own) do
     pid = Process.start(request, module, argument, first, own)
 
     case Request.hand_over(request, pid) do
@@ -131,6 +137,7 @@ defmodule Sparx.EventStream do
   """
   @spec open(Request.t(), keyword) :: {:ok, t} | {:error, :closed | :timeout | :already_sent}
   def open(request, options \\ []) do
+    options = Sparx.Config.known!(options, @options)
     headers = headers(options)
 
     with :ok <- Response.send_status(request, 200),
@@ -167,7 +174,7 @@ defmodule Sparx.EventStream do
   def encode(event), do: Event.encode(event)
 
   defp headers(options) do
-    given = Enum.map(Keyword.get(options, :headers, []), fn {name, value} -> Headers.field!(name, value) end)
+    given = Headers.fields!(Keyword.get(options, :headers, []))
     names = Enum.map(given, fn {name, _value} -> String.downcase(name) end)
 
     own = [

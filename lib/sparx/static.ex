@@ -25,7 +25,7 @@ defmodule Sparx.Static do
     * `:cache_control` - the value of Cache-Control (default nil, none); or a function of the path's segments, such as
       `["css", "app.css"]`, that returns the value or nil
     * `:headers` - more header fields, for responses with a file (default `[]`)
-    * `:types` - media types by extension that take precedence, such as `%{"wasm" => "application/wasm"}` (default `%{}`)
+    * `:types` - media types by extension, in lower case, that take precedence, such as `%{"wasm" => "application/wasm"}` (default `%{}`)
     * `:max_ranges` - how many ranges a request may have; with more, the whole file is sent (default 16)
     * `:pass` - true returns `:pass`, and sends nothing, instead of 404 or 405 (default false)
 
@@ -64,14 +64,14 @@ defmodule Sparx.Static do
   @doc """
   Answers a request with the file below `root` that its path names.
 
-  Raises `ArgumentError` for an unknown option.
+  Raises `ArgumentError` for an unknown option, and for an `:at` without its leading slash.
   """
   @spec serve(Request.t(), Path.t(), keyword) :: result
   def serve(request, root, options \\ []) do
     options =
       options |> Sparx.Config.known!(Keyword.keys(@defaults)) |> Keyword.validate!(@defaults) |> Map.new()
 
-    options = %{options | at: String.trim_trailing(options.at, "/")}
+    options = %{options | at: at!(options.at)}
     root = to_string(root)
 
     cond do
@@ -80,6 +80,12 @@ defmodule Sparx.Static do
       true -> status(request, 405, [{"allow", "GET, HEAD"}])
     end
   end
+
+  defp at!(""), do: ""
+  defp at!("/" <> _ = at), do: String.trim_trailing(at, "/")
+
+  defp at!(other),
+    do: raise(ArgumentError, "option :at must be a path with a leading slash, got: #{inspect(other)}")
 
   defp answer(request, root, options) do
     with {:ok, segments, slash} <- Location.segments(request.path, options.at, options.dotfiles),
@@ -273,8 +279,7 @@ defmodule Sparx.Static do
   defp cache_control(function, segments), do: cache_control(function.(segments), segments)
 
   defp content(name, coding, options) do
-    extension = name |> Path.extname() |> String.trim_leading(".")
-    type = Map.get_lazy(options.types, extension, fn -> Types.of(name) end)
+    type = Map.get_lazy(options.types, Types.extension(name), fn -> Types.of(name) end)
     encoding = if coding, do: [{"content-encoding", coding}], else: []
     [{"content-type", type}, {"x-content-type-options", "nosniff"} | encoding]
   end

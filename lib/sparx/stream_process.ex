@@ -100,6 +100,16 @@ defmodule Sparx.StreamProcess do
 
   defp print(device, event, title), do: IO.puts(device, "#{title}: #{inspect(event)}")
 
+  @most 0xFFFF_FFFF
+
+  @doc "Checks an option that is a number of bytes or ms; `:hibernate_after` may be `:infinity`."
+  @spec bound!(atom, term) :: :ok
+  def bound!(_name, number) when is_integer(number) and number in 0..@most, do: :ok
+  def bound!(:hibernate_after, :infinity), do: :ok
+
+  def bound!(name, value),
+    do: raise(ArgumentError, "option #{inspect(name)} must be 0 to #{@most}, got: #{inspect(value)}")
+
   # ── the handler ────────────────────────────────────────────────────────────────────────────────────
 
   @doc "Runs code of a handler, which may fail."

@@ -163,12 +163,13 @@ defmodule Sparx.WebSocket do
 
     * `:prefetch` (4): how many messages may be on their way to the process. With 1, a message is read only after the previous one
       was handled
-    * `:hibernate_after` (100): ms without a message, after which the process hibernates
+    * `:hibernate_after` (100): ms without a message, after which the process hibernates; `:infinity` for never
     * `:label` (`module`): what log lines and `:sys.get_status/1` call the handler
   """
   @spec serve(Request.t(), module, term, keyword) :: {:ok, pid} | {:error, atom}
   def serve(request, module, argument, options \\ []) do
-    {own, options} = Keyword.split(options, [:hibernate_after, :label])
+    {own, options} = options |> Sparx.Config.first_of_each() |> Keyword.split([:hibernate_after, :label])
+    for {:hibernate_after, ms} <- own, do: StreamProcess.bound!(:hibernate_after, ms)
     prefetch = Keyword.get(options, :prefetch, @prefetch)
 
     with {:ok, socket} <- accept(request, Keyword.put(options, :prefetch, prefetch)),

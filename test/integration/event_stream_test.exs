@@ -335,6 +335,35 @@ defmodule Sparx.Integration.EventStreamTest do
     assert_receive {:error, :already_sent}
   end
 
+  test "connection: keep-alive, which goes without saying, is no fault" do
+    handler = fn request ->
+      {:ok, events} = EventStream.open(request, headers: [{"connection", "keep-alive"}, {"x-own", "1"}])
+      EventStream.close(events)
+    end
+
+    server = start_supervised!({Sparx, host: "127.0.0.1", port: 0, workers: 1, handler: handler})
+    answer = Client.get(server, "/")
+    assert {answer.status, answer.headers["x-own"], answer.body} == {200, "1", ""}
+  end
+
+  test "options that are wrong raise before anything is sent" do
+    for option <- [
+          hartbeat: 1,
+          heartbeat: -1,
+          heartbeat: :infinity,
+          max_buffer: nil,
+          hibernate_after: -1,
+          hibernate_after: "1",
+          retry: -1,
+          headers: [{"x", "a\nb"}],
+          headers: [{"transfer-encoding", "chunked"}]
+        ] do
+      assert_raise ArgumentError, fn -> EventStream.serve(%Sparx.Request{}, Echo, nil, [option]) end
+    end
+
+    assert_raise ArgumentError, fn -> EventStream.open(%Sparx.Request{}, heartbeat: 1) end
+  end
+
   test "a handler that sends hears when the client has gone" do
     test = self()
 

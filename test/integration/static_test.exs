@@ -334,6 +334,7 @@ defmodule Sparx.Integration.StaticTest do
     test "cache_control, headers and types", %{root: root} do
       write(root, "a.txt", "a")
       write(root, "b.odd", "b")
+      write(root, "c.ODD", "c")
 
       server =
         serve(root,
@@ -351,6 +352,7 @@ defmodule Sparx.Integration.StaticTest do
       assert {unchanged.status, unchanged.headers["cache-control"]} == {304, "max-age=1"}
       odd = get(server, "/b.odd")
       assert {odd.headers["content-type"], odd.headers["cache-control"]} == {"text/x-odd", nil}
+      assert get(server, "/c.ODD").headers["content-type"] == "text/x-odd"
     end
 
     test "at, dotfiles and max_ranges", %{root: root} do
@@ -369,6 +371,12 @@ defmodule Sparx.Integration.StaticTest do
     test "that are unknown raise" do
       assert_raise ArgumentError, fn ->
         Static.serve(%Sparx.Request{method: "GET", path: "/"}, ".", indx: "a")
+      end
+    end
+
+    test "at without its slash raises, since no path would be below it" do
+      assert_raise ArgumentError, ~r/:at must be a path with a leading slash, got: "files"/, fn ->
+        Static.serve(%Sparx.Request{method: "GET", path: "/files/a"}, ".", at: "files")
       end
     end
   end

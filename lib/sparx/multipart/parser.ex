@@ -41,7 +41,7 @@ defmodule Sparx.Multipart.Parser do
   @spec boundary([binary]) :: {:ok, binary} | {:error, FormError.t()}
   def boundary([content_type]) do
     case Parameters.parse(content_type) do
-      {:ok, "multipart/form-data", parameters} -> check_boundary(Parameters.get(parameters, "boundary"))
+      {:ok, "multipart/form-data", parameters} -> check_boundary(the_boundary(parameters))
       {:ok, _other, _parameters} -> unsupported()
       :error -> {:error, FormError.new(:malformed, "the Content-Type is malformed")}
     end
@@ -50,6 +50,12 @@ defmodule Sparx.Multipart.Parser do
   def boundary(_none_or_several), do: unsupported()
 
   defp unsupported, do: {:error, FormError.new(:unsupported, "the form must be multipart/form-data")}
+
+  # Some programs would take `boundary*` or `boundary*0` (RFC 2231) instead.
+  defp the_boundary(parameters) do
+    if not Enum.any?(parameters, fn {name, _value} -> String.starts_with?(name, "boundary*") end),
+      do: Parameters.get(parameters, "boundary")
+  end
 
   defp check_boundary(boundary) do
     if is_binary(boundary) and byte_size(boundary) in 1..@longest_boundary and legal?(boundary) and

@@ -12,7 +12,7 @@ defmodule Sparx.Multipart.Part do
   | `body` | stream | the content, in chunks; see `Sparx.Multipart.parts/2` |
 
   In `filename`, `%22` stands for a quote, and in `name` `%0D` and `%0A` stand for line breaks as well: browsers send these three so, and
-  no other escape. `filename*` (RFC 8187) takes precedence over `filename`. It is what the client says: show it, but do not name a file
+  no other escape. Both are UTF-8. `filename*` (RFC 8187) takes precedence over `filename`. It is what the client says: show it, but do not name a file
   after it.
   """
 
@@ -33,6 +33,7 @@ defmodule Sparx.Multipart.Part do
   @spec new(Sparx.Headers.t()) :: {:ok, t} | {:error, binary}
   def new(headers) do
     with {:ok, parameters} <- disposition(Sparx.Headers.get_all(headers, "content-disposition")),
+         :ok <- forms(parameters),
          {:ok, name} <- name(Parameters.get(parameters, "name")),
          {:ok, filename} <- filename(parameters),
          {:ok, type} <- content_type(Sparx.Headers.get_all(headers, "content-type")),
@@ -50,14 +51,34 @@ defmodule Sparx.Multipart.Part do
   defp disposition([]), do: {:error, "a part has no Content-Disposition"}
   defp disposition(_several), do: {:error, "a part has more than one Content-Disposition"}
 
+  # Of extended values there is filename* alone. `filename*0="a"; filename*1="b"` (RFC 2231) is a file for some programs, and a field
+  # for those that do not know it, and `name*` another name: a form that programs read differently is an attack.
+  defp forms(parameters) do
+    other? = fn {name, _value} ->
+      name != "filename*" and String.starts_with?(name, ["name*", "filename*"])
+    end
+
+    if Enum.any?(parameters, other?),
+      do: {:error, "a part has a name or a filename in pieces or of an unknown form"},
+      else: :ok
+  end
+
   defp name(nil), do: {:error, "a part has no name"}
-  defp name(name), do: {:ok, unescape(name, [{"%22", "\""}, {"%0D", "\r"}, {"%0A", "\n"}])}
+  defp name(name), do: text("name", unescape(name, [{"%22", "\""}, {"%0D", "\r"}, {"%0A", "\n"}]))
+
+  defp text(what, text),
+    do: if(String.valid?(text), do: {:ok, text}, else: {:error, "a part has a #{what} that is not UTF-8"})
 
   defp filename(parameters) do
     case {Parameters.get(parameters, "filename*"), Parameters.get(parameters, "filename")} do
-      {nil, nil} -> {:ok, nil}
-      {nil, filename} -> last_component(unescape(filename, [{"%22", "\""}]))
-      {extended, _plain} -> with {:ok, filename} <- extended(extended), do: last_component(filename)
+      {nil, nil} ->
+        {:ok, nil}
+
+      {nil, filename} ->
+        with {:ok, name} <- text("filename", filename), do: last_component(unescape(name, [{"%22", "\""}]))
+
+      {extended, _plain} ->
+        with {:ok, filename} <- extended(extended), do: last_component(filename)
     end
   end
 

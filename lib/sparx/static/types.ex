@@ -73,9 +73,12 @@ defmodule Sparx.Static.Types do
   @doc "The type of a file, with `charset=utf-8` for text; `application/octet-stream` if it is unknown."
   @spec of(binary) :: binary
   def of(name) do
-    extension = name |> Path.extname() |> String.trim_leading(".") |> String.downcase(:ascii)
-    with_charset(Map.get(table(), extension, "application/octet-stream"))
+    with_charset(Map.get(table(), extension(name), "application/octet-stream"))
   end
+
+  @doc "The extension of a file's name, in lower case, without its dot."
+  @spec extension(binary) :: binary
+  def extension(name), do: name |> Path.extname() |> String.trim_leading(".") |> String.downcase(:ascii)
 
   defp with_charset("text/" <> _ = type), do: type <> "; charset=utf-8"
   defp with_charset(type), do: type

@@ -19,7 +19,8 @@ defmodule Sparx.Multipart.ParserTest do
     goes_on: "a line begins with the boundary and goes on",
     header: "a part has a malformed header",
     disposition: "a part has a malformed Content-Disposition",
-    extended: "a part has a malformed filename*"
+    extended: "a part has a malformed filename*",
+    pieces: "a part has a name or a filename in pieces or of an unknown form"
   }
 
   # ── reading ────────────────────────────────────────────────────────────────────────────────────────
@@ -172,7 +173,19 @@ defmodule Sparx.Multipart.ParserTest do
     {"a browser's end of a line", ~s(name="a%0D%0Ab"; filename="c%0D%0Ad"), [{"a\r\nb", "c%0D%0Ad", "x"}]},
     {"a percent that is no escape", ~s(name="100%"; filename="a%20b%2Fc"), [{"100%", "a%20b%2Fc", "x"}]},
     {"UTF-8", ~s(name="ä"; filename="日本"), [{"ä", "日本", "x"}]},
-    {"bytes that are not UTF-8", <<"name=\"", 0xE4, "\"">>, [{<<0xE4>>, "x"}]},
+    {"a name that is not UTF-8", <<"name=\"", 0xE4, "\"">>, "a part has a name that is not UTF-8"},
+    {"an overlong slash in a name", <<"name=\"", 0xC0, 0xAF, "\"">>, "a part has a name that is not UTF-8"},
+    {"a filename that is not UTF-8", <<"name=a; filename=\"", 0xE4, "\"">>,
+     "a part has a filename that is not UTF-8"},
+    {"a filename in pieces", ~s(name="a"; filename*0="b"; filename*1="c"), :pieces},
+    {"a filename in pieces that are escaped", ~s(name="a"; filename*0*=UTF-8''b; filename*1*=c), :pieces},
+    {"a filename, and one in pieces", ~s(name="a"; filename="b"; filename*0="c"), :pieces},
+    {"filename*, and one in pieces", ~s(name="a"; FileName*=UTF-8''b; FileName*0="c"), :pieces},
+    {"a star and nothing", ~s(name="a"; filename**=UTF-8''b), :pieces},
+    {"an extended name", ~s(name*=UTF-8''b), :pieces},
+    {"a name, and an extended one", ~s(name="a"; name*=UTF-8''b), :pieces},
+    {"a name in pieces", ~s(name*0="a"; name*1="b"), :pieces},
+    {"other parameters", ~s(name="a"; names="b"; x-name*=UTF-8''c; filename-old=d; size=3), [{"a", "x"}]},
     {"folders in a filename", ~s(name="a"; filename="../../etc/passwd"), [{"a", "passwd", "x"}]},
     {"folders of Windows", ~S(name="a"; filename="C:\temp\f.txt"), [{"a", "f.txt", "x"}]},
     {"a folder's upload", ~s(name="a"; filename="photos/2026/f.jpg"), [{"a", "f.jpg", "x"}]},
@@ -292,6 +305,10 @@ defmodule Sparx.Multipart.ParserTest do
     {~S(multipart/form-data; boundary="a\"b"), :malformed},
     {"multipart/form-data; boundary=ä", :malformed},
     {"multipart/form-data; boundary=a; boundary=b", :malformed},
+    {"multipart/form-data; boundary=a; boundary*=utf-8''b", :malformed},
+    {"multipart/form-data; boundary*0=a; boundary*1=b", :malformed},
+    {"multipart/form-data; boundary*0*=utf-8''a; boundary=b", :malformed},
+    {"multipart/form-data; boundaries=b; boundary=a", "a"},
     {"multipart/form-data; boundary=\"a", :malformed},
     {"multipart/form-data; boundary =a", :malformed},
     {"multipart/mixed; boundary=B", :unsupported},
