@@ -198,9 +198,13 @@ defmodule Sparx.Server.Streams do
     stream = fetch!(streams, id)
     former = stream.monitor
     monitors = streams.monitors |> Map.delete(stream.monitor) |> Map.put(monitor, id)
-    stream = %{stream | owner: owner, tag: nil, monitor: monitor, touched: true}
+    stream = %{stream | owner: owner, tag: nil, monitor: monitor, touched: true, head: copied(stream.head)}
     {former, put(%{streams | monitors: monitors}, id, stream)}
   end
+
+  # It may live for days, and would keep the frame alive in which its request and many others came.
+  defp copied(head),
+    do: if(:binary.referenced_byte_size(head) > byte_size(head), do: :binary.copy(head), else: head)
 
   @doc "The stream whose owner has this monitor."
   @spec watched_by(t, reference) :: {:ok, id} | :error

@@ -94,6 +94,14 @@ defmodule Sparx.Server.StreamsTest do
     assert Streams.watched_by(Streams.delete(streams, 1), second) == :error
   end
 
+  test "a stream that was claimed keeps its own head, and not the frame in which it came" do
+    head = binary_part(:crypto.strong_rand_bytes(60_000), 1_000, 200)
+    streams = Streams.open(Streams.new(), 1, stream(head: head))
+    {nil, streams} = Streams.own(streams, 1, self(), make_ref())
+    assert {:ok, %{head: ^head = kept}} = Streams.fetch(streams, 1)
+    assert :binary.referenced_byte_size(kept) == 200
+  end
+
   test "a clock falls behind when its client is slow, and never runs ahead" do
     slow = Streams.progress(stream(), 260, 2_000)
     assert slow.clock == 1_026
