@@ -420,6 +420,31 @@ defmodule Sparx.Integration.WebSocketTest do
       assert WsClient.recv(silent) == :closed
     end
 
+    test "an idle timeout, and a drain, are told as such when the client leaves instead of answering" do
+      for leave <- [&Client.close/1, &abort/1] do
+        server = serve_told([idle_timeout: 50], id: make_ref())
+        client = WsClient.open(server, "/")
+        assert WsClient.recv(client) == {:close, 1001, "idle"}
+        leave.(client)
+        assert_receive {:terminate, :timeout}
+
+        server = serve_told([], id: make_ref())
+        client = WsClient.open(server, "/")
+        assert_receive {:init, _pid, _socket}
+        drain = Task.async(fn -> Sparx.drain(server, 5_000) end)
+        assert WsClient.recv(client) == {:close, 1001, ""}
+        leave.(client)
+        assert_receive {:terminate, :shutdown}
+        assert Task.await(drain) == :ok
+      end
+    end
+
+    # With a reset.
+    defp abort(client) do
+      :ok = :inet.setopts(client, linger: {true, 0})
+      Client.close(client)
+    end
+
     test "a client that answers no ping is given up for the time" do
       server = serve_told(ping_interval: 50)
       client = WsClient.open(server, "/")

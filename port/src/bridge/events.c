@@ -272,7 +272,7 @@ static void on_reset(void *ctx, struct stream *s, enum stream_end why)
 	if (why == END_FILE)
 		exchange_blames_file(x);
 	if (x->kind->lost)
-		x->kind->lost(x);
+		why = x->kind->lost(x, why);
 	exchange_part(x);
 	if (known)
 		say_gone(ctx, &(struct msg_gone){.stream = id, .reason = slice_str(stream_end_name(why))});

@@ -75,8 +75,8 @@ struct exchange_kind {
 	void (*read)(struct exchange *x, uint64_t chunks, uint64_t max);
 	/* n bytes of what was given to the stream have left: how much of the window that is. */
 	uint64_t (*sent)(struct exchange *x, uint64_t n);
-	/* The stream was cut from the other side: what the host should hear before GONE. */
-	void (*lost)(struct exchange *x);
+	/* The stream was cut from the other side: says what the host should hear before GONE, and returns the reason for that. */
+	enum stream_end (*lost)(struct exchange *x, enum stream_end why);
 	/* The bridge is about to end it: tells the client why. False: it could not. */
 	bool (*goodbye)(struct exchange *x, enum stream_end why);
 	/* The server drains. */

@@ -34,6 +34,14 @@ static void read_to_the_end(struct exchange *x)
 	watch(x);
 }
 
+/* A client that does not answer our Close, or leaves instead, has left for what the Close was for. */
+static enum stream_end end_of(const struct exchange *x, enum stream_end otherwise)
+{
+	if (x->ws->closer == WS_CLOSED_FOR_IDLENESS)
+		return END_TIMEOUT;
+	return x->ws->closer == WS_CLOSED_BY_DRAIN ? END_DRAINED : otherwise;
+}
+
 /* Bytes do not move the deadline: it is looked at anew when it is over. */
 static void on_timer(struct wheel_node *node)
 {
@@ -42,7 +50,7 @@ static void on_timer(struct wheel_node *node)
 	if (x->ws->state == WS_LEAVING)
 		finish(x);
 	else if (!ws_tick(x->ws, stream_reads(x->s)))
-		exchange_end(x, 0, x->ws->closer == WS_CLOSED_BY_DRAIN ? END_DRAINED : END_TIMEOUT);
+		exchange_end(x, 0, end_of(x, END_TIMEOUT));
 	else if (x->ws->state == WS_CLOSING)
 		read_to_the_end(x);
 	else
@@ -151,7 +159,7 @@ static void take_closed(struct exchange *x, const struct ws_event *event)
 
 	say_end(x, event);
 	if (x->ws->closer == WS_CLOSED_FOR_IDLENESS || x->ws->closer == WS_CLOSED_BY_DRAIN) {
-		exchange_end(x, 0, x->ws->closer == WS_CLOSED_BY_DRAIN ? END_DRAINED : END_TIMEOUT);
+		exchange_end(x, 0, end_of(x, END_TIMEOUT));
 		return;
 	}
 	exchange_drop_chunks(x);
@@ -248,18 +256,19 @@ static void client_ended(struct exchange *x, const struct field *trailers, unsig
 	(void)trailers;
 	(void)count;
 	if (x->ws->state != WS_LEAVING)
-		exchange_end(x, 0, END_CLOSED);
+		exchange_end(x, 0, end_of(x, END_CLOSED));
 }
 
 /* If the client had said why, the host hears that too. */
-static void lost(struct exchange *x)
+static enum stream_end lost(struct exchange *x, enum stream_end why)
 {
 	struct ws_event event;
 
-	if (x->ws->state != WS_LEAVING)
-		return;
-	event = ws_last_event(x->ws);
-	say_end(x, &event);
+	if (x->ws->state == WS_LEAVING) {
+		event = ws_last_event(x->ws);
+		say_end(x, &event);
+	}
+	return end_of(x, why);
 }
 
 static bool says_goodbye(struct exchange *x, enum stream_end why)
