@@ -78,6 +78,23 @@ defmodule Sparx.Integration.RateLimitTest do
     assert allowed == 100
   end
 
+  test "however many ask at once, each of them is told what is left after it" do
+    limits = limiter(policies: [day: [limit: 100_000, per: 86_400_000]])
+
+    remaining =
+      1..8
+      |> Enum.map(fn _ ->
+        Task.async(fn ->
+          for _ <- 1..5_000, {:ok, quota} = RateLimit.hit(limits, :day, "a"), do: quota.remaining
+        end)
+      end)
+      |> Enum.map(&Task.await(&1, 30_000))
+
+    # One comes back each 864 ms, so few numbers are told twice.
+    for told <- remaining, do: assert(Enum.all?(told, &(&1 in 59_999..99_999)))
+    assert remaining |> Enum.concat() |> Enum.uniq() |> length() > 39_900
+  end
+
   test "memory is bounded, and keys that are in use are not forgotten" do
     limits = limiter(max_keys: 1_000)
     for _ <- 1..3, do: RateLimit.hit(limits, :hour, :busy)

@@ -160,10 +160,14 @@ defmodule Sparx.RateLimit.Store do
     case :ets.lookup(table, id) do
       [{_id, due}] ->
         case decide(policy, due, cost, now) do
-          {:ok, next} -> swap(table, id, due, next) || take(store, policy, id, cost, now)
-          :error -> {:error, ahead(due, now)}
+          {:ok, next} ->
+            if swapped?(table, id, due, next),
+              do: {:ok, ahead(next, now)},
+              else: take(store, policy, id, cost, now)
+
+          :error ->
+            {:error, ahead(due, now)}
         end
-        |> verdict(now)
 
       [] ->
         due = former(store, id, now)
@@ -171,17 +175,14 @@ defmodule Sparx.RateLimit.Store do
     end
   end
 
-  defp verdict({:ok, due}, now) when is_integer(due), do: {:ok, ahead(due, now)}
-  defp verdict(other, _now), do: other
-
   defp decide(policy, due, cost, now) do
     next = max(due, now) + cost * policy.each
     if next - now <= policy.burst * policy.each, do: {:ok, next}, else: :error
   end
 
-  defp swap(table, id, due, next) do
-    if :ets.select_replace(table, [{{id, due}, [], [{{id, next}}]}]) == 1, do: {:ok, next}
-  end
+  # Not if another process was faster.
+  defp swapped?(table, id, due, next),
+    do: :ets.select_replace(table, [{{id, due}, [], [{{id, next}}]}]) == 1
 
   # A key that is not in the newer table: also one that is refused is put there, since it is in use.
   defp add(store, table, policy, id, due, cost, now) do
