@@ -203,7 +203,7 @@ static bool take_listener(void *to, struct slice key, struct slice raw, struct c
 
 static bool read_listener(struct listener_config *l, struct slice raw, struct config_fault *fault)
 {
-	*l = (struct listener_config){.backlog = 1024, .owner = -1, .group = -1, .fd = -1};
+	*l = (struct listener_config){.backlog = 1024, .owner = -1, .group = -1, .fd = -1, .udp = -1};
 	if (!options_read(raw, "listeners", "must be an array of maps", take_listener, l, fault))
 		return false;
 	if (l->hsts[0] && !l->tls.at) /* RFC 6797 7.2 */

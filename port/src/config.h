@@ -25,7 +25,8 @@ struct listener_config {
 	int fd;                      /* that socket, until it is listened on; -1: it has not come */
 	char hsts[32];               /* the field strict-transport-security of all responses; empty: none */
 	uint16_t redirect;           /* all requests are sent to https at this port; 0: they are not */
-	bool http3;                  /* the same port over UDP speaks it */
+	bool http3;                  /* the same port over UDP speaks it; */
+	int udp;                     /* the socket for that, once it is bound; -1: there is none */
 	uint8_t h3_place, h3_places; /* of this port among those that share the address; 0 places: it is alone */
 	bool h3_key_given;
 	uint8_t h3_key[32];     /* of the tokens and resets of all of them */

@@ -335,26 +335,52 @@ static void test_descriptors_come_over_the_channel_alone(void **state)
 	assert_int_equal(on_call(SYS_fcntl, 10, F_GETFL, 0, 0), KILL);
 }
 
-static void test_packets_come_and_go_only_where_there_is_http3(void **state)
+static void test_packets_come_and_go_by_the_sockets_of_http3_alone(void **state)
 {
-	static const struct filter_needs with = {.pid = 4711, .channel = -1, .udp = true};
+	static const struct filter_needs with = {.pid = 4711, .channel = -1, .udp = {7, 9, 12}, .udp_count = 3, .unlink = true};
 	const struct filter_needs *without = needs;
 
 	(void)state;
 	need_filter();
 	needs = &with;
-	assert_int_equal(on_call(SYS_recvmmsg, 0, 0, 0, 0), ALLOW);
-	assert_int_equal(on_call(SYS_sendmsg, 0, 0, 0, 0), ALLOW);
-	assert_int_equal(on_call(SYS_sendto, 0, 0, 0, 0), KILL);
+	for (uint64_t fd = 0; fd < 20; fd++) {
+		int expected = fd == 7 || fd == 9 || fd == 12 ? ALLOW : KILL;
+		assert_int_equal(on_call(SYS_recvmmsg, fd, 0, 0, 0), expected);
+		assert_int_equal(on_call(SYS_sendmsg, fd, 0, 0, 0), expected);
+		assert_int_equal(on_call(SYS_sendmmsg, fd, 0, 0, 0), KILL);
+		assert_int_equal(on_call(SYS_sendto, fd, 0, 0, 0), KILL);
+		assert_int_equal(on_call(SYS_recvmsg, fd, 0, 0, 0), KILL);
+	}
 	assert_int_equal(on_call(SYS_socket, 0, 0, 0, 0), KILL);
+	assert_int_equal(on_call(SYS_read, 0, 0, 0, 0), ALLOW);
+#ifdef SYS_unlink
+	assert_int_equal(on_call(SYS_unlink, 0, 0, 0, 0), ALLOW); /* a rule behind these */
+#endif
 	needs = without;
-	assert_int_equal(on_call(SYS_recvmmsg, 0, 0, 0, 0), KILL);
-	assert_int_equal(on_call(SYS_sendmsg, 0, 0, 0, 0), KILL);
+	assert_int_equal(on_call(SYS_recvmmsg, 7, 0, 0, 0), KILL);
+	assert_int_equal(on_call(SYS_sendmsg, 7, 0, 0, 0), KILL);
+}
+
+/* The filter has room for as many sockets as there may be. */
+static void test_the_filter_holds_all_sockets_of_http3(void **state)
+{
+	static struct filter_needs with = {.pid = 4711, .channel = 200, .unlink = true, .udp_count = LISTENERS_MAX};
+	const struct filter_needs *without = needs;
+
+	(void)state;
+	need_filter();
+	for (int i = 0; i < LISTENERS_MAX; i++)
+		with.udp[i] = 10 + i;
+	needs = &with;
+	assert_int_equal(on_call(SYS_sendmsg, 10, 0, 0, 0), ALLOW);
+	assert_int_equal(on_call(SYS_sendmsg, 10 + LISTENERS_MAX - 1, 0, 0, 0), ALLOW);
+	assert_int_equal(on_call(SYS_sendmsg, 10 + LISTENERS_MAX, 0, 0, 0), KILL);
+	needs = without;
 }
 
 /* ---- the filter, for real ---- */
 
-static int file, parent;
+static int file, parent, packets, others;
 
 static long try_execve(void)
 {
@@ -378,6 +404,31 @@ static long try_connect(void)
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 
 	return connect(file, (struct sockaddr *)&a, sizeof a);
+}
+
+static long send_by(int fd)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct iovec iov = {"x", 1};
+	struct msghdr m = {.msg_name = &a, .msg_namelen = sizeof a, .msg_iov = &iov, .msg_iovlen = 1};
+
+	return sendmsg(fd, &m, 0);
+}
+
+static long receive_by(int fd)
+{
+	return recvmmsg(fd, NULL, 0, MSG_DONTWAIT, NULL);
+}
+
+/* On a socket that is none of HTTP/3. */
+static long try_packet(void)
+{
+	return send_by(others);
+}
+
+static long try_receive(void)
+{
+	return receive_by(others);
 }
 
 static long try_ptrace(void)
@@ -414,10 +465,10 @@ static const struct {
 	const char *name;
 	long (*deed)(void);
 } crimes[] = {
-	{"execve", try_execve},           {"open", try_open},     {"socket", try_socket},
-	{"connect", try_connect},         {"ptrace", try_ptrace}, {"clone", try_fork},
-	{"io_uring", try_io_uring},       {"kill", try_kill},     {"mmap of code", try_code},
-	{"mmap of a file", try_map_file},
+	{"execve", try_execve},           {"open", try_open},      {"socket", try_socket},
+	{"connect", try_connect},         {"ptrace", try_ptrace},  {"clone", try_fork},
+	{"io_uring", try_io_uring},       {"kill", try_kill},      {"mmap of code", try_code},
+	{"mmap of a file", try_map_file}, {"sendmsg", try_packet}, {"recvmmsg", try_receive},
 };
 
 static long (*crime)(void);
@@ -431,12 +482,29 @@ static int commit_crime(void)
 	return 1;
 }
 
+/* A socket of HTTP/3, and another of the same kind. */
+static void open_packets(void)
+{
+	packets = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	others = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	config.listeners[0].http3 = true;
+	config.listeners[0].udp = packets;
+}
+
+static int exchange_packets(void)
+{
+	CHECK(no_new_privs_set() == 0 && seccomp_enter(&config) == 0);
+	CHECK(send_by(packets) == 1 && receive_by(packets) == 0);
+	return 0;
+}
+
 static void test_what_a_server_has_no_business_with_kills(void **state)
 {
 	(void)state;
 	need_bare_machine();
 	file = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	parent = getpid();
+	open_packets();
 	for (size_t i = 0; i < sizeof crimes / sizeof *crimes; i++) {
 		int status;
 		crime = crimes[i].deed;
@@ -444,7 +512,10 @@ static void test_what_a_server_has_no_business_with_kills(void **state)
 		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSYS)
 			fail_msg("%s: status %#x, no SIGSYS", crimes[i].name, status);
 	}
+	expect_well_in_child(exchange_packets);
 	close(file);
+	close(packets);
+	close(others);
 }
 
 static int listener_fd, loop_fd;
@@ -798,7 +869,8 @@ int main(void)
 		cmocka_unit_test_setup(test_the_filter_knows_only_its_machine_and_its_time, setup),
 		cmocka_unit_test_setup(test_a_path_is_removed_only_where_there_is_one, setup),
 		cmocka_unit_test_setup(test_descriptors_come_over_the_channel_alone, setup),
-		cmocka_unit_test_setup(test_packets_come_and_go_only_where_there_is_http3, setup),
+		cmocka_unit_test_setup(test_packets_come_and_go_by_the_sockets_of_http3_alone, setup),
+		cmocka_unit_test_setup(test_the_filter_holds_all_sockets_of_http3, setup),
 		cmocka_unit_test_setup(test_what_a_server_has_no_business_with_kills, setup),
 		cmocka_unit_test_setup(test_serving_goes_on_and_abort_is_still_abort, setup),
 		cmocka_unit_test_setup(test_landlock_leaves_the_folder_of_a_unix_socket, setup),

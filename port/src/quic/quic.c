@@ -154,6 +154,11 @@ struct quic *quic_open(struct conn_pool *pool, const struct listener_config *con
 	return q;
 }
 
+int quic_descriptor(const struct quic *q)
+{
+	return loop_io_fd(&q->io);
+}
+
 void quic_drain(struct quic *q)
 {
 	q->draining = true;

@@ -30,6 +30,7 @@ enum { QUIC_EXISTS = 1 };
    says why not; *taken: because another has that port. */
 struct quic *quic_open(struct conn_pool *pool, const struct listener_config *config, unsigned index, uint16_t port,
 		       struct tls_store *const *store, bool *taken, char *rule, size_t size);
+int quic_descriptor(const struct quic *q);
 /* Part of a turn: takes packets. True if there may be more. */
 bool quic_run(struct quic *q);
 /* No new connections. */
@@ -54,6 +55,12 @@ static inline struct quic *quic_open(struct conn_pool *pool, const struct listen
 	snprintf(rule, size,
 		 "no HTTP/3: this program was built without it (libngtcp2 1.11, libngtcp2_crypto_gnutls, libnghttp3 1.8)");
 	return NULL;
+}
+
+static inline int quic_descriptor(const struct quic *q)
+{
+	(void)q;
+	return -1;
 }
 
 static inline bool quic_run(struct quic *q)

@@ -30,7 +30,7 @@ int landlock_enter(const struct config *config, unsigned *abi);
 
 /* ---- seccomp.c ---- */
 
-enum { FILTER_ROOM = 256 };
+enum { FILTER_ROOM = 384 };
 
 struct sock_filter;
 
@@ -38,7 +38,9 @@ struct filter_needs {
 	uint32_t pid; /* who may be sent a signal: the process itself, by abort */
 	bool unlink;  /* of a unix socket's path */
 	int channel;  /* from which descriptors may be received; -1: none */
-	bool udp;     /* there is HTTP/3 */
+	/* sockets of HTTP/3, to which and from which packets go; none: there is no HTTP/3 */
+	unsigned udp_count;
+	int udp[LISTENERS_MAX];
 };
 
 /* The filter, into room for FILTER_ROOM instructions. 0: there is none for this machine. */

@@ -173,16 +173,26 @@ static void put_channel(struct writer *w, uint32_t channel)
 	put_rule(w, &(struct rule){SYS_fcntl, {{IS, 1, F_GETFL}}});                   /* open for reading alone? */
 }
 
+/* HTTP/3: packets come and go by these sockets. On any other descriptor the calls could pass descriptors on. */
+static void put_packets(struct writer *w, const int *sockets, unsigned count)
+{
+	put(w, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_recvmmsg, 1, 0));
+	put(w, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sendmsg, 0, (uint8_t)(count + 3)));
+	load(w, offsetof(struct seccomp_data, args));
+	for (unsigned i = 0; i < count; i++)
+		put(w, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)sockets[i], (uint8_t)(count - i), 0));
+	end_with(w, SECCOMP_RET_KILL_PROCESS);
+	end_with(w, SECCOMP_RET_ALLOW);
+}
+
 static void put_needs(struct writer *w, const struct filter_needs *needs)
 {
 	put_rule(w, &(struct rule){SYS_tgkill, {{IS, 0, needs->pid}}});
 	put_rule(w, &(struct rule){SYS_tkill, {{IS, 0, needs->pid}}});
 	if (needs->channel >= 0)
 		put_channel(w, (uint32_t)needs->channel);
-	if (needs->udp) { /* HTTP/3: packets of clients, and to them */
-		put_rule(w, &(struct rule){SYS_recvmmsg, {{0}}});
-		put_rule(w, &(struct rule){SYS_sendmsg, {{0}}});
-	}
+	if (needs->udp_count > 0)
+		put_packets(w, needs->udp, needs->udp_count);
 	if (!needs->unlink)
 		return;
 #ifdef SYS_unlink
@@ -220,7 +230,8 @@ int seccomp_enter(const struct config *config)
 
 	for (unsigned i = 0; i < config->listener_count; i++) {
 		needs.unlink |= listener_file(&config->listeners[i]) != NULL;
-		needs.udp |= config->listeners[i].http3;
+		if (config->listeners[i].http3 && config->listeners[i].udp >= 0)
+			needs.udp[needs.udp_count++] = config->listeners[i].udp;
 	}
 	program.len = (unsigned short)seccomp_filter(filter, &needs);
 	if (program.len == 0)

@@ -237,10 +237,13 @@ static bool open_quic(struct server *s, unsigned i, bool *taken, char *rule, siz
 	}
 	listener_name(&s->listeners[i], &name);
 	s->quic[i] = quic_open(&s->pool, config, i, name.port, &s->tls[i].store, taken, rule, size);
-	if (s->quic[i] && config->alt_svc_age)
+	if (!s->quic[i])
+		return false;
+	config->udp = quic_descriptor(s->quic[i]);
+	if (config->alt_svc_age)
 		snprintf(config->alt_svc, sizeof config->alt_svc, "h3=\":%u\"; ma=%lu", (unsigned)name.port,
 			 (unsigned long)config->alt_svc_age);
-	return s->quic[i];
+	return true;
 }
 
 /* With a port that the system chooses, until there is one that is free for both. */
