@@ -105,6 +105,7 @@ static int on_body(nghttp3_conn *h3, int64_t id, const uint8_t *data, size_t n, 
 
 	(void)h3;
 	(void)user;
+	c->body += n;
 	text_add(&c->seen, "%d ", (int)id);
 	text_add_quoted(&c->seen, slice_of(data, n));
 	text_add(&c->seen, "\n");
@@ -308,6 +309,22 @@ static void client_writes(struct quic_client *c)
 	planter = NULL;
 }
 
+/* The handshake has failed. */
+static void say_alert(struct quic_client *c)
+{
+	uint8_t packet[1452];
+	ngtcp2_path_storage path;
+	ngtcp2_pkt_info info;
+	ngtcp2_ssize n;
+	ngtcp2_ccerr e;
+
+	ngtcp2_ccerr_set_tls_alert(&e, ngtcp2_conn_get_tls_alert(c->ng), NULL, 0);
+	ngtcp2_path_storage_zero(&path);
+	n = ngtcp2_conn_write_connection_close(c->ng, &path.path, &info, packet, sizeof packet, &e, quic_clock());
+	assert_true(n > 0);
+	quic_client_throws(c, packet, (size_t)n);
+}
+
 static bool client_reads(struct quic_client *c)
 {
 	uint8_t packet[65536];
@@ -320,8 +337,9 @@ static bool client_reads(struct quic_client *c)
 		return false;
 	c->packets++;
 	c->got += (size_t)n;
-	if (c->over || !c->ng)
+	if (c->over || !c->ng || (c->path_max && (size_t)n > c->path_max))
 		return true;
+	c->largest = (size_t)n > c->largest ? (size_t)n : c->largest;
 	error = ngtcp2_conn_read_pkt(c->ng, &path, &info, packet, (size_t)n, quic_clock());
 	if (error == NGTCP2_ERR_DRAINING)
 		end(c);
@@ -331,6 +349,8 @@ static bool client_reads(struct quic_client *c)
 	} else if (error && !c->over) {
 		text_add(&c->seen, "error %s\n", ngtcp2_strerror(error));
 		c->over = true;
+		if (error == NGTCP2_ERR_CRYPTO)
+			say_alert(c);
 	}
 	return true;
 }
@@ -393,6 +413,8 @@ static void start_tls(struct quic_client *c)
 	gnutls_session_set_ptr(c->tls, &c->ref);
 	assert_int_equal(gnutls_certificate_allocate_credentials(&c->credentials), 0);
 	assert_int_equal(gnutls_credentials_set(c->tls, GNUTLS_CRD_CERTIFICATE, c->credentials), 0);
+	if (c->doubtful)
+		gnutls_session_set_verify_cert(c->tls, c->name, 0);
 	gnutls_server_name_set(c->tls, GNUTLS_NAME_DNS, c->name, strlen(c->name));
 	if (c->alpn)
 		gnutls_alpn_set_protocols(c->tls, &alpn, 1, 0);

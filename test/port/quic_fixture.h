@@ -43,6 +43,10 @@ struct quic_client {
 	unsigned packets;    /* that came */
 	const char *alpn;    /* NULL: none is offered */
 	const char *name;    /* SNI */
+	bool doubtful;       /* it does not take the server's certificate */
+	size_t path_max;     /* longer packets never arrive; 0: all do */
+	size_t largest;      /* packet that arrived */
+	size_t body;         /* bytes of bodies that came */
 	uint8_t token[256];  /* that the server gave, or for it */
 	size_t token_len;
 	uint32_t version;

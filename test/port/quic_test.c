@@ -282,6 +282,189 @@ static void test_short_first_packets_are_nothing(void **state)
 	assert_true(s->quic->figures.dropped >= 3);
 }
 
+/* ---- what a watcher hears of handshakes ---- */
+
+static struct text heard;
+
+static bool is_wanted(void *ctx)
+{
+	(void)ctx;
+	return true;
+}
+
+static void on_opened(void *ctx, uint64_t connection, const struct peer *peer)
+{
+	(void)ctx;
+	(void)connection;
+	(void)peer;
+	text_add(&heard, "opened\n");
+}
+
+static void on_secured(void *ctx, uint64_t connection, uint64_t time, const struct secure *secure, const char *fault)
+{
+	(void)ctx;
+	(void)connection;
+	(void)time;
+	assert_int_equal(secure == NULL, *fault != 0);
+	text_add(&heard, "secured %s\n", secure ? "" : fault);
+}
+
+static void on_ended(void *ctx, uint64_t connection, enum stream_end why, uint64_t in, uint64_t out, uint64_t time)
+{
+	(void)ctx;
+	(void)connection;
+	(void)why;
+	(void)in;
+	(void)out;
+	(void)time;
+	text_add(&heard, "ended\n");
+}
+
+static void watch(void)
+{
+	s->pool.watch = (struct connection_watch){
+		.wanted = is_wanted, .opened = on_opened, .secured = on_secured, .ended = on_ended};
+}
+
+static void expect_heard(const char *text)
+{
+	EXPECT_TEXT(&heard, text);
+	text_free(&heard);
+}
+
+static void expect_failure(unsigned alert)
+{
+	char text[200];
+
+	snprintf(text, sizeof text, "opened\nsecured %s\nended\n", tls_alert_name(alert));
+	expect_heard(text);
+	assert_int_equal(s->quic->figures.failed, 1);
+	assert_int_equal(s->quic->figures.handshakes, 0);
+}
+
+static void test_a_handshake_is_reported_once(void **state)
+{
+	(void)state;
+	watch();
+	shake();
+	conn_pool_cut(&s->pool);
+	conn_pool_reap(&s->pool);
+	expect_heard("opened\nsecured \nended\n");
+	assert_int_equal(s->quic->figures.failed, 0);
+}
+
+static void test_a_handshake_that_we_refuse_is_reported(void **state)
+{
+	(void)state;
+	watch();
+	c->alpn = "h9";
+	quic_client_begin(c);
+	QUIC_AWAIT(c, s->quic->figures.failed == 1 && s->pool.open == 0);
+	expect_failure(120); /* no_application_protocol */
+}
+
+static void test_a_handshake_that_the_client_refuses_is_reported(void **state)
+{
+	(void)state;
+	watch();
+	c->doubtful = true;
+	quic_client_begin(c);
+	QUIC_AWAIT(c, c->over && s->pool.open == 0);
+	expect_failure(42); /* bad_certificate */
+}
+
+/* As over TCP. */
+static void test_a_client_that_only_leaves_has_not_failed(void **state)
+{
+	(void)state;
+	start_again(hasty);
+	watch();
+	say_hello();
+	QUIC_AWAIT(c, s->quic->figures.accepted == 1 && s->pool.open == 0);
+	expect_heard("opened\nended\n");
+	assert_int_equal(s->quic->figures.failed, 0);
+}
+
+/* ---- the size of packets ---- */
+
+enum { LARGE = 300000 };
+
+static char *large_text(void)
+{
+	char *text = malloc(LARGE + 1);
+
+	assert_non_null(text);
+	memset(text, 'x', LARGE);
+	text[LARGE] = 0;
+	return text;
+}
+
+/* A response of LARGE bytes arrives whole. */
+static void get_large(void)
+{
+	char *text = large_text();
+	int64_t id;
+	char end[32];
+
+	text_clear(&c->seen);
+	c->body = 0;
+	id = quic_client_gets(c, "/large");
+	snprintf(end, sizeof end, "%d end\n", (int)id);
+	QUIC_AWAIT(c, host->streams[host->count] != NULL);
+	host_responds(host, host->count, 200, text);
+	QUIC_AWAIT(c, sees(end) && !host->streams[host->count]);
+	assert_int_equal(c->body, LARGE);
+	free(text);
+}
+
+static struct quic_conn *only_connection(void)
+{
+	assert_int_equal(s->pool.open, 1);
+	return container_of(container_of(s->pool.all.next, struct member, all), struct quic_conn, member);
+}
+
+static size_t packets_go_up_to(void)
+{
+	return ngtcp2_conn_get_path_max_tx_udp_payload_size(only_connection()->ng);
+}
+
+static void test_packets_grow_as_far_as_the_path_takes_them(void **state)
+{
+	(void)state;
+	shake();
+	QUIC_AWAIT(c, packets_go_up_to() > 1400);
+	get_large();
+	assert_in_range(c->largest, 1400, 1452);
+	text_clear(&host->events);
+}
+
+static void test_packets_stay_as_small_as_the_path_needs_them(void **state)
+{
+	(void)state;
+	c->path_max = 1300;
+	shake();
+	get_large();
+	assert_in_range(packets_go_up_to(), 1200, 1300);
+	assert_in_range(c->largest, 1200, 1300);
+	text_clear(&host->events);
+}
+
+/* A socket without checksums lets the kernel cut nothing into packets. */
+static void test_where_the_kernel_does_not_cut_we_do(void **state)
+{
+	int on = 1;
+
+	(void)state;
+	shake();
+	get_large();
+	assert_true(s->quic->segments);
+	assert_int_equal(setsockopt(loop_io_fd(&s->quic->io), SOL_SOCKET, SO_NO_CHECK, &on, sizeof on), 0);
+	get_large();
+	assert_false(s->quic->segments);
+	get_large();
+	text_clear(&host->events);
+}
+
 /* ---- packets that kill ---- */
 
 /* KeyUpdate is forbidden (RFC 9001 6): GnuTLS answers it, and ngtcp2 ends the process (asserted, up to 1.11 at least). */
@@ -582,6 +765,13 @@ int main(void)
 		TEST(test_half_a_handshake_ends_in_time),
 		TEST(test_no_more_than_three_times_what_came),
 		TEST(test_short_first_packets_are_nothing),
+		TEST(test_a_handshake_is_reported_once),
+		TEST(test_a_handshake_that_we_refuse_is_reported),
+		TEST(test_a_handshake_that_the_client_refuses_is_reported),
+		TEST(test_a_client_that_only_leaves_has_not_failed),
+		TEST(test_packets_grow_as_far_as_the_path_takes_them),
+		TEST(test_packets_stay_as_small_as_the_path_needs_them),
+		TEST(test_where_the_kernel_does_not_cut_we_do),
 		TEST(test_a_key_update_of_tls_is_refused),
 		TEST(test_no_message_of_tls_is_wanted_after_the_handshake),
 		TEST(test_connection_ids_that_are_over_as_they_come),

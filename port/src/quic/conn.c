@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One connection over QUIC: a member of the pool, like those over TCP. */
 #include <ngtcp2/ngtcp2_crypto.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,14 +31,28 @@ static const struct sm machine = {"quic", state_names, state_next};
 
 /* ---- the end ---- */
 
+/* The alert that ends it, ours or the client's; -1: none does. */
+static int alert_of(const struct quic_conn *c)
+{
+	const ngtcp2_ccerr *e = c->silent ? ngtcp2_conn_get_ccerr(c->ng) : &c->error;
+
+	if (e->type != NGTCP2_CCERR_TYPE_TRANSPORT || e->error_code < CRYPTO_ERROR || e->error_code > CRYPTO_ERROR + UINT8_MAX)
+		return -1;
+	return (int)(e->error_code - CRYPTO_ERROR);
+}
+
+/* As over TCP: a client that only leaves has not failed, and one that does not like our certificate has. */
 static void note_failure(struct quic_conn *c)
 {
-	if (c->state != QUIC_HANDSHAKE || c->silent)
+	bool shakes = c->state == QUIC_HANDSHAKE && c->failed && !c->silent;
+	int alert = alert_of(c);
+	char text[48];
+
+	if (!shakes && alert < 0)
 		return;
 	c->quic->figures.failed++;
-	if (c->error.type == NGTCP2_CCERR_TYPE_TRANSPORT && c->error.error_code >= CRYPTO_ERROR)
-		conn_record_secured(c->member.pool, c->record, NULL,
-				    tls_alert_name((unsigned)(c->error.error_code - CRYPTO_ERROR)));
+	snprintf(text, sizeof text, "error %#llx of QUIC", (unsigned long long)c->error.error_code);
+	conn_record_secured(c->member.pool, c->record, NULL, alert < 0 ? text : tls_alert_name((unsigned)alert));
 }
 
 /* The packet with the reason; its length, 0 for none. */

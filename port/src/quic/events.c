@@ -110,7 +110,6 @@ static int on_shaken(ngtcp2_conn *ng, void *ctx)
 	validated(c);
 	tls_session_shaken(c->tls);
 	c->owner.secure = tls_session_facts(c->tls);
-	conn_record_secured(c->quic->pool, c->record, c->owner.secure, "");
 	c->quic->figures.handshakes++;
 	c->quic->figures.resumed += c->owner.secure->resumed;
 	conn_record_secured(c->member.pool, c->record, c->owner.secure, "");
