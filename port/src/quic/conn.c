@@ -68,7 +68,7 @@ static size_t close_packet(struct quic_conn *c, ngtcp2_path_storage *path, uint8
 	return n > 0 ? (size_t)n : 0;
 }
 
-/* Leaves a ghost behind, unless the handshake never began. */
+/* Leaves a ghost behind, unless the client has heard nothing of us. */
 static void leave(struct quic_conn *c)
 {
 	struct quic *q = c->quic;
@@ -84,6 +84,11 @@ static void leave(struct quic_conn *c)
 	if (count)
 		ngtcp2_conn_get_scid(c->ng, ids);
 	quic_route_remove_initial(q, c->initial_key);
+	if (c->silent && !c->tls && buf_len(&c->hello) == 0) {
+		for (size_t i = 0; i < count; i++)
+			quic_route_remove(q, &ids[i]);
+		return;
+	}
 	quic_ghost_make(q, ids, count, packet, n, time < 100 ? 100 : time < 10000 ? time : 10000);
 }
 

@@ -146,6 +146,9 @@ enum quic_token { QUIC_TOKEN_NONE, QUIC_TOKEN_RETRY, QUIC_TOKEN_NEW, QUIC_TOKEN_
 /* Whether a token proves the address. *original: the id that the client made up first, of QUIC_TOKEN_RETRY. */
 enum quic_token quic_token_check(const struct quic *q, const ngtcp2_pkt_hd *hd, const struct quic_datagram *d, uint64_t now,
 				 ngtcp2_cid *original);
+/* Whether a client without a token must first prove its address: there are too many whose is not, or too many in this turn. Counts the
+   handshake that begins otherwise. */
+bool quic_wants_proof(struct quic *q);
 /* Answers that need no connection. */
 void quic_say_versions(struct quic *q, const ngtcp2_version_cid *vc, const struct quic_datagram *d);
 void quic_say_retry(struct quic *q, const ngtcp2_pkt_hd *hd, const struct quic_datagram *d, uint64_t now);

@@ -27,7 +27,6 @@ static bool has_room(struct quic *q)
 /* A packet that may begin a connection. */
 static void take_first(struct quic *q, const struct quic_datagram *d)
 {
-	const struct config *config = q->pool->env.config;
 	uint64_t now = quic_now(q);
 	ngtcp2_cid original;
 	enum quic_token token;
@@ -42,11 +41,12 @@ static void take_first(struct quic *q, const struct quic_datagram *d)
 		quic_say_close(q, &hd, d, NGTCP2_INVALID_TOKEN);
 		return;
 	}
-	if (token == QUIC_TOKEN_NONE && q->half_open >= config->h3_retry) {
+	if (token == QUIC_TOKEN_NONE && quic_wants_proof(q)) {
 		quic_say_retry(q, &hd, d, now);
 		return;
 	}
-	conn_pool_may_shake(q->pool); /* counted: quic_run stops at the limit */
+	if (token != QUIC_TOKEN_NONE)
+		conn_pool_may_shake(q->pool); /* counted: quic_run stops at the limit */
 	if (!has_room(q)) {
 		quic_say_close(q, &hd, d, NGTCP2_CONNECTION_REFUSED);
 		return;

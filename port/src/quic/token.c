@@ -47,6 +47,13 @@ enum quic_token quic_token_check(const struct quic *q, const ngtcp2_pkt_hd *hd, 
 	return QUIC_TOKEN_NONE; /* perhaps of another server, or of long ago */
 }
 
+/* ---- who must prove an address ---- */
+
+bool quic_wants_proof(struct quic *q)
+{
+	return q->half_open >= q->pool->env.config->h3_retry || !conn_pool_may_shake(q->pool);
+}
+
 /* ---- answers ---- */
 
 static void answer(struct quic *q, const struct quic_datagram *d, const uint8_t *bytes, ngtcp2_ssize n)
