@@ -17,12 +17,15 @@
 #include <link.h>
 
 #include "fuzz/parts/answering.h"
+#ifdef SPARX_HTTP3
+#include "quic_fixture.h"
+#endif
 #include "support.h"
 #include "tls_fixture.h"
 
 /* ---- the faults ---- */
 
-enum call { CALL_MEMORY, CALL_READ, CALL_WRITE, CALL_ACCEPT, CALL_OTHER, CALLS };
+enum call { CALL_MEMORY, CALL_READ, CALL_WRITE, CALL_ACCEPT, CALL_OTHER, CALL_PACKETS_IN, CALL_PACKETS_OUT, CALLS };
 
 static struct {
 	bool port_runs;
@@ -32,6 +35,7 @@ static struct {
 	bool rests;         /* none fails at present */
 	int error;          /* errno; 0: one byte is moved */
 	bool trickles;      /* sockets take little at a time */
+	bool one_clock;     /* the port's is the clients' too */
 	unsigned long count[CALLS];
 } fault;
 
@@ -256,6 +260,19 @@ WRAP(ssize_t, recvmsg, (int fd, struct msghdr *m, int flags))
 	return fails(CALL_OTHER) && fault.error ? -1 : __real_recvmsg(fd, m, flags);
 }
 
+/* Packets that have come: all, or one. */
+WRAP(int, recvmmsg, (int fd, struct mmsghdr *m, unsigned n, int flags, struct timespec *wait))
+{
+	bool one;
+
+	return short_by_one(CALL_PACKETS_IN, &one) ? -1 : __real_recvmmsg(fd, m, one ? 1 : n, flags, wait);
+}
+
+WRAP(ssize_t, sendmsg, (int fd, const struct msghdr *m, int flags))
+{
+	return fails(CALL_PACKETS_OUT) && fault.error ? -1 : __real_sendmsg(fd, m, flags);
+}
+
 WRAP(int, accept4, (int fd, struct sockaddr *from, socklen_t *len, int flags))
 {
 	return fails(CALL_ACCEPT) ? -1 : __real_accept4(fd, from, len, flags);
@@ -288,7 +305,7 @@ WRAP(int, epoll_ctl, (int epoll, int what, int fd, struct epoll_event *event))
 
 WRAP(int, clock_gettime, (clockid_t clock, struct timespec *t))
 {
-	if (!fault.port_runs)
+	if (!fault.port_runs && !fault.one_clock)
 		return __real_clock_gettime(clock, t);
 	*t = (struct timespec){.tv_sec = (time_t)(rig_clock_us / 1000000), .tv_nsec = (long)(rig_clock_us % 1000000 * 1000)};
 	return 0;
@@ -300,6 +317,7 @@ static unsigned answers_h1(struct slice wire);
 static unsigned answers_h2(struct slice wire);
 static unsigned answers_socket(struct slice wire);
 static unsigned answers_tls(struct slice wire);
+static unsigned answers_h3(struct slice seen);
 
 #define SOCKET_HEAD \
 	"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" \
@@ -371,6 +389,12 @@ static const struct trial exchanges[] = {
 	 answers_socket, 1},
 	{"tls", SLICE_LIT("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n"),
 	 SLICE_LIT("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"), ANSWER_READ, false, answers_tls, 3},
+#ifdef SPARX_HTTP3
+	/* two requests, of which one has a body */
+	{"http/3", SLICE_LIT(""), SLICE_LIT("hello"), ANSWER_READ, false, answers_h3, 2},
+	{"http/3 stream", SLICE_LIT(""), SLICE_LIT("hello"), ANSWER_STREAM, true, answers_h3, 2},
+	{"http/3 file", SLICE_LIT(""), SLICE_LIT("hello"), ANSWER_FILE, false, answers_h3, 2},
+#endif
 };
 enum { EXCHANGES = sizeof exchanges / sizeof *exchanges };
 
@@ -430,14 +454,30 @@ static unsigned answers_tls(struct slice wire)
 	return answers_h1(wire);
 }
 
+/* Of what the client of HTTP/3 has seen: ends of streams, of either kind. */
+static unsigned answers_h3(struct slice seen)
+{
+	unsigned count = 0;
+
+	for (size_t i = 0; i + 4 <= seen.len; i++)
+		count += memcmp(seen.at + i, " end", 4) == 0 || memcmp(seen.at + i, " res", 4) == 0;
+	return count;
+}
+
+static bool is_http3(const struct trial *x)
+{
+	return x->answers == answers_h3;
+}
+
 static bool is_secure(const struct trial *x)
 {
-	return x->answers == answers_tls;
+	return x->answers == answers_tls || is_http3(x);
 }
 
 /* ---- one run ---- */
 
 static struct answering a;
+static char unix_address[64];
 static struct buf tls_given; /* the listener's `tls` */
 static bool warm;            /* what the libraries keep they have by now */
 
@@ -546,6 +586,68 @@ static unsigned descriptors(void)
 	return count;
 }
 
+/* ---- a client of HTTP/3 ---- */
+
+#ifdef SPARX_HTTP3
+
+enum { H3_SOON = 20, H3_LATER = 60, H3_ROUNDS = 90, H3_SOON_MS = 25, H3_LATER_MS = 250, H3_LAST_MS = 1500 };
+
+static bool h3_is_served(const struct trial *x, struct quic_client *c)
+{
+	return c->over || a.rig.server.state == SERVER_STOPPED || answers_h3(slice_str(text_str(&c->seen))) >= x->wanted;
+}
+
+static void h3_asks(const struct trial *x, struct quic_client *c)
+{
+	static struct slice body;
+
+	body = x->then;
+	quic_client_gets(c, "/");
+	quic_client_posts(c, "/", &body);
+}
+
+/* Packets may be lost; so time passes, and they are sent again. */
+static void converse_h3(const struct trial *x)
+{
+	struct quic_client c;
+	bool asked = false;
+
+	if (!a.rig.server.quic[0] || a.rig.server.state == SERVER_STOPPED)
+		return; /* it does not listen */
+	fault.one_clock = true;
+	fault.rests = x->way != ANSWER_READ; /* the handshake is that of the first of these */
+	quic_client_init_at(&c, ntohs(a.rig.server.quic[0]->local.v4.sin_port));
+	quic_client_begin(&c);
+	for (unsigned i = 0; i < H3_ROUNDS && !h3_is_served(x, &c); i++) {
+		bool read = quic_client_goes_on(&c);
+		if (c.shaken && !c.over && !asked) {
+			asked = true;
+			fault.rests = false;
+			h3_asks(x, &c);
+			quic_client_goes_on(&c);
+		}
+		answering_turn(&a);
+		if (!read)
+			rig_pass_time(&a.rig, i < H3_SOON ? H3_SOON_MS : i < H3_LATER ? H3_LATER_MS : H3_LAST_MS);
+	}
+	/* what had no memory for a client at all has forgotten it */
+	if (!h3_is_served(x, &c) && !(fault.call == CALL_MEMORY && fault.and_all_after && a.rig.server.pool.open == 0))
+		fail_msg("%s: left waiting when call %lu of kind %d fails with %s: %s", x->name, fault.at, fault.call,
+			 strerror(fault.error), text_str(&c.seen));
+	quic_client_free(&c);
+	fault.one_clock = false;
+	fault.rests = false;
+}
+
+#else
+
+static void converse_h3(const struct trial *x)
+{
+	(void)x;
+}
+
+#endif
+
 static void converse(const struct trial *x)
 {
 	enum { SOON_MS = 150, TIMES = 4 };
@@ -592,12 +694,18 @@ static void run(const struct trial *x)
 	if (is_secure(x))
 		rig_tls = slice_of(buf_at(&tls_given), buf_len(&tls_given));
 	fault.rests = is_secure(x); /* GnuTLS crashes where it reads a certificate and gets no memory */
+	rig_http3 = is_http3(x);
+	rig_sockets.address = is_http3(x) ? "127.0.0.1" : unix_address;
 	answering_hello(&a);
-	fault.rests = false;
+	fault.rests = rig_http3 = false;
 	rig_tls = (struct slice){0};
-	converse(x);
+	if (is_http3(x))
+		converse_h3(x);
+	else
+		converse(x);
 	tls_end();
 	answering_stop(&a);
+	rig_sockets.address = unix_address;
 	if (is_secure(x) && fault.call == CALL_MEMORY && fault.at)
 		alive = living; /* a handshake of GnuTLS that gets no memory loses some */
 	if (warm && (living != alive || descriptors() != before))
@@ -833,13 +941,29 @@ static void run_talk(const struct talk *t)
 
 /* ---- the tests ---- */
 
+/* Whether an exchange needs it. */
+static bool is_called(const struct trial *x, enum call call)
+{
+	switch (call) {
+	case CALL_ACCEPT:
+		return !is_http3(x);
+	case CALL_PACKETS_IN:
+	case CALL_PACKETS_OUT:
+		return is_http3(x);
+	case CALL_OTHER:
+		return !is_secure(x);
+	default:
+		return true;
+	}
+}
+
 static void test_no_fault(void **state)
 {
 	(void)state;
 	for (unsigned i = 0; i < EXCHANGES; i++) {
 		run(&exchanges[i]);
 		for (enum call call = CALL_MEMORY; call < CALLS; call++)
-			assert_true(fault.count[call] > 0 || (is_secure(&exchanges[i]) && call == CALL_OTHER));
+			assert_true(fault.count[call] > 0 || !is_called(&exchanges[i], call));
 	}
 }
 
@@ -907,6 +1031,19 @@ static void test_other_calls(void **state)
 	each_exchange(CALL_OTHER, ENOMEM);
 }
 
+/* Packets that do not come yet; and those that are not sent, or are lost, or that the kernel does not cut. */
+static void test_packets(void **state)
+{
+	static const int in[] = {0, EAGAIN, EINTR, ENOMEM, ENOBUFS, ECONNREFUSED};
+	static const int out[] = {EAGAIN, ENOBUFS, EINTR, EPERM, EMSGSIZE, EINVAL, EIO, ENOMEM, ENETUNREACH, ECONNREFUSED};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof in / sizeof *in; i++)
+		each_exchange(CALL_PACKETS_IN, in[i]);
+	for (unsigned i = 0; i < sizeof out / sizeof *out; i++)
+		each_exchange(CALL_PACKETS_OUT, out[i]);
+}
+
 /* More to say than the reserve holds, and nothing to say it with: the port gives the host up, rather than be silent. */
 static void test_a_lost_message_is_the_end(void **state)
 {
@@ -955,17 +1092,17 @@ static void test_no_answer_is_taken_for_another(void **state)
 
 int main(void)
 {
-	static char address[64];
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_no_fault),       cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_no_more_memory), cmocka_unit_test(test_no_answer_is_taken_for_another),
 		cmocka_unit_test(test_one_byte),       cmocka_unit_test(test_read),
 		cmocka_unit_test(test_write),          cmocka_unit_test(test_accept),
 		cmocka_unit_test(test_other_calls),    cmocka_unit_test(test_a_lost_message_is_the_end),
+		cmocka_unit_test(test_packets),
 	};
 
-	snprintf(address, sizeof address, "unix:/tmp/sparx-fault-%d", (int)getpid());
-	rig_sockets = (struct rig_sockets){address, around};
+	snprintf(unix_address, sizeof unix_address, "unix:/tmp/sparx-fault-%d", (int)getpid());
+	rig_sockets = (struct rig_sockets){unix_address, around};
 	ev_set_allocator(for_libev);
 	dl_iterate_phdr(find_careless, NULL);
 	if (!tls_start())

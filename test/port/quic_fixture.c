@@ -355,14 +355,31 @@ static bool client_reads(struct quic_client *c)
 	return true;
 }
 
+/* Time has passed. */
+static void client_expires(struct quic_client *c)
+{
+	if (c->ng && !c->over && ngtcp2_conn_get_expiry(c->ng) <= quic_clock() &&
+	    ngtcp2_conn_handle_expiry(c->ng, quic_clock()) != 0)
+		c->over = true;
+}
+
+bool quic_client_goes_on(struct quic_client *c)
+{
+	bool read = false;
+
+	while (client_reads(c))
+		read = true;
+	client_expires(c);
+	client_writes(c);
+	return read;
+}
+
 void quic_talk(struct quic_client *c)
 {
 	struct pollfd p = {.fd = c->fd, .events = POLLIN};
 
 	for (int i = 0; i < ROUNDS; i++) {
-		if (c->ng && !c->over && ngtcp2_conn_get_expiry(c->ng) <= quic_clock() &&
-		    ngtcp2_conn_handle_expiry(c->ng, quic_clock()) != 0)
-			c->over = true;
+		client_expires(c);
 		if (c->ng)
 			client_writes(c);
 		quic_server_turn(c->server);
@@ -390,16 +407,21 @@ static void bind_again(struct quic_client *c)
 	assert_int_equal(getsockname(c->fd, (struct sockaddr *)&c->local, &len), 0);
 }
 
-void quic_client_init(struct quic_client *c, struct quic_server *s)
+void quic_client_init_at(struct quic_client *c, uint16_t port)
 {
 	memset(c, 0, sizeof *c);
-	c->server = s;
 	c->alpn = "h3";
 	c->name = "a.example";
 	c->version = NGTCP2_PROTO_VER_V1;
-	c->remote = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(s->port)};
+	c->remote = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port)};
 	inet_pton(AF_INET, "127.0.0.1", &c->remote.sin_addr);
 	bind_again(c);
+}
+
+void quic_client_init(struct quic_client *c, struct quic_server *s)
+{
+	quic_client_init_at(c, s->port);
+	c->server = s;
 }
 
 static void start_tls(struct quic_client *c)
@@ -471,6 +493,30 @@ int64_t quic_client_gets(struct quic_client *c, const char *path)
 
 	assert_int_equal(ngtcp2_conn_open_bidi_stream(c->ng, &id, NULL), 0);
 	assert_int_equal(nghttp3_conn_submit_request(c->h3, id, nv, 4, NULL, NULL), 0);
+	return id;
+}
+
+static nghttp3_ssize pull(nghttp3_conn *h3, int64_t id, nghttp3_vec *vec, size_t max, uint32_t *flags, void *ctx, void *user)
+{
+	const struct slice *body = user;
+
+	(void)h3;
+	(void)id;
+	(void)max;
+	(void)ctx;
+	*flags = NGHTTP3_DATA_FLAG_EOF;
+	vec[0] = (nghttp3_vec){(uint8_t *)(uintptr_t)body->at, body->len};
+	return 1;
+}
+
+int64_t quic_client_posts(struct quic_client *c, const char *path, struct slice *body)
+{
+	nghttp3_nv nv[] = {pair(":method", "POST"), pair(":scheme", "https"), pair(":authority", c->name), pair(":path", path)};
+	nghttp3_data_reader reader = {pull};
+	int64_t id;
+
+	assert_int_equal(ngtcp2_conn_open_bidi_stream(c->ng, &id, body), 0);
+	assert_int_equal(nghttp3_conn_submit_request(c->h3, id, nv, 4, &reader, body), 0);
 	return id;
 }
 

@@ -25,7 +25,7 @@ struct quic_server {
 };
 
 struct quic_client {
-	struct quic_server *server;
+	struct quic_server *server; /* whose turns quic_talk makes */
 	int fd;
 	struct sockaddr_in local, remote;
 	ngtcp2_conn *ng;
@@ -59,11 +59,16 @@ void quic_server_turn(struct quic_server *s);
 
 /* A client that has not said anything. */
 void quic_client_init(struct quic_client *c, struct quic_server *s);
+/* The same, of a server at this port of 127.0.0.1 that makes its turns itself: quic_talk is not for it. */
+void quic_client_init_at(struct quic_client *c, uint16_t port);
+/* Reads what has come, and writes what there is to say. True if there was something to read. */
+bool quic_client_goes_on(struct quic_client *c);
 /* Its first packet, whatever is set in it before. */
 void quic_client_begin(struct quic_client *c);
 void quic_client_free(struct quic_client *c);
-/* GET; returns the stream. */
+/* GET, or POST with a body that stays in place; returns the stream. */
 int64_t quic_client_gets(struct quic_client *c, const char *path);
+int64_t quic_client_posts(struct quic_client *c, const char *path, struct slice *body);
 /* These frames are sent, and nothing else. */
 void quic_client_plants(struct quic_client *c, const void *frames, size_t n);
 /* From now on it comes from another address. */

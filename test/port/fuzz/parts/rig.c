@@ -16,6 +16,7 @@ enum { FIRST_FD = 500, TURNS_MAX = 64, START_MS = 1000, STREAM_LIVE = 1, STREAM_
 
 struct rig_sockets rig_sockets;
 struct slice rig_tls;
+bool rig_http3;
 uint64_t rig_clock_us;
 
 static struct loop loop; /* without sockets one for all inputs, and never run */
@@ -476,7 +477,11 @@ void rig_hello(struct rig *r, unsigned options, struct slice more, uint32_t dema
 	at = mp_map(at, options + 1);
 	at = mp_str(at, SLICE_LIT("listeners"));
 	at = mp_array(at, 1);
-	at = mp_map(at, rig_tls.len ? 2 : 1);
+	at = mp_map(at, 1u + (rig_tls.len > 0) + rig_http3);
+	if (rig_http3) {
+		at = mp_str(at, SLICE_LIT("http3"));
+		at = mp_bool(at, true);
+	}
 	if (rig_tls.len) {
 		at = mp_str(at, SLICE_LIT("tls"));
 		memcpy(at, rig_tls.at, rig_tls.len);
@@ -541,6 +546,7 @@ static void start_loop(struct rig *r)
 	loop.now_us = START_MS * 1000;
 	loop.unix_sec = 1;
 	wheel_init(&loop.wheel, loop.now);
+	wheel_init(&loop.fine, loop.now_us / LOOP_FINE_US);
 }
 
 void rig_start(struct rig *r)
@@ -622,7 +628,7 @@ void rig_stop(struct rig *r)
 	judge_end(r);
 	bridge_free(&r->bridge);
 	link_free(&r->link);
-	MUST(loop.wheel.count == 0);
+	MUST(loop.wheel.count == 0 && loop.fine.count == 0);
 	for (unsigned i = 0; i < r->client_count; i++) {
 		buf_free(&r->clients[i].inbox);
 		buf_free(&r->clients[i].outbox);

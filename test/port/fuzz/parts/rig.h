@@ -35,6 +35,7 @@ struct rig_sockets {
 };
 extern struct rig_sockets rig_sockets;
 extern struct slice rig_tls; /* the listener's `tls`, msgpack; absent: it is plain */
+extern bool rig_http3;       /* HTTP/3 beside it */
 extern uint64_t rig_clock_us;
 
 struct rig {
