@@ -31,8 +31,8 @@ defmodule Sparx.Integration.Http3Test do
   end
 
   # {status, fields, body}
-  defp request(port, method, path, fields \\ []) do
-    script = ~s(exec "$0" "$@" </dev/null)
+  defp request(port, method, path, fields \\ [], body_file \\ "/dev/null") do
+    script = ~s(exec "$0" "$@" <'#{body_file}')
     arguments = [Kit.python(), @client, "#{port}", "request", method, path | fields]
     {output, status} = System.cmd("sh", ["-c", script | arguments])
     assert status == 0, output
@@ -118,6 +118,57 @@ defmodule Sparx.Integration.Http3Test do
     assert {200, fields, zipped} = request(port, "GET", "/large", ["accept-encoding:gzip"])
     assert {"content-encoding", "gzip"} in fields
     assert :zlib.gunzip(zipped) == String.duplicate("0123456789", 1000)
+  end
+
+  @tag :tmp_dir
+  test "request bodies whose codings are undone", %{tmp_dir: folder} do
+    {_server, port} =
+      serve(fn request ->
+        case Request.read_body(request, decode: true) do
+          {:ok, body} -> text(request, "#{byte_size(body)} #{:erlang.crc32(body)}")
+          {:error, :too_large} -> Response.new(413) |> Response.send(request)
+          {:error, _} -> :ok
+        end
+      end)
+
+    post = fn body, coding ->
+      file = Path.join(folder, "body")
+      File.write!(file, body)
+      {status, _, answer} = request(port, "POST", "/", ["content-encoding:" <> coding], file)
+      {status, answer}
+    end
+
+    plain = String.duplicate("All work and no play makes Jack a dull boy. ", 20_000)
+    sum = "#{byte_size(plain)} #{:erlang.crc32(plain)}"
+    assert post.(:zlib.gzip(plain), "gzip") == {200, sum}
+    assert post.(:zlib.compress(:zlib.gzip(plain)), "gzip, deflate") == {200, sum}
+    assert {400, _} = post.(binary_part(:zlib.gzip(plain), 0, 200), "gzip")
+    assert {413, _} = post.(:zlib.gzip(:binary.copy(<<0>>, 20_000_000)), "gzip")
+    assert {415, _} = post.(plain, "rot13")
+  end
+
+  # What is not in the system's cache is read while others go on.
+  @tag :tmp_dir
+  test "a file on a disk that is read for it first", %{tmp_dir: folder} do
+    file = Path.join(folder, "cold")
+    content = :crypto.strong_rand_bytes(3_000_000)
+    File.write!(file, content)
+    {:ok, handle} = :file.open(file, [:read, :write, :raw])
+    :ok = :file.sync(handle)
+    :ok = :file.advise(handle, 0, 0, :dont_need)
+    :ok = :file.close(handle)
+
+    {_server, port} =
+      serve(fn
+        %{path: "/cold"} = request -> Response.new(200) |> Response.send_file(request, file)
+        request -> text(request, "served")
+      end)
+
+    cold = Task.async(fn -> request(port, "GET", "/cold") end)
+    assert {200, _, "served"} = request(port, "GET", "/")
+    assert {200, fields, body} = Task.await(cold, 30_000)
+    assert {"content-length", "3000000"} in fields
+    assert body == content
   end
 
   test "a WebSocket (RFC 9220)" do
