@@ -165,7 +165,7 @@ class Ports:
         self.path, self.always, self.open = path, always, {}
 
     def get(self, options, demand):
-        key = (tuple(sorted(options.items())), demand)
+        key = (repr(sorted(options.items())), demand)
         if key not in self.open:
             self.open[key] = Port(self.path, {**self.always, **options}, demand)
         return self.open[key]

@@ -107,6 +107,7 @@ static void on_room(void *ctx, struct stream *s, uint64_t bytes)
 
 	number_of(f, s);
 	known(s)->room += bytes;
+	known(s)->spent += s->allowance == 0;
 	assert_true(known(s)->room <= known(s)->body_out);
 }
 

@@ -526,6 +526,76 @@ static void test_a_client_that_takes_nothing_is_cut(void **state)
 	host_releases(host, 1);
 }
 
+static void allow(unsigned id, uint64_t bytes)
+{
+	struct stream *s = host->streams[id];
+
+	s->allowance = bytes;
+	s->ops->go_on(s);
+	h3_talk(f);
+}
+
+/* One stream waits for its rate; that is not its client's fault, and others go on. */
+static void test_no_more_of_a_body_leaves_than_is_allowed(void **state)
+{
+	(void)state;
+	h3_client_asks(f, "GET", "/a", NULL, NULL);
+	h3_client_asks(f, "GET", "/b", NULL, NULL);
+	h3_talk(f);
+	host->streams[1]->allowance = 0;
+	host_responds(host, 1, 200, "0123456789");
+	host_responds(host, 2, 200, "other");
+	H3_EXPECT_SEEN(f, "0 :status=200\n0 content-length=10\n" OK("4", "5", "other"));
+	assert_int_equal(host->known[1].spent, 0);
+	allow(1, 3);
+	assert_int_equal(host->streams[1]->allowance, 0);
+	assert_int_equal(host->known[1].spent, 1);
+	H3_EXPECT_SEEN(f, "0 012\n");
+	h3_pass_time(f, 3 * host->config.write_timeout);
+	assert_false(h3_stalled(f->h3));
+	EXPECT_EVENTS(host, "request 1 GET /a\nrequest 2 GET /b\ndone 2\n");
+	allow(1, 4);
+	H3_EXPECT_SEEN(f, "0 3456\n");
+	allow(1, 100);
+	H3_EXPECT_SEEN(f, "0 789\n0 end\n");
+	EXPECT_EVENTS(host, "done 1\n");
+	assert_true(h3_wants(f->h3).idle);
+}
+
+/* The bytes of a file count as well, though they are not charged to the window. */
+static void test_no_more_of_a_file_leaves_than_is_allowed(void **state)
+{
+	(void)state;
+	h3_client_asks(f, "GET", "/", NULL, NULL);
+	h3_talk(f);
+	host->streams[1]->allowance = 4;
+	host_head(host, 1, 200, "", 10);
+	host_file(host, 1, "0123456789", 0, 10);
+	host_end(host, 1, NULL);
+	H3_EXPECT_SEEN(f, "0 :status=200\n0 content-length=10\n0 0123\n");
+	assert_int_equal(host->known[1].spent, 1);
+	allow(1, 6);
+	H3_EXPECT_SEEN(f, "0 456789\n0 end\n");
+	EXPECT_EVENTS(host, "request 1 GET /\ndone 1\n");
+}
+
+/* What the port answers by itself when the host fails is not held back, nor is what the host has left behind. */
+static void test_what_nobody_looks_after_waits_for_no_allowance(void **state)
+{
+	(void)state;
+	h3_client_asks(f, "GET", "/", NULL, NULL);
+	h3_talk(f);
+	host->streams[1]->allowance = 0;
+	host_head(host, 1, 200, "", 4);
+	host_data(host, 1, "rest");
+	H3_EXPECT_SEEN(f, "0 :status=200\n0 content-length=4\n");
+	stream_detach(host->streams[1]);
+	host_end(host, 1, NULL);
+	host->streams[1] = NULL;
+	H3_EXPECT_SEEN(f, "0 rest\n0 end\n");
+	EXPECT_EVENTS(host, "request 1 GET /\n");
+}
+
 static void test_who_acknowledges_nothing_is_cut(void **state)
 {
 	(void)state;
@@ -713,6 +783,9 @@ int main(void)
 		TEST(test_a_head_that_does_not_get_complete_is_reset),
 		TEST(test_a_body_is_to_come_on),
 		TEST(test_a_client_that_takes_nothing_is_cut),
+		TEST(test_no_more_of_a_body_leaves_than_is_allowed),
+		TEST(test_no_more_of_a_file_leaves_than_is_allowed),
+		TEST(test_what_nobody_looks_after_waits_for_no_allowance),
 		TEST(test_who_acknowledges_nothing_is_cut),
 		TEST(test_so_many_bytes_are_on_their_way_and_no_more),
 		TEST(test_streams_are_given_back_when_half_of_them_are_used),

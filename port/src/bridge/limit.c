@@ -162,7 +162,7 @@ void limit_shapes(struct exchange *x)
 
 	x->shaped = x->counted && (l->in || l->out);
 	x->resume.fire = on_resume;
-	if (x->shaped && l->out && x->s->ops->go_on)
+	if (x->shaped && l->out)
 		x->s->allowance = 0;
 }
 

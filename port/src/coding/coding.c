@@ -516,8 +516,7 @@ static bool coded_push(struct stream *s, struct slice target, const struct field
 
 static void coded_go_on(struct stream *s)
 {
-	if (s->coding->below->go_on)
-		s->coding->below->go_on(s);
+	s->coding->below->go_on(s);
 }
 
 static void coded_consume(struct stream *s)

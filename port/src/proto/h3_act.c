@@ -265,9 +265,11 @@ static void tell_room(struct h3_stream *x)
 {
 	const struct stream_sink *sink = h3_sink(x->h3);
 	uint64_t room = x->room;
+	bool news = room || x->spent;
 
 	x->room = 0;
-	if (room && !x->s.detached)
+	x->spent = false;
+	if (news && !x->s.detached)
 		sink->on_room(sink->ctx, &x->s, room);
 }
 

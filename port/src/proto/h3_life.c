@@ -121,7 +121,7 @@ static enum blocked blocked(const struct h3_stream *x)
 {
 	const struct h3 *h3 = x->h3;
 
-	if (!x->waits)
+	if (!x->waits || stream_allows(&x->s) == 0)
 		return BLOCKED_NOT;
 	if (h3->carrier->is_shut(h3->owner, x->id))
 		return BLOCKED_STREAM;

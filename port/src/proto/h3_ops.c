@@ -129,6 +129,17 @@ static void h3_consume(struct stream *s)
 	h3_wake(h3);
 }
 
+static void h3_go_on(struct stream *s)
+{
+	struct h3_stream *x = stream_of(s);
+
+	if (h3_is_mute(x))
+		return;
+	begin_output(x);
+	if (!h3_write_more(x))
+		h3_stream_cut(x, NGHTTP3_H3_INTERNAL_ERROR);
+}
+
 static void h3_discard(struct stream *s)
 {
 	struct h3_stream *x = stream_of(s);
@@ -173,6 +184,7 @@ const struct stream_ops h3_stream_ops = {
 	.send_end = h3_send_end,
 	.push = h3_push,
 	.consume = h3_consume,
+	.go_on = h3_go_on,
 	.discard = h3_discard,
 	.reset = h3_abandon,
 	.release = h3_release,

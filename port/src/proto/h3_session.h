@@ -97,6 +97,7 @@ struct h3_stream {
 	bool waits;           /* there is something in out that is not in a frame, */
 	bool cold;            /* which is of a file, and not in memory */
 	bool broken;          /* which is of a file that is not what was said */
+	bool spent;           /* its allowance is used up, which was not reported */
 };
 
 /*

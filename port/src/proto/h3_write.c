@@ -182,6 +182,8 @@ static void count_framed(struct h3_stream *x, size_t n, size_t charged)
 {
 	struct h3 *h3 = x->h3;
 
+	stream_spends(&x->s, n);
+	x->spent |= n > 0 && x->s.allowance == 0;
 	x->framed += n;
 	x->room += charged;
 	h3->unacked += n;
@@ -206,22 +208,31 @@ static bool is_there(struct h3_stream *x)
 	return false;
 }
 
+/* Whether there is something to be framed: a part of the body, or its end alone. */
+static bool may_pull(struct h3_stream *x)
+{
+	if (x->out.len == x->framed)
+		return x->s.response == RESPONSE_ENDED;
+	return stream_allows(&x->s) > 0 && is_there(x);
+}
+
 static nghttp3_ssize pull(nghttp3_conn *ng, int64_t id, nghttp3_vec *vec, size_t max, uint32_t *flags, void *ctx, void *user)
 {
 	struct h3_stream *x = h3_stream_of(ctx, id);
 	struct iovec iov[8];
 	int count;
-	size_t n, charged;
+	size_t n, charged, most;
 
 	(void)user;
 	if (!x)
 		return NGHTTP3_ERR_CALLBACK_FAILURE;
-	if (x->out.len == x->framed ? x->s.response != RESPONSE_ENDED : !is_there(x)) {
+	if (!may_pull(x)) {
 		x->deferred = true;
 		x->h3->deferrals++;
 		return NGHTTP3_ERR_WOULDBLOCK;
 	}
-	count = bufq_walk(&x->out, &x->given, H3_FRAME_MAX, iov, max < 8 ? (int)max : 8, &n, &charged);
+	most = stream_allows(&x->s) < H3_FRAME_MAX ? (size_t)x->s.allowance : H3_FRAME_MAX;
+	count = bufq_walk(&x->out, &x->given, most, iov, max < 8 ? (int)max : 8, &n, &charged);
 	for (int i = 0; i < count; i++)
 		vec[i] = (nghttp3_vec){iov[i].iov_base, iov[i].iov_len};
 	count_framed(x, n, charged);

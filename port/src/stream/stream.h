@@ -106,7 +106,7 @@ struct stream_ops {
 	bool (*push)(struct stream *s, struct slice target, const struct field *fields, unsigned count);
 	/* Read credit was granted: the session may read, and give at most stream_wanted() bytes at a time. */
 	void (*consume)(struct stream *s);
-	/* The allowance has grown. NULL: the session heeds none. */
+	/* The allowance has grown. */
 	void (*go_on)(struct stream *s);
 	/* The rest of the request body is not wanted. */
 	void (*discard)(struct stream *s);
