@@ -637,6 +637,7 @@ void quic_conn_open(struct quic *q, const ngtcp2_pkt_hd *hd, const struct quic_d
 {
 	struct conn_pool *pool = q->pool;
 	struct quic_conn *c = calloc(1, sizeof *c);
+	bool admitted;
 
 	if (!c)
 		return;
@@ -651,7 +652,11 @@ void quic_conn_open(struct quic *q, const ngtcp2_pkt_hd *hd, const struct quic_d
 	wheel_node_init(&c->expiry, on_expiry);
 	wheel_node_init(&c->deadline, on_deadline);
 	list_init(&c->blocked);
-	if (!make_transport(c, hd, d, token, original)) {
+	admitted = conn_pool_share(pool, &c->owner.peer);
+	if (!admitted)
+		quic_say_close(q, hd, d, NGTCP2_CONNECTION_REFUSED);
+	if (!admitted || !make_transport(c, hd, d, token, original)) {
+		conn_pool_unshare(pool, &c->owner.peer);
 		free(c);
 		return;
 	}
@@ -660,11 +665,6 @@ void quic_conn_open(struct quic *q, const ngtcp2_pkt_hd *hd, const struct quic_d
 	q->half_open += !c->validated;
 	member_join(&c->member, pool, &quic_member);
 	c->record = conn_record_begin(pool, &c->owner.peer);
-	if (!conn_pool_share(pool, &c->owner.peer)) {
-		c->silent = true;
-		conn_end(c, END_RESET);
-		return;
-	}
 	member_shakes(&c->member);
 	conn_receive(&c->end, d);
 	if (c->unordered) { /* what would have to be stored is stored for addresses that are real */

@@ -49,9 +49,16 @@ enum quic_token quic_token_check(const struct quic *q, const ngtcp2_pkt_hd *hd, 
 
 /* ---- who must prove an address ---- */
 
+/*
+ * Whether clients must show first that their address is real: when very many have not; and where a peer's connections are limited, since
+ * anybody could use up another's with packets in its name.
+ */
 bool quic_wants_proof(struct quic *q)
 {
-	return q->half_open >= q->pool->env.config->h3_retry || !conn_pool_may_shake(q->pool);
+	const struct config *config = q->pool->env.config;
+
+	return q->half_open >= config->h3_retry || config->limit_connections || config->limit_connection_rate ||
+	       !conn_pool_may_shake(q->pool);
 }
 
 /* ---- answers ---- */

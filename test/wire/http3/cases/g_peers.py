@@ -148,3 +148,55 @@ def peer_body_in(t):
     t.expect_answer(0)
     expect_shaped(t, began, len(LARGE))
     t.expect(t.port.exchanges[0].body == LARGE, "another body")
+
+
+def expect_refused(t, **how):
+    with another(t, **how) as beyond:
+        beyond.send_hello()
+        beyond.expect_quic_close("CONNECTION_REFUSED")
+        t.expect(beyond.retried == 1, "it did not have to prove its address")
+
+
+def expect_welcome(t, **how):
+    with another(t, **how) as other:
+        other.open()
+        other.expect_served(0)
+
+
+@case(limit_connections=1)
+def peer_connections(t):
+    """One beyond that is closed before its handshake; what is open goes on"""
+    t.open()
+    expect_refused(t)
+    expect_welcome(t, source=OTHER)
+    t.expect_served(0)
+    t.leave()
+    t.port.figures_until(lambda figures: figures["connections"] == 0)
+    expect_welcome(t)
+    t.expect(t.port.ask_figures()["over_connections"] == 1, "not counted")
+
+
+@case(limit_connection_rate=1, limit_connection_burst=2)
+def peer_connection_rate(t):
+    t.open()
+    expect_welcome(t)
+    while not t.port.ask_figures()["over_connection_rate"]:
+        with another(t) as one:
+            one.send_hello()
+            one.until(lambda: one.confirmed or one.closed, "an answer to its ClientHello")
+            refused = one.closing()
+    t.expect(refused and refused[0] == "CONNECTION_REFUSED", f"closed with {refused}")
+    expect_welcome(t, source=OTHER)
+    t.expect_served(0)
+
+
+@case(limit_connection_rate=1, limit_connection_burst=1)
+def peer_connection_rate_spoofed(t):
+    """An address that was not proven costs its owner nothing: the answer to its first packets is Retry"""
+    for _ in range(5):
+        with another(t) as one:
+            one.send_hello()
+            one.sock.close()
+    t.open()
+    t.expect_served(0)
+    t.expect(t.port.ask_figures()["over_connection_rate"] == 0, "somebody was refused")
