@@ -2,6 +2,7 @@
 #include "h2_fixture.h"
 
 #include "proto/h2.h"
+#include "proto/mux.h"
 
 enum { PATH_FIELDS = 4, FIELDS_MAX = 32 };
 
@@ -95,6 +96,7 @@ void h2_fixture_end(struct h2_fixture *f)
 	buf_free(&f->sent);
 	fixture_end(&f->h1);
 	h2_env_free(env);
+	mux_env_free(env);
 }
 
 /* ---- what the client says ---- */

@@ -2,6 +2,7 @@
 #include "h3_fixture.h"
 
 #include "base/list.h"
+#include "proto/mux.h"
 
 enum { PATH_FIELDS = 4, FIELDS_MAX = 300, ROUNDS = 8 };
 
@@ -226,7 +227,7 @@ void h3_fixture_end(struct h3_fixture *f)
 	nghttp3_conn_del(f->client);
 	text_free(&f->seen);
 	fixture_end(&f->h1);
-	h3_env_free(env);
+	mux_env_free(env);
 }
 
 /* ---- what the client says ---- */

@@ -3,6 +3,7 @@
 
 #include "proto/h1.h"
 #include "proto/h2.h"
+#include "proto/mux.h"
 
 enum agreed detect_agreed(const struct secure *secure)
 {
@@ -40,4 +41,5 @@ void detect_env_free(struct session_env *env)
 {
 	h1_env_free(env);
 	h2_env_free(env);
+	mux_env_free(env);
 }

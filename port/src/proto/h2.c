@@ -3,18 +3,28 @@
 
 #include <stdlib.h>
 
-#include "proto/h2_act.h"
-#include "proto/h2_head.h"
+#include "proto/h2_kind.h"
 #include "proto/h2_life.h"
-#include "proto/h2_ops.h"
 #include "proto/h2_priority.h"
 #include "proto/h2_read.h"
 #include "proto/h2_stream.h"
 #include "proto/h2_write.h"
+#include "proto/mux_act.h"
+#include "proto/mux_head.h"
+#include "proto/mux_stream.h"
+#include "proto/mux_wait.h"
+#include "proto/mux_write.h"
 
 static struct h2 *h2_of(const struct session *s)
 {
 	return container_of(s, struct h2, session);
+}
+
+/* On what was recorded: of streams, and of the session. */
+static void act_all(struct h2 *h2)
+{
+	mux_act_all(&h2->m);
+	h2_look_around(h2);
 }
 
 /* ---- reading ---- */
@@ -22,19 +32,18 @@ static struct h2 *h2_of(const struct session *s)
 static size_t h2_input(struct session *s, uint8_t *data, size_t len, bool eof)
 {
 	struct h2 *h2 = h2_of(s);
-
 	size_t used;
 
 	if (h2->state == H2_STOPPED)
 		return len;
 	used = h2_receive(h2, data, len);
-	if (!h2->fault)
-		h2_act_all(h2);
-	if (eof && used == len && !h2->eof) {
-		h2->eof = true;
+	if (!h2->m.fault)
+		act_all(h2);
+	if (eof && used == len && !h2->m.eof) {
+		h2->m.eof = true;
 		h2_tell_hangup(h2);
 	}
-	h2_act_all(h2);
+	act_all(h2);
 	return used;
 }
 
@@ -49,17 +58,17 @@ static void h2_deliver(struct session *s)
 	struct h2 *h2 = h2_of(s);
 
 	if (h2->state != H2_STOPPED)
-		h2_act_all(h2);
+		act_all(h2);
 }
 
 /* ---- writing ---- */
 
 static void tell_room(struct h2_stream *x, uint32_t bytes)
 {
-	const struct stream_sink *sink = h2_sink(x->h2);
+	const struct stream_sink *sink = mux_sink(x->m.mux);
 
-	if ((bytes > 0 || x->s.allowance == 0) && !x->s.detached)
-		sink->on_room(sink->ctx, &x->s, bytes);
+	if ((bytes > 0 || x->m.s.allowance == 0) && !x->m.s.detached)
+		sink->on_room(sink->ctx, &x->m.s, bytes);
 }
 
 /* Credits the bytes that have left the output to their streams. */
@@ -71,10 +80,10 @@ static void settle(struct h2 *h2)
 		if (m.at > h2->sent)
 			return;
 		buf_consume(&h2->marks, sizeof m);
-		m.x->marks--;
-		m.x->left = m.x->left || m.end;
+		m.x->m.marks--;
+		m.x->m.left = m.x->m.left || m.end;
 		tell_room(m.x, m.bytes);
-		h2_note(m.x, 0);
+		mux_note(&m.x->m, 0);
 	}
 	buf_free(&h2->marks);
 }
@@ -82,14 +91,14 @@ static void settle(struct h2 *h2)
 static int h2_output(struct session *s, struct iovec *iov, int max)
 {
 	struct h2 *h2 = h2_of(s);
-	bool more, well = h2_write_cold(h2);
+	bool more, well = mux_write_cold(&h2->m);
 
 	do {
 		if (!well || !h2_pump(h2))
 			h2_stop(h2, CLOSE_CUT, END_ERROR);
 		settle(h2);
-		more = !list_empty(&h2->todo) || (h2->fault && h2->state != H2_STOPPED);
-		h2_act_all(h2);
+		more = !list_empty(&h2->m.todo) || (h2->m.fault && h2->state != H2_STOPPED);
+		act_all(h2);
 	} while (more);
 	return bufq_iov(&h2->out, iov, max);
 }
@@ -102,7 +111,7 @@ static void h2_sent(struct session *s, size_t n)
 	h2->sent += n;
 	bufq_consume(&h2->out, n);
 	settle(h2);
-	h2_act_all(h2);
+	act_all(h2);
 }
 
 static void h2_taken(struct session *s, uint64_t n)
@@ -119,12 +128,12 @@ static void h2_own(struct session *s)
 	struct h2 *h2 = h2_of(s);
 	bool well;
 
-	if (!h2->borrows)
+	if (!h2->m.borrows)
 		return;
-	h2->borrows = false;
+	h2->m.borrows = false;
 	well = bufq_own(&h2->out);
-	for (struct list *l = h2->streams.next; l != &h2->streams && well; l = l->next)
-		well = bufq_own(&container_of(l, struct h2_stream, link)->out);
+	for (struct list *l = h2->m.streams.next; l != &h2->m.streams && well; l = l->next)
+		well = bufq_own(&container_of(l, struct mux_stream, link)->out);
 	if (!well)
 		h2_stop(h2, CLOSE_CUT, END_ERROR);
 }
@@ -134,9 +143,9 @@ static void h2_own(struct session *s)
 /* There is at most an incomplete head. */
 static bool has_begun(const struct h2 *h2)
 {
-	if (h2->open == 0)
+	if (h2->m.open == 0)
 		return true;
-	return h2->open == 1 && h2->block && !container_of(h2->streams.next, struct h2_stream, link)->known;
+	return h2->m.open == 1 && h2->block && !container_of(h2->m.streams.next, struct mux_stream, link)->known;
 }
 
 static struct session_wants h2_wants(const struct session *s)
@@ -150,8 +159,8 @@ static struct session_wants h2_wants(const struct session *s)
 		.read = !stopped && nghttp2_session_get_outbound_queue_size(h2->ng) < H2_QUEUE_HIGH,
 		.peek = false,
 		.write = h2->out.len > 0 || (!h2->broken && nghttp2_session_want_write(h2->ng)),
-		.later = h2->cold > 0,
-		.idle = h2->state == H2_OPEN && h2->open == 0 && h2->out.len == 0,
+		.later = h2->m.cold > 0,
+		.idle = h2->state == H2_OPEN && h2->m.open == 0 && h2->out.len == 0,
 		.begun = has_begun(h2),
 		.close = over ? (enum session_close)h2->closing : CLOSE_NOT,
 		.deadline = deadline == UINT64_MAX ? 0 : deadline,
@@ -160,7 +169,7 @@ static struct session_wants h2_wants(const struct session *s)
 
 static bool h2_stalled(const struct session *s)
 {
-	return h2_all_wait(h2_of(s));
+	return mux_all_wait(&h2_of(s)->m);
 }
 
 static void h2_tick(struct session *s)
@@ -178,13 +187,13 @@ static void h2_close(struct session *s, enum stream_end why)
 	struct h2 *h2 = h2_of(s);
 	struct list *l;
 
-	while ((l = h2->streams.next) != &h2->streams) {
-		struct h2_stream *x = container_of(l, struct h2_stream, link);
-		h2_stream_ends(x, why);
-		x->marks = 0;
+	while ((l = h2->m.streams.next) != &h2->m.streams) {
+		struct h2_stream *x = container_of(l, struct h2_stream, m.link);
+		mux_stream_ends(&x->m, why);
+		x->m.marks = 0;
 		h2_stream_free(x);
 	}
-	h2_head_free(h2, h2->block);
+	mux_head_free(&h2->m, h2->block);
 	nghttp2_session_del(h2->ng);
 	buf_free(&h2->marks);
 	buf_free(&h2->updates);
@@ -258,7 +267,6 @@ void h2_env_free(struct session_env *env)
 
 	if (!shared)
 		return;
-	h2_heads_free(shared);
 	h2_memory_free(&shared->memory);
 	nghttp2_session_callbacks_del(shared->callbacks);
 	nghttp2_option_del(shared->option);
@@ -315,15 +323,11 @@ struct session *h2_start(struct session_owner *owner)
 	if (!h2)
 		return NULL;
 	h2->session = (struct session){&h2_ops, owner};
-	h2->stream_ops = &h2_stream_ops;
-	list_init(&h2->streams);
-	list_init(&h2->todo);
-	h2->since = h2_now(h2);
-	h2->review = UINT64_MAX;
 	h2_scan_init(&h2->scan);
 	h2->scan.is_open = is_open;
 	h2->scan.ctx = h2;
-	if (h2_memory_session(&shared->memory, &h2->ng, &h2->table, shared->callbacks, h2, shared->option) != 0) {
+	if (!mux_init(&h2->m, owner, &h2_kind) ||
+	    h2_memory_session(&shared->memory, &h2->ng, &h2->table, shared->callbacks, h2, shared->option) != 0) {
 		free(h2);
 		return NULL;
 	}

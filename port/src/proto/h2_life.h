@@ -12,8 +12,8 @@ void h2_look_around(struct h2 *h2);
 /* Stops reading. */
 void h2_stop(struct h2 *h2, enum session_close how, enum stream_end why);
 
-/* Whether every stream waits for its client; closed streams that are not released yet do not count. */
-bool h2_all_wait(const struct h2 *h2);
+/* The client has closed its side. */
+void h2_tell_hangup(struct h2 *h2);
 
 /* The next deadline, in ms; UINT64_MAX: none. */
 uint64_t h2_deadline(const struct h2 *h2);

@@ -164,7 +164,7 @@ static void set_priority(struct h2 *h2, const struct h2_update *u)
 	nghttp2_extpri priority = {u->urgency, u->incremental};
 
 	if (nghttp2_session_change_extpri_stream_priority(h2->ng, u->id, &priority, 1) == NGHTTP2_ERR_NOMEM)
-		h2->fault = NGHTTP2_INTERNAL_ERROR;
+		h2->m.fault = NGHTTP2_INTERNAL_ERROR;
 }
 
 /* The newest frame of a stream counts. Frames for streams that do not exist yet count as streams: RFC 9218 7.1. */

@@ -7,6 +7,7 @@
 #include "proto/h2_stream.h"
 #include "proto/h2_write.h"
 #include "proto/http.h"
+#include "proto/mux_write.h"
 
 struct h2_promise {
 	struct slice authority, target;
@@ -23,10 +24,10 @@ static struct slice authority_of(const struct h2_stream *x)
 
 bool h2_push_allowed(const struct h2_stream *x)
 {
-	const struct h2 *h2 = x->h2;
+	const struct h2 *h2 = h2_session_of(x);
 
-	return x->authority && x->id % 2 == 1 && h2->state == H2_OPEN && !x->finished && !(x->heard & HEARD_CLOSE) &&
-	       h2->open < h2_config(h2)->h2_max_streams &&
+	return x->authority && x->id % 2 == 1 && h2->state == H2_OPEN && !x->m.finished && !(x->m.heard & HEARD_CLOSE) &&
+	       h2->m.open < h2_config(h2)->h2_max_streams &&
 	       nghttp2_session_get_remote_settings(h2->ng, NGHTTP2_SETTINGS_ENABLE_PUSH) == 1;
 }
 
@@ -83,16 +84,15 @@ void h2_push_head(const struct h2_stream *x, struct field *fields, struct reques
 
 /* ---- the promise ---- */
 
-static nghttp2_nv nv_of(struct slice name, struct slice value)
+static struct mux_nv nv_of(struct slice name, struct slice value)
 {
-	return (nghttp2_nv){(uint8_t *)(uintptr_t)name.at, (uint8_t *)(uintptr_t)value.at, name.len, value.len,
-			    NGHTTP2_NV_FLAG_NONE};
+	return (struct mux_nv){name.at, value.at, name.len, value.len, 0};
 }
 
 static int32_t submit(struct h2_stream *parent, struct h2_stream *x)
 {
 	const struct h2_promise *p = x->promise;
-	nghttp2_nv *nv = h2_shared(x->h2)->nv;
+	struct mux_nv *nv = mux_shared(x->m.mux)->nv;
 	size_t n = 0;
 
 	nv[n++] = nv_of(SLICE_LIT(":method"), SLICE_LIT("GET"));
@@ -101,8 +101,9 @@ static int32_t submit(struct h2_stream *parent, struct h2_stream *x)
 	nv[n++] = nv_of(SLICE_LIT(":authority"), p->authority);
 	for (unsigned i = 0; i < p->count; i++)
 		nv[n++] = nv_of(p->fields[i].name, p->fields[i].value);
-	h2_aside_waits(parent, nv, n);
-	return nghttp2_submit_push_promise(x->h2->ng, NGHTTP2_FLAG_NONE, parent->id, nv, n, x);
+	mux_charge_aside(&parent->m, nv, n);
+	parent->asides++;
+	return nghttp2_submit_push_promise(h2_session_of(x)->ng, NGHTTP2_FLAG_NONE, parent->id, h2_nv_of(nv), n, x);
 }
 
 bool h2_push(struct h2_stream *parent, struct slice target, const struct field *fields, unsigned count)
@@ -111,16 +112,16 @@ bool h2_push(struct h2_stream *parent, struct slice target, const struct field *
 
 	if (!h2_push_allowed(parent))
 		return true;
-	x = h2_stream_new(parent->h2, 0);
+	x = h2_stream_new(h2_session_of(parent), 0);
 	if (!x)
 		return false;
 	x->https = parent->https;
-	x->heard = HEARD_END;
+	x->m.heard = HEARD_END;
 	x->promise = promise_new(authority_of(parent), target, fields, count);
 	if (x->promise)
 		x->id = submit(parent, x);
 	if (x->promise && x->id > 0)
 		return true;
-	h2_note(x, HEARD_CLOSE); /* it never was: to be freed */
+	mux_note(&x->m, HEARD_CLOSE); /* it never was: to be freed */
 	return x->promise && x->id != NGHTTP2_ERR_NOMEM;
 }

@@ -4,12 +4,10 @@
 #include <limits.h>
 #include <stdlib.h>
 
-#include "proto/h2_head.h"
 #include "proto/h2_priority.h"
+#include "proto/h2_push.h"
 #include "proto/h2_stream.h"
-#include "proto/http_fields.h"
-
-enum { FIELD_OVERHEAD = 32 };
+#include "proto/mux_head.h"
 
 static struct slice text_of(nghttp2_rcbuf *rcbuf)
 {
@@ -23,8 +21,8 @@ static struct slice text_of(nghttp2_rcbuf *rcbuf)
 /* Ends the session, once nghttp2 has returned, which it does at once. */
 static int give_up(struct h2 *h2, uint32_t code)
 {
-	if (!h2->fault)
-		h2->fault = code;
+	if (!h2->m.fault)
+		h2->m.fault = code;
 	return NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
@@ -34,7 +32,7 @@ static int give_up(struct h2 *h2, uint32_t code)
  */
 static int refuse(struct h2 *h2, int32_t id)
 {
-	if (!h2_scan_take_reset(&h2->scan, h2_config(h2), *h2_env_of(h2)->now_us))
+	if (!h2_scan_take_reset(&h2->scan, h2_config(h2), mux_now_us(&h2->m)))
 		return give_up(h2, NGHTTP2_ENHANCE_YOUR_CALM);
 	if (nghttp2_submit_rst_stream(h2->ng, NGHTTP2_FLAG_NONE, id, NGHTTP2_REFUSED_STREAM) != 0)
 		return give_up(h2, NGHTTP2_INTERNAL_ERROR);
@@ -48,13 +46,13 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, voi
 
 	bool request = frame->headers.cat == NGHTTP2_HCAT_REQUEST;
 
-	h2_head_free(h2, h2->block);
+	mux_head_free(&h2->m, h2->block);
 	h2->block = NULL;
 	if (request)
 		h2->newest = frame->hd.stream_id;
-	if (request && h2->open >= h2_config(h2)->h2_max_streams)
+	if (request && h2->m.open >= h2_config(h2)->h2_max_streams)
 		return refuse(h2, frame->hd.stream_id);
-	h2->block = h2_head_new(h2);
+	h2->block = mux_head_new(&h2->m, h2_config(h2)->h2_max_header_bytes, h2_config(h2)->h2_max_header_fields);
 	if (!h2->block)
 		return give_up(h2, NGHTTP2_INTERNAL_ERROR);
 	if (!request)
@@ -66,71 +64,29 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, voi
 	return 0;
 }
 
-/* Dropped fields have to be decoded too, so beyond a second limit the connection ends. */
-static bool is_bearable(struct h2 *h2, struct h2_head *block, size_t bytes)
-{
-	block->all_bytes += bytes;
-	block->all_fields++;
-	return block->all_bytes <= h2_config(h2)->h2_max_header_bytes && block->all_fields <= h2_config(h2)->h2_max_header_fields;
-}
-
-/* Makes room for a field, or for n more bytes of an earlier one. */
-static bool fits(struct h2 *h2, struct h2_head *block, size_t bytes, bool field, bool pseudo)
-{
-	const struct config *c = h2_config(h2);
-
-	block->bytes += bytes;
-	block->pseudo += pseudo;
-	if (block->bytes > c->max_header_block || block->pseudo > H2_PSEUDO_MAX)
-		return false;
-	return !field || pseudo || block->count - block->pseudo < c->max_header_count;
-}
-
-static struct slice cookie_of(const struct h2_head *block)
-{
-	for (unsigned i = 0; i < block->count; i++)
-		if (slice_eq(text_of(block->pairs[i].name), SLICE_LIT("cookie")))
-			return text_of(block->pairs[i].value);
-	return (struct slice){0};
-}
-
-/* Another piece of the cookie field. False: out of memory. */
-static bool join_cookie(struct h2_head *block, struct slice value)
-{
-	struct slice first = buf_len(&block->cookies) ? (struct slice){0} : cookie_of(block);
-
-	return (first.len == 0 || buf_append(&block->cookies, first.at, first.len)) && buf_append(&block->cookies, "; ", 2) &&
-	       (value.len == 0 || buf_append(&block->cookies, value.at, value.len));
-}
-
 static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rcbuf *name, nghttp2_rcbuf *value, uint8_t flags,
 		     void *ctx)
 {
 	struct h2 *h2 = ctx;
-	struct h2_head *block = h2->block;
-	struct slice name_text = text_of(name), value_text = text_of(value);
-	size_t bytes = name_text.len + value_text.len + FIELD_OVERHEAD;
-	bool cookie = slice_eq(name_text, SLICE_LIT("cookie")), more = block && cookie && block->cookie;
 
 	(void)ng;
 	(void)frame;
 	(void)flags;
-	if (!block)
+	if (!h2->block)
 		return 0;
-	if (!is_bearable(h2, block, bytes))
+	switch (mux_head_take(&h2->m, h2->block, text_of(name), text_of(value))) {
+	case MUX_TOOK:
+		mux_head_refer(h2->block, name, value);
+		nghttp2_rcbuf_incref(name);
+		nghttp2_rcbuf_incref(value);
+		return 0;
+	case MUX_TOOK_COPY:
+		return 0;
+	case MUX_TOOK_ALL:
 		return give_up(h2, NGHTTP2_ENHANCE_YOUR_CALM);
-	if (block->too_large)
-		return 0;
-	block->too_large = !fits(h2, block, more ? value_text.len + 2 : bytes, !more, name_text.len && name_text.at[0] == ':');
-	if (block->too_large)
-		return 0;
-	if (more)
-		return join_cookie(block, value_text) ? 0 : give_up(h2, NGHTTP2_INTERNAL_ERROR);
-	block->cookie = cookie || block->cookie;
-	nghttp2_rcbuf_incref(name);
-	nghttp2_rcbuf_incref(value);
-	block->pairs[block->count++] = (struct h2_pair){name, value};
-	return 0;
+	default:
+		return give_up(h2, NGHTTP2_INTERNAL_ERROR);
+	}
 }
 
 /* nghttp2 would drop a field that is not valid, and go on. */
@@ -155,22 +111,22 @@ static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t
 	h2->arrived += len;
 	if (!x)
 		return 0;
-	if (!bufq_append(&x->in, data, len))
+	if (!bufq_append(&x->m.in, data, len))
 		return give_up(h2, NGHTTP2_INTERNAL_ERROR);
-	h2_note(x, 0);
+	mux_note(&x->m, 0);
 	return 0;
 }
 
 static void take_block(struct h2 *h2, struct h2_stream *x, const nghttp2_frame *frame)
 {
 	bool request = frame->headers.cat == NGHTTP2_HCAT_REQUEST;
-	struct h2_head **place = request ? &x->head : &x->trailers;
+	struct mux_head **place = request ? &x->m.head : &x->m.trailers;
 
-	h2_head_free(h2, *place);
-	x->bare = x->bare || (request && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM));
+	mux_head_free(&h2->m, *place);
+	x->m.bare = x->m.bare || (request && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM));
 	*place = h2->block;
 	h2->block = NULL;
-	h2_note(x, request ? HEARD_HEAD : 0);
+	mux_note(&x->m, request ? HEARD_HEAD : 0);
 	if (request)
 		h2_priority_begins(h2, x->id);
 }
@@ -182,7 +138,7 @@ static int take_data(struct h2 *h2, const nghttp2_frame *frame)
 
 	if (!padding || (frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
 		return 0;
-	if (h2_scan_take_empty(&h2->scan, h2_config(h2), *h2_env_of(h2)->now_us))
+	if (h2_scan_take_empty(&h2->scan, h2_config(h2), mux_now_us(&h2->m)))
 		return 0;
 	return give_up(h2, NGHTTP2_ENHANCE_YOUR_CALM);
 }
@@ -217,8 +173,8 @@ static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void 
 		return 0;
 	h2->opened = nghttp2_session_get_remote_settings(ng, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE);
 	h2->widest = 0;
-	for (struct list *l = h2->streams.next; l != &h2->streams; l = l->next) {
-		window = nghttp2_session_get_stream_remote_window_size(ng, container_of(l, struct h2_stream, link)->id);
+	for (struct list *l = h2->m.streams.next; l != &h2->m.streams; l = l->next) {
+		window = nghttp2_session_get_stream_remote_window_size(ng, container_of(l, struct h2_stream, m.link)->id);
 		h2->widest = window > h2->widest ? window : h2->widest;
 	}
 	return 0;
@@ -251,7 +207,7 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
 		break;
 	}
 	if (x && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
-		h2_note(x, HEARD_END);
+		mux_note(&x->m, HEARD_END);
 	return frame->hd.type == NGHTTP2_DATA ? take_data(h2, frame) : 0;
 }
 
@@ -262,7 +218,7 @@ static int on_close(nghttp2_session *ng, int32_t id, uint32_t code, void *ctx)
 	(void)ctx;
 	(void)code;
 	if (x)
-		h2_note(x, HEARD_CLOSE);
+		mux_note(&x->m, HEARD_CLOSE);
 	return 0;
 }
 
@@ -306,7 +262,7 @@ size_t h2_receive(struct h2 *h2, const uint8_t *data, size_t len)
 	uint32_t fault;
 
 	h2->arrived = 0;
-	len = h2_scan(&h2->scan, h2_config(h2), *h2_env_of(h2)->now_us, data, len, &left, &fault);
+	len = h2_scan(&h2->scan, h2_config(h2), mux_now_us(&h2->m), data, len, &left, &fault);
 	owner->steps += most - left;
 	if (len > 0)
 		n = nghttp2_session_mem_recv(h2->ng, data, len);
@@ -319,63 +275,46 @@ size_t h2_receive(struct h2 *h2, const uint8_t *data, size_t len)
 	/* a stream that is not read must not close the window of the others; the streams' own windows bound what is stored */
 	if (h2->arrived && nghttp2_session_consume_connection(h2->ng, h2->arrived) != 0)
 		give_up(h2, NGHTTP2_INTERNAL_ERROR);
-	return h2->fault ? all : len;
+	return h2->m.fault ? all : len;
 }
 
 /* ---- what a complete head says ---- */
 
-static void pair_at(const void *head, unsigned i, struct slice *name, struct slice *value)
-{
-	const struct h2_head *block = head;
-
-	*name = text_of(block->pairs[i].name);
-	*value = text_of(block->pairs[i].value);
-}
-
-static struct http_pairs pairs_of(const struct h2_head *block)
-{
-	return (struct http_pairs){
-		.head = block,
-		.at = pair_at,
-		.count = block->count,
-		.too_large = block->too_large,
-		.cookies = slice_of(buf_at(&block->cookies), buf_len(&block->cookies)),
-	};
-}
-
-unsigned h2_examine(struct h2 *h2, const struct h2_head *block, bool ended, struct field *fields, struct request_head *head)
-{
-	struct http_pairs pairs = pairs_of(block);
-
-	*head = (struct request_head){.version = 20, .fields = fields};
-	return http_examine(&pairs, ended, h2_config(h2)->max_body, fields, head);
-}
-
-nghttp2_rcbuf *h2_authority_of(const struct h2_head *block)
+/* Referenced; NULL if it has none. */
+static nghttp2_rcbuf *authority_of(const struct mux_head *block)
 {
 	for (unsigned i = 0; i < block->count; i++) {
-		if (!slice_eq(text_of(block->pairs[i].name), SLICE_LIT(":authority")))
+		nghttp2_rcbuf *value = block->references[2 * i + 1];
+		if (!slice_eq(block->pairs[i].name, SLICE_LIT(":authority")))
 			continue;
-		nghttp2_rcbuf_incref(block->pairs[i].value);
-		return block->pairs[i].value;
+		nghttp2_rcbuf_incref(value);
+		return value;
 	}
 	return NULL;
 }
 
-bool h2_asks_head(const struct h2_head *block)
+/* What a push needs to know, where there may be one. */
+static void note_push(struct h2_stream *x, struct request_head *head)
 {
-	struct http_pairs pairs = pairs_of(block);
-
-	return http_asks_head(&pairs);
+	if (nghttp2_session_get_remote_settings(h2_session_of(x)->ng, NGHTTP2_SETTINGS_ENABLE_PUSH) != 1)
+		return;
+	x->https = head->https || x->m.mux->owner->secure;
+	x->authority = authority_of(x->m.head);
+	if (x->authority)
+		head->flags |= REQUEST_TAKES_PUSH;
 }
 
-unsigned h2_trailers_of(const struct h2_head *block, struct field *fields, unsigned *count)
+unsigned h2_examine(struct mux_stream *m, struct field *fields, struct request_head *head)
 {
-	struct http_pairs pairs;
+	struct h2_stream *x = h2_of_stream(m);
+	unsigned status;
 
-	*count = 0;
-	if (!block)
+	if (x->promise) {
+		h2_push_head(x, fields, head);
 		return 0;
-	pairs = pairs_of(block);
-	return http_trailers_of(&pairs, fields, count);
+	}
+	status = mux_head_examine(m, 20, fields, head);
+	if (!status)
+		note_push(x, head);
+	return status;
 }

@@ -3,13 +3,14 @@
 
 #include <stdlib.h>
 
-#include "proto/h3_act.h"
-#include "proto/h3_head.h"
+#include "proto/h3_kind.h"
 #include "proto/h3_life.h"
-#include "proto/h3_ops.h"
 #include "proto/h3_read.h"
 #include "proto/h3_stream.h"
-#include "proto/h3_write.h"
+#include "proto/mux_act.h"
+#include "proto/mux_stream.h"
+#include "proto/mux_wait.h"
+#include "proto/mux_write.h"
 
 enum { VECTORS_MAX = 16, UNTYPED_MAX = 16, STREAM_CONTROL = 0 };
 
@@ -77,13 +78,13 @@ static void note_type(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n)
 
 void h3_receive(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n, bool end)
 {
-	if (h3->state == H3_STOPPED || h3->fault)
+	if (h3->state == H3_STOPPED || h3->m.fault)
 		return;
 	if (is_request(id) && !find_or_make(h3, id))
 		return;
 	if (!is_request(id))
 		note_type(h3, id, bytes, n);
-	if (!h3->fault)
+	if (!h3->m.fault)
 		h3_read(h3, id, bytes, n, end);
 }
 
@@ -96,7 +97,7 @@ void h3_acked(struct h3 *h3, int64_t id, uint64_t n)
 	struct h3_stream *x = h3_stream_of(h3, id);
 
 	h3->progress += is_request(id) ? n : 0;
-	if (x && x->ended && !x->left && !x->spared && n > 0) {
+	if (x && x->ended && !x->m.left && !x->spared && n > 0) {
 		x->spared = true;
 		n--;
 	}
@@ -109,7 +110,7 @@ static void count_reset(struct h3 *h3)
 {
 	const struct config *c = h3_config(h3);
 
-	if (!bucket_take(&h3->resets, h3_now_us(h3), c->h3_max_resets, c->h3_max_resets * 1000000 / c->h3_reset_rate))
+	if (!bucket_take(&h3->resets, mux_now_us(&h3->m), c->h3_max_resets, c->h3_max_resets * 1000000 / c->h3_reset_rate))
 		h3_give_up(h3, NGHTTP3_H3_EXCESSIVE_LOAD);
 }
 
@@ -122,18 +123,18 @@ void h3_reset(struct h3 *h3, int64_t id)
 	if (!is_request(id))
 		return; /* h3_gone follows */
 	x = h3_stream_of(h3, id);
-	if (x && (x->heard & H3_HEARD_END))
-		return;                     /* all of the request is here */
-	if (!x || !(x->left || x->stopped)) /* else the answer has gone, or it was asked to */
+	if (x && (x->m.heard & HEARD_END))
+		return;                         /* all of the request is here */
+	if (!x || !(x->m.left || x->m.stopped)) /* else the answer has gone, or it was asked to */
 		count_reset(h3);
 	if (nghttp3_conn_shutdown_stream_read(h3->ng, id) != 0)
 		h3_give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
 	x = find_or_make(h3, id);
 	if (!x)
 		return;
-	x->stopped = true;
-	h3_note(x, H3_HEARD_LEFT);
-	h3_wake(h3);
+	x->m.stopped = true;
+	mux_note(&x->m, HEARD_LEFT);
+	mux_wake(&h3->m);
 }
 
 /* A stream of one direction. Those that must not end are known by their type. */
@@ -149,9 +150,9 @@ static void uni_gone(struct h3 *h3, int64_t id, uint64_t code)
 		h3_give_up(h3, NGHTTP3_H3_EXCESSIVE_LOAD);
 	if (error && error != NGHTTP3_ERR_STREAM_NOT_FOUND)
 		h3_give_up(h3, nghttp3_err_infer_quic_app_error_code(error));
-	if (!bucket_take(&h3->unis, h3_now_us(h3), 100, 10000000))
+	if (!bucket_take(&h3->unis, mux_now_us(&h3->m), 100, 10000000))
 		h3_give_up(h3, NGHTTP3_H3_EXCESSIVE_LOAD);
-	h3->carrier->more(h3->owner, true, 1);
+	h3->carrier->more(h3->m.owner, true, 1);
 }
 
 void h3_gone(struct h3 *h3, int64_t id, uint64_t code)
@@ -161,18 +162,18 @@ void h3_gone(struct h3 *h3, int64_t id, uint64_t code)
 
 	if (h3->state == H3_STOPPED)
 		return;
-	h3_wake(h3);
+	mux_wake(&h3->m);
 	if (!is_request(id)) {
 		uni_gone(h3, id, code);
 		return;
 	}
-	if (x && !x->left && !x->reset && !x->stopped)
+	if (x && !x->m.left && !x->m.reset && !x->m.stopped)
 		count_reset(h3); /* the client did not want the response any more */
 	error = nghttp3_conn_close_stream(h3->ng, id, code);
 	if (error && error != NGHTTP3_ERR_STREAM_NOT_FOUND)
 		h3_give_up(h3, nghttp3_err_infer_quic_app_error_code(error));
 	if (x) {
-		h3_note(x, H3_HEARD_CLOSE);
+		mux_note(&x->m, HEARD_CLOSE);
 		return;
 	}
 	note_opened(h3, id);
@@ -183,7 +184,7 @@ void h3_unblocked(struct h3 *h3, int64_t id)
 {
 	if (nghttp3_conn_unblock_stream(h3->ng, id) != 0)
 		h3_give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
-	h3_wake(h3);
+	mux_wake(&h3->m);
 }
 
 /* ---- to the client ---- */
@@ -197,9 +198,9 @@ int h3_output(struct h3 *h3, int64_t *id, bool *end, struct iovec *iov, int max)
 
 	*id = -1;
 	*end = false;
-	if (h3->state == H3_STOPPED || h3->fault || h3->unacked >= h3_config(h3)->h3_unacked)
+	if (h3->state == H3_STOPPED || h3->m.fault || h3->unacked >= h3_config(h3)->h3_unacked)
 		return 0;
-	if (!h3_write_cold(h3))
+	if (!mux_write_cold(&h3->m))
 		h3_give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
 	/* It gives nothing when the stream whose turn it is has nothing; another may have. */
 	do {
@@ -227,14 +228,14 @@ void h3_written(struct h3 *h3, int64_t id, size_t n, bool end)
 		return;
 	if (end && x->spared && nghttp3_conn_add_ack_offset(h3->ng, id, 1) != 0)
 		h3_give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
-	x->s.interim = 0;
-	pace_moved(&x->pace, h3_now_us(h3), n, h3_config(h3)->response_rate, h3_write_grace(h3));
-	pace_moved(&h3->framed, h3_now_us(h3), n, h3_rate_of_all(h3), h3_write_grace(h3));
+	x->m.s.interim = 0;
+	mux_pace_moved(&x->m, n);
+	mux_framed_moved(&h3->m, n);
 	if (!end)
 		return;
-	x->left = true;
-	h3_watch(h3, pace_deadline(&x->pace));
-	h3_note(x, 0);
+	x->m.finished = x->m.left = true;
+	mux_watch(&h3->m, pace_deadline(&x->m.pace));
+	mux_note(&x->m, 0);
 }
 
 void h3_blocked(struct h3 *h3, int64_t id)
@@ -251,26 +252,28 @@ void h3_shut(struct h3 *h3, int64_t id)
 		return;
 	}
 	nghttp3_conn_shutdown_stream_write(h3->ng, id);
-	if (!x || x->reset)
+	if (!x || x->m.reset)
 		return;
 	count_reset(h3);
-	x->reset = true; /* the carrier has done so */
-	h3_note(x, H3_HEARD_LEFT);
-	h3_wake(h3);
+	x->m.reset = true; /* the carrier has done so */
+	mux_note(&x->m, HEARD_LEFT);
+	mux_wake(&h3->m);
 }
 
 /* ---- its life ---- */
 
 void h3_deliver(struct h3 *h3)
 {
-	h3_act_all(h3);
+	if (h3->state != H3_STOPPED)
+		mux_act_all(&h3->m);
+	h3_look_around(h3);
 }
 
 /* There are at most incomplete heads. */
 static bool has_begun(const struct h3 *h3)
 {
-	for (const struct list *l = h3->streams.next; l != &h3->streams; l = l->next)
-		if (container_of(l, struct h3_stream, link)->known)
+	for (const struct list *l = h3->m.streams.next; l != &h3->m.streams; l = l->next)
+		if (container_of(l, struct mux_stream, link)->known)
 			return false;
 	return true;
 }
@@ -281,9 +284,9 @@ struct session_wants h3_wants(const struct h3 *h3)
 
 	return (struct session_wants){
 		.read = h3->state != H3_STOPPED,
-		.idle = h3->state == H3_OPEN && h3->open == 0,
+		.idle = h3->state == H3_OPEN && h3->m.open == 0,
 		.begun = has_begun(h3),
-		.later = h3->cold > 0,
+		.later = h3->m.cold > 0,
 		.close = h3->state == H3_STOPPED ? CLOSE_NOW : CLOSE_NOT,
 		.deadline = deadline == UINT64_MAX ? 0 : deadline,
 	};
@@ -291,7 +294,7 @@ struct session_wants h3_wants(const struct h3 *h3)
 
 bool h3_stalled(const struct h3 *h3)
 {
-	return h3_all_wait(h3);
+	return mux_all_wait(&h3->m);
 }
 
 void h3_tick(struct h3 *h3)
@@ -306,7 +309,7 @@ void h3_drain(struct h3 *h3)
 
 uint64_t h3_code(const struct h3 *h3)
 {
-	return h3->fault ? h3->fault : NGHTTP3_H3_NO_ERROR;
+	return h3->m.fault ? h3->m.fault : NGHTTP3_H3_NO_ERROR;
 }
 
 uint64_t h3_progress(const struct h3 *h3)
@@ -318,9 +321,9 @@ void h3_close(struct h3 *h3, enum stream_end why)
 {
 	struct list *l;
 
-	while ((l = h3->streams.next) != &h3->streams) {
-		struct h3_stream *x = container_of(l, struct h3_stream, link);
-		h3_stream_ends(x, why);
+	while ((l = h3->m.streams.next) != &h3->m.streams) {
+		struct h3_stream *x = container_of(l, struct h3_stream, m.link);
+		mux_stream_ends(&x->m, why);
 		h3_stream_free(x);
 	}
 	nghttp3_conn_del(h3->ng);
@@ -330,30 +333,13 @@ void h3_close(struct h3 *h3, enum stream_end why)
 
 /* ---- the beginning ---- */
 
-/* NULL: out of memory. */
-static struct h3_env *share(struct session_env *env)
-{
-	if (!env->h3)
-		env->h3 = calloc(1, sizeof(struct h3_env));
-	return env->h3;
-}
-
-void h3_env_free(struct session_env *env)
-{
-	if (!env->h3)
-		return;
-	h3_heads_free(env->h3);
-	free(env->h3);
-	env->h3 = NULL;
-}
-
 /* Control, and what QPACK needs. */
 static bool open_streams(struct h3 *h3)
 {
 	int64_t id[3];
 
 	for (unsigned i = 0; i < 3; i++)
-		if (!h3->carrier->open(h3->owner, &id[i]))
+		if (!h3->carrier->open(h3->m.owner, &id[i]))
 			return false;
 	return nghttp3_conn_bind_control_stream(h3->ng, id[0]) == 0 && nghttp3_conn_bind_qpack_streams(h3->ng, id[1], id[2]) == 0;
 }
@@ -380,22 +366,18 @@ static bool make_session(struct h3 *h3)
 
 struct h3 *h3_start(struct session_owner *owner, const struct h3_carrier *carrier)
 {
-	struct h3 *h3 = share(owner->env) ? calloc(1, sizeof *h3) : NULL;
+	struct h3 *h3 = calloc(1, sizeof *h3);
 
-	if (!h3)
+	if (!h3 || !mux_init(&h3->m, owner, &h3_kind)) {
+		free(h3);
 		return NULL;
-	h3->owner = owner;
+	}
 	h3->carrier = carrier;
-	h3->stream_ops = &h3_stream_ops;
-	list_init(&h3->streams);
-	list_init(&h3->todo);
 	idmap_init(&h3->map);
 	for (unsigned i = 0; i < H3_UNI_MAX; i++)
 		h3->uni[i].id = -1;
 	h3->control_id = -1;
 	h3->allowed = h3_config(h3)->h3_max_streams;
-	h3->since = h3_now(h3);
-	h3->review = UINT64_MAX;
 	if (make_session(h3))
 		return h3;
 	if (h3->ng)

@@ -37,8 +37,6 @@ struct h3_carrier {
 
 /* Opens its streams. NULL: out of memory, or the client lets it open none. */
 struct h3 *h3_start(struct session_owner *owner, const struct h3_carrier *carrier);
-/* Frees what the environment keeps for sessions of this kind. */
-void h3_env_free(struct session_env *env);
 
 /* ---- from the client ---- */
 

@@ -3,6 +3,8 @@
 
 #include "base/sm.h"
 #include "proto/h3_stream.h"
+#include "proto/mux_stream.h"
+#include "proto/mux_wait.h"
 
 enum {
 	NOTICE_MIN_MS = 20,   /* between the two GOAWAYs, and behind the second: three times there and back, but no less, */
@@ -22,7 +24,7 @@ static const struct sm machine = {"h3", state_names, state_next};
 static void moves(struct h3 *h3, enum h3_state to)
 {
 	sm_move(&machine, &h3->state, (uint8_t)to);
-	h3->since = h3_now(h3);
+	h3->m.since = h3_now(h3);
 }
 
 /* A packet for each of them would cost more than it brings: the client hears of them when half of what it has is used. */
@@ -32,7 +34,7 @@ void h3_allow_more(struct h3 *h3)
 		return;
 	h3->allowed += h3->over;
 	nghttp3_conn_set_max_client_streams_bidi(h3->ng, h3->allowed);
-	h3->carrier->more(h3->owner, false, h3->over);
+	h3->carrier->more(h3->m.owner, false, h3->over);
 	h3->over = 0;
 }
 
@@ -51,10 +53,10 @@ static void stop(struct h3 *h3, uint64_t code, enum stream_end why)
 		return;
 	h3_give_up(h3, code);
 	moves(h3, H3_STOPPED);
-	for (struct list *l = h3->streams.next; l != &h3->streams; l = l->next) {
-		struct h3_stream *x = container_of(l, struct h3_stream, link);
+	for (struct list *l = h3->m.streams.next; l != &h3->m.streams; l = l->next) {
+		struct mux_stream *x = container_of(l, struct mux_stream, link);
 		if (!x->left)
-			h3_stream_ends(x, why);
+			mux_stream_ends(x, why);
 	}
 }
 
@@ -67,7 +69,7 @@ void h3_begin_drain(struct h3 *h3)
 	moves(h3, H3_NOTICE);
 	if (nghttp3_conn_submit_shutdown_notice(h3->ng) != 0)
 		h3_give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
-	h3_wake(h3);
+	mux_wake(&h3->m);
 }
 
 /* Everything that the client sent before it saw the first GOAWAY has arrived. */
@@ -76,7 +78,7 @@ static void finish_drain(struct h3 *h3)
 	moves(h3, H3_LAST);
 	if (nghttp3_conn_shutdown(h3->ng) != 0)
 		h3_give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
-	h3_wake(h3);
+	mux_wake(&h3->m);
 }
 
 void h3_look_around(struct h3 *h3)
@@ -85,106 +87,41 @@ void h3_look_around(struct h3 *h3)
 		return;
 	if (h3->state == H3_START && h3->greeted)
 		moves(h3, H3_OPEN);
-	if (h3->fault)
-		stop(h3, h3->fault, END_ERROR);
+	if (h3->m.fault)
+		stop(h3, h3->m.fault, END_ERROR);
 }
 
 /* ---- deadlines ---- */
 
-static uint64_t earlier(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
-static bool waits_for_body(const struct h3_stream *x)
-{
-	if (!x->known || x->holds || x->stopped || (x->heard & (H3_HEARD_END | H3_HEARD_CLOSE | H3_HEARD_LEFT)) || x->left)
-		return false;
-	return x->in.len == 0 && (x->s.request != REQUEST_OPEN || stream_wanted(&x->s) > 0);
-}
-
-static uint64_t body_deadline(const struct h3_stream *x)
-{
-	return h3_config(x->h3)->body_rate && waits_for_body(x) ? pace_deadline(&x->body) : UINT64_MAX;
-}
-
 /* A head that stays incomplete. */
-static uint64_t head_deadline(const struct h3_stream *x)
+static uint64_t head_deadline(const struct mux_stream *x)
 {
-	return x->heard & H3_HEARD_HEAD || x->stopped ? UINT64_MAX : x->began + h3_config(x->h3)->header_timeout;
+	return x->heard & HEARD_HEAD || x->stopped ? UINT64_MAX : h3_of_stream(x)->began + mux_config(x->mux)->header_timeout;
 }
 
-/* Which window is closed while the body waits. */
-enum blocked { BLOCKED_NOT, BLOCKED_STREAM, BLOCKED_CONNECTION };
-
-static enum blocked blocked(const struct h3_stream *x)
+/* What was sent, or the end of a stream, is not acknowledged. */
+static uint64_t ack_deadline(const struct mux_stream *x)
 {
-	const struct h3 *h3 = x->h3;
-
-	if (!x->waits || stream_allows(&x->s) == 0)
-		return BLOCKED_NOT;
-	if (h3->carrier->is_shut(h3->owner, x->id))
-		return BLOCKED_STREAM;
-	return h3->unacked >= h3_config(h3)->h3_unacked || h3->carrier->is_full(h3->owner) ? BLOCKED_CONNECTION : BLOCKED_NOT;
+	return !mux_is_closed(x) && !x->waits && (x->left || x->reset) ? pace_deadline(&x->pace) : UINT64_MAX;
 }
 
-/*
- * A body waits for a window that the client does not open, or for its acknowledgements. Waiting for more urgent streams does
- * not count.
- */
-static uint64_t stall_deadline(const struct h3_stream *x)
+uint64_t h3_stream_deadline(const struct mux_stream *x)
 {
-	if (h3_is_closed(x))
-		return UINT64_MAX;
-	switch (blocked(x)) {
-	case BLOCKED_STREAM:
-		return pace_deadline(&x->pace);
-	case BLOCKED_CONNECTION:
-		return pace_deadline(&x->h3->framed);
-	case BLOCKED_NOT:
-		break;
-	}
-	if (x->waits)
-		return h3_now(x->h3) + h3_config(x->h3)->write_timeout;
-	return x->left || x->reset ? pace_deadline(&x->pace) : UINT64_MAX;
-}
+	uint64_t first = mux_deadline(x);
 
-bool h3_all_wait(const struct h3 *h3)
-{
-	unsigned waiting = 0;
-
-	for (struct list *l = h3->streams.next; l != &h3->streams; l = l->next) {
-		const struct h3_stream *x = container_of(l, struct h3_stream, link);
-		bool waits = blocked(x) || x->left || !x->known || (waits_for_body(x) && !x->s.upgraded);
-		if (h3_is_closed(x))
-			continue; /* its handler is running, and does not wait for the client */
-		if (!waits)
-			return false;
-		waiting++;
-	}
-	return waiting > 0;
-}
-
-static uint64_t stream_deadline(const struct h3_stream *x)
-{
-	uint64_t first;
-
-	if (h3_is_closed(x))
-		return x->held ? x->held : UINT64_MAX;
-	first = earlier(stall_deadline(x), head_deadline(x));
-	if (x->lingers && !x->stopped)
-		return earlier(first, x->lingers);
-	return earlier(first, body_deadline(x));
+	if (mux_is_closed(x))
+		return first;
+	return mux_earlier(first, mux_earlier(ack_deadline(x), head_deadline(x)));
 }
 
 static uint64_t greeting_deadline(const struct h3 *h3)
 {
-	return h3->state == H3_START ? h3->since + h3_config(h3)->h3_settings_timeout : UINT64_MAX;
+	return h3->state == H3_START ? h3->m.since + h3_config(h3)->h3_settings_timeout : UINT64_MAX;
 }
 
 static uint64_t notice_time(const struct h3 *h3)
 {
-	uint64_t time = 3 * h3->carrier->round_trip(h3->owner);
+	uint64_t time = 3 * h3->carrier->round_trip(h3->m.owner);
 
 	return time < NOTICE_MIN_MS ? NOTICE_MIN_MS : time < NOTICE_MAX_MS ? time : NOTICE_MAX_MS;
 }
@@ -194,62 +131,35 @@ static uint64_t idle_deadline(const struct h3 *h3)
 	const struct config *c = h3_config(h3);
 
 	if (h3->state == H3_NOTICE ||
-	    (h3->state == H3_LAST && h3->open == 0)) /* the client is to hear which requests it may send again */
-		return h3->since + notice_time(h3);
-	if (h3->state != H3_OPEN || h3->open > 0)
+	    (h3->state == H3_LAST && h3->m.open == 0)) /* the client is to hear which requests it may send again */
+		return h3->m.since + notice_time(h3);
+	if (h3->state != H3_OPEN || h3->m.open > 0)
 		return UINT64_MAX;
-	return h3->since + (h3_env_of(h3)->crowded ? c->busy_idle_timeout : c->idle_timeout);
+	return h3->m.since + (mux_env_of(&h3->m)->crowded ? c->busy_idle_timeout : c->idle_timeout);
 }
 
 uint64_t h3_deadline(const struct h3 *h3)
 {
 	if (h3->state == H3_STOPPED)
 		return UINT64_MAX;
-	return earlier(earlier(greeting_deadline(h3), idle_deadline(h3)), h3->review);
+	return mux_earlier(mux_earlier(greeting_deadline(h3), idle_deadline(h3)), h3->m.review);
 }
 
 /* ---- deadlines that have passed ---- */
 
-static void stream_timed_out(struct h3_stream *x)
+void h3_stream_timed_out(struct mux_stream *x)
 {
-	uint64_t now = h3_now(x->h3);
+	struct h3 *h3 = h3_of_mux(x->mux);
+	uint64_t now = h3_now(h3);
 
-	h3_note(x, 0);
-	if (h3_is_closed(x))
-		return;
-	if (now >= head_deadline(x)) {
-		h3_stream_cut(x, NGHTTP3_H3_REQUEST_INCOMPLETE);
-		h3_pace_begins(x);
-	} else if (now >= body_deadline(x)) {
-		h3_stream_refuse_body(x, 408, END_TIMEOUT);
-	} else if (now >= stall_deadline(x) && (x->left || x->reset)) {
-		stop(x->h3, NGHTTP3_H3_EXCESSIVE_LOAD, END_TIMEOUT); /* it acknowledges nothing */
-	} else if (now >= stall_deadline(x)) {
-		h3_stream_lost(x, END_TIMEOUT);
-		h3_stream_cut(x, NGHTTP3_H3_REQUEST_CANCELLED);
-		h3_pace_begins(x);
+	if (!mux_is_closed(x) && now >= head_deadline(x)) {
+		h3_stream_cut(h3_of_stream(x), NGHTTP3_H3_REQUEST_INCOMPLETE);
+		mux_pace_begins(x);
+	} else if (now >= ack_deadline(x)) {
+		stop(h3, NGHTTP3_H3_EXCESSIVE_LOAD, END_TIMEOUT);
+	} else {
+		mux_timed_out(x);
 	}
-}
-
-static void review(struct h3 *h3)
-{
-	uint64_t next = UINT64_MAX, when;
-
-	if (!h3->carrier->is_full(h3->owner) && h3->unacked < h3_config(h3)->h3_unacked)
-		pace_start(&h3->framed, h3_now_us(h3), h3_write_grace(h3));
-	h3->review = UINT64_MAX;
-	for (struct list *l = h3->streams.next; l != &h3->streams && h3->state != H3_STOPPED; l = l->next) {
-		struct h3_stream *x = container_of(l, struct h3_stream, link);
-		if (x->waits && !blocked(x))
-			pace_start(&x->pace, h3_now_us(h3), h3_write_grace(h3)); /* nothing but the client kept it waiting */
-		when = stream_deadline(x);
-		if (when <= h3_now(h3)) {
-			stream_timed_out(x);
-			when = stream_deadline(x);
-		}
-		next = earlier(next, when > h3_now(h3) ? when : UINT64_MAX);
-	}
-	h3_watch(h3, next);
 }
 
 void h3_overdue(struct h3 *h3)
@@ -264,6 +174,6 @@ void h3_overdue(struct h3 *h3)
 		finish_drain(h3);
 	else if (now >= idle_deadline(h3))
 		stop(h3, NGHTTP3_H3_NO_ERROR, h3->state == H3_LAST ? END_CLOSED : END_TIMEOUT);
-	else if (now >= h3->review)
-		review(h3);
+	else if (now >= h3->m.review)
+		mux_review(&h3->m);
 }

@@ -17,7 +17,8 @@ void h3_allow_more(struct h3 *h3);
 uint64_t h3_deadline(const struct h3 *h3);
 /* A deadline has passed. */
 void h3_overdue(struct h3 *h3);
-/* Whether all requests wait for the client. */
-bool h3_all_wait(const struct h3 *h3);
+/* When a stream has waited too long, ms; UINT64_MAX: never. And what follows. */
+uint64_t h3_stream_deadline(const struct mux_stream *x);
+void h3_stream_timed_out(struct mux_stream *x);
 
 #endif

@@ -3,12 +3,10 @@
 
 #include <stdlib.h>
 
-#include "proto/h3_head.h"
 #include "proto/h3_stream.h"
-#include "proto/http_fields.h"
+#include "proto/mux_head.h"
 
 enum {
-	FIELD_OVERHEAD = 32,
 	/* Bytes around bodies that a stream may have beside its header blocks, and for each byte of a body. */
 	AROUND_FREE = 64 * 1024,
 	AROUND_EACH = 3,
@@ -42,46 +40,9 @@ static int on_begin_block(nghttp3_conn *ng, int64_t id, void *ctx, void *user)
 	(void)user;
 	if (!x)
 		return 0;
-	h3_head_free(h3, x->block);
-	x->block = h3_head_new(h3);
+	mux_head_free(&h3->m, x->block);
+	x->block = mux_head_new(&h3->m, h3_config(h3)->h3_max_header_bytes, h3_config(h3)->h3_max_header_fields);
 	return x->block ? 0 : give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
-}
-
-/* Dropped fields have to be decoded too, so beyond a second limit the connection ends. */
-static bool is_bearable(struct h3 *h3, struct h3_head *block, size_t bytes)
-{
-	block->all_bytes += bytes;
-	block->all_fields++;
-	return block->all_bytes <= h3_config(h3)->h3_max_header_bytes && block->all_fields <= h3_config(h3)->h3_max_header_fields;
-}
-
-/* Makes room for a field, or for n more bytes of an earlier one. */
-static bool fits(struct h3 *h3, struct h3_head *block, size_t bytes, bool field, bool pseudo)
-{
-	const struct config *c = h3_config(h3);
-
-	block->bytes += bytes;
-	block->pseudo += pseudo;
-	if (block->bytes > c->max_header_block || block->pseudo > H3_PSEUDO_MAX)
-		return false;
-	return !field || pseudo || block->count - block->pseudo < c->max_header_count;
-}
-
-static struct slice cookie_of(const struct h3_head *block)
-{
-	for (unsigned i = 0; i < block->count; i++)
-		if (slice_eq(text_of(block->pairs[i].name), SLICE_LIT("cookie")))
-			return text_of(block->pairs[i].value);
-	return (struct slice){0};
-}
-
-/* Another piece of the cookie field. False: out of memory. */
-static bool join_cookie(struct h3_head *block, struct slice value)
-{
-	struct slice first = buf_len(&block->cookies) ? (struct slice){0} : cookie_of(block);
-
-	return (first.len == 0 || buf_append(&block->cookies, first.at, first.len)) && buf_append(&block->cookies, "; ", 2) &&
-	       (value.len == 0 || buf_append(&block->cookies, value.at, value.len));
 }
 
 static int on_field(nghttp3_conn *ng, int64_t id, int32_t token, nghttp3_rcbuf *name, nghttp3_rcbuf *value, uint8_t flags,
@@ -89,35 +50,30 @@ static int on_field(nghttp3_conn *ng, int64_t id, int32_t token, nghttp3_rcbuf *
 {
 	struct h3 *h3 = ctx;
 	struct h3_stream *x = h3_stream_of(h3, id);
-	struct h3_head *block = x ? x->block : NULL;
-	struct slice name_text = text_of(name), value_text = text_of(value);
-	size_t bytes = name_text.len + value_text.len + FIELD_OVERHEAD;
-	bool cookie = slice_eq(name_text, SLICE_LIT("cookie")), more = block && cookie && block->cookie;
 
 	(void)ng;
 	(void)token;
 	(void)flags;
 	(void)user;
-	if (!block)
+	if (!x || !x->block)
 		return 0;
-	if (!is_bearable(h3, block, bytes))
+	switch (mux_head_take(&h3->m, x->block, text_of(name), text_of(value))) {
+	case MUX_TOOK:
+		mux_head_refer(x->block, name, value);
+		nghttp3_rcbuf_incref(name);
+		nghttp3_rcbuf_incref(value);
+		return 0;
+	case MUX_TOOK_COPY:
+		return 0;
+	case MUX_TOOK_ALL:
 		return give_up(h3, NGHTTP3_H3_EXCESSIVE_LOAD);
-	if (block->too_large)
-		return 0;
-	block->too_large = !fits(h3, block, more ? value_text.len + 2 : bytes, !more, name_text.len && name_text.at[0] == ':');
-	if (block->too_large)
-		return 0;
-	if (more)
-		return join_cookie(block, value_text) ? 0 : give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
-	block->cookie = cookie || block->cookie;
-	nghttp3_rcbuf_incref(name);
-	nghttp3_rcbuf_incref(value);
-	block->pairs[block->count++] = (struct h3_pair){name, value};
-	return 0;
+	default:
+		return give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
+	}
 }
 
 /* nghttp3 drops fields with octets that no field has (RFC 9114 10.3), and says nothing. */
-static bool lost_some(const struct h3_head *block, uint32_t lines)
+static bool lost_some(const struct mux_head *block, uint32_t lines)
 {
 	return block->all_fields != lines;
 }
@@ -130,11 +86,11 @@ static int on_head(nghttp3_conn *ng, int64_t id, int end, void *ctx, void *user)
 	(void)user;
 	if (!x)
 		return 0;
-	x->bare = end;
+	x->m.bare = end;
 	x->block->malformed = lost_some(x->block, x->scan.head_lines);
-	x->head = x->block;
+	x->m.head = x->block;
 	x->block = NULL;
-	h3_note(x, H3_HEARD_HEAD);
+	mux_note(&x->m, HEARD_HEAD);
 	return 0;
 }
 
@@ -147,9 +103,9 @@ static int on_trailers(nghttp3_conn *ng, int64_t id, int end, void *ctx, void *u
 	(void)user;
 	if (!x)
 		return 0;
-	h3_head_free(x->h3, x->trailers);
+	mux_head_free(x->m.mux, x->m.trailers);
 	x->block->malformed = lost_some(x->block, x->scan.last_lines);
-	x->trailers = x->block;
+	x->m.trailers = x->block;
 	x->block = NULL;
 	return 0;
 }
@@ -162,14 +118,14 @@ static int on_data(nghttp3_conn *ng, int64_t id, const uint8_t *data, size_t len
 	(void)ng;
 	(void)user;
 	/* a stream that is not read must not close the window of the others; the streams' own windows bound what is stored */
-	h3->carrier->credit_all(h3->owner, len);
-	if (!x || x->stopped)
+	h3->carrier->credit_all(h3->m.owner, len);
+	if (!x || x->m.stopped)
 		return 0;
-	if (!bufq_append(&x->in, data, len))
+	if (!bufq_append(&x->m.in, data, len))
 		return give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
 	x->came += len;
 	h3->progress += len;
-	h3_note(x, 0);
+	mux_note(&x->m, 0);
 	return 0;
 }
 
@@ -180,8 +136,8 @@ static int on_late_use(nghttp3_conn *ng, int64_t id, size_t n, void *ctx, void *
 
 	(void)ng;
 	(void)user;
-	h3->carrier->credit(h3->owner, id, n);
-	h3->carrier->credit_all(h3->owner, n);
+	h3->carrier->credit(h3->m.owner, id, n);
+	h3->carrier->credit_all(h3->m.owner, n);
 	return 0;
 }
 
@@ -192,7 +148,7 @@ static int on_end(nghttp3_conn *ng, int64_t id, void *ctx, void *user)
 	(void)ng;
 	(void)user;
 	if (x)
-		h3_note(x, H3_HEARD_END);
+		mux_note(&x->m, HEARD_END);
 	return 0;
 }
 
@@ -207,7 +163,7 @@ static int on_stop(nghttp3_conn *ng, int64_t id, uint64_t code, void *ctx, void 
 	if (x)
 		h3_stream_abort(x, code);
 	else
-		h3->carrier->stop(h3->owner, id, code);
+		h3->carrier->stop(h3->m.owner, id, code);
 	return 0;
 }
 
@@ -218,7 +174,7 @@ static int on_reset(nghttp3_conn *ng, int64_t id, uint64_t code, void *ctx, void
 	(void)ng;
 	(void)user;
 	if (!h3_stream_of(h3, id)) /* else on_stop has done it */
-		h3->carrier->reset(h3->owner, id, code);
+		h3->carrier->reset(h3->m.owner, id, code);
 	return 0;
 }
 
@@ -287,7 +243,7 @@ static void charge(struct h3 *h3, struct h3_stream *x, uint64_t n)
 		return;
 	}
 	h3->stray += n;
-	if (h3->stray > STRAY_FREE + STRAY_EACH * h3->requests)
+	if (h3->stray > STRAY_FREE + STRAY_EACH * h3->m.requests)
 		h3_give_up(h3, NGHTTP3_H3_EXCESSIVE_LOAD);
 }
 
@@ -300,16 +256,16 @@ static bool is_void(const struct h3_stream *x, size_t n, bool end)
 void h3_read(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n, bool end)
 {
 	struct h3_stream *x = h3_stream_of(h3, id);
-	uint64_t fault = x && !x->stopped ? h3_scan_request(&x->scan, bytes, n, end) : 0;
+	uint64_t fault = x && !x->m.stopped ? h3_scan_request(&x->scan, bytes, n, end) : 0;
 	nghttp3_ssize used;
 
 	if (fault) {
 		h3_give_up(h3, fault);
 		return;
 	}
-	if (x && (x->stopped || is_void(x, n, end))) {
+	if (x && (x->m.stopped || is_void(x, n, end))) {
 		h3_stream_abort(x, NGHTTP3_H3_REQUEST_INCOMPLETE);
-		h3->carrier->credit_all(h3->owner, n);
+		h3->carrier->credit_all(h3->m.owner, n);
 		return;
 	}
 	used = nghttp3_conn_read_stream(h3->ng, id, bytes, n, end);
@@ -318,58 +274,7 @@ void h3_read(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n, bool end
 		return;
 	}
 	h3->progress += x ? (uint64_t)used : 0;
-	h3->carrier->credit(h3->owner, id, (uint64_t)used);
-	h3->carrier->credit_all(h3->owner, (uint64_t)used);
+	h3->carrier->credit(h3->m.owner, id, (uint64_t)used);
+	h3->carrier->credit_all(h3->m.owner, (uint64_t)used);
 	charge(h3, x, (uint64_t)used);
-}
-
-/* ---- what a complete head says ---- */
-
-static void pair_at(const void *head, unsigned i, struct slice *name, struct slice *value)
-{
-	const struct h3_head *block = head;
-
-	*name = text_of(block->pairs[i].name);
-	*value = text_of(block->pairs[i].value);
-}
-
-static struct http_pairs pairs_of(const struct h3_head *block)
-{
-	return (struct http_pairs){
-		.head = block,
-		.at = pair_at,
-		.count = block->count,
-		.too_large = block->too_large,
-		.cookies = slice_of(buf_at(&block->cookies), buf_len(&block->cookies)),
-	};
-}
-
-unsigned h3_examine(struct h3 *h3, const struct h3_head *block, bool ended, struct field *fields, struct request_head *head)
-{
-	struct http_pairs pairs = pairs_of(block);
-
-	*head = (struct request_head){.version = 30, .fields = fields};
-	if (block->malformed)
-		return 400;
-	return http_examine(&pairs, ended, h3_config(h3)->max_body, fields, head);
-}
-
-bool h3_asks_head(const struct h3_head *block)
-{
-	struct http_pairs pairs = pairs_of(block);
-
-	return http_asks_head(&pairs);
-}
-
-unsigned h3_trailers_of(const struct h3_head *block, struct field *fields, unsigned *count)
-{
-	struct http_pairs pairs;
-
-	*count = 0;
-	if (!block)
-		return 0;
-	if (block->malformed)
-		return 400;
-	pairs = pairs_of(block);
-	return http_trailers_of(&pairs, fields, count);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One stream of HTTP/3: its life, and answers of the port's own. */
+/* One stream of HTTP/3. */
 #ifndef SPARX_PROTO_H3_STREAM_H
 #define SPARX_PROTO_H3_STREAM_H
 
@@ -8,10 +8,6 @@
 /* NULL: out of memory. */
 struct h3_stream *h3_stream_new(struct h3 *h3, int64_t id);
 void h3_stream_free(struct h3_stream *x);
-/* Reports the end to the sink, unless it has detached. */
-void h3_stream_ends(struct h3_stream *x, enum stream_end why);
-/* The same; if its handler is still running, the stream keeps counting until that ends. */
-void h3_stream_lost(struct h3_stream *x, enum stream_end why);
 
 /* Resets both sides with an error of RFC 9114 8.1. */
 void h3_stream_cut(struct h3_stream *x, uint64_t code);
@@ -24,14 +20,5 @@ void h3_stream_stop(struct h3_stream *x, uint64_t code);
 void h3_stream_acked(struct h3_stream *x, size_t n);
 /* Forgets what is to be sent. */
 void h3_stream_drop(struct h3_stream *x);
-
-/* Output begins: the client's time runs from now on. */
-void h3_pace_begins(struct h3_stream *x);
-/* A response of the port's own. */
-void h3_stream_answer(struct h3_stream *x, unsigned status, unsigned retry_after);
-/* Refuses a request that the sink has not seen, */
-void h3_stream_refuse(struct h3_stream *x, unsigned status);
-/* and one that it has seen. */
-void h3_stream_refuse_body(struct h3_stream *x, unsigned status, enum stream_end why);
 
 #endif

@@ -5,18 +5,8 @@
 
 #include "proto/h3_session.h"
 
-/* False from any of these: out of memory. */
-bool h3_write_info(struct h3_stream *x, unsigned status, const struct field *fields, unsigned count);
-/* whole: the response ends with it. */
-bool h3_write_head(struct h3_stream *x, const struct response_head *head, bool whole);
-bool h3_write_upgrade(struct h3_stream *x, const struct field *fields, unsigned count);
-/* An answer of the port's own, with its body. */
-bool h3_write_error(struct h3_stream *x, unsigned status, unsigned retry_after);
-/* Keeps trailers until the body has gone. */
-bool h3_write_trailers(struct h3_stream *x, const struct field *fields, unsigned count);
-/* There is more in `out`, or the response has ended. */
-bool h3_write_more(struct h3_stream *x);
-/* Looks again for what was not in memory. */
-bool h3_write_cold(struct h3 *h3);
+/* Heads for nghttp3 (mux_kind.put_head, put_info). False: out of memory. */
+bool h3_write_head(struct mux_stream *x, const struct mux_nv *nv, size_t n, bool body);
+bool h3_write_info(struct mux_stream *x, const struct mux_nv *nv, size_t n);
 
 #endif

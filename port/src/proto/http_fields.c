@@ -129,8 +129,7 @@ unsigned http_examine(const struct http_pairs *pairs, bool ended, uint64_t max_b
 	unsigned status;
 
 	for (unsigned i = 0; i < pairs->count; i++) {
-		struct slice name, value;
-		pairs->at(pairs->head, i, &name, &value);
+		struct slice name = pairs->at[i].name, value = pairs->at[i].value;
 		if (name.at[0] == ':') {
 			take_pseudo(&e, name, value);
 			continue;
@@ -150,13 +149,9 @@ unsigned http_examine(const struct http_pairs *pairs, bool ended, uint64_t max_b
 
 bool http_asks_head(const struct http_pairs *pairs)
 {
-	struct slice name, value;
-
-	for (unsigned i = 0; i < pairs->count; i++) {
-		pairs->at(pairs->head, i, &name, &value);
-		if (slice_eq(name, SLICE_LIT(":method")))
-			return slice_eq(value, SLICE_LIT("HEAD"));
-	}
+	for (unsigned i = 0; i < pairs->count; i++)
+		if (slice_eq(pairs->at[i].name, SLICE_LIT(":method")))
+			return slice_eq(pairs->at[i].value, SLICE_LIT("HEAD"));
 	return false;
 }
 
@@ -166,9 +161,8 @@ unsigned http_trailers_of(const struct http_pairs *pairs, struct field *fields, 
 	if (pairs->too_large)
 		return 431;
 	for (unsigned i = 0; i < pairs->count; i++) {
-		struct slice name, value;
-		pairs->at(pairs->head, i, &name, &value);
-		fields[(*count)++] = (struct field){name, value, name_find(name)};
+		struct slice name = pairs->at[i].name;
+		fields[(*count)++] = (struct field){name, pairs->at[i].value, name_find(name)};
 	}
 	return trailers_check(fields, *count, NULL) ? 400 : 0;
 }

@@ -5,10 +5,13 @@
 
 #include "proto/session.h"
 
+struct http_pair {
+	struct slice name, value;
+};
+
 /* The fields as a session keeps them. */
 struct http_pairs {
-	const void *head;
-	void (*at)(const void *head, unsigned i, struct slice *name, struct slice *value);
+	const struct http_pair *at;
 	unsigned count;       /* at most SESSION_FIELDS_MAX beside the pseudo-header fields */
 	bool too_large;       /* some were dropped */
 	struct slice cookies; /* the value of the cookie field, if it came in several; else empty */

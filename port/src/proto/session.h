@@ -28,8 +28,8 @@ struct session_env {
 	uint64_t rejected;                       /* requests that the port itself answered with 4xx, 5xx */
 	struct field fields[SESSION_FIELDS_MAX]; /* scratch for on_request and on_end */
 	void *spare_parse;                       /* h1's: one parser kept */
-	void *h2;                                /* h2's: what its sessions share */
-	void *h3;                                /* h3's, the same */
+	void *mux;                               /* mux's: what sessions of HTTP/2 and HTTP/3 share */
+	void *h2;                                /* h2's, the same */
 };
 
 /* The session's owner (conn): what a session knows of its connection. */

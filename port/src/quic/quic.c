@@ -170,7 +170,6 @@ void quic_close(struct quic *q)
 	loop_io_watch(q->pool->loop, &q->io, 0);
 	close(loop_io_fd(&q->io));
 	idmap_free(&q->routes);
-	h3_env_free(&q->pool->env);
 	free(q);
 }
 
