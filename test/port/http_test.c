@@ -18,6 +18,35 @@ static void test_what_CONNECT_names_has_a_host_and_a_port(void **state)
 			fail_msg("accepted: %s", bad[i]);
 }
 
+static bool agrees(const char *target, const char *field, bool may_be_empty, const char *settled)
+{
+	struct request_head head = {.authority = target ? slice_str(target) : (struct slice){0}};
+	struct slice host = field ? slice_str(field) : (struct slice){0};
+	bool well = !http_settle_authority(&head, host, may_be_empty);
+
+	if (well)
+		EXPECT_SLICE(head.authority, settled);
+	return well;
+}
+
+static void test_the_target_and_host_agree_on_the_authority(void **state)
+{
+	(void)state;
+	assert_true(agrees(NULL, "a.example:8", false, "a.example:8"));
+	assert_true(agrees("a.example", NULL, false, "a.example"));
+	assert_true(agrees("a.example", "A.Example", false, "a.example"));
+	assert_false(agrees("a.example", "b.example", false, ""));
+	assert_false(agrees("a.example", "a.example:80", false, ""));
+	assert_false(agrees("u@a.example", NULL, false, ""));
+	assert_false(agrees(NULL, "u@a.example", true, ""));
+	assert_false(agrees(NULL, NULL, false, ""));
+	/* Host may be empty where the target has no authority, but not in HTTP/2 and HTTP/3 */
+	assert_true(agrees(NULL, "", true, ""));
+	assert_false(agrees(NULL, "", false, ""));
+	assert_false(agrees("a.example", "", true, ""));
+	assert_false(agrees("", NULL, false, ""));
+}
+
 static void test_a_target_is_split_at_its_first_question_mark(void **state)
 {
 	struct slice path, query;
@@ -90,6 +119,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_CONNECT_names_has_a_host_and_a_port),
+		cmocka_unit_test(test_the_target_and_host_agree_on_the_authority),
 		cmocka_unit_test(test_a_target_is_split_at_its_first_question_mark),
 		cmocka_unit_test(test_an_empty_body_is_none_and_expects_nothing),
 		cmocka_unit_test(test_the_length_that_a_response_says),

@@ -315,17 +315,13 @@ static void examine_connection(struct slice value, struct h1_facts *facts)
 
 static bool examine_host(struct h1_parse *p, struct request_head *head, struct slice value, struct h1_facts *facts)
 {
+	const char *wrong;
+
 	if (facts->host)
 		return refuse(p, 400, "more than one Host field");
 	facts->host = true;
-	if (value.len > 0 && !http_authority_valid(value))
-		return refuse(p, 400, "the Host field is not valid");
-	/* the target's authority wins, and must agree: RFC 9112 3.2.2 */
-	if (head->authority.at && !slice_eq_nocase(head->authority, value))
-		return refuse(p, 400, "the Host field and the target do not agree");
-	if (!head->authority.at)
-		head->authority = value;
-	return true;
+	wrong = http_settle_authority(head, value, true);
+	return !wrong || refuse(p, 400, wrong);
 }
 
 static bool examine_coding(struct h1_parse *p, struct request_head *head, struct slice value)

@@ -89,6 +89,17 @@ bool http_authority_has_port(struct slice authority)
 	return http_authority_valid(authority) && is_digit(authority.at[authority.len - 1]) && !valid_name(authority);
 }
 
+const char *http_settle_authority(struct request_head *head, struct slice host, bool may_be_empty)
+{
+	if (head->authority.at && host.at && !slice_eq_nocase(head->authority, host))
+		return "the Host field and the target do not agree";
+	if (!head->authority.at)
+		head->authority = host;
+	if (may_be_empty && host.at && host.len == 0)
+		return NULL;
+	return http_authority_valid(head->authority) ? NULL : "the authority is not valid";
+}
+
 void http_split_target(struct slice target, struct slice *path, struct slice *query)
 {
 	*path = text_cut(target, '?', query);

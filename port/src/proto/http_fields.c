@@ -65,18 +65,6 @@ static unsigned take_field(struct examined *e, const struct http_pairs *pairs, s
 	return add_field(e, f);
 }
 
-/* RFC 9113 8.3.1: what stands for the authority is one, has no userinfo, and is not contradicted. */
-static bool settle_authority(struct examined *e)
-{
-	struct request_head *head = e->head;
-
-	if (e->host.at && head->authority.at && !slice_eq_nocase(e->host, head->authority))
-		return false;
-	if (!head->authority.at)
-		head->authority = e->host;
-	return head->authority.at && http_authority_valid(head->authority);
-}
-
 /* What a GET with an upgrade field is in HTTP/1, is an extended CONNECT here (RFC 8441): the application sees the former. */
 static bool settle_method(struct examined *e)
 {
@@ -140,7 +128,7 @@ unsigned http_examine(const struct http_pairs *pairs, bool ended, uint64_t max_b
 	}
 	if (pairs->too_large)
 		return 431;
-	if (!is_token(head->method) || !settle_method(&e) || !settle_authority(&e) || !settle_target(&e))
+	if (!is_token(head->method) || !settle_method(&e) || http_settle_authority(head, e.host, false) || !settle_target(&e))
 		return 400;
 	if (head->method.len > HTTP_METHOD_MAX)
 		return 501;
