@@ -67,7 +67,7 @@ defmodule Sparx.Config do
   #{Enum.map_join(Sparx.Config.Limits.all(), "\n", fn {name, default, min, max, unit, meaning} -> "| `#{inspect(name)}` | #{default} | #{min} – #{max} | #{unit} | #{meaning} |" end)}
   """
 
-  alias Sparx.Config.Limits
+  alias Sparx.Config.{Codings, Limits}
   alias Sparx.TLS
 
   @plug [
@@ -461,8 +461,10 @@ defmodule Sparx.Config do
 
   defp put!({key, _value}, _config), do: unknown!(key, "option", @own ++ @tls ++ Limits.names())
 
-  defp coding!(coding) when coding in [:gzip, :deflate, :br, :zstd], do: Atom.to_string(coding)
-  defp coding!(value), do: bad!(:compress, value, ":gzip, :deflate, :br or :zstd")
+  @codings Codings.names()
+
+  defp coding!(coding) when coding in @codings, do: Atom.to_string(coding)
+  defp coding!(value), do: bad!(:compress, value, "codings of #{inspect(@codings)}")
 
   defp handler!(nil), do: nil
   defp handler!(fun) when is_function(fun, 1), do: fun

@@ -338,15 +338,14 @@ static bool read_descriptors(struct config *c, struct slice key, const struct mp
 	       option_wrong(fault, key, "must be nil, or an absolute path of at most %d bytes", SOCKET_PATH_MAX - 1);
 }
 
-/* Those that there are, the fastest first; deflate only by name, since clients do not agree on what it is (RFC 9110 8.4.1.2). */
+/* Those that have a place, in that order. */
 static void all_codings(struct config *c, bool on)
 {
-	static const uint8_t all[] = {CODING_ZSTD, CODING_BR, CODING_GZIP};
-
 	c->coding_count = 0;
-	for (size_t i = 0; on && i < sizeof all; i++)
-		if (encoder_exists(all[i]))
-			c->codings[c->coding_count++] = all[i];
+	for (unsigned place = 1; on && place < CODINGS; place++)
+		for (enum coding coding = CODING_IDENTITY; coding < CODINGS; coding++)
+			if (coding_place(coding) == place && encoder_exists(coding))
+				c->codings[c->coding_count++] = (uint8_t)coding;
 }
 
 static bool read_codings(struct config *c, struct slice raw, struct config_fault *fault)
@@ -368,7 +367,7 @@ static bool read_codings(struct config *c, struct slice raw, struct config_fault
 		if (mp_read(&raw, &name) && name.type == MP_STR)
 			coding = coding_by_name(name.bytes);
 		if (coding == CODING_IDENTITY)
-			return option_wrong(fault, key, "must contain only gzip, deflate, br and zstd");
+			return option_wrong(fault, key, "has another name than those of codings:%s", coding_names);
 		if (!encoder_exists(coding))
 			return option_wrong(fault, key, "has %s, without which this program was built", coding_name(coding));
 		c->codings[c->coding_count] = (uint8_t)coding;

@@ -235,4 +235,12 @@ defmodule Sparx.ConfigTest do
              )
     end
   end
+
+  test "codings are those of the port program's list" do
+    names = Sparx.Config.Codings.names()
+    assert :zstd in names and :gzip in names
+    assert Config.new!(handler: & &1, compress: names).compress == Enum.map(names, &Atom.to_string/1)
+    assert message(compress: [:lzma]) =~ "expected codings of #{inspect(names)}"
+    assert message(compress: [:identity]) =~ "expected codings of"
+  end
 end

@@ -5,14 +5,30 @@
 
 enum { UNNAMED = -1, WEIGHT_MAX = 1000, STAR = CODINGS };
 
-static const char *const names[CODINGS] = {
-	[CODING_IDENTITY] = "identity", [CODING_GZIP] = "gzip", [CODING_DEFLATE] = "deflate", [CODING_BR] = "br",
-	[CODING_ZSTD] = "zstd",
+static const struct {
+	const char *name;
+	unsigned place;
+} codings[CODINGS] = {
+	[CODING_IDENTITY] = {"identity", 0},
+#define CODING(symbol, name, place) [CODING_##symbol] = {name, place},
+#include "coding/codings.def"
+#undef CODING
 };
+
+const char coding_names[] =
+#define CODING(symbol, name, place) " " name
+#include "coding/codings.def"
+#undef CODING
+	;
 
 const char *coding_name(enum coding coding)
 {
-	return names[coding];
+	return codings[coding].name;
+}
+
+unsigned coding_place(enum coding coding)
+{
+	return codings[coding].place;
 }
 
 enum coding coding_by_name(struct slice name)
@@ -21,7 +37,7 @@ enum coding coding_by_name(struct slice name)
 	if (slice_eq_nocase(name, SLICE_LIT("x-gzip")))
 		return CODING_GZIP;
 	for (enum coding c = CODING_GZIP; c < CODINGS; c++)
-		if (slice_eq_nocase(name, slice_str(names[c])))
+		if (slice_eq_nocase(name, slice_str(codings[c].name)))
 			return c;
 	return CODING_IDENTITY;
 }

@@ -5,10 +5,20 @@
 
 #include "base/field.h"
 
-enum coding { CODING_IDENTITY, CODING_GZIP, CODING_DEFLATE, CODING_BR, CODING_ZSTD, CODINGS };
+enum coding {
+	CODING_IDENTITY,
+#define CODING(symbol, name, place) CODING_##symbol,
+#include "coding/codings.def"
+#undef CODING
+	CODINGS
+};
 
+/* All but identity, each behind a space: for those who named another. */
+extern const char coding_names[];
 /* As Content-Encoding says it. */
 const char *coding_name(enum coding coding);
+/* Its place, from 1, among those that are offered where none are named; 0: it is not. */
+unsigned coding_place(enum coding coding);
 /* CODING_IDENTITY for a name that is none of the others. */
 enum coding coding_by_name(struct slice name);
 
