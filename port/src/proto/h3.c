@@ -12,7 +12,8 @@
 #include "proto/mux_wait.h"
 #include "proto/mux_write.h"
 
-enum { VECTORS_MAX = 16, UNTYPED_MAX = 16, STREAM_CONTROL = 0 };
+enum { VECTORS_MAX = 16, UNTYPED_MAX = 16, STREAM_CONTROL = 0, SETTING_BLOCKED = 7 };
+enum { TWO_BYTES_MIN = 64, TWO_BYTES_MAX = 16383 }; /* what a number of two bytes is for (RFC 9000 16) */
 
 /* ---- streams of the client ---- */
 
@@ -133,6 +134,7 @@ void h3_reset(struct h3 *h3, int64_t id)
 	if (!x)
 		return;
 	x->m.stopped = true;
+	h3_is_queued(x, false);
 	mux_note(&x->m, HEARD_LEFT);
 	mux_wake(&h3->m);
 }
@@ -189,6 +191,41 @@ void h3_unblocked(struct h3 *h3, int64_t id)
 
 /* ---- to the client ---- */
 
+/* A number of RFC 9000 16 at `at`. */
+static uint64_t number_at(uint8_t **at, const uint8_t *end)
+{
+	struct h3_number number = {0};
+
+	while (*at < end && !h3_number_take(&number, *(*at)++))
+		;
+	return number.value;
+}
+
+/*
+ * A stream that is reset while it waits for the QPACK table counts in nghttp3 until the table has what it waits for, and its client may
+ * think otherwise (RFC 9204 2.2.2.2). So nghttp3 has a larger limit than the client: the setting is changed in the outgoing frame, where
+ * it has two bytes. What really waits is counted in h3_read.
+ */
+static void promise_blocked(struct h3 *h3, const nghttp3_vec *vec)
+{
+	uint8_t *at = vec->base, *end = vec->base + vec->len;
+	uint64_t most = h3_config(h3)->h3_qpack_blocked, id;
+
+	h3->promised = true;
+	for (unsigned i = 0; i < 3; i++)
+		number_at(&at, end); /* the stream's type, the frame's type and length */
+	while (at < end) {
+		id = number_at(&at, end);
+		if (id == SETTING_BLOCKED && end - at >= 2 && *at >> 6 == 1) {
+			at[0] = (uint8_t)(0x40 | most >> 8);
+			at[1] = (uint8_t)most;
+			h3->may_queue = (uint32_t)most;
+			return;
+		}
+		number_at(&at, end);
+	}
+}
+
 int h3_output(struct h3 *h3, int64_t *id, bool *end, struct iovec *iov, int max)
 {
 	nghttp3_vec vec[VECTORS_MAX];
@@ -212,6 +249,8 @@ int h3_output(struct h3 *h3, int64_t *id, bool *end, struct iovec *iov, int max)
 		*id = -1;
 		return 0;
 	}
+	if (*id == h3->own_control && !h3->promised)
+		promise_blocked(h3, vec);
 	*end = fin;
 	for (int i = 0; i < (int)count; i++)
 		iov[i] = (struct iovec){vec[i].base, vec[i].len};
@@ -341,7 +380,18 @@ static bool open_streams(struct h3 *h3)
 	for (unsigned i = 0; i < 3; i++)
 		if (!h3->carrier->open(h3->m.owner, &id[i]))
 			return false;
+	h3->own_control = id[0];
 	return nghttp3_conn_bind_control_stream(h3->ng, id[0]) == 0 && nghttp3_conn_bind_qpack_streams(h3->ng, id[1], id[2]) == 0;
+}
+
+/* Those that wait, and as many that were reset meanwhile as there may be at once. */
+static uint32_t blocked_for_nghttp3(const struct config *c)
+{
+	uint64_t most = c->h3_qpack_blocked + c->h3_max_resets;
+
+	if (c->h3_qpack_blocked == 0)
+		return 0;
+	return most < TWO_BYTES_MIN ? TWO_BYTES_MIN : most < TWO_BYTES_MAX ? (uint32_t)most : TWO_BYTES_MAX;
 }
 
 static bool make_session(struct h3 *h3)
@@ -354,7 +404,7 @@ static bool make_session(struct h3 *h3)
 	nghttp3_settings_default(&settings);
 	settings.max_field_section_size = c->max_header_block;
 	settings.qpack_max_dtable_capacity = (size_t)c->h3_qpack_table;
-	settings.qpack_blocked_streams = (size_t)c->h3_qpack_blocked;
+	settings.qpack_blocked_streams = h3->may_queue = blocked_for_nghttp3(c);
 	settings.qpack_encoder_max_dtable_capacity = 0;
 	settings.enable_connect_protocol = c->h3_extended_connect != 0;
 	if (nghttp3_conn_server_new(&h3->ng, &callbacks, &settings, NULL, h3) != 0)

@@ -78,6 +78,12 @@ static bool lost_some(const struct mux_head *block, uint32_t lines)
 	return block->all_fields != lines;
 }
 
+static void came_out(struct h3_stream *x)
+{
+	x->sections++;
+	h3_is_queued(x, false);
+}
+
 static int on_head(nghttp3_conn *ng, int64_t id, int end, void *ctx, void *user)
 {
 	struct h3_stream *x = h3_stream_of(ctx, id);
@@ -90,6 +96,7 @@ static int on_head(nghttp3_conn *ng, int64_t id, int end, void *ctx, void *user)
 	x->block->malformed = lost_some(x->block, x->scan.head_lines);
 	x->m.head = x->block;
 	x->block = NULL;
+	came_out(x);
 	mux_note(&x->m, HEARD_HEAD);
 	return 0;
 }
@@ -107,6 +114,7 @@ static int on_trailers(nghttp3_conn *ng, int64_t id, int end, void *ctx, void *u
 	x->block->malformed = lost_some(x->block, x->scan.last_lines);
 	x->m.trailers = x->block;
 	x->block = NULL;
+	came_out(x);
 	return 0;
 }
 
@@ -253,6 +261,16 @@ static bool is_void(const struct h3_stream *x, size_t n, bool end)
 	return x && end && n == 0 && x->around == 0 && x->came == 0;
 }
 
+/* RFC 9204 2.1.2: no more sections may wait for the table than we said. */
+static void count_queued(struct h3 *h3, struct h3_stream *x)
+{
+	if (!x || x->m.stopped || x->scan.sections <= x->sections)
+		return;
+	h3_is_queued(x, true);
+	if (h3->queued > h3->may_queue)
+		h3_give_up(h3, NGHTTP3_QPACK_DECOMPRESSION_FAILED);
+}
+
 void h3_read(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n, bool end)
 {
 	struct h3_stream *x = h3_stream_of(h3, id);
@@ -277,4 +295,5 @@ void h3_read(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n, bool end
 	h3->carrier->credit(h3->m.owner, id, (uint64_t)used);
 	h3->carrier->credit_all(h3->m.owner, (uint64_t)used);
 	charge(h3, x, (uint64_t)used);
+	count_queued(h3, x);
 }

@@ -28,8 +28,10 @@ struct h3_stream {
 	uint64_t came;            /* bytes of body that came, */
 	uint64_t around;          /* and bytes around it: heads of frames, header blocks, frames that are ignored */
 	int64_t id;
-	bool ended;  /* the end of its response is in a frame */
-	bool spared; /* nghttp3 was not told of the last byte that arrived */
+	bool ended;       /* the end of its response is in a frame */
+	bool spared;      /* nghttp3 was not told of the last byte that arrived */
+	bool queued;      /* a field section is complete, and waits in nghttp3 for the QPACK table */
+	uint8_t sections; /* field sections that came out of nghttp3 */
 };
 
 /*
@@ -51,7 +53,8 @@ struct h3 {
 	nghttp3_conn *ng;
 	struct idmap map; /* id + 1 to struct h3_stream */
 	struct h3_uni uni[H3_UNI_MAX];
-	int64_t control_id; /* the client's control stream; -1: it has not come */
+	int64_t control_id;  /* the client's control stream; -1: it has not come */
+	int64_t own_control; /* ours */
 	struct h3_scan control;
 	uint64_t opened;  /* streams that the client has opened, ever */
 	uint64_t over;    /* streams that are over, and that the client may not open others for yet */
@@ -60,10 +63,13 @@ struct h3 {
 	uint64_t progress;
 	uint64_t stray; /* bytes on streams for one direction, beyond what requests explain */
 	struct bucket resets, unis;
+	uint32_t queued;    /* streams whose field section waits for the QPACK table, */
+	uint32_t may_queue; /* and how many our SETTINGS allow */
 	uint32_t deferrals; /* how often nghttp3 heard that a stream has nothing to send now */
 	uint8_t state;      /* enum h3_state */
 	uint8_t untyped;    /* streams for one direction that ended before their type was known */
 	bool greeted;       /* the client's SETTINGS have come */
+	bool promised;      /* our SETTINGS say what they are to say */
 };
 
 static inline struct h3_stream *h3_of_stream(const struct mux_stream *x)
@@ -99,6 +105,16 @@ static inline uint64_t h3_now(const struct h3 *h3)
 static inline struct h3_stream *h3_stream_of(const struct h3 *h3, int64_t id)
 {
 	return idmap_get(&h3->map, (uint64_t)id + 1);
+}
+
+/* Whether a field section of it waits for the QPACK table: one that was reset waits no more, as its client sees it. */
+static inline void h3_is_queued(struct h3_stream *x, bool queued)
+{
+	struct h3 *h3 = h3_session_of(x);
+
+	h3->queued += queued;
+	h3->queued -= x->queued;
+	x->queued = queued;
 }
 
 static inline void h3_give_up(struct h3 *h3, uint64_t code)

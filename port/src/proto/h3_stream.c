@@ -35,6 +35,7 @@ void h3_stream_free(struct h3_stream *x)
 	struct h3 *h3 = h3_session_of(x);
 
 	idmap_del(&h3->map, (uint64_t)x->id + 1);
+	h3_is_queued(x, false);
 	mux_head_free(&h3->m, x->block);
 	mux_stream_free(&x->m);
 	if (h3->m.open == 0) {
@@ -53,6 +54,7 @@ void h3_stream_stop(struct h3_stream *x, uint64_t code)
 	if (x->m.stopped || (x->m.heard & (HEARD_END | HEARD_CLOSE)))
 		return;
 	x->m.stopped = true;
+	h3_is_queued(x, false);
 	if (nghttp3_conn_shutdown_stream_read(h3->ng, x->id) != 0)
 		h3_give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
 	h3->carrier->stop(h3->m.owner, x->id, code);

@@ -300,12 +300,68 @@ def qpack_blocked_and_reset(t):
     """streams that wait, and are taken back"""
     t.open()
     t.on_stream_of_ours(ENCODER, quic.number(wire.ENCODER) + wire.capacity(4096))
-    for stream in range(0, 4 * 10, 4):
+    t.expect(t.settings[wire.BLOCKED_STREAMS] == 16, f"{t.settings[wire.BLOCKED_STREAMS]} streams may wait")
+    for stream in range(0, 4 * 40, 4):
         t.send_stream(stream, wire.headers(indexed(1) + wire.encode(get())[2:] + b"\x80"))
         t.expect_alive()
         t.send(quic.reset_stream(stream, 0x10C, t.offsets[stream]), quic.stop_sending(stream, 0x10C))
         t.expect_alive()
+    t.send_stream(160, wire.headers(indexed(1) + wire.encode(get())[2:] + b"\x80"), True)
+    t.quiet()
+    t.no_request()
+    t.on_stream_of_ours(ENCODER, wire.insert("x-late", "value"))
+    t.expect_answer(160)
     t.expect_served(396)
+    t.expect(len(t.port.exchanges) == 2, f"{len(t.port.exchanges)} requests at the host")
+
+
+@case()
+def qpack_blocked_and_reset_too_many(t):
+    """those that were taken back do not count, those that wait do"""
+    t.open()
+    t.on_stream_of_ours(ENCODER, quic.number(wire.ENCODER) + wire.capacity(4096))
+    for stream in range(0, 4 * 20, 4):
+        t.send_stream(stream, wire.headers(indexed(1) + wire.encode(get())[2:] + b"\x80"))
+        t.expect_alive()
+        t.send(quic.reset_stream(stream, 0x10C, t.offsets[stream]))
+        t.expect_alive()
+    for stream in range(80, 80 + 4 * 16, 4):
+        t.send_stream(stream, wire.headers(indexed(1) + wire.encode(get())[2:] + b"\x80"), True)
+        t.expect_alive()
+    t.send_stream(144, wire.headers(indexed(1) + wire.encode(get())[2:] + b"\x80"), True)
+    t.expect_close("DECOMPRESSION_FAILED")
+    t.no_request()
+
+
+@case(h3_max_resets=1000)
+def qpack_blocked_and_reset_for_ever(t):
+    """what is taken back is kept until the table has what it waits for, and not without end"""
+    t.open()
+    t.on_stream_of_ours(ENCODER, quic.number(wire.ENCODER) + wire.capacity(4096))
+    for number in range(1100):
+        t.until(lambda: t.limits["streams"] > number or t.closed, "room for another stream")
+        t.send_stream(4 * number, wire.headers(indexed(1) + wire.encode(get())[2:] + b"\x80"))
+        if t.closed:
+            break
+        t.send(quic.reset_stream(4 * number, 0x10C, t.offsets[4 * number]))
+    t.expect_close("DECOMPRESSION_FAILED", "EXCESSIVE_LOAD")
+    t.no_request()
+
+
+@case(h3_qpack_blocked=0)
+def qpack_nothing_may_block(t):
+    t.open()
+    t.expect(t.settings.get(wire.BLOCKED_STREAMS, 0) == 0, "streams may wait")
+    t.on_stream_of_ours(ENCODER, quic.number(wire.ENCODER) + wire.capacity(4096))
+    t.send_stream(0, wire.headers(indexed(1) + wire.encode(get())[2:] + b"\x80"), True)
+    t.expect_close("DECOMPRESSION_FAILED")
+
+
+@case(h3_qpack_blocked=300)
+def qpack_more_may_block(t):
+    """a number of two bytes"""
+    t.open()
+    t.expect(t.settings[wire.BLOCKED_STREAMS] == 300, f"{t.settings[wire.BLOCKED_STREAMS]} streams may wait")
 
 
 @case()
