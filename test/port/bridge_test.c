@@ -2152,6 +2152,12 @@ static void requests_of(unsigned first, unsigned last, struct share *share)
 		request_of(i, share);
 }
 
+static void lost(unsigned number)
+{
+	stream_detach(&streams[number].s);
+	b->sink.on_reset(b, &streams[number].s, END_RESET);
+}
+
 static void expect_figures(const char *wanted)
 {
 	host_says(h, "[STATS, 0]");
@@ -2184,6 +2190,47 @@ static void test_a_peer_has_its_share_of_demand_and_a_newcomer_finds_room(void *
 	EXPECT_HEARD(h, GET_MESSAGE("5")); /* an end makes room as demand does */
 	host_says(h, "[YIELD, 5] [DEMAND, 1]");
 	EXPECT_HEARD(h, GET_MESSAGE("6"));
+}
+
+static void test_a_peer_whose_answers_wait_for_it_begins_no_more(void **state)
+{
+	(void)state;
+	shares_with("'max_unsent': 9000");
+	host_says(h, "[DEMAND, 100]");
+	requests_of(1, 2, alice);
+	request_of(3, bob);
+	EXPECT_HEARD(h, GET_MESSAGE("1") GET_MESSAGE("2") GET_MESSAGE("3"));
+	host_says(h, "[RESPOND, 1, 200, [], 'x'*4000] [RESPOND, 2, 200, [], 'y'*2000]");
+	requests_of(4, 5, alice); /* 6,000 are not less than twice the 3,000 that are left */
+	EXPECT_HEARD(h, "");
+	expect_figures("'queued': 2, 'held_back': 2, ");
+	request_of(6, bob);
+	EXPECT_HEARD(h, GET_MESSAGE("6"));
+	room(&streams[1].s, 1); /* 5,999 are */
+	EXPECT_HEARD(h, GET_MESSAGE("4") GET_MESSAGE("5"));
+	host_says(h, "[RESPOND, 3, 200, [], 'z'*3001]"); /* that is all */
+	request_of(7, alice);
+	request_of(8, bob);
+	EXPECT_HEARD(h, "");
+	lost(2); /* what was for somebody who has gone waits no more */
+	EXPECT_HEARD(h, GET_MESSAGE("8") GET_MESSAGE("7") "[GONE, 2, 'reset']\n");
+	text_clear(&ops);
+}
+
+/* Without shares it is one bound for all. */
+static void test_without_shares_too_the_answers_that_wait_have_a_bound(void **state)
+{
+	(void)state;
+	hello_with("'share': 0, 'max_unsent': 1000");
+	host_says(h, "[DEMAND, 100]");
+	request(1);
+	EXPECT_HEARD(h, GET_MESSAGE("1"));
+	host_says(h, "[RESPOND, 1, 200, [], 'x'*1000]");
+	request(2);
+	EXPECT_HEARD(h, "");
+	room(&streams[1].s, 1);
+	EXPECT_HEARD(h, GET_MESSAGE("2"));
+	text_clear(&ops);
 }
 
 static void test_the_last_demand_is_for_whoever_has_nothing(void **state)
@@ -2279,12 +2326,6 @@ static void test_an_upgrade_yields_by_itself(void **state)
 	link_flush(&h->link);
 	host_listens(h);
 	text_clear(&h->heard);
-}
-
-static void lost(unsigned number)
-{
-	stream_detach(&streams[number].s);
-	b->sink.on_reset(b, &streams[number].s, END_RESET);
 }
 
 static void test_a_client_that_leaves_frees_nobody_who_works_for_it(void **state)
@@ -2701,6 +2742,8 @@ int main(void)
 		TEST(test_stats_tell_how_long_the_first_of_the_queue_has_waited),
 		TEST(test_interim_answers_that_nobody_takes_are_dropped),
 		TEST(test_a_peer_has_its_share_of_demand_and_a_newcomer_finds_room),
+		TEST(test_a_peer_whose_answers_wait_for_it_begins_no_more),
+		TEST(test_without_shares_too_the_answers_that_wait_have_a_bound),
 		TEST(test_the_last_demand_is_for_whoever_has_nothing),
 		TEST(test_without_shares_the_longest_wait_goes_first_whosever_it_is),
 		TEST(test_the_places_of_the_queue_are_shared_too),

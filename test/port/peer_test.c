@@ -574,9 +574,47 @@ static void test_who_has_more_than_there_are_levels_is_not_forgotten(void **stat
 	shares_free(&t);
 }
 
+static void test_who_holds_too_much_begins_nothing(void **state)
+{
+	struct shares t;
+	struct share *greedy, *modest;
+	struct waiter of_greedy = {.peer = 0}, of_modest = {.peer = 1};
+
+	(void)state;
+	shares_init(&t, secret);
+	t.most_unsent = 90;
+	greedy = shares_own(&t);
+	modest = shares_own(&t);
+	shares_began(&t, modest); /* so that it comes second */
+	shares_wait(&t, greedy, &of_greedy.node);
+	shares_wait(&t, modest, &of_modest.node);
+	shares_hold(&t, greedy, 59);
+	assert_ptr_equal(next_waiter(&t, 9, 2), &of_greedy); /* 59 is less than twice the 31 that are left */
+	shares_hold(&t, greedy, 1);
+	assert_ptr_equal(next_waiter(&t, 9, 2), &of_modest);
+	assert_false(share_may_begin(&t, greedy, 9, 2));
+	shares_hold(&t, modest, 20); /* that is twice the ten that are left */
+	assert_null(next_waiter(&t, 9, 2));
+	assert_true(shares_let_go(&t, greedy, 1, 2)); /* now there are eleven */
+	assert_ptr_equal(next_waiter(&t, 9, 2), &of_modest);
+	assert_true(shares_let_go(&t, modest, 20, 2));
+	assert_ptr_equal(next_waiter(&t, 9, 2), &of_greedy);
+	shares_hold(&t, greedy, 31); /* all of it, and nobody may begin anything */
+	assert_null(next_waiter(&t, 9, 2));
+	assert_false(share_may_begin(&t, modest, 9, 0));
+	shares_leave(&t, modest, &of_modest.node);
+	shares_leave(&t, greedy, &of_greedy.node);
+	assert_false(shares_let_go(&t, greedy, 90, 2)); /* nobody waits any more */
+	assert_int_equal(t.unsent, 0);
+	shares_ended(&t, modest);
+	shares_give(&t, greedy);
+	shares_give(&t, modest);
+	shares_free(&t);
+}
+
 /* ---- shares beside a model that looks at everything ---- */
 
-enum { PEERS = 5, WAITERS = 40, STEPS = 200000 };
+enum { PEERS = 5, WAITERS = 40, STEPS = 200000, MOST_UNSENT = 100 };
 
 struct model {
 	struct shares t;
@@ -599,8 +637,9 @@ static void judge_next(const struct model *m, const struct waiter *next, uint64_
 	bool anybody = false;
 
 	for (unsigned i = 0; i < WAITERS; i++) {
-		uint64_t has = m->s[m->w[i].peer]->in_progress;
-		if (!m->waits[i] || has >= 2 * left)
+		const struct share *s = m->s[m->w[i].peer];
+		uint64_t has = s->in_progress, room = m->t.unsent < MOST_UNSENT ? MOST_UNSENT - m->t.unsent : 0;
+		if (!m->waits[i] || has >= 2 * left || s->unsent >= 2 * room)
 			continue;
 		anybody = true;
 		if (next)
@@ -623,7 +662,13 @@ static void step(struct model *m, uint32_t *seed)
 	uint64_t left = random_below(seed, 20);
 	struct waiter *next;
 
-	switch (random_below(seed, 4)) {
+	switch (random_below(seed, 6)) {
+	case 4:
+		shares_hold(&m->t, m->s[peer], random_below(seed, 30));
+		break;
+	case 5:
+		shares_let_go(&m->t, m->s[peer], random_below(seed, 3) ? m->s[peer]->unsent : m->s[peer]->unsent / 2, 2);
+		break;
 	case 0:
 		if (m->waits[i]) {
 			leave(m, i);
@@ -656,6 +701,7 @@ static void test_the_next_is_always_the_one_that_a_look_at_all_would_choose(void
 	(void)state;
 	memset(&m, 0, sizeof m);
 	shares_init(&m.t, secret);
+	m.t.most_unsent = MOST_UNSENT;
 	for (unsigned i = 0; i < PEERS; i++)
 		m.s[i] = shares_own(&m.t);
 	for (unsigned i = 0; i < STEPS; i++)
@@ -666,9 +712,10 @@ static void test_the_next_is_always_the_one_that_a_look_at_all_would_choose(void
 	for (unsigned i = 0; i < PEERS; i++) {
 		while (m.s[i]->in_progress)
 			shares_ended(&m.t, m.s[i]);
+		shares_let_go(&m.t, m.s[i], m.s[i]->unsent, 2);
 		shares_give(&m.t, m.s[i]);
 	}
-	assert_true(m.t.occupied == 0);
+	assert_true(m.t.occupied == 0 && m.t.unsent == 0 && list_empty(&m.t.full));
 	shares_free(&m.t);
 }
 
@@ -694,6 +741,7 @@ int main(void)
 		cmocka_unit_test(test_what_peers_get_who_want_everything),
 		cmocka_unit_test(test_who_has_least_in_progress_goes_first_and_equals_take_turns),
 		cmocka_unit_test(test_who_has_more_than_there_are_levels_is_not_forgotten),
+		cmocka_unit_test(test_who_holds_too_much_begins_nothing),
 		cmocka_unit_test(test_the_next_is_always_the_one_that_a_look_at_all_would_choose),
 	};
 

@@ -207,8 +207,7 @@ static void on_room(void *ctx, struct stream *s, uint64_t bytes)
 	if (x->kind->sent)
 		bytes = x->kind->sent(x, bytes);
 	x->room += bytes;
-	x->unsent -= bytes;
-	b->n.body_queued -= bytes;
+	exchange_unspend(x, bytes);
 	if (s->response == RESPONSE_ENDED || x->room < b->config->window / 2)
 		return;
 	if (!say_room(b, &(struct msg_room){.stream = x->id, .bytes = x->room}))

@@ -131,8 +131,8 @@ static void let_go(struct exchange *x)
 	wheel_cancel(&b->loop->wheel, &x->timer);
 	limit_leaves(x);
 	b->n.read_credit -= x->chunks;
-	b->n.body_queued -= x->unsent;
 	waiting_forget(x);
+	exchange_unspend(x, x->unsent);
 	work_forget(x);
 	descriptors_forget(x);
 	coding_forget(x->s);
@@ -327,6 +327,17 @@ void exchange_spend(struct exchange *x, uint64_t cost)
 	x->unsent += cost;
 	limit_goes(x);
 	x->b->n.body_queued += cost;
+	shares_hold(&x->b->shares, x->share, cost);
+}
+
+void exchange_unspend(struct exchange *x, uint64_t cost)
+{
+	struct bridge *b = x->b;
+
+	x->unsent -= cost;
+	b->n.body_queued -= cost;
+	if (shares_let_go(&b->shares, x->share, cost, b->config->share))
+		b->hand_out(b);
 }
 
 bool exchange_fields(struct exchange *x, const struct message *m, const char *field, struct slice raw, unsigned *count)

@@ -147,6 +147,8 @@ void exchange_body_ended(struct exchange *x, const struct field *trailers, unsig
 void exchange_answers(struct exchange *x, unsigned status);
 /* Spends so much of the window, which there must be. */
 void exchange_spend(struct exchange *x, uint64_t cost);
+/* What that was for waits no more. */
+void exchange_unspend(struct exchange *x, uint64_t cost);
 /* Header fields of a message into b->fields. False: they are wrong, which ended the exchange. */
 bool exchange_fields(struct exchange *x, const struct message *m, const char *field, struct slice raw, unsigned *count);
 

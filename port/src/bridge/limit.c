@@ -34,6 +34,7 @@ void limit_init(struct bridge *b)
 
 	l.on = l.requests.each || l.connection_rate.each || l.concurrent || l.connections || l.in || l.out;
 	shares_limit(&b->shares, &l, (unsigned)c->peer_ipv4_bits, (unsigned)c->peer_ipv6_bits, c->limit_peers, &b->loop->now_us);
+	b->shares.most_unsent = c->max_unsent;
 	put_policies(b);
 }
 

@@ -215,7 +215,7 @@ void queue_hand_out(struct bridge *b)
 /* Its peer may begin one more, and has none that came before. */
 static bool may_begin(const struct bridge *b, const struct share *share)
 {
-	return share->waiting == 0 && share_allows(share->in_progress, b->demand, b->config->share);
+	return share->waiting == 0 && share_may_begin(&b->shares, share, b->demand, b->config->share);
 }
 
 static bool may_wait(const struct bridge *b, const struct share *share)

@@ -25,6 +25,7 @@ void shares_init(struct shares *t, const uint8_t secret[SHARES_SECRET])
 	memcpy(t->secret, secret, SHARES_SECRET);
 	share_init(&t->everyone);
 	list_init(&t->idle);
+	list_init(&t->full);
 	t->bits4 = 32;
 	t->bits6 = 64;
 	for (unsigned i = 0; i < SHARE_LEVELS; i++)
@@ -210,7 +211,7 @@ void shares_give(struct shares *t, struct share *s)
 	assert(s->refs > 0);
 	if (--s->refs > 0)
 		return;
-	assert(s->in_progress == 0 && s->waiting == 0 && s->limit.requests == 0 && s->limit.connections == 0);
+	assert(s->in_progress == 0 && s->waiting == 0 && s->unsent == 0 && s->limit.requests == 0 && s->limit.connections == 0);
 	t->peers--;
 	if (rests(t, s))
 		return;
@@ -292,17 +293,43 @@ static struct share *next_of_last(struct shares *t, uint64_t left, uint64_t fact
 	return NULL;
 }
 
-struct list *shares_next(struct shares *t, uint64_t left, uint64_t factor)
+/* The one with the least in progress, if that is less than its share. */
+static struct share *first(struct shares *t, uint64_t left, uint64_t factor)
 {
-	unsigned level = t->occupied ? (unsigned)__builtin_ctzll(t->occupied) : 0;
+	unsigned level = (unsigned)__builtin_ctzll(t->occupied);
 	struct share *s;
 
-	if (!t->occupied)
-		return NULL;
-	if (level == LAST) {
-		s = next_of_last(t, left, factor);
-		return s ? s->queue.next : NULL;
-	}
+	if (level == LAST)
+		return next_of_last(t, left, factor);
 	s = container_of(t->levels[level].next, struct share, waiters);
-	return share_allows(s->in_progress, left, factor) ? s->queue.next : NULL;
+	return share_allows(s->in_progress, left, factor) ? s : NULL;
+}
+
+struct list *shares_next(struct shares *t, uint64_t left, uint64_t factor)
+{
+	struct share *s;
+
+	while (t->occupied && (s = first(t, left, factor))) {
+		if (share_may_begin(t, s, left, factor))
+			return s->queue.next;
+		leave_level(t, s, level_of(s));
+		list_append(&t->full, &s->waiters);
+	}
+	return NULL;
+}
+
+bool shares_let_go(struct shares *t, struct share *s, uint64_t bytes, uint64_t factor)
+{
+	t->unsent -= bytes;
+	s->unsent -= bytes;
+	for (unsigned i = 0; bytes && i < TRIES && !list_empty(&t->full);) {
+		struct share *one = container_of(list_pop(&t->full), struct share, waiters);
+		if (share_may_begin(t, one, UINT64_MAX, factor)) {
+			enter_level(t, one);
+		} else {
+			list_append(&t->full, &one->waiters);
+			i++;
+		}
+	}
+	return bytes && t->occupied;
 }

@@ -4,8 +4,10 @@
  * itself. It counts the peer's requests that are in progress, and holds those that wait; and it has what the peer's own limits
  * count. Pure: nodes of lists and numbers; the bridge knows what they stand for.
  *
- * Both limits are dynamic thresholds (Choudhury and Hahne, 1998): a peer may take more only while it has less than `factor` times
- * what is left for all. So whoever comes alone gets most of it, and there is always something left for whoever comes next.
+ * All limits are dynamic thresholds (Choudhury and Hahne, 1998): a peer may take more only while it has less than `factor` times
+ * what is left for all. So whoever comes alone gets most of it, and there is always something left for whoever comes next. That goes
+ * for what is in progress, for what waits, and for the bytes of responses that peers have not taken yet: a peer that holds too much of
+ * these begins nothing more.
  *
  * A share that nobody refers to is kept while its limits would forget something with it, in a table of `most` shares at most: for a new
  * one the share that has been idle for longest goes. Shares that are referred to never do, so that no number of addresses drives out
@@ -26,9 +28,10 @@ struct share {
 	uint8_t family;     /* length of the address; 0: it is not in the table */
 	uint32_t refs;
 	uint64_t in_progress;
+	uint64_t unsent;     /* bytes of responses that wait for it */
 	uint64_t waiting;    /* in the queue */
 	struct list queue;   /* first come, first served */
-	struct list waiters; /* in shares->levels; linked while something waits */
+	struct list waiters; /* in shares->levels or ->full; linked while something waits */
 	struct limit_state limit;
 	struct list idle; /* in shares->idle; linked while nobody refers to it */
 };
@@ -46,7 +49,9 @@ struct shares {
 	struct share everyone; /* where peers are not told apart */
 	/* Shares with something waiting, by what they have in progress; the last level has all that have that much or more. */
 	struct list levels[SHARE_LEVELS];
-	uint64_t occupied; /* bit i: level i is not empty */
+	uint64_t occupied;            /* bit i: level i is not empty */
+	struct list full;             /* those of them that hold too much, */
+	uint64_t unsent, most_unsent; /* of so many bytes that may be held in all; 0: any number */
 };
 
 /* A table without limits, that remembers nobody. */
@@ -71,6 +76,22 @@ static inline bool share_allows(uint64_t has, uint64_t left, uint64_t factor)
 	return left > 0 && (factor == 0 || left > UINT32_MAX || has < left * factor);
 }
 
+/* Whether it may begin one more request, of `left` that all may begin. */
+static inline bool share_may_begin(const struct shares *t, const struct share *s, uint64_t left, uint64_t factor)
+{
+	uint64_t room = t->unsent < t->most_unsent ? t->most_unsent - t->unsent : 0;
+
+	return share_allows(s->in_progress, left, factor) && (t->most_unsent == 0 || share_allows(s->unsent, room, factor));
+}
+
+/* So many bytes of responses wait for it; or do so no more. True: somebody waits who may have held too much. */
+static inline void shares_hold(struct shares *t, struct share *s, uint64_t bytes)
+{
+	t->unsent += bytes;
+	s->unsent += bytes;
+}
+bool shares_let_go(struct shares *t, struct share *s, uint64_t bytes, uint64_t factor);
+
 /* A request is in progress, or is not any more. */
 void shares_began(struct shares *t, struct share *s);
 void shares_ended(struct shares *t, struct share *s);
@@ -80,7 +101,7 @@ void shares_wait(struct shares *t, struct share *s, struct list *node);
 void shares_leave(struct shares *t, struct share *s, struct list *node);
 /*
  * Whose turn it is: the longest wait of the peer with the least in progress, among these of the one that has waited longest for
- * its turn. NULL: nobody waits, or those who do have their share of what is left.
+ * its turn. NULL: nobody waits, or those who do have their share of what is left, or hold too much.
  */
 struct list *shares_next(struct shares *t, uint64_t left, uint64_t factor);
 

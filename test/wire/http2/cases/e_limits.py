@@ -366,3 +366,36 @@ def end_by_reset(t):
     t.wait_request(1)
     t.reset()
     t.until(lambda: t.port.exchanges[0].gone in ("reset", "closed"), "GONE")
+
+
+LARGE = b"x" * 60_000
+
+
+@case(*[script(("respond 200", [], LARGE))] * 2, max_unsent=100_000)
+def limit_unsent(t):
+    """responses that no client takes: no more requests begin, on whatever connection, until some of it has been taken"""
+    t.open((wire.INITIAL_WINDOW_SIZE, 0))
+    for stream in (1, 3):
+        t.send(wire.headers(stream, get(), end=True))
+    t.wait_request(2)
+    t.until(lambda: t.port.ask_figures()["body_queued"] == 2 * len(LARGE), "two responses that wait")
+    t.send(wire.headers(5, get(), end=True))
+    t.sync()
+    t.expect(t.port.ask_figures()["held_back"] == 1 and len(t.port.exchanges) == 2, "a third request has begun")
+    t.send(wire.window(1, 30_000))
+    t.wait_request(3)
+    t.expect(t.answers[1].body == LARGE[:30_000], f"{len(t.answers[1].body)} bytes of the first")
+
+
+@case(*[script(("respond 200", [], LARGE))] * 2, max_unsent=100_000)
+def limit_unsent_reset(t):
+    """what nobody wants any more is not held"""
+    t.open((wire.INITIAL_WINDOW_SIZE, 0))
+    for stream in (1, 3):
+        t.send(wire.headers(stream, get(), end=True))
+    t.wait_request(2)
+    t.until(lambda: t.port.ask_figures()["body_queued"] == 2 * len(LARGE), "two responses that wait")
+    t.send(wire.headers(5, get(), end=True))
+    t.sync()
+    t.send(wire.rst(3))
+    t.wait_request(3)
