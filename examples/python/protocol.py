@@ -28,6 +28,7 @@ REPORT = 22
 FILE = 23
 SHARED = 25
 DECODE = 30
+SEND_SHARED = 31
 
 # from the port
 READY = 64

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Answer do
   @moduledoc false
-  # The progress of the response to a request: six words that the server and all processes of its node share (`:atomics`).
+  # The progress of the response to a request: seven words that the server and all processes of its node share (`:atomics`).
   # This is the only place that knows it. Processes of another node ask the server, which looks here (Sparx.Link.answer/4).
   #
   #     phase    waiting ──whole answer──> sent
@@ -15,6 +15,7 @@ defmodule Sparx.Answer do
   #     senders  for a WebSocket: how many processes are about to send, and @lock while one of them sends a message in pieces
   #     credit   for a WebSocket: messages that were asked for and have not arrived
   #     read     for a request body that arrived with its request: bytes that were read
+  #     behind   1 once a part of the body went through the server: what follows goes behind it, the same way
 
   @phase 1
   @window 2
@@ -22,6 +23,7 @@ defmodule Sparx.Answer do
   @credit 4
   @left 5
   @read 6
+  @behind 7
 
   @waiting 0
   @head 1
@@ -49,7 +51,7 @@ defmodule Sparx.Answer do
   @doc "For a new request; `window` bytes of its response may be on their way."
   @spec new(pos_integer) :: t
   def new(window) do
-    answer = :atomics.new(6, signed: true)
+    answer = :atomics.new(7, signed: true)
     :atomics.put(answer, @window, window)
     answer
   end
@@ -197,6 +199,14 @@ defmodule Sparx.Answer do
   @doc "Whether there is room for at least one byte."
   @spec room?(t) :: boolean
   def room?(answer), do: :atomics.get(answer, @window) > 0
+
+  @doc "A part of the body is about to go through the server, so all that follows must."
+  @spec go_behind(t) :: :ok
+  def go_behind(answer), do: :atomics.put(answer, @behind, 1)
+
+  @doc "Whether what is written next must go through the server, behind what went there."
+  @spec behind?(t) :: boolean
+  def behind?(answer), do: :atomics.get(answer, @behind) == 1
 
   # ── the request's body ─────────────────────────────────────────────────────────────────────────────
 

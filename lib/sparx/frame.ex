@@ -117,6 +117,16 @@ defmodule Sparx.Frame do
   @spec shared(stream, slot :: non_neg_integer, length :: pos_integer) :: iodata
   def shared(stream, slot, length), do: [<<0x94, 25>>, Term.int(stream), Term.int(slot), Term.int(length)]
 
+  @doc "SEND_SHARED: SEND of what lies in shared memory."
+  @spec send_shared(stream, non_neg_integer, slot :: non_neg_integer, pos_integer, non_neg_integer) :: iodata
+  def send_shared(stream, type, slot, length, left),
+    do: [
+      <<0x96, 31, Term.int(stream)::binary, type>>,
+      Term.int(slot),
+      Term.int(length),
+      Term.int(left)
+    ]
+
   @doc "END: completes a streamed response."
   @spec finish(stream, Headers.t() | nil) :: iodata
   def finish(stream, nil), do: [<<0x93, 7>>, Term.int(stream), 0xC0]
@@ -260,6 +270,8 @@ defmodule Sparx.Frame do
         when (unquote(prefix != []) or stream < 0x80) and type in [1, 2, 9, 10],
         do: {:ok, {:recv, stream, type, data, 0}, rest}
   end
+
+  def decode(<<0x92, 84, slot, rest::binary>>) when slot < 0x80, do: {:ok, {:unused, slot}, rest}
 
   def decode(payload) do
     case Term.decode(payload) do

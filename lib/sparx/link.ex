@@ -37,6 +37,9 @@ defmodule Sparx.Link do
   # ms. A handler that waits for its client longer than this holds no slot until it goes on.
   @moment 100
 
+  # In the dictionary of a process: the server that watches it.
+  @watched :"$sparx_watched"
+
   # Atomics are opaque, but they are references: that is how an answer is recognized.
   @dialyzer :no_opaque
   defguardp is_local(answer) when is_reference(answer) and node(answer) == node()
@@ -107,18 +110,57 @@ defmodule Sparx.Link do
   def respond_shared(link, id, answer, size, _head, _body, whole),
     do: respond(link, id, answer, size, whole.())
 
-  # The server takes back the slots of its handlers that end, and of nobody else.
-  defp share(%{port: port, server: server}, id, data, size) when node(port) == node() do
+  defp share(link, id, data, size),
+    do: with_region(link, size, &Region.put(&1, id, data, size))
+
+  # The server takes back the slots of processes whose end it sees, and of nobody else.
+  defp with_region(%{port: port} = link, size, put) when node(port) == node() do
     with true <- Region.worth?(size),
          region when region != nil <- Region.of(port),
-         {:parent, ^server} <- :erlang.process_info(self(), :parent) do
-      Region.put(region, id, data, size)
+         true <- watched?(link.server) do
+      put.(region)
     else
       _through_the_pipe -> :full
     end
   end
 
-  defp share(_link_of_another_node, _id, _data, _size), do: :full
+  defp with_region(_link_of_another_node, _size, _put), do: :full
+
+  defp watched?(server),
+    do: Process.get(@watched) == server or :erlang.process_info(self(), :parent) == {:parent, server}
+
+  @doc "The server watches the calling process, which it has not started, as the owner of a stream."
+  @spec watched(t) :: :ok
+  def watched(%{server: server}) do
+    Process.put(@watched, server)
+    :ok
+  end
+
+  @doc """
+  Writes messages of a WebSocket, `{type, iodata, left}`, and behind them `more`. Large ones cross in shared memory.
+  """
+  @spec send_messages(t, Frame.stream(), [{non_neg_integer, iodata, non_neg_integer}], iodata) :: :ok | error
+  def send_messages(link, id, messages, more) do
+    {messages, slots} = Enum.map_reduce(messages, [], &message(link, id, &1, &2))
+    if slots == [], do: write(link, [messages | more]), else: write_shared(link, id, slots, [messages | more])
+  end
+
+  defp message(link, id, {type, data, left}, slots) do
+    size = IO.iodata_length(data)
+
+    case with_region(link, size, &Region.put_message(&1, id, type, data, size, left)) do
+      {:ok, more, message} -> {message, more ++ slots}
+      :full -> {Frame.send_message(id, type, data, size, left), slots}
+    end
+  end
+
+  # Others may send when this returns, so it is written then.
+  defp write_shared(link, id, slots, messages) do
+    with {:error, :closed} <- ask(link, id, {:shared, slots, IO.iodata_to_binary(messages)}) do
+      Region.free(Region.of(link.port), slots)
+      {:error, :closed}
+    end
+  end
 
   @doc """
   Hands a file, opened with `:raw`, to the port program for the answer of a stream: the token by which FILE names it. The file can be closed then.
@@ -225,7 +267,7 @@ defmodule Sparx.Link do
   defp send_data(link, id, answer, head, data, size) do
     case answer(link, id, answer, :reserve, [size]) do
       {:ok, ^size} ->
-        write_data(link, id, head, data, size)
+        write_data(link, id, answer, head, data, size)
 
       {:ok, taken} ->
         send_part(link, id, answer, head, data, size, taken)
@@ -244,25 +286,34 @@ defmodule Sparx.Link do
   defp send_part(link, id, answer, head, data, size, taken) do
     {part, rest} = split(data, taken)
 
-    with :ok <- write_data(link, id, head, part, taken),
+    with :ok <- write_data(link, id, answer, head, part, taken),
          :ok <- ask_client(link, id, &{:room, &1}, link.write_timeout),
          do: send_data(link, id, answer, [], rest, size - taken)
   end
 
-  # What is written next must come behind it, so whoever sends waits until it is written.
-  defp write_data(link, id, head, data, size) do
-    with {:ok, slots, parts} <- share(link, id, data, size),
-         {:error, reason} <- ask(link, id, {:shared, slots, IO.iodata_to_binary([head | parts])}) do
-      Region.free(Region.of(link.port), slots)
-      {:error, reason}
-    else
-      :full -> write_some(link, [head | data(id, data, size)])
-      :ok -> :ok
+  # What lies in shared memory goes through the server, which then knows of the slots whatever becomes of the process.
+  defp write_data(link, id, answer, head, data, size) do
+    case share(link, id, data, size) do
+      {:ok, slots, parts} ->
+        Answer.go_behind(answer)
+        send(link.server, {:"$sparx_shared", link.port, slots, IO.iodata_to_binary([head | parts])})
+        :ok
+
+      :full ->
+        write_behind(link, answer, [head | data(id, data, size)])
     end
   end
 
-  defp write_some(_link, [[]]), do: :ok
-  defp write_some(link, messages), do: write(link, messages)
+  defp write_behind(_link, _answer, [[]]), do: :ok
+
+  defp write_behind(link, answer, messages) do
+    if is_local(answer) and Answer.behind?(answer) do
+      send(link.server, {:"$sparx_write", link.port, :erlang.iolist_to_iovec(messages)})
+      :ok
+    else
+      write(link, messages)
+    end
+  end
 
   defp data(_id, _data, 0), do: []
   defp data(id, data, size), do: Frame.data(id, data, size)
@@ -271,7 +322,7 @@ defmodule Sparx.Link do
   @spec finish(t, Frame.stream(), Answer.t() | nil, Sparx.Headers.t() | nil) :: :ok | error
   def finish(link, id, answer, trailers) do
     case answer(link, id, answer, :finish) do
-      :ok -> write(link, Frame.finish(id, trailers))
+      :ok -> write_behind(link, answer, Frame.finish(id, trailers))
       :head -> ask(link, id, {:finish_head, trailers})
       {:error, reason} -> {:error, reason}
     end

@@ -259,8 +259,10 @@ defmodule Sparx.Server do
   def handle_info({:"$gen_producer", {pid, tag}, message}, state),
     do: noreply(Consumers.message(message, pid, tag, state))
 
-  def handle_info({:DOWN, monitor, :process, _pid, reason}, state),
-    do: noreply(Consumers.down(monitor, reason, state))
+  def handle_info({:DOWN, monitor, :process, pid, reason}, state) do
+    if reason != :normal, do: Region.release(Region.of(state.port), pid)
+    noreply(Consumers.down(monitor, reason, state))
+  end
 
   def handle_info({port, {:exit_status, status}}, %{port: port} = state), do: port_down(status, state)
   def handle_info({:EXIT, port, reason}, %{port: port} = state), do: port_down(reason, state)

@@ -3,10 +3,13 @@ defmodule Sparx.Integration.RegionTest do
   @moduledoc "Large bodies that cross in shared memory, with real clients."
   use ExUnit.Case, async: true
 
-  alias Sparx.{Client, Response}
+  alias Sparx.{Client, H2Client, Kit, Needs, Response, WebSocket, WsClient}
   alias Sparx.Server.Region
 
   @moduletag capture_log: true
+
+  @files Path.expand("../fixtures/tls", __DIR__)
+  @h3_client Path.expand("../support/clients/h3_client.py", __DIR__)
 
   defp serve(handler, options \\ []) do
     start_supervised!({Sparx, Keyword.merge([host: "127.0.0.1", port: 0, handler: handler], options)})
@@ -54,6 +57,246 @@ defmodule Sparx.Integration.RegionTest do
     assert body == for(n <- 1..8, into: "", do: body(n, 100_000) <> "between" <> body(n, 10))
     await_free(server)
   end
+
+  # ── streams at random ──────────────────────────────────────────────────────────────────────────────
+
+  # The parts of an answer, and who writes each: the handler, or a process whose end the server does not see.
+  defp plan(seed) do
+    :rand.seed(:exsss, seed)
+
+    for _ <- 1..(3 + :rand.uniform(5)) do
+      size = Enum.random([0, 1, 100, 32_767, 32_768, 65_536, 65_537, 100_000, 131_072, 270_000])
+      {Enum.random([:handler, :handler, :other]), size}
+    end
+  end
+
+  # ASCII that tells where it belongs.
+  defp text(seed, size), do: seed |> body(div(size, 2) + 1) |> Base.encode16() |> binary_part(0, size)
+
+  defp written(seed), do: for({{_who, size}, n} <- parts(seed), into: "", do: text(seed * 100 + n, size))
+  defp parts(seed), do: Enum.with_index(plan(seed))
+
+  defp stream_plan(%{path: "/" <> seed, query: query} = request) do
+    seed = String.to_integer(seed)
+    sizes = for {_who, size} <- plan(seed), do: size
+    length = if query == "length", do: [{"content-length", Enum.sum(sizes)}], else: []
+    :ok = Response.send_head(request, 200, [{"content-type", "text/plain"} | length])
+
+    for {{who, size}, n} <- parts(seed) do
+      data = text(seed * 100 + n, size)
+
+      write = fn ->
+        :ok =
+          Response.write_chunk(request, [
+            binary_part(data, 0, div(size, 3)),
+            binary_part(data, div(size, 3), size - div(size, 3))
+          ])
+      end
+
+      if who == :handler, do: write.(), else: write |> Task.async() |> Task.await(30_000)
+    end
+
+    Response.finish(request, [{"x-sum", "#{Enum.sum(sizes)}"}])
+  end
+
+  defp used?(server), do: :atomics.get(region(server).next, 1) > 0
+
+  defp pair,
+    do: [certfile: Path.join(@files, "a-ec.crt"), keyfile: Path.join(@files, "a-ec.key")]
+
+  test "HTTP/1.1: every byte of every part arrives, in its order, whoever writes it" do
+    server = serve(&stream_plan/1, shared_memory: 12 * 65_536)
+
+    1..60
+    |> Task.async_stream(
+      fn seed ->
+        %{body: body, trailers: trailers} =
+          Client.get(server, "/#{seed}" <> if(rem(seed, 2) == 0, do: "?length", else: ""), [
+            {"te", "trailers"}
+          ])
+
+        {seed, body == written(seed), trailers["x-sum"] in [nil, "#{byte_size(body)}"]}
+      end,
+      max_concurrency: 8,
+      timeout: 60_000
+    )
+    |> Enum.each(fn {:ok, {seed, same, sum}} -> assert {seed, same, sum} == {seed, true, true} end)
+
+    assert used?(server)
+    await_free(server)
+  end
+
+  test "HTTP/2: the same, in streams beside each other" do
+    server = serve(&stream_plan/1, shared_memory: 12 * 65_536)
+    client = H2Client.open(server)
+
+    {client, ids} =
+      Enum.reduce(101..130, {client, []}, fn seed, {client, ids} ->
+        {client, id} = H2Client.request(client, "GET", "/#{seed}")
+        {client, [{seed, id} | ids]}
+      end)
+
+    Enum.reduce(ids, client, fn {seed, id}, client ->
+      {client, stream} = H2Client.finish(client, id)
+      assert {seed, stream.reset, stream.data == written(seed)} == {seed, nil, true}
+      client
+    end)
+
+    assert used?(server)
+    await_free(server)
+    H2Client.close(client)
+  end
+
+  test "TLS: the same" do
+    {:ok, _} = Application.ensure_all_started(:ssl)
+    server = serve(&stream_plan/1, [scheme: :https, shared_memory: 12 * 65_536] ++ pair())
+
+    for seed <- 201..220 do
+      {:ok, socket} =
+        :ssl.connect(
+          '127.0.0.1',
+          Sparx.info(server).port,
+          [mode: :binary, active: false, verify: :verify_none],
+          5_000
+        )
+
+      :ok = :ssl.send(socket, "GET /#{seed}?length HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+      [_head, body] = socket |> all("") |> String.split("\r\n\r\n", parts: 2)
+      assert {seed, body == written(seed)} == {seed, true}
+    end
+
+    assert used?(server)
+    await_free(server)
+  end
+
+  defp all(socket, taken) do
+    case :ssl.recv(socket, 0, 10_000) do
+      {:ok, more} -> all(socket, taken <> more)
+      {:error, :closed} -> taken
+    end
+  end
+
+  @tag skip: Needs.http3() || Needs.python("cryptography", "python3-cryptography")
+  test "HTTP/3: the same" do
+    server = serve(&stream_plan/1, [scheme: :https, http3: true, shared_memory: 12 * 65_536] ++ pair())
+
+    for seed <- 301..304 do
+      script = ~s(exec "$0" "$@" </dev/null)
+      arguments = [Kit.python(), @h3_client, "#{Sparx.info(server).port}", "request", "GET", "/#{seed}"]
+      assert {output, 0} = System.cmd("sh", ["-c", script | arguments])
+      [_head, body] = String.split(output, "\n\n", parts: 2)
+      assert {seed, body == written(seed)} == {seed, true}
+    end
+
+    assert used?(server)
+    await_free(server)
+  end
+
+  test "what is compressed leaves its slots, and is what was written" do
+    server = serve(&stream_plan/1, shared_memory: 12 * 65_536, compress: true)
+
+    for seed <- 401..410 do
+      %{body: body, headers: headers} = Client.get(server, "/#{seed}", [{"accept-encoding", "gzip"}])
+      assert headers["content-encoding"] == "gzip"
+      assert {seed, :zlib.gunzip(body) == written(seed)} == {seed, true}
+    end
+
+    assert used?(server)
+    await_free(server)
+  end
+
+  # ── WebSockets ─────────────────────────────────────────────────────────────────────────────────────
+
+  defmodule Giver do
+    use Sparx.WebSocket.Handler
+
+    @impl true
+    def init(socket, test) do
+      send(test, {:socket, self(), socket})
+      {:ok, test}
+    end
+
+    # That many bytes, as one message, between two small ones.
+    @impl true
+    def handle_frame({:text, size}, test) do
+      data = Sparx.Integration.RegionTest.message(String.to_integer(size))
+      {:push, [{:text, "before"}, {:binary, data}, {:text, "behind"}], test}
+    end
+  end
+
+  def message(size), do: body(size, size)
+
+  test "messages of a WebSocket cross in it too, whole or in pieces, and in their order" do
+    test = self()
+    server = serve(fn request -> WebSocket.serve(request, Giver, test) end)
+    client = WsClient.open(server, "/")
+
+    for size <- [10, 32_767, 32_768, 65_536, 65_537, 100_000, 131_000, 200_000, 700_000] do
+      WsClient.send(client, {:text, "#{size}"})
+      assert WsClient.recv(client) == {:text, "before"}
+      assert {:binary, data} = WsClient.recv(client)
+      assert {size, data == message(size)} == {size, true}
+      assert WsClient.recv(client) == {:text, "behind"}
+    end
+
+    assert used?(server)
+    await_free(server)
+  end
+
+  test "messages of a handler that holds its socket, beside those of other processes" do
+    handler = fn request ->
+      {:ok, socket} = WebSocket.accept(request)
+
+      others =
+        for n <- 1..4,
+            do:
+              Task.async(fn ->
+                for _ <- 1..10, do: :ok = WebSocket.send_frame(socket, {:binary, body(n, 90_000)})
+              end)
+
+      for size <- [40_000, 100_000, 300_000], do: :ok = WebSocket.send_frame(socket, {:binary, body(5, size)})
+      Task.await_many(others, 30_000)
+      WebSocket.close(socket)
+    end
+
+    server = serve(handler)
+    client = WsClient.open(server, "/")
+
+    came = for _ <- 1..43, {:binary, data} = WsClient.recv(client), do: data
+
+    assert Enum.sort(Enum.map(came, &byte_size/1)) ==
+             [40_000] ++ List.duplicate(90_000, 40) ++ [100_000, 300_000]
+
+    for <<seed::32, _::binary>> = data <- came, do: assert(data == body(seed, byte_size(data)))
+    assert {:close, 1000, ""} = WsClient.recv(client)
+    assert used?(server)
+    await_free(server)
+  end
+
+  test "a socket's process that is killed, and a client that leaves, keep no slot" do
+    test = self()
+    server = serve(fn request -> WebSocket.serve(request, Giver, test) end)
+
+    for way <- [:kill, :leave, :kill, :leave], _ <- 1..5 do
+      client = WsClient.open(server, "/")
+      assert_receive {:socket, pid, _socket}, 5_000
+      monitor = Process.monitor(pid)
+      # It reads nothing of them, so that the process waits in the midst of one.
+      WsClient.send(client, for(_ <- 1..4, do: {:text, "900000"}))
+      {:ok, _} = :gen_tcp.recv(client, 70_000, 5_000)
+      if way == :kill, do: Process.exit(pid, :kill), else: Client.abort(client)
+      assert_receive {:DOWN, ^monitor, :process, ^pid, _reason}, 10_000
+      Client.abort(client)
+    end
+
+    await_free(server)
+    client = WsClient.open(server, "/")
+    WsClient.send(client, {:text, "100000"})
+    assert WsClient.recv(client) == {:text, "before"}
+    assert WsClient.recv(client) == {:binary, message(100_000)}
+  end
+
+  # ── clients, handlers and programs that go ─────────────────────────────────────────────────────────
 
   test "many clients get nobody else's bytes, with few slots" do
     handler = fn %{path: "/" <> seed} = request ->

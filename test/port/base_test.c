@@ -9,6 +9,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/pace.h"
+#include "base/shared.h"
 #include "base/sm.h"
 #include "base/text.h"
 #include "support.h"
@@ -237,6 +238,41 @@ static void test_bufq_moves_what_was_lent_without_copying(void **state)
 	assert_int_equal(to.len, 0);
 	bufq_free(&from);
 	bufq_free(&to);
+}
+
+static void test_shared_bytes_keep_all_slots_that_they_reach_into(void **state)
+{
+	static uint8_t memory[4 * SHARED_SLOT];
+	struct bufq from, to;
+	struct iovec iov[2];
+	uint32_t slot;
+
+	(void)state;
+	assert_true(shared_begin(memory, 4));
+	assert_true(shared_fits(0, 4 * SHARED_SLOT) && shared_fits(3, 1));
+	assert_false(shared_fits(4, 0) || shared_fits(0, 4 * SHARED_SLOT + 1) || shared_fits(3, SHARED_SLOT + 1));
+	assert_false(shared_fits(1, UINT64_MAX) || shared_fits(UINT64_MAX, 1));
+	bufq_init(&from);
+	bufq_init(&to);
+	assert_true(bufq_lend(&from, shared_bytes(1), 2 * SHARED_SLOT + 10));
+	assert_int_equal(shared_used(), 3);
+	assert_true(shared_is_used(3, 1) && shared_is_used(0, SHARED_SLOT + 1));
+	assert_false(shared_is_used(0, SHARED_SLOT));
+	assert_true(bufq_move(&from, &to, SHARED_SLOT + SHARED_SLOT / 2)); /* both keep slot 2 now */
+	assert_int_equal(shared_used(), 3);
+	bufq_consume(&to, to.len);
+	assert_int_equal(shared_used(), 3); /* a block keeps its slots as long as it is */
+	assert_int_equal(bufq_iov(&from, iov, 2), 1);
+	assert_ptr_equal(iov[0].iov_base, memory + 2 * SHARED_SLOT + SHARED_SLOT / 2);
+	assert_false(shared_next_free(&slot));
+	bufq_free(&from);
+	assert_int_equal(shared_used(), 0);
+	for (uint32_t want = 3; want > 0; want--) {
+		assert_true(shared_next_free(&slot));
+		assert_int_equal(slot, want);
+	}
+	assert_false(shared_next_free(&slot));
+	shared_end();
 }
 
 static void test_bufq_reserve_without_use_leaves_nothing_to_write(void **state)
@@ -775,6 +811,7 @@ int main(void)
 		cmocka_unit_test(test_bufq_splits_a_large_append_and_fills_no_more_vectors_than_asked),
 		cmocka_unit_test(test_bufq_is_walked_ahead_of_what_is_consumed),
 		cmocka_unit_test(test_bufq_moves_what_was_lent_without_copying),
+		cmocka_unit_test(test_shared_bytes_keep_all_slots_that_they_reach_into),
 		cmocka_unit_test(test_bufq_reserve_without_use_leaves_nothing_to_write),
 		cmocka_unit_test(test_bufq_holds_parts_of_files_and_charges_a_little_for_each),
 		cmocka_unit_test(test_bufq_loads_a_file_where_it_stands),

@@ -13,11 +13,13 @@ import sys
 import tempfile
 import threading
 import unittest
+import zlib
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from lib import mp  # noqa: E402
+from lib import mp, ws  # noqa: E402
 from lib.program import (  # noqa: E402
-    ABORT, DATA, DEMAND, DONE, END, GONE, HEAD, PATH, REQUEST, SHARED, UNUSED, PortDied, Program,
+    ABORT, CLOSE, DATA, DEMAND, DONE, END, GONE, HEAD, PATH, READ, REQUEST, SEND, SEND_SHARED, SHARED, UNUSED, UPGRADE,
+    PortDied, Program,
 )
 
 REGION = 2
@@ -74,8 +76,14 @@ class Host(Program):
         os.close(self.fd)
         self.folder.cleanup()
 
+    def neighbours(self, count):
+        """The first of so many free slots one behind the other, or None."""
+        return next((s for s in self.free if all(s + i in self.free for i in range(count))), None)
+
     def fill(self, length):
-        slot = self.free.pop()
+        slot = self.neighbours((length + SLOT - 1) // SLOT)
+        for taken in range(slot, slot + (length + SLOT - 1) // SLOT):
+            self.free.remove(taken)
         self.turn += 1
         data = pattern(slot, self.turn, length)
         self.memory[slot * SLOT : slot * SLOT + length] = data
@@ -85,7 +93,7 @@ class Host(Program):
         if kind == REQUEST and self.plan:
             messages, body = [], b""
             for how, length in self.plan.pop(0):
-                if how == "shared" and self.free:
+                if how == "shared" and self.neighbours((length + SLOT - 1) // SLOT) is not None:
                     slot, data = self.fill(length)
                     messages.append([SHARED, rest[0], slot, length])
                 else:
@@ -139,14 +147,24 @@ class Region(unittest.TestCase):
         [body] = host.sent.values()
         self.assertEqual(self.body(client, len(body)), body)
         host.until(lambda: len(host.free) == 4)
-        self.assertEqual(sorted(host.back), [1, 2, 3])
+        self.assertEqual(sorted(host.back), [0, 1, 2])
+        self.assertEqual(host.errors, [])
+
+    def test_bytes_may_need_several_slots_each_of_which_comes_back(self):
+        host = self.host(6, [[("shared", SLOT + 1), ("pipe", 5), ("shared", 2 * SLOT)]])
+        client = self.client(host)
+        host.until(lambda: host.sent)
+        [body] = host.sent.values()
+        self.assertEqual(self.body(client, len(body)), body)
+        host.until(lambda: len(host.free) == 6)
+        self.assertEqual(sorted(host.back), [0, 1, 2, 3])
         self.assertEqual(host.errors, [])
 
     def test_random_plans_with_few_slots_and_clients_that_read_when_they_like(self):
         """Slots are filled anew at once when they come back: a byte that was still wanted would be another one then."""
         rng = random.Random(7)
         plan = [
-            [(rng.choice(["shared", "pipe"]), rng.choice([1, 100, 8191, 8192, 30000, SLOT])) for _ in range(rng.randint(1, 4))]
+            [(rng.choice(["shared", "pipe"]), rng.choice([1, 100, 8191, 8192, 30000, SLOT, SLOT + 1])) for _ in range(rng.randint(1, 4))]
             for _ in range(200)
         ]
         host = self.host(5, plan)
@@ -190,7 +208,11 @@ class Region(unittest.TestCase):
 
     def test_a_host_that_lies_about_a_slot_loses_the_stream_and_nothing_else(self):
         host = self.host(2)
-        for slot, length, rule in ((2, 10, "slot"), (1 << 40, 10, "slot"), (0, 0, "length"), (0, SLOT + 1, "length")):
+        lies = (
+            (2, 10, "slot"), (1 << 40, 10, "slot"), (0, 0, "length"), (0, 2 * SLOT + 1, "length"), (1, SLOT + 1, "length"),
+            (1, (1 << 64) - 1, "length"),
+        )  # fmt: skip
+        for slot, length, rule in lies:
             client = self.client(host)
             host.waiting = None
             host.until(lambda: host.waiting)
@@ -241,6 +263,97 @@ class Region(unittest.TestCase):
         host.until(lambda: len(host.free) == 4)
         self.assertIn("is more than the window", host.errors[0])
         client.close()
+
+    def socket(self, host, compress=None):
+        """A WebSocket: the client's end, as a file, and its stream."""
+        client = socket.create_connection(host.address, 10)
+        self.addCleanup(client.close)
+        client.sendall(
+            b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: " + ws.KEY.encode() + b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+        )
+        host.waiting = None
+        host.until(lambda: host.waiting)
+        host.send([UPGRADE, host.waiting, "websocket", [], {"compress": {}} if compress else {}])
+        file = client.makefile("rb")
+        while file.readline() not in (b"\r\n", b""):
+            pass
+        self.addCleanup(file.close)
+        return client, file, host.waiting
+
+    def frame(self, file):
+        """(opcode, fin, rsv, payload)"""
+        first, second = file.read(2)
+        size = second & 127
+        size = int.from_bytes(file.read(2 if size == 126 else 8), "big") if size > 125 else size
+        return first & 15, first >> 7, first >> 4 & 7, file.read(size)
+
+    def test_messages_of_a_websocket_lie_in_slots_too(self):
+        host = self.host(8)
+        client, file, stream = self.socket(host)
+        whole, long = host.fill(SLOT), host.fill(2 * SLOT + 77)
+        host.send(
+            [SEND_SHARED, stream, 2, whole[0], SLOT, 0], [SEND, stream, 1, b"between", 0], [SEND_SHARED, stream, 2, long[0], len(long[1]), 0]
+        )
+        self.assertEqual(self.frame(file), (ws.BINARY, 1, 0, whole[1]))
+        self.assertEqual(self.frame(file), (ws.TEXT, 1, 0, b"between"))
+        self.assertEqual(self.frame(file), (ws.BINARY, 1, 0, long[1]))
+        host.until(lambda: len(host.free) == 8)
+        piece, last = host.fill(100), host.fill(SLOT)
+        host.send([SEND_SHARED, stream, 1, piece[0], 100, SLOT], [SEND_SHARED, stream, 1, last[0], SLOT, 0])
+        self.assertEqual(self.frame(file), (ws.TEXT, 0, 0, piece[1]))
+        self.assertEqual(self.frame(file), (ws.CONTINUATION, 1, 0, last[1]))
+        host.until(lambda: len(host.free) == 8)
+        self.assertEqual(host.errors, [])
+        client.close()
+
+    def test_a_message_that_is_compressed_leaves_its_slots_at_once(self):
+        host = self.host(4)
+        _, file, stream = self.socket(host, compress=True)
+        slot, data = host.fill(3 * SLOT)
+        host.send([SEND_SHARED, stream, 2, slot, len(data), 0])
+        host.until(lambda: len(host.free) == 4)
+        frames = [self.frame(file)]
+        while not frames[-1][1]:
+            frames.append(self.frame(file))
+        self.assertEqual(frames[0][2], 4)
+        text = b"".join(payload for *_, payload in frames)
+        self.assertEqual(zlib.decompressobj(-15).decompress(text + b"\x00\x00\xff\xff"), data)
+
+    def test_a_websocket_that_ends_keeps_no_slot(self):
+        host = self.host(4)
+        client, file, stream = self.socket(host)
+        slot, _ = host.fill(2 * SLOT)
+        host.send([READ, stream, 1, 1])
+        file.close()
+        client.close()
+        host.until(lambda: host.gone == [stream])
+        host.send([SEND_SHARED, stream, 2, slot, 2 * SLOT, 0])
+        host.until(lambda: len(host.free) == 4)
+        _, _, stream = self.socket(host)
+        slot, _ = host.fill(2 * SLOT)
+        host.send([CLOSE, stream, 1000, b""], [SEND_SHARED, stream, 2, slot, 2 * SLOT, 0])
+        host.until(lambda: len(host.free) == 4)
+        self.assertEqual(host.errors, [])
+
+    def test_what_is_wrong_with_a_message_ends_the_websocket_and_its_slots_come_back(self):
+        for type, length, rule in ((3, 10, "must be 1, 2, 9 or 10"), (9, 200, "125 bytes"), (2, 2 * SLOT, "more than the window"), (1, 0, "length")):
+            host = self.host(4, window=SLOT, max_frame=200000)
+            _, _, stream = self.socket(host)
+            slot, _ = host.fill(length or 1)
+            host.send([SEND_SHARED, stream, type, slot, length, 0])
+            host.until(lambda: host.gone == [stream] and len(host.free) == 4)  # noqa: B023
+            self.assertIn(rule, host.errors[0])
+
+    def test_a_message_for_what_is_no_websocket_resets_the_stream(self):
+        host = self.host(2)
+        self.client(host)
+        host.waiting = None
+        host.until(lambda: host.waiting)
+        slot, _ = host.fill(10)
+        host.send([HEAD, host.waiting, 200, [], None], [SEND_SHARED, host.waiting, 2, slot, 10, 0])
+        host.until(lambda: host.gone == [host.waiting] and len(host.free) == 2)
+        self.assertIn("not a WebSocket", host.errors[0])
 
     def test_what_cannot_be_a_region_is_refused(self):
         with tempfile.TemporaryFile() as file:

@@ -48,6 +48,9 @@ defmodule Sparx.FrameTest do
           upgrade_tunnel: quote(do: Frame.upgrade(6, "", [], %{})),
           send_text: quote(do: Frame.send_message(5, 1, ["hel", "lo"], 5, 0)),
           send_piece: quote(do: Frame.send_message(70_000, 2, String.duplicate("b", 300), 300, 65_536)),
+          shared: quote(do: Frame.shared(12, 127, 65_536)),
+          shared_small: quote(do: Frame.shared(256, 0, 1)),
+          send_shared: quote(do: Frame.send_shared(12, 1, 3, 100_000, 0)),
           close: quote(do: Frame.close(5, 1000, "bye")),
           host_several:
             quote do

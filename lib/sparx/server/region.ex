@@ -3,7 +3,7 @@ defmodule Sparx.Server.Region do
   @moduledoc false
   # Memory that the server shares with its port program (PROTOCOL.md, section 3.7): large parts of bodies cross in it and not over the pipe, which
   # would copy them twice more. It is a file in memory without a name, cut into slots. The process that sends takes slots, fills them, and has the
-  # server name them to the port program, which gives them back when their bytes have left.
+  # server name them to the port program, which gives them back when their bytes have left. Neighbours are filled by one write, and named together.
   #
   # A row of the table says who has a slot: the process that fills it, or the port program. The server takes back what a process had that has ended,
   # so only processes may take slots whose end the server sees: the owner of a request.
@@ -17,6 +17,8 @@ defmodule Sparx.Server.Region do
   # Bytes. Below that the pipe is cheaper: a write to a file is done by another scheduler.
   @least 32_768
   @folder "/dev/shm"
+  # Places that are looked at for neighbours that are free, before there are to be fewer of them.
+  @tries 8
 
   @enforce_keys [:table, :files, :next, :count]
   defstruct [:table, :files, :next, :count]
@@ -124,21 +126,30 @@ defmodule Sparx.Server.Region do
   def worth?(size), do: size >= @least
 
   @doc """
-  Puts data of `size` bytes into slots, and returns them with the messages that name them.
+  Puts data of `size` bytes into slots, and returns them with the messages that name them: one for each run of neighbours.
 
   `:full` where there are not enough slots, or they cannot be filled: the pipe takes the data then.
   """
   @spec put(t, Frame.stream(), iodata, pos_integer) :: {:ok, [slot], iodata} | :full
-  def put(region, id, data, size) do
+  def put(region, id, data, size),
+    do: put(region, data, size, &take/2, &Frame.shared(id, &1, &2))
+
+  @doc "The same for a message of a WebSocket, or a piece of one of which `left` bytes are to come: all of it is in one run."
+  @spec put_message(t, Frame.stream(), non_neg_integer, iodata, pos_integer, non_neg_integer) ::
+          {:ok, [slot], iodata} | :full
+  def put_message(region, id, type, data, size, left),
+    do: put(region, data, size, &take_neighbours/2, &Frame.send_shared(id, type, &1, &2, left))
+
+  defp put(region, data, size, take, name) do
     data = :erlang.iolist_to_iovec(data)
 
-    with {:ok, slots} <- take(region, div(size + @slot - 1, @slot), []) do
-      case fill(region, id, slots, data, size, []) do
+    with {:ok, runs} <- take.(region, div(size + @slot - 1, @slot)) do
+      case fill(region, runs, data, size, name, []) do
         {:ok, messages} ->
-          {:ok, slots, messages}
+          {:ok, slots(runs), messages}
 
         :error ->
-          free(region, slots)
+          free(region, slots(runs))
           :full
       end
     end
@@ -148,37 +159,61 @@ defmodule Sparx.Server.Region do
   end
 
   @doc "What was taken is not sent."
-  @spec free(t, [slot]) :: :ok
+  @spec free(t | nil, [slot]) :: :ok
+  def free(nil, _slots), do: :ok
   def free(region, slots), do: Enum.each(slots, &:ets.delete(region.table, &1))
 
-  defp take(_region, 0, slots), do: {:ok, slots}
-
-  defp take(region, count, slots) do
-    case take_one(region, 8) do
-      nil ->
-        free(region, slots)
-        :full
-
-      slot ->
-        take(region, count - 1, [slot | slots])
+  # Neighbours, which one write fills, or else several runs of them.
+  defp take(region, wanted) do
+    case take_neighbours(region, wanted) do
+      :full when wanted > 1 -> take_halves(region, div(wanted, 2), wanted - div(wanted, 2))
+      taken_or_full -> taken_or_full
     end
   end
 
-  defp take_one(_region, 0), do: nil
+  defp take_neighbours(%{count: count}, wanted) when wanted > count, do: :full
 
-  defp take_one(%{table: table, next: next, count: count} = region, tries) do
-    slot = rem(:atomics.add_get(next, 1, 1), count)
-    if :ets.insert_new(table, {slot, self()}), do: slot, else: take_one(region, tries - 1)
+  defp take_neighbours(region, wanted) do
+    case take_run(region, wanted, @tries) do
+      nil -> :full
+      first -> {:ok, [{first, wanted}]}
+    end
   end
 
-  defp fill(_region, _id, [], _data, 0, messages), do: {:ok, Enum.reverse(messages)}
+  defp take_halves(region, some, others) do
+    with {:ok, first} <- take(region, some) do
+      case take(region, others) do
+        {:ok, last} ->
+          {:ok, first ++ last}
 
-  defp fill(region, id, [slot | slots], data, size, messages) do
-    length = min(size, @slot)
+        :full ->
+          free(region, slots(first))
+          :full
+      end
+    end
+  end
+
+  defp take_run(_region, _wanted, 0), do: nil
+
+  defp take_run(%{table: table, next: next, count: count} = region, wanted, tries) do
+    first = rem(:atomics.add_get(next, 1, wanted), count)
+
+    if first + wanted <= count and
+         :ets.insert_new(table, for(slot <- first..(first + wanted - 1), do: {slot, self()})),
+       do: first,
+       else: take_run(region, wanted, tries - 1)
+  end
+
+  defp slots(runs), do: Enum.flat_map(runs, fn {first, count} -> Enum.to_list(first..(first + count - 1)) end)
+
+  defp fill(_region, [], _data, 0, _name, messages), do: {:ok, Enum.reverse(messages)}
+
+  defp fill(region, [{first, count} | runs], data, size, name, messages) do
+    length = min(size, count * @slot)
     {part, rest} = Sparx.Link.split(data, length)
 
-    case :file.pwrite(mine(elem(region.files, slot)), slot * @slot, part) do
-      :ok -> fill(region, id, slots, rest, size - length, [Frame.shared(id, slot, length) | messages])
+    case :file.pwrite(mine(elem(region.files, first)), first * @slot, part) do
+      :ok -> fill(region, runs, rest, size - length, name, [name.(first, length) | messages])
       {:error, _reason} -> :error
     end
   end
@@ -187,7 +222,10 @@ defmodule Sparx.Server.Region do
 
   @doc "Slots are named to the port program, which has them from now on."
   @spec hand_over(t, [slot]) :: :ok
-  def hand_over(region, slots), do: Enum.each(slots, &:ets.insert(region.table, {&1, :port}))
+  def hand_over(region, slots) do
+    :ets.insert(region.table, for(slot <- slots, do: {slot, :port}))
+    :ok
+  end
 
   @doc "The port program gives a slot back. False: it does not have it."
   @spec unused(t, slot) :: boolean

@@ -35,6 +35,7 @@ defmodule Sparx.WebSocket.Process do
       hibernate_after: options[:hibernate_after]
     }
 
+    Link.watched(socket.link)
     run(process, :init, [socket, argument], Socket.credit(socket, options[:prefetch]))
   end
 

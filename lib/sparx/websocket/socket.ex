@@ -34,7 +34,7 @@ defmodule Sparx.WebSocket.Socket do
 
     cond do
       cost <= div(socket.link.window, 2) ->
-        send_at_once(socket, encode(socket.id, messages), cost, more)
+        send_at_once(socket, messages, cost, more)
 
       match?([_], messages) ->
         send_large(socket, hd(messages), cost - @cost, more)
@@ -58,26 +58,26 @@ defmodule Sparx.WebSocket.Socket do
   defp continue(:ok), do: {:cont, :ok}
   defp continue(error), do: {:halt, error}
 
-  defp send_at_once(socket, frames, cost, more) do
-    with :wait <- send_now(socket, [frames | more], cost),
+  defp send_at_once(socket, messages, cost, more) do
+    with :wait <- send_now(socket, messages, cost, more),
          :ok <- room(socket, cost),
-         do: send_at_once(socket, frames, cost, more)
+         do: send_at_once(socket, messages, cost, more)
   end
 
   defp room(%{link: link, id: id}, cost),
     do: Link.ask_client(link, id, &{:socket_room, cost, &1}, link.write_timeout)
 
-  defp send_now(%{link: link, answer: answer}, messages, cost)
+  defp send_now(%{link: link, id: id, answer: answer}, messages, cost, more)
        when is_reference(answer) and node(answer) == node() do
     with :ok <- Answer.enter(answer, cost) do
-      result = Link.write(link, messages)
+      result = Link.send_messages(link, id, for({type, data} <- messages, do: {type, data, 0}), more)
       Answer.leave(answer)
       result
     end
   end
 
-  defp send_now(socket, messages, cost),
-    do: Link.ask(socket.link, socket.id, {:socket_send, IO.iodata_to_binary(messages), cost})
+  defp send_now(%{link: link, id: id}, messages, cost, more),
+    do: Link.ask(link, id, {:socket_send, IO.iodata_to_binary([encode(id, messages) | more]), cost})
 
   # ── a message that is larger than the window, or may be ────────────────────────────────────────────
 
@@ -131,8 +131,9 @@ defmodule Sparx.WebSocket.Socket do
       {:ok, taken} ->
         size = taken - @cost
         {piece, rest} = Link.split(data, size)
-        Link.write(link, Frame.send_message(id, type, piece, size, left - size))
-        send_pieces(socket, type, rest, left - size)
+
+        with :ok <- Link.send_messages(link, id, [{type, piece, left - size}], []),
+             do: send_pieces(socket, type, rest, left - size)
 
       error ->
         error

@@ -55,7 +55,7 @@ static void drop_first(struct bufq *q)
 	if (!q->first)
 		q->last = NULL;
 	if (block->kind == SHARED)
-		shared_give(block->lent);
+		shared_give(block->lent, block->tail);
 	if (block->kind == PART) {
 		q->files--;
 		q->charged -= FILE_COST;
@@ -161,7 +161,7 @@ bool bufq_lend(struct bufq *q, const void *bytes, size_t n)
 	if (!block)
 		return false;
 	if (block->kind == SHARED) /* the host does not write there until it is given back */
-		shared_keep(bytes);
+		shared_keep(bytes, n);
 	block->lent = bytes;
 	block->tail = (uint32_t)n;
 	q->len += n;

@@ -38,9 +38,23 @@ uint32_t shared_slots(void)
 	return region.slots;
 }
 
-bool shared_is_used(uint32_t slot)
+/* Slots that n bytes from the beginning of one take. */
+static uint64_t slots_of(uint64_t n)
 {
-	return region.users[slot] > 0;
+	return n / SHARED_SLOT + (n % SHARED_SLOT > 0);
+}
+
+bool shared_fits(uint64_t slot, uint64_t n)
+{
+	return slot < region.slots && slots_of(n) <= region.slots - slot;
+}
+
+bool shared_is_used(uint32_t slot, size_t n)
+{
+	for (uint64_t i = 0; i < slots_of(n); i++)
+		if (region.users[slot + i] > 0)
+			return true;
+	return false;
 }
 
 uint32_t shared_used(void)
@@ -65,24 +79,32 @@ static uint32_t slot_of(const void *bytes)
 	return (uint32_t)((size_t)((const uint8_t *)bytes - region.bytes) / SHARED_SLOT);
 }
 
-void shared_keep(const void *bytes)
+void shared_keep(const void *bytes, size_t n)
 {
-	uint32_t slot = slot_of(bytes);
+	uint32_t last = slot_of((const uint8_t *)bytes + n - 1);
 
-	assert(shared_has(bytes));
-	region.used += region.users[slot]++ == 0;
+	assert(n > 0 && shared_has(bytes) && last < region.slots);
+	for (uint32_t slot = slot_of(bytes); slot <= last; slot++)
+		region.used += region.users[slot]++ == 0;
 }
 
 /* A slot is in the list once: it is used again only when the host knows that it is free. */
-void shared_give(const void *bytes)
+static void give_slot(uint32_t slot)
 {
-	uint32_t slot = slot_of(bytes);
-
-	assert(shared_has(bytes) && region.users[slot] > 0);
+	assert(region.users[slot] > 0);
 	if (--region.users[slot] > 0)
 		return;
 	region.used--;
 	region.free[region.free_count++] = slot;
+}
+
+void shared_give(const void *bytes, size_t n)
+{
+	uint32_t last = slot_of((const uint8_t *)bytes + n - 1);
+
+	assert(n > 0 && shared_has(bytes));
+	for (uint32_t slot = slot_of(bytes); slot <= last; slot++)
+		give_slot(slot);
 }
 
 bool shared_next_free(uint32_t *slot)

@@ -184,13 +184,34 @@ bool descriptors_await(struct bridge *b, struct config_fault *fault)
 
 /* ---- memory that the host shares ---- */
 
-void descriptors_unused(struct bridge *b, uint64_t slot)
+void descriptors_unused(struct bridge *b, uint64_t slot, uint64_t length)
 {
-	if (slot >= shared_slots() || shared_is_used((uint32_t)slot))
-		return;
-	shared_keep(shared_bytes((uint32_t)slot));
-	shared_give(shared_bytes((uint32_t)slot));
 	(void)b;
+	if (length == 0 || !shared_fits(slot, length))
+		length = 1; /* that much is wrong anyway: what it begins with goes back */
+	if (!shared_fits(slot, length) || shared_is_used((uint32_t)slot, (size_t)length))
+		return;
+	shared_keep(shared_bytes((uint32_t)slot), (size_t)length);
+	shared_give(shared_bytes((uint32_t)slot), (size_t)length);
+}
+
+struct slice descriptors_share(struct bridge *b, uint64_t slot, uint64_t length, struct message_fault *fault)
+{
+	bool fits = length > 0 && shared_fits(slot, length);
+	struct slice bytes = {0};
+
+	if (!shared_fits(slot, 1) || shared_is_used((uint32_t)slot, fits ? (size_t)length : 1)) {
+		*fault = (struct message_fault){.field = "slot", .rule = "is none that the host may use now"};
+		return bytes;
+	}
+	if (!fits) {
+		descriptors_unused(b, slot, 1);
+		*fault = (struct message_fault){.field = "length", .rule = "must be at least 1, and not reach beyond the region"};
+		return bytes;
+	}
+	bytes = slice_of(shared_bytes((uint32_t)slot), (size_t)length);
+	shared_keep(bytes.at, bytes.len);
+	return bytes;
 }
 
 void bridge_return_slots(struct bridge *b)

@@ -10,8 +10,10 @@
 void descriptors_begin(struct bridge *b);
 /* Waits for what HELLO names: sockets to listen on, and memory. False: fault says what is wrong with them. */
 bool descriptors_await(struct bridge *b, struct config_fault *fault);
-/* A slot was named for a stream that is gone: it goes back to the host. */
-void descriptors_unused(struct bridge *b, uint64_t slot);
+/* Slots were named for a stream that is gone: they go back to the host. */
+void descriptors_unused(struct bridge *b, uint64_t slot, uint64_t length);
+/* The bytes that a message names, kept until shared_give. None: it names what it must not, as fault says. */
+struct slice descriptors_share(struct bridge *b, uint64_t slot, uint64_t length, struct message_fault *fault);
 void descriptors_end(struct bridge *b);
 /* The file of this exchange with this token. NULL: there is none. */
 struct file *descriptors_find(struct exchange *x, uint64_t token);

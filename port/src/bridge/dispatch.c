@@ -35,7 +35,9 @@ static void on_message(void *ctx, const struct message *m)
 	}
 	if (needs_exchange(m) && !(x = exchange_find(b, m))) {
 		if (m->kind == MSG_SHARED)
-			descriptors_unused(b, m->shared.slot);
+			descriptors_unused(b, m->shared.slot, m->shared.length);
+		if (m->kind == MSG_SEND_SHARED)
+			descriptors_unused(b, m->send_shared.slot, m->send_shared.length);
 		return;
 	}
 	orders[m->kind](b, x, m);

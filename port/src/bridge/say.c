@@ -9,7 +9,7 @@ static bool is_of_connections(enum message_kind kind)
 /* These messages are not urgent and may wait for others, except reports: their reader may measure time. */
 static bool is_lazy(const struct bridge *b, enum message_kind kind)
 {
-	return (kind == MSG_DONE && !b->config->report) || is_of_connections(kind);
+	return (kind == MSG_DONE && !b->config->report) || kind == MSG_UNUSED || is_of_connections(kind);
 }
 
 /* These are dropped when the host does not keep up. */

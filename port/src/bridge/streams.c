@@ -229,24 +229,18 @@ void order_data(struct bridge *b, struct exchange *x, const struct message *m)
 	take_data(x, m, m->data.data, m->data.data.len + m->left);
 }
 
-/* As DATA, with bytes that lie in a slot. It is in use while they are taken, so it goes back whatever becomes of the stream. */
+/* As DATA, with bytes that lie in slots. These are in use while they are taken, so they go back whatever becomes of the stream. */
 void order_shared(struct bridge *b, struct exchange *x, const struct message *m)
 {
-	const struct msg_shared *s = &m->shared;
-	const uint8_t *bytes;
+	struct message_fault fault;
+	struct slice bytes = descriptors_share(b, m->shared.slot, m->shared.length, &fault);
 
-	(void)b;
-	if (s->slot >= shared_slots() || shared_is_used((uint32_t)s->slot)) {
-		exchange_break_rule(x, m, "slot", "is none that the host may use now");
+	if (!bytes.len) {
+		exchange_break_rule(x, m, fault.field, fault.rule);
 		return;
 	}
-	bytes = shared_bytes((uint32_t)s->slot);
-	shared_keep(bytes);
-	if (s->length == 0 || s->length > SHARED_SLOT)
-		exchange_break_rule(x, m, "length", "must be 1 to 65536");
-	else
-		take_data(x, m, slice_of(bytes, (size_t)s->length), s->length);
-	shared_give(bytes);
+	take_data(x, m, bytes, bytes.len);
+	shared_give(bytes.at, bytes.len);
 }
 
 /* As DATA, but for the bytes, which the file has. */

@@ -2,6 +2,8 @@
 /* Messages of a WebSocket, as SEND and RECV. */
 #include "bridge/websocket.h"
 
+#include "base/shared.h"
+#include "bridge/descriptors.h"
 #include "bridge/limit.h"
 #include "bridge/orders.h"
 #include "bridge/say.h"
@@ -71,13 +73,11 @@ static bool takes(struct exchange *x, const struct message *m)
 	return !x->ws->said_close;
 }
 
-void order_send(struct bridge *b, struct exchange *x, const struct message *m)
+static void send_data(struct exchange *x, const struct message *m, unsigned type, struct slice data, bool more)
 {
-	struct slice data = m->send.data;
 	uint64_t cost = data.len + WS_SEND_COST;
 	const char *rule = NULL;
 
-	(void)b;
 	if (!takes(x, m))
 		return;
 	if (cost > x->window) {
@@ -86,7 +86,7 @@ void order_send(struct bridge *b, struct exchange *x, const struct message *m)
 	}
 	exchange_spend(x, cost);
 	x->body_out += data.len;
-	switch (ws_send(x->ws, (unsigned)m->send.type, data, m->send.left > 0, &rule)) {
+	switch (ws_send(x->ws, type, data, more, &rule)) {
 	case WS_OK:
 		break;
 	case WS_REFUSED:
@@ -96,6 +96,27 @@ void order_send(struct bridge *b, struct exchange *x, const struct message *m)
 		exchange_no_memory(x);
 		break;
 	}
+}
+
+void order_send(struct bridge *b, struct exchange *x, const struct message *m)
+{
+	(void)b;
+	send_data(x, m, (unsigned)m->send.type, m->send.data, m->send.left > 0);
+}
+
+/* As SEND, with bytes that lie in slots. */
+void order_send_shared(struct bridge *b, struct exchange *x, const struct message *m)
+{
+	const struct msg_send_shared *s = &m->send_shared;
+	struct message_fault fault;
+	struct slice bytes = descriptors_share(b, s->slot, s->length, &fault);
+
+	if (!bytes.len) {
+		exchange_break_rule(x, m, fault.field, fault.rule);
+		return;
+	}
+	send_data(x, m, (unsigned)s->type, bytes, s->left > 0);
+	shared_give(bytes.at, bytes.len);
 }
 
 void order_close(struct bridge *b, struct exchange *x, const struct message *m)

@@ -19,6 +19,9 @@ defmodule Sparx.Server.RegionTest do
   defp named(<<0x94, 25, 7, slot, 0xCD, length::16, rest::binary>>, all),
     do: named(rest, [{slot, length} | all])
 
+  defp named(<<0x94, 25, 7, slot, length, rest::binary>>, all) when length < 0x80,
+    do: named(rest, [{slot, length} | all])
+
   defp named(<<>>, all), do: Enum.reverse(all)
 
   defp bytes(file, slots) do
@@ -48,10 +51,41 @@ defmodule Sparx.Server.RegionTest do
     ]
 
     assert {:ok, slots, messages} = Region.put(region, 7, pieces, byte_size(data))
-    assert [{_, @slot}, {_, @slot}, {_, 1_000}] = parts = named(messages)
-    assert Enum.sort(slots) == parts |> Enum.map(&elem(&1, 0)) |> Enum.sort()
-    assert bytes(file, parts) == data
+    assert sorted_slots(named(messages)) == Enum.sort(slots)
+    assert bytes(file, named(messages)) == data
     assert Region.count(region) == {4, 3}
+  end
+
+  # Slots that the messages name: the first ones, and those behind them that their bytes reach into.
+  defp sorted_slots(parts) do
+    parts
+    |> Enum.flat_map(fn {slot, length} -> Enum.to_list(slot..(slot + div(length - 1, @slot))) end)
+    |> Enum.sort()
+  end
+
+  test "neighbours are named together, and where there are none, each by itself", %{
+    region: region,
+    memory: file
+  } do
+    for seed <- 1..4 do
+      {:ok, all, _} = Region.put(region, 7, :binary.copy("x", 4 * @slot), 4 * @slot)
+      assert Enum.sort(all) == [0, 1, 2, 3]
+      # Now 1 and 3 alone are free, and then 2 besides.
+      Region.free(region, [1, 3])
+      data = :binary.copy(<<seed>>, @slot + 5)
+      assert {:ok, slots, messages} = Region.put(region, 7, data, @slot + 5)
+      assert [{_, @slot}, {_, 5}] = parts = named(messages)
+      assert Enum.sort(slots) == [1, 3]
+      assert bytes(file, parts) == data
+      assert Region.put_message(region, 7, 2, data, @slot + 5, 0) == :full
+      Region.free(region, [1, 2, 3])
+      assert {:ok, slots, message} = Region.put_message(region, 7, 2, data, @slot + 5, 9)
+      assert <<0x96, 31, 7, 2, slot, 0xCE, length::32, 9>> = IO.iodata_to_binary(message)
+      assert length == @slot + 5 and Enum.sort(slots) == [slot, slot + 1] and slot in [1, 2]
+      assert bytes(file, [{slot, length}]) == data
+      Region.free(region, [0 | slots])
+      assert Region.count(region) == {4, 0}
+    end
   end
 
   test "is full when too few slots are left, and takes none of them then", %{region: region} do
