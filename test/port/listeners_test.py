@@ -15,7 +15,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from lib import mp  # noqa: E402
-from lib.program import DEMAND, DRAIN, PATH, REQUEST, RESPOND, PortDied, Program  # noqa: E402
+from lib.program import DEMAND, DRAIN, PATH, PING, REQUEST, RESPOND, PortDied, Program  # noqa: E402
 
 LISTENER = 1
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -57,8 +57,12 @@ class Host(Program):
             folder.cleanup()
         self.send([DEMAND, 100])
 
+    held = None  # a list: of requests that are not answered
+
     def take(self, kind, rest):
-        if kind == REQUEST:
+        if kind == REQUEST and self.held is not None:
+            self.held.append(rest[0])
+        elif kind == REQUEST:
             self.send([RESPOND, rest[0], 200, [], b"ok"])
 
 
@@ -156,6 +160,31 @@ class Listeners(unittest.TestCase):
         s.setblocking(True)  # the flag is of all copies
         host.send([DRAIN, 1000])
         self.assertEqual(host.process.wait(10), 0)
+
+    def test_those_who_connect_during_a_drain_are_left_to_the_host_and_end_nothing(self):
+        s = self.listening()
+        host = self.host([{"descriptor": 1}], [([LISTENER, 1, 0], [s.fileno()])])
+        host.held = []
+        client = socket.create_connection(s.getsockname(), 10)
+        self.addCleanup(client.close)
+        client.sendall(GET)
+        while not host.held:
+            host.pump()
+        host.send([DRAIN, 20000], [PING, 1])
+        while not host.pongs:
+            host.pump()
+        for n in range(2, 12):
+            late = socket.create_connection(s.getsockname(), 10)
+            self.addCleanup(late.close)
+            host.send([PING, n])
+            while host.pongs < n:
+                host.pump()
+        host.send([RESPOND, host.held[0], 200, [], b"late"])
+        self.assertTrue(client.recv(4096).endswith(b"late"))
+        self.assertEqual(host.process.wait(10), 0)
+        s.setblocking(False)
+        for _ in range(10):
+            s.accept()[0].close()
 
     def test_what_is_no_listening_stream_socket_is_refused(self):
         closed, datagrams = socket.socket(), socket.socket(type=socket.SOCK_DGRAM)

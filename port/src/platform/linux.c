@@ -203,6 +203,19 @@ void platform_keep_memory(int bytes)
 #endif
 }
 
+/* An epoll of its own forgets the file when it is itself closed; libev forgets only what the kernel does. */
+int platform_watchable(int fd)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+	int watched = epoll_create1(EPOLL_CLOEXEC);
+
+	if (watched >= 0 && epoll_ctl(watched, EPOLL_CTL_ADD, fd, &event) < 0) {
+		close(watched);
+		return -1;
+	}
+	return watched;
+}
+
 /* ---- an epoll of its own, for what libev cannot be asked: EPOLLRDHUP without EPOLLIN ---- */
 
 bool hups_open(struct hups *h)

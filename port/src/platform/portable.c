@@ -146,6 +146,11 @@ void platform_keep_memory(int bytes)
 	(void)bytes;
 }
 
+int platform_watchable(int fd)
+{
+	return fd;
+}
+
 /* ---- peers that leave: each descriptor is looked at, by its number + 1, since no key is 0 ---- */
 
 bool hups_open(struct hups *h)

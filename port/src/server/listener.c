@@ -130,7 +130,7 @@ static bool adopt(struct listener *l, const struct listener_config *config, char
 	static const struct timeval soon = {.tv_usec = 1};
 	union any_address a = {.any.sa_family = AF_UNSPEC};
 	socklen_t len = sizeof a;
-	int family;
+	int family, watched;
 
 	if (!is_listening(config->fd) || getsockname(config->fd, &a.any, &len) < 0 ||
 	    fcntl(config->fd, F_SETFL, fcntl(config->fd, F_GETFL) | O_NONBLOCK) < 0) {
@@ -142,10 +142,16 @@ static bool adopt(struct listener *l, const struct listener_config *config, char
 		snprintf(rule, size, "the descriptor must be of IPv4, IPv6 or a unix socket");
 		return false;
 	}
+	watched = platform_watchable(config->fd);
+	if (watched < 0) {
+		snprintf(rule, size, "the descriptor cannot be watched: %s", strerror(errno));
+		return false;
+	}
 	set_inherited(config->fd, family);
 	setsockopt(config->fd, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon);
 	l->unix_socket = family == AF_UNIX;
-	loop_io_init(&l->io, on_ready, NULL, config->fd);
+	l->fd = config->fd;
+	loop_io_init(&l->io, on_ready, NULL, watched);
 	return true;
 }
 
@@ -181,20 +187,23 @@ bool listener_open(struct listener *l, const struct listener_config *config, cha
 	l->unix_socket = a.any.sa_family == AF_UNIX;
 	if (l->unix_socket)
 		memcpy(l->path, a.local.sun_path, strlen(a.local.sun_path) + 1);
+	l->fd = fd;
 	loop_io_init(&l->io, on_ready, NULL, fd);
 	return true;
 }
 
 void listener_close(struct listener *l, struct loop *loop)
 {
-	int fd = loop_io_fd(&l->io);
+	int watched = loop_io_fd(&l->io);
 
-	if (fd < 0)
+	if (watched < 0)
 		return;
 	loop_io_watch(loop, &l->io, 0);
 	if (l->path[0])
 		unlink(l->path);
-	close(fd);
+	if (watched != l->fd)
+		close(watched);
+	close(l->fd);
 	loop_io_init(&l->io, on_ready, NULL, -1);
 	l->ready = false;
 }
@@ -215,7 +224,7 @@ void listener_name(const struct listener *l, struct listener_name *name)
 
 	memset(name, 0, sizeof *name);
 	memset(&a, 0, sizeof a);
-	if (getsockname(loop_io_fd(&l->io), &a.any, &len) < 0)
+	if (getsockname(l->fd, &a.any, &len) < 0)
 		return;
 	if (l->unix_socket) {
 		name_local(&a.local, len, name);
@@ -271,7 +280,7 @@ static void set_local(struct peer *peer, int fd)
 
 bool listener_waiting(const struct listener *l)
 {
-	struct pollfd p = {.fd = loop_io_fd(&l->io), .events = POLLIN};
+	struct pollfd p = {.fd = l->fd, .events = POLLIN};
 
 	return poll(&p, 1, 0) == 1;
 }
@@ -284,7 +293,7 @@ int listener_accept(struct listener *l, struct peer *peer)
 
 	memset(&a, 0, sizeof a);
 	memset(peer, 0, sizeof *peer);
-	fd = platform_accept(loop_io_fd(&l->io), &a.any, &len);
+	fd = platform_accept(l->fd, &a.any, &len);
 	if (fd >= 0) {
 		set_peer(peer, &a);
 		set_local(peer, fd);

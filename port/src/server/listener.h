@@ -9,7 +9,8 @@
 #include "stream/stream.h"
 
 struct listener {
-	struct loop_io io; /* fd -1: closed */
+	struct loop_io io; /* fd -1: closed. That of a socket which others hold as well is not the socket's: platform_watchable */
+	int fd;            /* the socket */
 	uint8_t index;
 	unsigned batch; /* connections that it takes in one turn */
 	bool unix_socket;
