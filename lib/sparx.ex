@@ -146,14 +146,23 @@ defmodule Sparx do
   @doc """
   Replaces the port programs of a server gracefully, one after the other, for example after a new version was installed.
 
-  Each one stops accepting and finishes its requests in progress; then a new one starts on the same address. Whatever is
-  in progress after `timeout` ms is cut. With `ports: 2` or more the others serve meanwhile, and
-  the worst that a client meets is an idle connection that was closed (RFC 9112, section 9.3.1); with one, whoever connects
-  meanwhile waits for the new program. No connection is refused, unless the port programs bind by themselves (`descriptors: false`). Consumers, workers and their demand stay.
+  A new one is started, and takes connections from then on, before the former one stops accepting and finishes its requests in progress. Whatever is
+  in progress after `timeout` ms is cut: `{:error, {:cut, n}}`. The worst that a client meets is an idle connection that was closed
+  (RFC 9112, section 9.3.1). The two have `:workers` each. A new one that cannot be started is `{:error, %Sparx.StartError{}}`, and the
+  former one goes on. `producers/1` gives other processes than before.
+
+  Three kinds of servers stay the same processes, and a new port program is started only when the former one has ended: those to which consumers
+  have subscribed, whose demand then stays; those with HTTP/3; and those whose port programs bind by themselves (`descriptors: false`). Whoever connects meanwhile
+  waits for the new program, or is served by another one with `ports: 2` or more. Only those that bind by themselves refuse connections meanwhile.
   """
-  @spec restart(server, timeout :: non_neg_integer) :: :ok | {:error, {:cut, pos_integer}}
+  @spec restart(server, timeout :: non_neg_integer) :: :ok | {:error, {:cut, pos_integer} | StartError.t()}
   def restart(server, timeout \\ 30_000) do
-    server |> producers() |> Enum.map(&Server.restart(&1, timeout)) |> Enum.reduce(:ok, &worse/2)
+    pid = whereis(server)
+
+    case Registry.lookup(Sparx.Registry, pid) do
+      [{^pid, table}] -> pid |> Sparx.Supervisor.restart(table, timeout) |> Enum.reduce(:ok, &worse/2)
+      [] -> Server.restart(pid, timeout)
+    end
   end
 
   @doc """
@@ -180,7 +189,9 @@ defmodule Sparx do
   end
 
   defp worse(:ok, answer), do: answer
-  defp worse(cut, :ok), do: cut
+  defp worse(error, :ok), do: error
+  defp worse({:error, %StartError{}} = error, _cut), do: error
+  defp worse(_cut, {:error, %StartError{}} = error), do: error
   defp worse({:error, {:cut, m}}, {:error, {:cut, n}}), do: {:error, {:cut, m + n}}
 
   defp stop_supervisor([], _pid), do: :ok

@@ -55,10 +55,10 @@ defmodule Sparx.Server do
 
   @doc false
   # `on_ready` is called in the server with the bound listeners each time a port program is ready. `again`: this server replaces an
-  # earlier one, so it waits for whatever keeps it from listening.
-  def start_link({config, on_ready}), do: start_link({config, on_ready, false})
+  # earlier one that has failed, so it waits for whatever keeps it from listening. `restarts`: how often its port program was restarted before.
+  def start_link({config, on_ready}), do: start_link({config, on_ready, false, 0})
 
-  def start_link({config, _on_ready, _again} = argument) do
+  def start_link({config, _on_ready, _again, _restarts} = argument) do
     name = if config.name, do: [name: config.name], else: []
     options = [min_heap_size: @heap]
     callers = [self() | Process.get(:"$callers", [])]
@@ -77,6 +77,21 @@ defmodule Sparx.Server do
   @spec restart(GenServer.server(), non_neg_integer) :: :ok | {:error, {:cut, pos_integer}}
   def restart(server, timeout), do: GenServer.call(server, {:restart, timeout}, timeout + 15_000)
 
+  @doc """
+  Whether another server can take connections beside this one, and then in its place: how often its port program was restarted. Not if consumers have
+  subscribed to this process, or if the port program binds by itself, as it does for HTTP/3.
+  """
+  @spec replaceable(GenServer.server()) :: {:ok, restarts :: non_neg_integer} | :no
+  def replaceable(server), do: GenServer.call(server, :replaceable, 15_000)
+
+  @doc "Ends the server as drain/2 does, while another one takes connections in its place."
+  @spec retire(GenServer.server(), non_neg_integer) :: :ok | {:error, {:cut, pos_integer}}
+  def retire(server, timeout) do
+    GenServer.call(server, {:retire, timeout}, timeout + 15_000)
+  catch
+    :exit, _has_failed -> :ok
+  end
+
   @doc "Sets the certificates of a listener: a map of `Sparx.TLS.read/1`."
   @spec certify(GenServer.server(), listener :: non_neg_integer, map) ::
           :ok | {:error, {field :: binary, rule :: binary}}
@@ -85,7 +100,7 @@ defmodule Sparx.Server do
   # ── the start ──────────────────────────────────────────────────────────────────────────────────────
 
   @impl GenServer
-  def init({{config, on_ready, again}, callers}) do
+  def init({{config, on_ready, again, restarts}, callers}) do
     Process.flag(:trap_exit, true)
     config = %{config | holder: holder(config)}
 
@@ -93,7 +108,7 @@ defmodule Sparx.Server do
       config: config,
       telemetry: Telemetry.listener(config.telemetry),
       program: %State.Program{},
-      life: %State.Life{on_ready: on_ready},
+      life: %State.Life{on_ready: on_ready, restarts: restarts},
       job: %{
         handler: config.handler,
         ancestors: [name_or_pid() | Process.get(:"$ancestors", [])],
@@ -398,6 +413,13 @@ defmodule Sparx.Server do
   def handle_call({:drain, timeout}, from, state),
     do: noreply(start_drain(drainer(from, state), timeout))
 
+  def handle_call(:replaceable, _from, state), do: reply(can_be_replaced(state), state)
+
+  def handle_call({:retire, _timeout}, from, %{port: nil} = state), do: drained(drainer(from, state))
+
+  def handle_call({:retire, timeout}, from, state),
+    do: noreply(ask_drain(update_life(drainer(from, state), phase: :draining), timeout))
+
   def handle_call({:restart, _timeout}, _from, %{port: nil} = state), do: reply(:ok, state)
 
   def handle_call({:restart, timeout}, from, state),
@@ -420,6 +442,13 @@ defmodule Sparx.Server do
 
   def handle_cast({:"$demand", mode}, state), do: noreply(%{state | forward: mode == :forward})
   def handle_cast(_message, state), do: noreply(state)
+
+  defp can_be_replaced(%{config: config, port: port} = state) do
+    if port != nil and not State.draining?(state) and Demand.subscriptions(state.demand) == [] and
+         not Config.http3?(config) and match?({:ok, _}, Listeners.fetch(config.holder)),
+       do: {:ok, state.life.restarts},
+       else: :no
+  end
 
   defp drainer(from, state), do: update_life(state, drainers: [from | state.life.drainers])
 

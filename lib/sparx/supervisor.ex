@@ -6,10 +6,13 @@ defmodule Sparx.Supervisor do
   #
   # The table remembers, while the whole server is up, its servers and the bound addresses, so that a restarted server
   # binds the same ones.
+  #
+  # Sparx.restart/2 replaces a server by one of the next generation, which takes connections before the former one drains. A former one that
+  # fails meanwhile is not started again.
 
   use Supervisor
 
-  alias Sparx.{Config, Server}
+  alias Sparx.{Config, Server, StartError}
   alias Sparx.Server.Listeners
 
   def start_link(config) do
@@ -21,7 +24,9 @@ defmodule Sparx.Supervisor do
   def init({config, callers}) do
     table = :ets.new(:sparx_servers, [:public, :ordered_set])
     {:ok, _} = Registry.register(Sparx.Registry, self(), table)
-    servers = for index <- 0..(config.ports - 1), do: server(index, %{config | name: nil}, callers, table)
+
+    servers =
+      for index <- 0..(config.ports - 1), do: server({index, 0, 0}, %{config | name: nil}, callers, table)
 
     children = [listeners(config, table) | servers]
     Supervisor.init(children, strategy: :one_for_one, max_restarts: 1_000_000, max_seconds: 1)
@@ -39,25 +44,41 @@ defmodule Sparx.Supervisor do
     end
   end
 
-  defp server(index, config, callers, table) do
+  # place: its index, its generation, and how often its port program was restarted before.
+  defp server({index, generation, _restarts} = place, config, callers, table) do
     %{
-      id: {:port, index},
+      id: {:port, index, generation},
       restart: :transient,
       shutdown: Config.limit(config, :drain_timeout) + 5_000,
-      start: {__MODULE__, :start_server, [index, config, callers, table]}
+      start: {__MODULE__, :start_server, [place, config, callers, table]}
     }
   end
 
   @doc false
   # With port 0, all of them use the port that the first one got.
-  def start_server(index, config, callers, table) do
+  def start_server({index, generation, restarts}, config, callers, table) do
     Process.put(:"$callers", callers)
     config = %{share(index, config) | listeners: bound(table, config), holder: holder(table)}
-    again = :ets.member(table, {:server, index})
+    ready = &:ets.insert(table, {:listeners, &1})
 
-    with {:ok, server} <- Server.start_link({config, &:ets.insert(table, {:listeners, &1}), again}) do
-      :ets.insert(table, {{:server, index}, server})
+    case generation(table, index) do
+      newer when newer > generation -> :ignore
+      former -> start_and_note({index, generation}, {config, ready, former == generation, restarts}, table)
+    end
+  end
+
+  defp start_and_note({index, generation}, argument, table) do
+    with {:ok, server} <- Server.start_link(argument) do
+      :ets.insert(table, [{{:server, index}, server}, {{:generation, index}, generation}])
       {:ok, server}
+    end
+  end
+
+  # -1: it was never started.
+  defp generation(table, index) do
+    case :ets.lookup(table, {:generation, index}) do
+      [{_key, generation}] -> generation
+      [] -> -1
     end
   end
 
@@ -86,4 +107,62 @@ defmodule Sparx.Supervisor do
   @doc "The servers, in the order of their port programs."
   @spec servers(:ets.table()) :: [pid]
   def servers(table), do: Enum.map(:ets.match(table, {{:server, :_}, :"$1"}), &hd/1)
+
+  # ── Sparx.restart/2 ────────────────────────────────────────────────────────────────────────────────
+
+  @doc """
+  Replaces the servers one after the other, until one could not be started. Returns what came of each.
+
+  It goes on even if the calling process ends: the former server must drain.
+  """
+  @spec restart(pid, :ets.table(), non_neg_integer) :: [
+          :ok | {:error, {:cut, pos_integer} | StartError.t() | term}
+        ]
+  def restart(supervisor, table, timeout) do
+    {pid, monitor} = spawn_monitor(fn -> exit({:restarted, alone(supervisor, table, timeout)}) end)
+
+    receive do
+      {:DOWN, ^monitor, :process, ^pid, {:restarted, answers}} -> answers
+      {:DOWN, ^monitor, :process, ^pid, reason} -> exit(reason)
+    end
+  end
+
+  defp alone(supervisor, table, timeout) do
+    :global.trans({{__MODULE__, supervisor}, self()}, fn -> restart_all(supervisor, table, timeout) end, [
+      node()
+    ])
+  end
+
+  defp restart_all(supervisor, table, timeout) do
+    Enum.reduce_while(Enum.with_index(servers(table)), [], fn {server, index}, answers ->
+      case restart_one(supervisor, table, index, server, timeout) do
+        answer when answer == :ok or elem(elem(answer, 1), 0) == :cut -> {:cont, [answer | answers]}
+        not_started -> {:halt, [not_started | answers]}
+      end
+    end)
+  end
+
+  defp restart_one(supervisor, table, index, server, timeout) do
+    case Server.replaceable(server) do
+      {:ok, restarts} -> replace(supervisor, table, {index, restarts + 1}, server, timeout)
+      :no -> Server.restart(server, timeout)
+    end
+  end
+
+  defp replace(supervisor, table, {index, restarts}, former, timeout) do
+    generation = generation(table, index)
+    id = {:port, index, generation}
+    {:ok, %{start: {_, _, [_place, config, callers, _table]}}} = :supervisor.get_childspec(supervisor, id)
+
+    case Supervisor.start_child(supervisor, server({index, generation + 1, restarts}, config, callers, table)) do
+      {:ok, _server} ->
+        answer = Server.retire(former, timeout)
+        Supervisor.terminate_child(supervisor, id)
+        Supervisor.delete_child(supervisor, id)
+        answer
+
+      {:error, {reason, _child}} ->
+        {:error, StartError.unwrap(reason)}
+    end
+  end
 end

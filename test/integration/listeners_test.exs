@@ -91,6 +91,118 @@ defmodule Sparx.Integration.ListenersTest do
     assert %{port: ^port} = Sparx.info(server)
   end
 
+  # A request that is in flight until its handler is told to go on.
+  defp in_flight(options) do
+    test = self()
+
+    handler = fn
+      %{path: "/slow"} = request ->
+        send(test, {:handler, self()})
+        receive(do: (:go_on -> :ok))
+        Response.new(200) |> Response.body("late") |> Response.send(request)
+
+      request ->
+        Response.new(200) |> Response.body("ok") |> Response.send(request)
+    end
+
+    server = serve([handler: handler] ++ options)
+    socket = Client.connect(server)
+    Client.send(socket, Client.head("GET", "/slow"))
+    assert_receive {:handler, handler}
+    {server, socket, handler}
+  end
+
+  defp children(server), do: for({{:port, _, _}, pid, _, _} <- Supervisor.which_children(server), do: pid)
+
+  test "whoever comes during a restart is served by the new program while the former one drains" do
+    {server, socket, handler} = in_flight([])
+    %{port: port, ports: [%{os_pid: former}]} = Sparx.info(server)
+    restart = Task.async(fn -> Sparx.restart(server, 20_000) end)
+    await(fn -> match?([%{os_pid: now, restarts: 1}] when now != former, ports(server)) end)
+    for _ <- 1..20, do: assert(once(port) == :ok)
+    assert length(children(server)) == 2
+    send(handler, :go_on)
+    assert %{status: 200, body: "late"} = Client.answer(socket)
+    assert Task.await(restart, 20_000) == :ok
+    assert [_one] = children(server)
+    assert children(server) == Sparx.producers(server)
+    refute File.exists?("/proc/#{former}")
+    assert once(port) == :ok
+  end
+
+  test "restarts wait for each other, and one whose caller is killed goes on" do
+    {server, socket, handler} = in_flight([])
+    %{port: port} = Sparx.info(server)
+    {caller, monitor} = spawn_monitor(fn -> Sparx.restart(server, 20_000) end)
+    await(fn -> match?([%{restarts: 1}], ports(server)) end)
+    Process.exit(caller, :kill)
+    assert_receive {:DOWN, ^monitor, :process, ^caller, :killed}
+    others = for _ <- 1..3, do: Task.async(fn -> Sparx.restart(server, 20_000) end)
+    assert once(port) == :ok
+    send(handler, :go_on)
+    assert %{status: 200, body: "late"} = Client.answer(socket)
+    assert Task.await_many(others, 20_000) == [:ok, :ok, :ok]
+    assert [%{restarts: 4}] = ports(server)
+    assert children(server) == Sparx.producers(server)
+    assert once(port) == :ok
+  end
+
+  test "what is not done at the end of the time is cut, and counted" do
+    {server, _socket, handler} = in_flight([])
+    %{port: port} = Sparx.info(server)
+    assert Sparx.restart(server, 50) == {:error, {:cut, 1}}
+    assert [_one] = children(server)
+    assert once(port) == :ok
+    send(handler, :go_on)
+  end
+
+  test "a former server that is killed while it drains is not started again" do
+    {server, _socket, handler} = in_flight([])
+    %{port: port} = Sparx.info(server)
+    [former] = Sparx.producers(server)
+    restart = Task.async(fn -> Sparx.restart(server, 20_000) end)
+    await(fn -> Sparx.producers(server) != [former] end)
+    Process.exit(former, :kill)
+    assert Task.await(restart, 20_000) == :ok
+    assert children(server) == Sparx.producers(server)
+    assert once(port) == :ok
+    # One that is killed later is started again, and is the only one.
+    [now] = Sparx.producers(server)
+    Process.exit(now, :kill)
+    await(fn -> match?([next] when next != now, Sparx.producers(server)) and once(port) == :ok end)
+    assert children(server) == Sparx.producers(server)
+    send(handler, :go_on)
+  end
+
+  test "a new program that cannot be started leaves the former one as it is" do
+    folder = folder()
+    path = Path.join(folder, "sparx_port")
+    File.ln_s!(Application.app_dir(:sparx, "priv/sparx_port"), path)
+    server = serve(executable: path)
+    %{port: port, ports: [%{os_pid: os_pid}]} = Sparx.info(server)
+    File.rm!(path)
+    File.ln_s!("/bin/false", path)
+    assert {:error, %Sparx.StartError{reason: :exit}} = Sparx.restart(server)
+    assert [%{os_pid: ^os_pid, restarts: 0, phase: :running}] = ports(server)
+    assert [_one] = children(server)
+    assert once(port) == :ok
+    File.rm!(path)
+    File.ln_s!(Application.app_dir(:sparx, "priv/sparx_port"), path)
+    assert Sparx.restart(server) == :ok
+    assert [%{restarts: 1}] = ports(server)
+    assert once(port) == :ok
+  end
+
+  test "a server to which consumers have subscribed stays the same process" do
+    server = serve([])
+    [producer] = Sparx.producers(server)
+    send(producer, {:"$gen_producer", {self(), make_ref()}, {:subscribe, nil, []}})
+    assert Sparx.restart(server) == :ok
+    assert Sparx.producers(server) == [producer]
+    assert [%{restarts: 1, subscriptions: 1}] = ports(server)
+    refute_received {:"$gen_consumer", _, {:cancel, _}}
+  end
+
   test "so it is when the server is killed, and when the process is that holds the sockets" do
     server = serve(ports: 2)
     %{port: port} = Sparx.info(server)
