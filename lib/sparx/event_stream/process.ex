@@ -208,6 +208,7 @@ defmodule Sparx.EventStream.Process do
   # ── for :sys ───────────────────────────────────────────────────────────────────────────────────────
 
   @impl StreamProcess
+  @spec stop(term, %__MODULE__{}) :: no_return
   def stop(reason, process) do
     abort(process)
     terminate(process, if(reason in [:normal, :shutdown], do: :shutdown, else: {:error, reason}), reason)

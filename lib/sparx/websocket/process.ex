@@ -196,6 +196,7 @@ defmodule Sparx.WebSocket.Process do
   # ── for :sys ───────────────────────────────────────────────────────────────────────────────────────
 
   @impl StreamProcess
+  @spec stop(term, %__MODULE__{}) :: no_return
   def stop(reason, process) do
     link = process.socket.link
     code = code(reason)
