@@ -161,8 +161,8 @@ static void test_unknown_kinds_other_directions_and_things_that_are_no_message_a
 	struct message_fault fault;
 
 	(void)state;
-	expect_fault("[31]", FROM_HOST, "kind is unknown");
-	expect_fault("[31, 1]", FROM_HOST, "kind is unknown");
+	expect_fault("[63]", FROM_HOST, "kind is unknown");
+	expect_fault("[63, 1]", FROM_HOST, "kind is unknown");
 	expect_fault("[127]", FROM_HOST, "kind is unknown");
 	expect_fault("[128]", FROM_HOST, "kind is unknown");
 	expect_fault("[255]", FROM_HOST, "kind is unknown");
@@ -178,8 +178,8 @@ static void test_unknown_kinds_other_directions_and_things_that_are_no_message_a
 	expect_fault("'[1, 1]'", FROM_HOST, "message must be an array that begins with its kind");
 	assert_false(read_text("[DATA, 77, 5]", FROM_HOST, &m, &fault));
 	assert_int_equal(m.stream, 77); /* so that ERROR can name the stream */
-	assert_false(read_text("[31, 77]", FROM_HOST, &m, &fault));
-	assert_int_equal(m.kind, 31);
+	assert_false(read_text("[63, 77]", FROM_HOST, &m, &fault));
+	assert_int_equal(m.kind, 63);
 	assert_null(m.def);
 	assert_false(read_text("7", FROM_HOST, &m, &fault));
 	assert_int_equal(m.kind, MSG_NONE);
@@ -230,7 +230,7 @@ static void test_a_definition_has_the_types_and_names_of_the_fields(void **state
 	assert_string_equal(message_def(MSG_RESPOND)->fields, "stream status headers body");
 	assert_string_equal(message_def(MSG_ERROR)->format, "USttt");
 	assert_string_equal(message_def(MSG_DONE)->format, "sA");
-	assert_null(message_def(31));
+	assert_null(message_def(63));
 	assert_null(message_def(MSG_NONE));
 }
 

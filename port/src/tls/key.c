@@ -74,21 +74,23 @@ static int sign_hash(gnutls_privkey_t key, gnutls_sign_algorithm_t algorithm, vo
 {
 	EVP_PKEY *ours = userdata;
 	EVP_PKEY_CTX *sign = EVP_PKEY_CTX_new(ours, NULL);
-	size_t size = (size_t)EVP_PKEY_get_size(ours);
+	size_t most = (size_t)EVP_PKEY_get_size(ours), size = most;
 	bool well = false;
 
 	(void)key;
 	(void)flags;
-	signature->data = gnutls_malloc(size);
+	signature->data = gnutls_malloc(most);
+	/* Without memory, ECDSA of libcrypto says that it has signed, and that the signature is endless. */
 	if (signature->data && prepare(sign, ours, algorithm))
-		well = EVP_PKEY_sign(sign, signature->data, &size, hash->data, hash->size) > 0;
+		well = EVP_PKEY_sign(sign, signature->data, &size, hash->data, hash->size) > 0 && size <= most;
 	EVP_PKEY_CTX_free(sign);
 	ERR_clear_error();
-	signature->size = (unsigned)size;
-	if (well)
+	if (well) {
+		signature->size = (unsigned)size;
 		return 0;
+	}
 	gnutls_free(signature->data);
-	signature->data = NULL;
+	*signature = (gnutls_datum_t){NULL, 0};
 	return GNUTLS_E_PK_SIGN_FAILED;
 }
 
