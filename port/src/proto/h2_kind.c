@@ -100,6 +100,7 @@ static const struct stream_ops stream_ops = {
 const struct mux_kind h2_kind = {
 	.streams = &stream_ops,
 	.failed = NGHTTP2_INTERNAL_ERROR,
+	.indexes = true,
 	.examine = h2_examine,
 	.unreference = unreference,
 	.put_head = h2_write_head,

@@ -78,6 +78,7 @@ enum mux_cut { MUX_CANCELLED, MUX_FAILED };
 struct mux_kind {
 	const struct stream_ops *streams; /* of its streams */
 	uint64_t failed;                  /* the code of the session's end where there is no memory, or the library fails */
+	bool indexes;                     /* fields that are sent enter a table, unless they say not to */
 	bool keeps;                       /* what was sent stays in memory until it is acknowledged, so nothing is lent */
 	/* What the head, which is complete, says. 0, or the status that refuses it; 400: it is malformed. */
 	unsigned (*examine)(struct mux_stream *x, struct field *fields, struct request_head *head);

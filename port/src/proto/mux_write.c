@@ -80,8 +80,10 @@ bool mux_write_head(struct mux_stream *x, const struct response_head *head, bool
 	size_t n = 0;
 
 	nv[n++] = nv_of_status(shared, head->status);
-	if (!head->has_date) /* date changes each second: its values would fill the table of an idle connection */
-		nv[n++] = nv_of(SLICE_LIT("date"), slice_of(env->date, DATE_LEN), MUX_NO_COPY_NAME | MUX_NO_INDEX);
+	/* It changes each second: its values would fill the table of an idle connection. Where there is none, some clients do not take the flag. */
+	if (!head->has_date)
+		nv[n++] = nv_of(SLICE_LIT("date"), slice_of(env->date, DATE_LEN),
+				MUX_NO_COPY_NAME | (x->mux->kind->indexes ? MUX_NO_INDEX : 0));
 	if (!head->has_server && env->config->server[0])
 		nv[n++] = nv_of(SLICE_LIT("server"), slice_str(env->config->server), MUX_NO_COPY_NAME | MUX_NO_COPY_VALUE);
 	n = put_fields(nv, n, head->fields, head->field_count);
