@@ -64,6 +64,7 @@ class Tls:
         self.extensions, self.tickets, self.certificates = {}, [], []
         self.installed = []
         self.finished = self.resumed = False
+        self.shows = None  # a function of this client that gives messages (Certificate, CertificateVerify) to be sent before its Finished
 
     def hash(self):
         return hashlib.sha256(self.transcript).digest()
@@ -150,12 +151,13 @@ class Tls:
         self.transcript += whole
         digest = self.hash()
         self.installed.append(("app", expand(self.master, b"c ap traffic", digest), expand(self.master, b"s ap traffic", digest)))
-        verify = hmac.new(expand(self.client, b"finished"), digest, hashlib.sha256).digest()
-        mine = message(FINISHED, verify)
+        shown = self.shows(self) if self.shows else b""
+        self.transcript += shown
+        mine = message(FINISHED, hmac.new(expand(self.client, b"finished"), self.hash(), hashlib.sha256).digest())
         self.transcript += mine
         self.resumption = expand(self.master, b"res master", self.hash())
         self.finished = True
-        return mine
+        return shown + mine
 
     def new_ticket(self, body):
         age_add = struct.unpack_from(">I", body, 4)[0]

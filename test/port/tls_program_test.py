@@ -17,7 +17,7 @@ import unittest
 TEST = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TEST)]
 from lib.program import CERTIFICATES, CERTIFIED, DEMAND, DONE, DRAIN, GONE, HELLO, RELEASE, REQUEST, RESPOND, STATS, TICKETS, Program, frame, split  # noqa: E402, E501
-from lib import mp  # noqa: E402
+from lib import mp, tls  # noqa: E402
 
 try:
     from lib import peer3
@@ -226,6 +226,45 @@ class Tls(unittest.TestCase):
                 self.get(self.connect(host, made=made))
             made.load_cert_chain(FILES / "stranger.crt", FILES / "stranger.key")
         self.assertEqual(len(host.heads), 2)
+
+    @unittest.skipUnless(peer3 and tls.AVAILABLE, "no python3-cryptography")
+    def test_a_clients_certificate_over_http_3(self):
+        der = {name: ssl.PEM_cert_to_DER_cert(read(f"{name}.crt").decode()) for name in ("client", "stranger", "b")}
+
+        def shows(name, key, proves=True):
+            said = tls.Client()
+            certificate = said.certificate_message([der[name]] if name else [])
+            return lambda client: certificate + (
+                said.certificate_verify(read(f"{key}.key"), transcript=client.transcript + certificate) if proves else b""
+            )
+
+        for client, nothing in ((2, False), (1, True)):
+            host = self.host({"client": client, "client_ca": read("ca.crt")}, http3=True)
+            if "http/3" not in host.ready["features"]:
+                self.skipTest("sparx_port was built without HTTP/3")
+            for shown, served, known in (
+                (None, False, None),
+                (shows(None, "", False), nothing, None),
+                (shows("client", "client"), True, der["client"]),
+                (shows("client", "client", False), False, None),
+                (shows("client", "b"), False, None),
+                (shows("stranger", "stranger"), False, None),
+                (shows("b", "b"), False, None),
+            ):
+                before = len(host.heads)
+                one = peer3.H3(Elsewhere(host.address))
+                one.tls.shows = shown
+                one.send_hello()
+                one.until(lambda one=one: one.confirmed or one.closed, "the end of the handshake")
+                self.assertEqual(bool(one.confirmed), served, (client, one.closed))
+                if not served:
+                    self.assertEqual(one.closed[0][:4], "TLS_")
+                else:
+                    one.ask(0, [(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "a.example")])
+                    one.until(lambda one=one: one.ended(0), "an answer")
+                    self.assertEqual(host.heads[-1][15][5], known)
+                one.leave()
+                self.assertEqual(len(host.heads), before + served)
 
     def test_certificates_are_replaced_without_a_word_to_connections(self):
         host = self.host({"certificates": certificates("a-ec")})
