@@ -16,12 +16,18 @@ defmodule Sparx.Browser do
   def skip, do: program() == nil && Sparx.Needs.command("chromium")
 
   @doc "Arguments with which it speaks HTTP/3 to these ports of localhost from the first request on, and takes the certificate a-ec of the fixtures."
-  def http3(ports) do
+  def http3(ports),
+    do:
+      trusting([
+        "--enable-quic",
+        "--origin-to-force-quic-on=" <> Enum.map_join(ports, ",", &"localhost:#{&1}")
+      ])
+
+  @doc "These arguments, and those with which it takes the certificate a-ec of the fixtures."
+  def trusting(more) do
     [
-      "--enable-quic",
-      "--origin-to-force-quic-on=" <> Enum.map_join(ports, ",", &"localhost:#{&1}"),
       "--ignore-certificate-errors-spki-list=" <> key_hash(),
-      "--host-resolver-rules=MAP localhost 127.0.0.1"
+      "--host-resolver-rules=MAP localhost 127.0.0.1" | more
     ]
   end
 
@@ -103,6 +109,12 @@ defmodule Sparx.Browser do
   defp again(browser, expression, patience) do
     evaluate(browser, "new Promise((done) => setTimeout(done, 50))")
     wait_for(browser, expression, patience - 1)
+  end
+
+  @doc "Goes to another page, and waits until it is there."
+  def go(browser, url) do
+    evaluate(browser, "void (location.href = '#{url}')")
+    wait_for(browser, "location.href === '#{url}' && document.readyState === 'complete'")
   end
 
   @doc "Writes what is seen into a PNG file."
