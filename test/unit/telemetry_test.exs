@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The library itself is not here: what Sparx calls of it stands in its place, with handlers that come and go.
+# Where the library itself is not here, what Sparx calls of it stands in its place, with handlers that come and go.
 unless Code.ensure_loaded?(:telemetry) do
   defmodule :telemetry do
     @moduledoc false
@@ -23,20 +23,25 @@ defmodule Sparx.TelemetryTest do
   alias Sparx.{Client, FakePort, Response, Telemetry}
 
   setup do
-    unless Process.whereis(:telemetry), do: start_supervised!({:telemetry, nil})
+    if stand_in?(),
+      do: start_supervised!({:telemetry, nil}),
+      else: {:ok, _} = Application.ensure_all_started(:telemetry)
+
     :ok
   end
 
+  defp stand_in?, do: not function_exported?(:telemetry, :attach, 4)
+
   defp attach(id, fun) do
-    if function_exported?(:telemetry, :attach, 4) do
+    if stand_in?() do
+      apply(:telemetry, :attach, [id, fun])
+    else
       events = for event <- [:start, :stop, :exception], do: [:sparx, :request, event]
       handler = fn event, measurements, metadata, _config -> fun.(event, measurements, metadata) end
       apply(:telemetry, :attach_many, [id, events, handler, nil])
-    else
-      :telemetry.attach(id, fun)
     end
 
-    on_exit(fn -> if Process.whereis(:telemetry), do: :telemetry.detach(id) end)
+    on_exit(fn -> if not stand_in?() or Process.whereis(:telemetry), do: :telemetry.detach(id) end)
   end
 
   test "without handlers nobody listens, whether the library is there or not" do
