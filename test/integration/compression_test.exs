@@ -246,6 +246,62 @@ defmodule Sparx.Integration.CompressionTest do
     Enum.each(sockets, &Client.close/1)
   end
 
+  @codings ["gzip", "GZip", "x-gzip", "br", "deflate", "identity", "*", "zstd", "foo", "", "gzip br", "*/*"]
+  @weights ["", "", ";q=1", ";q=0", ";q=0.5", "; q=0.001", " ;\tQ=0.30 ", ";q=1.001", ";q=.5", ";q=0.5;x=1"] ++
+             [";", ";;", ";q=0.1234", ";q= 1", ";q", ";q=-1", ";x=1", ";q=1.", ";q=0.", ";q=2", ";q=\"1\""]
+
+  test "the port and Sparx.Static choose the same coding, whatever a client writes" do
+    server = serve(&respond/1, compress: [:br, :gzip])
+    :rand.seed(:exsss, {1, 2, 3})
+
+    for _ <- 1..400 do
+      fields =
+        for _ <- 1..Enum.random([1, 1, 1, 2]) do
+          members = for _ <- 1..:rand.uniform(5), do: Enum.random(@codings) <> Enum.random(@weights)
+          Enum.join(members, Enum.random([",", ", ", " ,\t"]))
+        end
+
+      answer = Client.get(server, "/", for(field <- fields, do: {"accept-encoding", field}))
+      # Where Sparx.Static would answer 406, the port sends the body as it is.
+      chosen = Sparx.HTTP.AcceptEncoding.choose(Enum.map(fields, &String.trim/1), ["br", "gzip"])
+      expected = if is_binary(chosen), do: chosen
+      assert {fields, answer.status, answer.headers["content-encoding"]} == {fields, 200, expected}
+    end
+  end
+
+  # An encoder of each, what the port may have of a response, and what it may have of the encoded bytes.
+  @encoder %{"gzip" => 140, "zstd" => 900, "br" => 900}
+
+  for coding <- ["gzip", "zstd", "br"] do
+    test "200 clients that read slowly of responses without an end: #{coding}" do
+      coding = unquote(coding)
+      # Letters and spaces, of which about a third is left.
+      text = for(_ <- 1..65_536, into: "", do: <<Enum.random(?a..?z), ?\s>>) |> binary_part(0, 65_536)
+      fields = [{"content-type", "text/plain"}]
+      handler = &Response.stream(&1, 200, fields, Stream.cycle([text]))
+      most = 200 * @encoder[coding] * 1_024
+      server = serve(handler, workers: 256, compress: [String.to_atom(coding)], compress_memory: most)
+      %{os_pid: pid} = port(server)
+      before = Vm.resident(pid)
+
+      sockets =
+        for _ <- 1..200 do
+          socket = Client.connect(server, recbuf: 4_096)
+          Client.send(socket, Client.head("GET", "/", [{"accept-encoding", coding}]))
+          socket
+        end
+
+      grown = for _ <- 1..20, do: read_of_each(sockets, pid) - before
+      assert Enum.max(grown) < 200 * (@encoder[coding] + 256 + 64) + 4_000
+      Enum.each(sockets, &Client.close/1)
+    end
+  end
+
+  defp read_of_each(sockets, pid) do
+    for socket <- sockets, do: {:ok, <<_, _::binary>>} = :gen_tcp.recv(socket, 2_048, 30_000)
+    Vm.resident(pid)
+  end
+
   # Until no more is written to sockets.
   defp settle(server, before \\ nil) do
     Process.sleep(100)

@@ -8,6 +8,7 @@ defmodule Sparx.Integration.EventStreamTest do
   use ExUnit.Case, async: false
 
   import ExUnit.CaptureLog
+  import Sparx.Await
 
   alias Sparx.{Client, EventStream, H2Client, Vm}
 
@@ -386,7 +387,7 @@ defmodule Sparx.Integration.EventStreamTest do
 
   @tag timeout: 120_000
   test "a thousand idle streams cost at most 4 kB each, in the VM and in the port together" do
-    server = serve([heartbeat: 0, hibernate_after: 0], Echo, nil, max_connections: 2_000)
+    server = serve([], Echo, nil, max_connections: 2_000)
     warm = for _ <- 1..50, do: open(server)
     for {socket, _, _} <- warm, do: Client.close(socket)
     for {_, pid, _} <- warm, do: assert_receive({:terminated, ^pid, _})
@@ -394,13 +395,16 @@ defmodule Sparx.Integration.EventStreamTest do
     %{os_pid: os_pid} = port(server)
     {processes, before, resident} = {:erlang.memory(:processes), memory(), Vm.resident(os_pid)}
     for socket <- sockets, do: Client.send(socket, Client.head("GET", "/"))
-    for _ <- sockets, do: assert_receive({:init, _pid, nil})
+    pids = for _ <- sockets, do: assert_receive({:init, pid, nil}) && pid
     for socket <- sockets, do: {:ok, 200, _} = Client.head_of(socket)
+    for pid <- pids, do: await(fn -> asleep?(pid) end)
     settled = memory()
     vm = (settled - before) / 1_000
     port = (Vm.resident(os_pid) - resident) * 1_024 / 1_000
     assert vm + port < 4_000, "VM #{vm} (of #{processes}), port #{port}"
   end
+
+  defp asleep?(pid), do: Process.info(pid, :current_function) == {:current_function, {:erlang, :hibernate, 3}}
 
   # Of the VM, once what can be given back was.
   defp memory do
