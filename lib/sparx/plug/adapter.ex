@@ -215,7 +215,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     @doc "Ends a chunked answer, when its plug has returned."
     @spec finish(t) :: t
     def finish(payload) do
-      payload = put_time(payload, :resp_end_time)
+      payload = %{payload | times: Map.put(payload.times, :resp_end_time, now())}
 
       case Response.finish(payload.request) do
         :ok -> payload
@@ -287,19 +287,28 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     @impl true
     def read_req_body(payload, options) do
-      payload = put_time(payload, :req_body_start_time)
+      begun = now()
       length = Keyword.get(options, :length, @length)
       timeout = Keyword.get(options, :read_timeout, @read_timeout)
 
       case Request.read_part(payload.request, length, timeout: timeout) do
         {what, data, request} ->
-          payload = count(%{payload | request: request}, :req_body_bytes, byte_size(data))
-          {what, data, if(what == :ok, do: put_time(payload, :req_body_end_time), else: payload)}
+          times =
+            payload.times |> Map.put_new(:req_body_start_time, begun) |> add(:req_body_bytes, byte_size(data))
+
+          times =
+            if what == :ok, do: Map.put_new(times, :req_body_end_time, read_at(begun, request)), else: times
+
+          {what, data, %{payload | request: request, times: times}}
 
         error ->
           error
       end
     end
+
+    # A body that came with its request was there already.
+    defp read_at(begun, %{inline: body}) when is_binary(body), do: begun
+    defp read_at(_begun, _request), do: now()
 
     # ── the connection ───────────────────────────────────────────────────────────────────────────────
 
@@ -362,10 +371,13 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     defp now, do: System.monotonic_time()
 
-    defp put_time(%{times: times} = payload, name) when is_map_key(times, name), do: payload
-    defp put_time(payload, name), do: %{payload | times: Map.put(payload.times, name, now())}
+    defp count(payload, name, bytes), do: %{payload | times: add(payload.times, name, bytes)}
 
-    defp count(payload, name, bytes),
-      do: %{payload | times: Map.update(payload.times, name, bytes, &(&1 + bytes))}
+    defp add(times, name, bytes) do
+      case times do
+        %{^name => sum} -> %{times | name => sum + bytes}
+        _first -> Map.put(times, name, bytes)
+      end
+    end
   end
 end
