@@ -482,22 +482,37 @@ static size_t packets_go_up_to(void)
 
 static void test_packets_grow_as_far_as_the_path_takes_them(void **state)
 {
+	static const struct {
+		size_t path, packets;
+	} paths[] = {{0, 8952}, {8951, 1452}, {1472, 1452}, {1451, 1406}, {1300, 1232}, {1200, 1200}};
+
 	(void)state;
-	shake();
-	QUIC_AWAIT(c, packets_go_up_to() > 1400);
-	get_large();
-	assert_in_range(c->largest, 1400, 1452);
+	for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+		c->path_max = paths[i].path;
+		quic_client_begin(c);
+		QUIC_AWAIT(c, c->shaken);
+		assert_int_equal(packets_go_up_to(), 1200); /* a short connection tries nothing */
+		get_large();
+		QUIC_AWAIT(c, packets_go_up_to() == paths[i].packets);
+		get_large();
+		assert_int_equal(packets_go_up_to(), paths[i].packets);
+		assert_int_equal(c->largest, paths[i].packets);
+		quic_client_free(c);
+		conn_pool_cut(&s->pool);
+		conn_pool_reap(&s->pool);
+		quic_client_init(c, s);
+	}
 	text_clear(&host->events);
 }
 
-static void test_packets_stay_as_small_as_the_path_needs_them(void **state)
+/* Where the device of the server's side takes no large packets, they are tried once, and not for each connection. */
+static void test_large_packets_are_not_tried_for_ever(void **state)
 {
 	(void)state;
-	c->path_max = 1300;
+	s->quic->wide = false;
 	shake();
 	get_large();
-	assert_in_range(packets_go_up_to(), 1200, 1300);
-	assert_in_range(c->largest, 1200, 1300);
+	assert_int_equal(packets_go_up_to(), 1452);
 	text_clear(&host->events);
 }
 
@@ -515,6 +530,49 @@ static void test_where_the_kernel_does_not_cut_we_do(void **state)
 	assert_false(s->quic->segments);
 	get_large();
 	text_clear(&host->events);
+}
+
+enum { TOGETHER = 50, LAST = 1100 };
+
+/* TOGETHER first packets that are noise, and a shorter one, in one message. */
+static void throw_together(void)
+{
+	static uint8_t packets[TOGETHER * SPOOFED + LAST];
+	uint16_t size = SPOOFED;
+	_Alignas(struct cmsghdr) uint8_t room[CMSG_SPACE(sizeof size)] = {0};
+	struct iovec iov = {packets, sizeof packets};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room};
+	struct cmsghdr *control = CMSG_FIRSTHDR(&m);
+
+	control->cmsg_level = IPPROTO_UDP;
+	control->cmsg_type = 103; /* UDP_SEGMENT */
+	control->cmsg_len = CMSG_LEN(sizeof size);
+	memcpy(CMSG_DATA(control), &size, sizeof size);
+	for (size_t i = 0; i < TOGETHER; i++)
+		make_up(packets + i * SPOOFED);
+	if (sendmsg(c->fd, &m, 0) < 0)
+		skip(); /* the kernel cuts no packets */
+}
+
+static void test_packets_of_one_message_are_all_taken(void **state)
+{
+	(void)state;
+	start_again(always);
+	throw_together();
+	quic_server_turn(s);
+	assert_int_equal(s->quic->figures.retries, TOGETHER);
+	assert_int_equal(s->quic->figures.dropped, 1); /* the last is too short */
+}
+
+/* However many come at once. */
+static void test_a_turn_has_so_many_handshakes(void **state)
+{
+	(void)state;
+	throw_together();
+	throw_together();
+	quic_server_turn(s);
+	assert_int_equal(s->quic->figures.accepted, HANDSHAKES_A_TURN);
+	assert_int_equal(s->quic->figures.retries, 2 * TOGETHER - HANDSHAKES_A_TURN);
 }
 
 /* ---- packets that kill ---- */
@@ -823,7 +881,9 @@ int main(void)
 		TEST(test_a_handshake_that_the_client_refuses_is_reported),
 		TEST(test_a_client_that_only_leaves_has_not_failed),
 		TEST(test_packets_grow_as_far_as_the_path_takes_them),
-		TEST(test_packets_stay_as_small_as_the_path_needs_them),
+		TEST(test_large_packets_are_not_tried_for_ever),
+		TEST(test_packets_of_one_message_are_all_taken),
+		TEST(test_a_turn_has_so_many_handshakes),
 		TEST(test_where_the_kernel_does_not_cut_we_do),
 		TEST(test_a_key_update_of_tls_is_refused),
 		TEST(test_no_message_of_tls_is_wanted_after_the_handshake),

@@ -350,14 +350,14 @@ int bufq_walk(const struct bufq *q, struct bufq_cursor *c, size_t most, struct i
 	return count;
 }
 
-/* How many bytes stand before a cursor. */
-static size_t walked(const struct bufq *q, const struct bufq_cursor *c)
+/* Whether n bytes stand before a cursor. */
+static bool has_walked(const struct bufq *q, const struct bufq_cursor *c, size_t n)
 {
-	size_t n = 0;
+	size_t before = c->at - c->block->head;
 
-	for (const struct bufq_block *b = q->first; b != c->block; b = b->next)
-		n += length_of(b);
-	return n + (c->at - c->block->head);
+	for (const struct bufq_block *b = q->first; b != c->block && before <= n; b = b->next)
+		before += length_of(b);
+	return before == n;
 }
 
 void bufq_consume_behind(struct bufq *q, struct bufq_cursor *c, size_t n)
@@ -366,7 +366,7 @@ void bufq_consume_behind(struct bufq *q, struct bufq_cursor *c, size_t n)
 
 	if (at_end && !is_live(c->block->next))
 		*c = (struct bufq_cursor){c->block->next, c->block->next->head};
-	else if (at_end && n == walked(q, c))
+	else if (at_end && has_walked(q, c, n))
 		*c = (struct bufq_cursor){0}; /* its block goes */
 	bufq_consume(q, n);
 	if (!q->first)

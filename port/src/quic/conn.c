@@ -12,11 +12,12 @@
 enum {
 	TURN_BUDGET = 256 * 1024, /* bytes that it sends in a turn */
 	VECTORS = 16,
-	PACKET_OUT = 1452,   /* bytes: what any path to the Internet takes, of which larger ones are found out */
 	PROGRESS_EACH = 100, /* bytes of streams that explain one more packet */
 	TOKENS_MAX = 2000,
 	IDS_OF_CLIENT = 4,
-	MOVES = 4096, /* bytes that it must move, both ways together, not to be taken for one that only stands there */
+	WIDENS = 16384,          /* bytes after which it is worth while to try larger packets, */
+	WIDENS_FURTHER = 262144, /* and very large ones */
+	MOVES = 4096,            /* bytes that it must move, both ways together, not to be taken for one that only stands there */
 	CLOSE_SHORT = 1200,
 	CRYPTO_ERROR = 0x100, /* and the number of an alert: RFC 9001 4.8 */
 };
@@ -212,36 +213,85 @@ static bool send_burst(struct quic_conn *c, struct burst *b)
 	return false;
 }
 
+/* What HTTP/3 gave out to be sent: it is asked again when all of it is in packets. */
+struct output {
+	int64_t id; /* of the stream; -1: there is nothing */
+	bool end;
+	ngtcp2_vec vec[VECTORS], *next;
+	size_t count, left; /* pieces, and their bytes, that are not in a packet yet */
+	size_t used;        /* bytes that are, and HTTP/3 has not heard of it */
+};
+
+static void fill_output(struct quic_conn *c, struct output *o)
+{
+	struct iovec iov[VECTORS];
+	int count;
+
+	*o = (struct output){.id = -1, .next = o->vec};
+	count = c->h3 ? h3_output(c->h3, &o->id, &o->end, iov, VECTORS) : 0;
+	for (int i = 0; i < count; i++) {
+		o->vec[o->count++] = (ngtcp2_vec){iov[i].iov_base, iov[i].iov_len};
+		o->left += iov[i].iov_len;
+	}
+}
+
+/* HTTP/3 hears of what is in packets (done: that is all of it), and is asked again. */
+static void settle_output(struct quic_conn *c, struct output *o, bool done)
+{
+	if (o->id >= 0 && (o->used > 0 || done))
+		h3_written(c->h3, o->id, o->used, done && o->end);
+	o->id = -1;
+}
+
+static void use_output(struct quic_conn *c, struct output *o, size_t n)
+{
+	o->left -= n;
+	o->used += n;
+	for (; o->count > 0 && n >= o->next->len; o->count--)
+		n -= o->next++->len;
+	if (n > 0)
+		*o->next = (ngtcp2_vec){o->next->base + n, o->next->len - n};
+	if (o->left == 0)
+		settle_output(c, o, true);
+}
+
+/* The rest of it cannot be sent. */
+static void refuse_output(struct quic_conn *c, struct output *o, void (*why)(struct h3 *h3, int64_t id))
+{
+	int64_t id = o->id;
+
+	settle_output(c, o, false);
+	why(c->h3, id);
+}
+
+/* How long a packet may be. ngtcp2 keeps to what the path is known to take, but for packets that try it, which wait for room. */
+static size_t packet_room(const struct quic_conn *c)
+{
+	return c->sent < WIDENS ? QUIC_PACKET_MIN : c->sent < WIDENS_FURTHER ? QUIC_PACKET : QUIC_PACKET_MAX;
+}
+
 /* Fills one packet. 0: there is none to send now. */
-static ngtcp2_ssize write_packet(struct quic_conn *c, ngtcp2_path *path, uint8_t *at, size_t room, uint8_t *ecn, uint64_t now)
+static ngtcp2_ssize write_packet(struct quic_conn *c, struct output *o, ngtcp2_path *path, uint8_t *at, uint8_t *ecn, uint64_t now)
 {
 	for (;;) {
-		struct iovec iov[VECTORS];
-		ngtcp2_vec vec[VECTORS];
 		ngtcp2_pkt_info info;
 		ngtcp2_ssize n, used = -1;
-		int64_t id = -1;
-		bool end = false;
-		size_t all = 0;
-		int count = c->h3 ? h3_output(c->h3, &id, &end, iov, VECTORS) : 0;
 
-		for (int i = 0; i < count; i++) {
-			vec[i] = (ngtcp2_vec){iov[i].iov_base, iov[i].iov_len};
-			all += iov[i].iov_len;
-		}
-		n = ngtcp2_conn_writev_stream(c->ng, path, &info, at, room, &used,
-					      NGTCP2_WRITE_STREAM_FLAG_MORE | (end ? NGTCP2_WRITE_STREAM_FLAG_FIN : 0), id, vec,
-					      (size_t)count, now);
+		if (o->id < 0)
+			fill_output(c, o);
+		n = ngtcp2_conn_writev_stream(c->ng, path, &info, at, packet_room(c), &used,
+					      NGTCP2_WRITE_STREAM_FLAG_MORE | (o->end ? NGTCP2_WRITE_STREAM_FLAG_FIN : 0), o->id,
+					      o->next, o->count, now);
 		*ecn = info.ecn;
-		if (used >= 0 && c->h3 && id >= 0)
-			h3_written(c->h3, id, (size_t)used, end && (size_t)used == all);
+		if (used >= 0 && o->id >= 0)
+			use_output(c, o, (size_t)used);
 		switch (n) {
 		case NGTCP2_ERR_STREAM_DATA_BLOCKED:
-			h3_blocked(c->h3, id);
+			refuse_output(c, o, h3_blocked);
 			continue;
 		case NGTCP2_ERR_STREAM_SHUT_WR:
 		case NGTCP2_ERR_STREAM_NOT_FOUND:
-			h3_shut(c->h3, id);
+			refuse_output(c, o, h3_shut);
 			continue;
 		case NGTCP2_ERR_WRITE_MORE:
 			continue;
@@ -270,7 +320,8 @@ static void begin_burst(struct burst *b, const ngtcp2_path *path, uint8_t ecn, s
 static bool write_packets(struct quic_conn *c, uint64_t now)
 {
 	struct burst b = {.bytes = quic_scratch()};
-	size_t total = 0, room;
+	struct output output = {.id = -1};
+	size_t total = 0;
 	bool more = false;
 
 	ngtcp2_path_storage_zero(&b.path);
@@ -281,19 +332,18 @@ static bool write_packets(struct quic_conn *c, uint64_t now)
 		uint8_t ecn = 0;
 		ngtcp2_ssize n;
 
-		room = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->ng);
-		room = room > PACKET_OUT ? room : PACKET_OUT;
-		if ((b.count == QUIC_SEGMENTS || b.n + room > QUIC_BURST) && !send_burst(c, &b))
+		if ((b.count == QUIC_SEGMENTS || b.n + b.segment > QUIC_BURST) && !send_burst(c, &b))
 			break;
 		if (total >= TURN_BUDGET) {
 			more = true;
 			break;
 		}
 		ngtcp2_path_storage_zero(&path);
-		n = write_packet(c, &path.path, b.bytes + b.n, room, &ecn, now);
+		n = write_packet(c, &output, &path.path, b.bytes + b.n, &ecn, now);
 		if (n <= 0)
 			break;
 		total += (size_t)n;
+		c->sent += (size_t)n;
 		if (b.count > 0 && !goes_with(&b, &path.path, ecn, (size_t)n)) {
 			uint8_t *packet = b.bytes + b.n;
 			if (!send_burst(c, &b)) {
@@ -310,6 +360,7 @@ static bool write_packets(struct quic_conn *c, uint64_t now)
 	}
 	if (b.n > 0)
 		send_burst(c, &b);
+	settle_output(c, &output, false);
 	if (total > 0) {
 		c->moved += total;
 		ngtcp2_conn_update_pkt_tx_time(c->ng, now);
@@ -598,8 +649,14 @@ static void fill_params(struct quic_conn *c, const ngtcp2_pkt_hd *hd, const ngtc
 
 static void fill_settings(struct quic_conn *c, const ngtcp2_pkt_hd *hd, enum quic_token token, ngtcp2_settings *s)
 {
+	/* What is most likely comes first. Each is tried three times, unless a shorter one was lost. */
+	static const uint16_t probes[] = {QUIC_PACKET, QUIC_PACKET_MAX, 1406, 1342, 1232};
+
 	ngtcp2_settings_default(s);
 	s->initial_ts = quic_now(c->quic);
+	s->max_tx_udp_payload_size = c->quic->wide ? QUIC_PACKET_MAX : QUIC_PACKET;
+	s->pmtud_probes = probes;
+	s->pmtud_probeslen = sizeof probes / sizeof *probes;
 	s->handshake_timeout = c->owner.env->config->handshake_timeout * NGTCP2_MILLISECONDS;
 	if (token != QUIC_TOKEN_RETRY && token != QUIC_TOKEN_NEW)
 		return;

@@ -19,11 +19,14 @@
 enum {
 	QUIC_CID = 8, /* bytes of a connection id of ours: a key of the map of routes */
 	QUIC_SECRET = 32,
-	QUIC_PACKET_MAX = 2048, /* what is received; a longer one is none of ours */
-	QUIC_BURST = 64 * 1024, /* bytes that one call sends, */
-	QUIC_SEGMENTS = 44,     /* in so many packets of the same size */
-	QUIC_UNI_MAX = 8,       /* streams for one direction that a client may have open */
-	QUIC_CIDS_MAX = 32,     /* of one connection at the same time, more than ngtcp2 makes */
+	QUIC_PACKET_MIN = 1200, /* bytes of a packet that every path takes, */
+	QUIC_PACKET = 1452,     /* of one that all but tunnels take, */
+	QUIC_PACKET_MAX = 8952, /* and of one that networks with large frames take: the largest both ways */
+	QUIC_BURST = 65000,     /* bytes that one call sends, */
+	QUIC_SEGMENTS = 64,     /* in so many packets of the same size */
+	QUIC_SCRATCH = QUIC_BURST + QUIC_PACKET_MAX,
+	QUIC_UNI_MAX = 8,   /* streams for one direction that a client may have open */
+	QUIC_CIDS_MAX = 32, /* of one connection at the same time, more than ngtcp2 makes */
 };
 
 union quic_address {
@@ -57,7 +60,9 @@ struct quic {
 	union quic_address local; /* what it is bound to */
 	uint8_t index;            /* of the listener */
 	uint8_t place, places;    /* of this port among those that share the address: connection ids name it */
-	bool readable, writable, draining, segments;
+	bool readable, writable, draining;
+	bool segments;           /* one call may send many packets */
+	bool wide;               /* packets above QUIC_PACKET are tried */
 	uint64_t last_ns;        /* the clock never goes back */
 	const uint64_t *by_hand; /* µs: the clock of a test; NULL: the real one */
 	uint8_t token_secret[QUIC_SECRET], reset_secret[QUIC_SECRET];
@@ -98,6 +103,7 @@ struct quic_conn {
 	uint64_t tokens;      /* packets that it has earned */
 	struct bucket packets;
 	size_t moved;   /* bytes, since it began to wait for its client */
+	uint64_t sent;  /* bytes */
 	uint8_t state;  /* enum quic_state */
 	bool validated; /* its address is validated */
 	bool shaken;    /* the handshake is done; */
@@ -111,13 +117,13 @@ struct quic_conn {
 
 /* -1: errno says why. */
 int quic_socket(const struct listener_config *config, uint16_t port, union quic_address *local);
-/* Fills at most max datagrams, which stay until the next call. Returns how many; 0: there are none. */
-unsigned quic_socket_receive(struct quic *q, struct quic_datagram *list, unsigned max);
+/* Takes packets. Returns how many there were. */
+unsigned quic_socket_receive(struct quic *q, void (*take)(struct quic *q, const struct quic_datagram *d));
 /* Sends packets of `segment` bytes each, but for the last. False: the socket takes nothing now; *sent says how much it took. What
    cannot be sent at all counts as sent: that is a packet lost. */
 bool quic_socket_send(struct quic *q, const ngtcp2_path *path, uint8_t ecn, const uint8_t *bytes, size_t n, size_t segment,
 		      size_t *sent);
-/* Room for packets, QUIC_BURST bytes. */
+/* Room for packets, QUIC_SCRATCH bytes. */
 uint8_t *quic_scratch(void);
 /* The octets of an address, and its port in the order of the network: those of IPv4 that come by IPv6 are IPv4. */
 struct slice quic_octets(const union quic_address *a, in_port_t *port);

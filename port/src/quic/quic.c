@@ -10,7 +10,7 @@
 #include "platform/platform.h"
 #include "quic/parts.h"
 
-enum { RECEIVE_CALLS = 4, RECEIVE_MAX = 64 };
+enum { PACKETS_A_TURN = 256 };
 
 /* ---- packets ---- */
 
@@ -91,15 +91,12 @@ static void wake_blocked(struct quic *q)
 
 bool quic_run(struct quic *q)
 {
-	struct quic_datagram list[RECEIVE_MAX];
+	unsigned packets = 0;
 
 	if (q->writable)
 		wake_blocked(q);
-	for (unsigned i = 0; q->readable && i < RECEIVE_CALLS && q->pool->handshakes < HANDSHAKES_A_TURN; i++) {
-		unsigned count = quic_socket_receive(q, list, RECEIVE_MAX);
-		for (unsigned k = 0; k < count; k++)
-			take(q, &list[k]);
-	}
+	while (q->readable && packets < PACKETS_A_TURN && q->pool->handshakes < HANDSHAKES_A_TURN)
+		packets += quic_socket_receive(q, take);
 	return q->readable;
 }
 
@@ -145,7 +142,7 @@ struct quic *quic_open(struct conn_pool *pool, const struct listener_config *con
 	q->index = (uint8_t)index;
 	q->place = config->h3_place;
 	q->places = config->h3_places ? config->h3_places : 1;
-	q->segments = true;
+	q->segments = q->wide = true;
 	idmap_init(&q->routes);
 	list_init(&q->blocked);
 	list_init(&q->ghosts);

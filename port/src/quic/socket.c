@@ -11,9 +11,13 @@
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
 #endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
 
 enum {
-	RECEIVE_MAX = 64,        /* packets for each call */
+	RECEIVE_MAX = 16, /* messages for each call: packets, or several of the same client and size in one */
+	MESSAGE_MAX = 65535,
 	KERNEL_BUFFER = 4 << 20, /* bytes, each way; the system may give less */
 	CONTROL_IN = 128,
 	CONTROL_OUT = 128,
@@ -21,10 +25,10 @@ enum {
 
 /* One thread, and one call at a time. */
 static struct {
-	uint8_t in[RECEIVE_MAX][QUIC_PACKET_MAX];
+	uint8_t in[RECEIVE_MAX][MESSAGE_MAX];
 	uint8_t control[RECEIVE_MAX][CONTROL_IN];
 	union quic_address from[RECEIVE_MAX];
-	uint8_t out[QUIC_BURST];
+	uint8_t out[QUIC_SCRATCH];
 } scratch;
 
 uint8_t *quic_scratch(void)
@@ -72,7 +76,10 @@ static void set_buffers(int fd)
 		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
 }
 
-/* The address that a packet was sent to, its ECN mark; and that no packet of ours is cut into pieces on its way. */
+/*
+ * The address that a packet was sent to, its ECN mark; packets that belong together come in one piece; and no packet of ours is cut on
+ * its way.
+ */
 static void set_options(int fd, const struct listener_config *config, int family)
 {
 	int on = 1, probe = IP_PMTUDISC_PROBE, only = config->ipv6_only;
@@ -80,6 +87,7 @@ static void set_options(int fd, const struct listener_config *config, int family
 	set_buffers(fd);
 	if (config->reuse_port)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+	setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof on); /* Linux 5.0; before that each comes alone */
 	setsockopt(fd, IPPROTO_IP, IP_RECVTOS, &on, sizeof on);
 	setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &probe, sizeof probe);
 	if (family == AF_INET) {
@@ -111,7 +119,8 @@ int quic_socket(const struct listener_config *config, uint16_t port, union quic_
 
 /* ---- receiving ---- */
 
-static void read_control(struct msghdr *m, struct quic_datagram *d)
+/* *segment: the size of the packets in a message that has several. */
+static void read_control(struct msghdr *m, struct quic_datagram *d, size_t *segment)
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
 		int number = 0;
@@ -128,30 +137,41 @@ static void read_control(struct msghdr *m, struct quic_datagram *d)
 		} else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS) {
 			memcpy(&number, CMSG_DATA(c), sizeof number);
 			d->ecn = (uint8_t)(number & 3);
+		} else if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+			memcpy(&number, CMSG_DATA(c), sizeof number);
+			*segment = number > 0 ? (size_t)number : *segment;
 		}
 	}
 }
 
-/* False: it is too long to be one of ours. */
-static bool describe(const struct quic *q, struct mmsghdr *m, unsigned i, struct quic_datagram *d)
+/* Takes the packets of one message. Those that are too long are none of ours. Returns how many there were; an empty one counts. */
+static unsigned take_message(struct quic *q, struct mmsghdr *m, unsigned i,
+			     void (*take)(struct quic *q, const struct quic_datagram *d))
 {
-	*d = (struct quic_datagram){.bytes = scratch.in[i], .n = m->msg_len, .to = q->local};
-	d->from = scratch.from[i];
-	d->from_len = m->msg_hdr.msg_namelen;
-	d->to_len = q->local.any.sa_family == AF_INET ? sizeof d->to.v4 : sizeof d->to.v6;
-	read_control(&m->msg_hdr, d);
-	return !(m->msg_hdr.msg_flags & MSG_TRUNC) && d->n > 0;
+	struct quic_datagram d = {.to = q->local, .from = scratch.from[i], .from_len = m->msg_hdr.msg_namelen};
+	size_t all = m->msg_len, segment = all;
+	unsigned count = 0;
+
+	d.to_len = q->local.any.sa_family == AF_INET ? sizeof d.to.v4 : sizeof d.to.v6;
+	read_control(&m->msg_hdr, &d, &segment);
+	for (size_t at = 0; at < all; at += segment, count++) {
+		d.bytes = scratch.in[i] + at;
+		d.n = all - at < segment ? all - at : segment;
+		if (d.n <= QUIC_PACKET_MAX)
+			take(q, &d);
+	}
+	return count ? count : 1;
 }
 
-unsigned quic_socket_receive(struct quic *q, struct quic_datagram *list, unsigned max)
+unsigned quic_socket_receive(struct quic *q, void (*take)(struct quic *q, const struct quic_datagram *d))
 {
 	struct mmsghdr messages[RECEIVE_MAX];
 	struct iovec iov[RECEIVE_MAX];
-	unsigned most = max < RECEIVE_MAX ? max : RECEIVE_MAX, count = 0;
+	unsigned count = 0;
 	int got;
 
-	for (unsigned i = 0; i < most; i++) {
-		iov[i] = (struct iovec){scratch.in[i], QUIC_PACKET_MAX};
+	for (unsigned i = 0; i < RECEIVE_MAX; i++) {
+		iov[i] = (struct iovec){scratch.in[i], MESSAGE_MAX};
 		messages[i] = (struct mmsghdr){.msg_hdr = {
 						       .msg_name = &scratch.from[i],
 						       .msg_namelen = sizeof scratch.from[i],
@@ -161,10 +181,10 @@ unsigned quic_socket_receive(struct quic *q, struct quic_datagram *list, unsigne
 						       .msg_controllen = CONTROL_IN,
 					       }};
 	}
-	got = recvmmsg(loop_io_fd(&q->io), messages, most, 0, NULL);
-	q->readable = got == (int)most;
+	got = recvmmsg(loop_io_fd(&q->io), messages, RECEIVE_MAX, 0, NULL);
+	q->readable = got == RECEIVE_MAX;
 	for (int i = 0; i < got; i++)
-		count += describe(q, &messages[i], (unsigned)i, &list[count]);
+		count += take_message(q, &messages[i], (unsigned)i, take);
 	return count;
 }
 
@@ -229,9 +249,26 @@ static bool would_wait(void)
 	return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS;
 }
 
+/* One by one. *too_long: the device takes no packet of that size. */
+static bool send_each(struct quic *q, const ngtcp2_path *path, uint8_t ecn, const uint8_t *bytes, size_t n, size_t segment,
+		      size_t *sent, bool *too_long)
+{
+	for (*sent = 0, *too_long = false; *sent < n;) {
+		size_t part = n - *sent < segment ? n - *sent : segment;
+		bool well = send_one(q, path, ecn, bytes + *sent, part, part) >= 0;
+		if (!well && would_wait())
+			return false;
+		*too_long = *too_long || (!well && errno == EMSGSIZE);
+		*sent += part;
+	}
+	return true;
+}
+
 bool quic_socket_send(struct quic *q, const ngtcp2_path *path, uint8_t ecn, const uint8_t *bytes, size_t n, size_t segment,
 		      size_t *sent)
 {
+	bool too_long, uncut = false;
+
 	*sent = 0;
 	if (q->segments && n > segment) {
 		if (send_one(q, path, ecn, bytes, n, segment) >= 0) {
@@ -240,14 +277,13 @@ bool quic_socket_send(struct quic *q, const ngtcp2_path *path, uint8_t ecn, cons
 		}
 		if (would_wait())
 			return false;
-		if (errno == EIO || errno == EINVAL) /* the device does not cut them */
-			q->segments = false;
+		uncut = errno == EIO || errno == EINVAL;
 	}
-	while (*sent < n) {
-		size_t part = n - *sent < segment ? n - *sent : segment;
-		if (send_one(q, path, ecn, bytes + *sent, part, part) < 0 && would_wait())
-			return false;
-		*sent += part;
-	}
+	if (!send_each(q, path, ecn, bytes, n, segment, sent, &too_long))
+		return false;
+	if (too_long && segment > QUIC_PACKET)
+		q->wide = false; /* probes of further connections would be in vain too */
+	else if (uncut && !too_long)
+		q->segments = false; /* it was not their size: the device does not cut them */
 	return true;
 }
