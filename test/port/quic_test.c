@@ -575,6 +575,71 @@ static void test_a_turn_has_so_many_handshakes(void **state)
 	assert_int_equal(s->quic->figures.retries, 2 * TOGETHER - HANDSHAKES_A_TURN);
 }
 
+/* ---- acknowledgements ---- */
+
+static bool has_come(void)
+{
+	uint8_t byte;
+
+	return recv(c->fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) >= 0;
+}
+
+/* The client asks, and the server has read it; its clock stands still from now on. */
+static void ask_and_stop_the_clock(uint64_t *us)
+{
+	shake();
+	get("/first");
+	for (int i = 0; i < 5; i++)
+		quic_talk(c);
+	*us = quic_clock() / 1000;
+	s->quic->by_hand = us;
+	quic_client_gets(c, "/");
+	while (has_come() || !host->streams[host->count]) {
+		quic_client_goes_on(c);
+		quic_server_turn(s);
+	}
+}
+
+static void test_a_response_acknowledges_its_request(void **state)
+{
+	unsigned before;
+	uint64_t us;
+
+	(void)state;
+	ask_and_stop_the_clock(&us);
+	us += 4000;
+	quic_server_turn(s);
+	assert_false(has_come());
+	before = c->packets;
+	host_responds(host, host->count, 200, "ok");
+	quic_server_turn(s);
+	quic_client_goes_on(c);
+	assert_true(sees("4 end"));
+	assert_int_equal(c->packets, before + 1);
+	text_clear(&host->events);
+}
+
+static void test_a_request_is_acknowledged_soon_without_a_response(void **state)
+{
+	ngtcp2_conn_info info;
+	uint64_t us, until;
+
+	(void)state;
+	ask_and_stop_the_clock(&us);
+	ngtcp2_conn_get_conn_info(c->ng, &info);
+	assert_true(info.bytes_in_flight > 0);
+	s->quic->by_hand = NULL;
+	until = quic_clock() + 10 * NGTCP2_SECONDS;
+	while (!has_come() && quic_clock() < until)
+		quic_server_turn(s);
+	assert_true(has_come());
+	quic_client_goes_on(c);
+	ngtcp2_conn_get_conn_info(c->ng, &info);
+	assert_int_equal(info.bytes_in_flight, 0);
+	host_responds(host, host->count, 200, "ok");
+	text_clear(&host->events);
+}
+
 /* ---- packets that kill ---- */
 
 /* KeyUpdate is forbidden (RFC 9001 6): GnuTLS answers it, and ngtcp2 ends the process (asserted, up to 1.11 at least). */
@@ -885,6 +950,8 @@ int main(void)
 		TEST(test_packets_of_one_message_are_all_taken),
 		TEST(test_a_turn_has_so_many_handshakes),
 		TEST(test_where_the_kernel_does_not_cut_we_do),
+		TEST(test_a_response_acknowledges_its_request),
+		TEST(test_a_request_is_acknowledged_soon_without_a_response),
 		TEST(test_a_key_update_of_tls_is_refused),
 		TEST(test_no_message_of_tls_is_wanted_after_the_handshake),
 		TEST(test_connection_ids_that_are_over_as_they_come),

@@ -19,6 +19,8 @@ enum {
 	WIDENS_FURTHER = 262144, /* and very large ones */
 	MOVES = 4096,            /* bytes that it must move, both ways together, not to be taken for one that only stands there */
 	CLOSE_SHORT = 1200,
+	PATIENT_PACKETS = 2,
+	PATIENCE_MS = 5,      /* for which an acknowledgement waits for a response; clients expect that of up to 25 */
 	CRYPTO_ERROR = 0x100, /* and the number of an alert: RFC 9001 4.8 */
 };
 
@@ -316,6 +318,38 @@ static void begin_burst(struct burst *b, const ngtcp2_path *path, uint8_t ecn, s
 	b->segment = n;
 }
 
+/* Whether there is anything of a response to send. What is for streams of our own comes first: the control stream and QPACK's. */
+static bool has_response(struct quic_conn *c)
+{
+	enum { OWN_STREAMS = 3 };
+	int64_t passed[OWN_STREAMS];
+	unsigned count = 0;
+	struct output o;
+
+	c->looks = true;
+	for (fill_output(c, &o); o.id >= 0 && !ngtcp2_is_bidi_stream(o.id) && count < OWN_STREAMS; fill_output(c, &o)) {
+		passed[count++] = o.id;
+		h3_blocked(c->h3, o.id);
+	}
+	for (unsigned i = 0; i < count; i++)
+		h3_unblocked(c->h3, passed[i]);
+	c->looks = false;
+	return o.id >= 0;
+}
+
+/*
+ * A packet that does nothing but acknowledge a request, be it in QPACK, waits a moment for the response, whose packet can do it as well. More
+ * than two packets are to be acknowledged at once (RFC 9000 13.2.2): of two, one often does nothing but acknowledge the response before.
+ */
+static bool is_patient(struct quic_conn *c, uint64_t now)
+{
+	if (c->unanswered == 0 || c->unanswered > PATIENT_PACKETS || !c->h3 || h3_wants(c->h3).idle || has_response(c))
+		return false;
+	if (c->patient_until == 0)
+		c->patient_until = now + PATIENCE_MS * NGTCP2_MILLISECONDS;
+	return now < c->patient_until;
+}
+
 /* True: its share of the turn is spent, and there may be more packets. */
 static bool write_packets(struct quic_conn *c, uint64_t now)
 {
@@ -327,6 +361,10 @@ static bool write_packets(struct quic_conn *c, uint64_t now)
 	ngtcp2_path_storage_zero(&b.path);
 	if (!send_unsent(c))
 		return false;
+	if (is_patient(c, now))
+		return false;
+	c->unanswered = 0;
+	c->patient_until = 0;
 	for (;;) {
 		ngtcp2_path_storage path;
 		uint8_t ecn = 0;
@@ -399,6 +437,7 @@ static void conn_receive(struct quic_end *end, const struct quic_datagram *d)
 	if (c->failed || c->state == QUIC_CLOSED)
 		return;
 	member_is_dirty(&c->member);
+	c->unanswered++;
 	c->member.pool->bytes_in += d->n;
 	if (c->record)
 		c->record->bytes_in += d->n;
@@ -435,6 +474,8 @@ static void set_timers(struct quic_conn *c, uint64_t deadline)
 	struct loop *loop = c->member.pool->loop;
 	uint64_t expiry = ngtcp2_conn_get_expiry(c->ng);
 
+	if (c->patient_until)
+		expiry = c->patient_until;
 	if (expiry == UINT64_MAX)
 		wheel_cancel(&loop->fine, &c->expiry);
 	else
@@ -517,7 +558,7 @@ static bool conn_run(struct member *m)
 
 	if (c->state == QUIC_CLOSED)
 		return false;
-	if (!c->failed && ngtcp2_conn_get_expiry(c->ng) <= now) {
+	if (!c->failed && now >= c->patient_until && ngtcp2_conn_get_expiry(c->ng) <= now) {
 		error = ngtcp2_conn_handle_expiry(c->ng, now);
 		if (error)
 			quic_failed(c, error);
@@ -596,7 +637,10 @@ static void *mem_realloc(void *at, size_t n, void *ctx)
 
 static void on_wake(struct session_owner *owner)
 {
-	member_is_dirty(&container_of(owner, struct quic_conn, owner)->member);
+	struct quic_conn *c = container_of(owner, struct quic_conn, owner);
+
+	if (!c->looks)
+		member_is_dirty(&c->member);
 }
 
 static bool on_covers(struct session_owner *owner, struct slice host)

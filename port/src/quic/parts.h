@@ -102,15 +102,18 @@ struct quic_conn {
 	uint64_t progress;    /* of the session, when packets were counted last */
 	uint64_t tokens;      /* packets that it has earned */
 	struct bucket packets;
-	size_t moved;   /* bytes, since it began to wait for its client */
-	uint64_t sent;  /* bytes */
-	uint8_t state;  /* enum quic_state */
-	bool validated; /* its address is validated */
-	bool shaken;    /* the handshake is done; */
-	bool shrunk;    /* and what only that needed is freed */
-	bool failed;    /* to be closed, with `error` */
-	bool silent;    /* silently */
-	bool unordered; /* its first packet has a later part of the ClientHello */
+	size_t moved;           /* bytes, since it began to wait for its client */
+	uint64_t sent;          /* bytes */
+	uint64_t patient_until; /* ns: an acknowledgement waits till then for a response; 0: none does */
+	uint32_t unanswered;    /* packets that came since one was written */
+	uint8_t state;          /* enum quic_state */
+	bool validated;         /* its address is validated */
+	bool shaken;            /* the handshake is done; */
+	bool shrunk;            /* and what only that needed is freed */
+	bool looks;             /* what HTTP/3 has to say is only looked at */
+	bool failed;            /* to be closed, with `error` */
+	bool silent;            /* silently */
+	bool unordered;         /* its first packet has a later part of the ClientHello */
 };
 
 /* ---- socket.c ---- */
