@@ -8,6 +8,7 @@ import time
 import crowd
 import h1  # noqa: F401
 import h2  # noqa: F401
+import h3
 import limits  # noqa: F401
 import tls  # noqa: F401
 import ws  # noqa: F401
@@ -64,9 +65,9 @@ class Probe:
             return str(error) or type(error).__name__
 
 
-def probe(address, secure, pipe):
+def probe(address, kind, pipe):
     """Says that it has begun; asks until it hears something; gives the times, sorted, and the faults."""
-    times, wrong, client = [], [], Probe(address, secure)
+    times, wrong, client = [], [], h3.Probe(address) if kind == "h3" else Probe(address, kind == "tls")
     client.once(0)
     pipe.send("begun")
     while not pipe.poll(EVERY) or not times:
@@ -81,4 +82,5 @@ def probe(address, secure, pipe):
 
 def attacker(name, address, seconds, pipe):
     attack = next(attack for attack in crowd.ATTACKS if (attack.kind, attack.name) == name)
-    pipe.send(crowd.Crowd(attack, address, time.monotonic() + seconds).run())
+    of_kind = h3.Crowd if attack.kind == "h3" else crowd.Crowd
+    pipe.send(of_kind(attack, address, time.monotonic() + seconds).run())
