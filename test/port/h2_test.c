@@ -410,6 +410,37 @@ static void test_the_client_closes_its_side(void **state)
 	text_clear(&host->events);
 }
 
+/* It will not open a window any more, so what waits for one need not be kept until write_timeout. */
+static void test_no_window_is_waited_for_whose_client_has_closed_its_side(void **state)
+{
+	nghttp2_settings_entry none = {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 0};
+
+	(void)state;
+	nghttp2_submit_settings(f->client, NGHTTP2_FLAG_NONE, &none, 1);
+	client_asks(f, "GET", "/a", NULL, NULL);
+	client_asks(f, "GET", "/b", NULL, NULL);
+	client_asks(f, "GET", "/c", NULL, NULL);
+	talk(f);
+	nghttp2_submit_window_update(f->client, NGHTTP2_FLAG_NONE, 3, 2);
+	host_responds(host, 1, 200, "stuck");
+	talk(f);
+	text_clear(&f->seen);
+	client_sends(host, NULL);
+	EXPECT_EVENTS(host, "request 1 GET /a\nrequest 2 GET /b\nrequest 3 GET /c\nhangup 1\nhangup 2\nhangup 3\n");
+	assert_int_equal(wants(host).deadline, host->now);
+	host->session->ops->tick(host->session);
+	EXPECT_EVENTS(host, "reset 1 closed\n");
+	host_responds(host, 2, 200, "ok"); /* for which there is a window */
+	host_responds(host, 3, 200, "late");
+	server_to_client(f);
+	host->session->ops->tick(host->session);
+	EXPECT_EVENTS(host, "done 2\nreset 3 closed\n");
+	server_to_client(f);
+	EXPECT_TEXT(&f->seen, "1 reset CANCEL\n3 :status=200\n3 content-length=2\n5 :status=200\n5 content-length=4\n3 ok\n3 end\n"
+			      "5 reset CANCEL\n");
+	assert_int_equal(wants(host).close, CLOSE_NOW);
+}
+
 static void test_a_drain_has_two_steps(void **state)
 {
 	(void)state;
@@ -1071,6 +1102,7 @@ int main(void)
 		CASE(test_at_once_it_never_reaches_the_host),
 		CASE(test_the_connection_is_cut),
 		CASE(test_the_client_closes_its_side),
+		CASE(test_no_window_is_waited_for_whose_client_has_closed_its_side),
 		CASE(test_a_drain_has_two_steps),
 		CASE(test_a_drain_does_not_wait_for_a_silent_client),
 		CASE(test_an_idle_connection_ends),

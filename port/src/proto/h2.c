@@ -41,6 +41,7 @@ static size_t h2_input(struct session *s, uint8_t *data, size_t len, bool eof)
 		act_all(h2);
 	if (eof && used == len && !h2->m.eof) {
 		h2->m.eof = true;
+		mux_watch(&h2->m, h2_now(h2));
 		h2_tell_hangup(h2);
 	}
 	act_all(h2);

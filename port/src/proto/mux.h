@@ -24,17 +24,17 @@ enum {
 	MUX_PAIRS_MAX = SESSION_FIELDS_MAX + MUX_PSEUDO_MAX,
 };
 
-/* A field for the libraries: their structs are the same, and so are these flags. */
+/* A field of a response. The libraries' own structs and flags have the same layout and values, which MUX_SAME_NV and their users check. */
 struct mux_nv {
 	const uint8_t *name, *value;
 	size_t name_len, value_len;
 	uint8_t flags;
 };
 
-/* What it leaves out of the table it is, and what stays where it is. */
+/* The field is kept out of the compression's table; its name, or value, stays in place, so that the library need not copy it. */
 enum { MUX_NO_INDEX = 1, MUX_NO_COPY_NAME = 2, MUX_NO_COPY_VALUE = 4 };
 
-/* A library that has a struct and flags of its own is held to ours. */
+/* Fails the build where a library's struct for a field differs from ours. */
 #define MUX_SAME_NV(nv) \
 	_Static_assert(sizeof(struct mux_nv) == sizeof(nv) && offsetof(struct mux_nv, name) == offsetof(nv, name) && \
 			       offsetof(struct mux_nv, value) == offsetof(nv, value) && \
@@ -74,7 +74,7 @@ struct mux_stream;
 /* Why a stream is reset that is no error of its client's. */
 enum mux_cut { MUX_CANCELLED, MUX_FAILED };
 
-/* What a session of either protocol does for its streams. Unless something else is said these are orders: they call no event. */
+/* What a session of either protocol does for its streams. Only `over` may call an event (on_lapse), and only mux_act calls it. */
 struct mux_kind {
 	const struct stream_ops *streams; /* of its streams */
 	uint64_t failed;                  /* the code of the session's end where there is no memory, or the library fails */
@@ -104,7 +104,7 @@ struct mux_kind {
 	/* Whether the client's window for it is closed; whether nothing may be sent on any stream. */
 	bool (*is_shut)(const struct mux_stream *x);
 	bool (*is_full)(const struct mux *mux);
-	/* Whether its output waits for the client, as far as the client has it in its hands. */
+	/* Whether its output waits for the client alone: not for a disk, and not for more urgent streams. */
 	bool (*is_stuck)(const struct mux_stream *x);
 	/* When it has waited too long; UINT64_MAX: never. And what follows. */
 	uint64_t (*deadline)(const struct mux_stream *x);

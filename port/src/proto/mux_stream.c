@@ -77,7 +77,7 @@ void mux_stream_lost(struct mux_stream *x, enum stream_end why)
 void mux_pace_begins(struct mux_stream *x)
 {
 	pace_start(&x->pace, mux_now_us(x->mux), mux_write_grace(x->mux));
-	mux_watch(x->mux, pace_deadline(&x->pace));
+	mux_watch(x->mux, x->mux->eof ? mux_now(x->mux) : pace_deadline(&x->pace));
 }
 
 void mux_stream_answer(struct mux_stream *x, unsigned status, unsigned retry_after)

@@ -27,12 +27,20 @@ enum mux_blocked mux_blocked(const struct mux_stream *x)
 	return mux->kind->is_full(mux) ? MUX_BLOCKED_CONNECTION : MUX_BLOCKED_NOT;
 }
 
-/* A body waits for a window that the client does not open. Waiting for more urgent streams does not count. */
+/*
+ * A body waits for a window that the client does not open; and will not, once it has closed its side. Waiting for more urgent streams does
+ * not count.
+ */
 uint64_t mux_stall_deadline(const struct mux_stream *x)
 {
+	enum mux_blocked blocked;
+
 	if (mux_is_closed(x) || !x->waits)
 		return UINT64_MAX;
-	switch (mux_blocked(x)) {
+	blocked = mux_blocked(x);
+	if (blocked && x->mux->eof)
+		return mux_now(x->mux);
+	switch (blocked) {
 	case MUX_BLOCKED_STREAM:
 		return pace_deadline(&x->pace);
 	case MUX_BLOCKED_CONNECTION:
@@ -77,7 +85,7 @@ void mux_timed_out(struct mux_stream *x)
 	if (now >= body_deadline(x)) {
 		mux_stream_refuse_body(x, 408, END_TIMEOUT);
 	} else if (now >= mux_stall_deadline(x)) {
-		mux_stream_lost(x, END_TIMEOUT);
+		mux_stream_lost(x, x->mux->eof ? END_CLOSED : END_TIMEOUT);
 		x->mux->kind->cut(x, MUX_CANCELLED);
 		mux_pace_begins(x);
 	}

@@ -4,6 +4,7 @@
 import struct
 
 from lib import h2 as wire
+from lib.peer import H2
 from wire.http2.case import case, get, request, script
 
 CALM = "ENHANCE_YOUR_CALM"
@@ -371,31 +372,50 @@ def end_by_reset(t):
 LARGE = b"x" * 60_000
 
 
-@case(*[script(("respond 200", [], LARGE))] * 2, max_unsent=100_000)
-def limit_unsent(t):
-    """responses that no client takes: no more requests begin, on whatever connection, until some of it has been taken"""
+def fill(t):
+    """Two responses that this client does not take, with which 100,000 bytes are more than full."""
     t.open((wire.INITIAL_WINDOW_SIZE, 0))
     for stream in (1, 3):
         t.send(wire.headers(stream, get(), end=True))
     t.wait_request(2)
     t.until(lambda: t.port.ask_figures()["body_queued"] == 2 * len(LARGE), "two responses that wait")
+
+
+FULL = {"max_unsent": 100_000, "queue_timeout": 60_000}
+
+
+@case(*[script(("respond 200", [], LARGE))] * 2, **FULL)
+def limit_unsent(t):
+    """responses that no client takes: no more requests begin, on whatever connection, until some of it has been taken"""
+    fill(t)
     t.send(wire.headers(5, get(), end=True))
     t.sync()
     t.expect(t.port.ask_figures()["held_back"] == 1 and len(t.port.exchanges) == 2, "a third request has begun")
     t.send(wire.window(1, 30_000))
     t.wait_request(3)
-    t.expect(t.answers[1].body == LARGE[:30_000], f"{len(t.answers[1].body)} bytes of the first")
+    t.until(lambda: len(t.answers[1].body) == 30_000, "30,000 bytes of the first")
 
 
-@case(*[script(("respond 200", [], LARGE))] * 2, max_unsent=100_000)
+@case(*[script(("respond 200", [], LARGE))] * 2, **FULL)
 def limit_unsent_reset(t):
     """what nobody wants any more is not held"""
-    t.open((wire.INITIAL_WINDOW_SIZE, 0))
-    for stream in (1, 3):
-        t.send(wire.headers(stream, get(), end=True))
-    t.wait_request(2)
-    t.until(lambda: t.port.ask_figures()["body_queued"] == 2 * len(LARGE), "two responses that wait")
+    fill(t)
     t.send(wire.headers(5, get(), end=True))
     t.sync()
     t.send(wire.rst(3))
     t.wait_request(3)
+
+
+@case(*[script(("respond 200", [], LARGE))] * 2, **FULL)
+def limit_unsent_closed(t):
+    """nor what waits for a window that its client cannot open any more"""
+    fill(t)
+    other = H2(t.port)
+    try:
+        other.open().send(wire.headers(1, get(), end=True))
+        other.sync()
+        t.expect(len(t.port.exchanges) == 2, "a third request has begun")
+        t.end()
+        other.expect_answer(1)
+    finally:
+        other.reset()
