@@ -72,33 +72,13 @@ static bool is_stuck(const struct mux_stream *m)
 	return m->waits && !m->cold && (h2_of_mux(m->mux)->out.len > 0 || mux_blocked(m));
 }
 
-/* ---- the tables ---- */
-
-static bool push(struct stream *s, struct slice target, const struct field *fields, unsigned count)
+static bool push(struct mux_stream *m, struct slice target, const struct field *fields, unsigned count)
 {
-	struct mux_stream *m = mux_stream_of(s);
-
-	mux_wake(m->mux);
 	return h2_push(h2_of_stream(m), target, fields, count);
 }
 
-static const struct stream_ops stream_ops = {
-	.send_info = mux_send_info,
-	.send_head = mux_send_head,
-	.upgrade = mux_upgrade,
-	.send_data = mux_send_data,
-	.send_file = mux_send_file,
-	.send_end = mux_send_end,
-	.push = push,
-	.consume = mux_consume,
-	.go_on = mux_go_on,
-	.discard = mux_discard,
-	.reset = mux_abandon,
-	.release = mux_release,
-};
-
 const struct mux_kind h2_kind = {
-	.streams = &stream_ops,
+	.streams = &mux_stream_ops,
 	.failed = NGHTTP2_INTERNAL_ERROR,
 	.indexes = true,
 	.examine = h2_examine,
@@ -113,6 +93,7 @@ const struct mux_kind h2_kind = {
 	.drop = mux_stream_drop,
 	.over = over,
 	.drain = drain,
+	.push = push,
 	.is_shut = is_shut,
 	.is_full = is_full,
 	.is_stuck = is_stuck,

@@ -84,35 +84,8 @@ static bool is_stuck(const struct mux_stream *m)
 	return mux_blocked(m) || m->left || !m->known;
 }
 
-/* ---- the tables ---- */
-
-/* No client takes it any more, so none is told REQUEST_TAKES_PUSH. */
-static bool push(struct stream *s, struct slice target, const struct field *fields, unsigned count)
-{
-	(void)s;
-	(void)target;
-	(void)fields;
-	(void)count;
-	return true;
-}
-
-static const struct stream_ops stream_ops = {
-	.send_info = mux_send_info,
-	.send_head = mux_send_head,
-	.upgrade = mux_upgrade,
-	.send_data = mux_send_data,
-	.send_file = mux_send_file,
-	.send_end = mux_send_end,
-	.push = push,
-	.consume = mux_consume,
-	.go_on = mux_go_on,
-	.discard = mux_discard,
-	.reset = mux_abandon,
-	.release = mux_release,
-};
-
 const struct mux_kind h3_kind = {
-	.streams = &stream_ops,
+	.streams = &mux_stream_ops,
 	.failed = NGHTTP3_H3_INTERNAL_ERROR,
 	.keeps = true,
 	.examine = examine,

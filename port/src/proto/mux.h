@@ -76,7 +76,7 @@ enum mux_cut { MUX_CANCELLED, MUX_FAILED };
 
 /* What a session of either protocol does for its streams. Only `over` may call an event (on_lapse), and only mux_act calls it. */
 struct mux_kind {
-	const struct stream_ops *streams; /* of its streams */
+	const struct stream_ops *streams; /* of its streams: mux_stream_ops */
 	uint64_t failed;                  /* the code of the session's end where there is no memory, or the library fails */
 	bool indexes;                     /* fields that are sent enter a table, unless they say not to */
 	bool keeps;                       /* what was sent stays in memory until it is acknowledged, so nothing is lent */
@@ -101,6 +101,8 @@ struct mux_kind {
 	void (*over)(struct mux_stream *x);
 	/* Begins the drain. */
 	void (*drain)(struct mux *mux);
+	/* As stream_ops.push. NULL: no client takes it. */
+	bool (*push)(struct mux_stream *x, struct slice target, const struct field *fields, unsigned count);
 	/* Whether the client's window for it is closed; whether nothing may be sent on any stream. */
 	bool (*is_shut)(const struct mux_stream *x);
 	bool (*is_full)(const struct mux *mux);

@@ -11,7 +11,7 @@ static void begin_output(struct mux_stream *x)
 	mux_wake(x->mux);
 }
 
-bool mux_send_info(struct stream *s, unsigned status, const struct field *fields, unsigned count)
+static bool send_info(struct stream *s, unsigned status, const struct field *fields, unsigned count)
 {
 	struct mux_stream *x = mux_stream_of(s);
 
@@ -21,7 +21,7 @@ bool mux_send_info(struct stream *s, unsigned status, const struct field *fields
 	return mux_is_mute(x) || mux_write_info(x, status, fields, count);
 }
 
-bool mux_send_head(struct stream *s, const struct response_head *head)
+static bool send_head(struct stream *s, const struct response_head *head)
 {
 	struct mux_stream *x = mux_stream_of(s);
 
@@ -32,7 +32,7 @@ bool mux_send_head(struct stream *s, const struct response_head *head)
 	return mux_is_mute(x) || mux_write_head(x, head, x->whole);
 }
 
-bool mux_upgrade(struct stream *s, struct slice protocol, const struct field *fields, unsigned count)
+static bool upgrade(struct stream *s, struct slice protocol, const struct field *fields, unsigned count)
 {
 	struct mux_stream *x = mux_stream_of(s);
 
@@ -53,7 +53,7 @@ static bool append(struct mux_stream *x, struct slice data)
 	return well;
 }
 
-bool mux_send_data(struct stream *s, struct slice data)
+static bool send_data(struct stream *s, struct slice data)
 {
 	struct mux_stream *x = mux_stream_of(s);
 
@@ -73,7 +73,7 @@ bool mux_send_data(struct stream *s, struct slice data)
 	return mux_write_more(x);
 }
 
-bool mux_send_file(struct stream *s, struct file *f, uint64_t offset, size_t n)
+static bool send_file(struct stream *s, struct file *f, uint64_t offset, size_t n)
 {
 	struct mux_stream *x = mux_stream_of(s);
 
@@ -91,7 +91,7 @@ bool mux_send_file(struct stream *s, struct file *f, uint64_t offset, size_t n)
 	return mux_write_more(x);
 }
 
-bool mux_send_end(struct stream *s, const struct field *trailers, unsigned count)
+static bool send_end(struct stream *s, const struct field *trailers, unsigned count)
 {
 	struct mux_stream *x = mux_stream_of(s);
 
@@ -105,7 +105,7 @@ bool mux_send_end(struct stream *s, const struct field *trailers, unsigned count
 	return mux_write_more(x);
 }
 
-void mux_consume(struct stream *s)
+static void consume(struct stream *s)
 {
 	struct mux_stream *x = mux_stream_of(s);
 	struct mux *mux = x->mux;
@@ -121,7 +121,7 @@ void mux_consume(struct stream *s)
 	mux_wake(mux);
 }
 
-void mux_go_on(struct stream *s)
+static void go_on(struct stream *s)
 {
 	struct mux_stream *x = mux_stream_of(s);
 
@@ -132,7 +132,7 @@ void mux_go_on(struct stream *s)
 		x->mux->kind->cut(x, MUX_FAILED);
 }
 
-void mux_discard(struct stream *s)
+static void discard(struct stream *s)
 {
 	struct mux_stream *x = mux_stream_of(s);
 
@@ -144,11 +144,11 @@ void mux_discard(struct stream *s)
 	mux_wake(x->mux);
 }
 
-void mux_abandon(struct stream *s, unsigned status, unsigned retry_after)
+static void abandon(struct stream *s, unsigned status, unsigned retry_after)
 {
 	struct mux_stream *x = mux_stream_of(s);
 
-	mux_discard(s);
+	discard(s);
 	if (mux_is_mute(x))
 		return;
 	if (s->response == RESPONSE_WAITING && status)
@@ -157,7 +157,7 @@ void mux_abandon(struct stream *s, unsigned status, unsigned retry_after)
 		x->mux->kind->cut(x, s->upgraded ? MUX_CANCELLED : MUX_FAILED);
 }
 
-void mux_release(struct stream *s)
+static void release(struct stream *s)
 {
 	struct mux_stream *x = mux_stream_of(s);
 
@@ -166,3 +166,26 @@ void mux_release(struct stream *s)
 	mux_note(x, 0);
 	mux_wake(x->mux);
 }
+
+static bool push(struct stream *s, struct slice target, const struct field *fields, unsigned count)
+{
+	struct mux_stream *x = mux_stream_of(s);
+
+	mux_wake(x->mux);
+	return !x->mux->kind->push || x->mux->kind->push(x, target, fields, count);
+}
+
+const struct stream_ops mux_stream_ops = {
+	.send_info = send_info,
+	.send_head = send_head,
+	.upgrade = upgrade,
+	.send_data = send_data,
+	.send_file = send_file,
+	.send_end = send_end,
+	.push = push,
+	.consume = consume,
+	.go_on = go_on,
+	.discard = discard,
+	.reset = abandon,
+	.release = release,
+};
