@@ -33,7 +33,7 @@ defmodule Sparx.Frame do
              consequence :: binary}
           | {:figures, tag :: non_neg_integer, map}
           | {:pong, tag :: non_neg_integer}
-          | {:unused, slot :: non_neg_integer}
+          | {:unused, slot :: non_neg_integer, count :: pos_integer}
           | {:drained, cut :: non_neg_integer}
           | {:hangup, stream}
           | {:recv, stream, type :: non_neg_integer, binary, left :: non_neg_integer}
@@ -271,7 +271,8 @@ defmodule Sparx.Frame do
         do: {:ok, {:recv, stream, type, data, 0}, rest}
   end
 
-  def decode(<<0x92, 84, slot, rest::binary>>) when slot < 0x80, do: {:ok, {:unused, slot}, rest}
+  def decode(<<0x93, 84, 0xCD, slot::16, count, rest::binary>>) when count in 1..0x7F,
+    do: {:ok, {:unused, slot, count}, rest}
 
   def decode(payload) do
     case Term.decode(payload) do
@@ -320,7 +321,11 @@ defmodule Sparx.Frame do
        do: {:error, kind, stream, field, rule, consequence}
 
   defp message(73, [tag, figures | _]) when is_uint(tag) and is_map(figures), do: {:figures, tag, figures}
-  defp message(84, [slot | _]) when is_uint(slot), do: {:unused, slot}
+
+  defp message(84, [slot, count | _]) when is_uint(slot) and is_uint(count) and count > 0,
+    do: {:unused, slot, count}
+
+  defp message(84, _fields), do: {:error, {:malformed, 84}}
   defp message(74, [tag | _]) when is_uint(tag), do: {:pong, tag}
   defp message(75, [cut | _]) when is_uint(cut), do: {:drained, cut}
   defp message(76, [stream | _]) when is_stream(stream), do: {:hangup, stream}

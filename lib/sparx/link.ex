@@ -11,7 +11,8 @@ defmodule Sparx.Link do
 
   # slots: the process that counts the running handlers: the server, or a Sparx.Workers.
   # channel, files: of use on the server's own node; nil: there is no channel.
-  defstruct [:server, :slots, :port, :window, :max_frame, :write_timeout, :channel, :files]
+  # region: the process that puts large parts into shared memory; nil: there is none.
+  defstruct [:server, :slots, :port, :window, :max_frame, :write_timeout, :channel, :files, :region]
 
   @type t :: %__MODULE__{
           server: pid,
@@ -21,7 +22,8 @@ defmodule Sparx.Link do
           max_frame: pos_integer,
           write_timeout: pos_integer,
           channel: Channel.t() | nil,
-          files: Files.t() | nil
+          files: Files.t() | nil,
+          region: pid | nil
         }
 
   @typedoc "What of a link says where its server is."
@@ -36,9 +38,6 @@ defmodule Sparx.Link do
 
   # ms. A handler that waits for its client longer than this holds no slot until it goes on.
   @moment 100
-
-  # In the dictionary of a process: the server that watches it.
-  @watched :"$sparx_watched"
 
   # Atomics are opaque, but they are references: that is how an answer is recognized.
   @dialyzer :no_opaque
@@ -88,78 +87,53 @@ defmodule Sparx.Link do
     do: ask(link, id, {:respond, IO.iodata_to_binary(message)})
 
   @doc """
-  The same for a body of `size` bytes that is worth shared memory: `head` goes before its parts there, or `whole` is written if there is
-  no room.
+  The same for a body of `size` bytes that is worth shared memory: `head` goes before it there, or `whole` is written if there is none.
   """
   @spec respond_shared(t, Frame.stream(), Answer.t() | nil, non_neg_integer, iodata, iodata, (() -> iodata)) ::
           :ok | error
-  def respond_shared(%{port: port} = link, id, answer, size, head, body, whole) when is_local(answer) do
-    with :ok <- Answer.send_whole(answer) do
-      case share(link, id, body, size) do
-        {:ok, slots, parts} ->
-          message = IO.iodata_to_binary([head, parts | Frame.finish(id, nil)])
-          send(link.server, {:"$sparx_shared", port, slots, message})
-          :ok
-
-        :full ->
-          command(port, whole.())
-      end
-    end
-  end
-
-  def respond_shared(link, id, answer, size, _head, _body, whole),
-    do: respond(link, id, answer, size, whole.())
-
-  defp share(link, id, data, size),
-    do: with_region(link, size, &Region.put(&1, id, data, size))
-
-  # The server takes back the slots of processes whose end it sees, and of nobody else.
-  defp with_region(%{port: port} = link, size, put) when node(port) == node() do
-    with true <- Region.worth?(size),
-         region when region != nil <- Region.of(port),
-         true <- watched?(link.server) do
-      put.(region)
+  def respond_shared(%{region: region} = link, id, answer, size, head, body, whole) do
+    if shared?(link, answer, size) do
+      with :ok <- Answer.send_whole(answer),
+           do: Region.write(region, [packed(head), part(id, body, size), packed(Frame.finish(id, nil))])
     else
-      _through_the_pipe -> :full
+      respond(link, id, answer, size, whole.())
     end
   end
 
-  defp with_region(_link_of_another_node, _size, _put), do: :full
+  defp shared?(%{region: region}, answer, size),
+    do: is_local(answer) and region != nil and Region.worth?(size)
 
-  defp watched?(server),
-    do: Process.get(@watched) == server or :erlang.process_info(self(), :parent) == {:parent, server}
+  defp part(id, data, size), do: {{:data, id}, :erlang.iolist_to_iovec(data), size}
 
-  @doc "The server watches the calling process, which it has not started, as the owner of a stream."
-  @spec watched(t) :: :ok
-  def watched(%{server: server}) do
-    Process.put(@watched, server)
-    :ok
-  end
+  # Large binaries are not copied.
+  defp packed(messages), do: :erlang.iolist_to_iovec(messages)
 
   @doc """
-  Writes messages of a WebSocket, `{type, iodata, left}`, and behind them `more`. Large ones cross in shared memory.
+  Writes messages of a WebSocket, `{type, iodata, left}`, and behind them `more`. Large ones cross in shared memory. Others may send when this
+  returns, so all is written then.
   """
-  @spec send_messages(t, Frame.stream(), [{non_neg_integer, iodata, non_neg_integer}], iodata) :: :ok | error
-  def send_messages(link, id, messages, more) do
-    {messages, slots} = Enum.map_reduce(messages, [], &message(link, id, &1, &2))
-    if slots == [], do: write(link, [messages | more]), else: write_shared(link, id, slots, [messages | more])
+  @spec send_messages(
+          t,
+          Frame.stream(),
+          Answer.t() | nil,
+          [{non_neg_integer, iodata, non_neg_integer}],
+          iodata
+        ) ::
+          :ok | error
+  def send_messages(link, id, answer, messages, more) do
+    {items, shared} = Enum.map_reduce(messages, false, &message(link, id, answer, &1, &2))
+
+    if shared,
+      do: Region.write_and_wait(link.region, items ++ [packed(more)]),
+      else: write(link, [items | more])
   end
 
-  defp message(link, id, {type, data, left}, slots) do
+  defp message(link, id, answer, {type, data, left}, shared) do
     size = IO.iodata_length(data)
 
-    case with_region(link, size, &Region.put_message(&1, id, type, data, size, left)) do
-      {:ok, more, message} -> {message, more ++ slots}
-      :full -> {Frame.send_message(id, type, data, size, left), slots}
-    end
-  end
-
-  # Others may send when this returns, so it is written then.
-  defp write_shared(link, id, slots, messages) do
-    with {:error, :closed} <- ask(link, id, {:shared, slots, IO.iodata_to_binary(messages)}) do
-      Region.free(Region.of(link.port), slots)
-      {:error, :closed}
-    end
+    if shared?(link, answer, size),
+      do: {{{:message, id, type, left}, :erlang.iolist_to_iovec(data), size}, true},
+      else: {Frame.send_message(id, type, data, size, left), shared}
   end
 
   @doc """
@@ -291,27 +265,24 @@ defmodule Sparx.Link do
          do: send_data(link, id, answer, [], rest, size - taken)
   end
 
-  # What lies in shared memory goes through the server, which then knows of the slots whatever becomes of the process.
+  # What goes through the process of the shared memory is followed by all else, so that it stays in order.
   defp write_data(link, id, answer, head, data, size) do
-    case share(link, id, data, size) do
-      {:ok, slots, parts} ->
-        Answer.go_behind(answer)
-        send(link.server, {:"$sparx_shared", link.port, slots, IO.iodata_to_binary([head | parts])})
-        :ok
-
-      :full ->
-        write_behind(link, answer, [head | data(id, data, size)])
+    if shared?(link, answer, size) do
+      Answer.go_behind(answer)
+      Region.write(link.region, [packed(head), part(id, data, size)])
+    else
+      write_behind(link, id, answer, [head | data(id, data, size)])
     end
   end
 
-  defp write_behind(_link, _answer, [[]]), do: :ok
+  defp write_behind(_link, _id, _answer, [[]]), do: :ok
 
-  defp write_behind(link, answer, messages) do
-    if is_local(answer) and Answer.behind?(answer) do
-      send(link.server, {:"$sparx_write", link.port, :erlang.iolist_to_iovec(messages)})
-      :ok
-    else
-      write(link, messages)
+  defp write_behind(link, id, answer, messages) do
+    cond do
+      # The server knows whether there is something that it must come behind.
+      not is_local(answer) -> tell(link, id, {:write, IO.iodata_to_binary(messages)})
+      Answer.behind?(answer) -> Region.write(link.region, [packed(messages)])
+      true -> write(link, messages)
     end
   end
 
@@ -322,7 +293,7 @@ defmodule Sparx.Link do
   @spec finish(t, Frame.stream(), Answer.t() | nil, Sparx.Headers.t() | nil) :: :ok | error
   def finish(link, id, answer, trailers) do
     case answer(link, id, answer, :finish) do
-      :ok -> write_behind(link, answer, Frame.finish(id, trailers))
+      :ok -> write_behind(link, id, answer, Frame.finish(id, trailers))
       :head -> ask(link, id, {:finish_head, trailers})
       {:error, reason} -> {:error, reason}
     end

@@ -158,8 +158,8 @@ defmodule Sparx.Server do
     config = %{state.config | listeners: bound(state.config.listeners, info["listeners"])}
     {grant, demand} = Demand.renew(state.demand)
     program = program(port, started, config)
-    Region.publish(started.region, port)
     link = link(config, port, info, program)
+    Region.serve(program.region, port, link.max_frame)
     Worker.publish(Map.put(state.job, :link, link), port)
     life.on_ready && life.on_ready.(config.listeners)
     Enum.each(life.restarters, &GenServer.reply(&1, cut(life)))
@@ -177,13 +177,14 @@ defmodule Sparx.Server do
     })
   end
 
-  defp program(port, %{info: info, os_pid: os_pid, channel: channel}, config) do
+  defp program(port, %{info: info, os_pid: os_pid, channel: channel, region: region}, config) do
     pulse = Heart.new()
 
     %State.Program{
       ready: info,
       os_pid: os_pid,
       channel: channel,
+      region: region,
       files: Files.new(channel, Map.get(info["limits"], "max_files", 0)),
       started: System.monotonic_time(),
       pulse: pulse,
@@ -236,6 +237,7 @@ defmodule Sparx.Server do
       port: port,
       channel: program.channel,
       files: program.files,
+      region: program.region && program.region.pid,
       window: Map.get(info["limits"], "window", Config.limit(config, :window)),
       max_frame: Map.get(info, "max_frame", Config.limit(config, :max_frame)),
       write_timeout: Config.limit(config, :write_timeout)
@@ -255,7 +257,6 @@ defmodule Sparx.Server do
   end
 
   def handle_info({:"$sparx_write", port, _} = message, %{port: port} = state), do: first(message, state)
-  def handle_info({:"$sparx_shared", port, _, _} = message, %{port: port} = state), do: first(message, state)
   def handle_info({{:"$sparx_ended", _, _}, _, :process, _, _} = message, state), do: first(message, state)
 
   def handle_info(:timeout, state), do: {:noreply, flush(state)}
@@ -274,10 +275,8 @@ defmodule Sparx.Server do
   def handle_info({:"$gen_producer", {pid, tag}, message}, state),
     do: noreply(Consumers.message(message, pid, tag, state))
 
-  def handle_info({:DOWN, monitor, :process, pid, reason}, state) do
-    if reason != :normal, do: Region.release(Region.of(state.port), pid)
-    noreply(Consumers.down(monitor, reason, state))
-  end
+  def handle_info({:DOWN, monitor, :process, _pid, reason}, state),
+    do: noreply(Consumers.down(monitor, reason, state))
 
   def handle_info({port, {:exit_status, status}}, %{port: port} = state), do: port_down(status, state)
   def handle_info({:EXIT, port, reason}, %{port: port} = state), do: port_down(reason, state)
@@ -287,6 +286,10 @@ defmodule Sparx.Server do
     heart = Heart.start(program.pulse, port, program.os_pid, state.config.heartbeat)
     noreply(%{state | program: %{program | heart: heart}})
   end
+
+  def handle_info({:EXIT, pid, reason}, %{program: %{region: %{pid: pid}}, port: port} = state)
+      when port != nil,
+      do: violated("the process of the shared memory has ended: #{inspect(reason)}", state)
 
   def handle_info({:EXIT, holder, reason}, %{config: %{holder: holder}} = state),
     do: {:stop, {:listeners, reason}, state}
@@ -341,9 +344,6 @@ defmodule Sparx.Server do
       {:"$sparx_write", ^port, _message} = message ->
         {message, left - 1, out, size, slots, streams}
 
-      {:"$sparx_shared", ^port, _slots, _message} = message ->
-        {message, left - 1, out, size, slots, streams}
-
       # It arrives before the end that it explains.
       {:"$sparx_failed", ^port, _id, _crash} = message ->
         {message, left - 1, out, size, slots, streams}
@@ -358,23 +358,10 @@ defmodule Sparx.Server do
   defp burst(left, _to, out, size, slots, streams), do: {:full, left, out, size, slots, streams}
 
   defp one({:"$sparx_write", _port, message}, state), do: write(state, message)
-  defp one({:"$sparx_shared", _port, slots, message}, state), do: shared(slots, message, state)
   defp one({:"$sparx_failed", _port, id, crash}, state), do: Exchange.failed(id, crash, state)
 
-  defp one({{:"$sparx_ended", port, id}, _monitor, :process, pid, reason}, state),
-    do: handler_ended(port, id, pid, reason, state)
-
-  defp handler_ended(port, id, _pid, :normal, state), do: Endings.handler_ended(port, id, :normal, state)
-
-  defp handler_ended(port, id, pid, reason, state) do
-    Region.release(Region.of(port), pid)
-    Endings.handler_ended(port, id, reason, state)
-  end
-
-  defp shared(slots, message, state) do
-    Region.hand_over(Region.of(state.port), slots)
-    write(state, message)
-  end
+  defp one({{:"$sparx_ended", port, id}, _monitor, :process, _pid, reason}, state),
+    do: Endings.handler_ended(port, id, reason, state)
 
   defp ping(state) do
     Heart.asked(state.program.pulse)
@@ -500,9 +487,9 @@ defmodule Sparx.Server do
     Startup.close(state.port)
     Channel.close(program.channel)
     Files.close(program.files)
-    Region.close(state.port)
+    Region.stop(program.region)
     Worker.retire(state.port)
-    program = %{program | heart: nil, calls: %{}, channel: nil, files: nil}
+    program = %{program | heart: nil, calls: %{}, channel: nil, files: nil, region: nil}
     %{state | port: nil, program: program, out: [], out_size: 0, taken: 0, grant: 0}
   end
 

@@ -5,7 +5,7 @@ defmodule Sparx.Integration.NodeTest do
 
   import Sparx.Await
 
-  alias Sparx.{Client, H2Client, Peers, Remote, WebSocket, WsClient}
+  alias Sparx.{Client, H2Client, Peers, Remote, Response, WebSocket, WsClient}
 
   setup_all do: Peers.start_node()
   setup do: Peers.peer() || %{node: nil}
@@ -25,6 +25,30 @@ defmodule Sparx.Integration.NodeTest do
       assert %{status: 200, body: ^body} = Client.request(server, "POST", "/echo", [], body)
       assert %{status: 200, body: large} = Client.get(server, "/large")
       assert byte_size(large) == 1_000_000
+    end
+  end
+
+  test "a response that processes of both nodes write in turns, large parts in shared memory", %{node: node} do
+    if node do
+      part = fn n -> :binary.copy(<<n>>, 90_000) end
+
+      handler = fn request ->
+        :ok = Response.send_head(request, 200, [])
+
+        for n <- 1..10 do
+          :ok = Response.write_chunk(request, part.(n))
+          :ok = :erpc.call(node, Response, :write_chunk, [request, "of the other, #{n}"])
+        end
+
+        :erpc.call(node, Response, :finish, [request])
+      end
+
+      server = start_supervised!({Sparx, host: "127.0.0.1", port: 0, handler: handler})
+
+      for _ <- 1..5 do
+        assert %{status: 200, body: body} = Client.get(server, "/")
+        assert body == for(n <- 1..10, into: "", do: part.(n) <> "of the other, #{n}")
+      end
     end
   end
 

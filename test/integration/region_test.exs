@@ -17,7 +17,7 @@ defmodule Sparx.Integration.RegionTest do
 
   defp region(server) do
     [producer] = Sparx.producers(server)
-    Region.of(GenServer.call(producer, :link).port)
+    :sys.get_state(producer).program.region
   end
 
   defp await_free(server, tries \\ 500) do
@@ -99,13 +99,13 @@ defmodule Sparx.Integration.RegionTest do
     Response.finish(request, [{"x-sum", "#{Enum.sum(sizes)}"}])
   end
 
-  defp used?(server), do: :atomics.get(region(server).next, 1) > 0
+  defp used?(server), do: :sys.get_state(region(server).pid).next > 0
 
   defp pair,
     do: [certfile: Path.join(@files, "a-ec.crt"), keyfile: Path.join(@files, "a-ec.key")]
 
   test "HTTP/1.1: every byte of every part arrives, in its order, whoever writes it" do
-    server = serve(&stream_plan/1, shared_memory: 12 * 65_536)
+    server = serve(&stream_plan/1, shared_memory: 192 * 4_096)
 
     1..60
     |> Task.async_stream(
@@ -127,7 +127,7 @@ defmodule Sparx.Integration.RegionTest do
   end
 
   test "HTTP/2: the same, in streams beside each other" do
-    server = serve(&stream_plan/1, shared_memory: 12 * 65_536)
+    server = serve(&stream_plan/1, shared_memory: 192 * 4_096)
     client = H2Client.open(server)
 
     {client, ids} =
@@ -149,7 +149,7 @@ defmodule Sparx.Integration.RegionTest do
 
   test "TLS: the same" do
     {:ok, _} = Application.ensure_all_started(:ssl)
-    server = serve(&stream_plan/1, [scheme: :https, shared_memory: 12 * 65_536] ++ pair())
+    server = serve(&stream_plan/1, [scheme: :https, shared_memory: 192 * 4_096] ++ pair())
 
     for seed <- 201..220 do
       {:ok, socket} =
@@ -178,7 +178,7 @@ defmodule Sparx.Integration.RegionTest do
 
   @tag skip: Needs.http3() || Needs.python("cryptography", "python3-cryptography")
   test "HTTP/3: the same" do
-    server = serve(&stream_plan/1, [scheme: :https, http3: true, shared_memory: 12 * 65_536] ++ pair())
+    server = serve(&stream_plan/1, [scheme: :https, http3: true, shared_memory: 192 * 4_096] ++ pair())
 
     for seed <- 301..304 do
       script = ~s(exec "$0" "$@" </dev/null)
@@ -193,7 +193,7 @@ defmodule Sparx.Integration.RegionTest do
   end
 
   test "what is compressed leaves its slots, and is what was written" do
-    server = serve(&stream_plan/1, shared_memory: 12 * 65_536, compress: true)
+    server = serve(&stream_plan/1, shared_memory: 192 * 4_096, compress: true)
 
     for seed <- 401..410 do
       %{body: body, headers: headers} = Client.get(server, "/#{seed}", [{"accept-encoding", "gzip"}])
@@ -303,7 +303,7 @@ defmodule Sparx.Integration.RegionTest do
       Response.new(200) |> Response.body(body(String.to_integer(seed), 150_000)) |> Response.send(request)
     end
 
-    server = serve(handler, shared_memory: 4 * 65_536)
+    server = serve(handler, shared_memory: 64 * 4_096)
 
     1..200
     |> Task.async_stream(

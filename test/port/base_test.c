@@ -242,36 +242,44 @@ static void test_bufq_moves_what_was_lent_without_copying(void **state)
 
 static void test_shared_bytes_keep_all_slots_that_they_reach_into(void **state)
 {
-	static uint8_t memory[4 * SHARED_SLOT];
+	enum { SLOTS = 16 };
+	static uint8_t memory[SLOTS * SHARED_SLOT];
 	struct bufq from, to;
 	struct iovec iov[2];
 	uint32_t slot;
 
 	(void)state;
-	assert_true(shared_begin(memory, 4));
-	assert_true(shared_fits(0, 4 * SHARED_SLOT) && shared_fits(3, 1));
-	assert_false(shared_fits(4, 0) || shared_fits(0, 4 * SHARED_SLOT + 1) || shared_fits(3, SHARED_SLOT + 1));
+	assert_true(shared_begin(memory, SLOTS));
+	assert_true(shared_fits(0, sizeof memory) && shared_fits(SLOTS - 1, 1));
+	assert_false(shared_fits(SLOTS, 0) || shared_fits(0, sizeof memory + 1) || shared_fits(SLOTS - 1, SHARED_SLOT + 1));
 	assert_false(shared_fits(1, UINT64_MAX) || shared_fits(UINT64_MAX, 1));
 	bufq_init(&from);
 	bufq_init(&to);
-	assert_true(bufq_lend(&from, shared_bytes(1), 2 * SHARED_SLOT + 10));
-	assert_int_equal(shared_used(), 3);
-	assert_true(shared_is_used(3, 1) && shared_is_used(0, SHARED_SLOT + 1));
-	assert_false(shared_is_used(0, SHARED_SLOT));
-	assert_true(bufq_move(&from, &to, SHARED_SLOT + SHARED_SLOT / 2)); /* both keep slot 2 now */
-	assert_int_equal(shared_used(), 3);
+	assert_true(bufq_lend(&from, shared_bytes(1), 10 * SHARED_SLOT + 10));
+	assert_int_equal(shared_used(), 11);
+	assert_true(shared_is_used(11, 1) && shared_is_used(0, SHARED_SLOT + 1));
+	assert_false(shared_is_used(0, SHARED_SLOT) || shared_is_used(12, 1));
+	assert_true(bufq_move(&from, &to, 5 * SHARED_SLOT + SHARED_SLOT / 2)); /* both have bytes of slot 6 now */
+	assert_int_equal(shared_used(), 11);
 	bufq_consume(&to, to.len);
-	assert_int_equal(shared_used(), 3); /* a block keeps its slots as long as it is */
+	assert_int_equal(shared_used(), 11); /* a block keeps its slots as long as it is */
 	assert_int_equal(bufq_iov(&from, iov, 2), 1);
-	assert_ptr_equal(iov[0].iov_base, memory + 2 * SHARED_SLOT + SHARED_SLOT / 2);
-	assert_false(shared_next_free(&slot));
+	assert_ptr_equal(iov[0].iov_base, memory + 6 * SHARED_SLOT + SHARED_SLOT / 2);
+	assert_int_equal(shared_next_free(&slot), 0);
 	bufq_free(&from);
 	assert_int_equal(shared_used(), 0);
-	for (uint32_t want = 3; want > 0; want--) {
-		assert_true(shared_next_free(&slot));
-		assert_int_equal(slot, want);
+	assert_int_equal(shared_next_free(&slot), 11);
+	assert_int_equal(slot, 1);
+	assert_int_equal(shared_next_free(&slot), 0);
+	for (uint32_t i = 0; i < 3; i++) { /* no neighbours */
+		shared_keep(shared_bytes(2 * i), 1);
+		shared_give(shared_bytes(2 * i), 1);
 	}
-	assert_false(shared_next_free(&slot));
+	for (uint32_t want = 3; want > 0; want--) {
+		assert_int_equal(shared_next_free(&slot), 1);
+		assert_int_equal(slot, 2 * (want - 1));
+	}
+	assert_int_equal(shared_next_free(&slot), 0);
 	shared_end();
 }
 

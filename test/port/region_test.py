@@ -23,7 +23,9 @@ from lib.program import (  # noqa: E402
 )
 
 REGION = 2
-SLOT = 65536
+SLOT = 4096
+UNIT = 16  # slots
+BIG = UNIT * SLOT
 
 
 def pattern(slot, turn, length):
@@ -32,9 +34,11 @@ def pattern(slot, turn, length):
 
 
 class Host(Program):
-    """Answers each request with the parts that `plan` has for it: ("shared", length) or ("pipe", length), through free slots."""
+    """Answers each request with the parts that `plan` has for it: ("shared", length) or ("pipe", length), through free slots, of which there
+    are UNIT times `slots`."""
 
     def __init__(self, slots, plan=(), path=None, given=None, **options):
+        slots *= UNIT
         self.folder = tempfile.TemporaryDirectory()
         at = f"{self.folder.name}/s"
         self.fd = os.open(f"{self.folder.name}/memory", os.O_RDWR | os.O_CREAT, 0o600)
@@ -93,7 +97,7 @@ class Host(Program):
         if kind == REQUEST and self.plan:
             messages, body = [], b""
             for how, length in self.plan.pop(0):
-                if how == "shared" and self.neighbours((length + SLOT - 1) // SLOT) is not None:
+                if how == "shared" and self.neighbours((length + BIG - 1) // BIG) is not None:
                     slot, data = self.fill(length)
                     messages.append([SHARED, rest[0], slot, length])
                 else:
@@ -105,10 +109,12 @@ class Host(Program):
         elif kind == REQUEST:
             self.waiting = rest[0]
         elif kind == UNUSED:
-            if rest[0] in self.free:
-                raise AssertionError(f"slot {rest[0]} comes back twice")
-            self.free.append(rest[0])
-            self.back.append(rest[0])
+            first, count = rest
+            for slot in range(first, first + count):
+                if slot in self.free:
+                    raise AssertionError(f"slot {slot} comes back twice")
+                self.free.append(slot)
+                self.back.append(slot)
         elif kind == DONE:
             self.done.append(rest[0])
         elif kind == GONE:
@@ -140,31 +146,31 @@ class Region(unittest.TestCase):
         return file.read(length)
 
     def test_what_lies_in_slots_arrives_and_the_slots_come_back(self):
-        host = self.host(4, [[("shared", SLOT), ("pipe", 10), ("shared", 100), ("shared", 20000)]])
+        host = self.host(4, [[("shared", BIG), ("pipe", 10), ("shared", 100), ("shared", 20000)]])
         self.assertIn("region", host.ready["features"])
         client = self.client(host)
         host.until(lambda: host.sent)
         [body] = host.sent.values()
         self.assertEqual(self.body(client, len(body)), body)
-        host.until(lambda: len(host.free) == 4)
-        self.assertEqual(sorted(host.back), [0, 1, 2])
+        host.until(lambda: len(host.free) == 4 * UNIT)
+        self.assertEqual(sorted(host.back), list(range(UNIT + 1 + 5)))
         self.assertEqual(host.errors, [])
 
     def test_bytes_may_need_several_slots_each_of_which_comes_back(self):
-        host = self.host(6, [[("shared", SLOT + 1), ("pipe", 5), ("shared", 2 * SLOT)]])
+        host = self.host(6, [[("shared", BIG + 1), ("pipe", 5), ("shared", 2 * BIG)]])
         client = self.client(host)
         host.until(lambda: host.sent)
         [body] = host.sent.values()
         self.assertEqual(self.body(client, len(body)), body)
-        host.until(lambda: len(host.free) == 6)
-        self.assertEqual(sorted(host.back), [0, 1, 2, 3])
+        host.until(lambda: len(host.free) == 6 * UNIT)
+        self.assertEqual(sorted(host.back), list(range(UNIT + 1 + 2 * UNIT)))
         self.assertEqual(host.errors, [])
 
     def test_random_plans_with_few_slots_and_clients_that_read_when_they_like(self):
         """Slots are filled anew at once when they come back: a byte that was still wanted would be another one then."""
         rng = random.Random(7)
         plan = [
-            [(rng.choice(["shared", "pipe"]), rng.choice([1, 100, 8191, 8192, 30000, SLOT, SLOT + 1])) for _ in range(rng.randint(1, 4))]
+            [(rng.choice(["shared", "pipe"]), rng.choice([1, 100, 8191, 8192, 30000, BIG, BIG + 1])) for _ in range(rng.randint(1, 4))]
             for _ in range(200)
         ]
         host = self.host(5, plan)
@@ -180,37 +186,37 @@ class Region(unittest.TestCase):
             self.assertEqual(self.body(client, len(body)), body)
             client.close()
             seen += 1
-        host.until(lambda: len(host.free) == 5)
+        host.until(lambda: len(host.free) == 5 * UNIT)
         self.assertEqual(host.errors, [])
 
     def test_a_client_that_leaves_and_a_stream_that_is_cut_keep_no_slot(self):
-        host = self.host(8, [[("shared", SLOT)] * 4])
+        host = self.host(8, [[("shared", BIG)] * 4])
         client = self.client(host)
         host.until(lambda: host.sent)
         client.close()
-        host.until(lambda: len(host.free) == 8)
+        host.until(lambda: len(host.free) == 8 * UNIT)
         client = self.client(host)
         host.waiting = None
         host.until(lambda: host.waiting)
-        slots = [host.fill(SLOT)[0] for _ in range(2)]
-        host.send([HEAD, host.waiting, 200, [], None], *[[SHARED, host.waiting, s, SLOT] for s in slots], [ABORT, host.waiting, 500])
-        host.until(lambda: len(host.free) == 8)
+        slots = [host.fill(BIG)[0] for _ in range(2)]
+        host.send([HEAD, host.waiting, 200, [], None], *[[SHARED, host.waiting, s, BIG] for s in slots], [ABORT, host.waiting, 500])
+        host.until(lambda: len(host.free) == 8 * UNIT)
         self.assertEqual(host.errors, [])
 
     def test_a_slot_that_is_named_for_a_stream_that_is_gone_comes_back(self):
         host = self.host(2, [[("pipe", 1)]])
         client = self.client(host)
         host.until(lambda: host.done)
-        slot, _ = host.fill(SLOT)
-        host.send([SHARED, host.done[0], slot, SLOT])
-        host.until(lambda: len(host.free) == 2)
+        slot, _ = host.fill(BIG)
+        host.send([SHARED, host.done[0], slot, BIG])
+        host.until(lambda: len(host.free) == 2 * UNIT)
         client.close()
 
     def test_a_host_that_lies_about_a_slot_loses_the_stream_and_nothing_else(self):
         host = self.host(2)
         lies = (
-            (2, 10, "slot"), (1 << 40, 10, "slot"), (0, 0, "length"), (0, 2 * SLOT + 1, "length"), (1, SLOT + 1, "length"),
-            (1, (1 << 64) - 1, "length"),
+            (2 * UNIT, 10, "slot"), (1 << 40, 10, "slot"), (0, 0, "length"), (0, 2 * BIG + 1, "length"),
+            (UNIT, BIG + 1, "length"), (1, (1 << 64) - 1, "length"),
         )  # fmt: skip
         for slot, length, rule in lies:
             client = self.client(host)
@@ -219,7 +225,7 @@ class Region(unittest.TestCase):
             if slot in host.free:
                 host.free.remove(slot)
             host.send([HEAD, host.waiting, 200, [], None], [SHARED, host.waiting, slot, length])
-            host.until(lambda: host.errors and len(host.free) == 2)
+            host.until(lambda: host.errors and len(host.free) == 2 * UNIT)
             self.assertIn(rule, host.errors.pop())
             client.close()
 
@@ -233,17 +239,17 @@ class Region(unittest.TestCase):
         host.waiting = None
         host.until(lambda: host.waiting)
         first = host.waiting
-        slot, data = host.fill(SLOT)
+        slot, data = host.fill(BIG)
         ahead = [[DATA, first, bytes(60000)]] * 10  # more than the kernel takes at once
-        host.send([HEAD, first, 200, [], None], *ahead, [SHARED, first, slot, SLOT])
+        host.send([HEAD, first, 200, [], None], *ahead, [SHARED, first, slot, BIG])
         client = self.client(host)
         host.until(lambda: host.waiting != first)
-        host.send([HEAD, host.waiting, 200, [], None], [SHARED, host.waiting, slot, SLOT])
+        host.send([HEAD, host.waiting, 200, [], None], [SHARED, host.waiting, slot, BIG])
         host.until(lambda: host.errors)
         self.assertIn("slot is none that the host may use now", host.errors[0])
         self.assertEqual(host.back, [])
         host.send([END, first, None])
-        body, want = b"", 10 * 60000 + SLOT
+        body, want = b"", 10 * 60000 + BIG
         while len(body) < want:
             body += slow.recv(1 << 20)
             body = body.partition(b"\r\n\r\n")[2] if body.startswith(b"HTTP") else body
@@ -258,9 +264,9 @@ class Region(unittest.TestCase):
         client = self.client(host)
         host.waiting = None
         host.until(lambda: host.waiting)
-        slots = [host.fill(SLOT)[0] for _ in range(2)]
-        host.send([HEAD, host.waiting, 200, [], None], *[[SHARED, host.waiting, s, SLOT] for s in slots])
-        host.until(lambda: len(host.free) == 4)
+        slots = [host.fill(BIG)[0] for _ in range(2)]
+        host.send([HEAD, host.waiting, 200, [], None], *[[SHARED, host.waiting, s, BIG] for s in slots])
+        host.until(lambda: len(host.free) == 4 * UNIT)
         self.assertIn("is more than the window", host.errors[0])
         client.close()
 
@@ -291,28 +297,28 @@ class Region(unittest.TestCase):
     def test_messages_of_a_websocket_lie_in_slots_too(self):
         host = self.host(8)
         client, file, stream = self.socket(host)
-        whole, long = host.fill(SLOT), host.fill(2 * SLOT + 77)
+        whole, long = host.fill(BIG), host.fill(2 * BIG + 77)
         host.send(
-            [SEND_SHARED, stream, 2, whole[0], SLOT, 0], [SEND, stream, 1, b"between", 0], [SEND_SHARED, stream, 2, long[0], len(long[1]), 0]
+            [SEND_SHARED, stream, 2, whole[0], BIG, 0], [SEND, stream, 1, b"between", 0], [SEND_SHARED, stream, 2, long[0], len(long[1]), 0]
         )
         self.assertEqual(self.frame(file), (ws.BINARY, 1, 0, whole[1]))
         self.assertEqual(self.frame(file), (ws.TEXT, 1, 0, b"between"))
         self.assertEqual(self.frame(file), (ws.BINARY, 1, 0, long[1]))
-        host.until(lambda: len(host.free) == 8)
-        piece, last = host.fill(100), host.fill(SLOT)
-        host.send([SEND_SHARED, stream, 1, piece[0], 100, SLOT], [SEND_SHARED, stream, 1, last[0], SLOT, 0])
+        host.until(lambda: len(host.free) == 8 * UNIT)
+        piece, last = host.fill(100), host.fill(BIG)
+        host.send([SEND_SHARED, stream, 1, piece[0], 100, BIG], [SEND_SHARED, stream, 1, last[0], BIG, 0])
         self.assertEqual(self.frame(file), (ws.TEXT, 0, 0, piece[1]))
         self.assertEqual(self.frame(file), (ws.CONTINUATION, 1, 0, last[1]))
-        host.until(lambda: len(host.free) == 8)
+        host.until(lambda: len(host.free) == 8 * UNIT)
         self.assertEqual(host.errors, [])
         client.close()
 
     def test_a_message_that_is_compressed_leaves_its_slots_at_once(self):
         host = self.host(4)
         _, file, stream = self.socket(host, compress=True)
-        slot, data = host.fill(3 * SLOT)
+        slot, data = host.fill(3 * BIG)
         host.send([SEND_SHARED, stream, 2, slot, len(data), 0])
-        host.until(lambda: len(host.free) == 4)
+        host.until(lambda: len(host.free) == 4 * UNIT)
         frames = [self.frame(file)]
         while not frames[-1][1]:
             frames.append(self.frame(file))
@@ -323,26 +329,26 @@ class Region(unittest.TestCase):
     def test_a_websocket_that_ends_keeps_no_slot(self):
         host = self.host(4)
         client, file, stream = self.socket(host)
-        slot, _ = host.fill(2 * SLOT)
+        slot, _ = host.fill(2 * BIG)
         host.send([READ, stream, 1, 1])
         file.close()
         client.close()
         host.until(lambda: host.gone == [stream])
-        host.send([SEND_SHARED, stream, 2, slot, 2 * SLOT, 0])
-        host.until(lambda: len(host.free) == 4)
+        host.send([SEND_SHARED, stream, 2, slot, 2 * BIG, 0])
+        host.until(lambda: len(host.free) == 4 * UNIT)
         _, _, stream = self.socket(host)
-        slot, _ = host.fill(2 * SLOT)
-        host.send([CLOSE, stream, 1000, b""], [SEND_SHARED, stream, 2, slot, 2 * SLOT, 0])
-        host.until(lambda: len(host.free) == 4)
+        slot, _ = host.fill(2 * BIG)
+        host.send([CLOSE, stream, 1000, b""], [SEND_SHARED, stream, 2, slot, 2 * BIG, 0])
+        host.until(lambda: len(host.free) == 4 * UNIT)
         self.assertEqual(host.errors, [])
 
     def test_what_is_wrong_with_a_message_ends_the_websocket_and_its_slots_come_back(self):
-        for type, length, rule in ((3, 10, "must be 1, 2, 9 or 10"), (9, 200, "125 bytes"), (2, 2 * SLOT, "more than the window"), (1, 0, "length")):
-            host = self.host(4, window=SLOT, max_frame=200000)
+        for type, length, rule in ((3, 10, "must be 1, 2, 9 or 10"), (9, 200, "125 bytes"), (2, 2 * BIG, "more than the window"), (1, 0, "length")):
+            host = self.host(4, window=BIG, max_frame=200000)
             _, _, stream = self.socket(host)
             slot, _ = host.fill(length or 1)
             host.send([SEND_SHARED, stream, type, slot, length, 0])
-            host.until(lambda: host.gone == [stream] and len(host.free) == 4)  # noqa: B023
+            host.until(lambda: host.gone == [stream] and len(host.free) == 4 * UNIT)  # noqa: B023
             self.assertIn(rule, host.errors[0])
 
     def test_a_message_for_what_is_no_websocket_resets_the_stream(self):
@@ -352,7 +358,7 @@ class Region(unittest.TestCase):
         host.until(lambda: host.waiting)
         slot, _ = host.fill(10)
         host.send([HEAD, host.waiting, 200, [], None], [SEND_SHARED, host.waiting, 2, slot, 10, 0])
-        host.until(lambda: host.gone == [host.waiting] and len(host.free) == 2)
+        host.until(lambda: host.gone == [host.waiting] and len(host.free) == 2 * UNIT)
         self.assertIn("not a WebSocket", host.errors[0])
 
     def test_what_cannot_be_a_region_is_refused(self):

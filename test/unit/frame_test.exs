@@ -135,6 +135,7 @@ defmodule Sparx.FrameTest do
             {:figures, 7, %{"connections" => 3, "idle" => 1, "lingering" => 1, "bytes_in" => 5_000_000_000}},
           pong: {:pong, 4_294_967_295},
           drained: {:drained, 0},
+          unused: {:unused, 300, 16},
           hangup: {:hangup, 5},
           recv_text: {:recv, 5, 1, "hi", 0},
           recv_piece: {:recv, 300, 2, <<0, 1, 2, 3>>, 1_000_000},
@@ -260,6 +261,8 @@ defmodule Sparx.FrameTest do
       assert Frame.decode(<<1>>) == {:error, :not_a_message}
       assert Frame.decode(<<0x90>>) == {:error, :not_a_message}
       assert Frame.decode(<<0x91, 66>>) == {:error, {:malformed, 66}}
+      assert Frame.decode(<<0x92, 84, 1>>) == {:error, {:malformed, 84}}
+      assert Frame.decode(<<0x93, 84, 1, 0>>) == {:error, {:malformed, 84}}
       assert Frame.decode(<<0x93, 66, 1, 0xCB, 0::64>>) == {:error, {:unknown_type, 0xCB}}
     end
   end

@@ -857,7 +857,9 @@ defmodule Sparx.ServerTest do
       {"FIGURES that are a list", {:messages, [[73, 1, []]]}},
       {"READY without its fields", {:messages, [[64, nil, nil]]}},
       {"OPENED by a number", {:messages, [[79, 1, 2, 3, 4]]}},
-      {"ENDED of texts", {:messages, [[80, "a", "b", "c", "d", "e"]]}}
+      {"ENDED of texts", {:messages, [[80, "a", "b", "c", "d", "e"]]}},
+      {"UNUSED of a slot that it does not have", {:messages, [[84, 0, 1]]}},
+      {"UNUSED of a text", {:messages, [[84, "a", 1]]}}
     ]
 
     for {name, what} <- @hostile do

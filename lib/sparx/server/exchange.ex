@@ -42,12 +42,6 @@ defmodule Sparx.Server.Exchange do
     end)
   end
 
-  # What was sent so has left before more of it may be.
-  defp ask({:shared, slots, message}, _id, _stream, state) do
-    Region.hand_over(Region.of(state.port), slots)
-    {:ok, state |> write(message) |> flush()}
-  end
-
   # A streamed response that has not gone out, so headers may still be added.
   defp ask({:open, pid, status, bodiless}, id, stream, state) do
     if_ok(Answer.open(stream.answer), state, fn state ->
@@ -179,6 +173,16 @@ defmodule Sparx.Server.Exchange do
 
   defp tell({:socket_room, size, ref}, id, stream, state),
     do: when_it_fits(ref, size, Answer.fits?(stream.answer, size), id, stream, state)
+
+  # Parts of a response that a process on another node writes.
+  defp tell({:write, messages}, _id, stream, state) do
+    if Answer.behind?(stream.answer) do
+      Region.write(state.link.region, [messages])
+      state
+    else
+      write(state, messages)
+    end
+  end
 
   # From a handler that Sparx.Workers runs.
   defp tell({:failed, crash}, id, _stream, state), do: failed(id, crash, state)

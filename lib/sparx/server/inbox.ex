@@ -226,11 +226,9 @@ defmodule Sparx.Server.Inbox do
     figures(from, Notes.figures(figures), %{state | program: %{state.program | calls: calls}})
   end
 
-  defp message({:unused, slot}, %{port: port} = state) do
-    region = Region.of(port)
-
-    (region && Region.unused(region, slot)) ||
-      throw({:violation, "a slot #{slot} back that it does not have"})
+  defp message({:unused, slot, count}, %{program: %{region: region}} = state) do
+    (region && Region.unused(region, slot, count)) ||
+      throw({:violation, "slots from #{slot} on back that it does not have"})
 
     state
   end

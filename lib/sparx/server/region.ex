@@ -1,38 +1,64 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Region do
   @moduledoc false
-  # Memory that the server shares with its port program (PROTOCOL.md, section 3.7): large parts of bodies cross in it and not over the pipe, which
-  # would copy them twice more. It is a file in memory without a name, cut into slots. The process that sends takes slots, fills them, and has the
-  # server name them to the port program, which gives them back when their bytes have left. Neighbours are filled by one write, and named together.
+  # Memory that the server shares with its port program (PROTOCOL.md, section 3.8): large parts of bodies cross in it and not over the pipe, which
+  # would copy them twice more. It is a file in memory without a name, cut into slots.
   #
-  # A row of the table says who has a slot: the process that fills it, or the port program. The server takes back what a process had that has ended,
-  # so only processes may take slots whose end the server sees: the owner of a request.
+  # One process fills the slots, for all that send. A write to a file is done by another scheduler, and to go there costs more than to copy a
+  # small part: so the parts that have come meanwhile are put one behind the other, and written at once. The process also writes the messages that
+  # name the slots to the port program, and what must come behind them (Sparx.Answer, behind). Parts for which no slots are free cross the pipe.
   #
-  # Each slot has a file handle of its own, since one serves one process at a time.
+  # A word for each slot says whether the port program has it: this process sets it when it takes the slot, and the server clears it when the
+  # slot comes back. Nobody else ever has a slot, so none is lost, whatever becomes of the processes that send.
 
-  alias Sparx.Frame
-  alias Sparx.Server.SharedTerms
+  use GenServer
 
-  @slot 65_536
-  # Bytes. Below that the pipe is cheaper: a write to a file is done by another scheduler.
+  alias Sparx.{Frame, Link}
+
+  @slot 4_096
+  # Bytes. Below that the pipe is cheaper.
   @least 32_768
   @folder "/dev/shm"
-  # Places that are looked at for neighbours that are free, before there are to be fewer of them.
-  @tries 8
+  # Slots that one write fills, at most about as many.
+  @most 256
+  # ms. What was sent last is let go of then.
+  @idle 100
 
-  @enforce_keys [:table, :files, :next, :count]
-  defstruct [:table, :files, :next, :count]
+  @zeros :binary.copy(<<0>>, @slot)
+
+  @enforce_keys [:pid, :words, :count]
+  defstruct [:pid, :words, :count]
 
   @type slot :: non_neg_integer
-  @type t :: %__MODULE__{
-          table: :ets.tid(),
-          files: tuple,
-          next: :atomics.atomics_ref(),
-          count: pos_integer
-        }
+  @type t :: %__MODULE__{pid: pid, words: :atomics.atomics_ref(), count: pos_integer}
+
+  @typedoc "A part of a streamed response, or a message of a WebSocket, or a piece of one of which so many bytes are to come."
+  @type kind :: {:data, Frame.stream()} | {:message, Frame.stream(), type :: 1 | 2, left :: non_neg_integer}
+
+  @typedoc "Messages to be written as they are, or bytes to be shared."
+  @type item :: iodata | {kind, iodata, size :: pos_integer}
+
+  defmodule State do
+    @moduledoc false
+    # run: parts that are to be written together: {first slot, how many, what to write, the last first}. pending: the items since it began, the
+    # last first. out: messages that can be written to the port program, and their size. waiting: who waits for that.
+    defstruct [
+      :file,
+      :words,
+      :count,
+      :port,
+      :max_frame,
+      next: 0,
+      run: nil,
+      pending: [],
+      out: [],
+      size: 0,
+      waiting: []
+    ]
+  end
 
   @doc """
-  Makes one of `bytes` bytes, which the calling process owns, and a descriptor to be handed over, to be closed with `close_file/1` then.
+  Makes one of `bytes` bytes, with its process, which is linked to the caller, and a descriptor to be handed over, to be closed then.
 
   An error where that cannot be: everything crosses the pipe then.
   """
@@ -40,211 +66,234 @@ defmodule Sparx.Server.Region do
   def new(bytes) when bytes < @slot, do: {:error, :off}
 
   def new(bytes) do
-    count = div(bytes, @slot)
     path = Path.join(@folder, "sparx-" <> Base.url_encode64(:crypto.strong_rand_bytes(12), padding: false))
 
     try do
-      with {:ok, file} <- :file.open(path, [:raw, :binary, :write, :read, :exclusive]),
-           :ok <- File.chmod(path, 0o600),
-           {:ok, _} <- :file.position(file, count * @slot),
-           :ok <- :file.truncate(file),
-           :ok <- usable(file),
-           {:ok, files} <- open(path, count, []),
-           {:ok, handed} <- :file.open(path, [:raw, :binary, :read]) do
-        :file.close(file)
-        {:ok, region(files, count), handed}
+      with {:ok, region} <- start(path, div(bytes, @slot)) do
+        case :file.open(path, [:raw, :binary, :read]) do
+          {:ok, handed} ->
+            {:ok, region, handed}
+
+          error ->
+            stop(region)
+            error
+        end
       end
     after
       File.rm(path)
     end
   end
 
-  defp open(_path, 0, files), do: {:ok, files}
+  defp start(path, count) do
+    words = :atomics.new(count, signed: false)
+    {:ok, pid} = GenServer.start_link(__MODULE__, {words, count})
 
-  defp open(path, count, files) do
-    with {:ok, file} <- :file.open(path, [:raw, :binary, :write, :read]),
-         do: open(path, count - 1, [file | files])
+    case GenServer.call(pid, {:open, path}, :infinity) do
+      :ok ->
+        {:ok, %__MODULE__{pid: pid, words: words, count: count}}
+
+      error ->
+        end_process(pid)
+        error
+    end
   end
 
-  defp region(files, count) do
-    %__MODULE__{
-      table: :ets.new(__MODULE__, [:public, write_concurrency: true]),
-      files: List.to_tuple(files),
-      next: :atomics.new(1, signed: false),
-      count: count
-    }
+  @doc "From now on it serves this port program, whose frames may have `max_frame` bytes."
+  @spec serve(t | nil, port | pid, pos_integer) :: :ok
+  def serve(nil, _port, _max_frame), do: :ok
+  def serve(region, port, max_frame), do: GenServer.call(region.pid, {:serve, port, max_frame}, :infinity)
+
+  @doc "The port program has ended, or does without."
+  @spec stop(t | nil) :: :ok
+  def stop(nil), do: :ok
+  def stop(region), do: end_process(region.pid)
+
+  defp end_process(pid) do
+    Process.unlink(pid)
+    Process.exit(pid, :kill)
+    receive(do: ({:EXIT, ^pid, _reason} -> :ok), after: (0 -> :ok))
   end
 
-  # OTP lets only the process write to a raw file that has opened it, and says so in the handle. Whether another one can be named there is tried out.
-  defp usable(file) do
-    Task.async(fn -> try_to_write(file) end) |> Task.await()
-  end
-
-  defp try_to_write(file) do
-    :file.pwrite(mine(file), 0, "sparx")
-  rescue
-    _error -> {:error, :not_supported}
-  end
-
-  defp mine({:file_descriptor, module, %{owner: _} = data}),
-    do: {:file_descriptor, module, %{data | owner: self()}}
-
-  @spec close_file(:file.fd()) :: :ok | {:error, term}
-  def close_file(file), do: :file.close(file)
-
-  @doc "The region of a port program, for the processes of this node; nil if there is none."
-  @spec of(port | pid) :: t | nil
-  def of(port), do: SharedTerms.get(:region, port)
-
-  @doc "Lets it be found by its port program."
-  @spec publish(t | nil, port | pid) :: :ok
-  def publish(nil, _port), do: :ok
-  def publish(region, port), do: SharedTerms.put(:region, port, region)
-
-  @doc "The port program has ended."
-  @spec close(port | pid) :: :ok
-  def close(port) do
-    region = of(port)
-    if region, do: SharedTerms.erase(:region, port)
-    discard(region)
-  end
-
-  @doc "It is of no use."
-  @spec discard(t | nil) :: :ok
-  def discard(nil), do: :ok
-
-  def discard(%{table: table, files: files}) do
-    for file <- Tuple.to_list(files), do: :file.close(file)
-    :ets.delete(table)
-    :ok
-  end
-
-  # ── the process that sends ─────────────────────────────────────────────────────────────────────────
+  # ── the processes that send ────────────────────────────────────────────────────────────────────────
 
   @doc "Whether so many bytes are worth a slot."
   @spec worth?(non_neg_integer) :: boolean
   def worth?(size), do: size >= @least
 
-  @doc """
-  Puts data of `size` bytes into slots, and returns them with the messages that name them: one for each run of neighbours.
-
-  `:full` where there are not enough slots, or they cannot be filled: the pipe takes the data then.
-  """
-  @spec put(t, Frame.stream(), iodata, pos_integer) :: {:ok, [slot], iodata} | :full
-  def put(region, id, data, size),
-    do: put(region, data, size, &take/2, &Frame.shared(id, &1, &2))
-
-  @doc "The same for a message of a WebSocket, or a piece of one of which `left` bytes are to come: all of it is in one run."
-  @spec put_message(t, Frame.stream(), non_neg_integer, iodata, pos_integer, non_neg_integer) ::
-          {:ok, [slot], iodata} | :full
-  def put_message(region, id, type, data, size, left),
-    do: put(region, data, size, &take_neighbours/2, &Frame.send_shared(id, type, &1, &2, left))
-
-  defp put(region, data, size, take, name) do
-    data = :erlang.iolist_to_iovec(data)
-
-    with {:ok, runs} <- take.(region, div(size + @slot - 1, @slot)) do
-      case fill(region, runs, data, size, name, []) do
-        {:ok, messages} ->
-          {:ok, slots(runs), messages}
-
-        :error ->
-          free(region, slots(runs))
-          :full
-      end
-    end
-  rescue
-    # The port program has ended, and the table with it.
-    ArgumentError -> :full
+  @doc "Has items written in their order, behind those that were given before."
+  @spec write(pid, [item]) :: :ok
+  def write(pid, items) do
+    send(pid, {:"$sparx_region", items, nil})
+    :ok
   end
 
-  @doc "What was taken is not sent."
-  @spec free(t | nil, [slot]) :: :ok
-  def free(nil, _slots), do: :ok
-  def free(region, slots), do: Enum.each(slots, &:ets.delete(region.table, &1))
+  @doc "The same, and waits until they are written."
+  @spec write_and_wait(pid, [item]) :: :ok | {:error, :closed}
+  def write_and_wait(pid, items) do
+    ref = :erlang.monitor(:process, pid, alias: :reply_demonitor)
+    send(pid, {:"$sparx_region", items, ref})
 
-  # Neighbours, which one write fills, or else several runs of them.
-  defp take(region, wanted) do
-    case take_neighbours(region, wanted) do
-      :full when wanted > 1 -> take_halves(region, div(wanted, 2), wanted - div(wanted, 2))
-      taken_or_full -> taken_or_full
-    end
-  end
-
-  defp take_neighbours(%{count: count}, wanted) when wanted > count, do: :full
-
-  defp take_neighbours(region, wanted) do
-    case take_run(region, wanted, @tries) do
-      nil -> :full
-      first -> {:ok, [{first, wanted}]}
-    end
-  end
-
-  defp take_halves(region, some, others) do
-    with {:ok, first} <- take(region, some) do
-      case take(region, others) do
-        {:ok, last} ->
-          {:ok, first ++ last}
-
-        :full ->
-          free(region, slots(first))
-          :full
-      end
-    end
-  end
-
-  defp take_run(_region, _wanted, 0), do: nil
-
-  defp take_run(%{table: table, next: next, count: count} = region, wanted, tries) do
-    first = rem(:atomics.add_get(next, 1, wanted), count)
-
-    if first + wanted <= count and
-         :ets.insert_new(table, for(slot <- first..(first + wanted - 1), do: {slot, self()})),
-       do: first,
-       else: take_run(region, wanted, tries - 1)
-  end
-
-  defp slots(runs), do: Enum.flat_map(runs, fn {first, count} -> Enum.to_list(first..(first + count - 1)) end)
-
-  defp fill(_region, [], _data, 0, _name, messages), do: {:ok, Enum.reverse(messages)}
-
-  defp fill(region, [{first, count} | runs], data, size, name, messages) do
-    length = min(size, count * @slot)
-    {part, rest} = Sparx.Link.split(data, length)
-
-    case :file.pwrite(mine(elem(region.files, first)), first * @slot, part) do
-      :ok -> fill(region, runs, rest, size - length, name, [name.(first, length) | messages])
-      {:error, _reason} -> :error
+    receive do
+      {^ref, :ok} -> :ok
+      {:DOWN, ^ref, :process, _pid, _reason} -> {:error, :closed}
     end
   end
 
   # ── the server ─────────────────────────────────────────────────────────────────────────────────────
 
-  @doc "Slots are named to the port program, which has them from now on."
-  @spec hand_over(t, [slot]) :: :ok
-  def hand_over(region, slots) do
-    :ets.insert(region.table, for(slot <- slots, do: {slot, :port}))
-    :ok
-  end
+  @doc "The port program gives slots back. False: it does not have all of them."
+  @spec unused(t, slot, pos_integer) :: boolean
+  def unused(%{count: all}, slot, count) when slot + count > all, do: false
+  def unused(_region, _slot, 0), do: true
 
-  @doc "The port program gives a slot back. False: it does not have it."
-  @spec unused(t, slot) :: boolean
-  def unused(region, slot) do
-    has = :ets.lookup(region.table, slot) == [{slot, :port}]
-    has && :ets.delete(region.table, slot)
-    has
-  end
-
-  @doc "A process has ended: what it was filling is free again."
-  @spec release(t | nil, pid) :: :ok
-  def release(nil, _pid), do: :ok
-
-  def release(region, pid) do
-    :ets.match_delete(region.table, {:_, pid})
-    :ok
-  end
+  def unused(region, slot, count),
+    do: :atomics.compare_exchange(region.words, slot + 1, 1, 0) == :ok and unused(region, slot + 1, count - 1)
 
   @doc "Slots, and those of them that are in use."
   @spec count(t) :: {pos_integer, non_neg_integer}
-  def count(region), do: {region.count, :ets.info(region.table, :size)}
+  def count(%{words: words, count: count}),
+    do: {count, Enum.count(1..count, &(:atomics.get(words, &1) == 1))}
+
+  # ── its process ────────────────────────────────────────────────────────────────────────────────────
+
+  @impl GenServer
+  # It ends with the server, also if that ends normally.
+  def init({words, count}) do
+    Process.flag(:trap_exit, true)
+    {:ok, %State{words: words, count: count}}
+  end
+
+  @impl GenServer
+  def handle_call({:open, path}, _from, state) do
+    with {:ok, file} <- :file.open(path, [:raw, :binary, :write, :read, :exclusive]),
+         :ok <- File.chmod(path, 0o600),
+         {:ok, _} <- :file.position(file, state.count * @slot),
+         :ok <- :file.truncate(file),
+         # Whether there is room at all.
+         :ok <- :file.pwrite(file, 0, @zeros) do
+      {:reply, :ok, %{state | file: file}}
+    else
+      error -> {:reply, error, state}
+    end
+  end
+
+  def handle_call({:serve, port, max_frame}, _from, state),
+    do: {:reply, :ok, %{state | port: port, max_frame: max_frame - 16}}
+
+  @impl GenServer
+  def handle_info({:"$sparx_region", items, ref}, state) do
+    state |> add_all(items, ref) |> more(@most)
+  end
+
+  def handle_info(:timeout, state), do: {:noreply, state, :hibernate}
+
+  # Those that have come meanwhile. A part takes slots of the limit, and each message one besides, so that small ones end as well.
+  defp more(%{run: {_first, slots, _bytes}} = state, left) when slots >= left, do: written(state)
+  defp more(state, 0), do: written(state)
+
+  defp more(state, left) do
+    receive do
+      {:"$sparx_region", items, ref} -> state |> add_all(items, ref) |> more(left - 1)
+    after
+      0 -> written(state)
+    end
+  end
+
+  defp written(state) do
+    state = state |> end_run() |> send_out()
+    for ref <- state.waiting, do: send(ref, {ref, :ok})
+    {:noreply, %{state | waiting: []}, @idle}
+  end
+
+  defp add_all(state, items, nil), do: Enum.reduce(items, state, &add/2)
+  defp add_all(state, items, ref), do: add_all(%{state | waiting: [ref | state.waiting]}, items, nil)
+
+  defp add({kind, data, size}, state) do
+    slots = div(size + @slot - 1, @slot)
+
+    case find(state, state.next, slots) do
+      nil -> add(piped(kind, data, size), state)
+      first -> share({first, slots}, kind, data, size, state)
+    end
+  end
+
+  defp add(message, %{run: nil} = state), do: put_out(state, message, IO.iodata_length(message))
+  defp add(message, state), do: %{state | pending: [message | state.pending]}
+
+  defp share({first, slots}, kind, data, size, state) do
+    for slot <- first..(first + slots - 1), do: :atomics.put(state.words, slot + 1, 1)
+    state = if behind?(state.run, first), do: state, else: %{end_run(state) | run: {first, 0, []}}
+    {start, before, bytes} = state.run
+    bytes = [padding(slots * @slot - size), data | bytes]
+    part = {kind, first, data, size}
+    %{state | run: {start, before + slots, bytes}, pending: [part | state.pending], next: first + slots}
+  end
+
+  defp behind?(nil, _first), do: false
+  defp behind?({start, slots, _bytes}, first), do: start + slots == first
+
+  defp padding(0), do: []
+  defp padding(size), do: binary_part(@zeros, 0, size)
+
+  defp end_run(%{run: nil} = state), do: state
+
+  defp end_run(%{run: {first, _slots, bytes}, pending: pending} = state) do
+    filled = :file.pwrite(state.file, first * @slot, Enum.reverse(bytes))
+    state = %{state | run: nil, pending: []}
+    pending |> Enum.reverse() |> Enum.reduce(state, &name(filled, &1, &2))
+  end
+
+  defp name(:ok, {kind, first, _data, size}, state), do: add(named(kind, first, size), state)
+
+  defp name(_error, {kind, first, data, size}, state) do
+    for slot <- first..(first + div(size - 1, @slot)), do: :atomics.put(state.words, slot + 1, 0)
+    add(piped(kind, data, size), state)
+  end
+
+  defp name(_filled, message, state), do: add(message, state)
+
+  defp named({:data, id}, first, size), do: Frame.shared(id, first, size)
+  defp named({:message, id, type, left}, first, size), do: Frame.send_shared(id, type, first, size, left)
+
+  defp piped({:data, id}, data, size), do: Frame.data(id, data, size)
+  defp piped({:message, id, type, left}, data, size), do: Frame.send_message(id, type, data, size, left)
+
+  # A frame that is too long would end the port program.
+  defp put_out(%{size: size, max_frame: most} = state, message, more) when size > 0 and size + more > most,
+    do: state |> send_out() |> put_out(message, more)
+
+  defp put_out(state, message, more), do: %{state | out: [state.out | message], size: state.size + more}
+
+  defp send_out(%{size: 0} = state), do: state
+
+  # That the port is closed the server learns by itself.
+  defp send_out(state) do
+    Link.command(state.port, state.out, state.size)
+    %{state | out: [], size: 0}
+  end
+
+  # ── free slots ─────────────────────────────────────────────────────────────────────────────────────
+
+  # So many of them one behind the other, from `start` on, and then from the beginning. The last of them is looked at first, so that long rows of
+  # used ones are passed in long steps.
+  defp find(%{count: all}, _start, wanted) when wanted > all, do: nil
+
+  defp find(%{count: all} = state, start, wanted) do
+    with nil <- find(state.words, start, all, wanted),
+         do: find(state.words, 0, min(start + wanted, all), wanted)
+  end
+
+  defp find(_words, start, limit, wanted) when start + wanted > limit, do: nil
+
+  defp find(words, start, limit, wanted) do
+    case last_used(words, start, start + wanted - 1) do
+      nil -> start
+      used -> find(words, used + 1, limit, wanted)
+    end
+  end
+
+  defp last_used(_words, start, slot) when slot < start, do: nil
+
+  defp last_used(words, start, slot),
+    do: if(:atomics.get(words, slot + 1) == 1, do: slot, else: last_used(words, start, slot - 1))
 end

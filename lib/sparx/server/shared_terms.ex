@@ -4,7 +4,7 @@ defmodule Sparx.Server.SharedTerms do
   # What all processes of the node know of a port program, by its port: `:persistent_term`, so that nothing is copied when a process is
   # started for a request.
 
-  @type kind :: :job | :region
+  @type kind :: :job
 
   @doc "Lets processes find a term of this kind. The calling process is the server."
   @spec put(kind, port | pid, term) :: :ok

@@ -60,7 +60,7 @@ defmodule Sparx.Server.Startup do
 
       Link.command(port, Frame.hello(hello))
       started = port |> await(Framing.new(), config) |> with_channel(listening, meeting)
-      memory && Region.close_file(memory)
+      memory && :file.close(memory)
       with_region(started, region)
     else
       error ->
@@ -90,13 +90,13 @@ defmodule Sparx.Server.Startup do
     if region && "region" in List.wrap(info["features"]) do
       {:ok, Map.put(started, :region, region)}
     else
-      Region.discard(region)
+      Region.stop(region)
       {:ok, Map.put(started, :region, nil)}
     end
   end
 
   defp with_region(error, region) do
-    Region.discard(region)
+    Region.stop(region)
     error
   end
 

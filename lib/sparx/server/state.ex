@@ -20,6 +20,8 @@ defmodule Sparx.Server.State do
       # over which files are handed to it, and for which streams that was done; nil: there is none
       :channel,
       :files,
+      # memory that is shared with it (Sparx.Server.Region); nil: there is none
+      :region,
       # words that the server shares with Sparx.Server.Heart, and its process
       :pulse,
       :heart,

@@ -35,7 +35,6 @@ defmodule Sparx.WebSocket.Process do
       hibernate_after: options[:hibernate_after]
     }
 
-    Link.watched(socket.link)
     run(process, :init, [socket, argument], Socket.credit(socket, options[:prefetch]))
   end
 

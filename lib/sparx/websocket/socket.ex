@@ -70,7 +70,7 @@ defmodule Sparx.WebSocket.Socket do
   defp send_now(%{link: link, id: id, answer: answer}, messages, cost, more)
        when is_reference(answer) and node(answer) == node() do
     with :ok <- Answer.enter(answer, cost) do
-      result = Link.send_messages(link, id, for({type, data} <- messages, do: {type, data, 0}), more)
+      result = Link.send_messages(link, id, answer, for({type, data} <- messages, do: {type, data, 0}), more)
       Answer.leave(answer)
       result
     end
@@ -132,7 +132,7 @@ defmodule Sparx.WebSocket.Socket do
         size = taken - @cost
         {piece, rest} = Link.split(data, size)
 
-        with :ok <- Link.send_messages(link, id, [{type, piece, left - size}], []),
+        with :ok <- Link.send_messages(link, id, socket.answer, [{type, piece, left - size}], []),
              do: send_pieces(socket, type, rest, left - size)
 
       error ->

@@ -107,10 +107,14 @@ void shared_give(const void *bytes, size_t n)
 		give_slot(slot);
 }
 
-bool shared_next_free(uint32_t *slot)
+/* They were given in their order, and the last one is the first to be taken. */
+uint32_t shared_next_free(uint32_t *first)
 {
-	if (region.free_count == 0)
-		return false;
-	*slot = region.free[--region.free_count];
-	return true;
+	uint32_t count = 0;
+
+	while (region.free_count > 0 && (count == 0 || region.free[region.free_count - 1] + 1 == *first)) {
+		*first = region.free[--region.free_count];
+		count++;
+	}
+	return count;
 }

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SHARED_SLOT = 65536, SHARED_SLOTS_MAX = 16384 };
+enum { SHARED_SLOT = 4096, SHARED_SLOTS_MAX = 262144 };
 
 /* The region's bytes, which stay where they are until shared_end. False: out of memory. */
 bool shared_begin(const void *bytes, uint32_t slots);
@@ -31,7 +31,7 @@ bool shared_has(const void *bytes);
 void shared_keep(const void *bytes, size_t n);
 void shared_give(const void *bytes, size_t n);
 
-/* A slot that is no longer in use, each once. False: there is none. */
-bool shared_next_free(uint32_t *slot);
+/* Slots one behind the other that are no longer in use, each once. 0: there are none. */
+uint32_t shared_next_free(uint32_t *first);
 
 #endif

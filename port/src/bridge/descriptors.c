@@ -216,10 +216,10 @@ struct slice descriptors_share(struct bridge *b, uint64_t slot, uint64_t length,
 
 void bridge_return_slots(struct bridge *b)
 {
-	uint32_t slot;
+	uint32_t slot, count;
 
-	while (shared_next_free(&slot))
-		say_unused(b, &(struct msg_unused){.slot = slot});
+	while ((count = shared_next_free(&slot)))
+		say_unused(b, &(struct msg_unused){.slot = slot, .count = count});
 }
 
 bool bridge_receive(struct bridge *b)

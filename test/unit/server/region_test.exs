@@ -4,187 +4,272 @@ defmodule Sparx.Server.RegionTest do
 
   alias Sparx.Server.Region
 
-  @slot 65_536
+  @slot 4_096
+  @max_frame 1_048_576
 
+  # The test plays the port program.
   setup do
-    {:ok, region, file} = Region.new(4 * @slot + 17)
+    {:ok, region, file} = Region.new(64 * @slot + 17)
+    :ok = Region.serve(region, self(), @max_frame)
     %{region: region, memory: file}
   end
 
-  defp named(messages), do: messages |> IO.iodata_to_binary() |> named([])
+  # The messages of the next frame, without the bytes of DATA and SEND.
+  defp frame do
+    assert_receive {:command, <<size::32, payload::binary-size(size)>>}, 5_000
+    messages(payload, [])
+  end
 
-  defp named(<<0x94, 25, 7, slot, 0xCE, length::32, rest::binary>>, all),
-    do: named(rest, [{slot, length} | all])
+  defp messages("", all), do: Enum.reverse(all)
 
-  defp named(<<0x94, 25, 7, slot, 0xCD, length::16, rest::binary>>, all),
-    do: named(rest, [{slot, length} | all])
+  defp messages(payload, all) do
+    {message, rest} = message(payload)
+    messages(rest, [message | all])
+  end
 
-  defp named(<<0x94, 25, 7, slot, length, rest::binary>>, all) when length < 0x80,
-    do: named(rest, [{slot, length} | all])
+  defp message(<<0x94, 25, 7, rest::binary>>) do
+    {[slot, length], rest} = ints(rest, 2)
+    {{:shared, slot, length}, rest}
+  end
 
-  defp named(<<>>, all), do: Enum.reverse(all)
+  defp message(<<0x96, 31, 7, type, rest::binary>>) do
+    {[slot, length, left], rest} = ints(rest, 3)
+    {{:message, type, slot, length, left}, rest}
+  end
 
-  defp bytes(file, slots) do
-    for {slot, length} <- slots, into: "" do
-      {:ok, bytes} = :file.pread(file, slot * @slot, length)
-      bytes
-    end
+  defp message(<<0x93, 6, 7, 0xC6, size::32, data::binary-size(size), rest::binary>>),
+    do: {{:data, data}, rest}
+
+  defp message(<<0x93, 6, 7, 0xC5, size::16, data::binary-size(size), rest::binary>>),
+    do: {{:data, data}, rest}
+
+  defp message(<<0x93, 6, 7, 0xC4, size, data::binary-size(size), rest::binary>>), do: {{:data, data}, rest}
+
+  defp message(<<byte, rest::binary>>) when byte in ?a..?z, do: {<<byte>>, rest}
+
+  defp ints(rest, 0), do: {[], rest}
+
+  defp ints(rest, count) do
+    {value, rest} = int(rest)
+    {more, rest} = ints(rest, count - 1)
+    {[value | more], rest}
+  end
+
+  defp int(<<0xCE, value::32, rest::binary>>), do: {value, rest}
+  defp int(<<0xCD, value::16, rest::binary>>), do: {value, rest}
+  defp int(<<0xCC, value, rest::binary>>), do: {value, rest}
+  defp int(<<value, rest::binary>>) when value < 0x80, do: {value, rest}
+
+  defp bytes(file, slot, length) do
+    {:ok, bytes} = :file.pread(file, slot * @slot, length)
+    bytes
+  end
+
+  defp part(data), do: {{:data, 7}, [data], byte_size(data)}
+  defp random(size), do: :crypto.strong_rand_bytes(size)
+
+  # So that what is given next is found together.
+  defp together(region, fun) do
+    :sys.suspend(region.pid)
+    fun.()
+    :sys.resume(region.pid)
   end
 
   test "has as many slots as fit, and no name once it is made", %{region: region} do
-    assert Region.count(region) == {4, 0}
+    assert Region.count(region) == {64, 0}
 
     names =
       for fd <- File.ls!("/proc/self/fd"), {:ok, name} <- [File.read_link("/proc/self/fd/#{fd}")], do: name
 
-    ours = Enum.filter(names, &(&1 =~ ~r{^/dev/shm/sparx-.* \(deleted\)$}))
-    assert length(ours) >= 5
+    ours = Enum.filter(names, &(&1 =~ "/dev/shm/sparx-"))
+    assert Enum.all?(ours, &(&1 =~ ~r{^/dev/shm/sparx-.* \(deleted\)$}))
+    assert length(ours) >= 2
   end
 
-  test "what is put can be read where the messages say", %{region: region, memory: file} do
-    data = :crypto.strong_rand_bytes(2 * @slot + 1_000)
+  test "what is given can be read where the messages say, in its order", %{region: region, memory: file} do
+    data = random(2 * @slot + 1_000)
 
-    pieces = [
-      binary_part(data, 0, 10),
-      [binary_part(data, 10, @slot)],
-      binary_part(data, @slot + 10, @slot + 990)
-    ]
+    Region.write(region.pid, [
+      "a",
+      {{:data, 7}, [binary_part(data, 0, 10), binary_part(data, 10, 9_182)], 9_192},
+      ["b", "c"]
+    ])
 
-    assert {:ok, slots, messages} = Region.put(region, 7, pieces, byte_size(data))
-    assert sorted_slots(named(messages)) == Enum.sort(slots)
-    assert bytes(file, named(messages)) == data
-    assert Region.count(region) == {4, 3}
+    assert ["a", {:shared, slot, 9_192}, "b", "c"] = frame()
+    assert bytes(file, slot, 9_192) == data
+    assert Region.count(region) == {64, 3}
   end
 
-  # Slots that the messages name: the first ones, and those behind them that their bytes reach into.
-  defp sorted_slots(parts) do
-    parts
-    |> Enum.flat_map(fn {slot, length} -> Enum.to_list(slot..(slot + div(length - 1, @slot))) end)
-    |> Enum.sort()
+  test "a message of a WebSocket is named with its type and what is left", %{region: region, memory: file} do
+    data = random(5_000)
+    assert Region.write_and_wait(region.pid, [{{:message, 7, 2, 99}, data, 5_000}]) == :ok
+    assert_received {:command, <<_size::32, payload::binary>>}
+    assert [{:message, 2, slot, 5_000, 99}] = messages(payload, [])
+    assert bytes(file, slot, 5_000) == data
   end
 
-  test "neighbours are named together, and where there are none, each by itself", %{
-    region: region,
-    memory: file
-  } do
-    for seed <- 1..4 do
-      {:ok, all, _} = Region.put(region, 7, :binary.copy("x", 4 * @slot), 4 * @slot)
-      assert Enum.sort(all) == [0, 1, 2, 3]
-      # Now 1 and 3 alone are free, and then 2 besides.
-      Region.free(region, [1, 3])
-      data = :binary.copy(<<seed>>, @slot + 5)
-      assert {:ok, slots, messages} = Region.put(region, 7, data, @slot + 5)
-      assert [{_, @slot}, {_, 5}] = parts = named(messages)
-      assert Enum.sort(slots) == [1, 3]
-      assert bytes(file, parts) == data
-      assert Region.put_message(region, 7, 2, data, @slot + 5, 0) == :full
-      Region.free(region, [1, 2, 3])
-      assert {:ok, slots, message} = Region.put_message(region, 7, 2, data, @slot + 5, 9)
-      assert <<0x96, 31, 7, 2, slot, 0xCE, length::32, 9>> = IO.iodata_to_binary(message)
-      assert length == @slot + 5 and Enum.sort(slots) == [slot, slot + 1] and slot in [1, 2]
-      assert bytes(file, [{slot, length}]) == data
-      Region.free(region, [0 | slots])
-      assert Region.count(region) == {4, 0}
+  test "what came together is one write and one frame", %{region: region, memory: file} do
+    parts = for size <- [1, @slot, @slot + 1, 3 * @slot, 100], do: random(size)
+    :erlang.trace(region.pid, true, [:call])
+    :erlang.trace_pattern({:file, :pwrite, 3}, true, [:global])
+
+    together(region, fn ->
+      for {data, n} <- Enum.with_index(parts), do: Region.write(region.pid, [<<?a + n>>, part(data)])
+    end)
+
+    assert ["a", {:shared, first, 1}, "b" | _] = all = frame()
+    named = for {:shared, slot, length} <- all, do: {slot, length}
+    assert Enum.map(named, &elem(&1, 1)) == Enum.map(parts, &byte_size/1)
+    assert Enum.map(named, &(elem(&1, 0) - first)) == [0, 1, 2, 4, 7]
+    for {{slot, length}, data} <- Enum.zip(named, parts), do: assert(bytes(file, slot, length) == data)
+    assert_received {:trace, _pid, :call, {:file, :pwrite, [_file, position, _bytes]}}
+    assert position == first * @slot
+    refute_received {:trace, _pid, :call, {:file, :pwrite, _}}
+    refute_received {:command, _}
+  end
+
+  test "without free slots, everything crosses the pipe", %{region: region} do
+    Region.write(region.pid, [part(random(60 * @slot))])
+    assert [{:shared, 0, _}] = frame()
+    data = random(5 * @slot)
+    Region.write(region.pid, ["a", part(data), "b"])
+    assert frame() == ["a", {:data, data}, "b"]
+    assert Region.count(region) == {64, 60}
+    Region.write(region.pid, [part(random(4 * @slot))])
+    assert [{:shared, 60, _}] = frame()
+    Region.write(region.pid, [part(random(65 * @slot))])
+    assert [{:data, _}] = frame()
+  end
+
+  test "slots that are used are passed, wherever they are", %{region: region, memory: file} do
+    for n <- 0..15 do
+      Region.write(region.pid, [part(random(4 * @slot))])
+      slot = 4 * n
+      assert [{:shared, ^slot, _}] = frame()
     end
-  end
 
-  test "is full when too few slots are left, and takes none of them then", %{region: region} do
-    assert {:ok, slots, _} = Region.put(region, 7, :binary.copy("x", 3 * @slot), 3 * @slot)
-    assert Region.put(region, 7, :binary.copy("x", 2 * @slot), 2 * @slot) == :full
-    assert Region.count(region) == {4, 3}
-    Region.free(region, slots)
-    assert Region.count(region) == {4, 0}
-    assert {:ok, _, _} = Region.put(region, 7, :binary.copy("x", 2 * @slot), 2 * @slot)
-  end
-
-  test "data that is none takes no slot", %{region: region} do
-    assert Region.put(region, 7, [:no_byte], 1) == :full
-    assert Region.count(region) == {4, 0}
+    # 8 to 11, 40 to 47 and 60 to 63 are free.
+    assert Region.unused(region, 8, 4)
+    assert Region.unused(region, 40, 8)
+    assert Region.unused(region, 60, 4)
+    parts = for n <- [5, 4, 4, 3], do: random(n * @slot)
+    together(region, fn -> for data <- parts, do: Region.write(region.pid, [part(data)]) end)
+    assert [{:shared, 40, _}, {:shared, 60, _}, {:shared, 8, _}, {:shared, 45, _}] = all = frame()
+    for {{:shared, slot, length}, data} <- Enum.zip(all, parts), do: assert(bytes(file, slot, length) == data)
+    Region.write(region.pid, [part(random(1))])
+    assert [{:data, _}] = frame()
   end
 
   test "the port gives back what it has, once", %{region: region} do
-    {:ok, [slot], _} = Region.put(region, 7, "x", 1)
-    refute Region.unused(region, slot)
-    Region.hand_over(region, [slot])
-    assert Region.unused(region, slot)
-    refute Region.unused(region, slot)
-    refute Region.unused(region, 99)
+    Region.write(region.pid, [part(random(3 * @slot))])
+    assert [{:shared, 0, _}] = frame()
+    assert Region.unused(region, 1, 2)
+    refute Region.unused(region, 1, 1)
+    refute Region.unused(region, 3, 1)
+    refute Region.unused(region, 63, 2)
+    refute Region.unused(region, 1_000_000, 1)
+    assert Region.unused(region, 0, 1)
+    assert Region.count(region) == {64, 0}
   end
 
-  test "what a process was filling when it ended is free, and not what it had handed over", %{region: region} do
-    test = self()
+  test "bytes that cannot be written cross the pipe, and their slots are free", %{region: region} do
+    :sys.replace_state(region.pid, fn state ->
+      {:ok, file} = :file.open("/dev/null", [:raw, :binary, :read])
+      %{state | file: file}
+    end)
 
-    pid =
-      spawn(fn ->
-        {:ok, [first], _} = Region.put(region, 7, "x", 1)
-        {:ok, [_second], _} = Region.put(region, 7, "y", 1)
-        send(test, {:first, first})
-        receive(do: (:stop -> :ok))
-      end)
-
-    assert_receive {:first, first}
-    Region.hand_over(region, [first])
-    assert Region.count(region) == {4, 2}
-    Region.release(region, pid)
-    assert Region.count(region) == {4, 1}
-    send(pid, :stop)
+    data = random(3 * @slot)
+    Region.write(region.pid, ["a", part(data), "b"])
+    assert frame() == ["a", {:data, data}, "b"]
+    assert Region.count(region) == {64, 0}
   end
 
-  test "many processes never have the same slot", %{region: region} do
+  test "no frame is longer than the port program takes", %{region: region} do
+    :ok = Region.serve(region, self(), 65_536)
+    together(region, fn -> for _ <- 1..8, do: Region.write(region.pid, [part(random(40 * @slot)), "a"]) end)
+
+    sizes =
+      for _ <- 1..8,
+          do:
+            (
+              assert_receive({:command, <<size::32, _::binary>>}, 5_000)
+              size
+            )
+
+    # One is in slots; a part that is itself longer is alone.
+    assert Enum.all?(sizes, &(&1 < 41 * @slot))
+  end
+
+  test "many processes at once: every byte is where it is said to be", %{region: region, memory: file} do
     tasks =
       for n <- 1..16 do
         Task.async(fn ->
-          for turn <- 1..50 do
-            data = :binary.copy(<<n, turn>>, 20_000)
-
-            with {:ok, slots, messages} <- Region.put(region, 7, data, byte_size(data)) do
-              read = for {slot, length} <- named(messages), into: "", do: read(region, slot, length)
-              if read != data, do: exit(:mixed)
-              Region.free(region, slots)
-            end
-          end
+          for turn <- 1..20, do: Region.write(region.pid, [part(:binary.copy(<<n, turn>>, 500 * n))])
         end)
       end
 
-    for task <- tasks, do: Task.await(task, 30_000)
-    assert Region.count(region) == {4, 0}
+    Task.await_many(tasks, 30_000)
+    assert :ok = Region.write_and_wait(region.pid, ["z"])
+    assert %{} = seen = seen(region, file, %{})
+    assert map_size(seen) == 16 * 20
+    assert Region.count(region) == {64, 0}
   end
 
-  # By the handle of the slot, which nobody else uses meanwhile.
-  defp read(region, slot, length) do
-    {:file_descriptor, module, data} = elem(region.files, slot)
-    {:ok, bytes} = :file.pread({:file_descriptor, module, %{data | owner: self()}}, slot * @slot, length)
-    bytes
+  # Each part is read before its slots are given back, and filled anew only then.
+  defp seen(region, file, seen) do
+    receive do
+      {:command, <<_size::32, payload::binary>>} ->
+        seen(region, file, Enum.reduce(messages(payload, []), seen, &see(&1, &2, region, file)))
+    after
+      0 -> seen
+    end
   end
 
-  test "when the port program has ended, everything goes through the pipe", %{region: region} do
-    Region.publish(region, self())
-    assert Region.of(self()) == region
-    Region.close(self())
-    assert Region.of(self()) == nil
-    assert Region.put(region, 7, "x", 1) == :full
-    assert Region.close(self()) == :ok
+  defp see({:shared, slot, length}, seen, region, file) do
+    data = bytes(file, slot, length)
+    assert Region.unused(region, slot, div(length - 1, @slot) + 1)
+    see({:data, data}, seen, region, file)
   end
 
-  test "one whose server was killed is forgotten when the next is made", %{region: region} do
+  defp see({:data, <<n, turn, _::binary>> = data}, seen, _region, _file) do
+    assert data == :binary.copy(<<n, turn>>, 500 * n)
+    Map.put(seen, {n, turn}, true)
+  end
+
+  defp see("z", seen, _region, _file), do: seen
+
+  test "when it has been stopped, who waits is told, and nobody else hears of it", %{region: region} do
+    assert Region.stop(region) == :ok
+    refute Process.alive?(region.pid)
+    assert Region.write(region.pid, [part("x")]) == :ok
+    assert Region.write_and_wait(region.pid, [part("x")]) == {:error, :closed}
+    refute_received {:EXIT, _, _}
+  end
+
+  test "ends with its server, however that ends" do
     test = self()
 
-    pid =
-      spawn(fn ->
-        {:ok, killed, _file} = Region.new(@slot)
-        Region.publish(killed, self())
-        send(test, :published)
-        receive(do: (:never -> :ok))
-      end)
+    for reason <- [:normal, :shutdown, :kill] do
+      server =
+        spawn(fn ->
+          {:ok, region, _file} = Region.new(@slot)
+          send(test, {:region, region.pid})
+          receive(do: (:end -> exit(reason)))
+        end)
 
-    assert_receive :published
-    monitor = Process.monitor(pid)
-    Process.exit(pid, :kill)
-    assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}
-    assert Region.of(pid)
-    Region.publish(region, self())
-    assert Region.of(pid) == nil
-    Region.close(self())
+      assert_receive {:region, pid}
+      monitor = Process.monitor(pid)
+      if reason == :kill, do: Process.exit(server, :kill), else: send(server, :end)
+      assert_receive {:DOWN, ^monitor, :process, ^pid, _}
+    end
+  end
+
+  test "what was sent last is let go of" do
+    {:ok, region, _file} = Region.new(64 * @slot)
+    :ok = Region.serve(region, self(), @max_frame)
+    Region.write(region.pid, [part(random(100_000))])
+    frame()
+    assert Sparx.Await.await(fn -> match?({:binary, []}, Process.info(region.pid, :binary)) end)
   end
 
   test "is off below one slot" do
