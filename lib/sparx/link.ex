@@ -86,22 +86,17 @@ defmodule Sparx.Link do
   def respond(link, id, _answer, _size, message),
     do: ask(link, id, {:respond, IO.iodata_to_binary(message)})
 
-  @doc """
-  The same for a body of `size` bytes that is worth shared memory: `head` goes before it there, or `whole` is written if there is none.
-  """
-  @spec respond_shared(t, Frame.stream(), Answer.t() | nil, non_neg_integer, iodata, iodata, (() -> iodata)) ::
-          :ok | error
-  def respond_shared(%{region: region} = link, id, answer, size, head, body, whole) do
-    if shared?(link, answer, size) do
-      with :ok <- Answer.send_whole(answer),
-           do: Region.write(region, [packed(head), part(id, body, size), packed(Frame.finish(id, nil))])
-    else
-      respond(link, id, answer, size, whole.())
-    end
-  end
-
-  defp shared?(%{region: region}, answer, size),
+  @doc "Whether a part of so many bytes is put into shared memory: it is large enough, and there is some for this process."
+  @spec shared?(t, Answer.t() | nil, non_neg_integer) :: boolean
+  def shared?(%{region: region}, answer, size),
     do: is_local(answer) and region != nil and Region.worth?(size)
+
+  @doc "Sends a complete response whose body is put into shared memory, behind `head`, unless one was sent."
+  @spec respond_shared(t, Frame.stream(), Answer.t(), pos_integer, iodata, iodata) :: :ok | error
+  def respond_shared(link, id, answer, size, head, body) do
+    with :ok <- Answer.send_whole(answer),
+         do: Region.write(link.region, [packed(head), part(id, body, size), packed(Frame.finish(id, nil))])
+  end
 
   defp part(id, data, size), do: {{:data, id}, :erlang.iolist_to_iovec(data), size}
 

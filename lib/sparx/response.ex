@@ -49,8 +49,6 @@ defmodule Sparx.Response do
              :closed | :timeout | :already_sent | :not_started | :wrong_length | :too_long | :too_short}
 
   @file_chunk 65_536
-  # Bytes of a body that may be worth shared memory.
-  @large 32_768
   # Bytes. A file that is no longer is read, and sent as any answer: that costs less than to hand it over.
   @read_whole 65_536
   # Of the window, a part of a file that was handed over (PROTOCOL.md, FILE).
@@ -160,16 +158,14 @@ defmodule Sparx.Response do
     Link.respond(request.link, id, request.answer, 0, message)
   end
 
-  # Large ones cross in shared memory, if there is any.
-  defp respond(response, headers, size, %{id: id} = request) when size >= @large do
-    head = Frame.head(id, response.status, headers, size)
-    whole = fn -> Frame.respond(id, response.status, headers, response.body, size) end
-    Link.respond_shared(request.link, id, request.answer, size, head, response.body, whole)
-  end
-
-  defp respond(response, headers, size, %{id: id} = request) do
-    message = Frame.respond(id, response.status, headers, response.body, size)
-    Link.respond(request.link, id, request.answer, size, message)
+  defp respond(response, headers, size, %{id: id, link: link, answer: answer}) do
+    if Link.shared?(link, answer, size) do
+      head = Frame.head(id, response.status, headers, size)
+      Link.respond_shared(link, id, answer, size, head, response.body)
+    else
+      message = Frame.respond(id, response.status, headers, response.body, size)
+      Link.respond(link, id, answer, size, message)
+    end
   end
 
   # A body larger than the window: its head states the length, and the body follows as there is room.

@@ -17,7 +17,7 @@ defmodule Sparx.Server.Region do
 
   @slot 4_096
   # Bytes. Below that the pipe is cheaper.
-  @least 32_768
+  @least 20_480
   @folder "/dev/shm"
   # Slots that one write fills, at most about as many.
   @most 256
