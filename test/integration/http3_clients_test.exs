@@ -139,4 +139,23 @@ defmodule Sparx.Integration.Http3ClientsTest do
            .then((all) => all.every(Boolean))
            """) == "true"
   end
+
+  # A name of the same host in the list lets it take a certificate that no known authority has signed.
+  @tag skip: Needs.http3() || Browser.skip()
+  test "Chromium: comes over HTTP/2, and over HTTP/3 when it has read alt-svc" do
+    port = serve(max_requests: 2)
+    browser = Browser.open("https://localhost:#{port}/page", Browser.http3([1]))
+    version = "document.querySelector('#version').textContent"
+    assert Browser.evaluate(browser, version) == "HTTP/2"
+
+    # Each connection has two requests, so there are new ones.
+    Browser.wait_for(
+      browser,
+      "fetch('/page').then((page) => page.text()).then((text) => text.includes('HTTP/3'))"
+    )
+
+    protocols = "performance.getEntriesByType('resource').map((one) => one.nextHopProtocol).slice(-1).join()"
+
+    assert Browser.evaluate(browser, protocols) == "h3"
+  end
 end
