@@ -97,7 +97,7 @@ class Host(Program):
         if kind == REQUEST and self.plan:
             messages, body = [], b""
             for how, length in self.plan.pop(0):
-                if how == "shared" and self.neighbours((length + BIG - 1) // BIG) is not None:
+                if how == "shared" and self.neighbours((length + SLOT - 1) // SLOT) is not None:
                     slot, data = self.fill(length)
                     messages.append([SHARED, rest[0], slot, length])
                 else:
