@@ -294,9 +294,15 @@ static int make_file(void)
 	return in;
 }
 
+static int file = -1; /* which is handed over, again and again */
+
+static void close_file(void)
+{
+	close(file);
+}
+
 void rig_hand(struct rig *r, uint64_t token, uint64_t stream)
 {
-	static int file = -1;
 	uint8_t bytes[64], *at = mp_uint(mp_uint(mp_uint(mp_array(bytes, 3), 0), token), stream);
 	union {
 		struct cmsghdr head;
@@ -305,8 +311,10 @@ void rig_hand(struct rig *r, uint64_t token, uint64_t stream)
 	struct iovec iov = {bytes, (size_t)(at - bytes)};
 	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.room};
 
-	if (file < 0)
+	if (file < 0) {
 		file = make_file();
+		atexit(close_file);
+	}
 	memcpy(CMSG_DATA(&control.head), &file, sizeof file);
 	sendmsg(r->channel, &m, MSG_NOSIGNAL | MSG_DONTWAIT); /* what does not fit is not there, as on any other day */
 	r->bridge.channel.ready = r->bridge.channel.open;
