@@ -22,6 +22,9 @@ if Enum.all?([Sparx.PhoenixAdapter, Phoenix, Phoenix.LiveView, Jason], &Code.ens
       conn |> Plug.Conn.put_session(:visits, visits) |> text("#{visits}")
     end
 
+    def upload(conn, %{"file" => file, "note" => note}),
+      do: text(conn, "#{note}: #{file.filename}, #{File.stat!(file.path).size} bytes")
+
     # What the page in the browser has seen.
     def seen(conn, %{"what" => what}) do
       send(Sparx.PhoenixTest, {:seen, what})
@@ -102,6 +105,33 @@ if Enum.all?([Sparx.PhoenixAdapter, Phoenix, Phoenix.LiveView, Jason], &Code.ens
       do: {:noreply, assign(socket, greeting: "Hello, " <> name)}
   end
 
+  defmodule Sparx.PhoenixTest.UploadLive do
+    use Phoenix.LiveView
+
+    def mount(_params, _session, socket) do
+      {:ok, socket |> assign(saved: []) |> allow_upload(:file, accept: :any, max_file_size: 20_000_000)}
+    end
+
+    def render(assigns) do
+      ~H"""
+      <form id="form" phx-change="check" phx-submit="save"><.live_file_input upload={@uploads.file} /></form>
+      <p :for={entry <- @uploads.file.entries} class="entry"><%= entry.client_name %></p>
+      <p :for={file <- @saved} class="saved"><%= file %></p>
+      """
+    end
+
+    def handle_event("check", _params, socket), do: {:noreply, socket}
+
+    def handle_event("save", _params, socket) do
+      saved =
+        consume_uploaded_entries(socket, :file, fn %{path: path}, entry ->
+          {:ok, "#{entry.client_name} #{Base.encode16(:crypto.hash(:sha256, File.read!(path)))}"}
+        end)
+
+      {:noreply, assign(socket, saved: saved)}
+    end
+  end
+
   defmodule Sparx.PhoenixTest.Router do
     use Phoenix.Router
 
@@ -129,7 +159,9 @@ if Enum.all?([Sparx.PhoenixAdapter, Phoenix, Phoenix.LiveView, Jason], &Code.ens
       get("/seen", PageController, :seen)
       get("/crash", PageController, :crash)
       post("/protected", PageController, :create)
+      post("/upload", PageController, :upload)
       live("/counter", CounterLive)
+      live("/files", UploadLive)
     end
 
     scope "/api", Sparx.PhoenixTest do
@@ -211,7 +243,7 @@ if Enum.all?([Sparx.PhoenixAdapter, Phoenix, Phoenix.LiveView, Jason], &Code.ens
 
     import ExUnit.CaptureLog
 
-    alias Sparx.Client
+    alias Sparx.{Browser, Client}
     alias Sparx.PhoenixTest.Endpoint
 
     @node Path.expand("../../support/clients/channels.js", __DIR__)
@@ -416,6 +448,49 @@ if Enum.all?([Sparx.PhoenixAdapter, Phoenix, Phoenix.LiveView, Jason], &Code.ens
           assert_receive {:seen, "clicked 2"}, @patience
           assert_receive {:seen, "submitted Hello, Ada " <> peer}, @patience
           assert peer =~ "127, 0, 0, 1"
+        end
+
+        @tag skip: Sparx.Browser.skip()
+        test "files are sent to a LiveView and to a controller, and channels answer, over #{transport}" do
+          port = serve()
+          browser = Browser.open("http://localhost:#{port}/files#{unquote(query)}")
+          Browser.wait_for(browser, "document.querySelector('[data-phx-main].phx-connected') !== null")
+
+          Browser.evaluate(browser, """
+          (() => {
+            const data = new DataTransfer(), input = document.querySelector("input[type=file]");
+            data.items.add(new File([new Uint8Array(#{unquote(if query == "", do: 3_000_000, else: 200_000)})], "zeros.bin"));
+            input.files = data.files;
+            for (const type of ["input", "change"]) input.dispatchEvent(new Event(type, {bubbles: true}));
+          })()
+          """)
+
+          Browser.wait_for(browser, "document.querySelector('.entry')?.textContent === 'zeros.bin'")
+          Browser.evaluate(browser, "document.querySelector('form').requestSubmit()")
+          Browser.wait_for(browser, "document.querySelector('.saved') !== null")
+          zeros = :binary.copy(<<0>>, unquote(if query == "", do: 3_000_000, else: 200_000))
+
+          assert Browser.evaluate(browser, "document.querySelector('.saved').textContent") ==
+                   "zeros.bin " <> Base.encode16(:crypto.hash(:sha256, zeros))
+
+          assert Browser.evaluate(browser, """
+                 (() => {
+                   const form = new FormData();
+                   form.append("note", "one file");
+                   form.append("file", new File([new Uint8Array(70000)], "small.bin"));
+                   return fetch("/upload", {method: "POST", body: form, headers: {"x-csrf-token": token}}).then((answer) => answer.text());
+                 })()
+                 """) == "one file: small.bin, 70000 bytes"
+
+          assert Browser.evaluate(browser, """
+                 new Promise((done) => {
+                   const socket = new Phoenix.Socket("/socket", transport);
+                   socket.connect();
+                   const channel = socket.channel("room:lobby", {name: "Ada"});
+                   channel.on("said", ({text, name}) => done(name + " " + text));
+                   channel.join().receive("ok", () => channel.push("say", {text: "hällo"}));
+                 })
+                 """) == "Ada hällo"
         end
       end
     end
