@@ -20,7 +20,7 @@
 #include "platform/platform.h"
 
 enum {
-	READ_SIZE = 32768,    /* of the socket at once */
+	READ_SIZE = 65624,    /* of the socket at once: four of the largest records of TLS 1.3 */
 	RECORD_SMALL = 1400,  /* fits one packet, so that a browser can begin with it */
 	RECORD_LARGE = 16384, /* the largest there is */
 	SMALL_FIRST = 65536,  /* so many bytes go in small records, */
@@ -40,7 +40,7 @@ struct tls {
 	struct buf in;               /* from the socket, not yet pulled by the session */
 	struct buf out;              /* for the socket, which did not take it */
 	struct slice wire;           /* what comes behind `in`: of scratch.in, and only within a call */
-	size_t open;                 /* bytes still to be pulled of a record, which is whole in `in`, or else in `wire` */
+	size_t open;                 /* bytes still to be pulled of a record, which is whole in `in` and `wire` */
 	size_t spent;                /* plain bytes of the writer that are encrypted in `out` */
 	uint64_t burst;              /* bytes since the last silence */
 	uint64_t wrote_at;           /* ms */
@@ -113,70 +113,63 @@ static bool flush(struct tls *t)
 
 /* ---- the session's wire ---- */
 
-/* What the session pulls from. */
-static struct slice unpulled(const struct tls *t)
+/* Of the bytes that were not pulled, those that were kept and then those of the last read. */
+static uint8_t unpulled_at(const struct tls *t, size_t i)
 {
-	return buf_len(&t->in) ? slice_of(buf_at(&t->in), buf_len(&t->in)) : t->wire;
+	size_t kept = buf_len(&t->in);
+
+	return i < kept ? buf_at(&t->in)[i] : t->wire.at[i - kept];
 }
 
-/* Bytes of the record that begins there, or of its head, where that is not whole. 0: it is too long, as the session is to find out. */
-static size_t record_length(struct slice at)
-{
-	size_t body;
-
-	if (at.len < RECORD_HEAD)
-		return RECORD_HEAD;
-	body = (size_t)at.at[3] << 8 | at.at[4];
-	return body > RECORD_BODY ? 0 : RECORD_HEAD + body;
-}
-
-/* The wire's next bytes go to what was kept. False: no memory. */
-static bool keep(struct tls *t, size_t n)
-{
-	n = n < t->wire.len ? n : t->wire.len;
-	if (!buf_append(&t->in, t->wire.at, n))
-		return false;
-	t->wire = n < t->wire.len ? slice_of(t->wire.at + n, t->wire.len - n) : (struct slice){0};
-	return true;
-}
-
-/* Whether the session may pull: the rest of a record, or the next, which must be whole. */
+/* Whether the session may pull: the rest of a record, or the next, which must be whole. One that is too long it is to find out. */
 static bool has_record(struct tls *t)
 {
-	while (t->open == 0) {
-		struct slice next = unpulled(t);
-		size_t n = record_length(next);
-		if (n == 0)
+	size_t have = buf_len(&t->in) + t->wire.len, body;
+
+	if (t->open == 0 && have >= RECORD_HEAD) {
+		body = (size_t)unpulled_at(t, 3) << 8 | unpulled_at(t, 4);
+		if (body > RECORD_BODY)
 			t->open = SIZE_MAX;
-		else if (n <= next.len)
-			t->open = n;
-		else if (buf_len(&t->in) == 0 || t->wire.len == 0 || !keep(t, n - next.len))
-			return false;
+		else if (have - RECORD_HEAD >= body)
+			t->open = RECORD_HEAD + body;
 	}
-	return unpulled(t).len > 0;
+	return t->open > 0 && have > 0;
+}
+
+static size_t take_kept(struct tls *t, uint8_t *bytes, size_t n)
+{
+	n = n < buf_len(&t->in) ? n : buf_len(&t->in);
+	if (n == 0)
+		return 0;
+	memcpy(bytes, buf_at(&t->in), n);
+	buf_consume(&t->in, n);
+	return n;
+}
+
+static size_t take_read(struct tls *t, uint8_t *bytes, size_t n)
+{
+	n = n < t->wire.len ? n : t->wire.len;
+	if (n == 0)
+		return 0;
+	memcpy(bytes, t->wire.at, n);
+	t->wire = slice_of(t->wire.at + n, t->wire.len - n);
+	return n;
 }
 
 static ssize_t wire_pull(void *ctx, void *bytes, size_t n)
 {
 	struct tls *t = ctx;
-	struct slice from;
+	size_t got;
 
-	if (!has_record(t) && t->eof)
-		return 0;
 	if (!has_record(t)) {
 		errno = EAGAIN;
-		return -1;
+		return t->eof ? 0 : -1;
 	}
-	from = unpulled(t);
 	n = n < t->open ? n : t->open;
-	n = n < from.len ? n : from.len;
-	memcpy(bytes, from.at, n);
-	t->open -= n;
-	if (buf_len(&t->in))
-		buf_consume(&t->in, n);
-	else
-		t->wire = slice_of(t->wire.at + n, t->wire.len - n);
-	return (ssize_t)n;
+	got = take_kept(t, bytes, n);
+	got += take_read(t, (uint8_t *)bytes + got, n - got);
+	t->open -= got;
+	return (ssize_t)got;
 }
 
 static ssize_t wire_push(void *ctx, const struct iovec *iov, int count)
@@ -199,12 +192,23 @@ static const struct tls_wire wire = {.pull = wire_pull, .push = wire_push};
 
 /* ---- the socket: from it ---- */
 
+/* What was read and not pulled stays for the next call. False: no memory. */
+static bool keep(struct tls *t)
+{
+	bool well = buf_append(&t->in, t->wire.at, t->wire.len);
+
+	t->wire = (struct slice){0};
+	if (buf_len(&t->in) == 0)
+		buf_free(&t->in);
+	return well;
+}
+
 /* One read, when the session has no record left. IO_AGAIN: nothing is there; IO_OK also when nothing will ever be. */
 static struct io_result fill(struct tls *t)
 {
 	ssize_t n;
 
-	if (!keep(t, t->wire.len))
+	if (!keep(t))
 		return io_failed(ENOMEM);
 	if (t->emptied && !t->eof)
 		return io_again(IO_READ);
@@ -232,10 +236,8 @@ static void drop(struct tls *t)
 /* What a call came to, when all that was pushed has been given to the socket. */
 static struct io_result end(struct tls *t, struct io_result r)
 {
-	if (!keep(t, t->wire.len))
+	if (!keep(t))
 		return io_failed(ENOMEM);
-	if (buf_len(&t->in) == 0)
-		buf_free(&t->in);
 	if (!flush(t))
 		return io_failed(t->error);
 	if (r.status == IO_AGAIN && buf_len(&t->out))
@@ -296,7 +298,7 @@ static struct io_result await_hello(struct tls *t)
 	struct io_result r;
 
 	for (;;) {
-		struct slice all = unpulled(t);
+		struct slice all = buf_len(&t->in) ? slice_of(buf_at(&t->in), buf_len(&t->in)) : t->wire;
 		switch (all.len ? tls_first_bytes(all.at, all.len, &hello) : TLS_FIRST_MORE) {
 		case TLS_FIRST_HTTP:
 			return refuse_http(t);
@@ -315,7 +317,7 @@ static struct io_result await_hello(struct tls *t)
 			return r;
 		if (t->eof)
 			return (struct io_result){.status = IO_EOF};
-		if (buf_len(&t->in) && !keep(t, t->wire.len))
+		if (buf_len(&t->in) && !keep(t))
 			return io_failed(ENOMEM);
 	}
 }
