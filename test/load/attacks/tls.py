@@ -179,6 +179,23 @@ def slow_key_updates(client):
 # ---- records that bring little
 
 
+@secure("the beginning of a record", "closed", "closed reset", ":first_byte_timeout", clients=200, first_byte_timeout=400)
+def half_record(client):
+    yield from shaken(client)
+    yield client.tls.seal(tls.DATA, bytes(16384))[:8000]
+    while True:
+        yield 60.0
+
+
+@secure("a record by the byte", "closed", "closed reset", ":first_byte_timeout", clients=100, first_byte_timeout=1500)
+def slow_record(client):
+    yield from shaken(client)
+    record = client.tls.seal(tls.DATA, bytes(16384))
+    for i in range(len(record)):
+        yield jitter(0.01)
+        yield record[i : i + 1]
+
+
 @secure("records of one byte", "served", "", clients=8, loud=True)
 def tiny_records(client):
     return flood(client, lambda it: (it.seal(tls.DATA, GET[i : i + 1]) for i in range(len(GET))))
