@@ -53,7 +53,9 @@ class Hardening(unittest.TestCase):
             self.assertRegex(notes, r"x86 feature:.*\bSHSTK\b")
         for program, symbols in zip(PROGRAMS, self.each("-s")):
             for name in ("main", "sandbox_enter", "llhttp_execute"):
-                self.assertEqual(code_at(program, address_of(name, symbols), 4), b"\xf3\x0f\x1e\xfa", name)  # endbr64
+                address = address_of(name, symbols)
+                if address or name != "llhttp_execute":  # else it is in a library
+                    self.assertEqual(code_at(program, address, 4), b"\xf3\x0f\x1e\xfa", name)  # endbr64
 
 
 class Flags(unittest.TestCase):
