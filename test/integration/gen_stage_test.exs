@@ -332,7 +332,7 @@ if Code.ensure_loaded?(GenStage) do
       if peer = Peers.peer() do
         %{node: node} = peer
         server = serve()
-        {:module, _} = :erpc.call(node, :code, :load_binary, [Consumer, 'consumer', @consumer])
+        {:module, _} = :erpc.call(node, :code, :load_binary, [Consumer, ~c"consumer", @consumer])
         {:ok, consumer} = :erpc.call(node, Consumer, :start, [self(), []])
         {:ok, _tag} = GenStage.sync_subscribe(consumer, to: server, max_demand: 20)
         assert Enum.all?(requests(server, 4, 25), &String.starts_with?(&1, Atom.to_string(node)))

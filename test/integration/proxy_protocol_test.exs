@@ -234,7 +234,7 @@ defmodule Sparx.Integration.ProxyProtocolTest do
     {:ok, tls} =
       :ssl.connect({127, 0, 0, 1}, front,
         verify: :verify_none,
-        server_name_indication: 'a.example',
+        server_name_indication: ~c"a.example",
         alpn_advertised_protocols: ["http/1.1"],
         active: false,
         mode: :binary

@@ -70,8 +70,8 @@ defmodule Mix.Tasks.Sparx.RunTest do
     test "over TLS, with a certificate that is made on the spot" do
       {:ok, _} = Application.ensure_all_started(:ssl)
       {task, os_pid, port} = start(["--port", "0", "--tls"])
-      options = [mode: :binary, active: false, verify: :verify_none, server_name_indication: 'localhost']
-      {:ok, socket} = :ssl.connect('127.0.0.1', port, options, 5_000)
+      options = [mode: :binary, active: false, verify: :verify_none, server_name_indication: ~c"localhost"]
+      {:ok, socket} = :ssl.connect(~c"127.0.0.1", port, options, 5_000)
       :ok = :ssl.send(socket, "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
       assert {:ok, "HTTP/1.1 200 OK" <> _} = :ssl.recv(socket, 0, 5_000)
       assert stop(task, os_pid) == 0
@@ -99,8 +99,8 @@ defmodule Mix.Tasks.Sparx.RunTest do
 
     # The certificate that a client is shown.
     defp shown(port) do
-      options = [verify: :verify_none, server_name_indication: 'a.example']
-      {:ok, socket} = :ssl.connect('127.0.0.1', port, options, 5_000)
+      options = [verify: :verify_none, server_name_indication: ~c"a.example"]
+      {:ok, socket} = :ssl.connect(~c"127.0.0.1", port, options, 5_000)
       {:ok, der} = :ssl.peercert(socket)
       :ssl.close(socket)
       der

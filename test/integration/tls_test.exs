@@ -47,7 +47,7 @@ defmodule Sparx.Integration.TLSTest do
     ]
 
     {port, more} = Keyword.pop_lazy(more, :port, fn -> Sparx.info(server).port end)
-    :ssl.connect('127.0.0.1', port, Keyword.merge(options, more), 5_000)
+    :ssl.connect(~c"127.0.0.1", port, Keyword.merge(options, more), 5_000)
   end
 
   defp get(socket) do

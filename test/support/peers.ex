@@ -38,11 +38,11 @@ defmodule Sparx.Peers do
   end
 
   defp start_peer do
-    arguments = ['-setcookie', Atom.to_charlist(Node.get_cookie())]
+    arguments = [~c"-setcookie", Atom.to_charlist(Node.get_cookie())]
 
     options = %{
       name: :peer.random_name(),
-      host: '127.0.0.1',
+      host: ~c"127.0.0.1",
       longnames: true,
       args: arguments,
       wait_boot: 60_000

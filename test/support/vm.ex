@@ -14,7 +14,7 @@ defmodule Sparx.Vm do
         :binary,
         :exit_status,
         line: 1_000,
-        args: ["-pa", to_string(:code.lib_dir(:sparx, :ebin)), @script]
+        args: ["-pa", Path.join(:code.lib_dir(:sparx), "ebin"), @script]
       ])
 
     {:os_pid, pid} = Port.info(process, :os_pid)

@@ -84,7 +84,7 @@ defmodule Sparx.TLSTest do
       pair("a-ec") ++
         [
           certs_keys: [Map.new(pair("a-rsa"))],
-          sni_hosts: [{'b.example', pair("b")}, {"*.wild.example", pair("wild")}]
+          sni_hosts: [{~c"b.example", pair("b")}, {"*.wild.example", pair("wild")}]
         ]
 
     assert [nil, nil, ["b.example"], ["*.wild.example"]] = Enum.map(map(options).certificates, & &1.names)

@@ -29,7 +29,7 @@ defmodule Sparx.RateLimit.Policy do
   def new!(other),
     do: raise(ArgumentError, "expected a policy as {name, options}, got: #{inspect(other)}")
 
-  defp integer!(_name, _option, value, most) when is_integer(value) and value in 1..most, do: value
+  defp integer!(_name, _option, value, most) when is_integer(value) and value in 1..most//1, do: value
 
   defp integer!(name, option, value, most) do
     raise ArgumentError,

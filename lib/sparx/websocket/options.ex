@@ -72,7 +72,7 @@ defmodule Sparx.WebSocket.Options do
 
   defp parameter({name, value}), do: bad!(:compress, [{name, value}], "a list of known parameters")
 
-  defp in_range!(name, value, first..last) do
+  defp in_range!(name, value, first..last//_) do
     if is_integer(value) and value in first..last, do: value, else: bad!(name, value, "#{first} to #{last}")
   end
 

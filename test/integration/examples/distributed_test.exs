@@ -14,7 +14,7 @@ defmodule Sparx.Examples.DistributedTest do
         :exit_status,
         :stderr_to_stdout,
         line: 1_000,
-        args: ["-pa", to_string(:code.lib_dir(:sparx, :ebin)), @example, "0"]
+        args: ["-pa", Path.join(:code.lib_dir(:sparx), "ebin"), @example, "0"]
       ])
 
     {:os_pid, os_pid} = Port.info(vm, :os_pid)

@@ -34,8 +34,8 @@ defmodule Sparx.Examples.HostsTest do
         files = Path.expand("../../fixtures/tls", __DIR__)
         pair = ["--certfile", Path.join(files, "b.crt"), "--keyfile", Path.join(files, "b.key")]
         host = Host.start(@language, @arguments ++ pair)
-        options = [mode: :binary, active: false, verify: :verify_none, server_name_indication: 'b.example']
-        {:ok, socket} = :ssl.connect('127.0.0.1', host.port, options, 5_000)
+        options = [mode: :binary, active: false, verify: :verify_none, server_name_indication: ~c"b.example"]
+        {:ok, socket} = :ssl.connect(~c"127.0.0.1", host.port, options, 5_000)
         :ok = :ssl.send(socket, "GET / HTTP/1.1\r\nhost: b.example\r\n\r\n")
         assert {:ok, "HTTP/1.1 200 OK" <> _} = :ssl.recv(socket, 0, 5_000)
       end
