@@ -359,12 +359,12 @@ static bool write_packets(struct quic_conn *c, uint64_t now)
 	bool more = false;
 
 	ngtcp2_path_storage_zero(&b.path);
-	if (!send_unsent(c))
+	if (send_unsent(c) && is_patient(c, now))
 		return false;
-	if (is_patient(c, now))
+	c->patient_until = 0;
+	if (buf_len(&c->unsent) > 0)
 		return false;
 	c->unanswered = 0;
-	c->patient_until = 0;
 	for (;;) {
 		ngtcp2_path_storage path;
 		uint8_t ecn = 0;
