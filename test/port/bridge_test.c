@@ -2217,6 +2217,30 @@ static void test_a_peer_whose_answers_wait_for_it_begins_no_more(void **state)
 	text_clear(&ops);
 }
 
+/* HTTP/3 keeps what was sent until it is acknowledged. */
+static void test_what_a_session_keeps_counts_for_its_peer(void **state)
+{
+	struct peer peer = {.share = NULL};
+
+	(void)state;
+	shares_with("'max_unsent': 9000");
+	host_says(h, "[DEMAND, 100]");
+	peer.share = alice;
+	b->sink.on_kept(b, &peer, 6000);
+	request_of(1, alice);
+	request_of(2, bob);
+	EXPECT_HEARD(h, GET_MESSAGE("2"));
+	b->sink.on_kept(b, &peer, -1);
+	EXPECT_HEARD(h, GET_MESSAGE("1"));
+	b->sink.on_kept(b, &peer, -5999);
+	peer.share = NULL; /* one of a peer that is not told apart */
+	b->sink.on_kept(b, &peer, 9000);
+	request_of(3, bob);
+	EXPECT_HEARD(h, "");
+	b->sink.on_kept(b, &peer, -9000);
+	EXPECT_HEARD(h, GET_MESSAGE("3"));
+}
+
 /* Without shares it is one bound for all. */
 static void test_without_shares_too_the_answers_that_wait_have_a_bound(void **state)
 {
@@ -2743,6 +2767,7 @@ int main(void)
 		TEST(test_interim_answers_that_nobody_takes_are_dropped),
 		TEST(test_a_peer_has_its_share_of_demand_and_a_newcomer_finds_room),
 		TEST(test_a_peer_whose_answers_wait_for_it_begins_no_more),
+		TEST(test_what_a_session_keeps_counts_for_its_peer),
 		TEST(test_without_shares_too_the_answers_that_wait_have_a_bound),
 		TEST(test_the_last_demand_is_for_whoever_has_nothing),
 		TEST(test_without_shares_the_longest_wait_goes_first_whosever_it_is),

@@ -149,6 +149,15 @@ static void on_lapse(void *ctx, struct stream *s)
 	f->owed[known(s)->id] = NULL;
 }
 
+static void on_kept(void *ctx, const struct peer *peer, int64_t bytes)
+{
+	struct h1_fixture *f = ctx;
+
+	(void)peer;
+	f->kept += bytes;
+	assert_true(f->kept >= 0);
+}
+
 /* ---- the session ---- */
 
 static void on_wake(struct session_owner *owner)
@@ -170,6 +179,7 @@ void fixture_start(struct h1_fixture *f)
 				       .on_hangup = on_hangup,
 				       .on_done = on_done,
 				       .on_lapse = on_lapse,
+				       .on_kept = on_kept,
 				       .on_reset = on_reset};
 	f->now = 1000000;
 	f->now_us = f->now * 1000;
@@ -189,6 +199,7 @@ void fixture_end(struct h1_fixture *f)
 		f->session->ops->close(f->session, END_CLOSED);
 	for (unsigned i = 1; i <= f->count; i++)
 		assert_null(f->streams[i]); /* each request ended exactly once */
+	assert_int_equal(f->kept, 0);
 	h1_env_free(&f->env);
 	buf_free(&f->tail);
 	text_free(&f->events);

@@ -644,6 +644,29 @@ static void test_so_many_bytes_are_on_their_way_and_no_more(void **state)
 	EXPECT_EVENTS(host, "request 1 GET /\ndone 1\n");
 }
 
+static void test_what_is_kept_until_it_is_acknowledged_is_reported(void **state)
+{
+	(void)state;
+	f->deaf = true;
+	h3_client_asks(f, "GET", "/a", NULL, NULL);
+	h3_client_asks(f, "GET", "/b", NULL, NULL);
+	h3_talk(f);
+	host_responds(host, 1, 200, "0123456789");
+	host_head(host, 2, 200, "", 4);
+	host_data(host, 2, "ab");
+	h3_talk(f);
+	assert_int_equal(host->kept, 12);
+	h3_client_acknowledges(f);
+	h3_talk(f);
+	assert_int_equal(host->kept, 0);
+	host_data(host, 2, "cd");
+	host_end(host, 2, NULL);
+	h3_talk(f);
+	assert_int_equal(host->kept, 2); /* and no more of it when the connection ends, which the fixture looks at */
+	text_clear(&f->seen);
+	text_clear(&host->events);
+}
+
 static void ten_streams(struct config *c)
 {
 	c->h3_max_streams = 10;
@@ -788,6 +811,7 @@ int main(void)
 		TEST(test_what_nobody_looks_after_waits_for_no_allowance),
 		TEST(test_who_acknowledges_nothing_is_cut),
 		TEST(test_so_many_bytes_are_on_their_way_and_no_more),
+		TEST(test_what_is_kept_until_it_is_acknowledged_is_reported),
 		TEST(test_streams_are_given_back_when_half_of_them_are_used),
 		TEST(test_a_stream_becomes_bytes_both_ways),
 		TEST(test_connect_is_a_tunnel),

@@ -216,6 +216,17 @@ static void on_room(void *ctx, struct stream *s, uint64_t bytes)
 	x->room = 0;
 }
 
+static void on_kept(void *ctx, const struct peer *peer, int64_t bytes)
+{
+	struct bridge *b = ctx;
+	struct share *share = peer->share ? peer->share : &b->shares.everyone;
+
+	if (bytes > 0)
+		shares_hold(&b->shares, share, (uint64_t)bytes);
+	else if (shares_let_go(&b->shares, share, (uint64_t)-bytes, b->config->share))
+		b->hand_out(b);
+}
+
 /* Of a response that is compressed: what the host wrote has become nothing that is to be sent. */
 static void on_coded(void *ctx, struct stream *s)
 {
@@ -342,5 +353,6 @@ void events_init(struct bridge *b)
 		.on_done = on_done,
 		.on_reset = on_reset,
 		.on_lapse = on_lapse,
+		.on_kept = on_kept,
 	};
 }

@@ -301,11 +301,24 @@ void h3_shut(struct h3 *h3, int64_t id)
 
 /* ---- its life ---- */
 
+/* Here, since the bytes change while nghttp3 is at work, and in operations. */
+static void tell_kept(struct h3 *h3)
+{
+	const struct stream_sink *sink = mux_sink(&h3->m);
+	int64_t more = (int64_t)(h3->unacked - h3->kept);
+
+	if (more == 0)
+		return;
+	h3->kept = h3->unacked;
+	sink->on_kept(sink->ctx, &h3->m.owner->peer, more);
+}
+
 void h3_deliver(struct h3 *h3)
 {
 	if (h3->state != H3_STOPPED)
 		mux_act_all(&h3->m);
 	h3_look_around(h3);
+	tell_kept(h3);
 }
 
 /* There are at most incomplete heads. */
@@ -365,6 +378,7 @@ void h3_close(struct h3 *h3, enum stream_end why)
 		mux_stream_ends(&x->m, why);
 		h3_stream_free(x);
 	}
+	tell_kept(h3);
 	nghttp3_conn_del(h3->ng);
 	idmap_free(&h3->map);
 	free(h3);

@@ -59,7 +59,8 @@ struct h3 {
 	uint64_t opened;  /* streams that the client has opened, ever */
 	uint64_t over;    /* streams that are over, and that the client may not open others for yet */
 	uint64_t allowed; /* streams that the client may have opened, ever */
-	uint64_t unacked; /* bytes of bodies in frames */
+	uint64_t unacked; /* bytes of bodies in frames, */
+	uint64_t kept;    /* of which the sink knows of so many */
 	uint64_t progress;
 	uint64_t stray; /* bytes on streams for one direction, beyond what requests explain */
 	struct bucket resets, unis;

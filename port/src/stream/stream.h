@@ -3,7 +3,7 @@
  * The waist: one exchange, a request and its response, without a word about its protocol. Sessions (h1, h2) make streams and
  * report events on them to a sink (the bridge, ws); the sink orders operations. Neither includes the other.
  *
- *   session ──events──> sink      stream_sink: on_request, on_body, on_bytes, on_end, on_room, on_hangup, on_done, on_reset, on_lapse
+ *   session ──events──> sink      stream_sink: on_request, on_body, on_bytes, on_end, on_room, on_hangup, on_done, on_reset, on_lapse, on_kept
  *   session <──operations── sink  stream_ops: send_info, send_head, upgrade, send_data, send_file, send_end, push, consume, discard, reset, release
  *
  * An operation never calls an event on the same stack: it records, and wakes its connection. An event may call operations.
@@ -134,6 +134,8 @@ struct stream_sink {
 	void (*on_reset)(void *ctx, struct stream *s, enum stream_end why);
 	/* An owed stream is freed: its connection has ended, or it was not released in time. */
 	void (*on_lapse)(void *ctx, struct stream *s);
+	/* A session keeps so many more bytes of responses that it has reported as room, or fewer: until the client acknowledges them. */
+	void (*on_kept)(void *ctx, const struct peer *peer, int64_t bytes);
 };
 
 struct stream {

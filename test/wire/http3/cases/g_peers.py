@@ -200,3 +200,18 @@ def peer_connection_rate_spoofed(t):
     t.open()
     t.expect_served(0)
     t.expect(t.port.ask_figures()["over_connection_rate"] == 0, "somebody was refused")
+
+
+@case(script(("respond 200", (), b"x" * 60_000)), max_unsent=50_000, queue_timeout=60_000)
+def unsent_and_unacked(t):
+    """No more requests begin while so many bytes of responses wait, or are sent and not acknowledged (max_unsent)"""
+    t.open()
+    t.acks = False
+    t.ask(0, get())
+    t.until(lambda: len(t.answer_on(0).body) >= 10_000, "what the server sends without an acknowledgement")
+    t.ask(4, get())
+    t.until(lambda: t.port.ask_figures()["held_back"] == 1, "a request that waits")
+    t.expect(t.port.figures["body_queued"] < 50_000, "what is unacknowledged did not matter")
+    t.acks = True
+    t.expect_answer(0)
+    t.expect_answer(4)
