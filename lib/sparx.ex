@@ -30,9 +30,10 @@ defmodule Sparx do
   @type server :: GenServer.server()
 
   @doc """
-  Starts a server. With a handler, or with several ports, this is a supervisor of the whole; otherwise it is a producer.
+  Starts a server. With a handler, or with several ports, `pid` is the supervisor of the whole server;
+  otherwise it is a producer.
 
-  When this returns, the server is listening. `{:error, %Sparx.StartError{}}` says why it is not; wrong options raise
+  When this returns, the server is listening. `{:error, %Sparx.StartError{}}` says why it could not start; wrong options raise
   `ArgumentError`.
   """
   @spec start_link(keyword) :: {:ok, pid} | {:error, StartError.t() | {:already_started, pid} | term}
@@ -51,7 +52,7 @@ defmodule Sparx do
 
   defp scheme(%{listeners: [first | _]}), do: if(first[:tls], do: :https, else: :http)
 
-  # What is compiled only where Plug is.
+  # Compiled only if Plug is a dependency.
   @compile {:no_warn_undefined, Sparx.Plug}
 
   defp plugged(%{plug: nil} = config), do: config
@@ -103,18 +104,22 @@ defmodule Sparx do
   @doc """
   What a server is doing.
 
-    * `address`, `port`: of its first listener, as it was bound
+    * `address`, `port`: the bound address and port of its first listener
     * `listeners`: all of them, each with `address` and `port`
     * `ports`: for each port program a map with `server` (its producer), `os_pid`, `version`, `features`, `sandbox`,
-      `limits` (by name, as in force), `phase` (`:running`, `:draining` or `:restarting`), `restarts`; `running` (handlers
-      that hold a slot) and `waiting_for_clients` (handlers that wait for their clients, and hold none); of the consumers
-      `subscriptions`, `demand` (asked for and not yet given), `surplus` (demand that was taken back when the
-      port had it already), `streams` (requests in progress), `waiting` (for demand, since it was taken back); and
-      `figures`: those of PROTOCOL.md, section 8, or nil while it is restarting: `connections` (`idle` and `lingering` of
-      them, the others at work), `streams`, `queued` (`held_back` of them by their share), `peers`, `queue_wait` (µs), `shed`, `over_requests` (refused for
-      `:limit_requests`; likewise `over_concurrent`, `over_connections`, `over_connection_rate`), …; and what is held for each credit: `body_queued` (bytes for
-      clients), `read_credit` (chunks asked for), `link_queued` (bytes for this VM), `files` (that it holds for responses). `sandbox` is a map of `"mode"`, `"parts"` (what is in
-      force), `"missing"` (what is not, and why) and `"landlock_abi"` (0: none)
+      `limits` (by name, as in force), `phase` (`:running`, `:draining` or `:restarting`), `restarts`;
+      `running` (handlers that occupy a slot) and `waiting_for_clients` (handlers that wait for their clients,
+      and occupy none); `subscriptions` (of consumers), `demand` (requests that consumers asked for and have
+      not received), `surplus` (demand that consumers took back after the port had received it), `streams`
+      (requests in progress), `waiting` (requests that wait for demand, since it was taken back); and
+      `figures`: those of PROTOCOL.md, section 8, or nil while it is restarting: `connections` (some of them
+      `idle` or `lingering`; the others have requests), `streams`, `queued` (`held_back` of them because their
+      peers have used up their share), `peers`, `queue_wait` (µs), `shed`, `over_requests` (refused for
+      `:limit_requests`; likewise `over_concurrent`, `over_connections`, `over_connection_rate`), …; and, for
+      each credit, what is waiting: `body_queued` (bytes for clients), `read_credit` (chunks that were
+      requested), `link_queued` (bytes for this VM), `files` (open files of responses). `sandbox` is a map of
+      `"mode"`, `"parts"` (the parts in force), `"missing"` (the other parts, each with the reason) and
+      `"landlock_abi"` (0: none)
   """
   @spec info(server) :: %{
           address: binary,
@@ -133,7 +138,7 @@ defmodule Sparx do
   `connection: close`, and ends after `timeout` ms at the latest.
 
   Consumers receive `{:cancel, {:shutdown, :drained}}`, so GenStage consumers that subscribed with `cancel: :transient`
-  stay alive. Returns `{:error, {:cut, n}}` if `n` connections had to be cut at the end of the time.
+  stay alive. Returns `{:error, {:cut, n}}` if `n` connections had to be cut when the time was over.
   """
   @spec drain(server, timeout :: non_neg_integer) :: :ok | {:error, {:cut, pos_integer}}
   def drain(server, timeout \\ 30_000) do
@@ -144,7 +149,8 @@ defmodule Sparx do
   end
 
   @doc """
-  Replaces the port programs of a server gracefully, one after the other, for example after a new version was installed.
+  Replaces the port programs of a server gracefully, one after the other, for example after you have installed
+  a new version.
 
   A new one is started, and takes connections from then on, before the former one stops accepting and finishes its requests in progress. Whatever is
   in progress after `timeout` ms is cut: `{:error, {:cut, n}}`. The worst that a client meets is an idle connection that was closed
@@ -168,7 +174,7 @@ defmodule Sparx do
   @doc """
   Reads the certificates, keys and authorities of a server with TLS again. New connections use them; open connections stay as they are.
 
-  It is all or nothing: `{:error, text}` says which file is wrong, and everything stays as it was.
+  If a file is wrong, nothing changes, and this returns `{:error, text}`, which names the file.
   """
   @spec reload_certificates(server) :: :ok | {:error, binary}
   def reload_certificates(server) do

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Application do
   @moduledoc false
-  # The registry tells producers from supervisors of several, by what start_link/1 returned; the reaper cleans up after
-  # servers that were killed.
+  # The registry records for each pid that start_link/1 returned whether it is a producer or a supervisor; the
+  # reaper cleans up after servers that were killed.
 
   use Application
 

@@ -5,32 +5,32 @@ defmodule Sparx.Config do
 
   | option | default | meaning |
   | --- | --- | --- |
-  | `:handler` | none | what answers requests: a module with `handle/1` (see `Sparx.Handler`), a function of one argument, or `{module, function}`. Without it the server is only a producer, for consumers of your own |
-  | `:plug` | none | what answers requests, instead of `:handler`: a plug. See `Sparx.Plug`, which has more options |
+  | `:handler` | none | handles the requests: a module with `handle/1` (see `Sparx.Handler`), a function of one argument, or `{module, function}`. Without it the server is only a producer, for consumers of your own |
+  | `:plug` | none | handles the requests instead of `:handler`: a plug. See `Sparx.Plug`, which has more options |
   | `:port` | `4000` | TCP port; `0` takes a free one, which `Sparx.info/1` returns |
   | `:host` | `"0.0.0.0"` | the address to listen on: text, an `:inet` tuple, `:loopback`, `:any`, `"unix:PATH"` or `{:local, path}`; `"unix:@NAME"` is an abstract socket, which has no file (unix(7)). `:ip` is another name for it |
-  | `:listeners` | one of `:host`, `:port` | several addresses: a list of keyword lists with `:host` (or `:ip`), `:port`, and optionally `:backlog` (1024), `:ipv6_only` (false), `:reuse_port` (false), `:proxy_protocol` (false), those of a unix socket (`:mode`, `:owner`, `:group`), `:listen` instead of an address, and the options of `Sparx.TLS` |
+  | `:listeners` | one of `:host`, `:port` | several addresses: a list of keyword lists with `:host` (or `:ip`), `:port`, and optionally `:backlog` (1024), `:ipv6_only` (false), `:reuse_port` (false), `:proxy_protocol` (false), `:mode`, `:owner` and `:group` (of a unix socket), `:listen` instead of an address, and the options of `Sparx.TLS` |
   | `:listen` | none | sockets that listen already, instead of `:host` and `:port`: `:systemd` for all that systemd passes (`LISTEN_FDS`), `{:systemd, name}` for those with a name (`FileDescriptorName=`), `{:fd, n}` for an inherited descriptor |
-  | `:mode`, `:owner`, `:group` | from umask and the VM's user | of the file of a unix socket: a mode such as `0o660`, and names or numbers. They are set before the socket listens |
+  | `:mode`, `:owner`, `:group` | from umask and the VM's user | mode, owner and group of a unix socket's file: a mode such as `0o660`, names or numbers. They are set before the socket listens |
   | `:scheme` | `:http` | `:https` for TLS, with `:certfile`, `:keyfile` and the other options of `Sparx.TLS` |
-  | `:proxy_protocol` | `false` | whether a PROXY header (version 1 or 2) comes first on each connection: `:required` closes connections without one; `:optional` lets `:trusted_proxies` leave it out; `false` takes one for a malformed request. See below |
+  | `:proxy_protocol` | `false` | whether a PROXY header (version 1 or 2) comes first on each connection: `:required` closes connections without one; `:optional` lets `:trusted_proxies` leave it out; with `false`, a PROXY header is a malformed request. See below |
   | `:redirect_from` | none | a TCP port whose clients are redirected (308) to the same host over https, at the port of the first listener with TLS; the VM never sees those requests |
   | `:ports` | `1` | how many port programs run, each with its own thread. All accept on the same sockets |
-  | `:workers` | `128` | how many handlers run concurrently, in all. A handler that waits for its client longer than 100 ms does not count until it goes on |
-  | `:max_waiting` | `10_000` | how many handlers may wait for their clients without holding a worker; beyond it the one whose client has made least progress is cut |
+  | `:workers` | `128` | how many handlers run concurrently, in all. A handler that waits for its client longer than 100 ms does not count until its wait ends |
+  | `:max_waiting` | `10_000` | how many handlers may wait for their clients without occupying a worker; beyond it the request whose client has made the least progress is cut |
   | `:name` | none | the name that the server is registered under, as for `GenServer` |
   | `:server` | `"sparx"` | the Server header of every response; `nil` for none |
   | `:compress` | `false` | compresses responses for clients that accept it: `true` for all codings that the port program was built with, or a list of `:gzip`, `:deflate`, `:br` and `:zstd`, the preferred one first. See below |
-  | `:compress_types` | texts, JSON, XML, SVG and similar | media types that are compressed, such as `["text/*", "application/json"]` |
+  | `:compress_types` | text, JSON, XML, SVG and similar | media types that are compressed, such as `["text/*", "application/json"]` |
   | `:telemetry` | none | `fun.(event, measurements, metadata)`, called for each event; see `Sparx.Telemetry` |
   | `:telemetry_interval` | `10_000` | how often, in ms, the counters of the port program are reported to a telemetry listener; `:infinity` for never |
-  | `:heartbeat` | `5_000` | ms without a message from the port program (it answers PING if it has nothing else to say), after which it is killed and restarted; `:infinity` never does that |
+  | `:heartbeat` | `5_000` | a port program that sends no message for this many ms (it also answers PING) is killed and restarted; `:infinity` turns that off |
   | `:log_client_closures` | `false` | whether a handler that fails because its client has left is logged, as one line at level info |
-  | `:claim_timeout` | `:infinity` | ms within which a consumer must claim, answer or read a request; then its client gets a 500. See `Sparx.Request.claim/1` |
+  | `:claim_timeout` | `:infinity` | the time in ms in which a consumer must claim, answer or read a request; after it the client gets a 500. See `Sparx.Request.claim/1` |
   | `:trusted_proxies` | `[]` | proxies whose `forwarded` or `x-forwarded-for` names the client for fair shares: addresses and ranges such as `"10.0.0.0/8"` or `"::1"`, and `"unix"` for all unix sockets. See below |
-  | `:trusted_fields` | `["forwarded", "x-forwarded-for"]` | the fields in which `:trusted_proxies` are believed; also `"x-forwarded-proto"` and `"x-forwarded-host"`. List exactly the fields that your proxies write themselves: they pass on what clients write into the others |
+  | `:trusted_fields` | `["forwarded", "x-forwarded-for"]` | the fields that are trusted from `:trusted_proxies`; also `"x-forwarded-proto"` and `"x-forwarded-host"`. List exactly the fields that your proxies write themselves: they pass on the others as clients send them |
   | `:limit_exempt` | `[]` | addresses and ranges that have no limits by peer (`:limit_requests` and the others), such as monitoring; written as in `:trusted_proxies` |
-  | `:sandbox` | `:best_effort` | how the port program is sandboxed after binding its addresses (SECURITY.md): `:best_effort` logs what the kernel lacks and goes on; `:strict` does not start then; `:off` is for debuggers |
+  | `:sandbox` | `:best_effort` | how the port program is sandboxed after binding its addresses (SECURITY.md): `:best_effort` logs each part that the kernel lacks and goes on; `:strict` refuses to start if a part is missing; `:off` is for debuggers |
   | `:user` | none | the user that the port program switches to after binding, if the VM runs as root |
   | `:descriptors` | `true` | hands open files and listening sockets to the port program (Linux; SECURITY.md). `false` sends the bytes of files over the pipe, and each port program binds by itself, so that connections are refused while it restarts |
   | `:shared_memory` | `8_388_608` | bytes of memory (in /dev/shm) that the server shares with each port program, in slots of 4,096: bodies, chunks and messages of WebSockets of 20,480 bytes and more are handed over in it, and over the pipe where no slot is free. `0`: all over the pipe. It needs `:descriptors` |
@@ -38,26 +38,36 @@ defmodule Sparx.Config do
 
   Peers get fair shares (`:share`) of the workers and of the queue; each port program counts for itself. A peer is an IPv4 address or an
   IPv6 /64; each connection of a unix socket is a peer of its own. For a connection from `:trusted_proxies` it is the client that the
-  proxy names in `forwarded` (RFC 7239) or `x-forwarded-for`: the last address there that is not a trusted proxy itself. If both fields
-  are present and in `:trusted_fields`, they must name the same client; if neither is, or it is malformed or hides the client, the connection is a peer of its own. List only
-  proxies that write one of these fields themselves. Behind a proxy that is not listed, all clients are one peer.
-  `Sparx.Request.client/1`, `Sparx.Request.scheme/1` and `Sparx.Request.host/1` return what these fields say.
+  proxy names in `forwarded` (RFC 7239) or `x-forwarded-for`: the last address there that is not a trusted
+  proxy itself. If both fields are present and in `:trusted_fields`, they must name the same client. If there
+  is no such field, or it is malformed or hides the client, the connection is a peer of its own. List only
+  proxies that write one of these fields themselves. Behind a proxy that is not listed, all clients are one
+  peer. `Sparx.Request.client/1`, `Sparx.Request.scheme/1` and `Sparx.Request.host/1` return the values of
+  these fields.
 
-  Limits by peer say how much one client may have, whatever the others do: `:limit_requests` (a rate, with `:limit_window` and `:limit_burst`),
+  Limits by peer bound what one client may use, independently of other clients: `:limit_requests` (a rate,
+  with `:limit_window` and `:limit_burst`),
   `:limit_concurrent`, `:limit_connections`, `:limit_connection_rate`, `:limit_body_in` and `:limit_body_out`. Each is off until it is set. They cost the VM nothing: the port program answers a
-  request beyond them with 429, `retry-after`, `ratelimit` and `ratelimit-policy` (draft-ietf-httpapi-ratelimit-headers-10), over HTTP/2 and HTTP/3 on that stream alone; it resets a connection beyond them
-  before TLS; bytes beyond them wait. Each port program counts for itself: with `ports: n` a peer may have up to n times as much. `Sparx.info/1` and `Sparx.Telemetry` report
+  request beyond them with 429, `retry-after`, `ratelimit` and `ratelimit-policy`
+  (draft-ietf-httpapi-ratelimit-headers-10), and keeps the connection open; it resets a connection beyond them
+  before TLS; bytes beyond them wait. Each port program counts for itself: with `ports: n` a peer may have up
+  to n times as much. `Sparx.info/1` and `Sparx.Telemetry` report
   what was refused. `Sparx.RateLimit` limits by route, or by any other key.
 
-  With `:proxy_protocol` a proxy that forwards whole connections (HAProxy's `send-proxy-v2`, AWS's Network Load Balancer) says in front of each connection whose it is.
-  Only `:trusted_proxies` are believed, so these must be given. `Sparx.Request.peer/1` and `Sparx.Request.local/1` then return the addresses that the proxy sent, and that peer has the shares and limits;
-  `Sparx.Request.proxy/1` returns the rest. The header comes before TLS. With `:required`, a connection from anybody else, or without a complete and valid header within `:header_timeout`, is closed.
-  With `:optional`, connections from others, and from trusted proxies without a header, are ordinary connections. The specification advises against it: whoever can connect from a trusted
-  address can then leave the header out. LOCAL and UNKNOWN headers, which health checks have, leave the connection its own addresses. HTTP/3 has no such header: a listener has either.
+  With `:proxy_protocol` a proxy that forwards whole connections (HAProxy's `send-proxy-v2`, AWS's Network
+  Load Balancer) begins each connection with a header that names the client. Only headers from
+  `:trusted_proxies` are used, so that option is required. `Sparx.Request.peer/1` and `Sparx.Request.local/1`
+  then return the addresses in the header, and shares and limits count by that client; `Sparx.Request.proxy/1`
+  returns the rest. The header comes before TLS. With `:required`, a connection from anybody else, or without
+  a complete and valid header within `:header_timeout`, is closed.
+  With `:optional`, connections from others, and from trusted proxies without a header, are ordinary
+  connections. The specification advises against `:optional`, since anybody who can connect from a trusted
+  address can then leave out the header. With LOCAL and UNKNOWN headers, which health checks use, the
+  connection keeps its own addresses. HTTP/3 has no such header, so a listener cannot have both.
 
   The port program compresses responses (`:compress`) if their type and length make it worthwhile and the client accepts it (PROTOCOL.md,
   section 4.2). Do not compress a page that contains a secret together with text that an attacker chooses: `Sparx.Response.compress(response, false)`
-  sends a response as it is.
+  sends a response uncompressed.
 
   All limits and timeouts of the port program are options too, by the same names. `:max_queue` and `:queue_timeout` also apply to requests
   that arrive when consumers have taken back their demand.
@@ -200,8 +210,9 @@ defmodule Sparx.Config do
   @doc """
   Checks options.
 
-  Raises `ArgumentError`, whose message names the option, what was given and what is expected. Of an option that is given twice the
-  first value counts, as in all keyword lists. One beside `:listeners` that says where to listen is an error.
+  Raises `ArgumentError`, whose message names the option, the given value and the expected one. If an option
+  is given twice, the first value counts, as in all keyword lists. Options that say where to listen cannot be
+  combined with `:listeners`.
   """
   @spec new!(keyword) :: t
   def new!(options) do
@@ -227,8 +238,9 @@ defmodule Sparx.Config do
   def limit(config, name), do: Map.get_lazy(config.limits, name, fn -> Limits.default(name) end)
 
   @doc """
-  The options of HELLO (PROTOCOL.md, section 7) for one port program of the server. `tls` is what `certificates/1` has read, `descriptors` the
-  path of the server's socket for descriptors, if it has one. `handed`: whether the listeners are handed over there.
+  The options of HELLO (PROTOCOL.md, section 7) for one port program of the server. `tls` is the result of
+  `certificates/1`, `descriptors` the path of the server's socket for descriptors, if it has one. `handed`:
+  whether the listeners are handed over on that socket.
   """
   @spec hello(t, report :: boolean, tls :: [map | nil], descriptors :: Path.t() | nil, handed :: boolean) ::
           map
@@ -272,7 +284,7 @@ defmodule Sparx.Config do
 
   defp put_http3(listener, nil, _place), do: listener
 
-  # Several ports know whose a packet is by its connection id, which names the port.
+  # Each connection id names its port program, so that several of them can tell whose packet it is.
   defp put_http3(listener, http3, {place, places}) do
     Map.put(
       listener,
@@ -307,12 +319,12 @@ defmodule Sparx.Config do
   def address(%{address: address, port: port}),
     do: if(String.contains?(address, ":"), do: "[#{address}]:#{port}", else: "#{address}:#{port}")
 
-  # The tokens of those that are handed over are their places.
+  # The token of a listener that is handed over is its place in the list.
   defp listening(listeners, true, ports) do
     for {listener, token} <- Enum.with_index(listeners, 1) do
       listener
       |> Map.drop([:fd, :backlog | @file_keys])
-      # HTTP/3 has a socket of its own in each port program.
+      # For HTTP/3 each port program has its own UDP socket.
       |> Map.merge(%{descriptor: token, shared: ports > 1, reuse_port: ports > 1})
     end
   end
@@ -514,7 +526,7 @@ defmodule Sparx.Config do
         bad!(:redirect_from, port, "a listener with TLS whose port is not 0")
 
       %{address: address, port: https} = first ->
-        # Whoever stands in front of the one stands in front of the other.
+        # A proxy in front of the main listener is also in front of this one.
         redirect =
           Map.take(first, [:proxy_protocol]) |> Map.merge(%{address: address, port: port, redirect: https})
 
@@ -559,7 +571,7 @@ defmodule Sparx.Config do
     [Map.merge(own, %{address: address, port: port!(address, Keyword.get(options, :port, 4000))})]
   end
 
-  # They were bound by somebody else, and READY tells to what.
+  # These were bound by another program; READY reports their addresses.
   defp places!(options, source) do
     for {key, value} <- options,
         key in (@where -- [:listen]) or key in [:backlog, :ipv6_only, :reuse_port],
@@ -662,7 +674,7 @@ defmodule Sparx.Config do
   defp listener_option!({key, flag}) when is_boolean(flag), do: {key, flag}
   defp listener_option!({key, value}), do: bad!(key, value, "true or false")
 
-  # passwd(5) and group(5), by whatever the system looks them up in.
+  # passwd(5) and group(5), through the system's own lookup.
   defp id_of(key, name) do
     with {line, 0} <-
            System.cmd("getent", [if(key == :owner, do: "passwd", else: "group"), name], stderr_to_stdout: true),
@@ -752,7 +764,7 @@ defmodule Sparx.Config do
     end
   end
 
-  # Without anybody whose header is believed no client could connect at all.
+  # Without trusted proxies no client could connect at all.
   defp check_proxies!(%{trusted_proxies: []} = config) do
     case Enum.find(config.listeners, &(Map.get(&1, :proxy_protocol, 0) > 0)) do
       nil ->
@@ -765,7 +777,7 @@ defmodule Sparx.Config do
 
   defp check_proxies!(config), do: config
 
-  # A connection id has one byte for its port.
+  # A connection id has one byte for the number of its port program.
   defp check_places!(%{ports: ports} = config) when ports > 255,
     do: if(http3?(config), do: bad!(:ports, ports, "at most 255 with :http3"), else: config)
 
@@ -793,7 +805,7 @@ defmodule Sparx.Config do
     first_of_each(options)
   end
 
-  # The names that other servers use.
+  # Names that other servers use for our options.
   @elsewhere %{
     timeout: [:idle_timeout, :header_timeout, :write_timeout],
     read_timeout: [:idle_timeout, :header_timeout],
@@ -823,7 +835,7 @@ defmodule Sparx.Config do
     raise ArgumentError, "unknown #{what} #{inspect(key)}#{hint}"
   end
 
-  # Similar in length, and within two letters: :timeout is no misspelling of :eof_timeout.
+  # Names of similar length that differ by at most two letters: :timeout is not a misspelling of :eof_timeout.
   defp misspelt?(known, key) do
     {known, key} = {to_string(known), to_string(key)}
     abs(String.length(known) - String.length(key)) <= 2 and String.jaro_distance(known, key) > 0.82

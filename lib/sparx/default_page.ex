@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.DefaultPage do
   @moduledoc false
-  # What `mix sparx.run` serves when it is given nothing to serve: a page that says what Sparx is doing.
+  # The page that `mix sparx.run` serves by default: it shows the figures of the server.
   #
   # A browser gets HTML; a client that does not ask for it, such as curl, gets plain text.
 

@@ -14,7 +14,7 @@ defmodule Sparx.StartError do
   | `:executable` | the program `sparx_port` is missing, or cannot be run |
   | `:exit` | `sparx_port` ended before it was ready |
   | `:timeout` | `sparx_port` did not answer |
-  | `:protocol` | `sparx_port` speaks another version of the protocol, or none |
+  | `:protocol` | `sparx_port` speaks another version of the protocol, or another protocol |
   """
 
   defexception [:reason, :field, :message]

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.EventStream do
   @moduledoc ~S"""
-  Server-Sent Events: an endless response of events, which a page receives with `EventSource` (the HTML standard, section 9.2).
+  Server-Sent Events: a response that does not end, whose events a page receives with `EventSource` (the HTML
+  standard, section 9.2).
 
   For the usual case, a process for each client, there is a behaviour:
 
@@ -23,7 +24,8 @@ defmodule Sparx.EventStream do
 
       def handle(%{path: "/ticks"} = request), do: Sparx.EventStream.serve(request, MyApp.Ticker, 1_000)
 
-  The process of the handler is free at once; see `Sparx.EventStream.Handler`. A handler that wants to write the events itself opens the stream:
+  The handler can return at once; see `Sparx.EventStream.Handler`. A handler that wants to write the events
+  itself opens the stream:
 
       def handle(request) do
         {:ok, events} = Sparx.EventStream.open(request)
@@ -33,14 +35,12 @@ defmodule Sparx.EventStream do
 
   ## Events
 
-  | event | |
-  | --- | --- |
-  | a text | its data |
+  | event | | | --- | --- | | a text | its data |
   | a keyword list or a map | `:data` (iodata), `:event` (its name, one line), `:id` (text of one line without NUL, or an integer), `:retry` (ms after which a client that has lost the connection reconnects) |
   | `{:comment, text}` | a comment, which pages do not see |
 
   Data and comments may have several lines, which end with CR, LF or both; a page receives LF. Texts are UTF-8. Anything that would break the format,
-  such as a line break in a name, raises `ArgumentError`: no input of a user can become an event of its own.
+  such as a line break in a name, raises `ArgumentError`: a user's input can never become a separate event.
 
   A client that reconnects sends the id of its last event in `Last-Event-ID`, see `last_id/1`.
 
@@ -88,12 +88,14 @@ defmodule Sparx.EventStream do
   @doc """
   Starts a process that serves the stream and runs `module`, a `Sparx.EventStream.Handler`.
 
-  Its `init/2` is called with the request and `argument`, before anything is sent. The calling process is free. A HEAD request gets only the head, and
-  this returns `{:error, :head}`; other errors are those of `Sparx.Response`.
+  Its `init/2` is called with the request and `argument`, before anything is sent. The calling process can
+  return. A HEAD request gets only the head, and this returns `{:error, :head}`; other errors are those of
+  `Sparx.Response`.
 
   It takes the options above and these:
 
-    * `:heartbeat` - after this many ms without an event a comment is sent, so that proxies do not take the connection for idle (default 15,000; 0 for none)
+    * `:heartbeat` - after this many ms without an event a comment is sent, so that proxies do not close the
+      connection as idle (default 15,000; 0 for none)
     * `:max_buffer` - bytes of events that may wait for a slow client, besides the window (default 262,144); with more, the client is cut off, and reconnects
     * `:hibernate_after` - ms without a message, after which the process hibernates (default 100; `:infinity` for never)
   """
@@ -194,7 +196,7 @@ defmodule Sparx.EventStream do
   end
 
   @doc false
-  # Sends the head and the first bytes. From now on the handler only waits for events, so it holds no slot.
+  # Sends the head and the first bytes. From now on the handler only waits for events, so it occupies no slot.
   def begin(%{id: id, link: link} = request, headers, first) do
     with :ok <- Link.write(link, Frame.yield(id)),
          :ok <- Response.send_head(request, 200, headers),

@@ -14,8 +14,9 @@ defmodule Sparx.Form do
       end
 
   A form is a list of pairs of name and value in the order of the form, duplicates kept. `+` is a space; names and values
-  are UTF-8. An invalid escape (`%zz`, `%4`) and bytes that are not UTF-8 make the form malformed, because guessing what was
-  meant is how filters are bypassed. `Sparx.Multipart` reads forms that send files.
+  are UTF-8. An invalid escape (`%zz`, `%4`) and bytes that are not UTF-8 make the form malformed, because
+  attackers bypass filters with input that programs repair differently. `Sparx.Multipart` reads forms that
+  send files.
   """
 
   alias Sparx.{FormError, Headers, Request}
@@ -120,7 +121,7 @@ defmodule Sparx.Form do
     end
   end
 
-  # The copy lets the body go.
+  # A copy, so that the body can be garbage collected.
   defp unescape(text) do
     decoded =
       if :binary.match(text, ["%", "+"]) == :nomatch, do: :binary.copy(text), else: decode_bytes(text, "")

@@ -10,7 +10,7 @@ defmodule Sparx.FormError do
   | `:malformed` | 400 | the body, or the query, breaks its format |
   | `:too_large` | 413 | a bound was exceeded; `message` names it |
   | `:timeout` | 408 | the client did not send its body in time |
-  | `:closed` | 400 | the client has gone: nobody is there to answer |
+  | `:closed` | 400 | the client has left; no answer can reach it |
   | a POSIX code such as `:enospc` | 500 | a file could not be written |
 
   `status` is the status to answer with, and `message` one sentence that may be shown to the client.

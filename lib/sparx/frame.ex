@@ -6,9 +6,8 @@ defmodule Sparx.Frame do
   # PROTOCOL.md is normative. A frame's payload is one or more messages, one after the other, and each is a
   # msgpack array `[kind, field, ...]`. `Sparx.Link` writes the length before a frame, and
   # `Sparx.Server.Framing` reads it.
-  #
-  # A function for each kind makes a message to the port, as iodata; a list of them is the payload of one frame. `decode/1`
-  # takes messages from the port off a payload.
+  # For each kind of message to the port there is a function that encodes it as iodata; a list of these is the
+  # payload of one frame. `decode/1` reads the first message of a payload from the port.
 
   alias Sparx.Frame.Term
   alias Sparx.Headers

@@ -14,13 +14,14 @@ defmodule Sparx.Handler do
         end
       end
 
-  `handle/1` runs in a process of its own for each request, which ends with it. Whatever it leaves behind (messages, timers, links, monitors,
-  names, subscriptions, tables, sockets, flags) ends with that process, as OTP ends it. The return value is ignored. When it
+  `handle/1` runs in a new process for each request, which ends when the request ends. Whatever the handler
+  leaves behind (messages, timers, links, monitors, names, subscriptions, tables, sockets, flags) ends with
+  that process, as OTP does it for every process. The return value is ignored. When it
   returns without a response, or raises, throws, exits or is killed, the client gets a 500 (or a cut connection, if the
   response had begun), and a line is logged.
 
-  A handler that waits for its client longer than 100 ms (room for its answer, a chunk of a body, a frame of a WebSocket that it holds)
-  does not count as one of the `:workers` until it goes on.
+  A handler that waits for its client longer than 100 ms (room for its answer, a chunk of a body, a frame of
+  its own WebSocket) does not count as one of the `:workers` until its wait ends.
   """
 
   @callback handle(Sparx.Request.t()) :: term

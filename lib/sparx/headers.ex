@@ -39,7 +39,8 @@ defmodule Sparx.Headers do
   @doc """
   Decodes a `fields` array at the beginning of a binary.
 
-  Throws `{:malformed, text}` if there is none: the port program never sends such a thing.
+  Throws `{:malformed, text}` if the binary does not begin with such an array, which the port program never
+  sends.
   """
   @spec decode(binary) :: t
   def decode(<<9::4, size::4, rest::binary>>) when rem(size, 2) == 0, do: decode_each(div(size, 2), rest)
@@ -101,11 +102,14 @@ defmodule Sparx.Headers do
   def get_all(fields, name), do: for({^name, value} <- fields, do: value)
 
   @doc """
-  A field that may be sent: a token as name (RFC 9110, section 5.6.2), a value without control characters
-  other than tab. An integer becomes its digits. `nil` for `connection: keep-alive`, which goes without saying.
+  Checks and returns a field: its name must be a token (RFC 9110, section 5.6.2), its value must not contain
+  control characters other than tab. An integer becomes its digits. Returns `nil` for `connection:
+  keep-alive`, which is never sent.
 
-  Fields that belong to the connection or to its framing are the server's own: `connection` (but `close`), `keep-alive`,
-  `proxy-connection`, `te`, `transfer-encoding` and `upgrade` (RFC 9110, section 7.6.1). Raises `ArgumentError` for these, and for what cannot be sent.
+  Only the server sets fields that belong to the connection or to its framing: `connection` (except `close`),
+  `keep-alive`,
+  `proxy-connection`, `te`, `transfer-encoding` and `upgrade` (RFC 9110, section 7.6.1). Raises
+  `ArgumentError` for these, and for names and values that cannot be sent.
   """
   @spec field!(binary, binary | integer) :: {binary, binary} | nil
   def field!(name, value) when is_integer(value), do: field!(name, Integer.to_string(value))
@@ -120,7 +124,7 @@ defmodule Sparx.Headers do
 
   def field!(name, _value), do: bad_name(name)
 
-  # Only names of these lengths are looked at.
+  # Only names of these lengths need a comparison.
   defp own!({name, _value} = field) when byte_size(name) not in [2, 7, 10, 14, 16, 17], do: field
   defp own!({name, value} = field), do: own!(String.downcase(name), value, field)
 
@@ -166,7 +170,8 @@ defmodule Sparx.Headers do
   end
 
   @doc """
-  Fields that may be sent together: at most 256, of at most 65,536 bytes, names, values and 8 bytes for each field.
+  Checks fields that are sent together: at most 256 of them, with at most 65,536 bytes (names, values and 8
+  bytes for each field).
 
   So an answer always fits a frame (PROTOCOL.md, section 4.1). Raises `ArgumentError` otherwise.
   """

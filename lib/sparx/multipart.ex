@@ -16,7 +16,8 @@ defmodule Sparx.Multipart do
         end
       end
 
-  `parts/2` stores nothing: it returns a stream of parts, whose bodies are streams of chunks. The client is read as fast as they are consumed.
+  `parts/2` stores nothing: it returns a stream of parts, whose bodies are streams of chunks. Sparx reads from
+  the client as fast as they are consumed.
 
       for part <- Sparx.Multipart.parts(request), do: {part.name, Enum.reduce(part.body, 0, &(byte_size(&1) + &2))}
 
@@ -28,7 +29,7 @@ defmodule Sparx.Multipart do
   | --- | --- | --- |
   | `:limit` | 100,000,000 | bytes of the whole body |
   | `:max_parts` | 1,000 | parts |
-  | `:max_header` | 8,192 | bytes of the headers of one part, of which there may be 32 lines |
+  | `:max_header` | 8,192 | bytes of the headers of one part; there may be at most 32 lines |
   | `:max_field` | 1,000,000 | bytes of one field, which is a part without a file name |
   | `:max_fields` | 8,000,000 | bytes of all fields, with their names |
   | `:max_file` | `:infinity` | bytes of one file |
@@ -36,7 +37,7 @@ defmodule Sparx.Multipart do
 
   `:limit`, `:max_file` and `:timeout` may be `:infinity`.
 
-  ## What is an error
+  ## Malformed bodies
 
   A body that breaks the format is an error with status 400: it ends before its last boundary, a line continues after the boundary,
   a header is malformed, a part has no name or two names, a name is not UTF-8, a file name has a form that RFC 8187 does not define. Lines end with CR LF, and with nothing else. Text before the first
@@ -77,9 +78,9 @@ defmodule Sparx.Multipart do
   @doc """
   The parts of a form as a stream. The options are in the table above.
 
-  Each part has a `body`, which is a stream too. Read it before the next part is asked for; what was not read is skipped.
-  A body can be read by the process that reads the parts, and by no other, and only while it reads them: `Enum.map(parts, & &1.body)`
-  is of no use.
+  Each part has a `body`, which is a stream too. Read it before you ask for the next part; whatever you have
+  not read is skipped. Only the process that reads the parts can read a body, and only before the next part:
+  `Enum.map(parts, & &1.body)` is useless.
 
   The streams raise `Sparx.FormError`. A body of another media type raises at once.
   """
@@ -117,10 +118,12 @@ defmodule Sparx.Multipart do
   @doc """
   Reads the whole form: its fields into memory, its files into files.
 
-  The files are in a folder of their own that only this user can read. It is removed when the calling process ends, or
-  when there is an error: move, or copy, what is to stay. A control in which no file was chosen, which browsers send as an empty file without a name, is left out.
+  The files are stored in a new folder that only the VM's user can read. It is removed when the calling
+  process ends, or after an error: move or copy the files that you want to keep. A file control in which no
+  file was chosen (browsers send it as an empty file without a name) is left out.
 
-    * `:folder` - where the folder is made (default `System.tmp_dir!/0`); in the file system where a file shall stay, `File.rename/2` moves it
+    * `:folder` - where the folder is made (default `System.tmp_dir!/0`). If that is in the file system where
+      you keep the files, `File.rename/2` can move them
     * the options in the table above
   """
   @spec save(Request.t(), keyword) :: {:ok, form} | {:error, FormError.t()}

@@ -8,17 +8,19 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         config :my_app, MyAppWeb.Endpoint,
           adapter: Sparx.PhoenixAdapter,
 
-    That line is all that changes. `http:` and `https:` of the endpoint's configuration take the options of `Sparx.Plug` and of a server
-    (`Sparx.Config`), and those of Bandit and Plug.Cowboy by their names, so what a generated application has in its configuration goes on to
-    work:
+    Nothing else has to change. `http:` and `https:` in the endpoint's configuration accept the options of
+    `Sparx.Plug` and of a server (`Sparx.Config`), and those of Bandit and Plug.Cowboy under their names, so
+    the configuration of a generated application still works:
 
         config :my_app, MyAppWeb.Endpoint,
           http: [ip: {127, 0, 0, 1}, port: 4000, max_body: 10_000_000, workers: 256]
 
     Controllers, LiveView, channels over WebSockets and long polling, and the code reloader run as they do elsewhere; sockets work over HTTP/2 and HTTP/3 too.
-    `drainer: [shutdown: ms]` of the endpoint is how long a stop waits for requests in progress, as the option `:drain_timeout` is.
+    `drainer: [shutdown: ms]` of the endpoint says how long a stop waits for requests in progress, like the
+    option `:drain_timeout`.
 
-    `MyAppWeb.Endpoint.server_info(:http)` tells the address and port of the server, and `server/2` its pid, for `Sparx.info/1` and `Sparx.restart/2`.
+    `MyAppWeb.Endpoint.server_info(:http)` returns the address and port of the server, and `server/2` its pid,
+    for `Sparx.info/1` and `Sparx.restart/2`.
     """
 
     @doc false
@@ -52,7 +54,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp drainer(_none), do: []
 
     @doc """
-    The server of an endpoint, as `Sparx.info/1` and its like take it.
+    The server of an endpoint, for `Sparx.info/1` and similar functions.
     """
     @spec server(module, :http | :https) :: {:ok, pid} | {:error, :not_running}
     def server(endpoint, scheme \\ :http) do

@@ -6,54 +6,62 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
         children = [{Sparx, plug: MyApp.Router, port: 4000}]
 
-    `:plug` takes what other servers take: a module, `{module, options}`, a function of a conn and options, or
-    `{function, options}`; a function of a conn alone will do too. For Phoenix there is `Sparx.PhoenixAdapter`. This module exists where Plug is a dependency.
+    `:plug` accepts the same values as with other servers: a module, `{module, options}`, a function of a conn
+    and options, or `{function, options}`; also a function of just a conn. For Phoenix there is
+    `Sparx.PhoenixAdapter`. This module exists only if Plug is a dependency.
 
-    Each request runs in a process of its own. Of the options of a server (`Sparx.Config`), all but `:handler` go with a plug, and besides:
+    Each request runs in a process of its own. All options of a server (`Sparx.Config`) except `:handler` can
+    be used with a plug, and these:
 
     | option | default | meaning |
     | --- | --- | --- |
-    | `:plug` | required | what answers |
-    | `:display_plug` | the module of `:plug` | what the line at the start names |
+    | `:plug` | required | the plug that answers |
+    | `:display_plug` | the module of `:plug` | the plug that the log line at the start names |
     | `:startup_log` | `:info` | the level of that line (`Running MyApp.Router with Sparx 0.2.0 at 127.0.0.1:4000 (http)`); `false` for none |
-    | `:log_exceptions_with_status_codes` | `500..599` | of exceptions, those whose status is one of these are logged: a range, or a list of integers and ranges |
-    | `:decode_body` | `false` | `true`, or options of `Sparx.Request.decode_body/2`: request bodies come without their content codings, and `content-encoding` and `content-length` are taken out of the fields of such a request |
-    | `:remote_ip` | `:peer` | what `conn.remote_ip` is: `:peer`, the other end of the connection (or the client that the PROXY protocol names); `:client`, the client that `:trusted_proxies` name in `forwarded` or `x-forwarded-for` (`Sparx.Request.client/1`) |
-    | `:websocket` | `[]` | of WebSockets, what an upgrade does not say itself: options of `Sparx.WebSocket`. `false` refuses all upgrades |
+    | `:log_exceptions_with_status_codes` | `500..599` | exceptions with one of these statuses are logged: a range, or a list of integers and ranges |
+    | `:decode_body` | `false` | `true`, or options of `Sparx.Request.decode_body/2`: request bodies are decoded, and `content-encoding` and `content-length` are removed from the fields of such a request |
+    | `:remote_ip` | `:peer` | the value of `conn.remote_ip`: `:peer`, the other end of the connection (or the client that the PROXY protocol names); `:client`, the client that `:trusted_proxies` name in `forwarded` or `x-forwarded-for` (`Sparx.Request.client/1`) |
+    | `:websocket` | `[]` | options of `Sparx.WebSocket` for everything that an upgrade does not set itself. `false` refuses all upgrades |
 
-    Options of Bandit, Thousand Island and Plug.Cowboy are understood as well: see "From Bandit or Cowboy to Sparx" in `docs/`.
+    Options of Bandit, Thousand Island and Plug.Cowboy are accepted too: see "From Bandit or Cowboy to Sparx"
+    in `docs/`.
 
-    ## What a plug can count on
+    ## Guarantees for plugs
 
-      * `read_body/2` with `:length` n returns `{:ok, …}` for a body of exactly n bytes. Nothing is read from the client that was not
-        asked for, but that of a body of unknown length the beginning of the next part may be
-      * `chunk/2` returns `{:error, :closed}` when the client has gone, and `{:error, :timeout}` when it took nothing for `:write_timeout`
-      * `send_file/5` has `sparx_port` send the file by itself, and returns at once (`Sparx.Response.send_file/4`)
+      * `read_body/2` with `:length` n returns `{:ok, …}` for a body of exactly n bytes. Sparx reads only the
+        requested bytes from the client; only if the length of the body is unknown, it may read the beginning
+        of the next part too
+      * `chunk/2` returns `{:error, :closed}` when the client has left, and `{:error, :timeout}` when the
+        client was too slow (`:response_rate`, `:write_timeout`)
+      * `send_file/5` lets `sparx_port` send the file, and returns at once (`Sparx.Response.send_file/4`)
       * `inform/3` reaches every client of HTTP/1.1, HTTP/2 and HTTP/3
       * `upgrade_adapter(conn, :websocket, {websock, state, options})` works over HTTP/1.1, HTTP/2 and HTTP/3, see below
-      * a process that calls `Sparx.Request.notify_closed/1` with `Sparx.Plug.request(conn)` is notified when the client goes
+      * a process that calls `Sparx.Request.notify_closed/1` with `Sparx.Plug.request(conn)` is notified when
+        the client leaves
 
-    When a plug raises, exits or throws, the client gets an answer without content of the status that `Plug.Exception` gives, 500 if there is none;
-    or, if the answer has begun, a cut connection. A plug that returns without an answer raises `Plug.Conn.NotSentError`.
+    When a plug raises, exits or throws, the client gets an answer without content, with the status that `Plug.Exception` gives (500 by default); if the answer has begun, its connection is cut. A plug that returns without an answer raises `Plug.Conn.NotSentError`.
 
     ## WebSockets
 
-    `WebSockAdapter.upgrade/4` works, and `Plug.Conn.upgrade_adapter/3` for those who do not have it. The socket runs in a process of its own, and
+    `WebSockAdapter.upgrade/4` works, and so does `Plug.Conn.upgrade_adapter/3` without that library. The
+    socket runs in a process of its own, and
     the results, reasons and options are those of `WebSock`:
 
     | option | default | |
     | --- | --- | --- |
-    | `:timeout` | 60,000 | ms without a message either way, after which the socket is closed; `:infinity` for none |
+    | `:timeout` | 60,000 | ms without a message in either direction, after which the socket is closed; `:infinity` for none |
     | `:compress` | `false` | permessage-deflate with clients that offer it |
     | `:max_frame_size` | 8,000,000 | bytes of a message (not of a frame alone) |
-    | `:max_heap_size`, `:fullsweep_after` | those of the VM | of the socket's process |
+    | `:max_heap_size`, `:fullsweep_after` | those of the VM | flags of the socket's process |
     | `:validate_utf8` | | text is always checked, by the port program |
 
-    The server never checks where a page comes from (`Origin`): Phoenix does that with `check_origin`, and other plugs must.
+    The server does not check the origin of a page (`Origin`): Phoenix does that with `check_origin`, and
+    other plugs must do it themselves.
 
     ## Telemetry
 
-    The spans `[:sparx, :request, …]` and `[:sparx, :websocket, …]` are run in the process that serves the request: see `Sparx.Telemetry`.
+    The events of the spans `[:sparx, :request, …]` and `[:sparx, :websocket, …]` are emitted in the process
+    that serves the request: see `Sparx.Telemetry`.
     """
 
     alias Sparx.Plug.{Adapter, Shim, Socket, Span}
@@ -78,7 +86,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     @type t :: %__MODULE__{}
 
     @doc """
-    The request of a conn, for what only Sparx has, such as `Sparx.Request.notify_closed/1`.
+    The `Sparx.Request` of a conn, for functions that Plug does not have, such as
+    `Sparx.Request.notify_closed/1`.
     """
     @spec request(Plug.Conn.t()) :: Sparx.Request.t()
     def request(%Plug.Conn{adapter: {_module, %Adapter{request: request}}}), do: request
@@ -86,7 +95,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     # ── the start ────────────────────────────────────────────────────────────────────────────────────
 
     @doc false
-    # What was given as the options of a plug, checked.
+    # Checks the options of a plug.
     def new!(options) do
       served = Enum.reduce(options, %__MODULE__{}, &put!/2)
       served.plug || bad!(:plug, nil, expected())
@@ -174,7 +183,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp init(function), do: function
 
     @doc false
-    # The line that says where a server is, or why not.
+    # Logs where a server listens, or why it does not.
     def started(%__MODULE__{startup_log: false}, _scheme, _result), do: :ok
 
     def started(served, scheme, {:ok, pid}) do
@@ -259,7 +268,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         status = status(kind, reason)
         Span.exception(span, conn, kind, reason, stacktrace)
         if logged?(served.log_statuses, status), do: log(kind, reason, stacktrace, conn, served)
-        # What has begun cannot be answered any more: its client is cut off when this process ends.
+        # A response that has begun cannot become a 500: its connection is cut when this process ends.
         answered = Response.send(Response.new(status), request)
         if answered != :ok or status >= 500, do: Worker.give_up(kind, reason, stacktrace), else: :ok
       end

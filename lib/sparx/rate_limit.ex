@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.RateLimit do
   @moduledoc ~S"""
-  Limits by route, by user, or by any other key, from the application's side.
+  Rate limits by route, by user, or by any other key that the application chooses.
 
-  The limits of a server (`:limit_requests` and others, `Sparx.Config`) know addresses, and cost the VM nothing. This module knows what the
-  application knows: who has logged in, which tenant pays for what, that a login is dearer than a page.
+  The limits of a server (`:limit_requests` and others, `Sparx.Config`) count by address, and cost the VM
+  nothing. This module counts by what only the application knows: the user, the tenant and its plan, or that a
+  login costs more than a page.
 
       children = [
         {Sparx.RateLimit, name: MyApp.Limits, policies: [login: [limit: 5, per: 60_000], api: [limit: 100, per: 1_000, burst: 500]]},
         {Sparx, port: 4000, handler: MyApp.Web}
       ]
 
-  A handler asks before it works:
+  A handler calls it before it does its work:
 
       def handle(%{path: "/login"} = request) do
         with {:ok, quota} <- Sparx.RateLimit.allow(request, MyApp.Limits, :login) do
@@ -19,7 +20,8 @@ defmodule Sparx.RateLimit do
         end
       end
 
-  `allow/4` has answered a request that is refused: 429 with `retry-after`, `ratelimit` and `ratelimit-policy`
+  If `allow/4` refuses a request, it has already answered it: 429 with `retry-after`, `ratelimit` and
+  `ratelimit-policy`
   ([draft-ietf-httpapi-ratelimit-headers-10](https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/10/)). `hit/4` only counts, for everything else: messages of a socket, jobs, mails. For plugs
   there is `Sparx.RateLimit.Plug`.
 
@@ -27,28 +29,31 @@ defmodule Sparx.RateLimit do
 
   | option | default | meaning |
   | --- | --- | --- |
-  | `:name` | required | an atom, by which it is found |
+  | `:name` | required | the name of the limiter, an atom |
   | `:policies` | required | a keyword list: name of the policy, and its options |
-  | `:max_keys` | `200_000` | keys that are remembered, at most; about 150 bytes each. Those that have been idle for longest are forgotten first, and may then have their burst again |
-  | `:share` | `false` | `true`: the limiters of this name on all connected nodes are one, see below |
-  | `:timeout` | `100` | ms that another node may take to answer; then this one decides by what it has seen itself |
+  | `:max_keys` | `200_000` | how many keys are remembered; about 150 bytes each. Those that have been idle longest are forgotten first, and then have their whole burst again |
+  | `:share` | `false` | `true`: limiters of this name on connected nodes share their counts, see below |
+  | `:timeout` | `100` | ms that another node may take to answer; after that this node decides by its own counts |
   | `:telemetry` | none | a function of event, measurements and metadata, as for a server |
 
   | option of a policy | default | meaning |
   | --- | --- | --- |
-  | `:limit` | required | how many in the time of `:per`, on average |
-  | `:per` | `1_000` | ms |
-  | `:burst` | `:limit` | how many at once, after a time without any |
+  | `:limit` | required | how many uses per `:per` ms, on average |
+  | `:per` | `1_000` | the time in ms for which `:limit` counts |
+  | `:burst` | `:limit` | how many uses at once, after a pause |
 
   ## How it counts
 
-  By the generic cell rate algorithm: of each key there is one number in ETS, the time at which all that it has had is paid for. No process is asked: who counts
-  compares and swaps that number. If the limiter is being restarted, everything is allowed.
+  It uses the generic cell rate algorithm: for each key ETS stores one number, the time at which its whole
+  burst is available again. No server process is involved: the calling process updates that number with
+  compare-and-swap. If the limiter is being restarted, everything is allowed.
 
   ## Several nodes
 
-  With `share: true` each key is counted on one of the nodes where a limiter of this name runs, which all of them agree on; it is asked with `:erpc`, which costs a round trip between nodes
-  where it is another one. When nodes come or go, some keys move, and may have their burst again. Where handlers of one server run on several nodes (`Sparx.Workers`), start a limiter on each.
+  With `share: true` each key is counted on one node, which all nodes with a limiter of this name compute in
+  the same way; other nodes ask it with `:erpc`, which costs a round trip. When nodes join or leave, some keys
+  move to another node, and then have their whole burst again. If handlers of one server run on several nodes
+  (`Sparx.Workers`), start a limiter on each.
 
   ## Telemetry
 
@@ -63,8 +68,9 @@ defmodule Sparx.RateLimit do
   defstruct [:policy, :limit, :window, :remaining, :reset, :retry_after]
 
   @typedoc """
-  What is left: `remaining` of `limit` (the burst), all of which comes back in `window` seconds; `reset`: the seconds after which one more
-  is there, nil if nothing is missing; `retry_after`: seconds until what was refused would be allowed, nil if it was not refused.
+  The state of a key: `remaining` uses out of `limit` (the burst); `window`: the seconds after which an empty
+  burst is full again; `reset`: the seconds until one more use is available, nil if the burst is full;
+  `retry_after`: the seconds until a refused use would be allowed, nil if it was not refused.
   """
   @type t :: %__MODULE__{
           policy: binary,
@@ -85,9 +91,10 @@ defmodule Sparx.RateLimit do
   def start_link(options), do: Store.start_link(options)
 
   @doc """
-  Counts one use of a key, or `cost` of them: `{:ok, quota}`, or `{:error, quota}` if that is more than there is, which then costs nothing.
+  Counts one use of a key, or `cost` of them: `{:ok, quota}`, or `{:error, quota}` if that is more than the
+  key has, in which case nothing is counted.
 
-  `key` is any term. The same key of two policies is counted twice.
+  `key` is any term. Each policy counts a key separately.
 
       case Sparx.RateLimit.hit(MyApp.Limits, :mails, user.id) do
         {:ok, _quota} -> deliver(mail)
@@ -105,9 +112,9 @@ defmodule Sparx.RateLimit do
   end
 
   @doc """
-  Counts a request: `{:ok, quota}`, or `:refused`, when its client has got a 429.
+  Counts a request: `{:ok, quota}`, or `:refused` after it has sent a 429.
 
-    * `:key`: what is counted (default: `client/1`)
+    * `:key`: the key to count by (default: `client/1`)
     * `:cost`: how much it counts (default 1)
   """
   @spec allow(Request.t(), atom, atom, key: term, cost: pos_integer) :: {:ok, t} | :refused
@@ -128,7 +135,8 @@ defmodule Sparx.RateLimit do
   end
 
   @doc """
-  The fields that tell a client of its quota: `ratelimit-policy`, `ratelimit`, and `retry-after` if it was refused.
+  The fields that tell a client its quota: `ratelimit-policy`, `ratelimit`, and `retry-after` if it was
+  refused.
   """
   @spec fields(t) :: [{binary, binary}]
   def fields(quota) do
@@ -144,8 +152,8 @@ defmodule Sparx.RateLimit do
   end
 
   @doc """
-  A key for the client of a request, as the limits of a server have it: its IPv4 address, or the /64 of its IPv6 address
-  (`Sparx.Request.client/1`). All clients of unix sockets are one.
+  The key for the client of a request, the same as for the limits of a server: its IPv4 address, or the /64 of
+  its IPv6 address (`Sparx.Request.client/1`). All clients of unix sockets share one key.
   """
   @spec client(Request.t()) :: term
   def client(request) do
@@ -167,7 +175,7 @@ defmodule Sparx.RateLimit do
   end
 
   @doc """
-  What a limiter is doing: `keys` (that it remembers on this node), `max_keys`, `nodes` (that share it).
+  The state of a limiter: `keys` (how many it remembers on this node), `max_keys`, `nodes` (that share it).
   """
   @spec info(atom) :: %{keys: non_neg_integer, max_keys: pos_integer, nodes: [node]}
   def info(limiter), do: limiter |> Store.fetch!() |> Store.info()

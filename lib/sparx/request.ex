@@ -8,21 +8,23 @@ defmodule Sparx.Request do
   | `method` | string | as the client sent it, such as `"GET"` (RFC 9110, section 9.1: case matters) |
   | `path` | string | raw, not decoded; `"*"` for `OPTIONS *`, empty for CONNECT |
   | `query` | string or nil | what follows the first `?`, raw |
-  | `target` | string or nil | the request target, where it was neither a path nor a path with a query |
+  | `target` | string or nil | the request target, if it was neither a path nor a path with a query |
   | `scheme` | `:http` or `:https` | |
   | `authority` | string or nil | the host, with port if given; nil on HTTP/1.0 without Host |
   | `version` | `:"HTTP/1.0"`, `:"HTTP/1.1"`, `:"HTTP/2"` or `:"HTTP/3"` | |
   | `body` | nil, integer or `:unknown` | no body, its length in bytes, or a body of unknown length |
   | `waited` | integer | µs that the request waited for demand |
-  | `id` | integer | the stream's number, unique in the life of its port program |
+  | `id` | integer | the stream's number, unique during the life of its port program |
   | `owner` | pid | the process that must answer |
 
-  The functions below return header fields, the client's address and the body. What you do not ask for costs nothing. The
-  strings are parts of a larger binary that came over the pipe: keep a `:binary.copy/1` of one that outlives its request.
+  The functions below return header fields, the client's address and the body. Values that you do not ask for
+  cost nothing. The strings are parts of a larger binary that came over the pipe: keep a `:binary.copy/1` of a
+  string that outlives its request.
 
   ## The body
 
-  Sparx reads from the client only what was asked for, so not asking is backpressure. `read_chunk/2` asks for one chunk and
+  Sparx reads a chunk from the client only when you ask for it, so not asking slows the client down.
+  `read_chunk/2` asks for one chunk and
   returns at once; `body_stream/2` and `read_body/2` are built on it.
 
       def handle(request) do
@@ -30,12 +32,13 @@ defmodule Sparx.Request do
         Sparx.Response.new(200) |> Sparx.Response.body("#{bytes} bytes\n") |> Sparx.Response.send(request)
       end
 
-  ## Whose request it is
+  ## The owner of a request
 
   A request belongs to its `owner`: the process that runs the handler, or the consumer that it was sent to.
   When the owner dies, the client gets a 500, or a cut connection if the response has begun. Any process may read and
-  answer; the first one to begin a streamed response (`Sparx.Response.send_status/2`) becomes the owner. `claim/1` and
-  `hand_over/2` make it explicit. A child of a `ConsumerSupervisor` claims the request that it was started with, see
+  answer; the first one to begin a streamed response (`Sparx.Response.send_status/2`) becomes the owner.
+  `claim/1` and `hand_over/2` change the owner explicitly. A child of a `ConsumerSupervisor` claims the
+  request that it was started with, see
   `claim/1`.
   """
 
@@ -95,7 +98,7 @@ defmodule Sparx.Request do
   @prefetch 4
   @timeout 30_000
   @body_limit 8_000_000
-  # A decoded body may have so many bytes for each that came, as messages of WebSockets may.
+  # A decoded body may be this many times longer than its encoded form, as for messages of WebSockets.
   @ratio 100
   @takes_trailers 1
   @upgradable 4
@@ -222,7 +225,8 @@ defmodule Sparx.Request do
   defp malformed(what), do: throw({:malformed, what})
 
   @doc false
-  # A request whose body has arrived with it. How much of it was read, the answer knows, since any process may read.
+  # A request whose body has arrived with it. The answer counts how much of it was read, since any process may
+  # read.
   @spec with_body(t, binary | nil) :: t
   def with_body(request, nil), do: request
   def with_body(request, body), do: %{request | inline: body, body: byte_size(body)}
@@ -234,7 +238,7 @@ defmodule Sparx.Request do
   def headers(request) do
     Headers.decode(request.head)
   catch
-    # The port program never sends this, unless it was taken over.
+    # The port program never sends this, unless an attacker controls it.
     {what, _reason} when what in [:malformed, Term] ->
       send(
         request.link.server,
@@ -280,9 +284,10 @@ defmodule Sparx.Request do
   @doc """
   What was negotiated in the TLS handshake; nil for a connection without TLS.
 
-  `version`, `cipher` (its name, or IANA's number if it is none of the strong ones), `sni` (the server that the client asked for, in lower case), `alpn`
-  (the negotiated protocol), `resumed` (by a ticket, without a full handshake), and `peer_certificate`: the client's, as DER, which was
-  verified; nil if it showed none. See `Sparx.TLS`.
+  `version`, `cipher` (its name, or IANA's number for ciphers other than the strong ones), `sni` (the server
+  name that the client asked for, in lower case), `alpn`
+  (the negotiated protocol), `resumed` (whether a ticket replaced the full handshake), and `peer_certificate`:
+  the client's verified certificate as DER, or nil if it showed none. See `Sparx.TLS`.
   """
   @spec tls(t) :: Sparx.TLS.connection() | nil
   def tls(request) do
@@ -290,20 +295,21 @@ defmodule Sparx.Request do
   end
 
   @doc """
-  What the PROXY protocol said of the connection (the option `:proxy_protocol`); nil for one without such a header.
+  The contents of the connection's PROXY header (the option `:proxy_protocol`); nil if it has none.
 
   | key | meaning |
   | --- | --- |
   | `version` | 1 or 2 |
-  | `command` | `:proxy`; or `:local` if the proxy spoke for itself, or did not tell for whom (LOCAL, UNKNOWN, UDP): `peer/1` is then the proxy |
+  | `command` | `:proxy`; or `:local` if the header names no client (LOCAL, UNKNOWN, UDP), such as for a health check: `peer/1` is then the proxy |
   | `peer` | the proxy's own address and port; `:local` on a unix socket |
-  | `source`, `target` | the paths of unix sockets, where the client is one of the proxy's own machine; else nil |
-  | `authority` | the server's name that the client asked for (SNI); as all below nil if the proxy did not tell |
-  | `alpn` | the protocol that was agreed on between the client and the proxy |
-  | `unique_id` | the connection's name, in the proxy's log say |
-  | `tls` | nil, or a map with `used` (whether the client spoke TLS), `certificate` (`nil`, `:connection` or `:session`: when it showed one), `verified` (whether that was verified; true too if there was none), and `version`, `name` (the common name of the client's certificate), `cipher`, `signature` (its algorithm) and `key` (likewise) as the proxy wrote them |
+  | `source`, `target` | the paths of unix sockets, if the client is on the proxy's machine; else nil |
+  | `authority` | the server name that the client asked for (SNI). This and all fields below are nil if the proxy did not send them |
+  | `alpn` | the protocol that the client and the proxy negotiated |
+  | `unique_id` | the connection's id, for example in the proxy's log |
+  | `tls` | nil, or a map with `used` (whether the client spoke TLS), `certificate` (`:connection` or `:session`: when the client showed one; else `nil`), `verified` (whether the certificate was verified; also true if there was none), and `version`, `name` (the common name of the client's certificate), `cipher`, and the algorithms of its `signature` and `key`, as the proxy wrote them |
 
-  These are the proxy's words, as strings that need not be UTF-8. `peer/1` and `local/1` are already the addresses that the proxy told.
+  Strings are as the proxy sent them, and may not be UTF-8. `peer/1` and `local/1` already return the
+  addresses in the header.
   """
   @spec proxy(t) :: Origin.proxy() | nil
   def proxy(request) do
@@ -311,13 +317,14 @@ defmodule Sparx.Request do
   end
 
   @doc """
-  Who asks, whatever stands in between: the address and port of the client.
+  The address and port of the client itself, even behind proxies.
 
-  For a connection from `:trusted_proxies` it is the client that these name in `forwarded` (RFC 7239) or `x-forwarded-for`, as `Sparx.Config` says: the
-  lists are read from the right, past the proxies that are trusted themselves. Else, and where no client is named, it is
-  `peer/1`, which the PROXY protocol may have told. The port is nil where a proxy does not tell it.
+  For a connection from `:trusted_proxies` it is the client that these name in `forwarded` (RFC 7239) or
+  `x-forwarded-for`, as `Sparx.Config` describes: the lists are read from the right, past addresses of trusted
+  proxies. Otherwise, or if no client is named, it is `peer/1`, which may come from a PROXY header. The port
+  is nil if the proxy does not send it.
 
-  Nothing that anybody else writes into these fields is believed.
+  Values that anybody else writes into these fields are ignored.
   """
   @spec client(t) :: {:inet.ip_address(), :inet.port_number() | nil} | :local
   def client(request) do
@@ -329,10 +336,11 @@ defmodule Sparx.Request do
   end
 
   @doc """
-  The scheme that the client itself used: `:http` or `:https`.
+  The scheme that the client itself used, even behind proxies: `:http` or `:https`.
 
-  What trusted proxies say: `proto` of the element of `forwarded` that names the client, or `x-forwarded-proto` where the option `:trusted_fields` has it; or the PROXY protocol,
-  if it says that the client spoke TLS. Else the field `scheme`: that of the connection.
+  It comes from trusted proxies: from `proto` in the element of `forwarded` that names the client, from
+  `x-forwarded-proto` if the option `:trusted_fields` lists it, or from a PROXY header that reports TLS.
+  Otherwise it is the field `scheme`: that of the connection.
   """
   @spec scheme(t) :: :http | :https
   def scheme(request) do
@@ -343,10 +351,13 @@ defmodule Sparx.Request do
   end
 
   @doc """
-  The host that the client itself asked for, with the port if it gave one; nil if it is not known.
+  The host that the client itself asked for, even behind proxies, with the port if it gave one; nil if it is
+  unknown.
 
-  What trusted proxies say: `host` of the element of `forwarded` that names the client, or `x-forwarded-host` where the option `:trusted_fields` has it. Else the field
-  `authority`. It consists of the octets that a host may have, and is still the client's word: compare it with the names that are yours before you make a link of it.
+  It comes from trusted proxies: from `host` in the element of `forwarded` that names the client, or from
+  `x-forwarded-host` if the option `:trusted_fields` lists it. Otherwise it is the field `authority`. It
+  contains only octets that a host may have, but the client chooses it: compare it with your own names before
+  you put it into a link.
   """
   @spec host(t) :: binary | nil
   def host(request) do
@@ -358,7 +369,8 @@ defmodule Sparx.Request do
 
   defp named(request), do: behind_local(request, 2)
 
-  # The elements of REQUEST's head that only some requests have: by their number behind `local`. nil: there is none.
+  # An element of REQUEST's head that only some requests have, by its position after `local`; nil: there is
+  # none.
   defp behind_local(%{head: head}, number) do
     {_headers_and_local, rest} = take_fields(2, head)
     nth(rest, number)
@@ -386,7 +398,7 @@ defmodule Sparx.Request do
   def expects_continue?(request), do: Bitwise.band(request.flags, @expects_continue) != 0
 
   @doc """
-  Whether the client takes pushes (HTTP/2, `Sparx.Response.push/3`). No browser does any more.
+  Whether the client accepts pushes (HTTP/2, `Sparx.Response.push/3`). Current browsers do not.
   """
   @spec takes_push?(t) :: boolean
   def takes_push?(request), do: Bitwise.band(request.flags, @takes_push) != 0
@@ -408,8 +420,8 @@ defmodule Sparx.Request do
     * `{ref, {:error, reason}}`: `:closed` or `:timeout`; no more will come
 
   You may ask for several chunks ahead; they arrive in order. The reference is a monitor of the server, so
-  `{:DOWN, ref, :process, _, _}` arrives instead if the server dies. `await_chunk/3` waits for either message, and
-  `cancel_chunks/2` takes a question back.
+  `{:DOWN, ref, :process, _, _}` arrives instead if the server dies. `await_chunk/3` waits for either message,
+  and `cancel_chunks/2` withdraws a request for a chunk.
   """
   @spec read_chunk(t, max: pos_integer) :: reference
   def read_chunk(request, options \\ [])
@@ -452,8 +464,9 @@ defmodule Sparx.Request do
   @doc """
   Waits for the answer to a `read_chunk/2`.
 
-  Returns `{:error, :timeout}` after `timeout` ms, and takes the question back. A handler that waits here for longer than 100 ms
-  does not count as one of the `:workers` until it goes on; one that waits in a `receive` of its own does.
+  Returns `{:error, :timeout}` after `timeout` ms, and withdraws the request for the chunk. A handler that
+  waits here for longer than 100 ms does not count as one of the `:workers` until its wait ends; one that
+  waits in its own `receive` does count.
   """
   @spec await_chunk(t, reference, timeout) :: {:ok, binary} | :eof | {:error, :closed | :timeout}
   def await_chunk(request, ref, timeout \\ @timeout), do: await(request, ref, timeout)
@@ -469,9 +482,9 @@ defmodule Sparx.Request do
   end
 
   @doc """
-  Takes back questions of `read_chunk/2`: no message arrives for these references any more.
+  Withdraws requests of `read_chunk/2`: no more messages arrive for these references.
 
-  Nothing of the body is lost: chunks that had arrived already are the next ones to be read.
+  No byte of the body is lost: chunks that have already arrived are the next ones to be read.
   """
   @spec cancel_chunks(t, [reference]) :: :ok
   def cancel_chunks(request, refs), do: take_back(request, refs)
@@ -504,18 +517,19 @@ defmodule Sparx.Request do
   end
 
   @doc """
-  Has the port undo the content codings of the body (RFC 9110, section 8.4): `gzip`, `deflate`, `br` and `zstd`, as far as the port was built
-  with them, at most two of them one after the other.
+  Makes the port decode the content codings of the body (RFC 9110, section 8.4): `gzip`, `deflate`, `br` and
+  `zstd`, if the port was built with them, and at most two codings applied one after the other.
 
-  Go on with the request that it returns, whose `body` is `:unknown` if there is something to undo: what is read of that is decoded. It has to
-  come before anything of the body is read, else it raises. Header fields stay as they are.
+  Continue with the returned request: reading its body returns decoded bytes, and its `body` is `:unknown` if there is anything to decode. Call this before you read from the body, else it raises. Header fields stay unchanged.
 
     * `:limit`: bytes that the decoded body may have (default 0: no limit but the server's `:max_body`)
-    * `:ratio`: bytes that it may have for each that came, where it has more than 1 MiB (default #{@ratio})
+    * `:ratio`: how many times longer than its encoded form the decoded body may be, if it is longer than 1
+      MiB (default #{@ratio})
 
-  The port answers a client whose body is wrong, and reading says `{:error, :closed}`: 415 for a coding that it does not know (with the field `accept-encoding`),
-  400 for what is malformed, cut off or followed by something else, 413 for what becomes too large. When all bodies that are being decoded
-  hold too much memory (`:decode_memory`) it is 503.
+  If a body cannot be decoded, the port answers the client, and reading returns `{:error, :closed}`. The
+  client gets 415 for an unknown coding (with the field `accept-encoding`), 400 for a body that is malformed,
+  truncated or followed by other bytes, 413 for one that becomes too large, and 503 if all bodies that are
+  being decoded use too much memory (`:decode_memory`).
 
       def handle(request) do
         {:ok, json} = request |> Sparx.Request.decode_body() |> Sparx.Request.read_body(limit: 1_000_000)
@@ -570,10 +584,10 @@ defmodule Sparx.Request do
   @doc """
   The body as a stream of chunks.
 
-    * `:decode`: `true`, or options of `decode_body/2`, to have its content codings undone (default `false`)
+    * `:decode`: `true`, or options of `decode_body/2`, to decode its content codings (default `false`)
     * `:timeout`: ms to wait for each chunk (default #{@timeout})
-    * `:prefetch`: chunks requested ahead (default #{@prefetch}), so that the client is read while a chunk is processed;
-      with 1, a chunk is requested when it is wanted
+    * `:prefetch`: chunks requested ahead (default #{@prefetch}), so that more chunks arrive while one is
+      processed; with 1, a chunk is requested only when it is needed
     * `:chunk_size`: the largest chunk, in bytes (default #{@chunk})
 
   A stream raises `Sparx.BodyError` when the client leaves or does not send in time. It can be enumerated once.
@@ -596,8 +610,8 @@ defmodule Sparx.Request do
     )
   end
 
-  # `reads`: the `count` questions that are open. `left`: how much of the body has not arrived, if its length is known; then no more
-  # is requested than there can be.
+  # `reads`: the `count` open requests for chunks. `left`: how many bytes of the body have not arrived, if its
+  # length is known; then no more chunks are requested than there can be.
   defp ask_ahead({reads, count, left} = state, request, options) do
     size = Keyword.get(options, :chunk_size, @chunk)
 
@@ -628,10 +642,10 @@ defmodule Sparx.Request do
   @doc """
   Reads the whole body.
 
-    * `:limit`: the largest body, in bytes (default #{@body_limit}); beyond it `{:error, :too_large}`, which 413
-      answers. A body whose declared length exceeds the limit is not read at all
-    * `:decode`: `true`, or options of `decode_body/2`, to have its content codings undone (default `false`); `:limit` then counts
-      what comes out
+    * `:limit`: the largest body, in bytes (default #{@body_limit}); beyond it this returns `{:error,
+      :too_large}`: answer with 413. A body whose declared length exceeds the limit is not read at all
+    * `:decode`: `true`, or options of `decode_body/2`, to decode its content codings (default `false`);
+      `:limit` then counts decoded bytes
     * `:timeout`: ms to wait for each chunk (default #{@timeout})
 
   The rest of a body that was too large is skipped after the response, or the connection is closed:
@@ -675,17 +689,18 @@ defmodule Sparx.Request do
   defp joined({_size, chunks}), do: {:ok, IO.iodata_to_binary(chunks)}
 
   @doc """
-  Reads a part of the body: `length` bytes of it, or what is left if that is less.
+  Reads a part of the body: `length` bytes of it, or the rest if that is shorter.
 
     * `{:ok, part, request}`: the body has ended with this part, which may be empty
-    * `{:more, part, request}`: `length` bytes, behind which there is more
+    * `{:more, part, request}`: `length` bytes; more bytes follow
 
-  Go on with the request that it returns: its `body` is what is left, if that is known.
+  Continue with the returned request: its `body` is the number of remaining bytes, if known.
 
-    * `:timeout`: ms to wait for each chunk (default #{@timeout}). Nothing of the body is lost by `{:error, :timeout}`: what had come is
-      the next to be read
+    * `:timeout`: ms to wait for each chunk (default #{@timeout}). After `{:error, :timeout}` nothing of the
+      body is lost: bytes that have arrived are the next to be read
 
-  Where the length of the body is not known, its end can only be seen by looking behind the part; what is found there is the next to be read.
+  If the length of the body is unknown, this must read beyond the part to find the end of the body; the extra
+  bytes are the next to be read.
   """
   @spec read_part(t, pos_integer, timeout: timeout) ::
           {:ok | :more, binary, t} | {:error, :closed | :timeout}
@@ -698,7 +713,8 @@ defmodule Sparx.Request do
   @doc """
   Reads a form: a body, or a query, in `application/x-www-form-urlencoded`.
 
-  Options and errors are those of `Sparx.Form.read/2`, which this is; `Sparx.Multipart` reads forms that send files.
+  This is `Sparx.Form.read/2`, which describes the options and errors; `Sparx.Multipart` reads forms that send
+  files.
 
       {:ok, form} = Sparx.Request.form(request)
       Sparx.Form.get(form, "name")
@@ -709,8 +725,8 @@ defmodule Sparx.Request do
   @doc """
   Says that the rest of the body is not wanted.
 
-  The port reads on and drops it, as far as that is worth while, to keep the connection. Without this it does
-  so when the answer is complete.
+  The port reads and drops the rest, up to the option `:skip_body`, to keep the connection. Without this call
+  it does so when the answer is complete.
   """
   @spec discard(t) :: :ok
   def discard(%{body: none}) when none in [nil, 0], do: :ok
@@ -725,7 +741,7 @@ defmodule Sparx.Request do
   @doc """
   The trailers (RFC 9110, section 6.5) of a body that was read to its end; empty if there were none.
 
-  `{:error, :not_read}` as long as the end was not reached.
+  Returns `{:error, :not_read}` until the end was reached.
   """
   @spec trailers(t) :: {:ok, Headers.t()} | {:error, :not_read | :closed}
   def trailers(%{body: none}) when none in [nil, 0], do: {:ok, []}
@@ -737,13 +753,15 @@ defmodule Sparx.Request do
   Whether the client asks to speak another protocol on this connection (RFC 9110, section 7.8), or for a tunnel
   (CONNECT).
 
-  The extended CONNECT of HTTP/2 (RFC 8441) and HTTP/3 (RFC 9220), which says the same of a single stream, is seen as a GET with an `upgrade` field.
+  The extended CONNECT of HTTP/2 (RFC 8441) and HTTP/3 (RFC 9220), which asks the same for a single stream,
+  appears as a GET with an `upgrade` field.
   """
   @spec upgradable?(t) :: boolean
   def upgradable?(request), do: Bitwise.band(request.flags, @upgradable) != 0
 
   @doc """
-  The protocols that the client would speak instead of HTTP, in the client's order of preference; empty for CONNECT.
+  The protocols that the client offers instead of HTTP, in the client's order of preference; empty for
+  CONNECT.
   """
   @spec protocols(t) :: [binary]
   def protocols(request) do
@@ -757,10 +775,11 @@ defmodule Sparx.Request do
   @doc ~S"""
   Leaves HTTP: from now on the connection carries the bytes of `protocol` in both directions, until it ends.
 
-  `protocol` is one of `protocols/1`, or nil in answer to CONNECT. The client gets 101, or 200 for CONNECT and over
-  HTTP/2, with `:headers` besides. What it returns is the request to go on with: its bytes are read like a body
-  (`read_chunk/2`, `body_stream/2`; not to ask is backpressure), and what `Sparx.Response.write_chunk/2` writes
-  goes out as it is. `Sparx.Response.finish/1` closes; so does the end of the handler.
+  `protocol` is one of `protocols/1`, or nil in answer to CONNECT. The client gets 101, or 200 for CONNECT and
+  over HTTP/2 and HTTP/3, with the fields in `:headers`. Continue with the returned request: read the client's
+  bytes like a body (`read_chunk/2`, `body_stream/2`, with the same backpressure), and write with
+  `Sparx.Response.write_chunk/2`, which adds no framing. `Sparx.Response.finish/1` closes the tunnel, and so
+  does the end of the handler.
 
       def handle(%{path: "/lines"} = request) do
         {:ok, tunnel} = Sparx.Request.upgrade(request, "lines")
@@ -768,8 +787,9 @@ defmodule Sparx.Request do
         Sparx.Response.finish(tunnel)
       end
 
-  `:idle_timeout` (0, none): ms without a byte either way, after which the connection is cut: reading says `{:error, :timeout}`,
-  writing `{:error, :closed}`. A tunnel has no clock but this one, other than that what is sent must make progress (`:write_timeout`).
+  `:idle_timeout` (0, none): ms without a byte in either direction, after which the connection is cut: reading
+  then returns `{:error, :timeout}`, writing `{:error, :closed}`. A tunnel has no other timeout, except that
+  the client must take what is sent (`:response_rate`, `:write_timeout`).
 
   The calling process is the owner from then on. `{:error, :not_requested}`: the client did not ask for it; nothing was sent.
   For WebSockets there is `Sparx.WebSocket`.
@@ -809,11 +829,13 @@ defmodule Sparx.Request do
   Notifies the calling process when the client leaves: it receives `{:sparx, :closed, request}`, once.
 
   The message arrives when the client closes its side, or the connection is lost, even while nothing is read or
-  written; not after the complete response went out. A client that only waits with its own side closed (RFC 9112, section 9.6)
-  looks the same, and would still get an answer; when it is certain that it has gone, an answer is `{:error, :closed}`.
+  written; not after the complete response went out. A client that has closed only its own side and still
+  waits (RFC 9112, section 9.6) looks the same, and would still get an answer. Once it is certain that the
+  client has left, functions that send return `{:error, :closed}`.
 
-  Over HTTP/2 a request that its client took back still counts as one of the client's streams until the process that handles it has
-  ended, or asks for another request; at most for the option `:h2_reset_hold`.
+  Over HTTP/2 a request that its client has reset still counts as one of the client's streams until its
+  handler has ended (a consumer: or asks for another request), but at most for the time of the option
+  `:h2_reset_hold`.
   """
   @spec notify_closed(t) :: :ok
   def notify_closed(request), do: Link.tell(request.link, request.id, {:notify_closed, self(), request})
@@ -821,9 +843,9 @@ defmodule Sparx.Request do
   @doc """
   Notifies the calling process when the server begins to drain: it receives `{:sparx, :draining, request}`, once; immediately if the drain has begun.
 
-  The request goes on, but at the latest when the time of the drain is over (`Sparx.drain/2`, `Sparx.restart/2`, the option
-  `:drain_timeout`) its client is cut off: an answer without an end, such as an event stream, ends here so that the client comes back to
-  another server.
+  The request goes on, but when the time of the drain is over (`Sparx.drain/2`, `Sparx.restart/2`, the option
+  `:drain_timeout`) its connection is cut. So a response without an end, such as an event stream, should end
+  at this message, so that the client reconnects to another server.
 
       receive do
         {:event, event} -> Sparx.Response.write_chunk(request, event)
@@ -834,11 +856,11 @@ defmodule Sparx.Request do
   def notify_drain(request), do: Link.tell(request.link, request.id, {:notify_drain, self(), request})
 
   @doc """
-  Makes the calling process the owner of the request: it answers, and if it dies, the client gets a 500.
+  Makes the calling process the owner of the request: it must answer, and if it dies, the client gets a 500.
 
   Returns the request with its new owner; `{:error, :closed}` if the client has left already.
 
-  This is for consumers that pass a request on to a process of its own, such as a `ConsumerSupervisor` of
+  This is for consumers that pass each request on to a new process, such as a `ConsumerSupervisor` of
   GenStage, which starts a child for each request, and at most `max_demand` of them at a time:
 
       defmodule MyApp.Exchanges do
@@ -849,7 +871,8 @@ defmodule Sparx.Request do
         def init(server) do
           # Temporary, since a request must not be handled twice. The request is added to the arguments.
           child = %{id: MyApp.Exchange, start: {MyApp.Exchange, :start_link, []}, restart: :temporary}
-          # With min_demand: 0 each child that ends lets in one more request. The server's drain is no failure.
+          # With min_demand: 0 each child that ends lets in one more request. With cancel: :transient the
+          # server's drain is not a failure.
           subscription = {server, max_demand: 100, min_demand: 0, cancel: :transient}
           ConsumerSupervisor.init([child], strategy: :one_for_one, subscribe_to: [subscription])
         end
@@ -877,8 +900,9 @@ defmodule Sparx.Request do
         end
       end
 
-  A supervisor does not say that a child could not be started, and its request would wait for ever. The option
-  `:claim_timeout` of the server sees to that: a request that nobody has claimed, answered or read by then gets a 500.
+  A supervisor does not report that a child could not be started, and its request would wait for ever. So set
+  the option `:claim_timeout` of the server: a request that nobody has claimed, answered or read by then gets
+  a 500.
   """
   @spec claim(t) :: {:ok, t} | {:error, :closed}
   def claim(request), do: hand_over(request, self())
@@ -886,7 +910,7 @@ defmodule Sparx.Request do
   @doc """
   Makes `pid` the owner of the request.
 
-  Returns the request with its new owner, which is to be sent to it.
+  Returns the request with its new owner: send this request to `pid`.
   """
   @spec hand_over(t, pid) :: {:ok, t} | {:error, :closed}
   def hand_over(request, pid) do

@@ -20,14 +20,14 @@ defmodule Sparx.Response do
 
   | reason | meaning |
   | --- | --- |
-  | `:closed` | the client has left, or the port program has ended: stop |
-  | `:timeout` | the client took nothing for the option `:write_timeout` (30 s): stop |
+  | `:closed` | the client has left, or the port program has ended: stop sending |
+  | `:timeout` | the client was too slow (`:response_rate`, `:write_timeout`): stop sending |
   | `:already_sent` | the request was answered before, or the head of its response has gone out |
-  | `:not_started` | there was no `send_status/2` |
-  | `:not_supported` | the client's protocol version does not have this |
+  | `:not_started` | `send_status/2` was not called |
+  | `:not_supported` | the client's version of HTTP does not support this |
   | `:wrong_length` | the `content-length` header and the body disagree; nothing was sent |
-  | `:too_long` | the part exceeds what is left of the declared `content-length`; nothing of it was sent |
-  | `:too_short` | the body is shorter than the declared `content-length`: return, and the connection is cut, so that the client does not take the body for complete |
+  | `:too_long` | the part would exceed the declared `content-length`; nothing of it was sent |
+  | `:too_short` | the body is shorter than the declared `content-length`. When the handler returns, the connection is cut, so that the client cannot mistake the body for complete |
 
   `:ok` says that the bytes are on their way, not that they have arrived. The port adds `content-length` or the
   chunked framing, `date`, `server` and `connection`; it sends no body in answer to HEAD, nor with 204, 205 and
@@ -51,7 +51,7 @@ defmodule Sparx.Response do
   @file_chunk 65_536
   # Bytes. A file that is no longer is read, and sent as any answer: that costs less than to hand it over.
   @read_whole 65_536
-  # Of the window, a part of a file that was handed over (PROTOCOL.md, FILE).
+  # Bytes of the window that a part of a file costs (PROTOCOL.md, FILE).
   @file_cost 64
   @longest_path 8_192
 
@@ -69,7 +69,7 @@ defmodule Sparx.Response do
       iex> response.headers
       [{"age", "60"}]
 
-  A field that could not be sent raises:
+  A field that cannot be sent raises:
 
       iex> Sparx.Response.new(200) |> Sparx.Response.header("x-note", "two\nlines")
       ** (ArgumentError) a header value must not contain control characters, got: "two\nlines"
@@ -92,7 +92,7 @@ defmodule Sparx.Response do
   def body(response, body), do: %{response | body: body}
 
   @doc """
-  Allows or forbids that the port program compresses this response (the option `:compress`). By default it may.
+  Allows or forbids compression of this response (the option `:compress`). By default it is allowed.
 
   Do not compress a page that contains a secret together with text that an attacker chooses (BREACH). In a streamed response, the
   header `content-encoding: identity` forbids it.
@@ -145,7 +145,8 @@ defmodule Sparx.Response do
   defp bodiless?(%{method: "HEAD"}, _status), do: true
   defp bodiless?(_request, status), do: status in [204, 205, 304]
 
-  # Only the response to HEAD states how long the body would be. An empty body may stand for one that was not made.
+  # Only a response to HEAD states how long the body would be. Its body may be empty because the handler did
+  # not make it.
   defp length_of(%{status: status}, _size) when status in [204, 205, 304], do: nil
   defp length_of(_response, 0), do: nil
   defp length_of(_response, size), do: size
@@ -226,14 +227,14 @@ defmodule Sparx.Response do
   @doc """
   Sends a part of the body, of any size; waits while the client is slow.
 
-  Returns when all of it is in the window (the option `:window`: bytes of a response that may wait in the port program).
-  An empty part sends the head, if that has not gone out.
+  Returns when all of it fits into the window (the option `:window`: bytes of a response that may wait in the
+  port program). An empty part sends only the head, if that has not gone out.
   """
   @spec write_chunk(Request.t(), iodata) :: result
   def write_chunk(request, data), do: write(request, [], data)
 
   @doc """
-  Ends a streamed response, with trailers (RFC 9110, section 6.5) for a client that takes them.
+  Ends a streamed response, with trailers (RFC 9110, section 6.5) for a client that accepts them.
 
   A response of which nothing has been sent yet goes out in one piece, with `content-length`.
   """
@@ -324,20 +325,23 @@ defmodule Sparx.Response do
   end
 
   @doc """
-  Answers with a file, or a part of it. More than 64 KiB are not read here: the open file is handed to `sparx_port`, which sends it by itself, at
-  the pace of the client, and closes it when the response ends, for whatever reason. So this returns at once. Where that is not possible (on another node, with
-  `descriptors: false`, or with more than `:max_files` in use) the file is read and sent by chunks, and never more of it than the window is held.
+  Answers with a file, or a part of it. Files of more than 64 KiB are not read here: the open file is handed
+  to `sparx_port`, which sends it at the pace of the client, and closes it when the response ends, for
+  whatever reason. So this returns at once. If that is not possible (on another node, with `descriptors:
+  false`, or with more than `:max_files` in use), the file is read and sent in chunks, and at most one window
+  of it is in memory.
 
     * `:offset`: the first byte (default 0)
     * `:length`: how many bytes (default: to the end of the file)
     * `:conditional`: true to evaluate conditions (RFC 9110, section 13) and ranges (section 14) of a GET or HEAD request: the answer may then be 304, 412, 206
-      or 416 instead. ETag and Last-Modified are those of the response, or are made as `Sparx.Static` makes them. The response must have the status 200, and
-      there is no `:offset` or `:length` (default false)
+      or 416 instead. ETag and Last-Modified are those of the response, or else made as `Sparx.Static` makes
+      them. The response must have the status 200, and `:offset` and `:length` cannot be given (default false)
 
   Status and headers are those of `response`; its body is not used. If the file cannot be read, this returns `{:error, posix}` and
-  sends nothing; the same for folders (`:eisdir`) and for devices, FIFOs and sockets (`:einval`), which are not opened. `{:error, :truncated}` means that the
-  file became shorter meanwhile: return, and the connection is cut, so that the client does not take the response for complete. `sparx_port` does that
-  itself with a file that it sends, and logs it.
+  sends nothing; the same for folders (`:eisdir`) and for devices, FIFOs and sockets (`:einval`), which are
+  not opened. `{:error, :truncated}` means that the file became shorter meanwhile. When the handler returns,
+  the connection is cut, so that the client cannot mistake the response for complete. If `sparx_port` sends
+  the file, it does the same itself, and logs it.
   """
   @spec send_file(t, Request.t(), Path.t(),
           offset: non_neg_integer,
@@ -396,7 +400,7 @@ defmodule Sparx.Response do
   defp most_read(%{files: nil, window: window}), do: window
   defp most_read(%{window: window}), do: min(window, @read_whole)
 
-  # Each file operation visits another thread; this is a single one.
+  # Each file operation switches to another thread; this is a single one.
   defp send_file_whole(response, headers, request, path, size) do
     with {:ok, data} <- :prim_file.read_file(path), do: send_read(response, headers, request, data, size)
   end
@@ -416,8 +420,8 @@ defmodule Sparx.Response do
   end
 
   @doc false
-  # Has the port program send parts of an open file, and bytes between them, by itself: a whole answer of `length` bytes. `:pipe`: that is not
-  # possible, and nothing was sent.
+  # Lets the port program send an answer of `length` bytes from parts of an open file and bytes between them.
+  # `:pipe`: that is not possible, and nothing was sent.
   def hand_over(%{id: id, link: link, answer: answer} = request, status, headers, length, parts, file) do
     with true <- Enum.reduce(parts, 0, &(cost(&1) + &2)) <= link.window,
          :ok <- unsent(request),
@@ -444,7 +448,7 @@ defmodule Sparx.Response do
     with {:ok, data} <- read(file, offset, length), do: send_read(response, headers, request, data, length)
   end
 
-  # Its size may have changed meanwhile.
+  # The file's size may have changed meanwhile.
   defp send_read(response, headers, request, data, length) when byte_size(data) >= length,
     do: respond(%{response | body: binary_part(data, 0, length)}, headers, length, request)
 

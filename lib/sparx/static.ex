@@ -9,15 +9,17 @@ defmodule Sparx.Static do
   From the command line, `mix sparx.run --static FOLDER`.
 
   GET and HEAD are answered with conditions (RFC 9110, section 13: If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since, If-Range) and
-  ranges (section 14, several of them as multipart/byteranges); other methods get 405. A path that is no file gets 404.
+  ranges (section 14, several of them as multipart/byteranges); other methods get 405. A path that does not
+  name a file gets 404.
 
-  A file's ETag is made from its size and the time of its last change. If that was less than about a second ago, another change could
-  leave the tag the same: then the tag is weak, and there is no Last-Modified.
+  A file's ETag is made from its size and the time of its last change. If that was less than about a second
+  ago, another change might not alter the tag, so the tag is weak, and there is no Last-Modified.
 
   ## Options
 
-    * `:at` - the path of the folder in URLs (default `""`, the root); other paths are no files
-    * `:index` - the file that stands for its folder (default `"index.html"`); nil for none. A folder's URL without its slash is redirected
+    * `:at` - the path of the folder in URLs (default `""`, the root); other paths get 404
+    * `:index` - the file that is sent for a folder (default `"index.html"`); nil for none. A folder's URL
+      without the final slash is redirected
     * `:listing` - whether a folder without an index is listed (default false)
     * `:dotfiles` - whether names that begin with a dot are served (default false); `/.well-known` (RFC 8615) always is
     * `:precompressed` - content codings of sibling files (default `["br", "zstd", "gzip"]`), the preferred one first:
@@ -29,12 +31,15 @@ defmodule Sparx.Static do
     * `:max_ranges` - how many ranges a request may have; with more, the whole file is sent (default 16)
     * `:pass` - true returns `:pass`, and sends nothing, instead of 404 or 405 (default false)
 
-  Types come from `/etc/mime.types` (Debian's media-types), and from a built-in list. All files have `x-content-type-options: nosniff`.
+  Types come from `/etc/mime.types` (Debian's media-types), and from a built-in list. All responses with a
+  file have `x-content-type-options: nosniff`.
 
-  ## Paths that are no files
+  ## Refused paths
 
-  A path is no file if it has an empty segment, `.` or `..`, a backslash, a control character or bytes that are not UTF-8 (each also percent-encoded), an encoded slash, or an
-  invalid escape. A path is decoded once. Symbolic links are followed while they stay below the folder. Devices, sockets and FIFOs are not opened.
+  A path gets 404 if it has an empty segment, `.` or `..`, a backslash, a control character or bytes that are
+  not UTF-8 (each also percent-encoded), an encoded slash, or an
+  invalid escape. A path is decoded once. Symbolic links are followed if they stay below the folder. Devices,
+  sockets and FIFOs are not opened.
   A program that changes the folder while it is served may replace a file between its check and its opening.
   """
 
@@ -208,7 +213,7 @@ defmodule Sparx.Static do
 
   defp unreadable(_reason, request, options), do: missing(request, options)
 
-  # It is replaced too often.
+  # The file is replaced too often.
   defp again(request, _root, _segments, _options, 0), do: status(request, 503, [{"retry-after", "1"}])
 
   defp again(request, root, segments, options, attempts) do

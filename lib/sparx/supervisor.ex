@@ -96,7 +96,7 @@ defmodule Sparx.Supervisor do
     end
   end
 
-  # Each server's share of the workers, one at least.
+  # Each server's share of the workers, at least one.
   defp share(index, %{workers: workers, ports: ports} = config),
     do: %{
       config

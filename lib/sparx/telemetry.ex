@@ -11,17 +11,17 @@ defmodule Sparx.Telemetry do
   | --- | --- | --- |
   | `[:sparx, :request, :start]` | `monotonic_time`, `system_time`, `waited` | `server`, `request` |
   | `[:sparx, :request, :stop]` | `duration`, `waited`, `req_body_bytes`, `resp_body_bytes`, `req_head_duration`, `time_to_first_byte`, `time_to_last_byte` | `server`, `request`, `status` |
-  | `[:sparx, :request, :exception]` | `duration`, `waited` | `server`, `request`, `ended`: why the response did not go out completely, such as `"closed"` or `"aborted"`; `reason`: the same, or what the handler failed with, then with `kind`, `exception` (the same as `reason`) and `stacktrace`; of a handler that was killed, `kind` is `:exit` |
-  | `[:sparx, :connection, :start]` | `monotonic_time` | `server`, `connection`: its number, `peer`: as of `Sparx.Request.peer/1`, `listener`: its index |
+  | `[:sparx, :request, :exception]` | `duration`, `waited` | `server`, `request`, `ended`: why the response did not go out completely, such as `"closed"` or `"aborted"`; `reason`: the same, or the failure of the handler, then with `kind`, `exception` (the same as `reason`) and `stacktrace`; for a handler that was killed, `kind` is `:exit` |
+  | `[:sparx, :connection, :start]` | `monotonic_time` | `server`, `connection`: its number, `peer`: as returned by `Sparx.Request.peer/1`, `listener`: its index |
   | `[:sparx, :connection, :stop]` | `duration`, `bytes_in`, `bytes_out` | `server`, `connection`, `reason`: `"closed"`, `"reset"`, `"timeout"`, `"drained"` |
-  | `[:sparx, :tls, :handshake]` | `duration`: from accept | `server`, `connection`, `tls`: what was agreed on, as of `Sparx.Request.tls/1`, but without the client's certificate |
-  | `[:sparx, :tls, :failed]` | `duration`: from accept | `server`, `connection`, `reason`: text for people; an error of TLS ended the connection, in its handshake or later. A client that only leaves, or takes too long, is a `[:sparx, :connection, :stop]` alone |
+  | `[:sparx, :tls, :handshake]` | `duration`: from accept | `server`, `connection`, `tls`: what was negotiated, as returned by `Sparx.Request.tls/1`, but without the client's certificate |
+  | `[:sparx, :tls, :failed]` | `duration`: from accept | `server`, `connection`, `reason`: text for people; a TLS error ended the connection, in its handshake or later. If a client only leaves, or takes too long, there is just a `[:sparx, :connection, :stop]` |
   | `[:sparx, :queue, :wait]` | `length` | `server`; a request found no demand, since a consumer had left |
   | `[:sparx, :queue, :shed]` | `length` | `server`; such a request was answered with 503 |
   | `[:sparx, :port, :start]` | `monotonic_time` | `server`, `os_pid`, `listeners` |
   | `[:sparx, :port, :stop]` | `uptime` | `server`, `reason` |
 
-  ## Where a plug is served
+  ## Requests of plugs
 
   The requests and WebSockets of a plug (`Sparx.Plug`) are spans, as with other servers for Plug. Their events are emitted in the process
   of the request, or of the socket, instead of the three above; `telemetry_span_context` is the same in all events of a span.
@@ -32,29 +32,30 @@ defmodule Sparx.Telemetry do
   | `[:sparx, :request, :stop]` | `monotonic_time`, `duration`, `req_header_end_time`, `req_body_start_time`, `req_body_end_time`, `req_body_bytes`, `resp_start_time`, `resp_end_time`, `resp_body_bytes`; a measurement of something that did not happen is missing, and what happened at once has one time: a body that came with its request, a response that fits the window | the same, with the `conn` that the plug returned, and `error`: `:closed` or `:timeout`, if the client did not get the answer |
   | `[:sparx, :request, :exception]` | `monotonic_time`, `duration` | the same, and `kind`, `reason` (and the same as `exception`), `stacktrace` |
   | `[:sparx, :websocket, :start]` | `monotonic_time` | `websock`: its module, `telemetry_span_context`, `origin_telemetry_span_context`: that of its request |
-  | `[:sparx, :websocket, :stop]` | `monotonic_time`, `duration`, and of messages `recv_text_frame_count`, `recv_text_frame_bytes`, likewise with `send`, and with `binary`, `ping`, `pong`; `recv_connection_close_frame_count`; those that are 0 are missing | the same, and `error` if the socket did not end as its module or its client wanted |
+  | `[:sparx, :websocket, :stop]` | `monotonic_time`, `duration`, and counts of messages: `recv_text_frame_count`, `recv_text_frame_bytes`, likewise with `send`, and with `binary`, `ping`, `pong`; `recv_connection_close_frame_count`; those that are 0 are missing | the same, and `error` if the socket did not end as its module or its client wanted |
 
-  ## What the port program counts
+  ## Figures of the port program
 
-  Every `:telemetry_interval` ms (an option; 10,000) the counters of the port program are reported, since what they count does
-  not wake the VM:
+  Every `:telemetry_interval` ms (an option; 10,000) the counters of the port program are reported, since
+  these things happen without waking the VM:
 
   | event | measurements | |
   | --- | --- | --- |
   | `[:sparx, :connection, :stats]` | `open`, `idle` | at this moment |
   | | `accepted` | since the previous event |
-  | `[:sparx, :queue, :stats]` | `length`, `demand`, `wait` | requests that wait for demand, demand that waits for requests, and for how many µs the first request has waited, at this moment |
+  | `[:sparx, :queue, :stats]` | `length`, `demand`, `wait` | requests that wait for demand, unspent demand, and the µs that the oldest request has waited, at this moment |
   | | `shed`, `timeouts` | requests answered with 503 because there was no demand, or no response in time, since the previous event |
   | `[:sparx, :tls, :stats]` | `half_open` | handshakes that are not complete, at this moment |
   | | `handshakes`, `resumed`, `failed` | handshakes that were completed, those of them that resumed a session, and connections that an error of TLS ended, since the previous event |
   | `[:sparx, :limit, :stats]` | `peers`, `remembered` | peers with a connection or a request in progress, and others that the limits remember, at this moment |
-  | | `requests`, `concurrent`, `connections`, `connection_rate` | refused for the limit of that name, since the previous event |
+  | | `requests`, `concurrent`, `connections`, `connection_rate` | refused because of the limit of that name, since the previous event |
   | | `shaped` | times that a body waited for its peer's rate, since the previous event |
   | `[:sparx, :port, :stats]` | `streams`, `running`, `waiting_for_clients`, `link_queued`, `body_queued` | at this moment |
   | | `requests`, `responses`, `rejected`, `bytes_in`, `bytes_out`, `errors` | since the previous event |
 
-  Their metadata contain `server`. Times are in native units (`System.convert_time_unit/3`), including `waited` and all durations.
-  Bytes and the times of the stop event are measured by the port program, with µs as the resolution.
+  Their metadata contain `server`. Times are in native units (`System.convert_time_unit/3`), including
+  `waited` and all durations. The port program measures bytes and the times of the stop event, with a
+  resolution of 1 µs.
   """
 
   @typedoc "What the option `:telemetry` takes."
@@ -62,13 +63,14 @@ defmodule Sparx.Telemetry do
 
   @compile {:no_warn_undefined, :telemetry}
 
-  # ms between two looks at whether anybody has attached a handler to the library's events.
+  # ms between two checks whether a handler is attached to the library's events.
   @look 250
 
   @doc """
   The current listener: the option, the library if handlers are attached to it, both, or nil.
 
-  Handlers may come and go, so a server looks every #{@look} ms (`watch/0`). While there are none, nothing is measured.
+  Handlers may come and go, so a server checks every #{@look} ms (`watch/0`). While there are none, nothing is
+  measured.
   """
   @spec listener(listener | nil) :: listener | nil
   def listener(option), do: combine(option, library())
@@ -218,7 +220,7 @@ defmodule Sparx.Telemetry do
   ]
 
   @doc false
-  # A port program's figures, and what they were the last time.
+  # A port program's figures, and the previous ones.
   def stats(listener, figures, former, server) do
     for {what, [now: now, since: since]} <- @stats do
       present = for {name, figure} <- now, do: {name, Map.get(figures, figure, 0)}

@@ -5,7 +5,8 @@ defmodule Sparx.TLS do
 
       Sparx.start_link(handler: MyApp, scheme: :https, port: 4443, certfile: "cert.pem", keyfile: "key.pem")
 
-  The port program speaks TLS 1.3 and 1.2; the VM reads the files and hands their bytes to it. The options have the names that `:ssl`,
+  The port program speaks TLS 1.3 and 1.2; the VM reads the files and sends it their bytes. The options have
+  the names that `:ssl`,
   Bandit and Plug.Cowboy use. Give them among the options of the server, or in a keyword list of `:listeners`, which inherits those of
   the server.
 
@@ -13,7 +14,7 @@ defmodule Sparx.TLS do
   | --- | --- | --- |
   | `:scheme` | `:http` | `:https` for TLS |
   | `:certfile`, `:keyfile` | none | paths of the certificate (followed by its issuers) and of its key: PEM, or DER |
-  | `:cert`, `:key` | none | the same as DER: a binary or a list of them, and a binary or `{type, binary}` as `:ssl` has it |
+  | `:cert`, `:key` | none | the same as DER: a binary or a list of them, and a binary or `{type, binary}` as for `:ssl` |
   | `:cert_pem`, `:key_pem` | none | the same as text |
   | `:password` | none | the password of an encrypted key: text, or a function of no argument |
   | `:certs_keys` | none | several of these for the same names, such as one with an RSA key and one with an ECDSA key: a list of maps, or of keyword lists |
@@ -21,36 +22,40 @@ defmodule Sparx.TLS do
   | `:strict_sni` | `false` | `true` refuses clients that name an unknown server, or none; otherwise they get the first certificate |
   | `:alpn_preferred_protocols` | `["h2", "http/1.1"]` | protocols that clients may choose from, the preferred one first |
   | `:versions` | both | `[:"tlsv1.3", :"tlsv1.2"]` or one of them |
-  | `:cipher_suite` | `:strong` | `:strong` is AES-GCM and ChaCha20-Poly1305; `:compatible` has AES-CBC too |
+  | `:cipher_suite` | `:strong` | `:strong` is AES-GCM and ChaCha20-Poly1305; `:compatible` adds AES-CBC |
   | `:verify` | `:verify_none` | `:verify_peer` asks clients for a certificate, and refuses those that `:cacertfile` did not issue |
   | `:fail_if_no_peer_cert` | `false` | with `:verify_peer`: `true` also refuses clients without a certificate |
   | `:cacertfile`, `:cacerts` | none | the issuers of clients' certificates: a path, or a list of DER |
   | `:tickets` | `:auto` | tickets that resume sessions: `{:shared, secret}`, with at least 32 bytes, for nodes that accept each other's tickets; `false` for none |
   | `:ticket_lifetime` | 86,400 | how long a ticket is valid, in seconds |
   | `:http3` | `false` | `true` also serves HTTP/3, on the same port over UDP; see below |
-  | `:alt_svc` | 86,400 | with `:http3`: how long, in seconds, clients of other versions remember it (the field `alt-svc`, RFC 7838, added to responses that lack it); `false` does not send the field |
+  | `:alt_svc` | 86,400 | with `:http3`: how long, in seconds, clients remember that HTTP/3 is available (the field `alt-svc`, RFC 7838, added to responses over other versions that lack it); `false` leaves out the field |
   | `:hsts` | none | how long, in seconds, browsers use https only (RFC 6797): adds the field `strict-transport-security` to responses that lack it |
   | `:otp_app` | none | relative paths begin in the directory of this application |
-  | `:reload` | `false` | `:watch` reads the files again when what is in them has changed and two looks, 5 s apart, have found the same; `{:interval, ms}` looks as often as it says |
+  | `:reload` | `false` | `:watch` reads the files again when their contents have changed, and two checks, 5 s apart, have found the same contents; `{:interval, ms}` sets the time between checks |
 
-  `Sparx.reload_certificates/1` reads the files again at once. Neither ends a connection.
+  `Sparx.reload_certificates/1` reads the files again at once. Reloads do not close connections.
 
   ## HTTP/3
 
       Sparx.start_link(handler: MyApp, scheme: :https, http3: true, port: 4443, certfile: "cert.pem", keyfile: "key.pem")
 
   The port program then listens on the same address and port over UDP as well, and speaks HTTP/3 (RFC 9114) there: let UDP through the firewall.
-  Browsers come over HTTP/2 first, learn from `alt-svc` that HTTP/3 is there, and use it for the connections that follow. Handlers see the same
-  requests: `version` is `:"HTTP/3"`. Certificates, tickets and what clients must show are those of the listener; it needs TLS 1.3 among `:versions`.
+  Browsers first connect over HTTP/2, learn from `alt-svc` that HTTP/3 is available, and use it for later
+  connections. Handlers see the same
+  requests: `version` is `:"HTTP/3"`. Certificates, tickets and the rules for clients' certificates are those
+  of the listener; `:versions` must include TLS 1.3.
   There is no early data (0-RTT).
 
-  HTTP/3 needs libraries that sparx_port may have been built without: `"http/3"` among the `features` in `Sparx.info/1` says that they are there. If
-  not, `http3: true` fails with a `Sparx.StartError` that names them (libngtcp2-dev and libngtcp2-crypto-gnutls-dev from 1.11, libnghttp3-dev from
+  HTTP/3 needs libraries that sparx_port may have been built without: with them, the `features` in
+  `Sparx.info/1` contain `"http/3"`. Without them, `http3: true` fails with a `Sparx.StartError` that names
+  them (libngtcp2-dev and libngtcp2-crypto-gnutls-dev from 1.11, libnghttp3-dev from
   1.8). The limits of HTTP/3 are the options `h3_…` of `Sparx.Config`.
 
-  Keys are not part of any state: a server keeps paths, and functions that return keys given as bytes. So keys appear neither in `inspect/1`, nor in
-  crash reports, nor in `:sys.get_state/1`. `Sparx.Request.tls/1` returns what a connection negotiated. SECURITY.md says how the port
-  program protects keys, and how not.
+  A server's state contains no keys: it keeps paths, and functions that return keys which were given as bytes.
+  So keys appear neither in `inspect/1`, nor in
+  crash reports, nor in `:sys.get_state/1`. `Sparx.Request.tls/1` returns what a connection negotiated.
+  SECURITY.md says how far the port program protects keys.
   """
 
   @certificate [:certfile, :keyfile, :cert, :key, :cert_pem, :key_pem, :password]
@@ -104,12 +109,12 @@ defmodule Sparx.TLS do
   def options, do: [:scheme | @options]
 
   @doc false
-  # What is missing where sparx_port has no HTTP/3.
+  # The packages that are missing if sparx_port was built without HTTP/3.
   def http3_packages,
     do: "libngtcp2-dev and libngtcp2-crypto-gnutls-dev from 1.11, and libnghttp3-dev from 1.8"
 
   @doc false
-  # Of a listener's options: nil for plain HTTP.
+  # The TLS settings from a listener's options: nil for plain HTTP.
   @spec new!(keyword) :: t | nil
   def new!(options) do
     case Keyword.get(options, :scheme, :http) do
@@ -186,7 +191,7 @@ defmodule Sparx.TLS do
 
     %{
       chain: chain,
-      # As :ssl does: a file may have both.
+      # Like :ssl: one file may contain both.
       key:
         key!(options, base) || same_file(chain) ||
           raise(ArgumentError, "a certificate needs its key: :keyfile, :key or :key_pem"),
@@ -306,7 +311,8 @@ defmodule Sparx.TLS do
     :"tlsv1.3" in Keyword.get(options, :versions, [:"tlsv1.3"]) ||
       raise ArgumentError, "option :http3 needs :\"tlsv1.3\" among :versions"
 
-    # Tokens and resets of one port program are good for those beside it, and for the next one in its place.
+    # Tokens and resets of one port program are valid for the others of its server, and for the one that
+    # replaces it.
     key = :crypto.strong_rand_bytes(32)
     %{alt_svc: alt_svc!(Keyword.get(options, :alt_svc, 86_400)), key: fn -> key end}
   end
@@ -405,7 +411,7 @@ defmodule Sparx.TLS do
   def http3(%{http3: %{alt_svc: age, key: key}}), do: %{alt_svc: age, key: {:bin, key.()}}
 
   @doc false
-  # A listener's `tls` (PROTOCOL.md, section 7.2), read now; or why it cannot be.
+  # A listener's `tls` (PROTOCOL.md, section 7.2), read now; or the reason why it cannot be read.
   @spec read(t) :: {:ok, map} | {:error, binary}
   def read(tls) do
     with {:ok, certificates} <- each(tls.certificates, &read_certificate/1),
@@ -509,7 +515,8 @@ defmodule Sparx.TLS do
   def explain(_tls, field, rule), do: "#{field}: #{rule}"
 
   @doc false
-  # The files that are read, and what tells whether they have changed: a digest of each, for times tell no two changes of a second apart.
+  # The files that are read, each with a digest to detect changes: file times cannot distinguish two changes
+  # within a second.
   @spec stamp(t) :: [{path :: binary, digest :: binary | {:error, atom}}]
   def stamp(tls) do
     sources = Enum.flat_map(tls.certificates, &[&1.chain, &1.key]) ++ [tls.authorities]
@@ -555,13 +562,14 @@ defmodule Sparx.TLS do
 
   defmodule Watch do
     @moduledoc false
-    # Looks at the files of a server's listeners, and has it read them again when they have changed. It ends with the server.
+    # Checks the files of a server's listeners, and makes the server read them again when they have changed.
+    # It ends with the server.
 
     alias Sparx.TLS
 
     require Logger
 
-    # ms that a look, or a reload, may take.
+    # ms that a check or a reload may take.
     @patience 60_000
 
     @doc "For the calling server, before it reads the files; nothing where no listener asks for it."
@@ -579,13 +587,14 @@ defmodule Sparx.TLS do
       :ok
     end
 
-    # What a reload fails with is its process's end, and not this one's.
+    # A reload that fails ends its own process, but not this one.
     defp begin(watch, known) do
       Process.flag(:trap_exit, true)
       look(watch, known, nil)
     end
 
-    # Files are written one after the other, so they are read only when two looks have found the same.
+    # Files are written one after the other, so they are read only when two checks have found the same
+    # contents.
     defp look(watch, known, before) do
       wait(watch)
 
@@ -605,7 +614,8 @@ defmodule Sparx.TLS do
       end
     end
 
-    # What is known from now on: what cannot be used is not tried again, but who did not answer is asked again.
+    # The digests to remember: unusable files are not tried again, but if the server did not answer, it is
+    # asked again.
     defp reload(%{server: server}, known, stamps) do
       case aside(fn -> TLS.reload([server]) end) do
         {:ok, :ok} ->
@@ -622,7 +632,7 @@ defmodule Sparx.TLS do
       end
     end
 
-    # In a process of its own, with which the bytes of keys go.
+    # In a process of its own, so that the bytes of keys disappear with it.
     defp aside(fun) do
       task = Task.async(fun)
 

@@ -15,8 +15,8 @@ defmodule Sparx.WebSocket do
 
       def handle(%{path: "/echo"} = request), do: Sparx.WebSocket.serve(request, MyApp.Echo, nil)
 
-  The handler may return at once; see `Sparx.WebSocket.Handler`. A process that wants to hold the socket itself accepts it
-  and asks for each frame:
+  The handler may return at once; see `Sparx.WebSocket.Handler`. A process that wants to own the socket itself
+  accepts it and asks for each frame:
 
       def handle(%{path: "/echo"} = request) do
         {:ok, socket} = Sparx.WebSocket.accept(request)
@@ -33,8 +33,9 @@ defmodule Sparx.WebSocket do
 
   ## Receiving on demand
 
-  A frame arrives when it was asked for. While nothing is asked for, nothing is read from the client, and TCP (over HTTP/2 the
-  stream's window) slows the client down. The data are parts of a larger binary that came over the pipe: keep a `:binary.copy/1` of small ones that
+  Sparx reads a frame from the client only when a process asks for it. Until then, TCP (over HTTP/2 and HTTP/3
+  the stream's window) slows the client down. The data are parts of a larger binary that came over the pipe:
+  keep a `:binary.copy/1` of small ones that
   live long.
 
   ## Sending
@@ -49,25 +50,28 @@ defmodule Sparx.WebSocket do
 
     * `:origin`: which pages may connect. `:same_origin` (default): pages of this server, by comparing
       Origin and Host; a list of origins, such as `["https://example.com"]`; or `:any`. Others get 403, and a log line. Clients that
-      send no Origin are not browsers and may connect. A proxy has to pass on the Host that the client sent, with its port (nginx:
-      `proxy_set_header Host $http_host`; `$host` has no port), or to tell it in `Forwarded`, `X-Forwarded-Host` or
-      `X-Forwarded-Port`
-    * `:protocols`: subprotocols that the server speaks, best first; the first one that the client offers is in
-      `socket.protocol`
+      send no Origin are not browsers and may connect. A proxy must pass on the client's Host, with its port
+      (nginx: `proxy_set_header Host $http_host`; `$host` has no port), or send it in `Forwarded`, or in
+      `X-Forwarded-Host` and `X-Forwarded-Port`
+    * `:protocols`: subprotocols that the server speaks, in order of preference; the first one that the client
+      offers is in `socket.protocol`
     * `:headers`: fields of the answer, such as cookies
     * `:compress`: true for permessage-deflate (RFC 7692) with clients that offer it, or a list of its parameters:
-      `:context_takeover` (false: each message is compressed by itself, and a socket keeps no memory for it; clients are told so, also
-      those that did not offer it, which RFC 7692, section 7.1.1.2 allows, and one that refers to an earlier message all the same is closed
-      with 1007. true: smaller messages, and 38 KB for sending and up to 39 KB for receiving of each socket), `:window_bits` (12), `:level` (6),
+      `:context_takeover` (false, the default: each message is compressed on its own, and a socket needs no
+      memory between messages. Clients are told so in the handshake, even if they did not offer it (RFC 7692,
+      section 7.1.1.2, allows that); a client that still refers to an earlier message is closed with 1007.
+      true: messages become smaller, but each socket keeps 38 KB for sending and up to 39 KB for receiving),
+      `:window_bits` (12), `:level` (6),
       `:mem_level` (5), `:max_ratio` (100: by which factor a message over 1 MiB may exceed its compressed size)
     * `:max_message` (1 MiB): the largest message, in bytes; a larger one closes the socket with 1009
     * `:max_fragments` (1,024): how many fragments shorter than 64 bytes a message may have; more close the socket with 1009
-    * `:ping_interval` (30,000 ms, 0 for none): after this silence the client is pinged, and after as much again it is given up
+    * `:ping_interval` (30,000 ms, 0 for none): after this much silence the client is pinged; if it stays
+      silent for the same time again, it is disconnected
     * `:idle_timeout` (0, none): ms without a message in either direction; then the socket is closed with 1001
-    * `:close_timeout` (5,000 ms): for the client to answer a close; and for the answers to what a client sent before its own
-      close, or before it broke a rule, to go out first
-    * `:prefetch` (1; 4 with `serve/4`): how many frames are requested ahead. When the client closes, the answers to them still go out
-      first
+    * `:close_timeout` (5,000 ms): how long the client may take to answer a close; and, when the client closes
+      or breaks a rule, how long the socket may still answer earlier messages
+    * `:prefetch` (1; 4 with `serve/4`): how many frames are requested ahead. When the client closes, answers
+      to these frames still go out first
   """
 
   alias Sparx.{Frame, Headers, Link, Request, Response, StreamProcess}
@@ -99,8 +103,8 @@ defmodule Sparx.WebSocket do
   @doc """
   Accepts a request as a WebSocket. The calling process becomes its owner: when it ends, the socket is closed.
 
-  If the request is refused, the client has received the response: 403 for the page's origin (`{:error, :forbidden}`), 426 or 400
-  for a request that is no handshake (`{:error, :not_websocket}`).
+  If the request is refused, the client has received the response: 403 because of the page's origin (`{:error,
+  :forbidden}`), 426 or 400 for a request that is not a WebSocket handshake (`{:error, :not_websocket}`).
   """
   @spec accept(Request.t(), keyword) ::
           {:ok, t} | {:error, :forbidden | :not_websocket | :already_sent | :closed | :timeout}
@@ -131,7 +135,7 @@ defmodule Sparx.WebSocket do
     with :ok <- Response.send(response, request), do: {:error, reason}
   end
 
-  # The port says which protocol and version there are, which a response must not.
+  # Only the port may write the fields that name the supported protocol and version.
   defp refuse(request, status, reason) do
     message = Frame.abort(request.id, status)
     with :ok <- Link.respond(request.link, request.id, request.answer, 0, message), do: {:error, reason}
@@ -158,7 +162,8 @@ defmodule Sparx.WebSocket do
   @doc """
   Accepts a request and starts a process for the socket, which runs `module`, a `Sparx.WebSocket.Handler`.
 
-  Its `init/2` is called with the socket and `argument`. The calling process is free. This returns `{:ok, pid}`, or the errors of `accept/2`. It
+  Its `init/2` is called with the socket and `argument`. The calling process can return. This returns `{:ok,
+  pid}`, or the errors of `accept/2`. It
   takes the options of `accept/2` and these:
 
     * `:prefetch` (4): how many messages may be on their way to the process. With 1, a message is read only after the previous one
@@ -197,7 +202,8 @@ defmodule Sparx.WebSocket do
     * `{ref, {:ok, frame}}`
     * `{ref, {:error, :closed}}`: the socket has ended; no more frames will arrive
 
-  A `{:close, code, reason}` is the last frame; a client that leaves without one is only `:closed`. The reference is a
+  A `{:close, code, reason}` is the last frame; if the client leaves without a close, there is only `{:error,
+  :closed}`. The reference is a
   monitor of the server, so `{:DOWN, ref, :process, _, _}` arrives instead if the server dies.
   """
   @spec receive_frame(t) :: reference
@@ -210,7 +216,8 @@ defmodule Sparx.WebSocket do
   @doc """
   Waits for the answer to a `receive_frame/1`.
 
-  Returns `{:error, :timeout}` after `timeout` ms, and takes the question back: the next frame goes to the next question.
+  Returns `{:error, :timeout}` after `timeout` ms, and withdraws the request: the next frame goes to the next
+  call.
   """
   @spec await_frame(t, reference, timeout) :: {:ok, frame} | {:error, :closed | :timeout}
   def await_frame(socket, ref, timeout \\ @timeout), do: Request.await(socket, ref, timeout)
@@ -245,8 +252,8 @@ defmodule Sparx.WebSocket do
   @doc """
   Sends a frame or several; waits while the client is slow. Any process may call it.
 
-  `:ok` means that they are on their way. A message of any size goes out in one piece: messages of other processes go before or
-  after it. Text must be UTF-8; otherwise the socket is closed with 1011.
+  `:ok` means that they are on their way. A message of any size goes out in one piece: messages of other
+  processes go out before or after it. Text must be UTF-8; otherwise the socket is closed with 1011.
   """
   @spec send_frame(t, data | [data]) :: :ok | {:error, :closed | :timeout}
   def send_frame(socket, frames), do: Socket.send_messages(socket, messages(frames), [])

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Workers do
   @moduledoc """
-  Workers on another node than the server's.
+  Workers on a node other than the server's.
 
   On the node that has the sockets, start a server without a handler, under a name:
 
       children = [{Sparx, port: 4000, name: MyApp.Front}]
 
-  and on each of the nodes that do the work:
+  and on each node that runs handlers:
 
       children = [{Sparx.Workers, server: {MyApp.Front, :"front@10.0.0.1"}, handler: MyApp.Web, workers: 64}]
 
@@ -17,13 +17,14 @@ defmodule Sparx.Workers do
   | option | default | meaning |
   | --- | --- | --- |
   | `:server` | required | the server: a name, `{name, node}`, or a pid, as given to or returned by `Sparx.start_link/1` |
-  | `:handler` | required | what answers, as for `Sparx.start_link/1`: a module or function of this node |
+  | `:handler` | required | the handler, as for `Sparx.start_link/1`: a module or function of this node |
   | `:workers` | `128` | how many handlers run here concurrently |
-  | `:max_waiting` | `10_000` | how many handlers may wait for their clients without holding a worker |
-  | `:shutdown` | `30_000` | ms that requests in progress have when these workers are stopped |
+  | `:max_waiting` | `10_000` | how many handlers may wait for their clients without occupying a worker |
+  | `:shutdown` | `30_000` | how many ms requests in progress may still take when these workers are stopped |
 
-  If the server is missing, or goes away, these workers look for it again every second. Workers that are stopped ask for nothing more and
-  finish their requests first. If the whole node is lost, its clients get a 500, or a cut connection if the response had begun.
+  If the server is missing, or goes away, these workers look for it again every second. Workers that are being
+  stopped ask for no more requests, and finish those in progress first. If the whole node is lost, its clients
+  get a 500, or a cut connection if the response had begun.
   """
 
   use GenServer
@@ -39,7 +40,8 @@ defmodule Sparx.Workers do
 
   defmodule Producer do
     @moduledoc false
-    # streams: what runs here, by port program and stream. waiting: processes that wait for the client of one.
+    # streams: the requests that run here, by port program and stream. waiting: processes that wait for the
+    # client of such a request.
     defstruct [:pid, :tag, :slots, :link, running: 0, waiting: %{}]
   end
 
@@ -189,7 +191,7 @@ defmodule Sparx.Workers do
     :exit, _has_ended -> %{producer | link: %Link{server: producer.pid, slots: self(), port: port}}
   end
 
-  # The server judges what its end means (Sparx.Server.Endings).
+  # The server decides what its end means (Sparx.Server.Endings).
   defp ended(port, id, pid, reason, producer, _state) do
     tell(producer, port, id, {:returned, pid, reason})
     waiting = Map.delete(producer.waiting, {port, id})

@@ -8,22 +8,23 @@ defmodule Mix.Tasks.Sparx.Run do
       mix sparx.run                            # a default page at http://localhost:4000
       mix sparx.run examples/hello_world.exs   # the module in this file that has handle/1
       mix sparx.run --handler MyApp.Web        # a module of this project
-      mix sparx.run --plug MyApp.Router        # a plug of this project, where Plug is a dependency
-      mix sparx.run --static FOLDER            # the files of a folder, which is listed
+      mix sparx.run --plug MyApp.Router        # a plug of this project, if Plug is a dependency
+      mix sparx.run --static FOLDER            # the files of a folder, with listings
 
   ## Options
 
-    * `--handler` - the module that serves the requests. With a file: which of its modules
-    * `--plug` - the plug that serves them, a module with `init/1` and `call/2`. With a file: which of its modules
+    * `--handler` - the module that serves the requests; with a file, one of the modules in it
+    * `--plug` - the plug that serves them, a module with `init/1` and `call/2`; with a file, one of the
+      modules in it
     * `--static` - a folder whose files are served (`Sparx.Static`), instead of a handler
-    * `--tls` - over TLS, with a certificate that is made on the spot, and that no browser trusts
-    * `--certfile`, `--keyfile` - over TLS, with this certificate and its key; SIGHUP has them read again
-    * `--http3` - with either of these: over HTTP/3 as well, on the same port of UDP
+    * `--tls` - over TLS, with a new self-signed certificate, which no browser trusts
+    * `--certfile`, `--keyfile` - over TLS, with this certificate and its key; SIGHUP reads the files again
+    * `--http3` - with `--tls` or `--certfile`: also over HTTP/3, on the same port number over UDP
     * `--port` - the port to listen on, 4000 unless given; 0 takes a free one
     * `--host` - the address to listen on
-    * `--systemd` - listen on the sockets that systemd passes (`LISTEN_FDS`), in the place of `--host` and `--port`
-    * `--workers` - how many requests are worked on at the same time
-    * `--ports` - how many `sparx_port` programs share the port, one for each core they may use
+    * `--systemd` - listen on the sockets that systemd passes (`LISTEN_FDS`), instead of `--host` and `--port`
+    * `--workers` - how many requests are handled concurrently
+    * `--ports` - how many `sparx_port` programs run; each uses one core, and all accept on the same addresses
 
   An option that does not exist, a file without a handler, or a port that is already in use gives one line on standard
   error and exit status 1.
@@ -130,7 +131,7 @@ defmodule Mix.Tasks.Sparx.Run do
     "unknown option #{option} (there are #{known})"
   end
 
-  # What is served: {its name, options of the server}
+  # What to serve: {its name, options of the server}
 
   defp served(nil, []), do: {inspect(Sparx.DefaultPage), [handler: &Sparx.DefaultPage.handle(&1, __MODULE__)]}
 
@@ -144,7 +145,7 @@ defmodule Mix.Tasks.Sparx.Run do
   defp served(file, plug: name) do
     if file, do: module(file, name, &plug?/1, "init/1 and call/2")
     plug = Module.concat([name])
-    # The line of this task says it.
+    # This task prints the address itself.
     {inspect(plug), [plug: plug, startup_log: false]}
   end
 
@@ -196,7 +197,7 @@ defmodule Mix.Tasks.Sparx.Run do
   # The server
 
   defp start(options) do
-    # A server that cannot start says so in its answer; the exit signal that comes with it says it twice.
+    # start_link/1 returns the reason; the exit signal of the linked server would report it a second time.
     Process.flag(:trap_exit, true)
 
     case start_link(options) do
@@ -224,7 +225,7 @@ defmodule Mix.Tasks.Sparx.Run do
     end
   end
 
-  # Runs before the VM's own answer to SIGTERM, which is to stop in order.
+  # Runs before the VM's own handler of SIGTERM, which stops the VM in an orderly way.
   defp stop(server) do
     Sparx.drain(server, @drain_deadline)
     :ok

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Config.Limits do
   @moduledoc false
-  # The numeric options of the port program, read from the one list there is of them.
+  # The numeric options of the port program, read from its own list (port/src/options.def).
 
   @source Path.expand("../../../port/src/options.def", __DIR__)
   @external_resource @source
 
   @pattern ~r/^OPTION\((\w+), (\d+), (\d+), (\d+), "([^"]*)", "([^"]*)"\)/m
 
-  # bytes: what Sparx asks for where the port program has another default.
+  # bytes: Sparx sets these options to another value than the port program's default.
   @own %{inline_body: 16_384}
 
   @all (for [_, name, default, min, max, unit, meaning] <- Regex.scan(@pattern, File.read!(@source)) do

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.EventStream.Event do
   @moduledoc false
-  # Events as text/event-stream has them (the HTML standard, section 9.2.5).
+  # Encodes events as text/event-stream (the HTML standard, section 9.2.5).
 
   @line_ends ["\r\n", "\r", "\n"]
   @fields [:data, :event, :id, :retry]

@@ -10,7 +10,8 @@ defmodule Sparx.EventStream.Process do
 
   import StreamProcess, only: [attempt: 1, loop: 1]
 
-  # It keeps only what it needs of the request to send (id, link, answer): a thousand streams may sleep for hours.
+  # Of the request it keeps only the fields that it needs to send (id, link, answer), since thousands of
+  # streams may sleep for hours.
   # waiting: events that were not sent yet, of `size` bytes, and the reference of the server's message about room.
   # pushed: something was sent since the last heartbeat. ends: the reason to end with, once everything is sent.
   defstruct [:server, :id, :link, :answer, :module, :state, :heartbeat, :max_buffer, :hibernate_after] ++

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Frame.Messages do
   @moduledoc false
-  # The messages of the protocol, names of header fields and methods, read when this is compiled from the lists that the port
-  # program is built from (port/src/frames).
+  # The messages of the protocol, names of header fields and methods: at compile time this module reads the
+  # same lists from which the port program is built (port/src/frames).
 
   @folder Path.expand("../../../port/src/frames", __DIR__)
   @messages Path.join(@folder, "messages.def")
@@ -13,7 +13,8 @@ defmodule Sparx.Frame.Messages do
   @external_resource @methods
 
   @typedoc """
-  What a field holds: a stream's number, an unsigned integer, bytes (bin or str), text (str), header fields (an array), a map or
+  The type of a field: a stream's number, an unsigned integer, bytes (bin or str), text (str), header fields
+  (an array), a map or
   an array; those with `_or_nil` also nil.
   """
   @type type ::

@@ -9,14 +9,13 @@ defmodule Sparx.Frame.Term do
   # | Elixir | msgpack |
   # | --- | --- |
   # | `nil`, `true`, `false` | nil, bool |
-  # | integer from -2^63 to 2^64 - 1 | the shortest form that holds it |
+  # | integer from -2^63 to 2^64 - 1 | the shortest form that fits |
   # | binary | str |
   # | `{:bin, iodata}` | bin |
   # | list | array |
   # | map with binary or atom keys | map with str keys |
-  #
-  # Decoding gives binaries for both str and bin, lists for arrays and maps with the keys as they came:
-  # an atom is never made.
+  # Decoding returns binaries for both str and bin, lists for arrays, and maps with unchanged keys: it never
+  # makes an atom.
 
   @typedoc "What can be encoded."
   @type t ::
@@ -91,7 +90,7 @@ defmodule Sparx.Frame.Term do
   @doc """
   The first term of a binary and the rest of it, for input known to be good.
 
-  Throws `{Sparx.Frame.Term, reason}` where `decode/1` returns `{:error, reason}`.
+  Where `decode/1` returns `{:error, reason}`, this throws `{Sparx.Frame.Term, reason}`.
   """
   @spec take(binary) :: {term, rest :: binary}
   def take(<<n, rest::binary>>) when n < 0x80, do: {n, rest}

@@ -4,12 +4,13 @@ defmodule Sparx.HTTP.AcceptEncoding do
   # Content codings that a client accepts (RFC 9110, section 12.5.3).
 
   @doc """
-  Chooses one of `codings`, in the order of the server's preference, or `:identity`; `:none`, if the client refuses all of them
-  and identity too.
+  Chooses one of `codings` (in the order of the server's preference) or `:identity`; returns `:none` if the
+  client refuses all of them and identity too.
 
-  The client's weights come first. A coding is taken only if it is named, or `*` is; identity, unless it is refused, but it yields to a coding
-  that is named with the same weight. A member that is malformed refuses the coding that it names, and so does the lowest
-  weight of a coding that is named twice. Without the field it is identity.
+  The client's weights come first. A coding is acceptable only if the client names it, or `*`. Identity is
+  acceptable unless the client refuses it, but a named coding of the same weight goes first. A malformed
+  member refuses the coding that it names; if a coding is named twice, the lower weight counts. Without the
+  field the result is identity.
   """
   @spec choose([binary], [binary]) :: binary | :identity | :none
   def choose([], _codings), do: :identity

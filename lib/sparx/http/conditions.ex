@@ -14,7 +14,7 @@ defmodule Sparx.HTTP.Conditions do
         }
 
   @doc """
-  Says whether the conditions of a request hold: `:ok`, or the status to answer with.
+  Evaluates the conditions of a request: `:ok`, or the status to answer with.
 
   The order is that of section 13.2.2: If-Match, or else If-Unmodified-Since; If-None-Match, or else If-Modified-Since.
   """
@@ -53,7 +53,8 @@ defmodule Sparx.HTTP.Conditions do
     Enum.any?(tags, &match?.(&1, etag))
   end
 
-  # A field that is missing, occurs twice, or is no date is ignored; so is one for a representation without a date.
+  # A field that is missing, occurs twice, or is not a date is ignored; so is every date field if the
+  # representation has no date.
   defp modified_since?(headers, name, %{modified: modified}, otherwise) do
     with [value] <- Headers.get_all(headers, name),
          {:ok, date} <- Date.parse(value),
@@ -72,8 +73,7 @@ defmodule Sparx.HTTP.Conditions do
   end
 
   @doc """
-  Says whether If-Range (section 13.1.5) lets the ranges that are asked for be sent: a tag must match strongly, a date
-  exactly.
+  Whether If-Range (section 13.1.5) allows the requested ranges: a tag must match strongly, a date exactly.
   """
   @spec range?(Headers.t(), validators) :: boolean
   def range?(headers, validators) do

@@ -23,9 +23,10 @@ defmodule Sparx.HTTP.Date do
   defp four(number), do: number |> Integer.to_string() |> String.pad_leading(4, "0")
 
   @doc """
-  Reads a date in one of the three formats of RFC 9110. The day of the week must be one, but need not be the right one.
+  Reads a date in one of the three formats of RFC 9110. The name of the weekday must exist, but need not fit
+  the date.
 
-  `now`, in seconds, says which century a year of two digits is in.
+  `now`, in seconds, decides the century of a year with two digits.
   """
   @spec parse(binary, integer) :: {:ok, integer} | :error
   def parse(text, now \\ System.os_time(:second))

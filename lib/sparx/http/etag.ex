@@ -17,7 +17,8 @@ defmodule Sparx.HTTP.ETag do
   @doc """
   Reads the value of If-Match or If-None-Match: `:any` for `*`, or the tags.
 
-  A value that is malformed anywhere has no tags: then If-Match fails, and If-None-Match does not.
+  A value that is malformed anywhere counts as a list without tags, so that If-Match fails and If-None-Match
+  succeeds.
   """
   @spec parse_list(binary) :: :any | [t]
   def parse_list(text) do

@@ -7,13 +7,15 @@ defmodule Sparx.HTTP.Parameters do
   @type t :: [{name :: binary, value :: binary}]
 
   @doc """
-  Splits a field value into its item and its parameters, both in lower case but for the values.
+  Splits a field value into its item and its parameters. The item and the names are in lower case, the values
+  unchanged.
 
-  `:escapes` says what a backslash in a quoted string does: `:all`, it stands for the byte behind it (RFC 9110, section
-  5.6.4); `:quotes`, only before a quote or a backslash. Browsers that send Windows paths in Content-Disposition do not
+  `:escapes` says which characters a backslash in a quoted string escapes: `:all` of them (RFC 9110, section
+  5.6.4), or only `:quotes` (quotes and backslashes). Browsers that send Windows paths in Content-Disposition
+  do not
   escape their backslashes.
 
-  A name that comes twice makes the value ambiguous: that is an error, as is every other fault.
+  A repeated name makes the value ambiguous, so it is an error like every other fault.
   """
   @spec parse(binary, escapes: :all | :quotes) :: {:ok, binary, t} | :error
   def parse(value, options \\ []) do
@@ -40,7 +42,7 @@ defmodule Sparx.HTTP.Parameters do
   @doc """
   The text of an extended value, `charset'language'percent-encoded` (RFC 8187, section 3.2), as UTF-8.
 
-  UTF-8 is the charset that senders must use; ISO-8859-1 is understood too.
+  Senders must use the charset UTF-8; ISO-8859-1 is accepted too.
   """
   @spec extended(binary) :: {:ok, binary} | :error
   def extended(value) do

@@ -5,16 +5,16 @@ defmodule Sparx.HTTP.Ranges do
 
   @type range :: {first :: non_neg_integer, last :: non_neg_integer}
 
-  # File positions never have more digits.
+  # No file position has more digits.
   @longest_number 18
   @most_ranges 16
 
   @doc """
-  The ranges that a Range field asks for of `size` bytes.
+  The ranges of `size` bytes that a Range field asks for.
 
-  `:all` says to send the whole as if it was not asked for: the unit is another, the value is malformed, there are more than
-  `most` ranges, or together they are more than the whole (section 14.2 lets a server do so). `:none`, that no range has a
-  byte of it, for which 416 is the answer.
+  Returns `:all` if the field is to be ignored and everything sent: its unit is not bytes, its value is
+  malformed, there are more than `most` ranges, or together they are longer than the whole (section 14.2
+  allows that). Returns `:none` if no range contains a byte of it; the answer to that is 416.
   """
   @spec parse([binary], non_neg_integer, pos_integer) :: {:ok, [range]} | :all | :none
   def parse(values, size, most \\ @most_ranges)

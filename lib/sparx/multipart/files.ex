@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Multipart.Files do
   @moduledoc false
-  # Folders for uploads. Each belongs to a process and is removed when that ends; all are removed when the application stops.
+  # Folders for uploads. Each belongs to a process, and is removed when that process ends; all are removed
+  # when the application stops.
 
   use GenServer
 

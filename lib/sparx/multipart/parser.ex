@@ -4,11 +4,12 @@ defmodule Sparx.Multipart.Parser do
   # The format of multipart/form-data (RFC 7578; RFC 2046, section 5.1), without processes or input: `parse/2` takes pieces of any size and
   # returns events.
   #
-  # It takes linear time for any input: only bytes that may begin a boundary are searched twice, and there are fewer of them than the
-  # boundary has. It keeps only these, or the headers of one part.
+  # It takes linear time for any input: only bytes that may begin a boundary are searched twice, and these are
+  # fewer than the boundary has. Between calls it keeps only these bytes, or the headers of one part.
   #
-  # A line that begins with the boundary and continues with anything but `--`, or spaces and the line's end, is refused: RFC 2046 takes
-  # it for a boundary, most programs for content, and a form that programs read differently is an attack.
+  # A line that begins with the boundary and continues with anything but `--`, or spaces and the line's end,
+  # is refused: RFC 2046 reads it as a boundary, most programs as content, and attackers use forms that
+  # programs read differently.
 
   alias Sparx.FormError
   alias Sparx.HTTP.Parameters
@@ -18,7 +19,8 @@ defmodule Sparx.Multipart.Parser do
               [total: 0, parts: 0, part_bytes: 0, fields_bytes: 0, most: :infinity, kind: nil]
 
   @typedoc """
-  In this order for each part: `{:part, part}`, any number of `{:data, bytes}`, `:part_end`. `:end` comes after the last part.
+  The events of each part come in this order: `{:part, part}`, any number of `{:data, bytes}`, `:part_end`.
+  `:end` comes after the last part.
   """
   @type event :: {:part, Part.t()} | {:data, binary} | :part_end | :end
 
@@ -101,7 +103,7 @@ defmodule Sparx.Multipart.Parser do
   defp join("", data), do: data
   defp join(buffer, data), do: buffer <> data
 
-  # Each state takes the bytes that it can, and continues with the next state or waits for more.
+  # Each state consumes as many bytes as it can, and continues with the next state or waits for more.
 
   defp step(bytes, %{state: :preamble} = parser, events) do
     case :binary.match(bytes, parser.pattern) do
@@ -140,7 +142,8 @@ defmodule Sparx.Multipart.Parser do
     end
   end
 
-  # The first `lead` bytes are the end of the empty line after the headers: they may belong to a boundary, and are no content.
+  # The first `lead` bytes are the end of the empty line after the headers: they may belong to a boundary, and
+  # are not content.
   defp step(bytes, %{state: :content, lead: lead} = parser, events) do
     case :binary.match(bytes, parser.pattern) do
       {at, length} ->
@@ -163,7 +166,7 @@ defmodule Sparx.Multipart.Parser do
 
   defp drop(bytes, count), do: binary_part(bytes, count, byte_size(bytes) - count)
 
-  # The position of bytes that may begin the delimiter, which contains one CR, its first byte.
+  # The position of bytes that may begin the delimiter. Its only CR is its first byte.
   defp hold_from(bytes, delimiter) do
     size = byte_size(bytes)
     at = last_cr(bytes, size - 1, max(size - byte_size(delimiter) + 1, 0))
@@ -223,7 +226,7 @@ defmodule Sparx.Multipart.Parser do
     with {:error, message} <- Part.new(headers), do: malformed(message)
   end
 
-  # Names of fields are kept, and count, like their values.
+  # Names of fields are kept in memory and counted, like their values.
   defp count(%{filename: nil} = part, parser) do
     %{parser | kind: :field, most: parser.limits.max_field} |> add_field_bytes(byte_size(part.name))
   end

@@ -6,8 +6,8 @@ defmodule Sparx.Multipart.Part do
   | field | type | meaning |
   | --- | --- | --- |
   | `name` | string | the name of the form's control |
-  | `filename` | string or nil | nil: it is a field. Else the name that the client's file has, without its folders; empty if no file was chosen |
-  | `content_type` | string or nil | as the client says; nothing has checked it |
+  | `filename` | string or nil | nil for a field; else the name of the client's file, without folders; empty if no file was chosen |
+  | `content_type` | string or nil | as the client sent it, unchecked |
   | `headers` | list of pairs | the part's header fields, names in lower case |
   | `body` | stream | the content, in chunks; see `Sparx.Multipart.parts/2` |
 

@@ -77,7 +77,7 @@ defmodule Sparx.Multipart.Reader do
           "the body of a part is read by the process that reads the parts, before the next part is asked for"
   end
 
-  # A failure is repeated, so that a caller who rescues it cannot take the form for complete.
+  # A failure is raised again on each further read, so that a caller who rescued it cannot mistake the form for complete.
   defp next(_key, %{failure: failure}) when failure != nil, do: raise(failure)
   defp next(_key, %{events: [event | events]} = reader), do: {event, %{reader | events: events}}
   defp next(_key, %{input: nil} = reader), do: {:ended, reader}

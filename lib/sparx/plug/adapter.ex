@@ -2,10 +2,10 @@
 if Code.ensure_loaded?(Plug.Conn.Adapter) do
   defmodule Sparx.Plug.Adapter do
     @moduledoc false
-    # Plug's side of a request: the callbacks of Plug.Conn.Adapter, whose payload is the struct here.
-    #
-    # Any process may call them. What a callback returns as its payload has the times and sizes for the span's end; a plug that
-    # loses it loses only those.
+    # Plug's side of a request: the callbacks of Plug.Conn.Adapter, with the struct of this module as their
+    # payload.
+    # Any process may call them. The payload that a callback returns contains times and sizes for the end of
+    # the span; a plug that drops it loses only those.
 
     @behaviour Plug.Conn.Adapter
 
@@ -25,11 +25,12 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     @already_sent Plug.Conn.Adapter.already_sent()
 
-    # Plug's own (Plug.Conn.read_body/2). Its :read_length is how much to take from a socket at once, which is the port's affair.
+    # Plug's own (Plug.Conn.read_body/2). Its :read_length (how much to read from a socket at once) has no
+    # meaning here, since the port reads the socket.
     @length 8_000_000
     @read_timeout 15_000
 
-    # Fields of a response that are the port's to write: of any, and of a 101 besides.
+    # Fields that only the port writes: in any response, and also in a 101.
     @framing ["transfer-encoding", "keep-alive", "proxy-connection", "te", "upgrade"]
     @handshake ["connection", "content-length", "sec-websocket-accept", "sec-websocket-extensions" | @framing]
 
@@ -50,7 +51,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         protocol: if(socket?, do: :"HTTP/1.1", else: request.version)
       }
 
-      # As Plug.Conn.Adapter.conn/5 makes it of a URI.
+      # The same value as Plug.Conn.Adapter.conn/5 makes from a URI.
       %Plug.Conn{
         adapter: {served.adapter, payload},
         host: host,
@@ -65,7 +66,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       }
     end
 
-    # What the fields of a decoded body said is not true of it any more.
+    # These fields do not describe the decoded body.
     defp decoded(request, headers, false), do: {request, headers}
     defp decoded(%{body: none} = request, headers, _options) when none in [nil, 0], do: {request, headers}
 
@@ -80,7 +81,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       end
     end
 
-    # A socket may live for days, and what it keeps of its request is not to keep the frame alive that the request came in.
+    # A socket may live for days, so it keeps copies of its request's strings: parts would keep the whole
+    # frame in memory.
     defp copied(request) do
       Enum.reduce([:method, :path, :query, :target, :authority, :head], request, fn field, request ->
         case request do
@@ -102,7 +104,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     defp authority(nil, scheme), do: {"", default_port(scheme)}
 
-    # An IPv6 address keeps its brackets, as Plug has it elsewhere.
+    # An IPv6 address keeps its brackets, as with other adapters of Plug.
     defp authority("[" <> _ = authority, scheme) do
       case :binary.split(authority, "]:") do
         [address, port] -> {address <> "]", port(port, scheme)}
@@ -123,8 +125,9 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp default_port(:http), do: 80
     defp default_port(:https), do: 443
 
-    # Over HTTP/2 and HTTP/3 a client asks for a WebSocket in other words (RFC 8441, RFC 9220), which WebSockAdapter and Phoenix do not know: they see what
-    # it would have said in HTTP/1.1. The key is nobody's: the answer does not depend on it.
+    # Over HTTP/2 and HTTP/3 a client asks for a WebSocket in a form (RFC 8441, RFC 9220) that WebSockAdapter
+    # and Phoenix do not know: they get the HTTP/1.1 form of the request. The key is made up: the answer does
+    # not depend on it.
     defp handshake(headers, true, %{version: version} = request) when version in [:"HTTP/2", :"HTTP/3"] do
       own = [
         {"host", request.authority},
@@ -181,7 +184,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         response = %Response{status: status, headers: fields, checked: fields}
         {Response.send_part(response, payload.request, path, part), length}
       else
-        # Nothing of the file is wanted. With 204 its length would be wrong (RFC 9110, section 8.6).
+        # The response has no body. With 204 a content-length would be wrong (RFC 9110, section 8.6).
         fields =
           if status == 204, do: headers, else: [{"content-length", Integer.to_string(length)} | headers]
 
@@ -229,7 +232,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     def inform(payload, status, headers) do
       fields = for {name, value} <- headers, do: {to_string(name), value}
 
-      # To say that the client has gone is the answer's.
+      # The answer reports that the client has left.
       case Response.inform(payload.request, status, fields) do
         {:error, :already_sent} -> raise Plug.Conn.AlreadySentError
         _sent_or_closed -> :ok
@@ -239,7 +242,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     @impl true
     def push(payload, path, headers), do: Response.push(payload.request, path, headers)
 
-    # The other side is not there any more, or takes nothing: the plug may go on, as it may when that happens a moment later.
+    # The client has left or is too slow: the plug goes on, as it would if that happened a moment later.
     defp sent!(payload, :ok, times), do: sent!(payload, times)
 
     defp sent!(payload, {:error, reason}, times) when reason in [:closed, :timeout, :truncated],
@@ -263,7 +266,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp sends_body?(%{request: %{method: "HEAD"}}, _status), do: false
     defp sends_body?(_payload, status), do: status not in [204, 304]
 
-    # The port writes the length of a body that it has. That of an answer to HEAD, or of a 304, is the plug's to say.
+    # The port writes the content-length of a body. In an answer to HEAD, or a 304, the plug sets it.
     defp drop_length(headers, %{request: %{method: method}}, status, body)
          when method == "HEAD" or status == 304 do
       if IO.iodata_length(body) == 0, do: headers, else: List.keydelete(headers, "content-length", 0)
@@ -271,7 +274,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     defp drop_length(headers, _payload, _status, _body), do: List.keydelete(headers, "content-length", 0)
 
-    # As a Sparx.Response has them: checked, and the last one first.
+    # In the form of Sparx.Response: checked, and the last one first.
     defp fields(headers), do: fields(headers, [])
     defp fields([], fields), do: fields
     defp fields([{name, _value} | rest], fields) when name in @framing, do: fields(rest, fields)
@@ -349,7 +352,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp certificate(nil), do: nil
     defp certificate(tls), do: tls.peer_certificate
 
-    # What is known of what :ssl.connection_information/1 says; nil without TLS.
+    # The known part of what :ssl.connection_information/1 would return; nil without TLS.
     @impl true
     def get_ssl_data(payload) do
       with %{} = tls <- Request.tls(payload.request) do
@@ -359,7 +362,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       end
     end
 
-    # OTP's form of a suite. Its application ssl is no dependency: where it is missing, the name.
+    # OTP's form of a cipher suite. OTP's application ssl is not a dependency: without it this is the name.
     defp suite(name) do
       if Code.ensure_loaded?(:ssl), do: apply(:ssl, :str_to_suite, [String.to_charlist(name)]), else: name
     end

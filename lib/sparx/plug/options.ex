@@ -3,9 +3,9 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
   defmodule Sparx.Plug.Options do
     @moduledoc false
     # Translates options of Bandit, Thousand Island and Plug.Cowboy. Options of Sparx pass unchanged.
-    #
-    # One of their options is one of ours, or has no meaning here (for example the number of acceptors), or asks for something that Sparx does
-    # not have: that is logged once at the start. docs/from_bandit_or_cowboy.md is the table for people.
+    # An option of theirs becomes one of ours, or has no meaning here (for example the number of acceptors),
+    # or asks for something that Sparx does not have, which is logged once at the start.
+    # docs/from_bandit_or_cowboy.md is the table for people.
 
     alias Sparx.Config.Limits
 
@@ -21,8 +21,9 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       protocol_options: :protocol
     }
 
-    # group => %{option => what it becomes}. A name or a list of names: those options with the same value. A function of the value: its options.
-    # :tuning has no effect and needs none. :absent: Sparx does not have it.
+    # group => %{option => its translation}. A name or a list of names: our options with the same value. A
+    # function: takes the value and returns our options. :tuning has no effect and needs none. :absent: Sparx
+    # does not have it.
     defp table(:http) do
       %{
         log_exceptions_with_status_codes: :log_exceptions_with_status_codes,
@@ -269,7 +270,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp streams(:infinity), do: []
     defp streams(n), do: [h2_max_streams: n]
 
-    # 0 is none of theirs.
+    # They do not allow 0.
     defp message_size(0), do: message_size(1_073_741_824)
     defp message_size(size), do: [websocket: [max_message: size]]
 
@@ -291,10 +292,11 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp shutdown_timeout(:infinity), do: [drain_timeout: 86_400_000]
     defp shutdown_timeout(ms), do: [drain_timeout: ms]
 
-    # ── what may come from several places ────────────────────────────────────────────────────────────
+    # ── options that may be given in several places
+    # ────────────────────────────────────────────────────────────
 
-    # The first option of a name counts, since it is the most direct one, except for :websocket, whose options are merged, and :compress. The
-    # address is put where it belongs.
+    # The first option of a name counts, since it is the most direct one, except for :websocket, whose options
+    # are merged, and :compress. The address goes to the option that it belongs to.
     defp placed(options) do
       {sockets, options} = Keyword.pop_values(options, :websocket)
       {listeners, options} = Keyword.pop_values(options, :listener)
@@ -310,7 +312,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       |> address(Enum.concat(listeners))
     end
 
-    # :inet6 with no address is every address of IPv6, and those of IPv4 too.
+    # :inet6 without an address means every IPv6 address, and every IPv4 address too.
     defp family(options, false), do: options
 
     defp family(options, true) do

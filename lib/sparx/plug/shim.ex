@@ -5,9 +5,10 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     # The module in `conn.adapter`.
     #
     # WebSockAdapter upgrades only the conns of adapters that it knows by name, and raises for others. Where it does not know
-    # Sparx, conns carry a name that it knows: Bandit.HTTP1.Adapter, which Bandit has not defined since 1.4. A module of that name, which only calls
-    # Sparx.Plug.Adapter, is loaded into the VM when a server starts: never a file, so that no release has two of them. Where
-    # WebSockAdapter is absent or knows Sparx, or a Bandit of before 1.4 has the name, conns carry our own.
+    # Sparx, conns carry a name that it knows: Bandit.HTTP1.Adapter, which Bandit has not defined since 1.4. A
+    # module of that name, which only calls Sparx.Plug.Adapter, is loaded into the VM when a server starts. It
+    # is never written to a file, so that no release contains the module twice. If WebSockAdapter is absent or
+    # knows Sparx, or a Bandit older than 1.4 defines the name, conns carry our own module.
 
     alias Sparx.Plug.Adapter
 
@@ -31,7 +32,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
                  :get_http_protocol
                ])
 
-    # Each callback calls Sparx.Plug.Adapter's; sparx_shim/0 tells the module from others of its name.
+    # Each callback calls Sparx.Plug.Adapter's; sparx_shim/0 distinguishes the module from another of the same
+    # name.
     functions =
       for {function, arity} <- @callbacks do
         variables = for n <- 1..arity, do: {:var, 1, :"A#{n}"}
@@ -54,10 +56,10 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       end
     end
 
-    # WebSockAdapter gives what it was given to the adapter, or raises before.
+    # WebSockAdapter passes its arguments on to the adapter, or raises first.
     defp knows?(module) do
       conn = %Plug.Conn{adapter: {module, :probe}}
-      # Not called directly: the library need not be there.
+      # Not called directly, since the library may be missing.
       apply(WebSockAdapter, :upgrade, [conn, __MODULE__, nil, [early_validate_upgrade: false]])
       false
     rescue
@@ -66,7 +68,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       {:sparx_probe, {__MODULE__, nil, _options}} -> true
     end
 
-    # By one process at a time: loading a module twice more kills the processes that run its first version.
+    # Only one process may load it: after two more loads of a module, processes that run the first version are
+    # killed.
     defp loaded?, do: :global.trans({__MODULE__, self()}, &load/0, [node()])
 
     defp load do

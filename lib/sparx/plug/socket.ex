@@ -2,7 +2,7 @@
 if Code.ensure_loaded?(Plug.Conn.Adapter) do
   defmodule Sparx.Plug.Socket do
     @moduledoc false
-    # A WebSock module on a Sparx.WebSocket.Handler.
+    # Runs a WebSock module as a Sparx.WebSocket.Handler.
 
     use Sparx.WebSocket.Handler
 
@@ -41,7 +41,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       |> Keyword.merge(said)
     end
 
-    # A server may have compression off, whatever an upgrade says; and its parameters hold for whoever only wants it.
+    # A server may turn compression off for all upgrades; its parameters apply to upgrades that only say
+    # `true`.
     defp not_allowed?({:compress, true}, defaults), do: defaults[:compress] != nil
     defp not_allowed?(_option, _defaults), do: false
 
@@ -130,7 +131,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       Span.stop_socket(socket.span, socket.counts, reason)
     end
 
-    # ── counts, as those who listen to Bandit's events know them ─────────────────────────────────────
+    # ── counts under the names of Bandit's events ─────────────────────────────────────
 
     for direction <- [:recv, :send], type <- [:text, :binary, :ping, :pong, :connection_close] do
       defp count(socket, unquote(direction), unquote(type), bytes),

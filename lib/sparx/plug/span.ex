@@ -2,8 +2,9 @@
 if Code.ensure_loaded?(Plug.Conn.Adapter) do
   defmodule Sparx.Plug.Span do
     @moduledoc false
-    # The span of a request that a plug serves, `[:sparx, :request, …]`, run in the process of the request, so that what a listener puts
-    # there (the context of a trace) is there for the plug. Plug itself depends on :telemetry.
+    # The span of a request that a plug serves, `[:sparx, :request, …]`, emitted in the process of the
+    # request, so that data which a listener stores in the process (the context of a trace) is available to
+    # the plug. Plug itself depends on :telemetry.
 
     alias Sparx.Telemetry
 

@@ -10,7 +10,7 @@ if Code.ensure_loaded?(Plug.Conn) do
     | --- | --- | --- |
     | `:limiter` | required | the name of the limiter |
     | `:policy` | required | the name of one of its policies |
-    | `:key` | `conn.remote_ip`, of IPv6 the /64 | a function of the conn: what is counted. `nil` lets the request pass uncounted |
+    | `:key` | `conn.remote_ip`, for IPv6 its /64 | a function of the conn that returns the key to count by; `nil` lets the request pass uncounted |
     | `:cost` | `1` | how much it counts: an integer, or a function of the conn |
     | `:fields` | `true` | whether responses that are not refused have `ratelimit` and `ratelimit-policy` |
 

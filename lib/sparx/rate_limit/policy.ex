@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.RateLimit.Policy do
   @moduledoc false
-  # A rate with a burst. `each`: µs that one costs; `window`: s in which a whole burst comes back.
+  # A rate with a burst. `each`: µs between two uses at the rate; `window`: s after which an empty burst is
+  # full again.
 
   defstruct [:name, :text, :each, :burst, :window]
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.RateLimit.Store do
   @moduledoc false
-  # Keys and what they have had, in two tables of ETS: keys that are used are in the newer one. When that is full the older one is emptied
-  # and becomes the newer one, so that what is forgotten is what has been idle for longest, and no more keys are kept than `max_keys`.
-  #
-  # A row is {id, due}: the time (µs) at which all is paid for. Rows are changed by compare and swap. The process only owns the tables.
+  # Keys and their counts, in two ETS tables: a key that is used moves to the newer one. When the newer one is
+  # full, the older one is emptied and becomes the newer one. So keys that have been idle longest are
+  # forgotten, and there are never more than `max_keys`.
+  # A row is {id, due}; due is the time (µs) at which the whole burst is available again. Rows are changed
+  # with compare-and-swap. The process only owns the tables.
 
   use GenServer
 
@@ -17,7 +18,7 @@ defmodule Sparx.RateLimit.Store do
 
   @type t :: %__MODULE__{}
 
-  # ── what it is asked for ───────────────────────────────────────────────────────────────────────────
+  # ── questions ───────────────────────────────────────────────────────────────────────────
 
   def start_link(options) do
     options = Sparx.Config.known!(options, @options)
@@ -122,7 +123,8 @@ defmodule Sparx.RateLimit.Store do
     ArgumentError -> [node()]
   end
 
-  # The one with the highest number for this key: where a node comes or goes, the other keys stay.
+  # The node with the highest hash for this key: when a node joins or leaves, the keys of the others stay
+  # where they are.
   defp where(store, id) do
     here = node()
 
@@ -138,7 +140,7 @@ defmodule Sparx.RateLimit.Store do
     end
   end
 
-  # nil: it has not answered.
+  # nil: the node has not answered.
   defp ask(store, node, function, arguments) do
     :erpc.call(node, __MODULE__, function, arguments, store.timeout)
   catch
@@ -150,7 +152,7 @@ defmodule Sparx.RateLimit.Store do
   defp take_here(store, policy, id, cost) do
     take(store, policy, id, cost, now())
   rescue
-    # The tables have gone with their process, which will be there again.
+    # The tables are gone with their process, which is being restarted.
     ArgumentError -> {:ok, 0}
   end
 
@@ -184,7 +186,7 @@ defmodule Sparx.RateLimit.Store do
   defp swapped?(table, id, due, next),
     do: :ets.select_replace(table, [{{id, due}, [], [{{id, next}}]}]) == 1
 
-  # A key that is not in the newer table: also one that is refused is put there, since it is in use.
+  # A key that is not in the newer table is put there, even if it is refused, since it is in use.
   defp add(store, table, policy, id, due, cost, now) do
     {verdict, next} =
       case decide(policy, due, cost, now) do
@@ -247,7 +249,7 @@ defmodule Sparx.RateLimit.Store do
 
   @impl GenServer
   def handle_call({:full, table}, _from, store) do
-    # Of those who have seen it full, the first turns it round.
+    # Several processes may report that the table is full: only the first one swaps the tables.
     if newer(store) == table do
       :ets.delete_all_objects(older(store))
       :atomics.put(store.newer, 1, 1 - :atomics.get(store.newer, 1))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Request.Origin do
   @moduledoc false
-  # Where a request comes from, as REQUEST's head tells of proxies (PROTOCOL.md, section 5).
+  # Where a request comes from, by the elements of REQUEST's head that come from proxies (PROTOCOL.md, section
+  # 5).
 
   import Bitwise
 

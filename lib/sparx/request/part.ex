@@ -63,7 +63,8 @@ defmodule Sparx.Request.Part do
     end
   end
 
-  # A chunk that was put back is given whole. Chunks requested after it follow the part that is put back.
+  # A chunk that was put back is returned as a whole. Chunks that were requested after it come after the part
+  # that is put back.
   defp put_back(%{request: request} = part, chunks) do
     asked = :queue.to_list(part.asked)
     Request.cancel_chunks(request, for({ref, _size} <- asked, do: ref))
@@ -80,7 +81,7 @@ defmodule Sparx.Request.Part do
       :eof ->
         taken(part, 0)
 
-      # The next chunk may be long in coming: the next read finds out.
+      # The next chunk may take long to arrive, so the next read waits for it.
       {:error, :timeout} ->
         taken(part, :unknown)
 

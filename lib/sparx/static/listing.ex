@@ -9,8 +9,8 @@ defmodule Sparx.Static.Listing do
   @most 10_000
 
   @doc """
-  The page, of what `Sparx.Static` would serve: what a link out of the root leads to, devices and, unless `dotfiles`, names that
-  begin with a dot are left out. `:error` for a folder that cannot be read.
+  The page, which lists what `Sparx.Static` would serve: it leaves out links that lead out of the root,
+  devices and, unless `dotfiles`, names that begin with a dot. `:error` for a folder that cannot be read.
   """
   @spec page(binary, Path.t(), Location.segments(), boolean) :: {:ok, iodata} | :error
   def page(title, root, segments, dotfiles) do
@@ -61,7 +61,7 @@ defmodule Sparx.Static.Listing do
     ]
   end
 
-  # `./` keeps a name with a colon from being taken for a scheme.
+  # With `./` in front, a name with a colon is not read as a URL with a scheme.
   defp row({name, info}) do
     slash = if info.type == :folder, do: "/", else: ""
     size = if info.type == :folder, do: "", else: Integer.to_string(info.size)

@@ -13,9 +13,10 @@ defmodule Sparx.Static.Path do
   @doc """
   The decoded segments of a raw path below the prefix `at`, and whether it ends with a slash.
 
-  `:error` for a path that cannot name a file: it has an empty segment, `.` or `..`, an escape that is none, a slash, a
-  backslash or a control character within a segment, bytes that are not UTF-8, or, unless `dotfiles`, a segment that begins with
-  a dot. The folder `/.well-known` (RFC 8615) is there to be seen.
+  `:error` for a path that cannot name a file: it has an empty segment, `.` or `..`, an invalid escape, a
+  slash, a backslash or a control character within a segment, bytes that are not UTF-8, or, unless `dotfiles`,
+  a segment that begins with
+  a dot. The folder `/.well-known` (RFC 8615) is always allowed.
   """
   @spec segments(binary, binary, boolean) :: {:ok, segments, slash :: boolean} | :error
   def segments(path, at, dotfiles) do
@@ -92,7 +93,7 @@ defmodule Sparx.Static.Path do
   defp found(_path, %{type: :link}, root, all), do: follow(root, all)
   defp found(_path, _device, _root, _all), do: :error
 
-  # There is a link in the path.
+  # The path contains a link.
   defp follow(root, segments) do
     root = split(Path.absname(root))
 

@@ -8,8 +8,8 @@ defmodule Sparx.Static.Plan do
   alias Sparx.HTTP.{Conditions, Date, Ranges}
 
   @typedoc """
-  `size` in bytes; `etag` as a field's value, or nil; `modified` in seconds since 1970, or nil; `headers` for every answer that has the
-  file's content or says that it has not changed, and `content` for those that have content.
+  `size` in bytes; `etag` as a field's value, or nil; `modified` in seconds since 1970, or nil; `headers` are
+  for every answer with the file's content and for 304, `content` only for those with content.
   """
   @type file :: %{
           size: non_neg_integer,
@@ -62,7 +62,7 @@ defmodule Sparx.Static.Plan do
     plan(206, [{"content-range", content_range(range, file)} | described(file)], length, [{first, length}])
   end
 
-  # Each part states the type of the whole (section 14.6).
+  # Each part has the media type of the whole (section 14.6).
   defp content({:ok, ranges}, file, options) do
     boundary = Keyword.get_lazy(options, :boundary, &boundary/0)
     type = for {"content-type", type} <- file.content, do: "content-type: #{type}\r\n"

@@ -8,10 +8,10 @@ defmodule Sparx.Static.Sender do
   alias Sparx.Static.Path, as: Location
   alias Sparx.Static.Plan
 
-  # What is no longer is read first, and sent as any answer: that costs less than to hand the file over.
+  # A file up to this size is read and sent like any answer, which costs less than handing it over.
   @whole 65_536
   @chunk 65_536
-  # One tick of the file system's clock, plus the resolution of times: a second.
+  # One tick of the file system's clock plus the resolution of its times: a second.
   @settled 1_100
 
   @type result :: Response.result() | {:error, :truncated | File.posix()}
@@ -53,7 +53,7 @@ defmodule Sparx.Static.Sender do
          do: Response.finish(request)
   end
 
-  # A 304 does not state the length of what it does not send.
+  # A 304 has no content-length, since it has no body.
   defp length_of(%{status: 304}), do: []
   defp length_of(%{length: length}), do: [{"content-length", Integer.to_string(length)}]
 
@@ -117,7 +117,7 @@ defmodule Sparx.Static.Sender do
 
   @of_content ~w(content-type content-encoding content-language content-disposition)
 
-  # ETag and Last-Modified of the application come first.
+  # ETag and Last-Modified that the application has set take precedence.
   defp described(headers, info) do
     {etags, headers} = Enum.split_with(headers, &named?(&1, "etag"))
     {dates, headers} = Enum.split_with(headers, &named?(&1, "last-modified"))
@@ -145,7 +145,7 @@ defmodule Sparx.Static.Sender do
   defp given([], _read, made), do: made
 
   @doc """
-  The ETag and the date of a file. While its last change is not settled, another one could leave them the same: then the tag is
+  The ETag and the date of a file. Shortly after a change another change might not alter them: then the tag is
   weak, and there is no date.
   """
   @spec validators(Location.info(), coding :: binary | nil) :: %{etag: binary, modified: integer | nil}

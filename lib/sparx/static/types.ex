@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Static.Types do
   @moduledoc false
-  # Media types by the extensions of file names: the table of Debian's media-types (/etc/mime.types), where it is there,
-  # and a list of common types for what it lacks.
+  # Media types by the extensions of file names: Debian's table (/etc/mime.types), if it is installed, and a
+  # list of common types that it may lack.
 
   @table "/etc/mime.types"
 
@@ -87,7 +87,7 @@ defmodule Sparx.Static.Types do
   defp table do
     case :persistent_term.get(__MODULE__, nil) do
       nil ->
-        # It is compressed, and would be an image only with a Content-Encoding.
+        # The file is compressed, so it would be an image only together with a Content-Encoding.
         table = @by_extension |> Map.merge(read(@table)) |> Map.put("svgz", "application/gzip")
         :persistent_term.put(__MODULE__, table)
         table

@@ -2,8 +2,8 @@
 defmodule Sparx.TLS.SelfSigned do
   @moduledoc false
   # A self-signed certificate, for trying things out. It is valid for 30 days.
-  #
-  # Only `mix sparx.run` needs it: so the library does not depend on the application :public_key, which mix itself has.
+  # Only `mix sparx.run` needs it, so the library itself need not depend on the application :public_key, which
+  # mix loads.
 
   @p256 {1, 2, 840, 10045, 3, 1, 7}
   @ec_public_key {1, 2, 840, 10045, 2, 1}

@@ -38,14 +38,14 @@ defmodule Sparx.WebSocket.Handler do
   | `{:stop, reason, detail, state}` | the same, with the code `detail`, or the code and text `{code, text}` |
   | `{:stop, reason, detail, frames, state}` | sends frames before that |
 
-  After a close or a stop `terminate/2` is called at once, and no other callback; the process lives on until the client has answered the close,
-  or `:close_timeout` is over.
+  After a close or a stop `terminate/2` is called at once, and no other callback after it; the process ends
+  when the client has answered the close, or when `:close_timeout` is over.
 
   ## Failures
 
   A callback that raises, exits, or returns something else closes its socket with 1011. So does one that returns a wrong frame or close
-  code. `terminate/2` is called, a log line names the module and the reason, and the process ends with `{:shutdown, reason}`, which
-  takes linked processes along.
+  code. `terminate/2` is called, a log line names the module and the reason, and the process ends with
+  `{:shutdown, reason}`, so that linked processes end too.
 
   ## The process
 
@@ -73,17 +73,17 @@ defmodule Sparx.WebSocket.Handler do
           | {:stop, reason :: term, detail, frames, state}
 
   @typedoc """
-  Why a socket has ended. In brackets: the name that WebSock uses.
+  Why a socket has ended. WebSock's name for it is in brackets.
 
   | reason | |
   | --- | --- |
   | `:normal`, `:shutdown`, `{:shutdown, term}` | the handler closed or stopped it with that reason [`:normal`] |
   | `{:close, code, text}` | the client closed it [`:remote`]; 1005 if it gave no code |
   | `:closed` | the client has left without a close, or the port program has ended [`{:error, :closed}`] |
-  | `:timeout` | `:idle_timeout` is over, the client did not answer a ping, or it took nothing for `:write_timeout` [`:timeout`] |
+  | `:timeout` | `:idle_timeout` is over, the client did not answer a ping, or was too slow (`:response_rate`, `:write_timeout`) [`:timeout`] |
   | `:shutdown` | the server drains or ends [`:shutdown`] |
   | `{:error, {code, text}}` | the client violated the protocol and received a close with this code [`{:error, …}`] |
-  | `{:error, reason}` | a callback failed, or stopped with a reason that is neither `:normal` nor a shutdown; `:refused`: a text that it sent was not UTF-8 |
+  | `{:error, reason}` | a callback failed, or stopped with a reason that is neither `:normal` nor a shutdown; `:refused` if it sent text that was not UTF-8 |
   """
   @type reason ::
           :normal
@@ -104,14 +104,14 @@ defmodule Sparx.WebSocket.Handler do
   @callback handle_control({:ping | :pong, binary}, state) :: result
 
   @doc """
-  The process has received an Erlang message.
+  Called when the process has received an Erlang message.
 
   The default ignores it, except for the exit of a linked process: it stops with its reason, unless that is `:normal` or a shutdown.
   """
   @callback handle_info(term, state) :: result
 
   @doc """
-  The socket has ended. The return value is ignored.
+  Called when the socket has ended. The return value is ignored.
 
   It is called once, however the socket ends, unless the process is killed.
   """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.WebSocket.Origin do
   @moduledoc false
-  # Whether a page may open a WebSocket here (RFC 6455, section 10.2): browsers send the page's origin in Origin, and
-  # leave it to the server to refuse.
+  # Decides whether a page may open a WebSocket (RFC 6455, section 10.2): browsers send the page's origin in
+  # Origin, and the server must refuse.
 
   alias Sparx.{Headers, Request}
 
@@ -36,7 +36,7 @@ defmodule Sparx.WebSocket.Origin do
   defp reason(origins, _request),
     do: "the option :origin has only #{Enum.map_join(origins, ", ", &inspect/1)}"
 
-  # Text of a client for a log line.
+  # Makes text of a client safe for a log line.
   defp printable(""), do: "no host"
   defp printable(text), do: text |> String.slice(0, 200) |> inspect()
 

@@ -185,7 +185,7 @@ defmodule Sparx.WebSocket.Process do
     terminate(process, {:error, reason}, {:shutdown, reason})
   end
 
-  # A failure takes linked processes along, as usual; it is logged already, so there is no crash report.
+  # After a failure linked processes end too, as usual; it is logged already, so there is no crash report.
   @spec terminate(%__MODULE__{}, term, term) :: no_return
   defp terminate(process, reason, exit_reason) do
     if process.phase == :open, do: StreamProcess.terminate(process, reason)

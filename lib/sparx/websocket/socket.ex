@@ -4,15 +4,17 @@ defmodule Sparx.WebSocket.Socket do
   # Sends on a WebSocket, from any process, and requests its messages.
   #
   # A message of at most half the window goes out in one piece, when there is room for all of it. A larger one goes out
-  # in pieces, with no other message between them: its sender locks the socket (Sparx.Answer). For a process of another
-  # node the server does that: a small message is one call, and the pieces of a large one are written before the socket is unlocked.
+  # in pieces, with no other message between them: its sender locks the socket (Sparx.Answer). For a process
+  # on another node the server locks it: a small message is one call, and a large one is unlocked after its
+  # last piece.
 
   alias Sparx.{Answer, Frame, Link, WebSocket}
 
   # Atomics are opaque, but they are references: that is how an answer is recognized.
   @dialyzer :no_opaque
 
-  # Bytes of the window that a message, or a piece of one, costs beside its data (PROTOCOL.md, section 4, SEND).
+  # Bytes of the window that a message, or a piece of one, costs in addition to its data (PROTOCOL.md, section
+  # 4, SEND).
   @cost 16
 
   @type result :: :ok | {:error, :closed | :timeout}
@@ -79,7 +81,7 @@ defmodule Sparx.WebSocket.Socket do
   defp send_now(%{link: link, id: id}, messages, cost, more),
     do: Link.ask(link, id, {:socket_send, IO.iodata_to_binary([encode(id, messages) | more]), cost})
 
-  # ── a message that is larger than the window, or may be ────────────────────────────────────────────
+  # ── messages that may be larger than the window ────────────────────────────────────────────
 
   defp send_large(socket, {type, data}, size, more) do
     with :ok <- lock(socket) do
@@ -102,7 +104,7 @@ defmodule Sparx.WebSocket.Socket do
     Link.tell(socket.link, socket.id, :unlocked)
   end
 
-  # Other senders are in the middle of one write, unless they were killed there.
+  # Other senders hold the lock only during one write, unless they were killed in it.
   defp until_alone(socket, patience) do
     case answer(socket, :senders) do
       0 ->
