@@ -771,7 +771,8 @@ defmodule Sparx.Config do
         config
 
       _listener ->
-        raise ArgumentError, "option :proxy_protocol needs :trusted_proxies: whose header is to be believed"
+        raise ArgumentError,
+              "option :proxy_protocol needs :trusted_proxies, the proxies whose headers are trusted"
     end
   end
 

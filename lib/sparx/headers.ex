@@ -132,24 +132,24 @@ defmodule Sparx.Headers do
     case value |> String.downcase() |> String.trim() do
       "close" -> field
       "keep-alive" -> nil
-      _other -> refuse!("connection", "what it says is decided by the server; `close` may be given")
+      _other -> refuse!("connection", "the server decides its value; only `close` may be set")
     end
   end
 
   defp own!("content-length", value, field) do
     if value =~ ~r/\A\d{1,18}\z/,
       do: field,
-      else: refuse!("content-length", "its value is a number of bytes, got: #{inspect(value)}")
+      else: refuse!("content-length", "its value must be a number of bytes, got: #{inspect(value)}")
   end
 
   defp own!(name, _value, _field)
        when name in ["keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"],
-       do: refuse!(name, "it belongs to the connection, and the server writes it where it is needed")
+       do: refuse!(name, "it belongs to the connection, and only the server writes it")
 
   defp own!(_name, _value, field), do: field
 
   @spec refuse!(binary, binary) :: no_return
-  defp refuse!(name, why), do: raise(ArgumentError, "the header #{name} cannot be given: #{why}")
+  defp refuse!(name, why), do: raise(ArgumentError, "the header #{name} cannot be set: #{why}")
 
   @doc "Checks a list of fields: each with `field!/2`, all with `limit!/1`."
   @spec fields!(Enumerable.t()) :: t
@@ -188,7 +188,7 @@ defmodule Sparx.Headers do
     do:
       raise(
         ArgumentError,
-        "the headers, or trailers, are longer than #{@most} bytes together, or more than #{@most_fields}"
+        "there are more than #{@most_fields} headers (or trailers), or together they are longer than #{@most} bytes"
       )
 
   defp size([], size), do: size

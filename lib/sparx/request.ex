@@ -550,7 +550,7 @@ defmodule Sparx.Request do
   defp decode_body(request, limit, ratio) do
     case Link.ask(request.link, request.id, {:decode_body, limit, ratio}) do
       {:error, :already_read} ->
-        raise ArgumentError, "a part of the body was read before it was to be decoded"
+        raise ArgumentError, "decode_body/2 must come before anything of the body is read"
 
       _asked_or_closed ->
         %{request | body: :unknown}
@@ -562,7 +562,7 @@ defmodule Sparx.Request do
 
     if is_integer(value) and value in range,
       do: value,
-      else: raise(ArgumentError, "#{name} is #{range.first} to #{range.last}, got: #{inspect(value)}")
+      else: raise(ArgumentError, "#{name} must be #{range.first} to #{range.last}, got: #{inspect(value)}")
   end
 
   defp coded?(request) do
@@ -814,7 +814,7 @@ defmodule Sparx.Request do
         %{"idle_timeout" => ms}
 
       other ->
-        raise ArgumentError, "idle_timeout is 0 to 86400000 ms, got: #{inspect(other)}"
+        raise ArgumentError, "idle_timeout must be 0 to 86400000 ms, got: #{inspect(other)}"
     end
   end
 

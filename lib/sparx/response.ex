@@ -274,10 +274,10 @@ defmodule Sparx.Response do
     cond do
       not String.match?(path, ~r{\A/[\x21-\x7E]*\z}) or String.contains?(path, "#") ->
         raise ArgumentError,
-              "a path to push begins with a slash and is visible ASCII without #, got: #{inspect(path)}"
+              "a path to push must begin with a slash and be visible ASCII without #, got: #{inspect(path)}"
 
       byte_size(path) > @longest_path ->
-        raise ArgumentError, "a path to push has at most #{@longest_path} bytes, got: #{byte_size(path)}"
+        raise ArgumentError, "a path to push may have at most #{@longest_path} bytes, got: #{byte_size(path)}"
 
       not Request.takes_push?(request) ->
         {:error, :not_supported}

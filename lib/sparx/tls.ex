@@ -159,7 +159,7 @@ defmodule Sparx.TLS do
     case Enum.map(own ++ several, &certificate!(&1, nil, base)) ++ Enum.flat_map(named, &host!(&1, base)) do
       [] ->
         raise ArgumentError,
-              "scheme: :https needs a certificate and its key: :certfile and :keyfile, for example"
+              "scheme: :https needs a certificate and its key, for example :certfile and :keyfile"
 
       certificates ->
         certificates
@@ -389,7 +389,7 @@ defmodule Sparx.TLS do
     do:
       raise(
         ArgumentError,
-        "verify: :verify_peer needs to know who issues clients' certificates: :cacertfile or :cacerts"
+        "verify: :verify_peer needs the issuers of clients' certificates: give :cacertfile or :cacerts"
       )
 
   defp flag!(_option, flag) when is_boolean(flag), do: flag

@@ -270,13 +270,13 @@ defmodule Sparx.WebSocket do
 
   defp message(frame) do
     raise ArgumentError,
-          "a frame is {:text, data}, {:binary, data}, {:ping, data} or {:pong, data}, got: #{inspect(frame)}"
+          "a frame must be {:text, data}, {:binary, data}, {:ping, data} or {:pong, data}, got: #{inspect(frame)}"
   end
 
   defp control!(data) do
     if IO.iodata_length(data) <= 125,
       do: data,
-      else: raise(ArgumentError, "a ping or pong has at most 125 bytes, got: #{IO.iodata_length(data)}")
+      else: raise(ArgumentError, "a ping or pong may have at most 125 bytes, got: #{IO.iodata_length(data)}")
   end
 
   # ── closing ────────────────────────────────────────────────────────────────────────────────────────
@@ -314,7 +314,7 @@ defmodule Sparx.WebSocket do
     do:
       raise(
         ArgumentError,
-        "a close code is 1000 to 1003, 1007 to 1014 or 3000 to 4999, got: #{inspect(code)}"
+        "a close code must be 1000 to 1003, 1007 to 1014 or 3000 to 4999, got: #{inspect(code)}"
       )
 
   defp check_reason!(code, reason) do
@@ -323,6 +323,9 @@ defmodule Sparx.WebSocket do
         (code != nil or reason == "")
 
     valid ||
-      raise(ArgumentError, "a reason is text of at most 123 bytes, with a code, got: #{inspect(reason)}")
+      raise(
+        ArgumentError,
+        "a close reason must be text of at most 123 bytes, and needs a code, got: #{inspect(reason)}"
+      )
   end
 end

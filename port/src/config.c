@@ -207,13 +207,13 @@ static bool read_listener(struct listener_config *l, struct slice raw, struct co
 	if (!options_read(raw, "listeners", "must be an array of maps", take_listener, l, fault))
 		return false;
 	if (l->hsts[0] && !l->tls.at) /* RFC 6797 7.2 */
-		return option_wrong(fault, SLICE_LIT("hsts"), "is for a listener with tls");
+		return option_wrong(fault, SLICE_LIT("hsts"), "needs a listener with tls");
 	if (l->http3 && l->proxy_protocol)
-		return option_wrong(fault, SLICE_LIT("http3"), "is for a listener without proxy_protocol");
+		return option_wrong(fault, SLICE_LIT("http3"), "needs a listener without proxy_protocol");
 	if (l->http3 && (!l->tls.at || listener_path(l)))
-		return option_wrong(fault, SLICE_LIT("http3"), "is for a listener with tls that has a port");
+		return option_wrong(fault, SLICE_LIT("http3"), "needs a listener with tls and a port");
 	if ((l->mode || l->owner >= 0 || l->group >= 0) && !listener_file(l))
-		return option_wrong(fault, SLICE_LIT("mode"), "is, like owner and group, for a unix socket that is bound here");
+		return option_wrong(fault, SLICE_LIT("mode"), "(like owner and group) needs a unix socket that this program binds");
 	return l->address[0] || l->descriptor || option_wrong(fault, SLICE_LIT("address"), "is missing");
 }
 
@@ -222,7 +222,7 @@ static bool tokens_differ(const struct config *c, struct config_fault *fault)
 	for (unsigned i = 0; i < c->listener_count; i++)
 		for (unsigned k = 0; k < i && c->listeners[i].descriptor; k++)
 			if (c->listeners[k].descriptor == c->listeners[i].descriptor)
-				return option_wrong(fault, SLICE_LIT("descriptor"), "must be another one for each listener");
+				return option_wrong(fault, SLICE_LIT("descriptor"), "must be different for each listener");
 	return true;
 }
 
@@ -312,9 +312,8 @@ static bool read_trusted_fields(struct config *c, struct slice key, struct slice
 		for (i = 0; i < 4 && !slice_eq(v.bytes, slice_str(names[i])); i++)
 			;
 		if (i == 4)
-			return option_wrong(
-				fault, key,
-				"must be names out of forwarded, x-forwarded-for, x-forwarded-proto and x-forwarded-host");
+			return option_wrong(fault, key,
+					    "may contain only forwarded, x-forwarded-for, x-forwarded-proto and x-forwarded-host");
 		c->trusted_fields |= 1u << i;
 	}
 	return true;
@@ -369,7 +368,7 @@ static bool read_codings(struct config *c, struct slice raw, struct config_fault
 		if (coding == CODING_IDENTITY)
 			return option_wrong(fault, key, "has another name than those of codings:%s", coding_names);
 		if (!encoder_exists(coding))
-			return option_wrong(fault, key, "has %s, without which this program was built", coding_name(coding));
+			return option_wrong(fault, key, "names %s, which this program was built without", coding_name(coding));
 		c->codings[c->coding_count] = (uint8_t)coding;
 	}
 	return true;

@@ -63,7 +63,7 @@ defmodule Sparx.Integration.DescriptorsTest do
         assert %{figures: %{errors: 1, files: 0}} = port_of(server)
       end)
 
-    assert log =~ "for stream 99: descriptor: is for a stream that was never given out (ignored)"
+    assert log =~ "for stream 99: descriptor: is for a stream that was never used (ignored)"
     assert %{status: 200} = Client.get(server, "/")
   end
 end

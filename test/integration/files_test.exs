@@ -212,7 +212,7 @@ defmodule Sparx.Integration.FilesTest do
         until(fn -> match?(%{figures: %{streams: 0}}, port_of(server)) end)
       end)
 
-    assert log =~ "response to GET /a cut: its file is shorter than was said, or cannot be read"
+    assert log =~ "response to GET /a cut: its file is shorter than FILE said, or cannot be read"
   end
 
   defp recv_until_end(socket, _n, taken \\ []) do

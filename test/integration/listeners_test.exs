@@ -308,7 +308,7 @@ defmodule Sparx.Integration.ListenersTest do
 
   test "what is no socket is refused with its number" do
     assert {:error, %Sparx.StartError{reason: :address, message: message}} = other(listen: {:fd, 999})
-    assert message == "cannot listen on descriptor 999: it is no socket"
+    assert message == "cannot listen on descriptor 999: it is not a socket"
   end
 
   test "without a channel each port program binds, and inherited sockets cannot be had" do

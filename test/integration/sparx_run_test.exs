@@ -254,7 +254,7 @@ defmodule Mix.Tasks.Sparx.RunTest do
       assert failure(["--static"]) =~ "--static needs a value"
 
       assert failure(["--static", folder, "--handler", "Sparx.DefaultPage"]) =~
-               "only one of --handler, --plug and --static"
+               "give only one of --handler, --plug and --static"
     end
 
     test "modules that are not there, or have no handle/1" do

@@ -443,7 +443,7 @@ static void test_the_process_is_shut_in_between_listening_and_ready(void **state
 	EXPECT_OPS("listen\nshut in\n");
 	assert_non_null(strstr(text_str(&h->heard), "'sandbox': {'mode': 'best_effort', 'parts': ['no_new_privs', 'seccomp'], "
 						    "'missing': {'landlock': 'no Landlock'}, 'landlock_abi': 0}}]\n"
-						    "[LOG, 'warning', 'the sandbox goes without landlock: no Landlock']\n"));
+						    "[LOG, 'warning', 'the sandbox lacks landlock: no Landlock']\n"));
 	text_clear(&h->heard);
 }
 
@@ -728,7 +728,7 @@ static void test_a_stream_that_waits_cannot_be_spoken_to(void **state)
 	hello();
 	request(1);
 	host_says(h, "[RESPOND, 1, 200, [], '']");
-	EXPECT_HEARD(h, "[ERROR, 4, 1, 'stream', 'was never given out', 'ignored']\n");
+	EXPECT_HEARD(h, "[ERROR, 4, 1, 'stream', 'was never used', 'ignored']\n");
 	EXPECT_OPS("");
 }
 
@@ -1301,7 +1301,7 @@ static void test_window_is_spent_to_the_byte_and_granted_anew_by_room(void **sta
 	EXPECT_HEARD(h, "");
 	host_says(h, "[DATA, 1, 'x']");
 	EXPECT_OPS("reset 1 500\n");
-	EXPECT_HEARD(h, "[ERROR, 6, 1, 'data', 'is more than the window', 'reset']\n[GONE, 1, 'error']\n");
+	EXPECT_HEARD(h, "[ERROR, 6, 1, 'data', 'exceeds the window', 'reset']\n[GONE, 1, 'error']\n");
 }
 
 /* A frame of one DATA, and after each of its pieces the port reads. */
@@ -1331,7 +1331,7 @@ static void test_a_rule_is_for_the_whole_of_a_DATA_that_comes_in_parts(void **st
 	EXPECT_OPS("head 1 200 length=-1\nhead 2 200 length=100\nhead 3 200 length=-1\n");
 	says_in_pieces("[DATA, 1, b'x'*4097]", 1000);
 	EXPECT_OPS("reset 1 500\n");
-	EXPECT_HEARD(h, "[ERROR, 6, 1, 'data', 'is more than the window', 'reset']\n[GONE, 1, 'error']\n");
+	EXPECT_HEARD(h, "[ERROR, 6, 1, 'data', 'exceeds the window', 'reset']\n[GONE, 1, 'error']\n");
 	says_in_pieces("[DATA, 2, b'x'*101]", 60);
 	EXPECT_OPS("reset 2 500\n");
 	EXPECT_HEARD(h, "[ERROR, 6, 2, 'data', 'exceeds the declared length', 'reset']\n[GONE, 2, 'error']\n");
@@ -1354,7 +1354,7 @@ static void test_a_DATA_that_comes_in_parts_is_dropped_or_refused_once(void **st
 	says_in_pieces("[DATA, 1, b'x'*1000]", 100);
 	assert_int_equal(b->n.dropped, 1);
 	says_in_pieces("[DATA, 2, b'x'*1000]", 100);
-	EXPECT_HEARD(h, "[ERROR, 6, 2, 'stream', 'was never given out', 'ignored']\n");
+	EXPECT_HEARD(h, "[ERROR, 6, 2, 'stream', 'was never used', 'ignored']\n");
 	assert_int_equal(b->n.errors, 1);
 	assert_int_equal(b->n.dropped, 1);
 }
@@ -1371,7 +1371,7 @@ static void test_respond_spends_the_window_too(void **state)
 	EXPECT_HEARD(h, GET_MESSAGE("1") GET_MESSAGE("2"));
 	host_says(h, "[RESPOND, 1, 200, [], 'x'*4097]");
 	EXPECT_OPS("reset 1 500\n");
-	EXPECT_HEARD(h, "[ERROR, 4, 1, 'body', 'is more than the window', 'reset']\n[GONE, 1, 'error']\n");
+	EXPECT_HEARD(h, "[ERROR, 4, 1, 'body', 'exceeds the window', 'reset']\n[GONE, 1, 'error']\n");
 	host_says(h, "[RESPOND, 2, 200, [], 'x'*4096]");
 	EXPECT_OPS("head 2 200 length=4096\ndata 2 x*4096\nend 2\n");
 	room(s, 4096); /* nobody waits for it any more */
@@ -1572,8 +1572,8 @@ static void test_only_what_is_gone_is_released(void **state)
 	serving(request);
 	host_says(h, "[RELEASE, 1] [RELEASE, 2] [RELEASE, 0]");
 	EXPECT_HEARD(h, "[ERROR, 17, 1, 'stream', 'has not ended', 'ignored']\n"
-			"[ERROR, 17, 2, 'stream', 'was never given out', 'ignored']\n"
-			"[ERROR, 17, nil, 'stream', 'was never given out', 'ignored']\n");
+			"[ERROR, 17, 2, 'stream', 'was never used', 'ignored']\n"
+			"[ERROR, 17, nil, 'stream', 'was never used', 'ignored']\n");
 	EXPECT_OPS("");
 }
 
@@ -1609,7 +1609,7 @@ static void test_what_cannot_be_read_is_told_and_ignored(void **state)
 	hello();
 	host_says(h, "[99, 1] [PONG, 1] [PING] [PING, 'x'] [DATA, 5, 6] [HELLO, 1, {}] 5 [PING, 7]");
 	EXPECT_HEARD(h, "[ERROR, 99, nil, 'kind', 'is unknown', 'ignored']\n"
-			"[ERROR, 74, nil, 'kind', 'is of the other direction', 'ignored']\n"
+			"[ERROR, 74, nil, 'kind', 'belongs to the other direction', 'ignored']\n"
 			"[ERROR, 12, nil, 'tag', 'is missing', 'ignored']\n"
 			"[ERROR, 12, nil, 'tag', 'must be an unsigned integer', 'ignored']\n"
 			"[ERROR, 6, 5, 'data', 'must be bytes (bin or str)', 'ignored']\n"
@@ -1625,7 +1625,7 @@ static void test_a_payload_that_is_no_msgpack_loses_the_rest_of_its_frame(void *
 	(void)state;
 	hello();
 	host_writes(h, "\0\0\0\x07\x92\x0c\x01\xc1\x92\x0c\x02\0\0\0\x03\x92\x0c\x03", 4 + 7 + 4 + 3);
-	EXPECT_HEARD(h, "[PONG, 1]\n[ERROR, nil, nil, 'message', 'is not msgpack, or is cut short', 'ignored']\n[PONG, 3]\n");
+	EXPECT_HEARD(h, "[PONG, 1]\n[ERROR, nil, nil, 'message', 'is not msgpack, or is truncated', 'ignored']\n[PONG, 3]\n");
 }
 
 static void test_numbers_out_of_range_are_ignored(void **state)
@@ -1649,9 +1649,9 @@ static void test_streams_that_were_never_given_out_are_told(void **state)
 	(void)state;
 	serving(request);
 	host_says(h, "[DATA, 2, 'x'] [ABORT, 9007199254740991, 500] [DISCARD, 0]");
-	EXPECT_HEARD(h, "[ERROR, 6, 2, 'stream', 'was never given out', 'ignored']\n"
-			"[ERROR, 9, 9007199254740991, 'stream', 'was never given out', 'ignored']\n"
-			"[ERROR, 3, nil, 'stream', 'was never given out', 'ignored']\n");
+	EXPECT_HEARD(h, "[ERROR, 6, 2, 'stream', 'was never used', 'ignored']\n"
+			"[ERROR, 9, 9007199254740991, 'stream', 'was never used', 'ignored']\n"
+			"[ERROR, 3, nil, 'stream', 'was never used', 'ignored']\n");
 	EXPECT_OPS("");
 	assert_int_equal(b->n.dropped, 0);
 }
@@ -1955,7 +1955,7 @@ static void test_only_https_has_clients_that_stay(void **state)
 {
 	(void)state;
 	host_says(h, "[HELLO, 1, {'listeners': [{'address': '10.0.0.0', 'hsts': 86400}]}]");
-	EXPECT_HEARD(h, "[ERROR, 0, nil, 'hsts', 'is for a listener with tls', 'exit']\n");
+	EXPECT_HEARD(h, "[ERROR, 0, nil, 'hsts', 'needs a listener with tls', 'exit']\n");
 	EXPECT_TEXT(&ops, "stop 2\n");
 }
 
@@ -2084,22 +2084,22 @@ static void test_a_descriptor_that_is_wrong_is_told_and_closed(void **state)
 	handing("'max_files': 2");
 	before = descriptors_open();
 	hand("[0, 5, 0]", file_with("x", 1));
-	EXPECT_HEARD(h, WRONG("nil", "is for a stream that was never given out"));
+	EXPECT_HEARD(h, WRONG("nil", "is for a stream that was never used"));
 	hand("[0, 5, 2]", file_with("x", 1));
-	EXPECT_HEARD(h, WRONG("2", "is for a stream that was never given out"));
+	EXPECT_HEARD(h, WRONG("2", "is for a stream that was never used"));
 	assert_int_equal(pipe(pair), 0);
 	hand("[0, 5, 1]", pair[0]);
 	close(pair[1]);
-	EXPECT_HEARD(h, WRONG("1", "must be a regular file that is open for reading alone"));
+	EXPECT_HEARD(h, WRONG("1", "must be a regular file that is open for reading only"));
 	hand("[9, 5, 1]", file_with("x", 1));
 	EXPECT_HEARD(h, WRONG("1", "is for an unknown use"));
 	assert_int_equal(descriptors_open(), before);
 	hand("[0, 5, 1]", file_with("x", 1));
 	hand("[0, 5, 1]", file_with("x", 1));
-	EXPECT_HEARD(h, WRONG("1", "has a token that is held already"));
+	EXPECT_HEARD(h, WRONG("1", "has a token that is in use"));
 	hand("[0, 6, 1]", file_with("x", 1));
 	hand("[0, 7, 1]", file_with("x", 1));
-	EXPECT_HEARD(h, WRONG("1", "is one more than max_files"));
+	EXPECT_HEARD(h, WRONG("1", "exceeds max_files"));
 	assert_int_equal(descriptors_open(), before + 2);
 	assert_int_equal(b->n.errors, 6);
 	handed_over();
@@ -2322,7 +2322,7 @@ static void test_work_that_yields_is_not_counted_till_it_resumes(void **state)
 	done(&streams[1].s);
 	host_says(h, "[RESUME, 1] [YIELD, 1] [YIELD, 9]");
 	assert_int_equal(b->n.dropped, 2);
-	EXPECT_HEARD(h, "[DONE, 1, nil]\n[ERROR, 18, 9, 'stream', 'was never given out', 'ignored']\n");
+	EXPECT_HEARD(h, "[DONE, 1, nil]\n[ERROR, 18, 9, 'stream', 'was never used', 'ignored']\n");
 }
 
 static void test_an_upgrade_yields_by_itself(void **state)

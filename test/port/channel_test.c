@@ -112,7 +112,7 @@ static void test_a_packet_brings_one_descriptor(void **state)
 	for (unsigned i = 0; i < 32; i++)
 		fds[i] = i ? dup(fds[0]) : file_with("", 0);
 	channel_host_sends(&host, "[0, 1, 1]", fds, 0);
-	expect_wrong("is missing, or there is no room for it");
+	expect_wrong("is missing, or no descriptor is free for it");
 	channel_host_sends(&host, "[0, 1, 1]", fds, 2);
 	expect_wrong("must come alone");
 	channel_host_sends(&host, "[0, 1, 1]", fds, 9);

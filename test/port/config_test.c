@@ -261,9 +261,9 @@ static void test_wrong_listeners_are_named(void **state)
 	expect_listener_refused("[{'address': '::1', 'reuse_port': 1}]", "reuse_port: must be true or false");
 	expect_listener_refused("[{'address': '::1', 'ipv6_only': 'x'}]", "ipv6_only: must be true or false");
 	expect_listener_refused("[{'address': '::1', 'colour': 'x'}]", "colour: is unknown");
-	expect_listener_refused("[{'address': '::1', 'http3': true}]", "http3: is for a listener with tls that has a port");
+	expect_listener_refused("[{'address': '::1', 'http3': true}]", "http3: needs a listener with tls and a port");
 	expect_listener_refused("[{'address': 'unix:/x', 'tls': {}, 'http3': true}]",
-				"http3: is for a listener with tls that has a port");
+				"http3: needs a listener with tls and a port");
 	expect_listener_refused("[{'address': '::1', 'tls': {}, 'http3': 1}]", "http3: must be nil, true, false or a map");
 	expect_listener_refused("[{'address': '::1', 'tls': {}, 'http3': {'retry': 1}}]", "retry: is unknown");
 	expect_listener_refused("[{'address': '::1', 'tls': {}, 'http3': {'key': 'x'}}]", "key: must be 32 bytes");

@@ -264,7 +264,7 @@ class Files(unittest.TestCase):
         client = self.client(host)
         client.ask()
         host.until(lambda: host.ends)
-        self.assertEqual(host.errors, ["FILE message costs more than the window reset"])
+        self.assertEqual(host.errors, ["FILE message exceeds the window reset"])
         self.assertEqual(host.count("files"), 0)
 
     def test_a_head_request_and_304_have_none(self):
@@ -304,7 +304,7 @@ class Files(unittest.TestCase):
             host.until(lambda: host.ends)
             self.assertEqual(list(host.ends.values()), ["file"])
             self.assertEqual(host.count("files"), 0)
-            cut = "response to GET / cut: its file is shorter than was said, or cannot be read"
+            cut = "response to GET / cut: its file is shorter than FILE said, or cannot be read"
             self.assertIn(cut, [text for _level, text in host.logs])
 
     def test_one_that_grows_is_no_longer(self):
@@ -359,8 +359,8 @@ class Files(unittest.TestCase):
             host.send([HEAD, stream, 200, [], None], [FILE, stream, token, 0, 0], [FILE, stream, token, 2**62, 10], [END, stream, None])
 
         wrongs = [
-            (unknown, "FILE token is of no file that was handed over for this stream reset"),
-            (beyond_the_length, "FILE length is more than the length that was said reset"),
+            (unknown, "FILE token names no file that was handed over for this stream reset"),
+            (beyond_the_length, "FILE length exceeds the declared length reset"),
             (before_the_head, "FILE message the response has not begun, or has ended reset"),
         ]
         for answer, error in wrongs:
@@ -376,7 +376,7 @@ class Files(unittest.TestCase):
         client = self.client(host)
         client.ask()
         host.until(lambda: host.ends)
-        self.assertEqual(host.errors, ["FILE token is of no file that was handed over for this stream reset"])
+        self.assertEqual(host.errors, ["FILE token names no file that was handed over for this stream reset"])
         host = self.serve(of_no_length)
         client = self.client(host)
         client.ask()

@@ -259,7 +259,7 @@ static void test_a_DATA_that_its_frame_does_not_hold_is_not_handed_on(void **sta
 	for (size_t cut = 1; cut < 100; cut++) {
 		host_writes(h, buf_at(&bytes), cut);
 		host_writes(h, buf_at(&bytes) + cut, buf_len(&bytes) - cut);
-		EXPECT_TEXT(&heard, "fault 2147483647 message is not msgpack, or is cut short\nPING 2\n");
+		EXPECT_TEXT(&heard, "fault 2147483647 message is not msgpack, or is truncated\nPING 2\n");
 	}
 	buf_free(&bytes);
 }
@@ -268,9 +268,9 @@ static void test_a_payload_that_cannot_be_read_loses_its_rest_only(void **state)
 {
 	(void)state;
 	host_writes(h, "\0\0\0\x05\xc1\x92\x0c\x01\x01\0\0\0\x03\x92\x0c\x02", 16);
-	EXPECT_TEXT(&heard, "fault 2147483647 message is not msgpack, or is cut short\nPING 2\n");
+	EXPECT_TEXT(&heard, "fault 2147483647 message is not msgpack, or is truncated\nPING 2\n");
 	host_writes(h, "\0\0\0\x05\x92\x0c\x01\x92\x0c\0\0\0\x03\x92\x0c\x03", 16); /* a message does not cross a frame's border */
-	EXPECT_TEXT(&heard, "PING 1\nfault 2147483647 message is not msgpack, or is cut short\nPING 3\n");
+	EXPECT_TEXT(&heard, "PING 1\nfault 2147483647 message is not msgpack, or is truncated\nPING 3\n");
 }
 
 static void test_the_end_of_the_host_is_told_once_also_within_a_frame(void **state)

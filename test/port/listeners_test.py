@@ -201,9 +201,9 @@ class Listeners(unittest.TestCase):
         fd = self.listening().fileno()
         named = [{"descriptor": 1}]
         for packet, fds, rule in (
-            ([LISTENER, 2, 0], [fd], "is not one of those that HELLO names"),
-            ([LISTENER, 1, 5], [fd], "is not one of those that HELLO names"),
-            ([0, 1, 0], [fd], "is not one of those that HELLO names"),
+            ([LISTENER, 2, 0], [fd], "is not named in HELLO"),
+            ([LISTENER, 1, 5], [fd], "is not named in HELLO"),
+            ([0, 1, 0], [fd], "is not named in HELLO"),
             ([9, 1, 0], [fd], "is for an unknown use"),
             ([LISTENER, 1], [fd], "must come with [use, token, stream]"),
             ([LISTENER, 1, 0], [fd, fd], "must come alone"),
@@ -214,8 +214,8 @@ class Listeners(unittest.TestCase):
     def test_a_token_comes_once(self):
         s, other = self.listening(), self.listening()
         packets = [([LISTENER, 1, 0], [s.fileno()]), ([LISTENER, 1, 0], [other.fileno()])]
-        self.assertIn("is not one of those", self.refusal([{"descriptor": 1}, {"descriptor": 2}], packets))
-        self.assertIn("another one for each", self.refusal([{"descriptor": 1}, {"descriptor": 1}], packets))
+        self.assertIn("is not named in HELLO", self.refusal([{"descriptor": 1}, {"descriptor": 2}], packets))
+        self.assertIn("different for each", self.refusal([{"descriptor": 1}, {"descriptor": 1}], packets))
 
     def test_one_that_hello_does_not_name_is_closed(self):
         s, more = self.listening(), self.listening()
@@ -223,7 +223,7 @@ class Listeners(unittest.TestCase):
         socket.send_fds(host.channel, [mp.encode([LISTENER, 2, 0])], [more.fileno()])
         while not host.errors:
             host.pump()
-        self.assertIn("is one that HELLO does not name", host.errors[0])
+        self.assertIn("is not named in HELLO", host.errors[0])
         self.assertTrue(self.ask(host, s.getsockname()).startswith(b"HTTP/1.1 200 "))
 
     def test_without_a_channel_none_can_be_given(self):

@@ -167,8 +167,8 @@ static void test_unknown_kinds_other_directions_and_things_that_are_no_message_a
 	expect_fault("[128]", FROM_HOST, "kind is unknown");
 	expect_fault("[255]", FROM_HOST, "kind is unknown");
 	expect_fault("[18446744073709551615]", FROM_HOST, "kind is unknown");
-	expect_fault("[PONG, 1]", FROM_HOST, "kind is of the other direction");
-	expect_fault("[PING, 1]", FROM_PORT, "kind is of the other direction");
+	expect_fault("[PONG, 1]", FROM_HOST, "kind belongs to the other direction");
+	expect_fault("[PING, 1]", FROM_PORT, "kind belongs to the other direction");
 	expect_fault("['PING', 1]", FROM_HOST, "kind must be an unsigned integer");
 	expect_fault("[-1, 1]", FROM_HOST, "kind must be an unsigned integer");
 	expect_fault("[[1]]", FROM_HOST, "kind must be an unsigned integer");

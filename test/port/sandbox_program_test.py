@@ -187,7 +187,7 @@ class Sandbox(unittest.TestCase):
         self.assertIn("seccomp", port.ready["sandbox"]["parts"])
         while not port.logs:
             port.pump()
-        self.assertEqual(port.logs, [("warning", "the sandbox goes without landlock: Function not implemented")])
+        self.assertEqual(port.logs, [("warning", "the sandbox lacks landlock: Function not implemented")])
         self.serves(port)
         wanted = {"sandbox": "strict"}
         self.refused(6, "sandbox landlock: Function not implemented", wanted, preexec_fn=forget_landlock)

@@ -429,7 +429,7 @@ static void test_an_address_that_cannot_be_bound_is_told(void **state)
 	assert_true(server_init(s, &loop, &config, &sink));
 	assert_false(server_control.listen(s, &fault));
 	assert_string_equal(fault.field, "listeners");
-	assert_non_null(strstr(fault.rule, "not an IPv4 or IPv6 address"));
+	assert_non_null(strstr(fault.rule, "must be an IPv4 or IPv6 address"));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

@@ -841,7 +841,7 @@ defmodule Sparx.ServerTest do
       {"ROOM of a string", {:messages, [[68, 1, "x"]]}},
       {"ROOM of more than the window", {:messages, [[68, 1, 1]]}},
       {"ROOM for a stream that does not exist", {:messages, [[68, 9, 1]]}},
-      {"a REQUEST that was not asked for", {:messages, [[65, 2, {:bin, "x"}]]}},
+      {"a REQUEST without demand", {:messages, [[65, 2, {:bin, "x"}]]}},
       {"a stream's number again", {:messages, [[65, 1, {:bin, "x"}]]}},
       {"BODY that was not asked for", {:messages, [[66, 1, {:bin, "x"}]]}},
       {"BODY without a byte", {:messages, [[66, 1, {:bin, ""}]]}},

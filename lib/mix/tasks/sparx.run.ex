@@ -68,7 +68,9 @@ defmodule Mix.Tasks.Sparx.Run do
   defp where(options) do
     case Keyword.pop(options, :systemd, false) do
       {true, options} ->
-        if options[:port] || options[:host], do: Mix.raise("--systemd goes with neither --port nor --host")
+        if options[:port] || options[:host],
+          do: Mix.raise("--systemd cannot be combined with --port or --host")
+
         [listen: :systemd] ++ options
 
       {false, options} ->
@@ -82,12 +84,23 @@ defmodule Mix.Tasks.Sparx.Run do
     {tls, options} = Keyword.pop(options, :tls, false)
 
     cond do
-      options[:certfile] && tls -> Mix.raise("--tls makes a certificate: it does not go with --certfile")
-      options[:certfile] -> [scheme: :https] ++ options
-      options[:keyfile] -> Mix.raise("--keyfile needs --certfile")
-      tls -> [scheme: :https] ++ self_signed() ++ options
-      options[:http3] -> Mix.raise("--http3 needs --tls, or --certfile and --keyfile")
-      true -> options
+      options[:certfile] && tls ->
+        Mix.raise("--tls makes a certificate, and cannot be combined with --certfile")
+
+      options[:certfile] ->
+        [scheme: :https] ++ options
+
+      options[:keyfile] ->
+        Mix.raise("--keyfile needs --certfile")
+
+      tls ->
+        [scheme: :https] ++ self_signed() ++ options
+
+      options[:http3] ->
+        Mix.raise("--http3 needs --tls, or --certfile and --keyfile")
+
+      true ->
+        options
     end
   end
 
@@ -113,9 +126,9 @@ defmodule Mix.Tasks.Sparx.Run do
     case OptionParser.parse(arguments, strict: @switches) do
       {options, [], []} -> {options, nil}
       {options, [file], []} -> {options, file}
-      {_options, [_file, extra | _], []} -> Mix.raise("one file at most, and #{extra} is another")
+      {_options, [_file, extra | _], []} -> Mix.raise("expected at most one file, got another: #{extra}")
       {_options, _files, [{name, nil} | _]} -> Mix.raise(wrong_option(name))
-      {_options, _files, [{name, value} | _]} -> Mix.raise("#{name} does not take #{inspect(value)}")
+      {_options, _files, [{name, value} | _]} -> Mix.raise("invalid value for #{name}: #{inspect(value)}")
     end
   end
 
@@ -140,7 +153,8 @@ defmodule Mix.Tasks.Sparx.Run do
     {folder, [handler: &Sparx.Static.serve(&1, folder, listing: true)]}
   end
 
-  defp served(_file, static: _folder), do: Mix.raise("--static takes no file")
+  defp served(_file, static: _folder),
+    do: Mix.raise("--static serves a folder, and cannot be combined with a file")
 
   defp served(file, plug: name) do
     if file, do: module(file, name, &plug?/1, "init/1 and call/2")
@@ -151,7 +165,7 @@ defmodule Mix.Tasks.Sparx.Run do
 
   defp served(file, handler: name), do: handler(file, name)
   defp served(file, []), do: handler(file, nil)
-  defp served(_file, _several), do: Mix.raise("only one of --handler, --plug and --static")
+  defp served(_file, _several), do: Mix.raise("give only one of --handler, --plug and --static")
 
   defp handler(file, name) do
     module = module(file, name, &handler?/1, "handle/1")
@@ -161,7 +175,7 @@ defmodule Mix.Tasks.Sparx.Run do
   defp module(nil, name, good?, functions) do
     module = Module.concat([name])
     unless Code.ensure_loaded?(module), do: Mix.raise("there is no module #{inspect(module)}")
-    unless good?.(module), do: Mix.raise("#{inspect(module)} has no #{functions}")
+    unless good?.(module), do: Mix.raise("#{inspect(module)} does not define #{functions}")
     module
   end
 
@@ -179,7 +193,10 @@ defmodule Mix.Tasks.Sparx.Run do
 
   defp choose(modules, file, name, functions) do
     module = Module.concat([name])
-    unless module in modules, do: Mix.raise("#{file} has no #{name} with #{functions}, but #{names(modules)}")
+
+    unless module in modules,
+      do: Mix.raise("#{file} has no module #{name} with #{functions}; it has #{names(modules)}")
+
     module
   end
 

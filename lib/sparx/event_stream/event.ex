@@ -13,7 +13,11 @@ defmodule Sparx.EventStream.Event do
   def encode(fields) when is_list(fields) or is_map(fields), do: [Enum.map(fields, &field/1), "\n"]
 
   def encode(other),
-    do: raise(ArgumentError, "an event is a text, {:comment, text} or fields, got: #{inspect(other)}")
+    do:
+      raise(
+        ArgumentError,
+        "an event must be text, {:comment, text} or a list of fields, got: #{inspect(other)}"
+      )
 
   defp field({_name, nil}), do: []
   defp field({:data, data}), do: lines("data: ", data)
@@ -22,10 +26,10 @@ defmodule Sparx.EventStream.Event do
   defp field({:retry, ms}) when is_integer(ms) and ms >= 0, do: ["retry: ", Integer.to_string(ms), "\n"]
 
   defp field({:retry, other}),
-    do: raise(ArgumentError, "retry is a number of ms of at least 0, got: #{inspect(other)}")
+    do: raise(ArgumentError, "retry must be a number of ms, at least 0, got: #{inspect(other)}")
 
   defp field(other),
-    do: raise(ArgumentError, "an event has the fields #{inspect(@fields)}, got: #{inspect(other)}")
+    do: raise(ArgumentError, "an event may have only the fields #{inspect(@fields)}, got: #{inspect(other)}")
 
   # Text after a line break would become a field of its own.
   defp lines(prefix, text) do
@@ -37,7 +41,10 @@ defmodule Sparx.EventStream.Event do
   # Clients ignore an id with NUL.
   defp id!(id) do
     id = one_line!(:id, id)
-    if String.contains?(id, "\0"), do: raise(ArgumentError, "an id has no NUL, got: #{inspect(id)}"), else: id
+
+    if String.contains?(id, "\0"),
+      do: raise(ArgumentError, "an id must not contain NUL, got: #{inspect(id)}"),
+      else: id
   end
 
   defp one_line!(name, text) do
@@ -54,6 +61,6 @@ defmodule Sparx.EventStream.Event do
 
     if String.valid?(text),
       do: text,
-      else: raise(ArgumentError, "a text must be UTF-8, got: #{inspect(text)}")
+      else: raise(ArgumentError, "text must be UTF-8, got: #{inspect(text)}")
   end
 end

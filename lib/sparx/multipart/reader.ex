@@ -74,7 +74,7 @@ defmodule Sparx.Multipart.Reader do
 
   defp next_chunk(_key, _reader, _number) do
     raise ArgumentError,
-          "the body of a part is read by the process that reads the parts, before the next part is asked for"
+          "the body of a part must be read by the process that reads the parts, before it asks for the next part"
   end
 
   # A failure is raised again on each further read, so that a caller who rescued it cannot mistake the form for complete.

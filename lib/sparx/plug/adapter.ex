@@ -169,7 +169,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
       if offset < 0 or length < 0 or offset + length > size do
         raise ArgumentError,
-              "#{inspect(path)} has #{size} bytes, of which #{length} from #{offset} on are no part"
+              "#{inspect(path)} has only #{size} bytes: #{length} bytes from offset #{offset} on go beyond its end"
       end
 
       {sent, bytes} = file(payload, status!(status), headers, path, {offset, length, size})
@@ -261,7 +261,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp status!(status) when status in 200..599, do: status
 
     defp status!(status),
-      do: raise(ArgumentError, "the status of an answer is 200 to 599, got: #{inspect(status)}")
+      do: raise(ArgumentError, "a status must be 200 to 599, got: #{inspect(status)}")
 
     defp sends_body?(%{request: %{method: "HEAD"}}, _status), do: false
     defp sends_body?(_payload, status), do: status not in [204, 304]

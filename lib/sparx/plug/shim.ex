@@ -80,8 +80,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     defp without do
       Logger.warning(
-        "WebSockets of WebSockAdapter and Phoenix do not work with Sparx here: a Bandit of before 1.4 is in the way, or " <>
-          "WebSockAdapter is of a version that Sparx does not know"
+        "WebSockets of WebSockAdapter and Phoenix do not work with Sparx here: either a Bandit older than 1.4 is loaded, or " <>
+          "Sparx does not know this version of WebSockAdapter"
       )
 
       Adapter

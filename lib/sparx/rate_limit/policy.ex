@@ -19,7 +19,8 @@ defmodule Sparx.RateLimit.Policy do
     burst = integer!(name, :burst, Keyword.get(options, :burst, limit), @most)
 
     if limit > per * 1_000,
-      do: raise(ArgumentError, "policy #{inspect(name)}: more than one in a microsecond cannot be told apart")
+      do:
+        raise(ArgumentError, "policy #{inspect(name)}: the rate must not be higher than one per microsecond")
 
     each = div(per * 1_000, limit)
     text = name |> Atom.to_string() |> String.replace(~r/[^ !#-\[\]-~]/, "?")

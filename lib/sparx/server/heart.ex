@@ -71,7 +71,7 @@ defmodule Sparx.Server.Heart do
   def handle_info(_message, state), do: {:noreply, state}
 
   defp look(%{silent: silent} = state) when silent >= 2 do
-    Logger.error("sparx_port (#{state.os_pid}) #{Executable.explain(:silent)}; it is killed")
+    Logger.error("sparx_port (#{state.os_pid}) #{Executable.explain(:silent)}; killing it")
     Reaper.kill(state.os_pid)
     {:stop, :normal, state}
   end

@@ -79,7 +79,7 @@ defmodule Sparx.Server.Inbox do
         rest(rest, message(message, charge(message, byte_size(payload) - byte_size(rest), state)))
 
       {:error, reason} ->
-        throw({:violation, "what is no message: #{inspect(reason)}"})
+        throw({:violation, "something that is not a message: #{inspect(reason)}"})
     end
   end
 
@@ -93,7 +93,10 @@ defmodule Sparx.Server.Inbox do
 
   defp charge(_message, size, %{program: program} = state) do
     {second, sum} = notes(div(state.now, 1_000), max(size, @least_note), program.notes)
-    sum <= @most_notes || throw({:violation, "more than #{@most_notes} bytes a second that nobody asked for"})
+
+    sum <= @most_notes ||
+      throw({:violation, "more than #{@most_notes} bytes per second of messages that cost no credit"})
+
     %{state | program: %{program | notes: {second, sum}}}
   end
 
@@ -110,10 +113,10 @@ defmodule Sparx.Server.Inbox do
   end
 
   defp request(id, _head, _body, %{last_id: last}) when id <= last,
-    do: throw({:violation, "stream #{id} again"})
+    do: throw({:violation, "stream #{id} a second time"})
 
   defp request(_id, _head, _body, %{credit: 0}),
-    do: throw({:violation, "a REQUEST that was not asked for"})
+    do: throw({:violation, "a REQUEST without demand"})
 
   defp request(id, head, body, state), do: Dispatch.request(id, head, body, state)
 
@@ -152,7 +155,7 @@ defmodule Sparx.Server.Inbox do
         put_stream(state, id, stream)
 
       :not_asked ->
-        throw({:violation, "a BODY that was not asked for"})
+        throw({:violation, "a BODY without read credit"})
     end
   end
 
@@ -172,7 +175,9 @@ defmodule Sparx.Server.Inbox do
   defp message({:room, id, bytes}, state) do
     case known(id, state) do
       {:ok, stream} ->
-        Answer.grant(stream.answer, bytes) <= state.link.window || throw({:violation, "a ROOM of too much"})
+        Answer.grant(stream.answer, bytes) <= state.link.window ||
+          throw({:violation, "a ROOM that exceeds the window"})
+
         Exchange.room(id, Streams.progress(stream, bytes, state.now), state)
 
       :forgotten ->

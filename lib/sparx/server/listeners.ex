@@ -176,7 +176,7 @@ defmodule Sparx.Server.Listeners do
   defp adopt(fd) do
     case :socket.open(fd, %{dup: true}) do
       {:ok, socket} -> {:ok, socket}
-      {:error, _reason} -> {:error, "it is no socket"}
+      {:error, _reason} -> {:error, "it is not a socket"}
     end
   end
 
@@ -243,7 +243,7 @@ defmodule Sparx.Server.Listeners do
         {:ok, :inet6, %{family: :inet6, addr: address, port: port}}
 
       {:error, _} ->
-        {:error, "it is no address"}
+        {:error, "it is not an address"}
     end
   end
 

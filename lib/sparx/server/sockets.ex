@@ -15,7 +15,7 @@ defmodule Sparx.Server.Sockets do
   @spec recv(Frame.stream(), non_neg_integer, binary, non_neg_integer, State.t()) :: State.t()
   def recv(id, type, data, left, %{partial: nil} = state) do
     stream = socket!(id, state)
-    Answer.spend(stream.answer) || throw({:violation, "a RECV that was not asked for"})
+    Answer.spend(stream.answer) || throw({:violation, "a RECV without read credit"})
     byte_size(data) + left <= stream.max_message || throw({:violation, "a RECV that is too long"})
 
     if left == 0,
@@ -31,14 +31,14 @@ defmodule Sparx.Server.Sockets do
   end
 
   def recv(_id, _type, _data, _left, _state),
-    do: throw({:violation, "a RECV that does not continue the one before"})
+    do: throw({:violation, "a RECV that does not continue the previous one"})
 
   defp join(pieces), do: pieces |> Enum.reverse() |> IO.iodata_to_binary()
 
   defp socket!(id, state) do
     case Streams.fetch(state.streams, id) do
       {:ok, %{ended: false, socket_closed: false, max_message: most} = stream} when most != nil -> stream
-      _no_socket -> throw({:violation, "a RECV or CLOSED of a stream that is no open WebSocket"})
+      _no_socket -> throw({:violation, "a RECV or CLOSED of a stream that is not an open WebSocket"})
     end
   end
 

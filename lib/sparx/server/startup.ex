@@ -36,7 +36,11 @@ defmodule Sparx.Server.Startup do
 
   # What was bound here could not be handed over.
   defp run_alone(config, report, error) do
-    Logger.warning("listeners are bound by sparx_port, and close when it ends: " <> StartError.message(error))
+    Logger.warning(
+      "cannot hand listeners to sparx_port, so it binds them itself, and they close when it ends: " <>
+        StartError.message(error)
+    )
+
     Listeners.give_up(config.holder)
     run(%{config | holder: nil, shared_memory: 0}, report)
   end
@@ -79,7 +83,7 @@ defmodule Sparx.Server.Startup do
 
       {:error, reason} ->
         Logger.warning(
-          "no memory is shared with sparx_port, and all bodies cross the pipe: #{inspect(reason)}"
+          "cannot share memory with sparx_port, so all bodies cross the pipe: #{inspect(reason)}"
         )
 
         {nil, nil}
@@ -136,7 +140,7 @@ defmodule Sparx.Server.Startup do
         nil
 
       {:error, reason} ->
-        Logger.warning("no channel for files: #{inspect(reason)}")
+        Logger.warning("cannot hand files to sparx_port, so they cross the pipe: #{inspect(reason)}")
         nil
     end
   end

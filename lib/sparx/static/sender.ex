@@ -113,7 +113,11 @@ defmodule Sparx.Static.Sender do
   end
 
   def send_file(_headers, status, _request, _path),
-    do: raise(ArgumentError, "a conditional file has the status 200, got: #{inspect(status)}")
+    do:
+      raise(
+        ArgumentError,
+        "a response with conditional: true must have the status 200, got: #{inspect(status)}"
+      )
 
   @of_content ~w(content-type content-encoding content-language content-disposition)
 

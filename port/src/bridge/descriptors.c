@@ -38,7 +38,7 @@ static struct exchange *find(struct bridge *b, uint64_t stream)
 	if (x && x->known && x->s->response != RESPONSE_ENDED && !coding_ends(x->s))
 		return x;
 	if (stream == 0 || stream > b->last_id || (x && !x->known))
-		wrong(b, stream, "is for a stream that was never given out");
+		wrong(b, stream, "is for a stream that was never used");
 	else
 		b->n.dropped++; /* the end and this have crossed */
 	return NULL;
@@ -60,18 +60,18 @@ static const char *hold(struct bridge *b, struct exchange *x, const struct descr
 		close(d->fd);
 	}
 	free(h);
-	return "there is no memory for it";
+	return "cannot be kept: out of memory";
 }
 
 /* NULL: it is held; else a rule, and it is closed. */
 static const char *refusal(const struct bridge *b, const struct descriptor *d)
 {
 	if (idmap_get(&b->handed, d->token))
-		return "has a token that is held already";
+		return "has a token that is in use";
 	if (b->handed.count >= b->config->max_files)
-		return "is one more than max_files";
+		return "exceeds max_files";
 	if (!platform_is_file(d->fd))
-		return "must be a regular file that is open for reading alone";
+		return "must be a regular file that is open for reading only";
 	return NULL;
 }
 
@@ -97,7 +97,7 @@ static void take(struct bridge *b, const struct descriptor *d)
 	case DESCRIPTOR_LISTENER: /* those that HELLO names have come before READY */
 	case DESCRIPTOR_REGION:
 		close(d->fd);
-		wrong(b, d->stream, "is one that HELLO does not name");
+		wrong(b, d->stream, "is not named in HELLO");
 		break;
 	case DESCRIPTOR_USES:
 		break;
@@ -144,15 +144,15 @@ static const char *take_named(struct bridge *b, int ms)
 			*place = d.fd;
 		else
 			close(d.fd);
-		return place ? NULL : "is not one of those that HELLO names";
+		return place ? NULL : "is not named in HELLO";
 	case CHANNEL_WRONG:
 		return rule;
 	case CHANNEL_OVER:
-		return "has not come before the channel was closed";
+		return "did not arrive before the channel was closed";
 	case CHANNEL_EMPTY:
 		break;
 	}
-	return channel_wait(&b->channel, ms) ? NULL : "has not come in time";
+	return channel_wait(&b->channel, ms) ? NULL : "did not arrive in time";
 }
 
 /* The mapping stays as long as the process. */
@@ -166,7 +166,7 @@ static bool map_region(struct bridge *b, struct config_fault *fault)
 	if (bytes && size > 0 && size % SHARED_SLOT == 0 && size / SHARED_SLOT <= SHARED_SLOTS_MAX &&
 	    shared_begin(bytes, (uint32_t)(size / SHARED_SLOT)))
 		return true;
-	return option_wrong(fault, SLICE_LIT("region"), "must be a regular file, open for reading alone, of 1 to %d times %d bytes",
+	return option_wrong(fault, SLICE_LIT("region"), "must be a regular file, open for reading only, of 1 to %d times %d bytes",
 			    SHARED_SLOTS_MAX, SHARED_SLOT);
 }
 

@@ -114,7 +114,7 @@ struct exchange *exchange_find(struct bridge *b, const struct message *m)
 	if (m->left > 0)
 		return NULL; /* the last part of the message is dropped, or refused, for all of them */
 	if (x || m->stream == 0 || m->stream > b->last_id)
-		say_fault(b, m, "stream", "was never given out", "ignored");
+		say_fault(b, m, "stream", "was never used", "ignored");
 	else
 		b->n.dropped++;
 	if (!x && is_last_word(m->kind))
@@ -245,7 +245,7 @@ void exchange_no_memory(struct exchange *x)
 
 void exchange_blames_file(const struct exchange *x)
 {
-	log_line(LOG_WARNING, "response to %s cut: its file is shorter than was said, or cannot be read", x->label);
+	log_line(LOG_WARNING, "response to %s cut: its file is shorter than FILE said, or cannot be read", x->label);
 }
 
 void exchange_fails(struct exchange *x)

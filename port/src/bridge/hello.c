@@ -122,7 +122,7 @@ static void tell_missing(const struct sandbox *s)
 {
 	for (enum sandbox_part part = 0; part < SANDBOX_PARTS; part++)
 		if (sandbox_has(s->missing, part))
-			log_line(LOG_WARNING, "the sandbox goes without %s: %s", sandbox_part_name(part), s->why[part]);
+			log_line(LOG_WARNING, "the sandbox lacks %s: %s", sandbox_part_name(part), s->why[part]);
 }
 
 static void set_codings(struct bridge *b)
@@ -157,7 +157,7 @@ void order_hello(struct bridge *b, struct exchange *x, const struct message *m)
 
 	(void)x;
 	if (b->state != BRIDGE_NEW) {
-		say_fault(b, m, "kind", "comes only once", "ignored");
+		say_fault(b, m, "kind", "must come only once", "ignored");
 		return;
 	}
 	if (m->hello.version != SPARX_PROTOCOL_VERSION) {

@@ -173,7 +173,7 @@ void order_respond(struct bridge *b, struct exchange *x, const struct message *m
 	if (length == 0 && bodiless)
 		length = LENGTH_UNKNOWN;
 	if (x->s->response == RESPONSE_WAITING && r->body.len > x->window && !bodiless)
-		exchange_break_rule(x, m, "body", "is more than the window");
+		exchange_break_rule(x, m, "body", "exceeds the window");
 	else if (start_response(x, m, r->status, r->headers, length) && (bodiless || send_body(x, r->body)))
 		finish_response(x, 0);
 }
@@ -216,7 +216,7 @@ static void take_data(struct exchange *x, const struct message *m, struct slice 
 	if (rule)
 		exchange_break_rule(x, m, "message", rule);
 	else if (size > x->window)
-		exchange_break_rule(x, m, "data", "is more than the window");
+		exchange_break_rule(x, m, "data", "exceeds the window");
 	else if (x->left != LENGTH_UNKNOWN && size > (uint64_t)x->left)
 		exchange_refuse(x, m, "data", "exceeds the declared length");
 	else
@@ -250,7 +250,7 @@ static void send_file(struct exchange *x, const struct message *m)
 	struct file *file = descriptors_find(x, f->token);
 
 	if (!file) {
-		exchange_break_rule(x, m, "token", "is of no file that was handed over for this stream");
+		exchange_break_rule(x, m, "token", "names no file that was handed over for this stream");
 		return;
 	}
 	count_body(x, f->length, FILE_COST);
@@ -269,9 +269,9 @@ void order_file(struct bridge *b, struct exchange *x, const struct message *m)
 	if (rule)
 		exchange_break_rule(x, m, "message", rule);
 	else if (x->window < FILE_COST)
-		exchange_break_rule(x, m, "message", "costs more than the window");
+		exchange_break_rule(x, m, "message", "exceeds the window");
 	else if (x->left != LENGTH_UNKNOWN && f->length > (uint64_t)x->left)
-		exchange_refuse(x, m, "length", "is more than the length that was said");
+		exchange_refuse(x, m, "length", "exceeds the declared length");
 	else
 		send_file(x, m);
 }
@@ -380,7 +380,7 @@ void order_release(struct bridge *b, struct exchange *x, const struct message *m
 
 	(void)x;
 	if (id == 0 || id > b->last_id)
-		say_fault(b, m, "stream", "was never given out", "ignored");
+		say_fault(b, m, "stream", "was never used", "ignored");
 	else if (idmap_get(&b->exchanges, id))
 		say_fault(b, m, "stream", "has not ended", "ignored");
 	else

@@ -81,7 +81,7 @@ static void send_data(struct exchange *x, const struct message *m, unsigned type
 	if (!takes(x, m))
 		return;
 	if (cost > x->window) {
-		exchange_break_rule(x, m, "data", "is more than the window");
+		exchange_break_rule(x, m, "data", "exceeds the window");
 		return;
 	}
 	exchange_spend(x, cost);

@@ -90,7 +90,7 @@ static bool judge(const struct received *r, const uint8_t *bytes, struct descrip
 	if (r->cut || r->count > 1)
 		return wrong(rule, "must come alone");
 	if (r->count == 0)
-		return wrong(rule, "is missing, or there is no room for it");
+		return wrong(rule, "is missing, or no descriptor is free for it");
 	d->fd = r->fds[0];
 	return true;
 }

@@ -182,7 +182,7 @@ static bool read_whole(struct reader *r, enum message_direction from, struct mes
 	if (!m->def)
 		return fault_at(r->fault, "kind", "is unknown");
 	if (m->def->direction != from)
-		return fault_at(r->fault, "kind", "is of the other direction");
+		return fault_at(r->fault, "kind", "belongs to the other direction");
 	r->left = array.u - 1;
 	if (!read_fields(r, m))
 		return false;
@@ -206,7 +206,7 @@ bool message_read(struct slice *payload, enum message_direction from, struct mes
 	m->def = NULL;
 	m->kind = MSG_NONE;
 	fault->frame_lost = true;
-	return fault_at(fault, "message", "is not msgpack, or is cut short");
+	return fault_at(fault, "message", "is not msgpack, or is truncated");
 }
 
 /* ---- writing ---- */

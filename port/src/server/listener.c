@@ -166,7 +166,7 @@ bool listener_open(struct listener *l, const struct listener_config *config, cha
 	if (config->descriptor)
 		return adopt(l, config, rule, size);
 	if (len == 0) {
-		snprintf(rule, size, "not an IPv4 or IPv6 address, nor unix: and a path");
+		snprintf(rule, size, "must be an IPv4 or IPv6 address, or unix: and a path");
 		return false;
 	}
 	fd = platform_socket(a.any.sa_family);

@@ -232,7 +232,7 @@ static bool open_quic(struct server *s, unsigned i, bool *taken, char *rule, siz
 	if (!config->http3)
 		return true;
 	if (!tls_store_fits_quic(s->tls[i].store)) {
-		snprintf(rule, size, "HTTP/3 needs TLS 1.3, which its max does not allow");
+		snprintf(rule, size, "HTTP/3 needs TLS 1.3, but max is lower");
 		return false;
 	}
 	listener_name(&s->listeners[i], &name);
@@ -312,7 +312,7 @@ static unsigned control_certify(void *ctx, unsigned i, struct slice map, struct 
 
 	if (!s->tls_started && !tls_start()) {
 		snprintf(fault->field, sizeof fault->field, "tls");
-		snprintf(fault->rule, sizeof fault->rule, "the library cannot start");
+		snprintf(fault->rule, sizeof fault->rule, "the TLS library cannot start");
 		return 0;
 	}
 	s->tls_started = true;

@@ -52,7 +52,7 @@ static bool take_entry(void *to, struct slice key, struct slice raw, struct conf
 	else if (slice_eq(key, SLICE_LIT("password")))
 		e->given->password = v.bytes;
 	else
-		return tls_fault_at(fault, e->i, "a key", "is none of chain, key, password and names");
+		return tls_fault_at(fault, e->i, "a key", "must be one of chain, key, password and names");
 	return true;
 }
 
@@ -102,7 +102,7 @@ static bool read_alpn(struct tls_store *s, struct slice key, struct slice raw, s
 	for (s->alpn_count = 0; s->alpn_count < array.u; s->alpn_count++) {
 		if (!mp_read(&raw, &v) || v.type != MP_STR ||
 		    (!slice_eq(v.bytes, SLICE_LIT("h2")) && !slice_eq(v.bytes, SLICE_LIT("http/1.1"))))
-			return option_wrong(fault, key, "must have h2 and http/1.1, and nothing else");
+			return option_wrong(fault, key, "may contain only h2 and http/1.1");
 		snprintf(s->alpn[s->alpn_count], sizeof s->alpn[0], "%.*s", (int)v.bytes.len, (const char *)v.bytes.at);
 	}
 	return true;
@@ -185,7 +185,7 @@ static bool check_whole(const struct tls_store *s, const struct tls_given *given
 	if (s->min > s->max)
 		return option_wrong(fault, SLICE_LIT("min"), "must be at most max");
 	if (s->client != TLS_CLIENT_UNASKED && s->client_ca.size == 0)
-		return option_wrong(fault, SLICE_LIT("client_ca"), "is missing: clients' certificates are to be checked");
+		return option_wrong(fault, SLICE_LIT("client_ca"), "is required, since client is not 0");
 	return true;
 }
 

@@ -212,7 +212,7 @@ gnutls_privkey_t tls_key_read(struct slice bytes, const char *password, const ch
 		gnutls_x509_privkey_deinit(x509);
 		return key;
 	}
-	*rule = "cannot be taken: out of memory";
+	*rule = "cannot be loaded: out of memory";
 	if (gnutls_privkey_init(&key) < 0 || gnutls_privkey_import_x509(key, x509, GNUTLS_PRIVKEY_IMPORT_AUTO_RELEASE) < 0) {
 		gnutls_x509_privkey_deinit(x509);
 		if (key)

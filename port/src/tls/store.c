@@ -51,7 +51,7 @@ static bool load(struct reader *r, unsigned i, gnutls_pcert_st **chain, unsigned
 {
 	const struct tls_given *g = &r->given[i];
 	char password[PASSWORD_MAX + 1] = "";
-	const char *rule = "cannot be taken: out of memory";
+	const char *rule = "cannot be loaded: out of memory";
 	gnutls_x509_crt_t *list;
 	int error;
 

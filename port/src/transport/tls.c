@@ -615,7 +615,7 @@ static const char *tls_why(const void *state)
 {
 	const struct tls *t = state;
 
-	return t->session ? tls_session_why(t->session) : "the first bytes are no ClientHello that can be taken";
+	return t->session ? tls_session_why(t->session) : "the first bytes are not a valid ClientHello";
 }
 
 const struct transport_ops transport_tls_ops = {

@@ -101,7 +101,7 @@ defmodule Sparx.HostKitTest do
           {"header", "get", "the value of x is none"},
           {"framing", "get", "Transfer-Encoding is the port's affair"},
           {"odd", "get", "an even number of elements"},
-          {"stream", "get", "stream 2, which was never given out"},
+          {"stream", "get", "stream 2, which was never used"},
           {"twice", "get", "RESPOND when the response half is ENDED"},
           {"data_first", "get", "DATA when the response half is WAITING"},
           {"after_end", "get", "DATA when the response half is ENDED"},

@@ -105,7 +105,7 @@ def flow_empty_messages_to_a_client_that_does_not_read(t):
     says(t, (SEND, TEXT, b"", 0))
     t.reads = True
     t.hears_end(GONE, "error")
-    t.expect(t.port.errors == ["data is more than the window"], f"{t.port.errors}")
+    t.expect(t.port.errors == ["data exceeds the window"], f"{t.port.errors}")
     t.port.errors.clear()
 
 
@@ -174,7 +174,7 @@ def host_breaks(what, *messages):
 
 
 BREAKS = {
-    "window": ("data is more than the window", (SEND, BINARY, bytes(200000), 0), (SEND, BINARY, bytes(100000), 0)),
+    "window": ("data exceeds the window", (SEND, BINARY, bytes(200000), 0), (SEND, BINARY, bytes(100000), 0)),
     "text": ("data is text that is not UTF-8", (SEND, TEXT, b"\xff", 0)),
     "text_cut_short": ("data is text that is not UTF-8", (SEND, TEXT, b"\xce", 0)),
     "type": ("data must be 1, 2, 9 or 10", (SEND, 8, b"", 0)),
