@@ -30,7 +30,7 @@ uint64_t option_value(const struct config *c, const struct option_def *def)
 	return *(const uint64_t *)(const void *)((const char *)c + def->offset);
 }
 
-/* What is text, or is written as if it was. */
+/* Media types of text, and of formats that are written as text. */
 static const char compress_types[] =
 	"text/* application/json application/javascript application/xml application/wasm "
 	"application/manifest+json application/ld+json application/problem+json "
@@ -374,7 +374,7 @@ static bool read_codings(struct config *c, struct slice raw, struct config_fault
 	return true;
 }
 
-/* Visible, and no space: that is what they are kept between. */
+/* Visible characters, and no spaces, which separate the types. */
 static bool is_type(struct slice text)
 {
 	for (size_t i = 0; i < text.len; i++)

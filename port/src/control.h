@@ -23,18 +23,19 @@ struct control_ops {
 	bool http3; /* whether this program speaks it */
 	/* Binds all listeners of the configuration. False: fault says which and why. */
 	bool (*listen)(void *ctx, struct config_fault *fault);
-	/* Sets the certificates of listener number i, and what it demands of clients (PROTOCOL.md 7.2); before `listen`, also that it
+	/* Sets the certificates of listener number i, and its rules for clients' certificates (PROTOCOL.md 7.2); before `listen`,
+	 * also that it
 	   speaks TLS. Returns the number of certificates; 0: fault says what is wrong, and everything stays as it was. */
 	unsigned (*certify)(void *ctx, unsigned i, struct slice map, struct config_fault *fault);
 	/* The secret of the tickets of a listener that is_secure. False: its length is wrong. */
 	bool (*tickets)(void *ctx, unsigned i, struct slice key);
 	/* Whether there is a listener with this number, and it speaks TLS. */
 	bool (*is_secure)(void *ctx, unsigned i);
-	/* What listener number i was bound to. */
+	/* The bound address of listener number i. */
 	void (*name)(void *ctx, unsigned i, struct listener_name *name);
 	/* Stops accepting; ends when no connection is left, or after `deadline` ms. */
 	void (*drain)(void *ctx, uint64_t deadline);
-	/* Nobody is there to answer: who waits at a listener that the host has handed over is left to those who hold it too. */
+	/* The host is gone: clients that wait at a listener of the host are left to other processes that have the socket. */
 	void (*leave)(void *ctx);
 	/* Ends now. */
 	void (*stop)(void *ctx, int status);
@@ -48,7 +49,8 @@ struct connection_watch {
 	void *ctx;
 	bool (*wanted)(void *ctx);
 	void (*opened)(void *ctx, uint64_t connection, const struct peer *peer);
-	/* What TLS has agreed on, the time from accept in µs; or, if `fault` is not empty, the error that has ended the connection. */
+	/* What TLS has negotiated, and the time from accept in µs; or, if `fault` is not empty, the error that ended the
+	 * connection. */
 	void (*secured)(void *ctx, uint64_t connection, uint64_t time, const struct secure *s, const char *fault);
 	/* The time is in µs. */
 	void (*ended)(void *ctx, uint64_t connection, enum stream_end why, uint64_t bytes_in, uint64_t bytes_out, uint64_t time);

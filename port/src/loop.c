@@ -14,7 +14,7 @@ static void read_clock(struct loop *l)
 	l->now = l->now_us / 1000;
 }
 
-/* The timer moves only to an earlier time: deadlines mostly move away, and then it fires once in vain. */
+/* The timer is moved only to an earlier time: deadlines mostly move later, so it is cheaper to let it fire once too early. */
 static void arm_tick(struct loop *l)
 {
 	uint64_t next = wheel_next(&l->wheel), fine = wheel_next(&l->fine);
@@ -107,7 +107,7 @@ static void start_hups(struct loop *l)
 		ev_timer_start(l->ev, &l->hups_time);
 }
 
-/* The turn comes by itself. */
+/* A turn follows anyway. */
 static void on_soon(struct ev_loop *ev, ev_timer *w, int revents)
 {
 	(void)ev;

@@ -20,7 +20,7 @@ struct loop;
 struct loop_io;
 
 typedef void loop_ready_fn(struct loop_io *io, int ready);
-/* Returns true if there is work left that needs no event: the loop then polls without waiting. */
+/* Returns true if there is more to do that needs no event: the loop then polls without waiting. */
 typedef bool loop_turn_fn(void *ctx);
 /* The peer of a descriptor that is not read has closed its side, or (gone) reset the connection. Each is reported once. */
 typedef void loop_hup_fn(struct loop_io *io, bool gone);
@@ -38,9 +38,9 @@ struct loop {
 	ev_timer tick;
 	ev_timer soon;
 	ev_signal signals[2];
-	struct hups hups; /* reports peers that leave while their descriptor is not read, which libev cannot */
+	struct hups hups; /* reports peers that hang up while their descriptor is not read, which libev cannot do */
 	ev_io hups_ready;
-	ev_timer hups_time; /* for systems that do not report it by themselves */
+	ev_timer hups_time; /* polls for that on systems that do not report it */
 	loop_turn_fn *turn;
 	void *ctx;
 	uint64_t now;      /* ms, monotonic; the same during one turn */
@@ -48,11 +48,11 @@ struct loop {
 	uint64_t unix_sec; /* wall clock */
 	uint64_t tick_at;  /* when the timer fires; UINT64_MAX: it does not run */
 	struct wheel wheel;
-	struct wheel fine; /* for what cannot wait for that one: its unit is LOOP_FINE_US, so that a slot is about a ms */
+	struct wheel fine; /* a wheel for short deadlines: its unit is LOOP_FINE_US, so that a slot is about 1 ms */
 	int signalled;     /* the last signal seen, 0 for none */
 };
 
-/* The unit of loop.fine, of a time in µs that is not to come too early. */
+/* Converts a time in µs to the unit of loop.fine, rounded up. */
 static inline uint64_t loop_fine(uint64_t us)
 {
 	return (us + LOOP_FINE_US - 1) / LOOP_FINE_US;
@@ -63,10 +63,10 @@ bool loop_init(struct loop *l, loop_turn_fn *turn, void *ctx);
 void loop_run(struct loop *l);
 void loop_stop(struct loop *l);
 void loop_free(struct loop *l);
-/* There is to be a turn in so many ms, more exactly than the wheel would have it. */
+/* Requests a turn in `ms`, more precisely than the wheel does. */
 void loop_soon(struct loop *l, unsigned ms);
 
-/* hup: NULL if it is never watched for. */
+/* hup: NULL if hang-ups are not watched. */
 void loop_io_init(struct loop_io *io, loop_ready_fn *ready, loop_hup_fn *hup, int fd);
 /* The only way to change what a descriptor is watched for; 0 for nothing. */
 void loop_io_watch(struct loop *l, struct loop_io *io, int events);

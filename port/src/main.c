@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sparx_port: wires the parts together, and decides nothing. */
+/* sparx_port: connects the parts, and makes no decisions. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -48,7 +48,7 @@ static bool turn(void *ctx)
 	return more || bridge_has_work(&p->bridge);
 }
 
-/* The pipes go to descriptors of their own, so that nothing else that is printed or read can break the framing. */
+/* Moves the pipes to other descriptors, so that nothing that is printed to stdout, or read from stdin, can break the framing. */
 static bool take_pipes(int *in, int *out)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -72,13 +72,13 @@ static uint64_t now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-/* Before exit, writes what is left for the host, which gets a limited time for it. */
+/* Before exit, writes the remaining messages to the host, for a limited time. */
 static void say_goodbye(struct link *link)
 {
 	struct pollfd out = {.fd = loop_io_fd(&link->out), .events = POLLOUT};
 	uint64_t deadline = now_ms() + GOODBYE_MS;
 
-	do { /* once at least: a busy machine may have let the time pass already */
+	do { /* at least once, since on a busy machine the time may already be over */
 		link->urgent = true;
 		link->out_blocked = false;
 		link_flush(link);

@@ -215,7 +215,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       end
     end
 
-    @doc "Ends a chunked answer, when its plug has returned."
+    @doc "Ends a chunked response after its plug has returned."
     @spec finish(t) :: t
     def finish(payload) do
       payload = %{payload | times: Map.put(payload.times, :resp_end_time, now())}
@@ -326,7 +326,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     def upgrade(_payload, _protocol, _options), do: {:error, :not_supported}
 
-    @doc "The fields of a conn that may go with an answer to a handshake."
+    @doc "The fields of a conn that may be sent with the response to a handshake."
     @spec handshake_fields(Plug.Conn.headers()) :: Plug.Conn.headers()
     def handshake_fields(headers), do: for({name, _} = field <- headers, name not in @handshake, do: field)
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A token bucket in one word (the generic cell rate algorithm): the time up to which the tokens taken so far are paid for.
- * It may run ahead of now by the cost of a burst. All zero is a full bucket.
+ * A token bucket in one word (the generic cell rate algorithm): the time at which the bucket will be full again. It may be ahead
+ * of now by the time that a whole burst takes to come back. All zero is a full bucket.
  */
 #ifndef SPARX_BASE_BUCKET_H
 #define SPARX_BASE_BUCKET_H

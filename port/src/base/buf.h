@@ -28,16 +28,16 @@ static inline size_t buf_room(const struct buf *b)
 }
 
 void buf_init(struct buf *b);
-/* Gives the memory back; the buffer is empty and usable afterwards. */
+/* Frees the memory; the buffer is empty and usable afterwards. */
 void buf_free(struct buf *b);
-/* Room for n more bytes at the tail, by moving or growing. False: out of memory, nothing changed. */
+/* Makes room for n more bytes at the tail, by moving or growing. False: out of memory, nothing changed. */
 bool buf_reserve(struct buf *b, size_t n);
 /* The same for secrets: overwrites the old memory when the buffer moves. */
 bool buf_reserve_wiping(struct buf *b, size_t n);
 /* Overwrites the unused memory before head and after tail. */
 void buf_wipe_slack(struct buf *b);
 bool buf_append(struct buf *b, const void *bytes, size_t n);
-/* n bytes were written at the tail, into reserved room. */
+/* Records that n bytes were written at the tail, into reserved room. */
 void buf_filled(struct buf *b, size_t n);
 void buf_consume(struct buf *b, size_t n);
 

@@ -12,7 +12,7 @@ enum { BLOCK_MIN = 480, BLOCK_MAX = 64 * 1024, LEND_MIN = 8 * 1024 };
 
 enum kind { OWNED, LENT, SHARED, LOADED, PART };
 
-/* What of a file is still to be written. */
+/* The part of a file that is still to be written. */
 struct part {
 	struct file *file;
 	uint64_t offset;
@@ -184,7 +184,7 @@ bool bufq_append_file(struct bufq *q, struct file *f, uint64_t offset, size_t n)
 	return true;
 }
 
-/* Only what was lent is copied; all other blocks go over as they are. */
+/* Copies only lent bytes; all other blocks move over unchanged. */
 bool bufq_own(struct bufq *q)
 {
 	struct bufq_block *block = q->first, *next;
@@ -235,7 +235,7 @@ bool bufq_file(const struct bufq *q, struct bufq_file *f)
 	return true;
 }
 
-/* The place of the first part of which something is left. */
+/* The position of the first part that is not completely written. */
 static struct bufq_block **first_part(struct bufq *q)
 {
 	struct bufq_block **at = &q->first;
@@ -245,7 +245,7 @@ static struct bufq_block **first_part(struct bufq *q)
 	return at;
 }
 
-/* A file may give little at a time, which is not to take more memory than it is. */
+/* A file may return few bytes at a time, which must not occupy more memory than they need. */
 static struct bufq_block *shrunk(struct bufq_block *block, size_t n)
 {
 	struct bufq_block *less = n < block->cap / 2 ? realloc(block, sizeof *block + n) : NULL;
@@ -323,7 +323,7 @@ bool bufq_move(struct bufq *from, struct bufq *to, size_t n)
 	return true;
 }
 
-/* A part of a file of which something is not in memory: nobody can walk on. */
+/* Whether it is a part of a file that is not completely in memory: a cursor cannot go beyond it. */
 static bool is_live(const struct bufq_block *block)
 {
 	return block->kind == PART && part_of(block)->left > 0;

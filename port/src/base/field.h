@@ -8,7 +8,7 @@
 struct field {
 	struct slice name;  /* as the sender wrote it; lower case if the port did */
 	struct slice value; /* without white space around it */
-	int index;          /* into the table of names (frames/names.h), -1 if it is not there */
+	int index;          /* index into the table of names (frames/names.h), -1 if it has none */
 };
 
 #endif

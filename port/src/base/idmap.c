@@ -105,7 +105,7 @@ void *idmap_del(struct idmap *m, uint64_t key)
 void *idmap_next(const struct idmap *m, struct idmap_walk *w)
 {
 	if (w->key && m->slots[w->at - 1].key != w->key)
-		w->at--; /* it was deleted, and another has moved up */
+		w->at--; /* the last value was deleted, and another has moved into its slot */
 	while (m->slots && w->at <= m->mask) {
 		const struct idmap_slot *slot = &m->slots[w->at++];
 		w->key = slot->key;

@@ -22,13 +22,13 @@ void idmap_free(struct idmap *m);
 void *idmap_get(const struct idmap *m, uint64_t key);
 /* The key must be new. False: out of memory. */
 bool idmap_put(struct idmap *m, uint64_t key, void *value);
-/* What it held, or NULL. */
+/* Returns the deleted value, or NULL. */
 void *idmap_del(struct idmap *m, uint64_t key);
 
 /* The position of a walk through a map; begins as {0}. */
 struct idmap_walk {
 	size_t at;
-	uint64_t key; /* of the value that was returned last */
+	uint64_t key; /* key of the value that was returned last */
 };
 
 /*

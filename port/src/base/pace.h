@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A least rate over a sliding time: bytes buy time, but never more than `grace`. So a burst does not pay for a long silence, and a byte
- * now and then does not keep a response alive. The clock stops while the peer is not at fault. Times are in µs.
+ * A minimum rate, enforced as a deadline: bytes move the deadline, but never further than `grace` from now. So a burst does not
+ * excuse a long silence, and a byte now and then does not keep a response alive. The clock stops while the peer is not at fault.
+ * Times are in µs.
  */
 #ifndef SPARX_BASE_PACE_H
 #define SPARX_BASE_PACE_H
@@ -10,7 +11,7 @@
 
 struct pace {
 	uint64_t late;    /* when the peer will have been too slow */
-	uint64_t stopped; /* since when the clock is stopped; 0: it runs */
+	uint64_t stopped; /* when the clock was stopped; 0: it runs */
 };
 
 static inline void pace_start(struct pace *p, uint64_t now, uint64_t grace)
@@ -18,7 +19,7 @@ static inline void pace_start(struct pace *p, uint64_t now, uint64_t grace)
 	*p = (struct pace){.late = now + grace};
 }
 
-/* n bytes came or went, at a least rate of `rate` bytes per second; 0: any rate will do. */
+/* n bytes have moved, where `rate` bytes per second are the minimum; 0: any rate is enough. */
 static inline void pace_moved(struct pace *p, uint64_t now, uint64_t bytes, uint64_t rate, uint64_t grace)
 {
 	uint64_t most = (p->stopped ? p->stopped : now) + grace;
@@ -40,7 +41,7 @@ static inline void pace_go(struct pace *p, uint64_t now)
 	p->stopped = 0;
 }
 
-/* In ms; UINT64_MAX: never, as it stands. */
+/* The deadline in ms; UINT64_MAX: none while the clock is stopped. */
 static inline uint64_t pace_deadline(const struct pace *p)
 {
 	return p->stopped ? UINT64_MAX : (p->late + 999) / 1000;

@@ -8,10 +8,10 @@
 struct secure {
 	unsigned version;    /* of TLS: 12, 13 */
 	unsigned cipher;     /* IANA's number of the suite */
-	struct slice sni;    /* the server that the client asked for, lower case; absent: it did not say so */
-	struct slice alpn;   /* the negotiated protocol (ALPN); absent: there is none */
-	bool resumed;        /* without a full handshake */
-	struct slice client; /* the client's certificate, DER, which was verified; absent: it showed none */
+	struct slice sni;    /* the server name that the client asked for, lower case; absent: it named none */
+	struct slice alpn;   /* the negotiated protocol (ALPN); absent: none */
+	bool resumed;        /* a ticket replaced the full handshake */
+	struct slice client; /* the client's verified certificate, DER; absent: it showed none */
 };
 
 #endif

@@ -56,7 +56,7 @@ static void add_block(uint32_t h[5], const uint8_t *block)
 	h[4] += e;
 }
 
-/* What is left over, a one bit, zeros, and the length in bits: one block or two. */
+/* The remaining bytes, a one bit, zeros, and the length in bits: one block or two. */
 static void add_last(uint32_t h[5], const uint8_t *rest, size_t left, uint64_t len)
 {
 	uint8_t last[2 * BLOCK] = {0};

@@ -9,7 +9,7 @@ static struct {
 	const uint8_t *bytes;
 	uint32_t slots, used, free_count;
 	uint32_t *users; /* of each slot */
-	uint32_t *free;  /* slots of which the host does not know yet that they are free */
+	uint32_t *free;  /* free slots that were not yet reported to the host */
 } region;
 
 bool shared_begin(const void *bytes, uint32_t slots)

@@ -13,7 +13,7 @@
 
 enum { SHARED_SLOT = 4096, SHARED_SLOTS_MAX = 262144 };
 
-/* The region's bytes, which stay where they are until shared_end. False: out of memory. */
+/* Sets the region's bytes, which must stay mapped until shared_end. False: out of memory. */
 bool shared_begin(const void *bytes, uint32_t slots);
 void shared_end(void);
 /* 0: there is no region. */
@@ -25,7 +25,7 @@ bool shared_is_used(uint32_t slot, size_t n);
 uint32_t shared_used(void);
 
 const uint8_t *shared_bytes(uint32_t slot);
-/* Whether these bytes are of the region. */
+/* Whether these bytes lie in the region. */
 bool shared_has(const void *bytes);
 /* For whoever keeps bytes, at least one; the same bytes are given back once. */
 void shared_keep(const void *bytes, size_t n);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A view of bytes that it does not own. */
+/* A view of bytes that are owned elsewhere. */
 #ifndef SPARX_BASE_SLICE_H
 #define SPARX_BASE_SLICE_H
 

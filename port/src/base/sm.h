@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * State machines as data: names, and for each state the set of states that may follow. The one function that moves checks
- * the move, so a wrong one is found where it happens and not where it hurts.
+ * State machines as data: names, and for each state the set of states that may follow. Only one function changes a state, and it
+ * checks the change, so a wrong one is found where it happens.
  */
 #ifndef SPARX_BASE_SM_H
 #define SPARX_BASE_SM_H

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The small grammar of header fields (RFC 9110 5.6). */
+/* Helpers for the grammar of header fields (RFC 9110 5.6). */
 #ifndef SPARX_BASE_TEXT_H
 #define SPARX_BASE_TEXT_H
 
 #include "base/slice.h"
 
-/* Optional white space, 5.6.3: blanks and tabs. */
+/* Optional white space, 5.6.3: spaces and tabs. */
 static inline bool is_blank(uint8_t c)
 {
 	return c == ' ' || c == '\t';
@@ -21,7 +21,8 @@ static inline struct slice text_trim(struct slice text)
 	return text;
 }
 
-/* The part before the first `mark`, or everything if there is none. *rest (it may be `text` itself) becomes the part after it, or absent (NULL). */
+/* The part before the first `mark`, or everything if there is none. *rest (it may be `text` itself) becomes the part after it, or
+ * absent (NULL). */
 struct slice text_cut(struct slice text, uint8_t mark, struct slice *rest);
 
 /* The next element of a list with commas, 5.6.1, trimmed: it may be empty. False at its end. Quoted strings are not recognized. */

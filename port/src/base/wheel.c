@@ -64,7 +64,7 @@ void wheel_fire(struct wheel *w, uint64_t now)
 	struct list due, *l;
 
 	list_init(&due);
-	/* a slot is over when its last ms is, so nothing fires early */
+	/* a slot ends with its last ms, so nothing fires early */
 	for (; w->now / WHEEL_SLOT < now / WHEEL_SLOT; w->now = (w->now / WHEEL_SLOT + 1) * WHEEL_SLOT)
 		take_due(w, slot_of(w->now), (w->now / WHEEL_SLOT + 1) * WHEEL_SLOT, &due);
 	while ((l = list_pop(&due))) {

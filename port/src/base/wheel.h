@@ -41,7 +41,7 @@ void wheel_set(struct wheel *w, struct wheel_node *n, uint64_t deadline);
 void wheel_cancel(struct wheel *w, struct wheel_node *n);
 /* Fires what is due. A deadline that `fire` sets in the past fires at the next call. */
 void wheel_fire(struct wheel *w, uint64_t now);
-/* When to look next; UINT64_MAX when nothing is set. Never later than the end of the first deadline's slot. */
+/* When to call wheel_fire next, at the latest at the end of the first deadline's slot; UINT64_MAX: nothing is set. */
 uint64_t wheel_next(struct wheel *w);
 
 #endif

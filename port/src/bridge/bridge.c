@@ -154,7 +154,7 @@ void bridge_host_gone(struct bridge *b)
 	bridge_drain(b, b->config->eof_timeout);
 	while ((x = idmap_next(&b->exchanges, &walk)))
 		if (x->s->response != RESPONSE_ENDED && !coding_ends(x->s))
-			exchange_end(x, 503, END_CLOSED); /* nobody is there to answer */
+			exchange_end(x, 503, END_CLOSED); /* the host, which would answer, is gone */
 }
 
 void bridge_init(struct bridge *b, struct loop *loop, struct link *link, struct config *config, const uint8_t secret[SHARES_SECRET])

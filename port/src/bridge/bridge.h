@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The bridge: the only place that knows both streams and messages. Events become messages, against the host's credit;
- * messages become operations. Everything that the host says is checked here, before it reaches a stream.
+ * messages become operations. Every message of the host is checked here, before it reaches a stream.
  */
 #ifndef SPARX_BRIDGE_BRIDGE_H
 #define SPARX_BRIDGE_BRIDGE_H
@@ -30,12 +30,12 @@ struct bridge {
 	struct link *link;
 	struct config *config; /* filled from the hello */
 	struct control control;
-	/* Shuts the process in when the listeners are bound. NULL, in tests: it stays as it is. */
+	/* Enters the sandbox when the listeners are bound. NULL (in tests): there is no sandbox. */
 	bool (*shut_in)(struct sandbox *s, const struct config *config, struct config_fault *fault);
 	struct sandbox sandbox;
 	struct idmap exchanges;
-	struct idmap owed;  /* those that have ended, but for the host's work on them */
-	struct list spares; /* memory for exchanges to come */
+	struct idmap owed;  /* ended exchanges whose handlers are still running */
+	struct list spares; /* freed exchanges, kept for reuse */
 	unsigned spare_count;
 	uint8_t state; /* enum bridge_state */
 	bool host_gone;
@@ -46,23 +46,23 @@ struct bridge {
 	struct shares shares;
 	struct list queue; /* exchanges that wait for demand, longest first */
 	uint64_t queued;
-	void (*hand_out)(struct bridge *b); /* looks for what may be handed out now: queue.c */
-	struct idmap absent;                /* requests whose client has gone, but not the host's work on them */
+	void (*hand_out)(struct bridge *b); /* hands out what may be handed out now: queue.c */
+	struct idmap absent;                /* requests whose client has left, but whose handler is still running */
 	struct list absents;                /* the same, longest first */
 	struct wheel_node forgets;          /* the first of them */
-	struct channel channel;             /* of descriptors that the host hands over */
-	struct idmap handed;                /* those that are held: struct handed by its token */
+	struct channel channel;             /* the channel for descriptors from the host */
+	struct idmap handed;                /* descriptors that are kept: struct handed by its token */
 	uint64_t shed_second, shed_count;   /* turned away in this second */
 	struct wheel_node relief;           /* when it is over */
-	char policies[LIMITS][80];          /* what the answers to those beyond a limit say of it */
-	struct forwarded named;             /* scratch: what the request that comes now says of its client */
+	char policies[LIMITS][80];          /* RateLimit-Policy of each limit, for responses */
+	struct forwarded named;             /* scratch: the client of the current request, as its proxies name it */
 	struct stream_sink sink;
 	struct field fields[BRIDGE_FIELDS]; /* scratch */
 	struct ws_env ws;
 	struct codings codings;
 	struct {
-		struct list active;       /* bodies of which something may be decoded */
-		uint64_t memory;          /* that all decoders hold */
+		struct list active;       /* bodies that may have something to decode */
+		uint64_t memory;          /* memory of all decoders */
 		uint64_t left;            /* bytes that may still be decoded in this turn */
 		uint8_t chunk[CHUNK_MAX]; /* scratch */
 	} decode;
@@ -83,23 +83,23 @@ extern const struct link_handler bridge_link_handler;
 void bridge_moves(struct bridge *b, enum bridge_state to);
 /* Stops the server, and with it the process. */
 void bridge_over(struct bridge *b, int status);
-/* The host, or a signal, asked for a drain; deadline in ms. */
+/* The host or a signal has asked for a drain; deadline in ms. */
 void bridge_drain(struct bridge *b, uint64_t deadline);
-/* The host has gone: what was answered whole may go out. */
+/* The host is gone: complete responses may still go out. */
 void bridge_host_gone(struct bridge *b);
-/* At the end of a turn: gives slots of shared memory back to the host whose bytes have left. */
+/* At the end of a turn: returns slots of shared memory to the host when their bytes have been written. */
 void bridge_return_slots(struct bridge *b);
-/* Takes what the host has handed over. True: there may be more. */
+/* Receives descriptors from the host. True: there may be more. */
 bool bridge_receive(struct bridge *b);
-/* Compresses and decodes for a while what there is of bodies. */
+/* Compresses and decodes bodies for a while. */
 void bridge_run(struct bridge *b);
-/* Whether there is more of it, which connections may have given since. */
+/* Whether there is more to do, since connections may have delivered more. */
 bool bridge_has_work(struct bridge *b);
-/* The server has nothing left. */
+/* The server has no connection left. */
 void bridge_drained(void *ctx, unsigned cut);
-/* Tells of connections, if the host asked for reports. */
+/* Reports connections, if the host asked for that. */
 struct connection_watch bridge_watch(struct bridge *b);
-/* A line for the host; what does not fit the link is dropped. */
+/* Sends a log line to the host; it is dropped if the link is full. */
 void bridge_log(void *ctx, enum log_level level, const char *text);
 
 #endif

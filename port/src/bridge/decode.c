@@ -11,17 +11,18 @@
 #include "frames/fields.h"
 #include "frames/mp.h"
 
-/* TURN: bytes that come out in one turn of the loop, of all bodies together. INPUT_COST: what one that goes in counts for, since it may be nothing. */
+/* TURN: decoded bytes per turn of the loop, of all bodies together. INPUT_COST: what an input byte counts for, since it may
+ * decode to nothing. */
 enum { TURN = 262144, INPUT_COST = 4 };
 
 struct body_decoding {
 	struct exchange *x;
 	struct decoding *codings;
 	struct list link;
-	size_t memory;          /* as it was counted the last time */
-	size_t raw_at, raw_len; /* of `raw`, what is to be decoded */
-	bool more;              /* the decoder may have more to give without further input */
-	bool ended;             /* nothing follows what is kept */
+	size_t memory;          /* memory of the decoder when it was last counted */
+	size_t raw_at, raw_len; /* bytes of `raw` that are still to be decoded */
+	bool more;              /* the decoder may have more output without further input */
+	bool ended;             /* nothing follows the kept bytes */
 	uint8_t *end;           /* the trailers, encoded; NULL: there are none */
 	uint32_t end_len;
 	uint8_t raw[DECODE_RAW];
@@ -37,7 +38,7 @@ void decode_init(struct bridge *b)
 
 /* ---- its beginning and its end ---- */
 
-/* A body whose decoder is large waits for those that are small, not they for it: each may have as much as is left for others. */
+/* A decoder may use at most as much memory as it leaves to others, so that large ones cannot keep small ones out. */
 static bool count_memory(struct body_decoding *d)
 {
 	struct bridge *b = d->x->b;
@@ -62,7 +63,7 @@ static void forget(struct exchange *x)
 	free(d);
 }
 
-/* The client's fault, or there is no room for its body now. */
+/* Answers with this status: the client's fault, or there is no memory for its body now. */
 static void fail(struct exchange *x, unsigned status)
 {
 	if (x->s->response == RESPONSE_WAITING)
@@ -70,7 +71,7 @@ static void fail(struct exchange *x, unsigned status)
 	exchange_end(x, status, END_ERROR);
 }
 
-/* RFC 9110 15.5.16: says which codings would do. */
+/* RFC 9110 15.5.16: lists the codings that are accepted. */
 static void refuse_coding(struct exchange *x)
 {
 	struct field accepted = {SLICE_LIT("accept-encoding"), decoding_accepted(), -1};
@@ -111,7 +112,7 @@ void order_decode(struct bridge *b, struct exchange *x, const struct message *m)
 	struct body_decoding *d;
 
 	if (!in_range(b, m) || x->s->request != REQUEST_OPEN || x->s->upgraded)
-		return; /* the end of a body without a byte and this may have crossed */
+		return; /* the end of an empty body may have crossed this message */
 	if (x->was_read) {
 		exchange_break_rule(x, m, "message", "must come once, before the first READ");
 		return;
@@ -167,7 +168,7 @@ static bool judge(struct body_decoding *d, enum decoding_result result)
 	return false;
 }
 
-/* One chunk, or what there is. False: the exchange has ended. */
+/* Sends one chunk, of as many bytes as there are. False: the exchange has ended. */
 static bool step(struct body_decoding *d, struct slice *in)
 {
 	struct exchange *x = d->x;
@@ -207,7 +208,7 @@ static void finish(struct body_decoding *d)
 	}
 }
 
-/* As far as there are credit, and bytes, and time in this turn. False: the body, or the exchange, has ended. */
+/* Decodes while there are credit, bytes, and time in this turn. False: the body or the exchange has ended. */
 static bool decode(struct body_decoding *d, struct slice *in)
 {
 	struct bridge *b = d->x->b;
@@ -221,7 +222,7 @@ static bool decode(struct body_decoding *d, struct slice *in)
 	return false;
 }
 
-/* What was kept. */
+/* Decodes the kept bytes. */
 static void work(struct body_decoding *d)
 {
 	struct slice in = slice_of(d->raw + d->raw_at, d->raw_len);
@@ -250,7 +251,7 @@ bool decode_has_work(struct bridge *b)
 	return !list_empty(&b->decode.active) && !link_full(b->link);
 }
 
-/* ---- what happens to the body ---- */
+/* ---- events of the body ---- */
 
 static uint64_t wants(const struct exchange *x)
 {
@@ -292,7 +293,7 @@ static void ended(struct exchange *x, const struct field *trailers, unsigned cou
 		activate(d);
 }
 
-/* The end of the body, which the host has yet to hear of, may be known already. */
+/* The body may have ended already, although the host has not been told. */
 static void read_on(struct exchange *x, uint64_t chunks, uint64_t max)
 {
 	if (!x->decoding || (x->s->request != REQUEST_OPEN && !x->decoding->ended))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * DECODE: a request body comes to the host without its content codings. What the session gives is decoded as far as there is read credit,
- * a piece at a time; what is left is kept, at most DECODE_RAW bytes of it, and nothing more is read before it is used up.
+ * DECODE: undoes the content codings of a request body. Bytes from the session are decoded piece by piece while there is read
+ * credit; the rest is kept, at most DECODE_RAW bytes, and nothing more is read until it is used up.
  */
 #ifndef SPARX_BRIDGE_DECODE_H
 #define SPARX_BRIDGE_DECODE_H
@@ -11,7 +11,7 @@
 enum { DECODE_RAW = 16384 };
 
 void decode_init(struct bridge *b);
-/* Decodes for a while; and whether it could go on. */
+/* Decodes for a while; whether there is more to do. */
 void decode_run(struct bridge *b);
 bool decode_has_work(struct bridge *b);
 

@@ -10,11 +10,11 @@
 #include "platform/platform.h"
 
 enum {
-	PACKETS_A_TURN = 256, /* a host that sends more must not keep the sockets waiting */
-	NAMED_MS = 5000,      /* for those that HELLO names */
+	PACKETS_A_TURN = 256, /* more packets per turn would keep the sockets waiting */
+	NAMED_MS = 5000,      /* how long to wait for the descriptors that HELLO names */
 };
 
-/* One that is held for messages, until the response of its stream has ended. */
+/* A file that is kept for FILE messages, until the response of its stream has ended. */
 struct handed {
 	struct list link; /* exchange->files */
 	const struct exchange *x;
@@ -30,7 +30,7 @@ static void wrong(struct bridge *b, uint64_t stream, const char *rule)
 	say_fault(b, &none, "descriptor", rule, "ignored");
 }
 
-/* The exchange that a file is for. NULL: there is none (any more), which is told. */
+/* The exchange that a file is for. NULL: there is none, or it has ended; this is counted or reported. */
 static struct exchange *find(struct bridge *b, uint64_t stream)
 {
 	struct exchange *x = idmap_get(&b->exchanges, stream);
@@ -63,7 +63,7 @@ static const char *hold(struct bridge *b, struct exchange *x, const struct descr
 	return "cannot be kept: out of memory";
 }
 
-/* NULL: it is held; else a rule, and it is closed. */
+/* Keeps a file and returns NULL, or closes it and returns the broken rule. */
 static const char *refusal(const struct bridge *b, const struct descriptor *d)
 {
 	if (idmap_get(&b->handed, d->token))
@@ -94,7 +94,7 @@ static void take(struct bridge *b, const struct descriptor *d)
 	case DESCRIPTOR_FILE:
 		take_file(b, d);
 		break;
-	case DESCRIPTOR_LISTENER: /* those that HELLO names have come before READY */
+	case DESCRIPTOR_LISTENER: /* listeners and the region arrive before READY */
 	case DESCRIPTOR_REGION:
 		close(d->fd);
 		wrong(b, d->stream, "is not named in HELLO");
@@ -104,9 +104,9 @@ static void take(struct bridge *b, const struct descriptor *d)
 	}
 }
 
-/* ---- what HELLO names ---- */
+/* ---- descriptors that HELLO names ---- */
 
-/* Where the descriptor is to be put. NULL: HELLO does not name it, or it has come. */
+/* Where the descriptor is to be stored. NULL: HELLO does not name it, or it has already arrived. */
 static int *place_of(struct bridge *b, const struct descriptor *d)
 {
 	struct config *c = b->config;
@@ -130,7 +130,7 @@ static unsigned missing(const struct bridge *b)
 	return n;
 }
 
-/* NULL: a packet was taken, or there was none; else what is wrong. */
+/* Receives a packet, if there is one. NULL: all is well; else the broken rule. */
 static const char *take_named(struct bridge *b, int ms)
 {
 	struct descriptor d;
@@ -249,7 +249,7 @@ struct file *descriptors_find(struct exchange *x, uint64_t token)
 	struct bridge *b = x->b;
 	struct handed *h = idmap_get(&b->handed, token);
 
-	/* The packet was sent before the message, but what the loop knows of both may be older. */
+	/* The packet was sent before the message, but the loop may not yet have noticed that it is readable. */
 	for (bool more = true; !h && more && token; h = idmap_get(&b->handed, token)) {
 		b->channel.ready = b->channel.open;
 		more = bridge_receive(b);
@@ -283,7 +283,7 @@ void descriptors_begin(struct bridge *b)
 
 void descriptors_end(struct bridge *b)
 {
-	for (unsigned i = 0; i < b->config->listener_count; i++) /* that nobody came to listen on */
+	for (unsigned i = 0; i < b->config->listener_count; i++) /* handed over, but not listened on */
 		if (b->config->listeners[i].fd >= 0)
 			close(b->config->listeners[i].fd);
 	if (b->config->region_fd >= 0)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Descriptors that the host hands over, each for one thing: a file for the response of a stream, a socket to listen on, or memory. */
+/* Descriptors that the host hands over, each for one thing: a file for the response of a stream, a socket to listen on, or
+ * memory. */
 #ifndef SPARX_BRIDGE_DESCRIPTORS_H
 #define SPARX_BRIDGE_DESCRIPTORS_H
 
 #include "base/file.h"
 #include "bridge/exchange.h"
 
-/* Connects to the host's socket, if it has named one. If that fails, there is no channel. */
+/* Connects to the host's socket, if HELLO names one. If that fails, there is no channel. */
 void descriptors_begin(struct bridge *b);
-/* Waits for what HELLO names: sockets to listen on, and memory. False: fault says what is wrong with them. */
+/* Waits for the descriptors that HELLO names: listening sockets and memory. False: fault says what is wrong with them. */
 bool descriptors_await(struct bridge *b, struct config_fault *fault);
 /* Slots were named for a stream that is gone: they go back to the host. */
 void descriptors_unused(struct bridge *b, uint64_t slot, uint64_t length);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hands each message of the host to its order_ function. */
+/* Passes each message of the host to its order_ function. */
 #include "bridge/descriptors.h"
 #include "bridge/hello.h"
 #include "bridge/orders.h"
@@ -16,7 +16,7 @@ static order_fn *const orders[] = {
 #undef HOST
 #undef PORT
 
-/* Whether the message is for a living exchange; a RELEASE is for one that is gone. */
+/* Whether the message is for a live exchange; a RELEASE is for an ended one. */
 static bool needs_exchange(const struct message *m)
 {
 	return m->def->format[0] == 's' && m->kind != MSG_RELEASE;

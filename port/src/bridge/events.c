@@ -46,7 +46,7 @@ static void refuse_request(struct stream *s, unsigned status, unsigned retry_aft
 	s->ops->reset(s, status, retry_after);
 }
 
-/* For lines of the log. Queries may hold what is nobody's business. */
+/* For log lines, without the query, which may contain private data. */
 static void put_label(struct exchange *x, const struct request_head *h)
 {
 	enum { METHOD_MAX = 16 };
@@ -89,7 +89,7 @@ static char *location_of(const struct request_head *h, unsigned port, size_t *le
 	return text;
 }
 
-/* A listener that only sends its clients to https: the host does not hear of them. Without a path there is nowhere to be sent. */
+/* A request to a listener that only redirects to https: the host is not told. Without a path there is no target to redirect to. */
 static void redirect(struct stream *s, const struct request_head *h, unsigned port)
 {
 	size_t len = 0;
@@ -110,7 +110,7 @@ static void redirect(struct stream *s, const struct request_head *h, unsigned po
 	free(text);
 }
 
-/* One that was counted, and cannot be taken. */
+/* Takes back the count of a request that cannot be accepted. */
 static void turn_away(struct bridge *b, struct stream *s, struct share *share, bool counted, unsigned status)
 {
 	limit_ends(share, counted);
@@ -197,7 +197,7 @@ static void on_end(void *ctx, struct stream *s, const struct field *trailers, un
 	x->kind->ended(x, trailers, count);
 }
 
-/* Small amounts are gathered: a writer that waits has spent its whole window, so more will come. */
+/* Small amounts are gathered: a writer waits only if its whole window is spent, so more room will come. */
 static void on_room(void *ctx, struct stream *s, uint64_t bytes)
 {
 	struct bridge *b = ctx;

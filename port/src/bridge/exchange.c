@@ -15,9 +15,9 @@
 #include "ws/handshake.h"
 #include "ws/ws.h"
 
-/* ---- its memory: some is kept, since malloc keeps few of one size at hand ---- */
+/* ---- memory: some exchanges are kept for reuse, since malloc caches few blocks of one size ---- */
 
-/* Tools that look at each use of memory see nothing wrong with what is kept. */
+/* Sanitizers and valgrind would not see errors in kept memory, so nothing is kept there. */
 #ifdef SANDBOX_LEFT_OUT
 enum { SPARES_MAX = 0 };
 #else
@@ -26,7 +26,7 @@ enum { SPARES_MAX = 256 };
 
 static struct exchange *take_memory(struct bridge *b)
 {
-	struct list *spare = b->spares.prev; /* the last one is in the caches */
+	struct list *spare = b->spares.prev; /* the last one is still in the CPU's caches */
 
 	if (spare == &b->spares)
 		return malloc(sizeof(struct exchange));
@@ -66,7 +66,7 @@ void exchange_free(struct bridge *b)
 	idmap_free(&b->owed);
 }
 
-/* ---- its life ---- */
+/* ---- life ---- */
 
 struct exchange *exchange_new(struct bridge *b, struct stream *s, const struct exchange_kind *kind)
 {
@@ -96,7 +96,7 @@ struct exchange *exchange_new(struct bridge *b, struct stream *s, const struct e
 	return NULL;
 }
 
-/* Who says one of these is done, though it has not heard yet that it was in vain. */
+/* These messages end the host's work on a stream, even if they cross a GONE. */
 static bool is_last_word(uint32_t kind)
 {
 	return kind == MSG_RESPOND || kind == MSG_END || kind == MSG_ABORT;
@@ -112,7 +112,7 @@ struct exchange *exchange_find(struct bridge *b, const struct message *m)
 		return x;
 	}
 	if (m->left > 0)
-		return NULL; /* the last part of the message is dropped, or refused, for all of them */
+		return NULL; /* only the last part of the message counts as dropped or refused */
 	if (x || m->stream == 0 || m->stream > b->last_id)
 		say_fault(b, m, "stream", "was never used", "ignored");
 	else
@@ -122,7 +122,7 @@ struct exchange *exchange_find(struct bridge *b, const struct message *m)
 	return NULL;
 }
 
-/* What it holds in the bridge. */
+/* Frees what the exchange has in the bridge. */
 static void let_go(struct exchange *x)
 {
 	struct bridge *b = x->b;
@@ -181,7 +181,7 @@ void exchange_release(struct bridge *b, uint64_t id)
 	work_released(b, id);
 }
 
-/* ---- its ends ---- */
+/* ---- ends ---- */
 
 void exchange_end(struct exchange *x, unsigned status, enum stream_end why)
 {
@@ -208,7 +208,7 @@ void exchange_break_rule(struct exchange *x, const struct message *m, const char
 
 enum { OFFENDER_MAX = 64 };
 
-/* Behind the rule, with what is no ASCII replaced: the name is the host's. */
+/* Appends the name of the field to the rule, with other characters than ASCII replaced, since the host chose it. */
 static void put_offender(char *text, size_t size, const char *rule, struct slice offender)
 {
 	size_t len = (size_t)snprintf(text, size, offender.len ? "%s: " : "%s", rule);
@@ -258,7 +258,7 @@ void exchange_fails(struct exchange *x)
 	exchange_end(x, 0, END_FILE);
 }
 
-/* ---- what all its kinds need ---- */
+/* ---- for all kinds ---- */
 
 void exchange_grant(struct exchange *x, uint64_t chunks, uint64_t max)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The bridge's beginning: the host's HELLO is its configuration, READY the answer. */
+/* The start of the bridge: HELLO brings the configuration, READY is the answer. */
 #include "bridge/hello.h"
 
 #include <unistd.h>

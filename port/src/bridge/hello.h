@@ -6,7 +6,7 @@
 
 enum { EXIT_CONFIG = 2, EXIT_LISTEN = 3, EXIT_FRAMING = 4, EXIT_SANDBOX = 6 }; /* of the process */
 
-/* A fatal error of the host: sends it the reason, and ends the process with this status. */
+/* The host made a fatal error: sends ERROR with the reason, and ends the process with this status. */
 void hello_failed(struct bridge *b, const struct message *m, const char *field, const char *rule, int status);
 
 #endif

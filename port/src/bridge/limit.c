@@ -38,7 +38,7 @@ void limit_init(struct bridge *b)
 	put_policies(b);
 }
 
-/* Seconds, rounded up, so that who waits for that long does not come too early; at least 1. */
+/* Seconds, rounded up, so that a client that waits that long is not too early; at least 1. */
 static uint64_t seconds_of(uint64_t ns)
 {
 	return ns ? (ns + NS - 1) / NS : 1;
@@ -121,7 +121,7 @@ static uint64_t now_of(const struct exchange *x)
 	return x->b->loop->now_us * 1000;
 }
 
-/* Looks again after so many ns; both directions share the timer. */
+/* Tries again after this many ns; both directions share the timer. */
 static void wait_for(struct exchange *x, uint64_t ns)
 {
 	struct loop *loop = x->b->loop;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests on their way to the host: handed out against its demand, or kept until there is some, or turned away. */
+/* Requests on their way to the host: handed out for its demand, kept until there is some, or turned away. */
 #include "bridge/queue.h"
 
 #include <stdlib.h>
@@ -24,7 +24,7 @@ static void on_relief(struct wheel_node *node)
 	b->control.ops->pressure(b->control.ctx, false);
 }
 
-/* A request is turned away. That is cheap; but so many in a second are not, and then nothing more is read in it. */
+/* Shedding is cheap, but not at any rate: past max_shed per second, stop reading until the second ends. */
 static void count_shed(struct bridge *b)
 {
 	uint64_t second = b->loop->now / 1000;
@@ -70,7 +70,7 @@ static uint8_t *put_text_or_nil(uint8_t *at, struct slice text)
 	return text.at ? mp_str(at, text) : mp_nil(at);
 }
 
-/* REQUEST's head, PROTOCOL.md section 5. *waited is where the time in the queue is to be put. */
+/* REQUEST's head, PROTOCOL.md section 5. *waited is where the time in the queue has to be written. */
 static uint8_t *put_head(uint8_t *at, const struct exchange *x, const struct request_head *h, uint8_t **waited)
 {
 	const struct forwarded *named = &x->b->named;
@@ -103,7 +103,7 @@ static uint8_t *put_head(uint8_t *at, const struct exchange *x, const struct req
 	return named->told ? named_put(at, named) : at;
 }
 
-/* The host has the request. */
+/* The request was handed out. */
 static void handed_out(struct exchange *x)
 {
 	struct bridge *b = x->b;
@@ -118,7 +118,7 @@ static void handed_out(struct exchange *x)
 	work_begins(x);
 }
 
-/* A REQUEST, or a COMPLETE; the heads of both bin are as wide as they get, since the size of the first is not known yet. */
+/* Writes a REQUEST or a COMPLETE; both bin headers have the maximum width, since the size of the first is not known yet. */
 static void send_request(struct exchange *x, const struct request_head *h)
 {
 	size_t bound = queue_head_bound(x->b, h) + x->whole.len + MP_MAX_HEAD;
@@ -159,7 +159,7 @@ static bool keep(struct exchange *x, const struct request_head *h)
 	return true;
 }
 
-/* What has happened to a request while it waited. */
+/* Sends the events that happened to a request while it waited. */
 static void send_rest(struct exchange *x, struct slice trailers)
 {
 	struct bridge *b = x->b;
@@ -181,7 +181,7 @@ static bool say_waiting(struct exchange *x)
 	return say_request(x->b, &(struct msg_request){.stream = x->id, .head = head});
 }
 
-/* False: there is no memory, and it goes on waiting. */
+/* False: out of memory; it goes on waiting. */
 static bool send_waiting(struct exchange *x)
 {
 	struct bridge *b = x->b;
@@ -204,7 +204,7 @@ void queue_hand_out(struct bridge *b)
 	struct list *turn;
 
 	if (b->handing_out)
-		return; /* and will look again */
+		return; /* and will try again */
 	b->handing_out = true;
 	while ((turn = shares_next(&b->shares, b->demand, b->config->share)))
 		if (!send_waiting(container_of(turn, struct exchange, turn)))
@@ -212,7 +212,7 @@ void queue_hand_out(struct bridge *b)
 	b->handing_out = false;
 }
 
-/* Its peer may begin one more, and has none that came before. */
+/* Whether its peer may begin one more, and has no earlier one waiting. */
 static bool may_begin(const struct bridge *b, const struct share *share)
 {
 	return share->waiting == 0 && share_may_begin(&b->shares, share, b->demand, b->config->share);
@@ -225,7 +225,7 @@ static bool may_wait(const struct bridge *b, const struct share *share)
 	return share_allows(share->waiting, left, b->config->share);
 }
 
-/* The body that came with a request goes with it, but for one that the host may want to have decoded. */
+/* Sends the body along with its request, unless the host may want it decoded. */
 static void take_whole(struct exchange *x, const struct request_head *h)
 {
 	bool fits = queue_head_bound(x->b, h) + h->whole.len + QUEUE_OVERHEAD <= FRAME_PAYLOAD_MAX;

@@ -5,17 +5,18 @@
 
 #include "bridge/exchange.h"
 
-/* Bytes of a REQUEST or a COMPLETE beside its head and its body. */
+/* Bytes of a REQUEST or a COMPLETE in addition to its head and its body. */
 enum { QUEUE_OVERHEAD = 32 };
 
 void queue_init(struct bridge *b);
 void queue_free(struct bridge *b);
 
-/* Bytes that the head of a REQUEST takes at most. */
+/* The most bytes that the head of a REQUEST may take. */
 size_t queue_head_bound(const struct bridge *b, const struct request_head *h);
-/* Hands the request to the host, with its body if that goes along, or keeps both, encoded, until there is demand. False: it is to be turned away, which is counted. */
+/* Hands the request (and its body, if that is sent along) to the host, or keeps both, encoded, until there is demand. False: it
+ * must be turned away; it was counted. */
 bool queue_take(struct exchange *x, const struct request_head *h);
-/* There may be demand for what waits: hands it out, to the peer with the least in progress first. */
+/* There may be demand: hands out waiting requests, for the peer with the fewest in progress first. */
 void queue_hand_out(struct bridge *b);
 
 #endif

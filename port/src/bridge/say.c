@@ -6,7 +6,7 @@ static bool is_of_connections(enum message_kind kind)
 	return kind == MSG_OPENED || kind == MSG_SECURED || kind == MSG_ENDED;
 }
 
-/* These messages are not urgent and may wait for others, except reports: their reader may measure time. */
+/* These messages are not urgent and may wait for others, unless they carry a report, whose reader may measure time. */
 static bool is_lazy(const struct bridge *b, enum message_kind kind)
 {
 	return (kind == MSG_DONE && !b->config->report) || kind == MSG_UNUSED || is_of_connections(kind);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Messages to the host. Without memory a message is lost, and the link gives the host up (link_flush). */
+/* Messages to the host. If memory runs out, a message is lost, and the link ends the connection to the host (link_flush). */
 #ifndef SPARX_BRIDGE_SAY_H
 #define SPARX_BRIDGE_SAY_H
 
@@ -16,7 +16,7 @@
 #undef PORT
 #undef HOST
 
-/* What was wrong with a message, and what follows from it. */
+/* Sends ERROR: what is wrong with a message, and the consequence. */
 void say_fault(struct bridge *b, const struct message *m, const char *field, const char *rule, const char *consequence);
 
 /* Begins a message that is written piece by piece, with room for `body` bytes; link_commit ends it. NULL: out of memory. */

@@ -7,7 +7,7 @@
 
 /* Reads the `tls` of HELLO's listeners. False: fault says what is wrong. */
 bool secure_certify(struct bridge *b, struct config_fault *fault);
-/* REQUEST's field of a secure connection (NULL: it has none), and the most bytes that it may take. */
+/* Writes REQUEST's field `tls` (NULL: the connection is plain), and the most bytes that it may take. */
 size_t secure_bound(const struct secure *s);
 uint8_t *secure_put(uint8_t *at, const struct secure *s);
 /* The same without the client's certificate; valid until the next call. */

@@ -95,7 +95,7 @@ static void add_alt_svc(const struct exchange *x, struct response_head *head)
 	x->b->fields[head->field_count++] = alt;
 }
 
-/* The head of a response, checked, and handed to the session. False: the exchange has ended. */
+/* Checks the head of a response and passes it to the session. False: the exchange has ended. */
 static bool start_response(struct exchange *x, const struct message *m, uint64_t status, struct slice headers, int64_t length)
 {
 	struct stream *s = x->s;
@@ -130,7 +130,7 @@ static bool start_response(struct exchange *x, const struct message *m, uint64_t
 	return false;
 }
 
-/* A part of the body of this length, which costs so much of the window. */
+/* Checks a part of the body of this length, which costs `cost` bytes of window. */
 static void count_body(struct exchange *x, uint64_t length, uint64_t cost)
 {
 	x->active = x->b->loop->now;
@@ -169,7 +169,7 @@ void order_respond(struct bridge *b, struct exchange *x, const struct message *m
 	bool bodiless = never_has_body((unsigned)r->status, x->s->head_method);
 
 	(void)b;
-	/* without a body to send, only the host's content-length can tell its size */
+	/* without a body, only the host's content-length says its length */
 	if (length == 0 && bodiless)
 		length = LENGTH_UNKNOWN;
 	if (x->s->response == RESPONSE_WAITING && r->body.len > x->window && !bodiless)
@@ -194,11 +194,11 @@ static bool is_in_vain(struct exchange *x, const struct message *m)
 {
 	bool vain = x->s->bodiless && x->s->response == RESPONSE_ENDED;
 
-	x->b->n.dropped += vain && m->left == 0; /* of a DATA in parts, the last one counts */
+	x->b->n.dropped += vain && m->left == 0; /* a DATA in parts counts once, with its last part */
 	return vain;
 }
 
-/* Why there cannot be a part of the body now, nor its end. */
+/* Why neither a part of the body nor its end may come now; NULL: they may. */
 static const char *no_body_now(const struct exchange *x)
 {
 	if (x->s->response != RESPONSE_STREAMING || coding_ends(x->s))
@@ -206,7 +206,7 @@ static const char *no_body_now(const struct exchange *x)
 	return x->kind->no_data;
 }
 
-/* `size`: of the whole message, of which `data` is what is here. */
+/* `size`: of the whole message; `data` is the part that has arrived. */
 static void take_data(struct exchange *x, const struct message *m, struct slice data, uint64_t size)
 {
 	const char *rule = no_body_now(x);
@@ -243,7 +243,7 @@ void order_shared(struct bridge *b, struct exchange *x, const struct message *m)
 	shared_give(bytes.at, bytes.len);
 }
 
-/* As DATA, but for the bytes, which the file has. */
+/* Like DATA, but the bytes are in a file. */
 static void send_file(struct exchange *x, const struct message *m)
 {
 	const struct msg_file *f = &m->file;
@@ -327,7 +327,7 @@ static bool is_path(struct slice target)
 	return target.len > 0 && target.at[0] == '/';
 }
 
-/* A client may stop accepting pushes at any time, so a push in vain is no error of the host. */
+/* A client may stop accepting pushes at any time, so a useless push is not an error of the host. */
 void order_push(struct bridge *b, struct exchange *x, const struct message *m)
 {
 	struct slice target = m->push.target;

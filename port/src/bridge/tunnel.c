@@ -9,14 +9,14 @@ static void on_timer(struct wheel_node *node)
 	uint64_t deadline = x->active + x->idle_timeout;
 
 	if (x->s->response == RESPONSE_ENDED)
-		return; /* what is left to send has a deadline of its own */
+		return; /* bytes that are still to be sent have their own deadline */
 	if (loop->now < deadline)
 		wheel_set(&loop->wheel, &x->timer, deadline);
 	else
 		exchange_end(x, 0, END_TIMEOUT);
 }
 
-/* As much as there is credit for. */
+/* Passes on as many bytes as there is credit for. */
 static size_t take_bytes(struct exchange *x, struct slice bytes)
 {
 	const struct stream *s = x->s;

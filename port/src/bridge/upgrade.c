@@ -89,7 +89,7 @@ static void to_tunnel(struct exchange *x, const struct message *m, unsigned coun
 		tunnel_open(x, idle_timeout);
 }
 
-/* Adds what answers the handshake; the texts must live until the head is written. */
+/* Adds the fields that answer the handshake; the texts must live until the head is written. */
 static unsigned add_answer(struct bridge *b, const struct ws_handshake *h, unsigned count, char *accept, struct slice extension)
 {
 	if (h->has_key) {

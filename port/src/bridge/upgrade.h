@@ -4,9 +4,9 @@
 
 #include "bridge/exchange.h"
 
-/* Notes what a request asks to be upgraded to. False: out of memory. */
+/* Records the upgrade that a request asks for. False: out of memory. */
 bool upgrade_note(struct exchange *x, const struct request_head *head);
-/* What it adds to REQUEST's flags. */
+/* The flags of REQUEST for it. */
 unsigned upgrade_flags(const struct exchange *x);
 
 #endif

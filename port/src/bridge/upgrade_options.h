@@ -6,7 +6,7 @@
 #include "frames/options.h"
 #include "ws/ws.h"
 
-/* Of a WebSocket; of a tunnel, which has idle_timeout alone. False: *fault says why. */
+/* For a WebSocket; for a tunnel, which has only idle_timeout. False: *fault says why. */
 bool websocket_options(struct slice raw, struct ws_config *config, struct config_fault *fault);
 bool tunnel_options(struct slice raw, uint64_t *idle_timeout, struct config_fault *fault);
 

@@ -5,10 +5,10 @@
 
 #include "bridge/bridge.h"
 
-/* REQUEST's field of a connection with a PROXY header (NULL: it had none), and the most bytes that it may take. */
+/* Writes REQUEST's field `proxy` (NULL: the connection has no PROXY header), and the most bytes that it may take. */
 size_t via_bound(const struct proxied *p);
 uint8_t *via_put(uint8_t *at, const struct proxied *p);
-/* And of one whose client trusted proxies name. */
+/* The same for the field `client`, if trusted proxies name the client. */
 size_t named_bound(const struct forwarded *f);
 uint8_t *named_put(uint8_t *at, const struct forwarded *f);
 

@@ -28,7 +28,7 @@ static void set_unheard(struct exchange *x, bool unheard)
 	exchange_wants(x);
 }
 
-/* What comes from now on is not for the host, and costs no credit. */
+/* From now on received bytes are not for the host, and cost no credit. */
 static void read_to_the_end(struct exchange *x)
 {
 	set_unheard(x, true);
@@ -61,7 +61,7 @@ static void on_timer(struct wheel_node *node)
 
 /* ---- SEND, CLOSE ---- */
 
-/* Whether the message is for a WebSocket that still takes it; otherwise it is dropped, or ends the exchange. */
+/* Whether the message is for a WebSocket that still accepts it; otherwise it is dropped, or ends the exchange. */
 static bool takes(struct exchange *x, const struct message *m)
 {
 	if (!x->ws) {
@@ -69,7 +69,7 @@ static bool takes(struct exchange *x, const struct message *m)
 		return false;
 	}
 	if (x->ws->said_close)
-		x->b->n.dropped++; /* it has crossed the client's Close */
+		x->b->n.dropped++; /* the message has crossed the client's Close */
 	return !x->ws->said_close;
 }
 
@@ -143,7 +143,7 @@ void order_close(struct bridge *b, struct exchange *x, const struct message *m)
 	}
 }
 
-/* ---- what comes in ---- */
+/* ---- messages of the client ---- */
 
 /* A message in as many RECVs as it needs. False: there is no memory. */
 static bool say_message(struct exchange *x, unsigned type, struct slice data)
@@ -173,7 +173,7 @@ static void say_end(struct exchange *x, const struct ws_event *event)
 	say_closed(x->b, &(struct msg_closed){.stream = x->id, .code = event->code, .reason = event->data});
 }
 
-/* The closing handshake is complete: when our part of it has left, that is the end. */
+/* The closing handshake is complete: the stream ends when our Close has left. */
 static void take_closed(struct exchange *x, const struct ws_event *event)
 {
 	struct stream *s = x->s;
@@ -204,13 +204,13 @@ static void finish(struct exchange *x)
 	}
 }
 
-/* A host grants the credit of a message again behind its answer, so with all of the credit back nothing is unanswered. */
+/* A host grants the credit of a message again after its answer, so with all credit back everything is answered. */
 static bool all_answered(const struct exchange *x)
 {
 	return x->ws->said_close || x->chunks >= x->ws->credit;
 }
 
-/* First the answers to what came before; but close_timeout bounds how long a host may take. */
+/* Answers to earlier messages go first; close_timeout bounds how long the host may take. */
 static void take_leave(struct exchange *x)
 {
 	if (all_answered(x))
@@ -232,7 +232,7 @@ static void take_event(struct exchange *x, const struct ws_event *event)
 		exchange_no_memory(x);
 		break;
 	case WS_NOTHING:
-	case WS_CLOSED: /* those of ws_finish */
+	case WS_CLOSED: /* the results of ws_finish */
 	case WS_FAILED:
 		break;
 	}
@@ -271,7 +271,7 @@ static void take_credit(struct exchange *x, uint64_t chunks, uint64_t max)
 
 /* ---- ends ---- */
 
-/* One that has said why it leaves can still get the answers that it waits for. */
+/* A client that has sent a Close can still receive the answers that it waits for. */
 static void client_ended(struct exchange *x, const struct field *trailers, unsigned count)
 {
 	(void)trailers;
@@ -297,7 +297,7 @@ static bool says_goodbye(struct exchange *x, enum stream_end why)
 	struct stream *s = x->s;
 
 	if (x->ws->state == WS_OVER && s->response == RESPONSE_STREAMING)
-		stream_response_moves(s, RESPONSE_ENDED); /* both sides know */
+		stream_response_moves(s, RESPONSE_ENDED); /* both sides have sent a Close */
 	if (s->response == RESPONSE_ENDED)
 		return true;
 	if (why == END_TIMEOUT)

@@ -5,7 +5,8 @@
 #include "bridge/exchange.h"
 #include "ws/ws.h"
 
-/* Makes the socket, before the stream is upgraded to it. deflate: as agreed; NULL: without. False: out of memory. */
+/* Makes the socket, before the stream is upgraded to it. deflate: the negotiated parameters; NULL: no compression. False: out of
+ * memory. */
 bool websocket_new(struct exchange *x, const struct ws_config *config, const struct deflate_params *deflate);
 /* The stream was upgraded to it. */
 void websocket_open(struct exchange *x);

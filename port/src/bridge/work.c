@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* That a client has left does not free who works for it, so its request counts on. */
+/* A client that leaves does not stop the handler, so its request keeps counting. */
 #include "bridge/work.h"
 
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 
 enum { ABSENTS_MAX = 65536 };
 
-/* A request whose client has gone while somebody worked on it. */
+/* A request whose client left while its handler was running. */
 struct absent {
 	struct list link;
 	uint64_t id, until; /* ms */
@@ -69,7 +69,7 @@ void work_resumes(struct exchange *x)
 		work_begins(x);
 }
 
-/* ---- when the client has gone ---- */
+/* ---- after the client has left ---- */
 
 static void watch(struct bridge *b)
 {
@@ -104,7 +104,7 @@ static void on_forgets(struct wheel_node *node)
 	watch(b);
 }
 
-/* Takes over the stream's share, and what it counts there. False: out of memory. */
+/* Takes over the stream's share and its count there. False: out of memory. */
 static bool outlives(const struct exchange *x)
 {
 	struct bridge *b = x->b;

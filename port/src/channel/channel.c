@@ -9,7 +9,7 @@
 #include "frames/mp.h"
 #include "platform/platform.h"
 
-/* A packet's array has three numbers, and what is longer is cut off, and seen. */
+/* A packet's array has three numbers; a longer packet is truncated, which is noticed. */
 enum { PACKET_MAX = 64, PACKET_FIELDS = 3, DESCRIPTORS_MAX = 4 };
 
 void channel_init(struct channel *c)
@@ -81,7 +81,7 @@ static bool read_packet(struct slice in, struct descriptor *d, const char **rule
 	return true;
 }
 
-/* What is left of a descriptor's packet is judged, and it is closed if there is something wrong with it. */
+/* Checks the rest of a descriptor's packet, and closes the descriptor if something is wrong. */
 static bool judge(const struct received *r, const uint8_t *bytes, struct descriptor *d, const char **rule)
 {
 	*d = (struct descriptor){.fd = -1};
@@ -113,7 +113,7 @@ enum channel_result channel_take(struct channel *c, struct descriptor *d, const 
 		return passes(errno) ? CHANNEL_EMPTY : CHANNEL_OVER;
 	}
 	if (r.len == 0 && r.count == 0)
-		return CHANNEL_OVER; /* the end, or a packet of nothing, which no host sends */
+		return CHANNEL_OVER; /* the end, or an empty packet, which no host sends */
 	if (judge(&r, bytes, d, rule))
 		return CHANNEL_GOT;
 	for (unsigned i = 0; i < r.count; i++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The channel: a unix socket over which the host hands open descriptors to the port, which opens none itself. Each packet brings one
- * descriptor and says what it is for (PROTOCOL.md, section 3.6). Nothing is ever written to it.
+ * The channel: a unix socket over which the host hands open descriptors to the port, which opens none itself. Each packet brings
+ * one descriptor and says what it is for (PROTOCOL.md, section 3.6). Nothing is ever written to it.
  */
 #ifndef SPARX_CHANNEL_CHANNEL_H
 #define SPARX_CHANNEL_CHANNEL_H
@@ -18,7 +18,7 @@ struct descriptor {
 	int fd;
 	enum descriptor_use use;
 	uint64_t token;  /* by which messages name it; at least 1 */
-	uint64_t stream; /* of a file: whose it is; of others: 0 */
+	uint64_t stream; /* the stream of a file; 0 for other uses */
 };
 
 enum channel_result { CHANNEL_EMPTY, CHANNEL_GOT, CHANNEL_WRONG, CHANNEL_OVER };
@@ -29,17 +29,17 @@ struct channel {
 };
 
 void channel_init(struct channel *c);
-/* Connects to the host, who must be of the same user. False: errno says why. */
+/* Connects to the host, which must run as the same user. False: errno says why. */
 bool channel_open(struct channel *c, struct loop *loop, const char *path);
-/* Takes a socket that is connected. */
+/* Takes over a connected socket. */
 void channel_use(struct channel *c, struct loop *loop, int fd);
 void channel_close(struct channel *c, struct loop *loop);
 /*
- * The next packet. GOT: the descriptor is the caller's. WRONG: *rule says what rule it broke, d->stream which stream it names, or 0; what it
- * brought is closed. OVER: the host has closed the channel. EMPTY: there is nothing now.
+ * The next packet. GOT: the descriptor belongs to the caller. WRONG: *rule says which rule was broken, d->stream is the stream
+ * that it names, or 0; its descriptors are closed. OVER: the host has closed the channel. EMPTY: there is nothing now.
  */
 enum channel_result channel_take(struct channel *c, struct descriptor *d, const char **rule);
-/* Waits for a packet, for at most so many ms: only before there is anything else to wait for. False: none has come. */
+/* Waits for a packet, at most `ms`: only used while there is nothing else to wait for. False: none has come. */
 bool channel_wait(struct channel *c, int ms);
 
 #endif

@@ -15,22 +15,22 @@ struct response_coding {
 	struct encoder *encoder; /* NULL before the first byte, and once it has ended */
 	enum coding coding;
 	int64_t length; /* of the response; LENGTH_UNKNOWN */
-	size_t memory;  /* that the encoder holds, at most; counted from the start */
+	size_t memory;  /* the most memory that the encoder may use; counted from the start */
 	struct list link;
-	struct bufq raw; /* of the host, not encoded yet */
+	struct bufq raw; /* bytes of the host that are not encoded yet */
 	uint64_t owed;   /* bytes of the host that were encoded and have not been counted as sent */
-	uint64_t unsent; /* bytes that the session has of it */
+	uint64_t unsent; /* encoded bytes that the session has and that have not left */
 	bool dirty;      /* the encoder may hold bytes back */
 	bool ends;
-	bool over;              /* all of it is encoded */
-	bool broken;            /* a file in raw is not what was said */
-	struct field *trailers; /* and their bytes behind them */
+	bool over;              /* the whole response is encoded */
+	bool broken;            /* a file in raw is shorter than FILE said */
+	struct field *trailers; /* followed by their bytes */
 	unsigned trailer_count;
 };
 
 static const struct stream_ops coding_ops;
 
-/* ---- what is compressed ---- */
+/* ---- which responses are compressed ---- */
 
 static bool has_word(struct slice value, const char *word)
 {
@@ -70,13 +70,13 @@ static bool is(const struct field *f, const char *name)
 	return slice_eq_nocase(f->name, slice_str(name));
 }
 
-/* Of 204, 205 and 304 there is nothing to compress, and of 206 a part of the file as it is. */
+/* 204, 205 and 304 have nothing to compress, and 206 has a part of the unencoded file. */
 static bool has_content(unsigned status)
 {
 	return status != 206 && !never_has_body(status, false);
 }
 
-/* RFC 9110 7.7: no-transform; 8.4: what has a coding has it for a reason. */
+/* RFC 9110 7.7: no-transform; 8.4: a response with a coding keeps it. */
 static bool may_be_coded(const struct codings *all, const struct response_head *head)
 {
 	bool listed = false;
@@ -95,9 +95,9 @@ static bool may_be_coded(const struct codings *all, const struct response_head *
 	return listed;
 }
 
-/* ---- what its head says ---- */
+/* ---- the head ---- */
 
-/* The length and the digests are those of other bytes, and ranges of these are not to be had. */
+/* Length and digests describe other bytes, and there are no ranges of the encoded ones. */
 static bool is_of_the_plain_bytes(const struct field *f)
 {
 	static const char *const names[] = {"content-length", "content-digest", "repr-digest",
@@ -109,7 +109,8 @@ static bool is_of_the_plain_bytes(const struct field *f)
 	return false;
 }
 
-/* Two variants are not the same byte for byte (RFC 9110 8.8.1). False: the tag is too long, and is left out. */
+/* Encoded variants are not identical byte for byte (RFC 9110 8.8.1), so the tag becomes weak. False: it is too long, and is left
+ * out. */
 static bool weaken(struct codings *all, struct field *f)
 {
 	if (f->value.len >= 2 && f->value.at[0] == 'W')
@@ -128,7 +129,7 @@ static bool varies(const struct field *f)
 	return is(f, "vary") && (has_word(f->value, "accept-encoding") || (f->value.len == 1 && *f->value.at == '*'));
 }
 
-/* The fields of a response that may be compressed; with a coding, of one that is. */
+/* Changes the fields of a response that may be compressed; with a coding, of one that is compressed. */
 static void say(struct codings *all, struct response_head *head, enum coding coding)
 {
 	bool varied = false;
@@ -152,7 +153,7 @@ static void say(struct codings *all, struct response_head *head, enum coding cod
 		head->length = LENGTH_UNKNOWN;
 }
 
-/* The host says `content-encoding: identity` of what is not to be compressed; to a client nobody says that (RFC 9110 8.4). */
+/* `content-encoding: identity` forbids compression; it is not sent to clients (RFC 9110 8.4). */
 static bool refused_by_host(struct codings *all, struct response_head *head)
 {
 	unsigned n = 0;
@@ -197,7 +198,7 @@ static size_t memory_for(const struct codings *all, enum coding coding)
 	return encoder_memory(coding, all->options.levels[coding]);
 }
 
-/* To make one takes longer than to compress a short answer. */
+/* Making an encoder takes longer than compressing a short response. */
 static struct encoder *take_encoder(struct codings *all, enum coding coding)
 {
 	struct encoder *e = all->spare[coding];
@@ -277,7 +278,7 @@ bool coding_ends(const struct stream *s)
 	return s->coding && s->coding->ends;
 }
 
-/* Unless the session has enough of it already: what waits here is small, and what waits there is the client's fault. */
+/* Not while the session has enough output: that waits for the client. */
 static void activate(struct response_coding *c)
 {
 	if (!c->over && c->unsent < UNSENT_MAX && !list_linked(&c->link))
@@ -317,7 +318,7 @@ uint64_t coding_sent(struct stream *s, uint64_t bytes)
 
 /* ---- the work ---- */
 
-/* Runs the encoder until the operation is complete, and sends what it gives. */
+/* Runs the encoder until the operation is complete, and sends its output. */
 static bool encode(struct response_coding *c, enum encoder_op op, struct slice in)
 {
 	uint8_t out[OUT];
@@ -335,7 +336,7 @@ static bool encode(struct response_coding *c, enum encoder_op op, struct slice i
 	return true;
 }
 
-/* What of a file comes next is read. False: it cannot be; `later` if it can in a while. */
+/* Reads the next bytes of a file. False: that is not possible; `later` if it may be possible in a while. */
 static bool load(struct response_coding *c, bool *later)
 {
 	struct bufq_file f;
@@ -386,7 +387,7 @@ static bool flush(struct response_coding *c)
 	return encode(c, ENCODER_FLUSH, SLICE_LIT(""));
 }
 
-/* One slice, or what is behind the last one. False: out of memory. */
+/* Encodes one slice, or the end after the last one. False: out of memory. */
 static bool step(struct response_coding *c, size_t *taken)
 {
 	if (c->raw.len > 0 && !take(c, SLICE, taken))
@@ -399,8 +400,8 @@ static bool step(struct response_coding *c, size_t *taken)
 }
 
 /*
- * Goes on with one until it has nothing to do, or has to wait for a disk, or the session has enough of it, or this turn is over. False: out
- * of memory, or the file is broken.
+ * Continues with one response until it has nothing to do, must wait for a disk, the session has enough of it, or the turn is
+ * over. False: out of memory, or the file is broken.
  */
 static bool work(struct response_coding *c)
 {
@@ -457,7 +458,7 @@ static bool coded_send_file(struct stream *s, struct file *f, uint64_t offset, s
 	return bufq_append_file(&s->coding->raw, f, offset, n);
 }
 
-/* A digest is of bytes that the client does not get. */
+/* The digests describe bytes that the client does not get. */
 static bool copy_trailers(struct response_coding *c, const struct field *trailers, unsigned count)
 {
 	size_t bytes = 0;
@@ -493,11 +494,11 @@ static bool coded_send_end(struct stream *s, const struct field *trailers, unsig
 	activate(c);
 	if (!copy_trailers(c, trailers, count))
 		return false;
-	/* At once, if nobody is before it: so few encoders are in use at the same time. */
+	/* Encodes at once if no other response waits, so that few encoders are in use at a time. */
 	return c->all->active.next != &c->link || c->all->active.prev != &c->link || c->all->left == 0 || work(c);
 }
 
-/* All else is the session's. */
+/* All other operations go to the session. */
 
 static bool coded_send_info(struct stream *s, unsigned status, const struct field *fields, unsigned count)
 {

@@ -15,14 +15,14 @@
 
 #include "base/list.h"
 
-/* ZLIB_MEMORY: of the library's state and its window. ZSTD_LOG: RFC 9659 allows windows of 8 MiB and no more. */
+/* ZLIB_MEMORY: bytes of the library's state and its window. ZSTD_LOG: RFC 9659 allows windows of 8 MiB and no more. */
 enum { ZLIB_BITS = 15, GZIP_WRAPPER = 16, ZLIB_MEMORY = 48 << 10, ZSTD_LOG = 23 };
 
 struct decoder {
 	enum coding coding;
-	bool whole; /* a gzip member, a zstd frame or all of the coding has ended, and nothing has begun behind it */
+	bool whole; /* a gzip member, a zstd frame or the whole body has ended, and nothing follows it yet */
 	size_t allocated;
-	uint64_t frame; /* zstd: bytes of the frame that has begun */
+	uint64_t frame; /* zstd: bytes of the current frame */
 	union {
 		z_stream z;
 #ifdef WITH_BROTLI
@@ -59,7 +59,7 @@ static enum decoder_result zlib_run(struct decoder *d, struct slice *in, uint8_t
 
 	if (d->whole && in->len == 0)
 		return DECODER_NEEDS_INPUT;
-	/* RFC 1952 2.2: several members may follow each other. Behind what zlib has compressed nothing may. */
+	/* RFC 1952 2.2: several members may follow each other. After deflate data nothing may follow. */
 	if (d->whole && (d->coding != CODING_GZIP || inflateReset(z) != Z_OK))
 		return DECODER_MALFORMED;
 	d->whole = false;
@@ -74,7 +74,7 @@ static enum decoder_result zlib_run(struct decoder *d, struct slice *in, uint8_t
 	return result;
 }
 
-/* ---- brotli: its window grows with what is in it, so each block is counted ---- */
+/* ---- brotli: its window grows as it fills, so each block of memory is counted ---- */
 
 #ifdef WITH_BROTLI
 struct block {
@@ -136,7 +136,7 @@ static enum decoder_result brotli_run(struct decoder *d, struct slice *in, uint8
 /* ---- zstd: frames may follow each other (RFC 8878 3) ---- */
 
 #ifdef WITH_ZSTD
-/* The library may also know the formats of the years before RFC 8878, whose windows it does not bound. */
+/* The library may also know zstd formats older than RFC 8878, whose windows it does not bound. */
 static bool begins_frame(const struct decoder *d, struct slice in)
 {
 	static const uint8_t magic[] = {0x28, 0xb5, 0x2f, 0xfd}, skipped[] = {0x50, 0x2a, 0x4d, 0x18};

@@ -9,18 +9,18 @@
 
 struct stage {
 	struct decoder *decoder;
-	uint64_t made; /* bytes that came out of it */
+	uint64_t made; /* bytes of output so far */
 };
 
 struct decoding {
 	uint64_t most, ratio, came;
 	unsigned count;
-	struct stage stages[DECODINGS_MAX]; /* the one that is undone first, first */
-	struct slice between;               /* of `piece`, what the second has not taken */
+	struct stage stages[DECODINGS_MAX]; /* in the order in which they are undone */
+	struct slice between;               /* bytes of `piece` that the second has not consumed */
 	uint8_t piece[];                    /* DECODING_PIECE bytes, if there is a second */
 };
 
-/* ---- what Content-Encoding says (RFC 9110 8.4) ---- */
+/* ---- the field Content-Encoding (RFC 9110 8.4) ---- */
 
 static void plan_member(struct decoding_plan *plan, struct slice name)
 {
@@ -100,7 +100,7 @@ size_t decoding_memory(const struct decoding *d)
 
 /* ---- the work ---- */
 
-/* What may have come out of a decoder by now. The first of two may be a bomb as well as the last. */
+/* How many bytes of output a decoder may have produced by now. The first of two may be a bomb as well as the last. */
 static bool is_too_large(const struct decoding *d, const struct stage *stage, bool last)
 {
 	uint64_t most = d->ratio > UINT64_MAX / (d->came + 1) ? UINT64_MAX : d->came * d->ratio;
@@ -128,7 +128,7 @@ static enum decoding_result run_stage(struct decoding *d, unsigned i, struct sli
 	return is_too_large(d, stage, i + 1 == d->count) ? DECODING_TOO_LARGE : results[result];
 }
 
-/* Goes on until it needs input, or has filled all of `out`. */
+/* Decodes until it needs input, or `out` is full. */
 static enum decoding_result fill(struct decoding *d, unsigned i, struct slice *in, uint8_t *out, size_t room, size_t *used)
 {
 	enum decoding_result result = DECODING_NEEDS_ROOM;

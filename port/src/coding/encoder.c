@@ -14,7 +14,8 @@
 
 #include "base/list.h"
 
-/* Smaller windows than the libraries' defaults: pages are rarely larger, and the memory is held for as long as a client is slow. */
+/* Smaller windows than the libraries' defaults: pages are rarely larger, and a slow client keeps the memory in use for a long
+ * time. */
 enum { ZLIB_BITS = 14, ZLIB_MEMORY = 7, GZIP_WRAPPER = 16, BROTLI_BITS = 16, ZSTD_LOG = 16 };
 
 struct encoder {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which content coding a client takes: Accept-Encoding, RFC 9110 12.5.3. */
+/* Which content coding a client accepts: Accept-Encoding, RFC 9110 12.5.3. */
 #ifndef SPARX_CODING_NEGOTIATE_H
 #define SPARX_CODING_NEGOTIATE_H
 
@@ -24,9 +24,9 @@ enum coding coding_by_name(struct slice name);
 
 /*
  * Chooses one of `offered`, which are in the order of the server's preference, or CODING_IDENTITY. The client's weights come first.
- * A coding is taken only if it is named, or `*` is. Identity is taken unless it is refused, but yields to a coding with the same weight;
- * if it is refused and no coding is acceptable, the result is still identity, since that is better than no response.
- * A member that is malformed refuses the coding that it names, and so does the lowest weight of a coding that is named twice.
+ * A coding is acceptable only if the client names it, or `*`. Identity is acceptable unless the client refuses it, but a coding
+ * of the same weight goes first; if it is refused and no coding is acceptable, the result is still identity, since that is better
+ * than no response. A malformed member refuses the coding that it names; if a coding is named twice, the lower weight counts.
  */
 enum coding coding_choose(const struct field *fields, unsigned count, const uint8_t *offered, unsigned offers);
 

@@ -35,7 +35,7 @@ static void on_ready(struct loop_io *io, int ready)
 	c->writable = c->writable || (ready & c->write_on);
 	if (c->member.wait == CONN_IDLE && (ready & LOOP_READ))
 		member_waits(&c->member,
-			     CONN_WORKS); /* it has sent its request, so it must not make room for others in this turn */
+			     CONN_WORKS); /* it has sent its request, so it must not be closed to make room in this turn */
 	member_is_dirty(&c->member);
 }
 
@@ -65,7 +65,7 @@ static bool on_covers(struct session_owner *owner, struct slice host)
 	return c->transport->covers(c->transport_state, host);
 }
 
-/* The kernel has room again for much at once, and seldom: how fast a slow peer takes what it holds must be asked. */
+/* The kernel reports room rarely, and then for many bytes: how fast a slow peer takes them must be asked for. */
 static uint64_t look_at_taken(struct conn *c)
 {
 	size_t unsent = c->transport->unsent ? c->transport->unsent(loop_io_fd(&c->io), c->transport_state) : SIZE_MAX;
@@ -91,7 +91,7 @@ static void on_timer(struct wheel_node *node)
 	member_is_dirty(&c->member);
 }
 
-/* TLS has agreed, or failed. */
+/* The TLS handshake is complete, or TLS has failed. */
 static void tell_secured(struct conn *c, const struct secure *s, const char *fault)
 {
 	conn_record_secured(c->member.pool, c->record, s, fault);
@@ -101,7 +101,7 @@ static void tell_secured(struct conn *c, const struct secure *s, const char *fau
 
 static const struct member_ops conn_member;
 
-/* From here on the peer speaks its protocol. False: the connection is closed. */
+/* The connection is ready for its protocol. False: it is closed. */
 static bool begin_session(struct conn *c)
 {
 	if (c->transport->secure)
@@ -128,7 +128,7 @@ static void begin_handshake(struct conn *c)
 	wheel_set(&loop->wheel, &c->timer, loop->now + c->owner.env->config->handshake_timeout);
 }
 
-/* It is known who the peer is. False: it is closed. */
+/* The peer is known now. False: the connection is closed. */
 static bool begin_transport(struct conn *c)
 {
 	c->record = conn_record_begin(c->member.pool, &c->owner.peer);
@@ -145,7 +145,7 @@ static const struct listener_config *listener_of(const struct conn_pool *pool, c
 	return &pool->env.config->listeners[peer->listener];
 }
 
-/* Whether a header is to be looked for: one that must be there, or may be. Of others than trusted proxies it is never believed. */
+/* Whether to look for a header: it may or must be there, and the peer is a trusted proxy. */
 static bool is_greeted(const struct conn_pool *pool, const struct peer *peer)
 {
 	enum proxy_mode mode = (enum proxy_mode)listener_of(pool, peer)->proxy_protocol;
@@ -154,7 +154,7 @@ static bool is_greeted(const struct conn_pool *pool, const struct peer *peer)
 	return mode == PROXY_REQUIRED || (mode == PROXY_OPTIONAL && conn_pool_trusts(pool, &ip));
 }
 
-/* One line a second tells of all. */
+/* At most one log line per second. */
 static void refuse_greeting(struct conn *c, const char *why)
 {
 	struct conn_pool *pool = c->member.pool;
@@ -187,7 +187,7 @@ static bool begin_greeting(struct conn *c)
 	return true;
 }
 
-/* Without a header, where it may be missing. What was taken for the beginning of one is HTTP's; TLS does not begin like one. */
+/* There is no header, which is allowed. Bytes that looked like its beginning belong to HTTP; TLS does not begin like one. */
 static bool goes_without(struct conn *c)
 {
 	struct slice taken = slice_of(buf_at(&c->greeting->bytes), buf_len(&c->greeting->bytes));
@@ -202,7 +202,7 @@ static bool goes_without(struct conn *c)
 	return true;
 }
 
-/* False: it is not whole, or the connection is closed. */
+/* False: it is incomplete, or the connection is closed. */
 static bool run_greeting(struct conn *c)
 {
 	struct conn_pool *pool = c->member.pool;
@@ -305,7 +305,8 @@ void conn_close(struct conn *c, bool abort, enum stream_end why)
 	member_leave(&c->member);
 }
 
-/* All was written; the peer may still be sending, and closing now would make the kernel reset what it has not yet read. */
+/* Everything was written, but the peer may still be sending: closing now would make the kernel send a reset, which may destroy
+ * what the peer has not read yet. */
 static void linger(struct conn *c, enum stream_end why)
 {
 	struct loop *loop = c->member.pool->loop;
@@ -318,7 +319,8 @@ static void linger(struct conn *c, enum stream_end why)
 	member_is_dirty(&c->member);
 }
 
-/* Closes our side as soon as the socket takes it. Reads at most once per turn: a lingering connection must not starve the others. */
+/* Closes our side as soon as the socket takes it. Reads at most once per turn: a lingering connection must not starve the
+ * others. */
 static void run_linger(struct conn *c)
 {
 	int fd = loop_io_fd(&c->io), events = LOOP_READ;
@@ -337,7 +339,7 @@ static void run_linger(struct conn *c)
 		loop_io_watch(c->member.pool->loop, &c->io, events);
 }
 
-/* A peer that broke the transport's rules should receive the alert; after all other errors nobody reads. */
+/* A peer that broke the transport's rules should receive the alert; after other errors there is no peer left to read. */
 static void transport_failed(struct conn *c, int error)
 {
 	if (error == EPROTO && c->transport->why)
@@ -350,7 +352,7 @@ static void transport_failed(struct conn *c, int error)
 
 /* ---- before the first byte ---- */
 
-/* False: the connection is not open, or not yet. */
+/* False: the connection is closed, or not open yet. */
 static bool run_handshake(struct conn *c, bool *more)
 {
 	struct io_result r;
@@ -380,7 +382,7 @@ static bool run_handshake(struct conn *c, bool *more)
 
 /* ---- reading ---- */
 
-/* The first bytes say which protocol is spoken. False: they do not say it yet, or the connection is closed. */
+/* Detects the protocol from the first bytes. False: there are not enough, or the connection is closed. */
 static bool settle_protocol(struct conn *c, const uint8_t *bytes, size_t n)
 {
 	enum detected what = detect_protocol(bytes, n, detect_agreed(c->owner.secure));
@@ -503,7 +505,7 @@ static void run_input(struct conn *c, size_t *budget)
 
 /* ---- writing ---- */
 
-/* A file that cannot be sent so is read, as where the transport never can. */
+/* A file that cannot be sent with sendfile is read, as with transports that never can. */
 static bool is_for_the_file(int error)
 {
 	return error == EINVAL || error == EOPNOTSUPP || error == ENOSYS;
@@ -517,7 +519,7 @@ static void widen(struct conn *c, bool on)
 	c->transport->widen(loop_io_fd(&c->io), on);
 }
 
-/* What is to be written next. AGAIN with no direction: there is nothing. */
+/* Gets the next bytes to write. AGAIN with no direction: there are none. */
 static struct io_result write_next(struct conn *c)
 {
 	struct iovec iov[IOV_MAX_COUNT];
@@ -570,10 +572,10 @@ static void run_output(struct conn *c, size_t *budget)
 	while (c->state == CONN_OPEN && c->writable && *budget > 0 && write_once(c, budget))
 		;
 	if (!c->writable && c->looked + LOOK_MS <= c->member.pool->loop->now)
-		look_at_taken(c); /* what is taken from now on counts */
+		look_at_taken(c); /* bytes that the peer takes from now on count */
 }
 
-/* ---- what it waits for: set here and nowhere else ---- */
+/* ---- readiness that it waits for: set only here ---- */
 
 static void set_timer(struct conn *c, uint64_t deadline)
 {
@@ -657,7 +659,7 @@ static bool conn_run(struct member *m)
 		return false;
 	}
 	if (w.read && !took_all && buf_len(&c->tail)) {
-		member_is_dirty(&c->member); /* output has made room, so the kept bytes may be used */
+		member_is_dirty(&c->member); /* after output the session may be able to use the kept bytes */
 		return true;
 	}
 	set_interest(c, &w);

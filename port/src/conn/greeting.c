@@ -28,7 +28,7 @@ static struct io_result failed(void)
 	return io_failed(errno);
 }
 
-/* Takes n bytes that were seen out of the socket. */
+/* Removes n bytes from the socket that were already peeked at. */
 static bool take(int fd, uint8_t *room, size_t n)
 {
 	return n == 0 || read(fd, room, n) == (ssize_t)n;
@@ -38,7 +38,7 @@ struct io_result greeting_read(struct greeting *g, int fd, uint8_t *room, size_t
 {
 	for (;;) {
 		size_t before = buf_len(&g->bytes), used;
-		/* What is behind the header is not for us: with TLS another reader of the socket takes it. */
+		/* Bytes after the header must stay in the socket: with TLS another reader takes them. */
 		ssize_t n = recv(fd, room, max - before, MSG_PEEK);
 		if (n < 0)
 			return failed();
@@ -59,7 +59,7 @@ struct io_result greeting_read(struct greeting *g, int fd, uint8_t *room, size_t
 	}
 }
 
-/* Ends of different families cannot be told together: ours is then 0.0.0.0, port 0. */
+/* REQUEST cannot report ends of different families: our end is then 0.0.0.0, port 0. */
 static void put_local(struct peer *peer, const struct proxied_end *target)
 {
 	uint16_t port = htons(target->port);

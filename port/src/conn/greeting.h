@@ -9,7 +9,7 @@
 #include "stream/stream.h"
 
 struct greeting {
-	struct buf bytes; /* of the header, which the slices of `said` point into */
+	struct buf bytes; /* bytes of the header; the slices of `said` point into them */
 	struct proxied said;
 	const char *why; /* PROXIED_BAD: what is wrong */
 };
@@ -19,12 +19,12 @@ struct greeting *greeting_new(void);
 void greeting_free(struct greeting *g);
 
 /*
- * Reads on. IO_OK: *step says what it is; until then IO_AGAIN. What is no header (PROXIED_NOT) is left in the socket, but for what
- * came alone and looked like the beginning of one: that is in `bytes`. `room` is for `max` bytes at least.
+ * Reads more. IO_OK: *step says what was found; until then IO_AGAIN. Bytes that are not a header (PROXIED_NOT) stay in the
+ * socket, except those that arrived alone and looked like its beginning: these are in `bytes`. `room` has at least `max` bytes.
  */
 struct io_result greeting_read(struct greeting *g, int fd, uint8_t *room, size_t max, enum proxied_step *step);
 
-/* The header is whole: who it names takes the place of the proxy. */
+/* The header is complete: the client that it names replaces the proxy as the peer. */
 void greeting_apply(struct greeting *g, struct peer *peer);
 
 #endif

@@ -118,7 +118,7 @@ bool conn_pool_may_shake(struct conn_pool *pool)
 	return pool->handshakes < HANDSHAKES_A_TURN && ++pool->handshakes;
 }
 
-/* ---- who watches, and who asks ---- */
+/* ---- watchers and peers ---- */
 
 struct conn_record *conn_record_begin(struct conn_pool *pool, const struct peer *peer)
 {
@@ -156,7 +156,7 @@ bool conn_pool_trusts(const struct conn_pool *pool, const struct ip *ip)
 	return cidr_list_contains(&pool->env.config->trusted_proxies, ip);
 }
 
-/* Whether its peer may have one more connection; what belongs to no address is one of many that cannot be told apart. */
+/* Whether its peer may have one more connection. Peers without an address are not limited. */
 static bool is_admitted(struct conn_pool *pool, struct peer *peer)
 {
 	struct limits *limits = &pool->env.shares->limits;
@@ -167,13 +167,13 @@ static bool is_admitted(struct conn_pool *pool, struct peer *peer)
 	return peer->counted;
 }
 
-/* A proxy's connection stands for its clients, and a unix socket's for nobody that could be told apart. */
+/* A proxy's connection carries many clients, and clients of unix sockets cannot be distinguished: neither is limited. */
 bool conn_pool_share(struct conn_pool *pool, struct peer *peer)
 {
 	struct shares *shares = pool->env.shares;
 	struct ip ip = ip_of(peer->address, peer->address_len);
 
-	/* The unix sockets of another machine's proxy are none of ours. */
+	/* Unix sockets on a proxy's machine are not our unix sockets. */
 	peer->trusted = conn_pool_trusts(pool, &ip) && (ip.len > 0 || !peer->proxied || peer->proxied->silent);
 	if (!shares || (pool->env.config->share == 0 && !shares->limits.on))
 		return true;

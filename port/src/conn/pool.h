@@ -16,15 +16,16 @@ enum conn_wait {
 	CONN_IDLE,    /* without a request */
 	CONN_LINGERS, /* answered to the end */
 	CONN_BEGUN,   /* with a head that is not complete */
-	CONN_SHAKES,  /* with a handshake that is not complete; these go first */
-	CONN_STALLED, /* all its requests wait for the client (known only when crowded); these go last */
+	CONN_SHAKES,  /* with an incomplete handshake; these are closed first */
+	CONN_STALLED, /* all its requests wait for the client (known only when crowded); these are closed last */
 	CONN_WAITS,
 	CONN_WORKS = CONN_WAITS
 };
 
-/* A handshake has this long (ms) before it goes first; otherwise no newcomer could complete one in a crowd of idle connections. */
+/* A handshake may take this long (ms) before it is closed first; otherwise no newcomer could complete one in a crowd of idle
+ * connections. */
 enum { HANDSHAKE_GRACE = 1000 };
-/* A client that its requests wait for has this long (ms) to go on. */
+/* How long (ms) requests may wait for their client before the connection may be closed. */
 enum { STALL_GRACE = 250 };
 /* Steps of handshakes in one turn of the loop: about 16 ms of CPU time. */
 enum { HANDSHAKES_A_TURN = 64 };
@@ -32,11 +33,11 @@ enum { HANDSHAKES_A_TURN = 64 };
 struct member;
 
 struct member_ops {
-	/* Its share of a turn. True if it has more to do in the next one. */
+	/* Does its share of a turn. True if it has more to do in the next one. */
 	bool (*run)(struct member *m);
 	/* Ends it at once: the peer sees a reset if abort. */
 	void (*close)(struct member *m, bool abort, enum stream_end why);
-	/* Finish what is there, and then end. */
+	/* Finishes what is in progress, then ends. */
 	void (*drain)(struct member *m);
 	/* Frees it, at the end of the turn in which it was closed. */
 	void (*release)(struct member *m);
@@ -52,7 +53,7 @@ struct member {
 	bool left;              /* it will be released at the end of the turn */
 };
 
-/* Of a connection that somebody watches. */
+/* The record of a watched connection. */
 struct conn_record {
 	uint64_t id, opened_us, bytes_in, bytes_out;
 };
@@ -67,19 +68,19 @@ struct conn_pool {
 	struct session_env env;
 	struct list all;
 	struct list dirty;  /* to run in this turn */
-	struct list paused; /* would read, but the host is behind */
+	struct list paused; /* it would read, but the host does not keep up */
 	struct list closed; /* to be released at the end of the turn */
-	struct list later;  /* to run when a disk has had some time, at `later_at` µs */
+	struct list later;  /* to run at `later_at` µs, after waiting for a disk */
 	uint64_t later_at;
-	bool read_paused; /* sockets are not to be read */
+	bool read_paused; /* sockets must not be read */
 	unsigned open;
-	unsigned max_handshakes; /* not complete at once; 0: any */
+	unsigned max_handshakes; /* the most incomplete handshakes; 0: any number */
 	unsigned handshakes;     /* steps of handshakes in this turn */
 	struct conn_waiting waiting[CONN_WAITS];
 	uint64_t bytes_in, bytes_out;
 	uint64_t misproxied;           /* connections that were closed for their PROXY header */
 	uint64_t misproxied_second;    /* in which that was logged last */
-	struct connection_watch watch; /* wanted is NULL: nobody */
+	struct connection_watch watch; /* wanted is NULL: nobody watches */
 	uint64_t last_id;
 	uint8_t *scratch; /* CONN_READ_SIZE bytes to read into */
 };
@@ -92,24 +93,25 @@ void member_join(struct member *m, struct conn_pool *pool, const struct member_o
 void member_leave(struct member *m);
 /* It has something to do in this turn, or in the next one if it runs already. */
 void member_is_dirty(struct member *m);
-/* What it has to do must wait for a disk, for FILE_RETRY_MS. */
+/* It waits FILE_RETRY_MS for a disk. */
 void conn_pool_later(struct conn_pool *pool, struct member *m);
-/* Records what it waits for; the time begins when that changes. */
+/* Records what it waits for; the waiting time starts again when that changes. */
 void member_waits(struct member *m, enum conn_wait wait);
-/* A handshake begins; where there are too many, the oldest ends. */
+/* A handshake begins; if there are too many, the oldest is closed. */
 void member_shakes(struct member *m);
 /* Counts one step of a handshake; false if this turn has no time for it. */
 bool conn_pool_may_shake(struct conn_pool *pool);
 
-/* Tells who watches of a new connection. NULL: nobody does. */
+/* Reports a new connection to the watcher. NULL: there is none. */
 struct conn_record *conn_record_begin(struct conn_pool *pool, const struct peer *peer);
-/* Of what TLS has agreed on; or, if `fault` is not empty, of the error that ends it. The record may be NULL. */
+/* Reports what TLS has negotiated, or, if `fault` is not empty, the error that ends the connection. The record may be NULL. */
 void conn_record_secured(struct conn_pool *pool, const struct conn_record *record, const struct secure *s, const char *fault);
-/* And of its end; the record, which may be NULL, is freed. */
+/* Reports its end, and frees the record, which may be NULL. */
 void conn_record_end(struct conn_pool *pool, struct conn_record *record, enum stream_end why);
-/* Whether what it says of its clients is believed. */
+/* Whether the peer is a trusted proxy. */
 bool conn_pool_trusts(const struct conn_pool *pool, const struct ip *ip);
-/* Gives a peer its share, counts the connection, and takes both back. False: it is to be closed, for its limits or out of memory. */
+/* The first gives a peer its share and counts the connection; the second takes both back. False: the connection must be closed,
+ * because of a limit or out of memory. */
 bool conn_pool_share(struct conn_pool *pool, struct peer *peer);
 void conn_pool_unshare(struct conn_pool *pool, struct peer *peer);
 
@@ -125,9 +127,9 @@ void conn_pool_drain(struct conn_pool *pool);
 
 /* Phase 2 of a turn: runs each dirty member; true if some have more to do. */
 bool conn_pool_run(struct conn_pool *pool);
-/* Whether sockets are to be read at all. */
+/* Turns the reading of all sockets on or off. */
 void conn_pool_pause(struct conn_pool *pool, bool pause);
-/* Whether new requests are to be begun. */
+/* Turns new requests on or off. */
 void conn_pool_hold(struct conn_pool *pool, bool hold);
 /* Phase 5: releases what was closed. */
 void conn_pool_reap(struct conn_pool *pool);

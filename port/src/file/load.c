@@ -7,12 +7,13 @@
 #include "platform/platform.h"
 
 /*
- * AHEAD: asked for at once. COLD: behind something that was not in memory, so much is not expected to be there either. STEP: one byte of so many is
- * looked at; a gap that is shorter than both it and what systems read at once is missed.
+ * AHEAD: bytes that the system is asked to read ahead. COLD: after bytes that were not in memory, this many more are probably not
+ * there either. STEP: one byte in this many is checked; a gap that is shorter than this, and than what systems read at once, is
+ * missed.
  */
 enum { AHEAD = 2 * 1024 * 1024, COLD = 16 * 1024 * 1024, STEP = 64 * 1024 };
 
-/* Also before the last of it is wanted, so that the disk is never idle. */
+/* Asks again before all of it is used, so that the disk is never idle. */
 static void fetch(struct file *f, uint64_t offset)
 {
 	if (offset >= f->fetch_from && offset + AHEAD / 2 <= f->fetch_to)

@@ -5,7 +5,7 @@
 
 #include "base/field.h"
 
-enum { FIELDS_BYTES_MAX = 65536 }; /* of an array from the host */
+enum { FIELDS_BYTES_MAX = 65536 }; /* limits of an array from the host */
 
 /*
  * Decodes a `fields` array (PROTOCOL.md 1.2) into at most max fields that point into raw. On a fault returns false and

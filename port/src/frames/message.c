@@ -59,7 +59,7 @@ const struct message_def *message_def(unsigned kind)
 
 struct reader {
 	struct slice in;
-	uint64_t left; /* fields that the message has still */
+	uint64_t left; /* fields of the message that are still to be read */
 	struct message_fault *fault;
 };
 

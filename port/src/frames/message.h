@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Messages as PROTOCOL.md lists them, made from the one list (messages.def): for each a kind (MSG_RESPOND), a struct (struct
- * msg_respond), what reads it (message_read), and what writes it (message_put_respond).
+ * The messages of PROTOCOL.md, generated from one list (messages.def): each has a kind (MSG_RESPOND), a struct (struct
+ * msg_respond), a reader (message_read), and a writer (message_put_respond).
  */
 #ifndef SPARX_FRAMES_MESSAGE_H
 #define SPARX_FRAMES_MESSAGE_H
@@ -21,7 +21,7 @@ enum {
 	FRAME_HEAD = 4,
 	FRAME_PAYLOAD_MAX = 65532,
 	MESSAGE_BEGIN_MAX = 2,
-	MESSAGE_DATA_HEAD_MAX = 36 /* the four heads before the bytes of a DATA */
+	MESSAGE_DATA_HEAD_MAX = 36 /* the four msgpack headers before the bytes of a DATA */
 };
 
 /*
@@ -49,7 +49,7 @@ enum {
 struct message_def {
 	const char *name;
 	const char *format; /* a letter for each field: the first of its type, in lower case unless nil is allowed */
-	const char *fields; /* their names, with a blank between */
+	const char *fields; /* their names, separated by spaces */
 	uint8_t kind;
 	enum message_direction direction;
 };
@@ -58,7 +58,7 @@ struct message {
 	const struct message_def *def; /* NULL if the kind could not be read or is unknown */
 	unsigned kind;                 /* MSG_NONE if it could not be read */
 	uint64_t stream;               /* the stream that it names; 0: none, or it could not be read */
-	uint64_t left;                 /* of a DATA that is handed on in parts: how many bytes are to come after these */
+	uint64_t left;                 /* of a DATA that is passed on in parts: how many bytes follow these */
 	union {
 #define MESSAGE(NAME, name, kind, direction, fields) struct msg_##name name;
 #include "frames/messages.def"
@@ -74,18 +74,18 @@ struct message_fault {
 
 /* NULL: unknown kind. */
 const struct message_def *message_def(unsigned kind);
-/* Walks the list; NULL behind its end. */
+/* Walks the list; NULL after its end. */
 const struct message_def *message_def_at(unsigned position);
 
 /*
- * Takes one message that `from` may send from the front of a frame's payload. On a fault the message is taken all the same
- * (unless frame_lost), and what could be read of it is filled in: kind, def and stream.
+ * Reads one message from the front of a frame's payload; `from` says who sent it. On a fault the message is skipped (unless
+ * frame_lost), and kind, def and stream are filled in as far as they could be read.
  */
 bool message_read(struct slice *payload, enum message_direction from, struct message *m, struct message_fault *fault);
 
 /* The array and the kind that every message begins with; at most MESSAGE_BEGIN_MAX bytes. */
 uint8_t *message_begin(uint8_t *at, enum message_kind kind);
-/* For each message: the most bytes that it may take, and what writes it at `at` and returns where it ended. */
+/* For each message: its maximum size in bytes, and a function that writes it at `at` and returns its end. */
 #define MESSAGE(NAME, name, kind, direction, fields) \
 	size_t message_bound_##name(const struct msg_##name *m); \
 	uint8_t *message_put_##name(uint8_t *at, const struct msg_##name *m);

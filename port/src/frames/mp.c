@@ -141,7 +141,7 @@ bool mp_read(struct slice *in, struct mp_value *value)
 bool mp_skip(struct slice *in, struct slice *raw)
 {
 	const uint8_t *start = in->at;
-	uint64_t left = 1; /* values still to be taken: containers add theirs, so nesting needs no stack */
+	uint64_t left = 1; /* values still to be read: containers add their elements, so nesting needs no stack */
 	struct mp_value v;
 
 	while (left > 0) {
@@ -152,7 +152,7 @@ bool mp_skip(struct slice *in, struct slice *raw)
 			left += v.u;
 		else if (v.type == MP_MAP)
 			left += 2 * v.u;
-		if (left > in->len) /* each value takes a byte at least */
+		if (left > in->len) /* each value has at least one byte */
 			return false;
 	}
 	if (raw)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * msgpack as far as the protocol uses it: read in place, without objects and without a zone; written into memory that the
- * caller has measured. https://github.com/msgpack/msgpack/blob/master/spec.md
+ * The part of msgpack that the protocol uses: read in place, without objects or allocations; written into memory that the caller
+ * has sized. https://github.com/msgpack/msgpack/blob/master/spec.md
  */
 #ifndef SPARX_FRAMES_MP_H
 #define SPARX_FRAMES_MP_H
@@ -17,9 +17,10 @@ struct mp_value {
 	struct slice bytes; /* MP_STR, MP_BIN, MP_EXT */
 };
 
-/* Takes one value from the front. False: the input is cut short, or it is the byte that msgpack never uses. */
+/* Reads one value from the front. False: the input is truncated, or is the byte that msgpack never uses. */
 bool mp_read(struct slice *in, struct mp_value *value);
-/* Takes one whole value, with all it contains; raw, if not NULL, is its bytes. False as above, or too deep. */
+/* Reads one complete value with everything in it; raw, if not NULL, gets its bytes. False as above, or if it is nested too
+ * deeply. */
 bool mp_skip(struct slice *in, struct slice *raw);
 
 /* Upper bounds of what the functions below write. */

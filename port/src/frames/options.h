@@ -13,10 +13,10 @@ struct config_fault {
 /* Fills in the fault, and returns false. */
 bool option_wrong(struct config_fault *fault, struct slice field, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* Takes one option into what `to` points to; raw is its value, whole. False: *fault says why. */
+/* Stores one option in what `to` points to; raw is its complete value. False: *fault says why. */
 typedef bool option_fn(void *to, struct slice key, struct slice raw, struct config_fault *fault);
 
-/* A whole map, the value of the option `name`. `rule` is for what is no map. */
+/* Reads a whole map, the value of the option `name`. `rule` is the fault for other types. */
 bool options_read(struct slice raw, const char *name, const char *rule, option_fn *take, void *to, struct config_fault *fault);
 
 bool option_flag(bool *to, struct slice key, struct slice raw, struct config_fault *fault);

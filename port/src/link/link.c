@@ -14,8 +14,8 @@ enum { FRAME_CAP = FRAME_HEAD + FRAME_PAYLOAD_MAX, WRITE_FRAMES_MAX = 16 };
 
 struct link_frame {
 	struct list link;
-	uint32_t len;     /* bytes filled, head included */
-	uint32_t written; /* of these, already written */
+	uint32_t len;     /* bytes filled, including the length */
+	uint32_t written; /* how many of these are written */
 	uint8_t data[FRAME_CAP];
 };
 
@@ -39,7 +39,7 @@ static void on_lazy(struct wheel_node *node)
 {
 	struct link *k = container_of(node, struct link, lazy);
 
-	k->urgent = k->queued > 0; /* or the messages that waited have left together with others */
+	k->urgent = k->queued > 0; /* or the waiting messages have left together with others */
 }
 
 void link_init(struct link *k, struct loop *loop, int in_fd, int out_fd, const struct link_handler *handler, void *ctx)
@@ -109,7 +109,7 @@ static void too_long(struct link *k)
 	k->handler->on_fault(k->ctx, &none, &fault, true);
 }
 
-/* Reads the head of a frame. False: it is incomplete, or the framing is broken. */
+/* Reads the length of a frame. False: it is incomplete, or the framing is broken. */
 static bool begin_frame(struct link *k)
 {
 	uint32_t len;
@@ -136,12 +136,12 @@ static void hand_on_part(struct link *k, size_t n)
 }
 
 /*
- * Whether the frame consists of one DATA: then its bytes are handed on as they come. So they are processed while they are in the
- * caches, and move at most once.
+ * Whether the frame consists of one DATA: then its bytes are passed on as they arrive, so that they are processed while they are
+ * in the CPU's caches, and moved at most once.
  */
 static bool begin_part(struct link *k)
 {
-	struct slice in = slice_of(buf_at(&k->input), k->frame_left); /* only its head is looked at */
+	struct slice in = slice_of(buf_at(&k->input), k->frame_left); /* only its header is read */
 	struct mp_value array, kind, stream, data;
 	size_t head;
 
@@ -164,7 +164,7 @@ static bool begin_part(struct link *k)
 	return true;
 }
 
-/* The next message, or part of a DATA, that is in the buffer. False: there is none. */
+/* Passes on the next message, or part of a DATA, in the buffer. False: there is none. */
 static bool read_next(struct link *k)
 {
 	size_t have, n;
@@ -202,8 +202,8 @@ static void in_ended(struct link *k)
 }
 
 /*
- * Makes room for the whole frame that is being read. Where one frame is long, others will be, so there is room for several in a turn.
- * This moves bytes, so it is done before reading: messages handed on in the last turn may point into the buffer until now.
+ * Makes room for the whole frame that is being read. After one long frame others will be long too, so it makes room for several.
+ * This moves bytes, so it is done just before reading: messages of the last turn may point into the buffer until then.
  */
 static bool make_room(struct link *k)
 {
@@ -256,7 +256,7 @@ bool link_read(struct link *k)
 
 /* ---- to the host ---- */
 
-/* Out of memory: uses the frame in reserve. Without that one too, a message is lost that the host must know: see link_flush. */
+/* Out of memory: uses the frame in reserve. If that is used up too, a message is lost that the host needs: see link_flush. */
 static struct link_frame *new_frame(struct link *k)
 {
 	struct link_frame *f = k->spare ? k->spare : malloc(sizeof *f);

@@ -40,7 +40,7 @@ bool ip_parse(struct slice text, struct ip *ip)
 	return true;
 }
 
-/* The number behind the slash, at most `most`. */
+/* The number after the slash, at most `most`. */
 static bool read_bits(struct slice text, unsigned most, uint8_t *bits)
 {
 	unsigned n = 0;

@@ -7,7 +7,7 @@
 
 enum { CIDR_LIST_MAX = 64 };
 
-/* An IPv6 address that stands for an IPv4 one (::ffff:192.0.2.1) is always held as the latter. */
+/* An IPv4-mapped IPv6 address (::ffff:192.0.2.1) is always stored as IPv4. */
 struct ip {
 	uint8_t bytes[16];
 	uint8_t len; /* 4, 16, or 0: a unix socket has no address */
@@ -15,7 +15,7 @@ struct ip {
 
 struct cidr {
 	struct ip ip;
-	uint8_t bits; /* of the prefix */
+	uint8_t bits; /* length of the prefix */
 };
 
 struct cidr_list {
@@ -24,10 +24,10 @@ struct cidr_list {
 };
 
 struct ip ip_of(const uint8_t *bytes, size_t len);
-/* The text of an address alone: no port, no brackets, no zone. False: it is none. */
+/* Parses an address without port, brackets or zone. False: it is not an address. */
 bool ip_parse(struct slice text, struct ip *ip);
 
-/* "192.0.2.1", "10.0.0.0/8", "2001:db8::/32", or "unix" for all unix sockets. Returns what is wrong with it, or NULL. */
+/* "192.0.2.1", "10.0.0.0/8", "2001:db8::/32", or "unix" for all unix sockets. Returns the fault, or NULL. */
 const char *cidr_parse(struct slice text, struct cidr *c);
 bool cidr_list_contains(const struct cidr_list *list, const struct ip *ip);
 

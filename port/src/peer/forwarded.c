@@ -11,15 +11,16 @@ enum step { STEP_NAMED, STEP_END, STEP_BAD };
 /* The elements of all lines of a field, from the last to the first. */
 struct walk {
 	const struct field *fields;
-	unsigned next;     /* the lines before this one have not been begun */
-	int index;         /* the field's, */
+	unsigned next;     /* the lines before this one are still to be read */
+	int index;         /* index of the field's name, */
 	struct slice name; /* or its name, if it has none */
 	struct slice rest;
 };
 
 /* ---- text ---- */
 
-/* How long s is before its last element, the comma included. Quotes are matched from the right: what is left may be anything. */
+/* The length of s before its last element, including the comma. Quotes are matched from the right, since the rest may be
+ * anything. */
 static size_t before_last(struct slice s)
 {
 	bool quoted = false;
@@ -62,7 +63,7 @@ static bool next_element(struct walk *w, struct slice *element)
 
 /* ---- one element ---- */
 
-/* The digits behind a colon; a port that is hidden (RFC 7239 6.3) is 0, as one that is not told. */
+/* The digits after a colon; a hidden port (RFC 7239 6.3) becomes 0, like a missing one. */
 static bool read_port(struct slice s, uint16_t *port)
 {
 	unsigned n = 0;
@@ -78,7 +79,7 @@ static bool read_port(struct slice s, uint16_t *port)
 	return s.len >= 1;
 }
 
-/* An obfuscated port, as RFC 7239 6.3 allows: nobody needs it. */
+/* An obfuscated port, which RFC 7239 6.3 allows, and which is ignored. */
 static bool is_hidden_port(struct slice s)
 {
 	for (size_t i = 1; i < s.len; i++) {
@@ -100,7 +101,7 @@ static bool ends_well(struct slice s, size_t at, uint16_t *port)
 	return s.at[at] == ':' && (read_port(rest, port) || is_hidden_port(rest));
 }
 
-/* IPv4, IPv4:port, [IPv6], [IPv6]:port; in X-Forwarded-For, which nobody defined, IPv6 without brackets too. */
+/* IPv4, IPv4:port, [IPv6], [IPv6]:port; in X-Forwarded-For, which has no standard, also IPv6 without brackets. */
 static bool read_node(struct slice s, bool bare, struct forwarded *f)
 {
 	const uint8_t *mark;
@@ -120,7 +121,7 @@ static bool read_node(struct slice s, bool bare, struct forwarded *f)
 	return ip_parse(slice_of(s.at, n), &f->client) && ends_well(s, n, &f->port);
 }
 
-/* A value without its quotes. No address needs a quoted pair in it, and no host. */
+/* A value without its quotes. Neither addresses nor hosts need quoted pairs. */
 static bool unquote(struct slice *value)
 {
 	if (value->len == 0 || value->at[0] != '"')
@@ -145,7 +146,7 @@ static struct slice cut_pair(struct slice *rest)
 	return text_trim(pair);
 }
 
-/* The value of a parameter, which must be there once. */
+/* The value of a parameter, which must occur exactly once. */
 static bool find_parameter(struct slice element, struct slice name, struct slice *value)
 {
 	bool found = false;
@@ -172,7 +173,7 @@ static void read_scheme(struct slice text, struct forwarded *f)
 		f->https = 0;
 }
 
-/* The octets that an authority may have (RFC 3986 3.2), but for the userinfo's; those that use it look at its grammar. */
+/* The octets that an authority without userinfo may have (RFC 3986 3.2); users of the value check its grammar. */
 static bool is_host(struct slice s)
 {
 	for (size_t i = 0; i < s.len; i++) {
@@ -201,7 +202,7 @@ static bool read_element(int index, struct slice element, struct forwarded *f)
 
 /* ---- the lists ---- */
 
-/* *place: how many elements stand to the right of the one that names the client, which is *element. */
+/* *element: the element that names the client; *place: how many elements are to the right of it. */
 static enum step find_client(struct walk *w, const struct cidr_list *trusted, struct forwarded *f, struct slice *element,
 			     unsigned *place)
 {
@@ -236,7 +237,7 @@ static bool same_client(const struct forwarded *a, const struct forwarded *b)
 	return a->client.len == b->client.len && memcmp(a->client.bytes, b->client.bytes, a->client.len) == 0;
 }
 
-/* What is found of a field that has no index among the names. */
+/* Reads a field whose name has no index. */
 static void read_list(const struct field *fields, unsigned count, struct slice name, unsigned place, struct forwarded *f,
 		      void (*take)(struct slice, struct forwarded *))
 {
@@ -247,7 +248,7 @@ static void read_list(const struct field *fields, unsigned count, struct slice n
 		take(element, f);
 }
 
-/* The client, and what Forwarded says besides. Returns the client's place. */
+/* Reads the client, and the other values in Forwarded. Returns the client's place. */
 static unsigned read_client(struct forwarded *f, const struct field *fields, unsigned count, const struct cidr_list *trusted,
 			    unsigned which)
 {
@@ -269,7 +270,7 @@ static unsigned read_client(struct forwarded *f, const struct field *fields, uns
 	if (which & TRUST_FOR)
 		usual = find_client(&usual_walk, trusted, &other, &element, &other_place);
 	if (standard == STEP_BAD || usual == STEP_BAD || (standard == STEP_NAMED && usual == STEP_NAMED && !same_client(f, &other)))
-		*f = (struct forwarded){.https = -1}; /* nobody, and nothing of what nobody said */
+		*f = (struct forwarded){.https = -1}; /* no client, and no other values either */
 	else if (standard == STEP_END && usual == STEP_NAMED)
 		*f = other;
 	return standard == STEP_NAMED ? place : other_place;

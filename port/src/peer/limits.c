@@ -3,7 +3,7 @@
 
 #include <assert.h>
 
-/* No product of a rate wraps around; and nobody waits for more than a century. */
+/* Limits the values so that no product overflows; the longest wait is a century. */
 static const uint64_t longest = UINT64_MAX / 4;
 
 struct limit_rate limit_rate_of(uint64_t count, uint64_t window, uint64_t burst)
@@ -23,7 +23,7 @@ uint64_t limit_rate_window(const struct limit_rate *r)
 	return (r->each * r->burst + 999999999) / 1000000000;
 }
 
-/* One more at this rate. False: *wait says how long it is not. */
+/* Counts one more at this rate. False: it must wait for *wait. */
 static bool take(const struct limit_rate *r, uint64_t *due, uint64_t now, uint64_t *wait)
 {
 	uint64_t at = (*due > now ? *due : now) + r->each;
@@ -92,7 +92,7 @@ static void charge(uint64_t *due, uint64_t now, uint64_t time)
 	*due = (*due > now ? *due : now) + time;
 }
 
-/* How long it is until the peer is no more than a little ahead of its rate. */
+/* How long it takes until the peer is at most a little ahead of its rate. */
 static uint64_t ahead(struct limits *l, uint64_t due, uint64_t now)
 {
 	if (due <= now + SHAPE_AHEAD)

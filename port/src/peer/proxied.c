@@ -37,7 +37,7 @@ static bool begins(struct slice bytes, struct slice with)
 
 /* ---- version 1 ---- */
 
-/* What stands before the next space, which there must be one of; or before the end. */
+/* The word before the next space, which must exist; or before the end. */
 static bool cut_word(struct slice *line, struct slice *word, bool last)
 {
 	const uint8_t *space = line->len ? memchr(line->at, ' ', line->len) : NULL;
@@ -73,7 +73,7 @@ static bool read_address(struct slice text, bool six, struct ip *ip)
 	return colon == six && ip_parse(text, ip);
 }
 
-/* The line behind "PROXY ", without its CRLF. */
+/* The line after "PROXY ", without its CRLF. */
 static bool read_line(struct reading *r, struct slice line)
 {
 	struct slice family, word;
@@ -145,7 +145,7 @@ static uint32_t crc32c(uint32_t crc, const uint8_t *at, size_t len)
 	return crc;
 }
 
-/* Of the whole header, with zeros in the place of the sum itself. */
+/* The checksum of the whole header, with zeros in place of the checksum itself. */
 static bool sum_fits(struct slice whole, struct slice sum)
 {
 	static const uint8_t zeros[4];
@@ -157,7 +157,7 @@ static bool sum_fits(struct slice whole, struct slice sum)
 	return (crc ^ UINT32_MAX) == read32(sum.at);
 }
 
-/* Cuts the next extension off. False: there is none, or (rest not empty) it is cut short. */
+/* Cuts the next extension off. False: there is none, or (rest not empty) it is truncated. */
 static bool cut_tlv(struct slice *rest, unsigned *type, struct slice *value)
 {
 	size_t len;
@@ -173,7 +173,7 @@ static bool cut_tlv(struct slice *rest, unsigned *type, struct slice *value)
 	return true;
 }
 
-/* Of several of a kind the first counts. */
+/* If a type comes twice, the first counts. */
 static void put_first(struct slice *to, struct slice value)
 {
 	if (!to->at)
@@ -247,7 +247,7 @@ static struct slice path_of(const uint8_t *at)
 	return end == at ? (struct slice){0} : slice_of(at, end ? (size_t)(end - at) : UNIX_PATH);
 }
 
-/* The addresses in front of the extensions. Returns how long they are, or 0 if there is no room for them. */
+/* Reads the addresses before the extensions. Returns their length, or 0 if the header is too short for them. */
 static size_t read_ends(struct proxied *p, unsigned family, struct slice rest)
 {
 	static const uint8_t sizes[FAMILIES] = {[FAMILY_INET] = 4, [FAMILY_INET6] = 16, [FAMILY_UNIX] = UNIX_PATH};
@@ -265,7 +265,7 @@ static size_t read_ends(struct proxied *p, unsigned family, struct slice rest)
 	return all;
 }
 
-/* What follows the head, of a connection that is a client's. */
+/* Reads what follows the head, for a connection of a client. */
 static bool read_block(struct reading *r, unsigned family, unsigned transport)
 {
 	struct slice rest = slice_of(r->whole.at + HEAD, r->whole.len - HEAD);
@@ -274,7 +274,7 @@ static bool read_block(struct reading *r, unsigned family, unsigned transport)
 	if (family >= FAMILIES || transport >= TRANSPORTS)
 		return wrong(r, "its family is unassigned");
 	if (family == FAMILY_NONE || transport != TRANSPORT_STREAM) {
-		r->p->silent = true; /* its addresses are to be ignored, and where extensions begin is not known */
+		r->p->silent = true; /* its addresses must be ignored, and the start of the extensions is unknown */
 		return true;
 	}
 	n = read_ends(r->p, family, rest);
@@ -308,7 +308,7 @@ static enum proxied_step read_v2(struct reading *r, size_t max, size_t *used)
 		return PROXIED_MORE;
 	*used = len;
 	r->whole.len = len;
-	r->p->silent = command == COMMAND_LOCAL; /* all that follows is to be skipped */
+	r->p->silent = command == COMMAND_LOCAL; /* everything that follows is skipped */
 	if (!r->p->silent && !read_block(r, r->whole.at[13] >> 4, r->whole.at[13] & 15))
 		return PROXIED_BAD;
 	return PROXIED_DONE;

@@ -55,7 +55,7 @@ void shares_free(struct shares *t)
 	t->mask = 0;
 }
 
-/* Half of an IPv6 address is its network, which one client has all of. */
+/* The first half of an IPv6 address is its network, which belongs to one client. */
 static void put_key(const struct shares *t, uint8_t key[16], const struct ip *ip)
 {
 	unsigned bits = ip->len == 4 ? t->bits4 : t->bits6, whole = bits / 8;
@@ -83,7 +83,7 @@ static void insert(struct shares *t, struct share *s)
 	*slot = s;
 }
 
-/* Without memory for a larger table the old one has longer chains. False: there is none at all. */
+/* If memory runs out, the old table remains, with longer chains. False: there is no table at all. */
 static bool grow(struct shares *t)
 {
 	uint64_t count = t->slots ? t->mask + 1 : 0, more = count ? count * 2 : SLOTS_MIN;
@@ -131,7 +131,7 @@ struct share *shares_own(struct shares *t)
 	return s;
 }
 
-/* One that nobody referred to is in use again. */
+/* A share without references is in use again. */
 static struct share *wake(struct shares *t, struct share *s)
 {
 	list_remove(&s->idle);
@@ -146,7 +146,7 @@ static uint64_t now_of(const struct shares *t)
 	return t->now_us ? *t->now_us * 1000 : 0;
 }
 
-/* Those that have been idle for longest, as far as nothing is lost with them. Two at a time outrun whatever comes. */
+/* Frees shares that have been idle longest, if no count is lost with them. Two at a time are faster than new ones arrive. */
 static void sweep(struct shares *t)
 {
 	for (unsigned i = 0; i < SWEEP && !list_empty(&t->idle); i++) {
@@ -196,7 +196,7 @@ static void forget(struct shares *t, struct share *s)
 	free(s);
 }
 
-/* Nobody refers to it: whether it is kept all the same. */
+/* Whether a share without references is kept anyway. */
 static bool rests(struct shares *t, struct share *s)
 {
 	if (!s->family || t->in_table > t->most || !limits_remember(&s->limit, now_of(t)))
@@ -278,7 +278,7 @@ void shares_leave(struct shares *t, struct share *s, struct list *node)
 		leave_level(t, s, level_of(s));
 }
 
-/* Those of the last level are in no order; each that has its share goes behind the others, and comes up again later. */
+/* Peers on the last level are in no order; one that has used up its share moves to the end, and is tried again later. */
 static struct share *next_of_last(struct shares *t, uint64_t left, uint64_t factor)
 {
 	struct list *level = &t->levels[LAST];

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fair shares. A share is what one peer has of the server: an IPv4 address, an IPv6 /64 (or other prefixes), or one connection for
- * itself. It counts the peer's requests that are in progress, and holds those that wait; and it has what the peer's own limits
- * count. Pure: nodes of lists and numbers; the bridge knows what they stand for.
+ * Fair shares. A share is one peer's part of the server. A peer is an IPv4 address, an IPv6 /64 (or other prefixes), or a single
+ * connection. The share counts the peer's requests in progress, has a list of the waiting ones, and has the counts of the peer's
+ * limits. Pure: list nodes and numbers; the bridge knows what they mean.
  *
  * All limits are dynamic thresholds (Choudhury and Hahne, 1998): a peer may take more only while it has less than `factor` times
  * what is left for all. So whoever comes alone gets most of it, and there is always something left for whoever comes next. That goes
  * for what is in progress, for what waits, and for the bytes of responses that peers have not taken yet: a peer that holds too much of
  * these begins nothing more.
  *
- * A share that nobody refers to is kept while its limits would forget something with it, in a table of `most` shares at most: for a new
- * one the share that has been idle for longest goes. Shares that are referred to never do, so that no number of addresses drives out
- * a peer that has a connection or a request; what is forgotten of an idle one can only be in its favour.
+ * A share without references is kept while its limits have counts, in a table of at most `most` shares: a new one replaces the
+ * share that has been idle longest. Shares with references are never replaced, so that no number of addresses can push out a peer
+ * with a connection or a request; forgetting an idle peer is only to its advantage.
  */
 #ifndef SPARX_PEER_SHARES_H
 #define SPARX_PEER_SHARES_H
@@ -33,44 +33,44 @@ struct share {
 	struct list queue;   /* first come, first served */
 	struct list waiters; /* in shares->levels or ->full; linked while something waits */
 	struct limit_state limit;
-	struct list idle; /* in shares->idle; linked while nobody refers to it */
+	struct list idle; /* in shares->idle; linked while it has no references */
 };
 
 struct shares {
 	uint8_t secret[SHARES_SECRET];
 	struct share **slots; /* mask + 1 of them, a power of two; none before the first */
 	uint64_t mask, in_table;
-	uint64_t peers;       /* shares that are referred to, `everyone` not counted */
-	uint8_t bits4, bits6; /* of an address that make a peer */
+	uint64_t peers;       /* shares with references, without `everyone` */
+	uint8_t bits4, bits6; /* bits of an address that identify a peer */
 	struct limits limits;
 	const uint64_t *now_us;
-	struct list idle; /* that nobody refers to, for longest first */
+	struct list idle; /* shares without references, the longest idle first */
 	uint64_t idle_count, most;
-	struct share everyone; /* where peers are not told apart */
-	/* Shares with something waiting, by what they have in progress; the last level has all that have that much or more. */
+	struct share everyone; /* the only share if peers are not distinguished */
+	/* Shares with waiting requests, by their number of requests in progress; the last level also has all with more. */
 	struct list levels[SHARE_LEVELS];
 	uint64_t occupied;            /* bit i: level i is not empty */
 	struct list full;             /* those of them that hold too much, */
 	uint64_t unsent, most_unsent; /* of so many bytes that may be held in all; 0: any number */
 };
 
-/* A table without limits, that remembers nobody. */
+/* A table without limits, which remembers no idle peer. */
 void shares_init(struct shares *t, const uint8_t secret[SHARES_SECRET]);
-/* From now on peers are addresses up to these bits, have limits, and `most` are remembered at most. Before the first share is taken. */
+/* Sets the bits that identify a peer, the limits, and how many peers are remembered. Call it before the first share is taken. */
 void shares_limit(struct shares *t, const struct limits *limits, unsigned bits4, unsigned bits6, uint64_t most,
 		  const uint64_t *now_us);
-/* Nobody refers to a share any more. */
+/* Frees everything; no reference to a share may be left. */
 void shares_free(struct shares *t);
 
-/* The share of an address, referred to once more. NULL: out of memory. */
+/* The share of an address, with one more reference. NULL: out of memory. */
 struct share *shares_take(struct shares *t, const struct ip *ip);
-/* One that belongs to no address: a connection's own. NULL: out of memory. */
+/* A share without an address, for a single connection. NULL: out of memory. */
 struct share *shares_own(struct shares *t);
 struct share *share_keep(struct share *s);
-/* One reference less: with the last it is freed. */
+/* Drops a reference; the last one frees the share. */
 void shares_give(struct shares *t, struct share *s);
 
-/* Whether somebody who has so much may have more of what `left` is there of. Factor 0: no shares, all may have all. */
+/* Whether a peer with this much may have more while `left` is free. Factor 0: there are no shares. */
 static inline bool share_allows(uint64_t has, uint64_t left, uint64_t factor)
 {
 	return left > 0 && (factor == 0 || left > UINT32_MAX || has < left * factor);
@@ -96,7 +96,7 @@ bool shares_let_go(struct shares *t, struct share *s, uint64_t bytes, uint64_t f
 void shares_began(struct shares *t, struct share *s);
 void shares_ended(struct shares *t, struct share *s);
 
-/* A request waits, behind those of its peer; or waits no more. */
+/* Queues a request after those of its peer, or removes it. */
 void shares_wait(struct shares *t, struct share *s, struct list *node);
 void shares_leave(struct shares *t, struct share *s, struct list *node);
 /*

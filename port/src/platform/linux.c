@@ -107,12 +107,12 @@ bool platform_receive(int fd, void *bytes, size_t size, unsigned max, struct rec
 	r->len = (size_t)n;
 	r->cut = m.msg_flags & MSG_TRUNC;
 	take_descriptors(&m, max, r);
-	/* what did not fit was closed by the kernel; where none did, there was no room in the table of descriptors */
+	/* the kernel closed the descriptors that did not fit; if none arrived, the table of descriptors was full */
 	r->cut = r->cut || (r->count > 0 && m.msg_flags & MSG_CTRUNC);
 	return true;
 }
 
-/* The call itself: the C library's fstat looks up names as well, which the filter does not allow. */
+/* The bare system call: the C library's fstat may use calls that look up names, which the filter does not allow. */
 bool platform_is_file(int fd)
 {
 	struct stat st;
@@ -125,7 +125,7 @@ bool platform_is_file(int fd)
 #define RWF_NOWAIT 8
 #endif
 
-/* The call itself: some C libraries lack it, and others try something else where it fails. */
+/* The bare system call: some C libraries lack it, and others fall back to other calls when it fails. */
 ssize_t platform_read_cached(int fd, void *to, size_t n, uint64_t offset)
 {
 	struct iovec iov = {to, n};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the port needs of the system beyond POSIX and libev. linux.c uses what Linux has; its twin portable.c uses POSIX alone, for
- * development on other systems, and is slower. `make PORTABLE=1` builds the twin on Linux too.
+ * System features that the port needs beyond POSIX and libev. linux.c uses those of Linux; portable.c replaces it with POSIX
+ * only, for development on other systems, and is slower. `make PORTABLE=1` builds portable.c on Linux too.
  */
 #ifndef SPARX_PLATFORM_PLATFORM_H
 #define SPARX_PLATFORM_PLATFORM_H
@@ -11,7 +11,7 @@
 
 #include "base/idmap.h"
 
-/* ---- descriptors: not blocking, and closed when another program is started ---- */
+/* ---- descriptors: non-blocking and close-on-exec ---- */
 
 int platform_socket(int family);
 /* The next connection of a listening socket. -1: errno says why. */
@@ -26,33 +26,34 @@ int platform_spare_descriptor(void);
 
 /* ---- descriptors that the host hands over ---- */
 
-/* Connects to the host's socket of packets, whose other end must be of the same user. -1: errno says why. */
+/* Connects to the host's packet socket, whose other end must belong to the same user. -1: errno says why. */
 int platform_channel(const char *path);
 
 struct received {
 	size_t len;     /* of the packet */
 	int *fds;       /* what came with it */
 	unsigned count; /* how many */
-	bool cut;       /* there was more of either */
+	bool cut;       /* bytes or descriptors were cut off */
 };
 
 /* Receives one packet, and as many as max descriptors with it. False: errno says why; len and count are 0 at the end. */
 bool platform_receive(int fd, void *bytes, size_t size, unsigned max, struct received *r);
-/* Whether it is a file that can be read at any offset, and cannot be written. */
+/* Whether it is a file that can be read at any offset and not written. */
 bool platform_is_file(int fd);
-/* Reads a file without waiting for a disk. -1: EAGAIN, nothing of it is in memory; EOPNOTSUPP or ENOSYS, that cannot be said. */
+/* Reads a file without waiting for a disk. -1: EAGAIN, none of these bytes is in memory; EOPNOTSUPP or ENOSYS, the system cannot
+ * say. */
 ssize_t platform_read_cached(int fd, void *to, size_t n, uint64_t offset);
-/* Has bytes of a file read into memory, in a while. */
+/* Asks the system to read bytes of a file into memory. */
 void platform_fetch(int fd, uint64_t offset, uint64_t n);
-/* Bytes of a file to a socket, as write. -1: EINVAL, EOPNOTSUPP or ENOSYS, not of this file. */
+/* Sends bytes of a file to a socket, like write. -1 with EINVAL, EOPNOTSUPP or ENOSYS: not possible with this file. */
 ssize_t platform_sendfile(int socket, int fd, uint64_t offset, size_t n);
 
-/* Maps all of a regular file that is open for reading alone, to be read. NULL: it cannot be, or is no such file. */
+/* Maps a regular file that is open for reading only. NULL: it cannot be mapped, or is no such file. */
 const void *platform_map(int fd, size_t *size);
 
 /* ---- buffers of the kernel ---- */
 
-/* Asks for pipes of this many bytes. */
+/* Asks the system to enlarge the pipes to this many bytes. */
 void platform_pipe_size(int fd, int bytes);
 /* Limits the unsent bytes of a TCP socket that the kernel keeps beyond the peer's window, if the system can. */
 void platform_unsent_limit(int fd, int bytes);
@@ -71,10 +72,10 @@ bool platform_random(void *bytes, size_t n);
 size_t platform_memory_size(void *at);
 /* Makes whole pages zero, by giving them back to the system if it can take them. */
 void platform_zero_pages(void *at, size_t size);
-/* Lets malloc keep this many free bytes, if it can be told so, to spare system calls in bursts. */
+/* Lets malloc keep this many free bytes, if it supports that, to save system calls in bursts. */
 void platform_keep_memory(int bytes);
 
-/* ---- peers that leave while their descriptor is not read ---- */
+/* ---- peers that hang up while their descriptor is not read ---- */
 
 /* An event of such a descriptor: its peer closed its side, or (gone) both sides are closed, or it was reset. */
 struct hup {
@@ -92,11 +93,11 @@ enum { HUPS_MS = 50 };
 /* False: errno says why. */
 bool hups_open(struct hups *h);
 void hups_close(struct hups *h);
-/* Watches a descriptor for one event. The twin sees a peer's close only after everything before it was read. */
+/* Watches a descriptor for one event. portable.c sees a peer's close only after everything before it was read. */
 void hups_watch(struct hups *h, int fd, void *who);
 /* After the event of a peer that closed its side: `gone` may still follow. */
 void hups_watch_on(struct hups *h, int fd, void *who);
-/* Before the descriptor is closed, and when it is read again. */
+/* Stops watching: before the descriptor is closed, and when it is read again. */
 void hups_forget(struct hups *h, int fd);
 /* Fills in at most max events; returns how many. */
 int hups_take(struct hups *h, struct hup *told, int max);

@@ -14,8 +14,8 @@ enum agreed { AGREED_NOT, AGREED_H1, AGREED_H2 };
 enum agreed detect_agreed(const struct secure *secure);
 
 /*
- * What the first bytes of a connection say: DETECT_MORE while they are an incomplete preface. Anything else is left to HTTP/1,
- * which may refuse it; if HTTP/2 was negotiated, it is WRONG (RFC 9113 3.4).
+ * The protocol that the first bytes of a connection show; DETECT_MORE while they are an incomplete preface. Anything else is left
+ * to HTTP/1, which may refuse it; if HTTP/2 was negotiated, it is WRONG (RFC 9113 3.4).
  */
 enum detected detect_protocol(const uint8_t *bytes, size_t len, enum agreed agreed);
 

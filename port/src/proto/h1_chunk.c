@@ -10,9 +10,9 @@
  * Each state is named after what was read last, or what is expected next.
  */
 enum state {
-	SIZE_WANTED, /* also the first state */
+	SIZE_WANTED, /* also the initial state */
 	IN_SIZE,
-	SEMICOLON_WANTED, /* after white space, which only an extension may follow */
+	SEMICOLON_WANTED, /* after white space: only an extension may follow */
 	NAME_WANTED,
 	IN_NAME,
 	BEHIND_NAME,
@@ -30,7 +30,7 @@ enum state {
 
 enum { EXTENSIONS_FREE = 256, EXTENSIONS_EACH = 16, FRAMING_EACH = 64 };
 
-/* RFC 9110 5.6.4: what may stand in a quoted string, but for its own marks; and behind a backslash. */
+/* RFC 9110 5.6.4: bytes that a quoted string may contain, except its quotes; and bytes after a backslash. */
 static bool is_quotable(uint8_t c)
 {
 	return c == '\t' || (c >= 0x20 && c != 0x7f);
@@ -56,7 +56,7 @@ static enum state after_size(struct h1_chunk *h, uint8_t c)
 	return IN_SIZE;
 }
 
-/* What may follow a size, a name, or a value, where it ends. */
+/* Bytes that may follow the end of a size, a name or a value. */
 static enum state after_part(uint8_t c)
 {
 	return c == ';' ? NAME_WANTED : c == '\r' ? LINE_LF_WANTED : is_blank(c) ? SEMICOLON_WANTED : FAULTY;
@@ -105,7 +105,7 @@ static bool is_extension(uint8_t state)
 	return state >= SEMICOLON_WANTED && state <= BEHIND_QUOTED;
 }
 
-/* Bounds the framing relative to the data. NULL: it is within the bound. */
+/* Bounds the framing relative to the data. NULL: it is within the bound; else the fault. */
 static const char *excess(const struct h1_chunk *h, uint64_t extensions_max)
 {
 	if (h->extensions > extensions_max ||

@@ -89,7 +89,7 @@ static void note_request(struct h1_stream *x, const struct request_head *head, c
 	h1->last = h1->last || x->close;
 }
 
-/* The body, if it lies behind the head. Of a chunked one it takes a parser to know. */
+/* The body, if it lies after the head. A chunked body would need a parser to find its end. */
 static struct slice whole_body(const struct h1 *h1, const struct request_head *head, struct slice behind)
 {
 	if (head->body <= 0 || (uint64_t)head->body > h1_config(h1)->inline_body || (uint64_t)head->body > behind.len)
@@ -97,7 +97,7 @@ static struct slice whole_body(const struct h1 *h1, const struct request_head *h
 	return slice_of(behind.at, (size_t)head->body);
 }
 
-/* It has gone with its request. */
+/* The body was sent along with its request. */
 static void body_taken(struct h1 *h1, size_t n)
 {
 	struct h1_stream *x = h1->reading;
@@ -110,7 +110,7 @@ static void body_taken(struct h1 *h1, size_t n)
 	h1_give_parse(h1);
 }
 
-/* Returns how many of the bytes behind the head went with it. */
+/* Returns how many of the bytes after the head were sent along. */
 static size_t dispatch(struct h1 *h1, struct request_head *head, const struct h1_facts *facts, struct slice behind)
 {
 	const struct stream_sink *sink = h1_sink(h1);
@@ -289,7 +289,7 @@ static bool step_tunnel(struct h1 *h1, const uint8_t *data, size_t len, size_t *
 	return h1->state == H1_TUNNEL && *used > 0;
 }
 
-/* ---- what comes in ---- */
+/* ---- input ---- */
 
 static bool step(struct h1 *h1, uint8_t *data, size_t len, size_t *used)
 {
@@ -324,7 +324,7 @@ static void tell_hangup(struct h1 *h1)
 	}
 }
 
-/* Bytes that were received still wait for us, so the end of file behind them does not count yet. */
+/* Received bytes are still unread, so the end of file after them does not count yet. */
 static bool input_waits(const struct h1 *h1, size_t left)
 {
 	switch ((enum h1_state)h1->state) {
@@ -341,7 +341,7 @@ static bool input_waits(const struct h1 *h1, size_t left)
 	}
 }
 
-/* The other direction goes on. */
+/* The other direction stays open. */
 static void tunnel_ended(struct h1 *h1)
 {
 	const struct stream_sink *sink = h1_sink(h1);

@@ -18,8 +18,8 @@ struct h1_line {
 unsigned h1_line_parse(struct slice text, struct h1_line *line);
 
 /*
- * A line of three words, whose second is no target and whose third names no protocol: a client that begins a connection with it speaks
- * another protocol, and cannot be answered (RFC 9113 3.4: an invalid preface).
+ * Whether a line has three words, of which the second is not a target and the third names no protocol: a client that begins a
+ * connection with it speaks another protocol, and cannot be answered (RFC 9113 3.4: an invalid preface).
  */
 bool h1_line_foreign(struct slice text);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The writing half of an HTTP/1 session: what of the responses has left, and what follows from that. */
+/* The writing half of an HTTP/1 session: bytes of responses leave, and streams end. */
 #include "file/load.h"
 #include "proto/h1_session.h"
 
-/* What has left of the body, files included, is no longer allowed. True: nothing is. */
+/* Subtracts the bytes of the body that have left, including files, from the allowance. True: the allowance is used up. */
 static bool spend(struct h1_stream *x)
 {
 	uint64_t left = x->body < x->out.len ? x->body : x->out.len, gone = x->body - left;
@@ -80,10 +80,10 @@ static void settle(struct h1 *h1)
 
 /* ---- files ---- */
 
-/* What stands before a part of a file leaves with the first of it: a write for each would be two packets. */
+/* Bytes before a part of a file leave together with its first bytes: separate writes would be two packets. */
 enum { BESIDE = 16 * 1024 };
 
-/* Whether more of a part is to be read into memory. */
+/* Whether more of a part has to be read into memory. */
 static bool wants_load(const struct h1 *h1, const struct bufq_file *f)
 {
 	if (f->before >= FILE_WHOLE)
@@ -104,7 +104,7 @@ static void stop_at(struct h1_stream *x, enum loaded why, bool is_next)
 	x->why = why == LOADED_NEVER ? END_FILE : END_ERROR;
 }
 
-/* Reads once of what is to be written from memory. `first`: nothing stands before this response. */
+/* Reads once for bytes that are written from memory. `first`: this is the first response in the queue. */
 static void load(struct h1_stream *x, bool first)
 {
 	struct bufq_file f;
@@ -117,7 +117,7 @@ static void load(struct h1_stream *x, bool first)
 		stop_at(x, found, first && f.before == 0);
 }
 
-/* What waits for a disk, or for the rate of its peer, does not wait for the client. */
+/* A response that waits for a disk, or for the rate of its peer, does not wait for the client. */
 static void set_pace(struct h1 *h1)
 {
 	if (h1->cold || h1->held)
@@ -126,7 +126,7 @@ static void set_pace(struct h1 *h1)
 		pace_go(&h1->out, h1_now_us(h1));
 }
 
-/* Of so many vectors those with the first n bytes. */
+/* The vectors that contain the first n bytes. */
 static int cut_iov(struct iovec *iov, int count, size_t n)
 {
 	int i = 0;

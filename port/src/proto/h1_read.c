@@ -21,7 +21,7 @@ static bool refuse(struct h1_parse *p, unsigned status, const char *reason)
 	return false;
 }
 
-/* Trailers do not stay where they lie, so they are copied; heads are spans from their first byte. */
+/* The bytes of trailers do not stay in memory, so they are copied; fields of heads are spans, relative to the first byte. */
 static bool place_of(struct h1_parse *p, const char *at, size_t len, uint32_t *offset)
 {
 	if (!p->in_trailers) {
@@ -32,7 +32,7 @@ static bool place_of(struct h1_parse *p, const char *at, size_t len, uint32_t *o
 	return buf_append(&p->trailers, at, len) || refuse(p, 500, "out of memory");
 }
 
-/* The same in a callback: llhttp stops. */
+/* The same in a callback: makes llhttp stop. */
 static int stop(struct h1_parse *p, unsigned status, const char *reason)
 {
 	refuse(p, status, reason);
@@ -50,7 +50,7 @@ static int on_name(llhttp_t *parser, const char *at, size_t len)
 	if (p->count > 0 && !p->value_ended && !p->in_value) {
 		span->name_len += (uint32_t)len;
 	} else if (p->count >= p->config->max_header_count) {
-		/* checked where the name ends, so that an error in it is reported first, however the bytes were cut */
+		/* checked at the end of the name, so that an error in it is reported first, however the bytes are split */
 		p->too_many = true;
 		return 0;
 	} else {
@@ -104,7 +104,7 @@ static int on_value_end(llhttp_t *parser)
 
 static int on_headers_complete(llhttp_t *parser)
 {
-	parser->upgrade = 0; /* whether to upgrade is the application's to say, not the parser's */
+	parser->upgrade = 0; /* the application decides about upgrades, not the parser */
 	return HPE_PAUSED;
 }
 
@@ -155,7 +155,7 @@ static enum h1_read_result bad(struct h1_parse *p, unsigned status, const char *
 	return H1_BAD;
 }
 
-/* Reads the request line, as far as it has come; p->seen of its bytes were looked at before. */
+/* Reads the request line as far as it has arrived; p->seen of its bytes were read before. */
 static enum h1_read_result read_line(struct h1_parse *p, const uint8_t *data, size_t len)
 {
 	size_t i = p->seen;
@@ -189,7 +189,8 @@ static enum h1_read_result fault_of(struct h1_parse *p, llhttp_errno_t error)
 	return bad(p, 400, llhttp_get_error_reason(&p->parser) ? llhttp_get_error_reason(&p->parser) : "malformed");
 }
 
-/* llhttp reports a field's bytes only after it has seen all that came, so a line may already be too long before its error. */
+/* llhttp reports a field only after it has read all available bytes, so a line may already be too long before llhttp finds an
+ * error in it. */
 static bool beyond_a_line(const struct h1_parse *p, const uint8_t *head)
 {
 	const uint8_t *fault = (const uint8_t *)llhttp_get_error_pos(&p->parser);
@@ -276,7 +277,7 @@ enum h1_read_result h1_read_head(struct h1_parse *p, uint8_t *data, size_t len)
 	return read_fields(p, data, len);
 }
 
-/* ---- what a complete head says ---- */
+/* ---- a complete head ---- */
 
 /* A line that begins with white space continues the previous one (RFC 9112 5.2); llhttp has joined them. */
 static bool is_folded(const uint8_t *head, size_t len)
@@ -456,7 +457,8 @@ static enum h1_read_result read_length_body(struct h1_parse *p, uint8_t *data, s
 	return p->left == 0 ? H1_DONE : H1_MORE;
 }
 
-/* Checks the next byte of trailers, since llhttp accepts folded lines and bare LF, and has no limits. Returns 0, or the status to refuse with. */
+/* Checks the next byte of trailers, since llhttp accepts folded lines and bare LF, and has no limits. Returns 0, or the status to
+ * refuse with. */
 static unsigned look_at_trailers(struct h1_parse *p, uint8_t c)
 {
 	if ((p->after_lf && is_blank(c)) || (c == '\n' && !p->after_cr))
@@ -471,7 +473,7 @@ static unsigned look_at_trailers(struct h1_parse *p, uint8_t c)
 	return 0;
 }
 
-/* How many bytes of trailers are fine. Bytes after their empty line are not looked at. */
+/* How many bytes of trailers are valid. Bytes after their empty line are not checked. */
 static size_t sound_trailers(struct h1_parse *p, const uint8_t *data, size_t len, unsigned *status)
 {
 	for (size_t i = 0; i < len && !p->trailers_end; i++) {
@@ -529,7 +531,7 @@ static enum h1_read_result read_chunk_line(struct h1_parse *p, const uint8_t *da
 	return H1_MORE;
 }
 
-/* Moves data of the chunk to the end of `body`, which begins where the call's data does. */
+/* Moves data of the chunk to the end of `body`, which begins at the call's first byte. */
 static size_t take_chunk_data(struct h1_parse *p, const uint8_t *data, size_t len, uint8_t *to)
 {
 	size_t n = p->chunk.left < len ? (size_t)p->chunk.left : len;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reading HTTP/1 requests: the request line (h1_line) and the framing of chunks (h1_chunk) are ours, header fields and trailers
- * are llhttp's, built strict. llhttp's callbacks only record. What its strict mode lets through is refused here.
+ * are llhttp's, built strict. llhttp's callbacks only record. Errors that its strict mode accepts are refused here.
  *
- * A head is parsed in place. While it is incomplete, nothing of it is consumed: it is offered again from its first byte, with more bytes
- * after it. The parser remembers how far it came, so no byte is parsed twice.
+ * A head is parsed in place. While it is incomplete, nothing of it is consumed: it is offered again from its first byte, with more
+ * bytes after it. The parser remembers its position, so no byte is parsed twice.
  */
 #ifndef SPARX_PROTO_H1_READ_H
 #define SPARX_PROTO_H1_READ_H
@@ -31,16 +31,16 @@ struct h1_span {
 struct h1_parse {
 	llhttp_t parser;
 	const struct config *config;
-	const uint8_t *base; /* where the head lies during one call */
+	const uint8_t *base; /* the head's address during one call */
 	uint64_t began_us;   /* when its first byte was seen */
 	size_t seen;         /* bytes of the head parsed so far */
 	size_t line_len;     /* of the request line; 0 while it is not complete */
 	size_t head_len;     /* of the head; 0 while it is not complete */
 	bool in_value;       /* the last span was of a value */
 	bool value_ended;
-	bool too_many;      /* another field has begun than there may be */
+	bool too_many;      /* one field too many has begun */
 	unsigned count;     /* complete or begun spans */
-	unsigned status;    /* H1_BAD: the answer */
+	unsigned status;    /* H1_BAD: the status to answer with */
 	const char *reason; /* and why, for people */
 
 	/* the body */
@@ -49,7 +49,7 @@ struct h1_parse {
 	uint64_t body_bytes; /* read */
 	struct h1_chunk chunk;
 	bool in_data, in_trailers;                         /* of a chunked body */
-	bool after_cr, after_lf, empty_line, trailers_end; /* how far the check of the trailers has come, */
+	bool after_cr, after_lf, empty_line, trailers_end; /* position of the check of trailers, */
 	size_t trailer_bytes, trailer_line;                /* bytes of trailers, and of the current line */
 	struct buf trailers;
 
@@ -58,9 +58,9 @@ struct h1_parse {
 
 /* Facts of a complete head, beyond the request_head. */
 struct h1_facts {
-	bool close, keep_alive;      /* Connection says so */
-	bool host;                   /* a Host field was there */
-	bool upgrade, upgrade_field; /* Connection says upgrade; there is an Upgrade field */
+	bool close, keep_alive;      /* Connection says close */
+	bool host;                   /* there is a Host field */
+	bool upgrade, upgrade_field; /* Connection says upgrade, and there is an Upgrade field */
 };
 
 void h1_parse_init(struct h1_parse *p, const struct config *config);
@@ -76,7 +76,7 @@ enum h1_read_result h1_read_head(struct h1_parse *p, uint8_t *data, size_t len);
 bool h1_examine(struct h1_parse *p, uint8_t *data, struct field *fields, struct request_head *head, struct h1_facts *facts);
 
 /*
- * Reads at most len bytes of the body. *used says how many were taken; *body is what was in them, in place (for a chunked
+ * Reads at most len bytes of the body. *used says how many were consumed; *body is the data in them, in place (for a chunked
  * body the pieces are moved together).
  */
 enum h1_read_result h1_read_body(struct h1_parse *p, uint8_t *data, size_t len, size_t *used, struct slice *body);

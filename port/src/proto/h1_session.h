@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the parts of an HTTP/1 session share: h1.c (its table of functions), h1_stream.c (one stream, and its operations; the end of
- * reading), h1_input.c (reads), h1_output.c (writes, and ends what is written), h1_times.c (its deadlines, and what happens
+ * reading), h1_input.c (reads), h1_output.c (writes, and ends streams), h1_times.c (its deadlines, and what happens
  * when they pass).
  */
 #ifndef SPARX_PROTO_H1_SESSION_H
@@ -33,7 +33,7 @@ struct h1 {
 	uint64_t since;            /* ms: the beginning of what is being read */
 	struct pace body;          /* of the body that is being read; stopped while it waits for credit */
 	struct pace out;           /* of what is written */
-	uint64_t skipped;          /* bytes of a body that nobody waits for */
+	uint64_t skipped;          /* bytes of an unwanted body that were skipped */
 	uint32_t requests;
 	uint16_t open;   /* streams */
 	uint8_t state;   /* enum h1_state */
@@ -43,8 +43,8 @@ struct h1 {
 	bool last;   /* accept no more requests */
 	bool unsafe; /* the newest request must not run concurrently with a later one */
 	bool holds;  /* the newest request may be upgraded, so the bytes after it may not be HTTP */
-	bool cold;   /* the next bytes to write are of a file, and not in memory */
-	bool held;   /* they wait for the rate of their peer */
+	bool cold;   /* the next bytes to write belong to a file, and are not in memory */
+	bool held;   /* the next bytes to write wait for the rate of their peer */
 };
 
 struct h1_stream {
@@ -53,10 +53,10 @@ struct h1_stream {
 	struct list link;
 	struct bufq out;
 	uint64_t unsent; /* body bytes in out that were not yet reported (on_room) */
-	uint64_t body;   /* bytes of the response body in out, those of files included */
+	uint64_t body;   /* bytes of the response body in out, including those of files */
 	uint8_t framing; /* enum h1_framing */
 	bool http10, keep_alive, close, expects, takes_trailers;
-	bool came;     /* some of the request body is there */
+	bool came;     /* some bytes of the request body have arrived */
 	bool connects; /* the method is CONNECT */
 	bool cut;      /* the connection ends with this response */
 	uint8_t why;   /* enum stream_end: for this reason */
@@ -74,7 +74,7 @@ static inline struct h1_stream *h1_stream_of(struct stream *s)
 	return container_of(s, struct h1_stream, s);
 }
 
-/* How much of what is queued may leave now: all but the part of the body that is beyond the stream's allowance. */
+/* How many queued bytes may leave now: all except those of the body beyond the stream's allowance. */
 static inline size_t h1_may_leave(const struct h1_stream *x)
 {
 	size_t body = x->body < x->out.len ? (size_t)x->body : x->out.len;
@@ -151,7 +151,7 @@ static inline void h1_begin_output(struct h1_stream *x)
 		pace_start(&x->h1->out, h1_now_us(x->h1), h1_config(x->h1)->write_timeout * 1000);
 }
 
-/* What is next to leave waits for the stream's allowance. */
+/* The next bytes to leave wait for the stream's allowance. */
 static inline bool h1_is_held(const struct h1 *h1)
 {
 	struct h1_stream *x = h1_first(h1);
@@ -178,7 +178,7 @@ void h1_stream_ends(struct h1_stream *x, enum stream_end why);
 void h1_end_streams(struct h1 *h1, enum stream_end why);
 /* Stops reading. */
 void h1_stop(struct h1 *h1, enum session_close how);
-/* Gives the parser back. */
+/* Returns the parser. */
 void h1_give_parse(struct h1 *h1);
 /* Answers with a response of the port's own. */
 void h1_answer(struct h1_stream *x, const struct h1_error *error);
@@ -187,7 +187,8 @@ void h1_answer(struct h1_stream *x, const struct h1_error *error);
 
 size_t h1_input(struct session *s, uint8_t *data, size_t len, bool eof);
 void h1_hangup(struct session *s);
-/* Refuses a head: the response takes its place in the order of responses, as a stream that the sink never sees. head: its bytes; NULL: it is incomplete. */
+/* Refuses a head: the response takes its place in the order of responses, as a stream that the sink never sees. head: its bytes;
+ * NULL: it is incomplete. */
 void h1_refuse(struct h1 *h1, const uint8_t *head);
 /* The body of the request being read is malformed, too long or too slow. */
 void h1_refuse_body(struct h1 *h1, unsigned status, enum stream_end why);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One request and its response: its beginning and its end, and what the application does with it (stream_ops). */
+/* One request and its response: its beginning and its end, and the application's operations on it (stream_ops). */
 #include <stdlib.h>
 
 #include "proto/h1_session.h"

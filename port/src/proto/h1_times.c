@@ -2,7 +2,7 @@
 /* The deadlines of an HTTP/1 session, and what happens when they pass. */
 #include "proto/h1_session.h"
 
-enum { DRAIN_GRACE = 250 }; /* ms that a connection which was not served yet has to send its request during a drain */
+enum { DRAIN_GRACE = 250 }; /* ms in which a connection that has not been served may still send its request during a drain */
 
 static bool wants_read(const struct h1 *h1)
 {

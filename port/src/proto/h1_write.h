@@ -11,7 +11,7 @@ enum h1_framing { FRAMING_NONE, FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_CLOSE }
 
 struct h1_frame_plan {
 	enum h1_framing framing;
-	int64_t length; /* FRAMING_LENGTH; with FRAMING_NONE: what to say of the length, or LENGTH_UNKNOWN for nothing */
+	int64_t length; /* FRAMING_LENGTH: the length; FRAMING_NONE: the length to state, or LENGTH_UNKNOWN to state none */
 	bool close;     /* say so */
 	bool keep;      /* say so, to an HTTP/1.0 client that asked */
 };

@@ -5,16 +5,16 @@
 
 #include "stream/stream.h"
 
-/* A longer method is longer than any (RFC 9112 3): the longest that is registered has 17 letters. */
+/* A longer method is refused (RFC 9112 3): the longest registered one has 17 letters. */
 enum { HTTP_METHOD_MAX = 64 };
 
 /* ---- requests ---- */
 
-/* The octets that a request target may have, in any of its forms. */
+/* The octets that a request target may contain, in any of its forms. */
 bool http_target_valid(struct slice text);
 /* An authority (RFC 3986 3.2 without userinfo): host, and a port if there is one. */
 bool http_authority_valid(struct slice authority);
-/* What CONNECT names: a host, and a port that is not empty (RFC 9110 9.3.6). */
+/* The target of CONNECT: a host and a port that is not empty (RFC 9110 9.3.6). */
 bool http_authority_has_port(struct slice authority);
 /*
  * What the request is for: the authority that head has from its target (or :authority), or else the Host field, which is absent where there is none; where
@@ -32,7 +32,7 @@ unsigned http_settle_body(struct request_head *head, uint64_t max_body);
 
 /* The reason phrase of a status; empty if it has none. */
 const char *http_reason(unsigned status);
-/* Whether the session says this field itself, so that the host's is left out: the length, and what concerns the connection. */
+/* Whether the session writes this field itself, so that the host's is left out: the length and connection fields. */
 bool http_is_ours(const struct field *f);
 /* The length to state in the head. tunnel: the response opens one. */
 int64_t http_length_to_say(const struct response_head *head, bool tunnel);

@@ -6,7 +6,7 @@
 #include "proto/http.h"
 #include "stream/rules.h"
 
-/* What a head is gathered in, beyond the request_head. */
+/* State while a head is collected, beyond the request_head. */
 struct examined {
 	struct request_head *head;
 	struct field *fields;
@@ -56,7 +56,7 @@ static unsigned take_field(struct examined *e, const struct http_pairs *pairs, s
 			return 417;
 		e->head->flags |= REQUEST_EXPECTS_CONTINUE;
 		break;
-	case NAME_TE: /* the libraries let nothing but this pass */
+	case NAME_TE: /* the libraries allow only this */
 		e->head->flags |= REQUEST_TAKES_TRAILERS;
 		break;
 	default:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A request that came as a list of fields, with pseudo-header fields: what HTTP/2 and HTTP/3 have in common. */
+/* A request that is a list of fields with pseudo-header fields, as in HTTP/2 and HTTP/3. */
 #ifndef SPARX_PROTO_HTTP_FIELDS_H
 #define SPARX_PROTO_HTTP_FIELDS_H
 
@@ -27,7 +27,7 @@ bool http_asks_head(const struct http_pairs *pairs);
 /* The same for trailers. */
 unsigned http_trailers_of(const struct http_pairs *pairs, struct field *fields, unsigned *count);
 
-/* RFC 9110 15.5.20: a client that takes a connection for another host too must have been shown a certificate for it. */
+/* RFC 9110 15.5.20: a client may use a connection for another host only if the certificate covers that host. */
 bool http_is_misdirected(struct session_owner *owner, const struct request_head *head);
 
 #endif

@@ -23,7 +23,7 @@ struct session_env {
 	char date[DATE_LEN + 1];                 /* RFC 9110 5.6.7, of this second */
 	bool draining;                           /* responses close their connections */
 	bool crowded;                            /* busy_idle_timeout applies */
-	bool paused;                             /* no new requests are to be begun */
+	bool paused;                             /* no new requests may begin */
 	struct shares *shares;                   /* the peers' shares; NULL: they are not counted */
 	uint64_t rejected;                       /* requests that the port itself answered with 4xx, 5xx */
 	struct field fields[SESSION_FIELDS_MAX]; /* scratch for on_request and on_end */
@@ -38,20 +38,20 @@ struct session_owner {
 	/* There is something to do outside of input, sent and tick: call session_ops soon. */
 	void (*wake)(struct session_owner *owner);
 	struct peer peer;
-	unsigned steps, max_steps;   /* frames, heads, chunks: taken in this turn, and to be taken at most; 0: any number */
-	bool sends_files;            /* parts of files need not be in memory to be written (session_ops.file) */
-	const struct secure *secure; /* its requests are https, whatever they say; NULL: it is plain */
-	/* Whether the client may ask here for this host too. Only where `secure` is. */
+	unsigned steps, max_steps; /* frames, heads, chunks: how many were read in this turn, and how many may be; 0: any number */
+	bool sends_files;          /* parts of files need not be in memory to be written (session_ops.file) */
+	const struct secure *secure; /* its requests count as https, whatever they say; NULL: the connection is plain */
+	/* Whether the client may request this host on this connection. Only with `secure`. */
 	bool (*covers)(struct session_owner *owner, struct slice host);
 };
 
-/* One more may be taken, which is counted. */
+/* Whether one more may be read in this turn; it is counted. */
 static inline bool session_may_step(struct session_owner *owner)
 {
 	return owner->max_steps == 0 || owner->steps++ < owner->max_steps;
 }
 
-/* The rest of what came waits for the next turn. */
+/* The rest of the input waits for the next turn. */
 static inline bool session_is_tired(const struct session_owner *owner)
 {
 	return owner->max_steps && owner->steps >= owner->max_steps;
@@ -67,13 +67,13 @@ enum session_close {
 /* A pure function of the session's state. */
 struct session_wants {
 	bool read;                /* the session can use input now */
-	bool peek;                /* reading a little more helps: it shows whether the peer is still there */
-	bool alert;               /* the sink wants to know when the peer leaves */
+	bool peek;                /* reading a little more shows whether the peer is still there */
+	bool alert;               /* the sink wants to be notified when the peer leaves */
 	bool write;               /* there is output */
 	bool later;               /* the output is not in memory yet: ask for it again in FILE_RETRY_MS */
-	bool idle;                /* no request is in progress or has begun */
+	bool idle;                /* no request is in progress, and none has begun */
 	bool begun;               /* only an incomplete head */
-	enum session_close close; /* once nothing is left to write */
+	enum session_close close; /* close once everything is written */
 	uint64_t deadline;        /* ms; when tick is to be called; 0: never */
 };
 
@@ -83,20 +83,20 @@ struct session {
 };
 
 struct session_ops {
-	/* Parses and delivers. Returns how many bytes were used; the rest is offered again, with what came after it, at the same
-	   place or another. The bytes may be changed. eof: nothing will come after these. */
+	/* Parses and delivers. Returns how many bytes were used; the rest is offered again together with later bytes, at the same
+	   address or another. It may change the bytes. eof: no bytes follow these. */
 	size_t (*input)(struct session *s, uint8_t *data, size_t len, bool eof);
-	/* Acts on what operations asked for since, without input. NULL: there is never anything to do. */
+	/* Acts on earlier operations, without input. NULL: there is never anything to do. */
 	void (*deliver)(struct session *s);
-	/* The peer closed its side, behind bytes that were not read yet. */
+	/* The peer closed its side, after bytes that were not read yet. */
 	void (*hangup)(struct session *s);
 	/* Fills vectors with what is to be written; returns how many. */
 	int (*output)(struct session *s, struct iovec *iov, int max);
-	/* Where output gives nothing: what is to be written is a part of a file, or a part of that. False: there is nothing. NULL: never. */
+	/* If output returns nothing: the next bytes to write, as a part of a file. False: there are none. NULL: never. */
 	bool (*file)(struct session *s, struct bufq_file *f);
 	/* n bytes of it were written. */
 	void (*sent)(struct session *s, size_t n);
-	/* The peer has taken n bytes of what was written, though there is no room for more yet. */
+	/* The peer has taken n of the written bytes, although the kernel has no room for more yet. */
 	void (*taken)(struct session *s, uint64_t n);
 	/* The end of the connection's share of a turn: bytes that operations lent (send_data) will not be there after it. */
 	void (*own)(struct session *s);
@@ -105,7 +105,7 @@ struct session_ops {
 	bool (*stalled)(const struct session *s);
 	/* The deadline has passed. */
 	void (*tick)(struct session *s);
-	/* No new requests; finish what is there. */
+	/* Accept no new requests, and finish those in progress. */
 	void (*drain)(struct session *s);
 	/* The connection is over, for this reason: ends all streams, and frees the session. */
 	void (*close)(struct session *s, enum stream_end why);

@@ -43,7 +43,7 @@ int landlock_abi(void)
 	return abi < 0 ? -errno : (int)abi;
 }
 
-/* All that this version has rights for: files and folders 13, then moving, truncating, ioctl of devices. */
+/* All rights of this version: 13 for files and folders, later also moving, truncating, and ioctl of devices. */
 static uint64_t fs_rights(int abi)
 {
 	static const unsigned count[] = {0, 13, 14, 15, 15, 16};
@@ -59,7 +59,7 @@ static size_t ruleset_size(int abi)
 	return abi < 4 ? sizeof r.fs : abi < 6 ? sizeof r.fs + sizeof r.net : sizeof r;
 }
 
-/* If the folder cannot be opened, the socket could not be removed either: the next start clears it away. */
+/* If the folder cannot be opened, the socket could not be removed either: the next start removes it. */
 static int allow_removal(int rules, const char *path)
 {
 	char folder[ADDRESS_MAX];

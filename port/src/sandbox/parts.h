@@ -9,7 +9,7 @@
 
 /* ---- identity.c ---- */
 
-/* No capability can come back by execve. Only root may do this; it is no part of its own. */
+/* No capability can come back by execve. Only root may do this; it is not a separate part. */
 void capabilities_bound(void);
 int capabilities_clear(void);
 int user_become(const struct passwd *user);
@@ -35,7 +35,7 @@ enum { FILTER_ROOM = 384 };
 struct sock_filter;
 
 struct filter_needs {
-	uint32_t pid; /* who may be sent a signal: the process itself, by abort */
+	uint32_t pid; /* the only process that may be sent a signal: itself, by abort */
 	bool unlink;  /* of a unix socket's path */
 	int channel;  /* from which descriptors may be received; -1: none */
 	/* sockets of HTTP/3, to which and from which packets go; none: there is no HTTP/3 */

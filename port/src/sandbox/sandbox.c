@@ -52,7 +52,8 @@ static void note(struct sandbox *s, enum sandbox_part part, int error)
 		lacks(s, part, strerror(error));
 }
 
-/* If we were told to drop root and could not, refuse to start in every mode. Another user cannot change, and may go on. */
+/* If the option says to give up root and that fails, the program refuses to start in every mode. Other users cannot switch, and
+ * go on. */
 static bool change_user(struct sandbox *s, const struct config *config, struct config_fault *fault)
 {
 	const struct passwd *user;

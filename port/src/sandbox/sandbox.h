@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the process gives up once its listeners are bound: an attacker who takes it over can open no file, create no socket, and start no
- * program. The parts are independent; the kernel may lack some.
+ * What the process gives up once its listeners are bound: an attacker who takes it over can open no file, create no socket, and
+ * start no program. The parts are independent; the kernel may lack some.
  */
 #ifndef SPARX_SANDBOX_SANDBOX_H
 #define SPARX_SANDBOX_SANDBOX_H
@@ -31,8 +31,8 @@ const char *sandbox_part_name(enum sandbox_part part);
 bool sandbox_has(uint8_t parts, enum sandbox_part part);
 
 /*
- * Enters the sandbox, permanently. False: it is not good enough, and *fault says why: a part that the option `sandbox` requires is
- * missing, or root could not switch to the user.
+ * Enters the sandbox, permanently. False: the program must not serve, and *fault says why: a part that the option `sandbox`
+ * requires is missing, or root could not switch to the user.
  */
 bool sandbox_enter(struct sandbox *s, const struct config *config, struct config_fault *fault);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The system calls that are allowed. It is a table, and a filter that only walks through it, so no library is needed. Any other call
- * kills the process (SIGSYS).
+ * The system calls that are allowed. It is a table, and a filter that only walks through it, so no library is needed. Any other
+ * call kills the process (SIGSYS).
  */
 #include <assert.h>
 #include <errno.h>
@@ -38,7 +38,7 @@
 #endif
 
 enum {
-	X32 = 0x40000000, /* the bit of the other way to number calls on x86-64 */
+	X32 = 0x40000000, /* the bit that marks the x32 numbers of calls on x86-64 */
 	/*
 	 * Calls with higher numbers are newer than this table and get ENOSYS, so that a newer C library falls back to the
 	 * older call.
@@ -53,7 +53,7 @@ struct rule {
 	int number;
 	struct check {
 		uint8_t what;  /* enum what; ALWAYS: no check */
-		uint8_t field; /* position of the argument; its lower half is looked at */
+		uint8_t field; /* position of the argument; its lower half is checked */
 		uint32_t value;
 	} check[CHECKS_MAX];
 };
@@ -72,12 +72,12 @@ static const struct rule rules[] = {
 	{SYS_epoll_pwait2, {{0}}}, /* a newer libev */
 #endif
 	{SYS_accept4, {{0}}},                /* connections */
-	{SYS_recvfrom, {{IS, 3, MSG_PEEK}}}, /* what stands in front of them: a PROXY header */
+	{SYS_recvfrom, {{IS, 3, MSG_PEEK}}}, /* the PROXY header before the first byte */
 	{SYS_close, {{0}}},                  /* their end */
 	{SYS_shutdown, {{0}}},               /* the same, in good order */
-	{SYS_clock_gettime, {{0}}},          /* where the kernel's page for it cannot be used */
+	{SYS_clock_gettime, {{0}}},          /* if the vDSO cannot be used */
 #ifdef SYS_poll
-	{SYS_poll, {{0}}}, /* is there a connection to accept; the last words */
+	{SYS_poll, {{0}}}, /* whether there is a connection to accept; the last messages to the host */
 #endif
 	{SYS_ppoll, {{0}}},       /* the same on aarch64 */
 	{SYS_brk, {{0}}},         /* malloc */
@@ -87,8 +87,8 @@ static const struct rule rules[] = {
 	{SYS_getsockname, {{0}}}, /* READY's names of the listeners */
 	{SYS_getpid, {{0}}},      /* READY; abort */
 	{SYS_gettid, {{0}}},      /* abort */
-	{SYS_getrandom, {{0}}},   /* malloc's first use of a thing */
-	{SYS_eventfd2, {{0}}},    /* the spare descriptor, to turn connections away when there is no other */
+	{SYS_getrandom, {{0}}},   /* malloc's first use */
+	{SYS_eventfd2, {{0}}},    /* the reserve descriptor, to turn connections away when there is no other */
 	{SYS_gettimeofday, {{0}}},
 #ifdef SYS_time
 	{SYS_time, {{0}}}, /* as clock_gettime */
@@ -108,7 +108,7 @@ static const struct rule rules[] = {
 	{SYS_ioctl, {{IS, 1, SIOCOUTQ}}},
 	/* libev asks so whether a descriptor is valid */
 	{SYS_fcntl, {{IS, 1, F_GETFD}}},
-	/* Locks of the C library: only wait and wake */
+	/* Locks of the C library: only waiting and waking */
 	{SYS_futex, {{LACKS, 1, ~(uint32_t)(FUTEX_WAKE | FUTEX_PRIVATE_FLAG)}}},
 };
 
@@ -158,19 +158,19 @@ static void put_rule(struct writer *w, const struct rule *rule)
 		load(w, offsetof(struct seccomp_data, nr));
 }
 
-/* Descriptors come over the channel alone, and only files are taken that cannot be written. */
+/* Descriptors come only over the channel, and only files that cannot be written are accepted. */
 static void put_channel(struct writer *w, uint32_t channel)
 {
 	put_rule(w, &(struct rule){SYS_recvmsg, {{IS, 0, channel}}});
 	put_rule(w, &(struct rule){SYS_preadv2, {{0}}});   /* reads a file, without waiting for a disk */
 	put_rule(w, &(struct rule){SYS_sendfile, {{0}}});  /* the same to a socket */
-	put_rule(w, &(struct rule){SYS_pread64, {{0}}});   /* where the file system cannot say whether it would wait */
-	put_rule(w, &(struct rule){SYS_fadvise64, {{0}}}); /* asks for what is to be read later */
-	put_rule(w,
-		 &(struct rule){SYS_setsockopt,
-				{{IS, 1, IPPROTO_TCP}, {IS, 2, TCP_NOTSENT_LOWAT}}}); /* more of a file may wait than of memory */
-	put_rule(w, &(struct rule){SYS_fstat, {{0}}});                                /* is it a file? */
-	put_rule(w, &(struct rule){SYS_fcntl, {{IS, 1, F_GETFL}}});                   /* open for reading alone? */
+	put_rule(w, &(struct rule){SYS_pread64, {{0}}});   /* if the file system cannot say whether it would wait */
+	put_rule(w, &(struct rule){SYS_fadvise64, {{0}}}); /* asks the system to read ahead */
+	put_rule(w, &(struct rule){SYS_setsockopt,
+				   {{IS, 1, IPPROTO_TCP},
+				    {IS, 2, TCP_NOTSENT_LOWAT}}});  /* more unsent bytes are allowed for files than for memory */
+	put_rule(w, &(struct rule){SYS_fstat, {{0}}});              /* is it a file? */
+	put_rule(w, &(struct rule){SYS_fcntl, {{IS, 1, F_GETFL}}}); /* open for reading only? */
 }
 
 /* HTTP/3: packets come and go by these sockets. On any other descriptor the calls could pass descriptors on. */
@@ -236,6 +236,6 @@ int seccomp_enter(const struct config *config)
 	program.len = (unsigned short)seccomp_filter(filter, &needs);
 	if (program.len == 0)
 		return EOPNOTSUPP;
-	/* Restricting speculation protects a process from untrusted code that it runs: here there is none. */
+	/* Restricting speculation protects a process from untrusted code inside it; here there is none. */
 	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program) == 0 ? 0 : errno;
 }

@@ -35,7 +35,7 @@ static socklen_t parse_address(const struct listener_config *config, union any_a
 		memcpy(a->local.sun_path, path, strlen(path));
 		if (*path != '@')
 			return sizeof a->local;
-		a->local.sun_path[0] = 0; /* the kernel's own name space: nothing is in the file system (unix(7)) */
+		a->local.sun_path[0] = 0; /* an abstract socket, which is not in the file system (unix(7)) */
 		return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
 	}
 	if (inet_pton(AF_INET, config->address, &a->v4.sin_addr) == 1) {
@@ -92,7 +92,7 @@ static void remove_stale(const union any_address *a)
 	close(fd);
 }
 
-/* Before it listens, so that nobody connects who may not. */
+/* Set before it listens, so that nobody can connect without permission. */
 static bool set_file(const struct listener_config *config)
 {
 	const char *path = listener_file(config);
@@ -122,8 +122,8 @@ static bool is_listening(int fd)
 }
 
 /*
- * The host has bound it, and goes on holding it: it outlives this process. Whether its calls block is a property of all copies, and
- * the host may change it (OTP does so where it closes one): so accept has a time limit as well.
+ * The host has bound the socket and keeps it open, so it outlives this process. All copies share the non-blocking mode, and the
+ * host may change it (OTP does when it closes a copy), so accept also has a timeout.
  */
 static bool adopt(struct listener *l, const struct listener_config *config, char *rule, size_t size)
 {

@@ -12,10 +12,10 @@ struct listener {
 	struct loop_io io; /* fd -1: closed. That of a socket which others hold as well is not the socket's: platform_watchable */
 	int fd;            /* the socket */
 	uint8_t index;
-	unsigned batch; /* connections that it takes in one turn */
+	unsigned batch; /* connections that it accepts in one turn */
 	bool unix_socket;
 	bool ready;
-	char path[ADDRESS_MAX]; /* of a unix socket, to be removed; empty: it has none, or is the host's */
+	char path[ADDRESS_MAX]; /* path of a unix socket to remove; empty: there is none, or the host removes it */
 };
 
 /* Binds and listens, or listens on the socket that the host has handed over. False: *rule says why not. */

@@ -12,7 +12,7 @@
 
 enum {
 	ACCEPT_BATCH = 64,
-	ACCEPT_SHARED = 1, /* the others are to have some of them too */
+	ACCEPT_SHARED = 1, /* the other port programs should get some of them too */
 	ACCEPT_RETRY_MS = 100,
 	SPARE_DESCRIPTORS = 64, /* for everything that is not a connection */
 };
@@ -38,7 +38,7 @@ static unsigned descriptor_limit(void)
 	return limit.rlim_cur > 1u << 20 ? 1u << 20 : (unsigned)limit.rlim_cur;
 }
 
-/* Files of the host have their part of the descriptors. */
+/* Files of the host use a part of the descriptors. */
 static unsigned connection_limit(struct config *config)
 {
 	unsigned descriptors = descriptor_limit();
@@ -131,7 +131,7 @@ static bool accept_one(struct server *s, struct listener *l)
 	int fd;
 
 	if (at_limit(s) && !listener_waiting(l))
-		return false; /* no connection waits that another would have to make room for */
+		return false; /* no connection waits for which another would have to be closed */
 	if (at_limit(s) && !conn_pool_spare(&s->pool)) {
 		if (list_empty(&s->pool.dirty)) /* else the newly accepted ones run first */
 			pause_accept(s);
@@ -187,7 +187,8 @@ static void end_drain(struct server *s)
 		s->on_drained(s->ctx, s->cut);
 }
 
-/* When crowded, busy_idle_timeout applies, including to connections that were idle before; and connections that only wait for their clients are recorded. */
+/* When crowded, busy_idle_timeout applies, including to connections that were idle before; and connections that only wait for
+ * their clients are recorded. */
 static void begin_crowd(struct server *s)
 {
 	conn_pool_thin_out(&s->pool, s->config->busy_idle_timeout);
@@ -222,7 +223,7 @@ void server_reap(struct server *s)
 
 enum { PORT_ATTEMPTS = 16 };
 
-/* HTTP/3 beside a listener. False: *rule says why not; *taken: the port that the system chose for the listener is another's for UDP. */
+/* Opens HTTP/3 for a listener. False: *rule says why not; *taken: another program uses the port that the system chose, over UDP. */
 static bool open_quic(struct server *s, unsigned i, bool *taken, char *rule, size_t size)
 {
 	struct listener_config *config = &s->config->listeners[i];
@@ -246,7 +247,7 @@ static bool open_quic(struct server *s, unsigned i, bool *taken, char *rule, siz
 	return true;
 }
 
-/* With a port that the system chooses, until there is one that is free for both. */
+/* If the system chooses the port, tries until one is free for both TCP and UDP. */
 static bool open_listener(struct server *s, unsigned i, char *rule, size_t size)
 {
 	const struct listener_config *config = &s->config->listeners[i];
@@ -259,7 +260,7 @@ static bool open_listener(struct server *s, unsigned i, char *rule, size_t size)
 		l->index = (uint8_t)i;
 		l->batch = config->shared ? ACCEPT_SHARED : ACCEPT_BATCH;
 		if (config->descriptor)
-			s->config->listeners[i].fd = -1; /* it is the listener's now */
+			s->config->listeners[i].fd = -1; /* the listener owns it now */
 		if (open_quic(s, i, &taken, rule, size))
 			return true;
 		listener_close(l, s->loop);

@@ -16,14 +16,14 @@ struct server {
 	struct config *config;
 	struct conn_pool pool;
 	struct listener listeners[LISTENERS_MAX];
-	struct quic *quic[LISTENERS_MAX];        /* beside the same listener; NULL: it speaks no HTTP/3 */
-	struct transport_tls tls[LISTENERS_MAX]; /* of the same listener; without a store: it is plain */
+	struct quic *quic[LISTENERS_MAX];        /* HTTP/3 of the same listener; NULL: none */
+	struct transport_tls tls[LISTENERS_MAX]; /* TLS of the same listener; without a store it is plain */
 	unsigned listener_count;
 	uint8_t state; /* enum server_state */
 	bool tls_started;
 	bool accept_paused; /* at the limit, or under pressure */
 	unsigned max_connections;
-	int reserve_fd; /* closed for a moment to turn a connection away when no descriptor is left */
+	int reserve_fd; /* reserve: closed for a moment to turn a connection away when no descriptor is left */
 	struct wheel_node drain_timer;
 	struct wheel_node accept_timer; /* when to try again after a shortage */
 	uint64_t date_second;           /* of pool.env.date */

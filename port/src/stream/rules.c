@@ -2,7 +2,7 @@
 #include "stream/rules.h"
 
 static const char *const refused[] = {"transfer-encoding", "keep-alive", "proxy-connection", "te", "upgrade"};
-/* RFC 9110 6.5.1: framing, routing, authentication, controls, and what says how to take the content. */
+/* RFC 9110 6.5.1: fields for framing, routing, authentication, request control, and content handling. */
 static const char *const refused_in_trailers[] = {
 	"transfer-encoding", "content-length", "trailer",       "te",     "connection",      "keep-alive",
 	"upgrade",           "host",           "forwarded",     "via",    "authorization",   "proxy-authorization",
@@ -109,7 +109,7 @@ static const char *check_response_field(struct response_head *head, const struct
 	return NULL;
 }
 
-/* The first rule that is broken, and by which field. */
+/* Returns the first rule that is broken, and the field that breaks it. */
 static const char *broken(const char *rule, const struct field *f, struct slice *offender)
 {
 	if (rule && offender)

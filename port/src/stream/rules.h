@@ -1,22 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an application may say in a response (PROTOCOL.md 4.1), checked once for all protocols. RFC 9110 sections 5 and 6. */
+/* The rules for responses of the application (PROTOCOL.md 4.1), checked once for all protocols. RFC 9110 sections 5 and 6. */
 #ifndef SPARX_STREAM_RULES_H
 #define SPARX_STREAM_RULES_H
 
 #include "base/text.h"
 #include "stream/stream.h"
 
-/* RFC 9110 5.5: no control octets but the tab. */
+/* RFC 9110 5.5: no control octets except the tab. */
 bool is_field_value(struct slice value);
 
-/* A protocol to upgrade to, RFC 9110 7.8: a token, and perhaps a version behind a slash. */
+/* A protocol to upgrade to, RFC 9110 7.8: a token, optionally followed by a slash and a version. */
 bool is_protocol(struct slice name);
 
 /*
- * Checks the fields that the host wants to send and fills in what they say: close, has_server, has_date, and the length
- * from a content-length field where head->length is LENGTH_UNKNOWN. `any_length`: the response has no body, so that the
- * field cannot be wrong. Returns the rule that was broken, NULL if none was; *offender, if it is wanted, is then the name of
- * the field that broke it, which may be absent.
+ * Checks the fields that the host wants to send, and fills in what they determine: close, has_server, has_date, and the length
+ * from a content-length field where head->length is LENGTH_UNKNOWN. `any_length`: the response has no body, so any content-length
+ * is accepted. Returns the broken rule, or NULL; *offender (if not NULL) is then the name of the field that broke it, or absent.
  */
 const char *response_check(struct response_head *head, bool any_length, struct slice *offender);
 /* The same for 1xx. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The waist: one exchange, a request and its response, without a word about its protocol. Sessions (h1, h2) make streams and
+ * The waist: one exchange, a request and its response, independent of its protocol. Sessions (h1, h2) make streams and
  * report events on them to a sink (the bridge, ws); the sink orders operations. Neither includes the other.
  *
  *   session ──events──> sink      stream_sink: on_request, on_body, on_bytes, on_end, on_room, on_hangup, on_done, on_reset, on_lapse, on_kept
@@ -19,7 +19,7 @@
 #include "base/secure.h"
 
 /*
- * Two halves, which go on independently:
+ * Two halves, which progress independently:
  *
  *   request   OPEN ──last byte──> ENDED          OPEN ──discard──> SKIPPED
  *   response  WAITING ──head──> STREAMING ──end──> ENDED
@@ -42,7 +42,7 @@ enum request_flag {
 	REQUEST_WEBSOCKET = 8,   /* for a WebSocket, by RFC 6455 or RFC 8441; the sink checks that */
 };
 
-/* Why a stream ended without a whole response (GONE). */
+/* Why a stream ended without a complete response (GONE). */
 enum stream_end { END_CLOSED, END_RESET, END_TIMEOUT, END_ABORTED, END_ERROR, END_DRAINED, END_FILE };
 
 struct share;
@@ -54,11 +54,11 @@ struct peer {
 	uint8_t listener;
 	uint16_t port;
 	uint8_t local[18];             /* our end of the connection: an address of the same length, and a port */
-	bool trusted;                  /* a proxy: the clients that it names are who asks */
+	bool trusted;                  /* a trusted proxy: it names the clients of its requests */
 	bool exempt;                   /* has no limits */
-	bool counted;                  /* its connection is, by the limits on its share */
-	struct share *share;           /* peer/shares.h; NULL: peers are not told apart */
-	const struct proxied *proxied; /* peer/proxied.h: whom a proxy has named; NULL: there was no such header */
+	bool counted;                  /* the connection was counted for the limits of its share */
+	struct share *share;           /* peer/shares.h; NULL: shares are not counted */
+	const struct proxied *proxied; /* peer/proxied.h: the PROXY header; NULL: there was none */
 };
 
 /* A slice whose `at` is NULL is absent. All of it points into memory that lives as long as the event. */
@@ -68,14 +68,14 @@ struct request_head {
 	int method_index; /* PROTOCOL.md 1.3; -1 if it has none */
 	bool https;
 	struct slice authority, path, query;
-	struct slice target; /* absent if it is path, or path ? query */
+	struct slice target; /* absent if it is just path, or path ? query */
 	int64_t body;        /* length, LENGTH_UNKNOWN, or BODY_NONE */
 	unsigned flags;      /* enum request_flag */
 	const struct peer *peer;
-	const struct secure *secure; /* NULL: the connection is not */
+	const struct secure *secure; /* NULL: the connection is plain */
 	const struct field *fields;
 	unsigned field_count;
-	struct slice whole; /* the body, if all of it is there and it is short: the sink may take it (stream_take_whole) */
+	struct slice whole; /* the complete body, if it is short and has arrived: the sink may take it (stream_take_whole) */
 };
 
 struct response_head {
@@ -83,7 +83,7 @@ struct response_head {
 	const struct field *fields;
 	unsigned field_count;
 	int64_t length;            /* of the body, or LENGTH_UNKNOWN */
-	bool close;                /* the connection is to end with it */
+	bool close;                /* the connection must end after it */
 	bool has_server, has_date; /* among the fields */
 };
 
@@ -98,19 +98,20 @@ struct stream_ops {
 	/* The data is lent: it stays where it is until the connection has had its share of this turn. SEND_COPIED bytes or less are
 	   copied at once, and need not stay. */
 	bool (*send_data)(struct stream *s, struct slice data);
-	/* n bytes of a file, at least one, as data that costs FILE_COST bytes. A file that is shorter ends the stream (END_FILE). */
+	/* n bytes of a file, at least one, as data that costs FILE_COST bytes. If the file is shorter, the stream ends
+	 * (END_FILE). */
 	bool (*send_file)(struct stream *s, struct file *f, uint64_t offset, size_t n);
 	bool (*send_end)(struct stream *s, const struct field *trailers, unsigned count);
-	/* Only after REQUEST_TAKES_PUSH: promises the client the answer to a GET of this target with these fields, which then comes
-	   as a request (on_request). Where that is not possible any more nothing happens. */
+	/* Only after REQUEST_TAKES_PUSH: promises the client the answer to a GET of this target with these fields, which then
+	   arrives as a request (on_request). If that is no longer possible, nothing happens. */
 	bool (*push)(struct stream *s, struct slice target, const struct field *fields, unsigned count);
-	/* Read credit was granted: the session may read, and give at most stream_wanted() bytes at a time. */
+	/* Read credit was granted: the session may read, and deliver at most stream_wanted() bytes at a time. */
 	void (*consume)(struct stream *s);
 	/* The allowance has grown. */
 	void (*go_on)(struct stream *s);
-	/* The rest of the request body is not wanted. */
+	/* The sink does not want the rest of the request body. */
 	void (*discard)(struct stream *s);
-	/* If nothing of the response was sent and status is not 0: answers with it; else cuts. Then the stream is over. */
+	/* Ends the stream: answers with the status if it is not 0 and nothing of the response was sent; else cuts. */
 	void (*reset)(struct stream *s, unsigned status, unsigned retry_after);
 	/* For an owed stream, once: its handler has ended. */
 	void (*release)(struct stream *s);
@@ -122,17 +123,18 @@ struct stream_sink {
 	void (*on_request)(void *ctx, struct stream *s, const struct request_head *head);
 	/* At most stream_wanted() bytes; spends one chunk of credit. */
 	void (*on_body)(void *ctx, struct stream *s, struct slice data);
-	/* For an upgraded stream, instead of on_body. Returns how many bytes were used; the rest is offered again, with what came after it. */
+	/* For an upgraded stream, instead of on_body. Returns how many bytes were used; the rest is offered again, with what came
+	 * after it. */
 	size_t (*on_bytes)(void *ctx, struct stream *s, struct slice bytes);
 	void (*on_end)(void *ctx, struct stream *s, const struct field *trailers, unsigned count);
-	/* So much of the response body has left for the kernel as cost n bytes. */
+	/* Bytes of the response body that cost n have left for the kernel. */
 	void (*on_room)(void *ctx, struct stream *s, uint64_t bytes);
 	/* The client closed its side; the response may still reach it. */
 	void (*on_hangup)(void *ctx, struct stream *s);
 	/* The whole response has left for the kernel. */
 	void (*on_done)(void *ctx, struct stream *s);
 	void (*on_reset)(void *ctx, struct stream *s, enum stream_end why);
-	/* An owed stream is freed: its connection has ended, or it was not released in time. */
+	/* An owed stream is freed, because its connection has ended, or it was not released in time. */
 	void (*on_lapse)(void *ctx, struct stream *s);
 	/* A session keeps so many more bytes of responses that it has reported as room, or fewer: until the client acknowledges them. */
 	void (*on_kept)(void *ctx, const struct peer *peer, int64_t bytes);
@@ -140,22 +142,22 @@ struct stream_sink {
 
 struct stream {
 	const struct stream_ops *ops;
-	void *sink_data;                /* all that the sink knows of it */
+	void *sink_data;                /* the sink's state of the stream */
 	struct response_coding *coding; /* a step between sink and session that replaces `ops` (coding/) */
 	uint8_t request;                /* enum request_half */
 	uint8_t response;               /* enum response_half */
 	bool detached;                  /* the sink has detached: no more events */
 	bool head_method;               /* the request was HEAD */
-	bool bodiless;                  /* the response carries no body, and is whole with its head */
+	bool bodiless;                  /* the response has no body, and is complete with its head */
 	bool hung_up;                   /* on_hangup was reported */
 	bool upgraded;                  /* bytes both ways */
-	bool took_whole;                /* the sink has the body: the session gives nothing of it */
+	bool took_whole;                /* the sink has the body: the session does not deliver it */
 	bool owed;                      /* it has ended, and still counts until it is released */
-	uint16_t status;                /* of the response, once there is one */
-	uint64_t wanted; /* the most bytes of a body, or of an upgraded stream, that the sink takes at once; 0: none now */
+	uint16_t status;                /* status of the response, once there is one */
+	uint64_t wanted; /* the most bytes of a body, or of an upgraded stream, that the sink accepts at once; 0: none now */
 	uint64_t body_in;
 	uint64_t allowance; /* bytes of the response body that may leave now; UINT64_MAX: as many as there are */
-	size_t interim;     /* bytes of interim answers and promises that have not left */
+	size_t interim;     /* bytes of interim responses and pushes that have not left */
 	uint64_t born_us;   /* when the first byte of the request came */
 };
 
@@ -164,37 +166,37 @@ void stream_init(struct stream *s, const struct stream_ops *ops);
 void stream_request_moves(struct stream *s, enum request_half to);
 void stream_response_moves(struct stream *s, enum response_half to);
 
-/* How many bytes of body may be given now: 0 without credit. */
+/* How many bytes of the body may be delivered now: 0 without credit. */
 static inline uint64_t stream_wanted(const struct stream *s)
 {
 	return s->request == REQUEST_OPEN ? s->wanted : 0;
 }
 
-/* Whether bytes of an upgraded stream are to be read. */
+/* Whether bytes of an upgraded stream may be read. */
 static inline bool stream_reads(const struct stream *s)
 {
 	return !s->detached && s->response == RESPONSE_STREAMING && s->wanted > 0;
 }
 
-/* While on_request is told: takes the body that came with it. */
+/* Only inside on_request: takes the body that came with it. */
 static inline void stream_take_whole(struct stream *s)
 {
 	s->took_whole = true;
 }
 
-/* No events from now on. */
+/* Detaches the sink: there are no more events. */
 static inline void stream_detach(struct stream *s)
 {
 	s->detached = true;
 }
 
-/* Bytes of the response body that may leave now: all that nobody looks after any more. */
+/* Bytes of the response body that may leave now; after the sink has detached, all of them. */
 static inline uint64_t stream_allows(const struct stream *s)
 {
 	return s->detached ? UINT64_MAX : s->allowance;
 }
 
-/* So many bytes of the response body are on their way. */
+/* n bytes of the response body are on their way. */
 static inline void stream_spends(struct stream *s, uint64_t bytes)
 {
 	if (s->allowance != UINT64_MAX)

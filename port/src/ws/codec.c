@@ -65,7 +65,7 @@ void ws_codec_give(struct ws_codec **spare, struct ws_codec *c, bool broken)
 		ws_codec_free(c);
 		return;
 	}
-	ws_codec_free(*spare); /* what was read last lies in this one, and is still to be told */
+	ws_codec_free(*spare); /* the last bytes read are in this frame, and are still to be returned */
 	*spare = c;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * wslay's frame API: takes masks off what comes in, and writes frames out. A context (4 KiB) is needed only while a frame
- * is being read or written, so a socket takes one and gives it back at the frame's end.
+ * wslay's frame API: unmasks incoming frames, and writes frames. A context (4 KiB) is needed only while a frame is being read or
+ * written, so a socket borrows one until the end of the frame.
  *
  * The event API is not used: it keeps two buffers of 4 KiB for each socket, allocates a frame's announced length at once,
  * queues answers to pings without limit, and stops at some errors without a Close frame.
@@ -16,15 +16,15 @@ struct ws_codec;
 /* Where frames are written to. False: out of memory. */
 typedef bool ws_write_fn(void *ctx, struct slice bytes);
 
-/* *spare is one that is kept, or NULL. NULL: out of memory. */
+/* *spare is a context that is kept for reuse, or NULL. NULL: out of memory. */
 struct ws_codec *ws_codec_take(struct ws_codec **spare);
-/* Gives a context back, at a frame's border. broken: it cannot be used again. */
+/* Returns a context, between two frames. broken: it cannot be used again. */
 void ws_codec_give(struct ws_codec **spare, struct ws_codec *c, bool broken);
 void ws_codec_free(struct ws_codec *c);
 
 /*
- * Takes bytes of one frame, its header first, from the front of *in, and gives a piece of its payload, unmasked, good until
- * the next call. A piece is empty when *in is used up, or the payload is. False: wslay will not have it.
+ * Reads bytes of one frame, its header first, from the front of *in, and returns a piece of its payload, unmasked, valid until
+ * the next call. The piece is empty when *in or the payload is used up. False: wslay refuses it.
  */
 bool ws_codec_read(struct ws_codec *c, struct slice *in, struct slice *piece);
 

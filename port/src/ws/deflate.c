@@ -10,7 +10,7 @@
 
 enum { BITS_MIN = 9, BITS_MAX = 15, OUT_STEP = 4096 };
 
-/* What a sync flush ends with, and a message leaves out (RFC 7692 7.2.1). */
+/* The end of a sync flush, which a message leaves out (RFC 7692 7.2.1). */
 static const uint8_t flush_end[] = {0x00, 0x00, 0xff, 0xff};
 
 /* ---- offers ---- */
@@ -63,7 +63,7 @@ static bool set_bits(uint8_t *bits, struct slice value)
 	return fresh && *bits;
 }
 
-/* False: the parameter is unknown, comes twice or has a value that is not allowed, so that the offer is to be declined. */
+/* False: the parameter is unknown, comes twice or has a value that is not allowed, so the offer must be declined. */
 static bool read_param(struct deflate_params *p, struct slice param)
 {
 	struct slice rest = param, name, value = {0};
@@ -118,7 +118,7 @@ bool deflate_agree(const struct deflate_params *offers, unsigned count, const st
 		const struct deflate_params *offer = &offers[i];
 		uint8_t bits = least(offer->server_bits, want->server_bits);
 		if (bits < BITS_MIN)
-			continue; /* zlib makes no raw deflate with a window of 256 bytes */
+			continue; /* zlib does not support raw deflate with a window of 256 bytes */
 		*agreed = (struct deflate_params){
 			.server_no_takeover = offer->server_no_takeover || want->server_no_takeover,
 			.client_no_takeover = offer->client_no_takeover || want->client_no_takeover,
@@ -149,7 +149,7 @@ struct inflater {
 	z_stream z;
 };
 
-/* Whatever window the client uses, it fits the largest; zlib allocates it when something needs it. */
+/* The largest window works for any window of the client; zlib allocates it only when needed. */
 struct inflater *inflater_new(void)
 {
 	struct inflater *z = calloc(1, sizeof *z);
@@ -174,7 +174,7 @@ void inflater_reset(struct inflater *z)
 	inflateReset(&z->z);
 }
 
-/* One step; room for it is taken first, and never for more than one byte beyond max. */
+/* One step; makes room for it first, but for at most one byte beyond max. */
 static int inflate_step(z_stream *z, struct buf *out, size_t max)
 {
 	size_t room = max + 1 - buf_len(out) < OUT_STEP ? max + 1 - buf_len(out) : OUT_STEP;
@@ -252,7 +252,7 @@ bool deflater_is(const struct deflater *z, uint8_t bits, uint8_t level, uint8_t 
 	return z->bits == bits && z->level == level && z->mem_level == mem_level;
 }
 
-/* A flush of nothing makes nothing; a message of no bytes is one empty block without its end (RFC 7692 7.2.3.6). */
+/* zlib writes nothing for an empty flush; an empty message is one empty block without its end (RFC 7692 7.2.3.6). */
 static bool drop_flush_end(struct buf *out, size_t from)
 {
 	if (buf_len(out) - from >= sizeof flush_end)

@@ -3,8 +3,8 @@
  * permessage-deflate (RFC 7692): negotiation, and zlib.
  *
  * Memory, in bytes. A deflater: 2^(bits + 2) + 2^(mem_level + 9) + about 6,000; with the defaults (bits 12, mem_level 5)
- * 39 kB. An inflater: 2^bits + about 7,000; 2^15 if the client was not told to use less, or did not offer to. Without context
- * takeover (the default) sockets share one of each, and have their own only while a message is in progress.
+ * 39 kB. An inflater: 2^bits + about 7,000; 2^15 if the client does not limit its window. Without context
+ * takeover (the default) sockets share one of each, and borrow them only while a message is in progress.
  */
 #ifndef SPARX_WS_DEFLATE_H
 #define SPARX_WS_DEFLATE_H
@@ -28,7 +28,7 @@ struct deflate_want {
 	bool server_no_takeover, client_no_takeover;
 	uint8_t server_bits, client_bits; /* 9 to 15 */
 	uint8_t level, mem_level;         /* zlib's, 1 to 9 */
-	uint32_t max_ratio;               /* how many times longer than its compressed bytes a message beyond 1 MiB may become */
+	uint32_t max_ratio;               /* how many times longer than its compressed form a message of more than 1 MiB may be */
 };
 
 /* Reads a Sec-WebSocket-Extensions field, and appends the offers of permessage-deflate that are valid. */
@@ -36,7 +36,7 @@ void deflate_read_offers(struct slice value, struct deflate_params *offers, unsi
 /* The first offer that can be accepted, and how. False: none. */
 bool deflate_agree(const struct deflate_params *offers, unsigned count, const struct deflate_want *want,
 		   struct deflate_params *agreed);
-/* What to answer: into text, DEFLATE_TEXT_MAX bytes. */
+/* Writes the answer into text, DEFLATE_TEXT_MAX bytes. */
 struct slice deflate_answer(const struct deflate_params *agreed, char *text);
 
 struct inflater;
@@ -49,7 +49,7 @@ void inflater_reset(struct inflater *z);
 
 enum inflate_result { INFLATE_OK, INFLATE_BAD, INFLATE_TOO_BIG, INFLATE_NO_MEMORY };
 
-/* Appends what `in` inflates to, as long as out is not longer than max. */
+/* Appends the inflated `in`, while out is not longer than max. */
 enum inflate_result inflater_feed(struct inflater *z, struct slice in, struct buf *out, size_t max);
 /* The end of a message. */
 enum inflate_result inflater_end(struct inflater *z, struct buf *out, size_t max);

@@ -54,7 +54,7 @@ static uint64_t read_number(const uint8_t *at, unsigned size)
 	return n;
 }
 
-/* A message of one frame is no fragment. */
+/* A message of one frame is not fragmented. */
 static bool is_small_fragment(const struct ws_guard *g, const struct ws_header *h)
 {
 	return h->len < WS_SMALL_FRAGMENT && (g->type != WS_CONTINUATION || !h->fin);

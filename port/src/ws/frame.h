@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Frame headers (RFC 6455 5.2), looked at before wslay sees them and before anything is allocated: wslay enforces some of
+ * Frame headers (RFC 6455 5.2), checked before wslay sees them and before anything is allocated: wslay enforces some of
  * this without sending a Close, and bounds neither the size of a message nor the number of its fragments.
  */
 #ifndef SPARX_WS_FRAME_H
@@ -39,15 +39,15 @@ struct ws_fault {
 	const char *rule;
 };
 
-/* What is allowed, and the message that is coming in. */
+/* The limits, and the state of the incoming message. */
 struct ws_guard {
 	uint64_t max_message;
-	uint32_t max_fragments; /* small ones, of one message */
+	uint32_t max_fragments; /* small fragments of one message */
 	bool may_compress;      /* permessage-deflate was agreed: RSV1 may be set */
-	bool compressed;        /* the message begun is */
-	uint8_t type;           /* of the message begun; WS_CONTINUATION: none is */
+	bool compressed;        /* the current message is compressed */
+	uint8_t type;           /* type of the current message; WS_CONTINUATION: there is none */
 	uint32_t small;         /* fragments of it so far */
-	uint64_t size;          /* of its payload so far, as it came */
+	uint64_t size;          /* bytes of its payload so far, before decompression */
 };
 
 enum ws_look { WS_LOOK_MORE, WS_LOOK_FRAME, WS_LOOK_FAULT };
@@ -66,7 +66,7 @@ static inline bool ws_is_control(unsigned type)
 
 /* Whether a Close frame may carry this code: RFC 6455 7.4, and 1012 to 1014 of IANA's registry. */
 bool ws_code_valid(unsigned code);
-/* What a client's Close frame says; false: *fault says how to answer it. */
+/* Reads a client's Close frame. False: *fault says how to answer it. */
 bool ws_read_close(struct slice payload, unsigned *code, struct slice *reason, struct ws_fault *fault);
 
 #endif

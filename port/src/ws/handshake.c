@@ -12,7 +12,7 @@ static bool is_digit(uint8_t c)
 	return memchr(digits, c, sizeof digits - 1) != NULL;
 }
 
-/* 16 bytes in base64: 22 digits and two signs of filling. The spare bits of the last digit may be anything (RFC 4648 3.5). */
+/* 16 bytes in base64: 22 digits and two padding characters. The spare bits of the last digit may be anything (RFC 4648 3.5). */
 static bool is_key(struct slice value)
 {
 	if (value.len != WS_KEY_LEN || value.at[22] != '=' || value.at[23] != '=')
@@ -23,7 +23,7 @@ static bool is_key(struct slice value)
 	return true;
 }
 
-/* What the fields say; each of them may come only once, but for lists. */
+/* Reads the fields; each may come only once, except lists. */
 struct seen {
 	bool upgrade, connection;
 	unsigned versions, keys;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ws/utf8.h"
 
-/* RFC 3629 section 4: the second byte's range shuts out overlong forms, surrogates, and what is above U+10FFFF. */
+/* RFC 3629 section 4: the second byte's range excludes overlong forms, surrogates, and what is above U+10FFFF. */
 static bool first_byte(struct utf8 *u, uint8_t c)
 {
 	if (c < 0xc2 || c > 0xf4)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Checks whether bytes that come in pieces are UTF-8 (RFC 3629); fails at the first invalid byte. */
+/* Checks bytes for UTF-8 (RFC 3629), piece by piece; fails at the first invalid byte. */
 #ifndef SPARX_WS_UTF8_H
 #define SPARX_WS_UTF8_H
 
@@ -10,7 +10,7 @@ struct utf8 {
 	uint8_t left, low, high;
 };
 
-/* False: no text begins like this. */
+/* False: this cannot be the beginning of UTF-8 text. */
 bool utf8_feed(struct utf8 *u, struct slice bytes);
 
 /* Whether the bytes so far end with a complete character. */

@@ -48,7 +48,7 @@ static uint64_t now(const struct ws *w)
 	return *w->env->now;
 }
 
-/* ---- what is needed only for a while ---- */
+/* ---- objects that are borrowed for a frame or message ---- */
 
 static void give_codec(struct ws *w, bool broken)
 {
@@ -204,7 +204,7 @@ static bool send_close(struct ws *w, unsigned code, struct slice reason)
 	return send_control(w, WS_CLOSE, slice_of(payload, CODE_LEN + len));
 }
 
-/* The piece as it goes out: deflated, or as it is. */
+/* The piece as it is sent: deflated or unchanged. */
 static bool deflate_piece(struct ws *w, struct slice *data, bool more)
 {
 	struct buf *out = &w->env->deflated;
@@ -434,7 +434,7 @@ static struct ws_fault inflate_fault(enum inflate_result result)
 	return (struct ws_fault){result == INFLATE_OK ? 0 : WS_BAD_DATA, "compressed data that is malformed"};
 }
 
-/* The longest message allowed, given the bytes that came over the wire. */
+/* The longest message allowed for this many compressed bytes. */
 static size_t inflate_bound(const struct ws *w)
 {
 	uint64_t most = (w->guard.size - w->frame_left) * w->max_ratio;
@@ -444,7 +444,8 @@ static size_t inflate_bound(const struct ws *w)
 	return (size_t)(most < w->guard.max_message ? most : w->guard.max_message);
 }
 
-/* The bytes inflated after `from` are checked even if inflating failed later: the first error counts, however the bytes were cut. */
+/* The bytes inflated after `from` are checked even if inflating failed later: the first error counts, however the bytes are
+ * split. */
 static bool inflated_text_valid(struct ws *w, size_t from)
 {
 	size_t n = buf_len(&w->message) - from;
@@ -452,7 +453,7 @@ static bool inflated_text_valid(struct ws *w, size_t from)
 	return w->guard.type != WS_TEXT || n == 0 || utf8_feed(&w->in_text, slice_of(buf_at(&w->message) + from, n));
 }
 
-/* At the end of the message: the bytes that its end stands for. */
+/* At the end of the message: appends the bytes that the compressed form leaves out. */
 static struct ws_fault inflate_piece(struct ws *w, struct slice piece, bool end)
 {
 	size_t before = buf_len(&w->message);
@@ -478,7 +479,7 @@ static struct ws_fault take_piece(struct ws *w, struct slice piece)
 	return (struct ws_fault){0};
 }
 
-/* The last frame of a message was read; data is what there is of it. */
+/* The last frame of a message was read; data is its payload so far. */
 static struct ws_event message_ended(struct ws *w, struct slice data)
 {
 	struct ws_event event = {.kind = WS_MESSAGE, .type = w->guard.type, .data = data};
@@ -509,7 +510,7 @@ static struct ws_event frame_ended(struct ws *w)
 	return message_ended(w, slice_of(buf_at(&w->message), buf_len(&w->message)));
 }
 
-/* The whole message lies in wslay's buffer: it is handed on from there. */
+/* The whole message lies in wslay's buffer: it is passed on from there. */
 static bool is_whole(const struct ws *w, struct slice piece)
 {
 	return w->frame_left == 0 && w->frame_fin && !w->guard.compressed && buf_len(&w->message) == 0 &&
@@ -541,7 +542,7 @@ static struct ws_event feed_frame(struct ws *w, struct slice in)
 		if (is_whole(w, piece))
 			return whole_message(w, piece);
 		if (w->state != WS_OPEN)
-			continue; /* it will not be handed on */
+			continue; /* it will not be passed on */
 		fault = take_piece(w, piece);
 		if (fault.code)
 			return failed(w, fault);
@@ -594,7 +595,7 @@ struct ws_event ws_next(struct ws *w, struct slice bytes, size_t *used)
 		return nothing();
 	}
 	if (w->guard.type == WS_CONTINUATION)
-		buf_free(&w->message); /* it was handed on */
+		buf_free(&w->message); /* it was passed on */
 	w->heard = now(w);
 	w->pinged = 0;
 	do {

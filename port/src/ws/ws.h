@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A WebSocket (RFC 6455) on the bytes of an upgraded stream of any HTTP version. It sits between the session and the bridge: the bridge
- * gives it received bytes and asks for the messages in them; what it sends goes to the stream.
+ * A WebSocket (RFC 6455) on the bytes of an upgraded stream of any HTTP version. It sits between the session and the bridge: the
+ * bridge gives it received bytes and asks for the messages in them; what it sends goes to the stream.
  *
  *   OPEN ──host's CLOSE, idle, drain──> CLOSING ──┐
  *     └──client's Close, client's fault────────────┴──> LEAVING ──ws_finish──> OVER
  *
- * A socket that is LEAVING reads no more frames, but still sends: so the answers to what the client sent before go out first.
+ * A socket that is LEAVING reads no more frames, but still sends, so that answers to earlier messages go out first.
  *
  * Between messages it owns no buffer, no wslay context and, without context takeover, no zlib state.
  */
@@ -20,7 +20,7 @@
 #include "ws/frame.h"
 #include "ws/utf8.h"
 
-/* What all sockets share: one of each thing that is needed only while a frame or a message is in progress. */
+/* Objects that all sockets share, since they are needed only while a frame or a message is in progress. */
 struct ws_env {
 	const uint64_t *now; /* ms; the loop's */
 	struct ws_codec *codec;
@@ -50,26 +50,25 @@ struct ws {
 	struct ws_guard guard;
 	struct ws_codec *codec; /* while a data frame is read that did not arrive in one piece */
 	struct buf message;     /* the one that is coming in */
-	struct buf pong;        /* the pong to the newest ping, while earlier pongs have not left */
+	struct buf pong;        /* the pong for the newest ping, while earlier pongs have not left */
 	struct inflater *inflater;
 	struct deflater *deflater;
 	struct deflate_params *deflate; /* NULL: no compression was agreed */
 	uint64_t frame_left;            /* bytes of the frame being read */
-	uint64_t wire_total;            /* bytes given to the stream, ever */
+	uint64_t wire_total;            /* all bytes given to the stream so far */
 	uint64_t wire_gone;             /* of these, left for the kernel */
-	uint64_t unsent;                /* window that messages have cost and that was not yet reported (on_room) */
+	uint64_t unsent;                /* window spent on messages that was not yet returned (on_room) */
 	uint64_t pong_end;              /* wire_gone when the last pong will have left */
-	uint64_t heard, active;         /* ms: when bytes last came; when a message last came or went */
+	uint64_t heard, active;         /* ms: when bytes last arrived; when a message was last received or sent */
 	uint64_t pinged;                /* ms: when our unanswered ping was sent; 0: there is none */
 	uint64_t closing;               /* ms: since when it is CLOSING or LEAVING */
-	uint64_t
-		credit; /* for the bridge: the read credit at which everything is answered; it may grow with the largest credit so far */
-	const char *fault; /* LEAVING: the rule that the client broke; NULL: it sent a Close, whose reason is in `message` */
+	uint64_t credit;                /* for the bridge: the read credit at which every message is answered */
+	const char *fault; /* LEAVING: the rule that the client broke; NULL: it sent a Close, and its reason is in `message` */
 	uint32_t idle_timeout, ping_interval, close_timeout;
 	uint32_t max_ratio;
 	uint32_t ping_count;
 	struct utf8 in_text, out_text;
-	uint16_t code;   /* LEAVING: of the client's Close, or to fail with */
+	uint16_t code;   /* LEAVING: code of the client's Close, or the code to fail with */
 	uint8_t state;   /* enum ws_state */
 	uint8_t closer;  /* enum ws_closer */
 	uint8_t sending; /* enum ws_type of the message that is being sent in pieces; WS_CONTINUATION: none */
@@ -82,7 +81,7 @@ struct ws {
 };
 
 void ws_config_defaults(struct ws_config *c);
-/* The names of the numeric options, and where they are; NULL behind the last. */
+/* The names of the numeric options, and their places; NULL after the last. */
 struct ws_option_def {
 	const char *name, *unit;
 	uint64_t min, max;
@@ -92,31 +91,31 @@ const struct ws_option_def *ws_option_at(unsigned position);
 
 void ws_env_free(struct ws_env *env);
 
-/* agreed: NULL without compression. NULL: out of memory. */
+/* agreed: NULL without compression. Returns NULL if memory runs out. */
 struct ws *ws_new(struct ws_env *env, struct stream *s, const struct ws_config *c, const struct deflate_params *agreed);
 void ws_free(struct ws *w);
 
 enum ws_event_kind {
 	WS_NOTHING, /* more bytes are needed */
 	WS_MESSAGE, /* type and data: a whole message, a ping (which was answered), or a pong */
-	WS_LEAVES,  /* the client sent a Close, or broke a rule: call ws_finish, when what came before was answered */
+	WS_LEAVES,  /* the client sent a Close, or broke a rule: call ws_finish when earlier messages are answered */
 	WS_CLOSED,  /* from ws_finish: the client's Close, code and data, its reason. It was answered, and the stream can end */
 	WS_FAILED,  /* from ws_finish: the rule that the client broke, code and data. It was sent a Close, and the stream can end */
 	WS_NO_MEMORY,
 };
 
-/* data: good until the next call for any socket. */
+/* data: valid until the next call for any socket. */
 struct ws_event {
 	enum ws_event_kind kind;
 	unsigned type, code;
 	struct slice data;
 };
 
-/* Takes bytes until there is something to report; *used says how many. The other bytes are offered again, with more. */
+/* Reads bytes until there is something to report; *used says how many. The others are offered again, with more. */
 struct ws_event ws_next(struct ws *w, struct slice bytes, size_t *used);
 /* Once, after WS_LEAVES: sends the final Close. */
 struct ws_event ws_finish(struct ws *w);
-/* What ws_finish would report, for a client that cannot receive a Close any more. */
+/* The result that ws_finish would have, for a client that cannot receive a Close any more. */
 struct ws_event ws_last_event(const struct ws *w);
 
 /* The outcome of an order. WS_REFUSED: *rule says why, and nothing was done. */
@@ -129,12 +128,12 @@ enum ws_result ws_close(struct ws *w, enum ws_closer closer, unsigned code, stru
 /* Sends a Close to a client without waiting for its answer. */
 void ws_fail(struct ws *w, unsigned code, const char *reason);
 
-/* n bytes have left for the kernel; returns how much of the window that frees. */
+/* n bytes have left for the kernel; returns how many bytes of window that frees. */
 uint64_t ws_sent(struct ws *w, uint64_t n);
 
 /* When to call ws_tick, in ms; 0: never. */
 uint64_t ws_deadline(const struct ws *w);
-/* False: the client does not answer. reading: bytes of it would have been seen. */
+/* False: the client does not answer. reading: bytes from it would have been noticed. */
 bool ws_tick(struct ws *w, bool reading);
 
 #endif
