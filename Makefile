@@ -34,7 +34,7 @@ run:
 	@scripts/setup run
 	@scripts/run --port $(PORT) $(ARGS)
 
-# Its last line says what was skipped, also by the C tests
+# The last line lists skipped tests, including those of the C tests
 test:
 	@scripts/setup $(if $(FULL),full,test)
 	@mix compile

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Mix.Tasks.Compile.SparxPort do
   @moduledoc """
-  Builds `priv/sparx_port` from `port/src` with make, when something there has changed.
+  Builds `priv/sparx_port` from `port/src` with make, if something there has changed.
 
-  It lives in mix.exs because a compiler must be there before anything else is compiled.
+  It is defined in mix.exs because a compiler must exist before anything else is compiled.
   """
   use Mix.Task.Compiler
 
@@ -15,7 +15,7 @@ defmodule Mix.Tasks.Compile.SparxPort do
 
     case make(["-j#{System.schedulers_online()}"]) do
       {_output, 0} ->
-        # The first build makes priv's content after Mix has linked it into _build: link it again.
+        # The first build fills priv after Mix has linked it into _build: link it again.
         Mix.Project.build_structure()
         {if(stat() == before, do: :noop, else: :ok), []}
 
@@ -30,7 +30,8 @@ defmodule Mix.Tasks.Compile.SparxPort do
   defp make(arguments) do
     {output, status} =
       if make = System.find_executable("make") do
-        # A make above this one hands down its own flags and job server: they are not for this one.
+        # If make has started mix, its flags and job server are in the environment; this make must not use
+        # them.
         env = [{"MAKEFLAGS", nil}, {"MFLAGS", nil}, {"MAKELEVEL", nil}]
         System.cmd(make, ["-s", "-C", "port" | arguments], stderr_to_stdout: true, env: env)
       else
@@ -67,8 +68,8 @@ defmodule Sparx.MixProject do
       compilers: [:sparx_port | Mix.compilers()],
       elixirc_paths: if(Mix.env() == :test, do: ["lib", "test/support"], else: ["lib"]),
       start_permanent: Mix.env() == :prod,
-      # EEx is called only while compiling. What is for a library that is not there is not compiled: naming it here has Mix compile
-      # anew when it comes or goes.
+      # EEx is called only while compiling. Code for a missing library is not compiled: because the library is
+      # named here, Mix recompiles when it is added or removed.
       xref: [exclude: [EEx | Enum.reject([Plug.Conn.Adapter], &Code.ensure_loaded?/1)]],
       deps: deps(),
       prune_code_paths: by_hex?(),
@@ -84,8 +85,8 @@ defmodule Sparx.MixProject do
     [extra_applications: [:logger, :crypto | found()], mod: {Sparx.Application, []}]
   end
 
-  # All dependencies are optional, and only Hex can fetch them. A checkout without Hex, or where nobody has run `mix deps.get`, is compiled with what is
-  # found on the code path.
+  # All dependencies are optional, and only Hex can fetch them. A checkout without Hex, or where nobody has
+  # run `mix deps.get`, is compiled with the libraries on the code path.
   @optional [plug: "~> 1.14", telemetry: "~> 1.0"]
   @is_dependency Mix.Project.get() != nil
 
@@ -106,7 +107,8 @@ defmodule Sparx.MixProject do
     [
       licenses: ["Apache-2.0"],
       links: if(url = source_url(), do: %{"Source" => url}, else: %{}),
-      # All that is needed to build, to install the port program and to serve: test/package_test.exs tries it.
+      # Everything that is needed to build, to install the port program and to serve; package_test.exs checks
+      # it.
       files:
         ~w(lib docs priv/default_page.html port/src port/Makefile port/http3_needs.h port/README.md port/sparx_port.1 mix.exs
                 .formatter.exs README.md PROTOCOL.md SECURITY.md CONTRIBUTING.md CHANGELOG.md LICENSE)
@@ -140,7 +142,7 @@ defmodule Sparx.MixProject do
     ]
   end
 
-  # Where this checkout came from: documents link to its sources.
+  # The origin of this checkout, so that documents can link to its sources.
   defp source_url do
     with {:ok, config} <- File.read(".git/config"),
          [_, host, path] <- Regex.run(~r{url = (?:https://|git@)([\w.-]+)[:/](\S+?)(?:\.git)?$}m, config) do

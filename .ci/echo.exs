@@ -9,7 +9,7 @@ defmodule Echo do
     def handle_frame(frame, state), do: {:push, frame, state}
   end
 
-  # Its cases have messages of 16 MiB, and of many fragments.
+  # The test cases send messages of 16 MiB, and messages with many fragments.
   def handle(request),
     do: Sparx.WebSocket.serve(request, Socket, nil, compress: true, max_message: 33_554_432, max_fragments: 65_536)
 end

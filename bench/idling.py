@@ -38,7 +38,7 @@ class Connection:
             return False
 
     def take(self, size):
-        """The next bytes, so many."""
+        """The next `count` bytes."""
         while len(self.data) < size:
             self.more()
         taken, self.data = self.data[:size], self.data[size:]
@@ -68,7 +68,8 @@ class Http1(Connection):
 
 
 class Http2(Connection):
-    """Frames written by hand: a request is five fields of the static table (RFC 7541), an answer ends with END_STREAM."""
+    """Handwritten frames: a request is five fields of the static table (RFC 7541), an answer ends with
+    END_STREAM."""
 
     DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
     REQUEST = b"\x82\x86\x84\x01\x05bench"  # GET, http, /, :authority bench
@@ -103,7 +104,7 @@ class Http2(Connection):
 
 
 class WebSocket(Connection):
-    """Echoes of 32 bytes; the mask is zero, which servers cannot tell from others."""
+    """Echoes of 32 bytes; the mask is zero, which servers treat like any other."""
 
     def begin(self):
         key = base64.b64encode(os.urandom(16)).decode()
@@ -121,7 +122,8 @@ class WebSocket(Connection):
 
 
 def table(bench, title, count, kind, load, peers=("sparx", "nginx", "cowboy")):
-    """Memory of `count` connections of a kind, each after one exchange; load(server) is a first load, not counted."""
+    """Memory of `count` connections of a kind, each after one exchange; load(server) runs first and is not
+    counted."""
     count = min(count, machine.descriptor_limit() - 500)
     raw = {}
     for name in peers:

@@ -14,7 +14,8 @@ DASHES = {"p50": "", "p99": "6 4"}
 
 
 def points(raw):
-    """{(server, percentile): [(requests/s, ms), ...]} in the order of loads; the peak, which has no pause, is none of them."""
+    """{(server, percentile): [(requests/s, ms), ...]} in the order of loads; without the peak, which was
+    measured without pauses."""
     lines = {}
     for load, servers in raw.items():
         if load == "peak":
@@ -33,7 +34,7 @@ def nice(most):
 
 
 class Axes:
-    """From requests/s and ms (logarithmic) to places in the picture."""
+    """Converts requests/s and ms (logarithmic) to positions in the picture."""
 
     def __init__(self, lines):
         rates = [rate for line in lines.values() for rate, _ in line]

@@ -22,7 +22,7 @@ def table(bench, title, cases, peers=("sparx", "nginx", "cowboy"), note=""):
 
 
 def beside(bench, title, names, generate, note=""):
-    """Servers beside the first of them, instead of beside nginx and Cowboy."""
+    """Compares servers with the first of them, instead of with nginx and Cowboy."""
     with servers.Group(names) as group:
         for server in group:
             generate(server, 1)
@@ -33,5 +33,5 @@ def beside(bench, title, names, generate, note=""):
 
 
 def _of_first(row, cell):
-    """A row with its share of the first one's rate, in the place of those of nginx and Cowboy."""
+    """A row with its share of the first server's rate, instead of nginx's and Cowboy's."""
     return [row[0], row[1], cell, *row[4:]]

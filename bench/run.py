@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Measures Sparx beside nginx and Cowboy: `make bench`, `make bench WHAT=hello`, `make bench WHAT=list`.
+"""Compares Sparx with nginx and Cowboy: `make bench`, `make bench WHAT=hello`, `make bench WHAT=list`.
 
 Every workload is a file in workloads/, with `TITLE` (or the first line of its docstring) and `measure(bench)`,
-which returns a report.Table. The peers run in the same run and take turns; what is reported is the median of the rounds.
+which returns a report.Table. All servers take turns within one run; the report has the medians of the rounds.
 """
 
 import argparse
@@ -22,7 +22,7 @@ RESULTS = HERE / "_results"
 
 
 class Bench:
-    """What a workload gets: how long and how often to measure, and the peers."""
+    """The argument of a workload: how long and how often to measure, and which servers."""
 
     def __init__(self, options):
         self.rounds = options.rounds
@@ -30,7 +30,7 @@ class Bench:
         self.peers = options.peers.split(",") if options.peers else servers.NAMES
 
     def start(self, *names):
-        """Starts these servers, or those of them that were asked for; a context manager that stops them."""
+        """Starts these servers, or the selected ones; a context manager that stops them."""
         return servers.Group([name for name in names or servers.NAMES if name in self.peers or name not in servers.NAMES])
 
     def say(self, text):
@@ -74,10 +74,10 @@ def main():
         return 0
     unknown = [name for name in options.what if name not in names]
     if unknown:
-        sys.exit(f"bench: there is no workload {unknown[0]} (there are {', '.join(names)})")
+        sys.exit(f"bench: there is no workload {unknown[0]}; choose from {', '.join(names)}")
 
     if options.svg and "open_loop" not in (options.what or names):
-        sys.exit("bench: --svg draws the workload open_loop, which is not among these")
+        sys.exit("bench: --svg draws the workload open_loop, which is not selected")
 
     machine.raise_descriptor_limit()
     bench = Bench(options)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The load generators, and what they print as numbers."""
+"""Runs the load generators, and reads the numbers that they print."""
 
 import json
 import pathlib
@@ -72,7 +72,7 @@ def h2load(url, connections, seconds, *more):
 
 
 def percentile(times, share):
-    """Of sorted times in µs, in ms."""
+    """Percentiles in ms, from sorted times in µs."""
     return times[int((len(times) - 1) * share)] / 1000
 
 
@@ -82,12 +82,14 @@ def websocket(port, connections, seconds):
 
 
 def broadcast(port, connections, seconds):
-    """Messages of one WebSocket to all of them; returns what `websocket` does, each message counted where it arrives."""
+    """Messages from one WebSocket to all others; returns the same as `websocket`, and counts each message at
+    its receivers."""
     return own_client("websocket", port, connections, seconds, "broadcast")
 
 
 def paced(port, connections, rate, seconds):
-    """Requests that fall due by the clock (rate 0: without a pause); returns rate, p50, p99, p999 (ms), requests, errors."""
+    """Requests at given times (rate 0: without pauses); returns rate, p50, p99, p999 (ms), requests,
+    errors."""
     return own_client("paced", port, connections, rate, seconds)
 
 

@@ -4,8 +4,9 @@
 #     mix sparx.run examples/chat.exs
 #     open http://localhost:4000/ in several windows
 #
-# Messages to the page are fields separated by tabs: `said NAME TEXT`, `joined NAME`, `left NAME` and `here NAME NAME ...`.
-# Messages from the page are the text to say.
+# Messages to the page have fields that are separated by tabs: `said NAME TEXT`, `joined NAME`, `left NAME`
+# and `here NAME NAME ...`.
+# Messages from the page are what the user says.
 defmodule Chat do
   use Sparx.Handler
 

@@ -2,16 +2,15 @@
 # One node has the sockets, and two others run the handlers:
 #
 #     mix run examples/distributed.exs [PORT]
-#
-# The other nodes are started here, on this machine, with :peer. On machines of their own they would
-# start by themselves, with {Sparx.Workers, ...} in their supervision trees; nothing else would change.
+# The other nodes are started on this machine, with :peer. On other machines they would be started as usual,
+# with {Sparx.Workers, ...} in their supervision trees; nothing else would change.
 {:module, _, binary, _} =
   defmodule Distributed do
     use Sparx.Handler
 
     alias Sparx.Response
 
-    # Runs on another node than the one that has the client's connection.
+    # Runs on a different node than the client's connection.
     def handle(request) do
       Response.new(200)
       |> Response.header("content-type", "text/plain")

@@ -19,7 +19,7 @@ defmodule Events do
     @doc "The calling process listens; returns the samples behind the one with this number."
     def listen(number), do: GenServer.call(pulse(), {:listen, number})
 
-    # The first client starts it.
+    # The first client starts the process.
     defp pulse do
       case GenServer.start(__MODULE__, nil, name: __MODULE__) do
         {:ok, pid} -> pid

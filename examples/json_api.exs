@@ -7,8 +7,8 @@
 #     curl http://localhost:4000/notes/1
 #     curl -X PUT -d '{"text": "buy oat milk"}' http://localhost:4000/notes/1
 #     curl -X DELETE http://localhost:4000/notes/1                      # 204
-#
-# Elixir 1.14 brings no JSON: JsonApi.Json, at the end, is enough for this API. A real one would use a library.
+# Elixir 1.14 has no JSON module: JsonApi.Json, at the end, is enough for this API. A real one would use a
+# library.
 defmodule JsonApi do
   use Sparx.Handler
 
@@ -18,7 +18,7 @@ defmodule JsonApi do
   @body_limit 64 * 1024
 
   def handle(request) do
-    # HEAD is handled like GET; Sparx leaves the body out.
+    # HEAD is handled like GET; Sparx does not send the body.
     method = if request.method == "HEAD", do: "GET", else: request.method
     route(method, String.split(request.path, "/", trim: true), request) |> respond(request)
   end
@@ -161,7 +161,7 @@ defmodule JsonApi.Json do
     end
   end
 
-  # Each of these takes the text at a value, and returns {value, rest} or :error.
+  # Each of these functions parses a value at the beginning of the text, and returns {value, rest} or :error.
 
   defp value(_text, depth) when depth > 32, do: :error
   defp value("null" <> rest, _depth), do: {nil, rest}

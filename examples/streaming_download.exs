@@ -28,7 +28,7 @@ defmodule StreamingDownload do
     |> Response.send(request)
   end
 
-  # Sends the elements of the enumerable one by one, and stops as soon as the client has left.
+  # Sends the elements of the enumerable one by one, and stops as soon as the client leaves.
   defp stream(request, type, pieces) do
     with :ok <- Response.send_status(request, 200),
          :ok <- Response.send_header(request, "content-type", type),
@@ -44,7 +44,7 @@ defmodule StreamingDownload do
     end
   end
 
-  # The block again and again, and a part of it at the end
+  # Repeats the block, and ends with a part of it
   defp blocks(bytes) do
     size = byte_size(@block)
     whole = Stream.map(1..div(bytes, size)//1, fn _ -> @block end)

@@ -15,7 +15,8 @@ defmodule WebSocketEcho do
     def handle_frame(frame, state), do: {:push, frame, state}
   end
 
-  # /slow holds the socket in the handler, and asks for a frame when it has time: a client that sends faster waits.
+  # /slow keeps the socket in the handler, and asks for a frame when it has time: a client that sends faster
+  # has to wait.
   def handle(%{path: "/slow"} = request) do
     with {:ok, socket} <- WebSocket.accept(request) do
       for {type, _data} = frame when type in [:text, :binary] <- WebSocket.stream(socket) do

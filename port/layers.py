@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Checks port/src against layers.txt; prints one line for each thing that is wrong:
+"""Checks port/src against layers.txt; prints one line for each of these faults:
 
-* an #include that breaks a rule, and a permission that nobody uses;
-* a circle of calls between the files of a folder (where they have been compiled: the objects' symbols tell);
-* a row of the table in README.md that does not say what layers.txt says. With --write it is written anew.
+* an #include that breaks a rule, or a permission that no file uses;
+* a circle of calls between the files of a folder (if they are compiled: it reads the symbols of the objects);
+* a row of the table in README.md that differs from layers.txt. With --write the row is corrected.
 """
 
 import collections
@@ -57,7 +57,7 @@ def owner_of(header, owners):
 
 
 def resolve(name, file):
-    """The file that a quoted include means, relative to src: beside the includer, or below src."""
+    """The file that a quoted include names, relative to src: next to the includer, or below src."""
     for base in (file.parent, SRC):
         found = (base / name).resolve()
         if found.is_file() and SRC in found.parents:
@@ -66,7 +66,7 @@ def resolve(name, file):
 
 
 def complaint(kind, name, file, allowed, owners):
-    """What is wrong with one include, or None."""
+    """The fault of one include, or None."""
     part = part_of(file.relative_to(SRC))
     if part not in allowed:
         return f"{part} is not in layers.txt"
@@ -84,7 +84,7 @@ def complaint(kind, name, file, allowed, owners):
 
 
 def unused(allowed):
-    """Permissions of parts that nothing in them needs."""
+    """Permissions that no file of a part needs."""
     used = collections.defaultdict(set)
     for file in sources():
         for line in file.read_text().splitlines():
@@ -137,7 +137,7 @@ def circles(graph):
 
 
 def table(text, allowed):
-    """README.md, with what layers.txt says in the last column of its table."""
+    """The text of README.md with the rules of layers.txt in the last column of its table."""
 
     def row(match):
         names = [name.strip() for name in allowed[match[2]] if name]

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * handshakes PORT KIND VERSION MODE SECONDS: connections over TLS, each with a handshake and a short request, so many at a time. KIND:
+ * handshakes PORT KIND VERSION MODE SECONDS: TLS connections, each with a handshake and a short request, many at a time. KIND:
  * ecdsa or rsa, of the server's certificate; VERSION: 12 or 13; MODE: full or resumed. The last line is a result for tools.py.
  */
 #define _GNU_SOURCE
@@ -67,7 +67,7 @@ static int connected(int port)
 	return -1;
 }
 
-/* Whether the answer came, and the session was resumed if it was to be. */
+/* Whether the answer arrived, and the session was resumed if it should have been. */
 static int exchange(SSL_CTX *ctx, int port, int resumed)
 {
 	static const char request[] = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -89,7 +89,7 @@ static int exchange(SSL_CTX *ctx, int port, int resumed)
 	return well;
 }
 
-/* What one process does. */
+/* The work of one process. */
 static struct count run(char **argv)
 {
 	struct count n = {0, 0};

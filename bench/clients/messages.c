@@ -17,7 +17,7 @@
 #include "frames/mp.h"
 #include "frames/names.h"
 
-/* What a browser sends, more or less. */
+/* Similar to the request of a browser. */
 static const struct {
 	const char *name, *value;
 } pairs[] = {
@@ -121,7 +121,7 @@ static void packer_request(void)
 	msgpack_pack_array(&packer, 3);
 	msgpack_pack_int(&packer, MSG_REQUEST);
 	msgpack_pack_uint64(&packer, 12345678);
-	start = at = mp_bin32_head(at, 0); /* its length is not known yet: for that msgpack-c has nothing */
+	start = at = mp_bin32_head(at, 0); /* its length is not known yet, and msgpack-c has no way to write that */
 	msgpack_pack_array(&packer, 14);
 	msgpack_pack_int(&packer, 11);
 	msgpack_pack_int(&packer, METHOD_GET);
@@ -217,7 +217,7 @@ static void prepare(void)
 	struct field two[] = {{SLICE_LIT("content-type"), SLICE_LIT("text/plain"), NAME_CONTENT_TYPE},
 			      {SLICE_LIT("x-request-id"), SLICE_LIT("F8zr2kJr"), NAME_UNKNOWN}};
 	headers_len = (size_t)(fields_encode(headers, two, 2) - headers);
-	for (unsigned i = 0; i < WAYS - 2; i += 2) { /* both write the same */
+	for (unsigned i = 0; i < WAYS - 2; i += 2) { /* both write the same bytes */
 		size_t n;
 		ways[i].run();
 		n = (size_t)(at - out);

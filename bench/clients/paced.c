@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Requests by the clock: paced PORT CONNECTIONS RATE SECONDS. Requests fall due at random (a Poisson process of RATE a second),
- * whether or not earlier ones were answered. Each goes out on a free connection, or waits for one; its time begins when it was
- * due, so a server that stalls pays for all that became due meanwhile. RATE 0: each connection asks again at once.
- * Prints a line like wrk.lua's. Errors: connections that ended, other answers, and what had none a second after the end.
+ * Sends requests at given times: paced PORT CONNECTIONS RATE SECONDS. Requests fall due at random (a Poisson process of RATE a
+ * second),
+ * whether or not earlier ones were answered. Each goes out on a free connection, or waits for one; its time counts from when it
+ * was due, so a server that stalls is charged for all requests that became due meanwhile. RATE 0: each connection sends the next
+ * request at once. Prints a line like wrk.lua's. Errors: connections that ended, wrong answers, and requests without an answer a
+ * second after the end.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -32,9 +34,9 @@ static const char last[] = "Hello, world!\n";
 
 static struct connection *ready[MOST]; /* connections without a request */
 static size_t readies;
-static double *waiting; /* when requests were due that wait for a connection, in a ring */
+static double *waiting; /* due times of the requests that wait for a connection, in a ring */
 static size_t first, waits, ring;
-static uint32_t *times; /* of each answer, in µs */
+static uint32_t *times; /* latency of each answer, in µs */
 static size_t answers, room, in_time;
 static unsigned errors, working;
 static int epoll;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Messages over WebSockets: websocket PORT CONNECTIONS SECONDS [broadcast]. Each connection sends a masked binary message of
- * 32 bytes, waits until the same bytes have come back, and sends the next; with `broadcast` only the first one sends, and the
- * next when all have got it. Prints a line like wrk.lua's: the rate, and percentiles in ms. A connection that ends, or gets
- * anything else, is an error, and is not opened again.
+ * 32 bytes, waits until the same bytes have come back, and sends the next; with `broadcast` only the first one sends, and it
+ * sends the next message when all have received it. Prints a line like wrk.lua's: the rate, and percentiles in ms. A connection
+ * that ends, or receives anything else, is an error, and is not reopened.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -28,10 +28,10 @@ struct connection {
     unsigned char answer[ECHOED];
 };
 
-static uint32_t *times; /* of each echo, in µs */
+static uint32_t *times; /* latency of each echo, in µs */
 static size_t echoes, room;
 static unsigned errors;
-static struct connection *speaker; /* of a broadcast */
+static struct connection *speaker; /* number of a broadcast */
 static int listeners, heard;
 
 static double now(void) {
@@ -77,7 +77,7 @@ static void next(struct connection *connection) {
     if (write(connection->fd, frame, SENT) != SENT) errors++;
 }
 
-/* It has got its message whole. */
+/* It has received its complete message. */
 static void go_on(struct connection *connection) {
     connection->got = 0;
     if (!speaker)
@@ -135,7 +135,7 @@ int main(int count, char **words) {
     }
     if (count > 4) {
         speaker = all, listeners = connections;
-        sleep(1); /* a server may answer before the last ones listen */
+        sleep(1); /* a server may answer before the last ones are listening */
     }
     double started = now(), until = started + atof(words[3]);
     for (int i = 0; i < (speaker ? 1 : connections); i++) next(&all[i]);

@@ -3,7 +3,7 @@ defmodule Arena.MixProject do
   use Mix.Project
 
   def project do
-    # One of the two is there, and Jason is no dependency: an image of Elixir 1.18 needs no Hex.
+    # Elixir 1.18 has JSON, so Jason is not a dependency, and an image of Elixir 1.18 needs no Hex.
     [
       app: :arena,
       version: "1.0.0",
@@ -15,6 +15,6 @@ defmodule Arena.MixProject do
 
   def application, do: [extra_applications: [:logger], mod: {Arena.Application, []}]
 
-  # The repository that this folder is in, unless SPARX_PATH names another one.
+  # The repository of this folder, unless SPARX_PATH names another one.
   defp sparx, do: System.get_env("SPARX_PATH", "../..")
 end

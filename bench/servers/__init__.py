@@ -48,7 +48,7 @@ def download(package):
 
 
 def compiled(source, *libraries):
-    """The program of one C file, compiled into the cache when it is not there or older."""
+    """The program of one C file, compiled into the cache if it is missing there or older."""
     program = CACHE / source.stem
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
         CACHE.mkdir(exist_ok=True)
@@ -57,7 +57,8 @@ def compiled(source, *libraries):
 
 
 def documents(folder):
-    """Writes JSON of about 10 and 100 KB into files of a folder, the same each time: what an API might list."""
+    """Writes JSON files of about 10 and 100 KB into a folder, the same each time, similar to lists of an
+    API."""
     chance = random.Random(1)
     words = (REPO / "PROTOCOL.md").read_text().split()
     for size in (10, 100):
@@ -69,7 +70,8 @@ def documents(folder):
 
 
 class Server:
-    """A server in processes of its own. `roles` names those whose CPU time is told apart: {role: command name}."""
+    """A server with its own processes. `roles` names those whose CPU time is reported separately: {role:
+    command name}."""
 
     name = ""
     roles = {}
@@ -182,7 +184,7 @@ class SparxTls(Secure, Sparx):
 
 
 class Compressing(Sparx):
-    """Sparx with documents that it compresses: the name ends with the coding and its level."""
+    """Sparx with compressed documents: the name ends with the coding and its level."""
 
     def environment(self):
         documents(self.folder.name)
@@ -206,7 +208,7 @@ class Brotli(Compressing):
 
 
 class SixPorts(Sparx):
-    """Six port programs, as many as 100,000 connections take where a process may hold 20,000 descriptors."""
+    """Six port programs, enough for 100,000 connections where a process may have 20,000 descriptors."""
 
     name = "sparx, 6 ports"
 
@@ -222,7 +224,7 @@ class TwoPorts(Sparx):
 
 
 class Flagged(Sparx):
-    """Sparx in a VM with other flags than its own."""
+    """Sparx in a VM with other flags."""
 
     def environment(self):
         return {"ELIXIR_ERL_OPTIONS": self.name}
@@ -257,7 +259,7 @@ class GenStage(Consumers):
 
 
 def library(name):
-    """Whether an Elixir library is there, which is no dependency."""
+    """Whether an Elixir library is installed that is not a dependency."""
     folders = os.environ.get("ERL_LIBS", "").split(":")
     return any(list(pathlib.Path(folder).glob(f"{name}*/ebin")) for folder in folders if folder)
 
@@ -365,7 +367,7 @@ class CompressingCowboy(Cowboy):
 
 
 class PortAlone(Server):
-    """The port under a small host in C, which answers all that came in one frame with one frame."""
+    """The port with a small host in C, which answers all requests of a frame in one frame."""
 
     name = "port_alone"
     roles = {"host": "batch_host", "port": "sparx_port"}
@@ -394,7 +396,7 @@ class PythonAsgi(PythonHost):
 
 
 class PythonHttp(Server):
-    """The standard library's: no other is installed with what Sparx needs."""
+    """The standard library's server, since no other is among the packages that Sparx needs."""
 
     name = "python http.server"
     roles = {"server": "python3"}

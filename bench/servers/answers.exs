@@ -50,7 +50,7 @@ defmodule Bench.Answers do
   defp json(number) when is_integer(number), do: Integer.to_string(number)
   defp json(true), do: "true"
 
-  # A text without anything to escape is taken as it is.
+  # Text without anything to escape is used unchanged.
   defp escape(<<byte, rest::binary>>, text) when byte >= 32 and byte not in [?", ?\\], do: escape(rest, text)
   defp escape("", text), do: text
 

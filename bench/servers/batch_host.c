@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A host that does nothing but answer: batch_host PROGRAM PORT starts the port and gives every request the same short
+ * A host that only answers: batch_host PROGRAM PORT starts the port and gives every request the same short
  * answer. All requests of one frame are answered in one frame, with the demand for as many. See PROTOCOL.md.
  */
 #define _GNU_SOURCE
@@ -81,9 +81,9 @@ static uint64_t integer(const unsigned char *at, int bytes) {
     return value;
 }
 
-/* The byte behind a value of msgpack; of an unsigned integer, its value too. */
+/* The byte after a msgpack value; for an unsigned integer also its value. */
 static const unsigned char *skip(const unsigned char *at, const unsigned char *end, uint64_t *value) {
-    if (at >= end) fail("a message is cut");
+    if (at >= end) fail("a message is truncated");
     unsigned type = *at++;
     uint64_t items = 0, bytes = 0;
     if (type < 0x80) *value = type;
@@ -113,7 +113,7 @@ static void answer(const unsigned char *at, const unsigned char *end, int fd) {
         } else if (kind == READY) {
             requests += FIRST_DEMAND;
         } else if (kind == ERROR) {
-            fail("the port says ERROR");
+            fail("the port sent ERROR");
         }
         at = skip(at, end, &stream);
     }

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # The short answer without the pool: consumers.exs PORT KIND, where KIND is
 #
-#     bare        the least that a process can do for a request: no decoding of what nobody looks at, no care for
-#                 what the handler leaves behind
-#     protocol    consumers of the GenStage protocol, made of its messages alone
-#     gen_stage   consumers of the library, where it is on the code path (ERL_LIBS)
+#     bare        the least that a process can do for a request: no decoding of unused parts, no cleaning up after
+#                 the handler
+#     protocol    consumers that speak the GenStage protocol without the library
+#     gen_stage   consumers of the library, if it is on the code path (ERL_LIBS)
 defmodule Bench.Consumers do
   alias Sparx.{Link, Request, Response}
 

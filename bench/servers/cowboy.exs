@@ -3,8 +3,8 @@
 Code.require_file("answers.exs", __DIR__)
 
 defmodule Bench.Cowboy.Echo do
-  # Cowboy does not ping, and compresses only when it is told to. Hibernation costs time and saves memory: its processes
-  # stay awake where the rate is measured, and hibernate where memory is (?hibernate).
+  # Cowboy does not ping, and compresses only with an option. Hibernation costs time and saves memory: its
+  # processes stay awake when the rate is measured, and hibernate when memory is measured (?hibernate).
   def init(request, _state) do
     options = %{idle_timeout: :infinity, max_frame_size: 1_048_576}
     {:cowboy_websocket, request, :cowboy_req.qs(request) == "hibernate", options}
@@ -123,7 +123,7 @@ transport = %{
   socket_opts: [ip: {127, 0, 0, 1}, port: String.to_integer(port), backlog: 4096, buffer: 65_536]
 }
 
-# HTTP/2, which clients speak with prior knowledge on the same port: the limits of rates would end connections of h2load.
+# HTTP/2 with prior knowledge on the same port: the default rate limits would end connections of h2load.
 unlimited = {1_000_000_000, 1000}
 
 protocol = %{
@@ -141,7 +141,8 @@ protocol =
     do: Map.put(protocol, :stream_handlers, [:cowboy_compress_h, :cowboy_stream_h]),
     else: protocol
 
-# TLS as the others have it: a certificate of each kind, AES-128-GCM first, tickets in both versions.
+# TLS with the same settings as the others: a certificate of each kind, AES-128-GCM first, tickets in both
+# versions.
 if folder = System.get_env("BENCH_TLS") do
   {:ok, _} = Application.ensure_all_started(:ssl)
 
@@ -155,7 +156,7 @@ if folder = System.get_env("BENCH_TLS") do
       &(&1.cipher == :aes_128_gcm)
     )
 
-  # Ranch asks for the first, though OTP takes the list.
+  # Ranch requires the first one, although OTP would accept just the list.
   secure = [
     certfile: hd(certs_keys).certfile,
     keyfile: hd(certs_keys).keyfile,

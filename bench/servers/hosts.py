@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The standard library's own server, to measure the host of examples/python beside: hosts.py PORT"""
+"""The standard library's own server, to compare with the host of examples/python: hosts.py PORT"""
 
 import http.server
 import signal

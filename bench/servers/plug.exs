@@ -6,7 +6,7 @@ Code.require_file("answers.exs", __DIR__)
 defmodule Bench.Plug.Socket do
   @behaviour WebSock
 
-  # About as much as a small LiveView holds.
+  # About as much state as a small LiveView has.
   @impl true
   def init(_argument), do: {:ok, Map.new(1..50, &{&1, "assign #{&1}, with some text"})}
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Where the VM's share of a request goes: starts Sparx, loads it with wrk and prints one line of JSON. profile.exs SECONDS
 #
-# Reductions are those of the server process and of the workers; times are what the runtime's microstate accounting says
-# of the schedulers and of the thread that polls, in µs a request.
+# Reductions are those of the server process and of the workers; times of the schedulers and of the polling
+# thread come from the runtime's microstate accounting, in µs per request.
 Code.require_file("answers.exs", __DIR__)
 
 defmodule Bench.Profile do

@@ -24,7 +24,7 @@ defmodule Bench.Sparx do
 
   @text "text/plain; charset=utf-8"
   @block :binary.copy(<<0>>, 64 * 1024)
-  # Words in no order, so that there is something to compress, and something left.
+  # Words in random order, so that the text can be compressed, but not to almost nothing.
   @prose 1..9_000
          |> Enum.map_join(" ", fn n -> Integer.to_string(rem(n * n * 7_919, 46_656), 36) <> "tion" end)
          |> binary_part(0, 64 * 1024)
@@ -104,7 +104,7 @@ defmodule Bench.Sparx do
   defp prose(request, left),
     do: with(:ok <- Response.write_chunk(request, @prose), do: prose(request, left - 1))
 
-  # A client may leave before the end: not a failure of the handler.
+  # A client may leave before the end, which is not a failure of the handler.
   defp blocks(request, 0), do: Response.finish(request)
 
   defp blocks(request, left) do
@@ -119,7 +119,8 @@ defmodule Bench.Sparx do
   end
 end
 
-# sparx.exs PORT [PORTS]: with several port programs, it is to hold connections for long, on all addresses.
+# sparx.exs PORT [PORTS]: with several port programs it keeps many connections open for long, on all
+# addresses.
 [port | ports] = System.argv()
 
 options =

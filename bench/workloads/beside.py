@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a small request takes beside 16 clients that download 50 MB of text, compressed as it is written."""
+"""Latency of a small request while 16 clients download 50 MB of text that is compressed as it is written."""
 
 import http.client
 import subprocess

@@ -6,7 +6,7 @@ import servers
 import tools
 
 CONNECTIONS = 64
-# The peer that each is measured by.
+# The server that each is compared with.
 PEERS = {"sparx, gzip 1": "nginx", "sparx, gzip 6": "cowboy, gzip 6", "sparx, zstd 3": "cowboy, gzip 6", "sparx, br 3": "cowboy, gzip 6"}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A short response to 1,000 connections, all of which ask without a pause."""
+"""A short response to 1,000 connections, all of which send requests without a pause."""
 
 import rates
 import tools

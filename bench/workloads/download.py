@@ -19,7 +19,7 @@ def measure(bench):
 
 
 def receive(server, framing):
-    """Reads to the end; whole when there is at least the body and the framing ends as it must."""
+    """Reads to the end; complete if the body is long enough and the framing ends correctly."""
     buffer = bytearray(2**18)
     total, tail = 0, b""
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:

@@ -17,13 +17,13 @@ PEERS = ("sparx", "nginx", "cowboy")
 
 def measure(bench):
     with tempfile.TemporaryDirectory(prefix="sparx-bench-") as folder:
-        os.chmod(folder, 0o755)  # nginx is another user
+        os.chmod(folder, 0o755)  # nginx runs as another user
         os.environ["BENCH_FILES"] = folder
         for size in (1, 1024):
             make(pathlib.Path(folder) / str(size), size * MIB)
         with bench.start(*PEERS) as group:
             for server in group:
-                (pathlib.Path(server.folder.name) / "files").symlink_to(folder)  # where nginx looks
+                (pathlib.Path(server.folder.name) / "files").symlink_to(folder)  # where nginx looks for it
             results = {}
             for case, (size, clients) in CASES.items():
                 bench.say(case)
@@ -33,7 +33,7 @@ def measure(bench):
 
 
 def make(path, size):
-    """Not of zeros alone, and not sparse; to read it once puts it into the cache."""
+    """Writes a file that is neither all zeros nor sparse, and reads it once to put it into the cache."""
     block = os.urandom(MIB)
     with path.open("wb") as file:
         for _ in range(size // MIB):
@@ -53,7 +53,7 @@ def once(bench, server, size, clients):
     mebibytes = done["requests"] * size
     figures["mib_per_s"] = done["rate"] * size
     for role in server.roles:
-        figures[f"cpu_{role}"] *= 1024 / 2**30 / max(1, mebibytes)  # it was counted for one byte
+        figures[f"cpu_{role}"] *= 1024 / 2**30 / max(1, mebibytes)  # the CPU time was counted per byte
     return figures
 
 

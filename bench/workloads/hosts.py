@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hosts in other languages beside the same languages' own servers: wrk with one thread and 64 connections."""
+"""The hosts in other languages, compared with those languages' own servers: wrk with one thread and 64
+connections."""
 
 import shutil
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small JSON document, encoded for each request from a number in its path (nginx: put into a text), 64 connections."""
+"""A small JSON document, encoded for each request from a number in its path (nginx: inserted into a text), 64
+connections."""
 
 import rates
 import tools

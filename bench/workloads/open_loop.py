@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latency at a given load: a quarter to 95 % of each server's own peak, requests that fall due by the clock."""
+"""Latency at a given load: requests at given times, at a quarter to 95 % of each server's own peak."""
 
 import report
 import tools

@@ -54,8 +54,8 @@ class Counted(servers.PortAlone):
         return [host, wrapper, number]
 
     def annotated(self):
-        """What callgrind counted, when the port has left."""
-        os.kill(self.process.pid, signal.SIGSTOP)  # what follows is the port's end, not its host's
+        """The counts of callgrind, after the port has ended."""
+        os.kill(self.process.pid, signal.SIGSTOP)  # only the port ends now, not its host
         for pid in self.pids()[1:]:
             os.kill(pid, signal.SIGTERM)
         while not self.figures.exists() or not self.figures.stat().st_size:
@@ -73,7 +73,7 @@ def instructions():
 
 
 def counted(requests):
-    """Instructions of a run of so many requests, by stage; two runs differ by the requests alone."""
+    """Instructions of a run of `count` requests, by stage; two runs differ only by the number of requests."""
     server = Counted()
     try:
         tools.run("h2load", "--h1", "-n", requests, "-c", CONNECTIONS, server.url())
@@ -123,7 +123,7 @@ def names(pid):
 
 def trace(pid):
     tracer = subprocess.Popen(["strace", "-f", "-c", "-p", str(pid)], stderr=subprocess.PIPE, text=True)
-    tracer.stderr.readline()  # it has attached
+    tracer.stderr.readline()  # strace has attached
     return tracer
 
 

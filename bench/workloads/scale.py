@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""100,000 keep-alive connections, each asked twice, on six port programs: memory, and whether all are answered."""
+"""100,000 keep-alive connections, each with two requests, on six port programs: memory, and whether all are
+answered."""
 
 import collections
 import multiprocessing
@@ -39,7 +40,8 @@ def measure(bench):
 
 
 class Clients:
-    """Processes that hold connections, each from another address of this machine: a process has no more descriptors."""
+    """Processes that keep connections open, each from another address of this machine, since one process has
+    too few descriptors."""
 
     def __init__(self, server, share):
         self.count = share * CLIENTS
@@ -53,7 +55,7 @@ class Clients:
             self.processes.append(process)
 
     def go(self):
-        """Has all of them take their next step; returns how many connections were answered."""
+        """Makes all of them take their next step; returns how many connections were answered."""
         for end in self.ends:
             end.send("go")
         return sum(end.recv() for end in self.ends)
@@ -68,7 +70,7 @@ class Clients:
 
 
 def hold(orders, target, share):
-    """Opens and asks so many connections, then asks them all again."""
+    """Opens `count` connections with a request each, then sends a second request on all of them."""
     orders.recv()
     connections = [idling.Http1(target) for _ in range(share)]
     orders.send(len(connections))

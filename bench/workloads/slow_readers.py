@@ -10,13 +10,13 @@ import report
 
 CLIENTS = 50
 SIZE = 200 * 10**6 // 2**16 * 2**16
-RATE = 64_000  # bytes a second, of each
+RATE = 64_000  # bytes per second, of each
 WINDOW = 262_144  # Sparx's default
-PAUSE = 0.01  # between two small requests
+PAUSE = 0.01  # s, between two small requests
 
 
 def measure(bench):
-    seconds = 3 * bench.seconds  # nobody waits for 200 MB at 64 KB/s
+    seconds = 3 * bench.seconds  # 200 MB at 64 KB/s would take too long
     with bench.start("sparx", "cowboy") as group:
         results = bench.take_turns(group, lambda server: one(server, seconds))
     rows = [row(name, results[name]) for name in results]
@@ -42,7 +42,7 @@ def row(name, rounds):
 
 
 def one(server, seconds):
-    small_requests(server, time.monotonic() + 0.5)  # what the first ones cost once
+    small_requests(server, time.monotonic() + 0.5)  # one-time costs of the first requests
     cpu = server.cpu()
     readers = Readers(server, seconds)
     with machine.MemoryWatch(server) as memory:
@@ -62,7 +62,7 @@ def one(server, seconds):
 
 
 def small_requests(server, until):
-    """Milliseconds of each of a series of requests on one connection."""
+    """The latency (ms) of each of a series of requests on one connection."""
     times = []
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

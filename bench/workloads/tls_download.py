@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A streamed response of 1 GiB over TLS, and without: what a GiB of TLS costs."""
+"""A streamed response of 1 GiB with and without TLS: the cost of TLS per GiB."""
 
 import socket
 import ssl
@@ -18,7 +18,7 @@ def measure(bench):
 
 
 def receive(server):
-    """Reads to the end; whether it was whole."""
+    """Reads to the end; whether the response was complete."""
     buffer, total = bytearray(2**18), 0
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
     if server.url().startswith("https:"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CPU time of a connection over TLS: handshake, a request, the end; full and resumed."""
+"""CPU time of a TLS connection: handshake, a request, close; full and resumed."""
 
 import rates
 import servers

@@ -4,7 +4,8 @@
 //
 //     node host.js [--port 4000] [--host 127.0.0.1]
 //
-// It needs nothing but the program: SPARX_PORT names it, else it is that of this repository, else the one in PATH.
+// It needs only the program: the one that SPARX_PORT names, or the one of this repository, or the one in
+// PATH.
 'use strict';
 
 const { createHash } = require('node:crypto');
@@ -18,18 +19,20 @@ const {
   READY, REQUEST, COMPLETE, BODY, BODY_END, ROOM, DONE, GONE, LOG, ERROR, DRAINED, HANGUP, RECV, CLOSED, METHODS, NAMES,
 } = require('./protocol.js');
 
-const CHUNK = 65000; // bytes: of a body that is read, of one DATA
+const CHUNK = 65000; // bytes of a chunk of a body, and of a DATA
 const AHEAD = 2; // chunks of a request body that may be on their way
 const INLINE = 16384; // bytes of a request body that may come with its request
-const FRAME = 32768; // bytes of messages, beyond which a frame is sent: so with the largest RESPOND it is below max_frame
+const FRAME = 32768; // bytes of messages after which a frame is sent, so that even with the largest RESPOND
+it stays below max_frame
 const [TEXT, BINARY] = [1, 2];
-const SEND_COST = 16; // bytes of room that a message of a WebSocket, or a piece of one, costs beside its data
+const SEND_COST = 16; // bytes of room that a message of a WebSocket, or a piece of one, costs in addition to
+its data
 const EMPTY = Buffer.alloc(0);
 
-// The client has left, or a limit was passed. A handler need not catch it.
+// The client has left, or a limit was exceeded. A handler does not have to catch it.
 class Gone extends Error {}
 
-// One exchange (a stream). All that waits here waits for credit, or for the client.
+// One exchange (a stream). Its methods wait for credit, or for the client.
 class Request {
   constructor(host, stream, head) {
     Object.assign(this, { host, stream, room: host.window });
@@ -41,9 +44,10 @@ class Request {
     this.granted = 0;
     this.bodyEnded = body === null;
     this.answered = this.released = this.left = false; // left: the handler has ended
-    this.bodiless = false; // the response has no body: it is whole with its head
+    this.bodiless = false; // the response has no body: it is complete with its head
     this.socket = null; // a WebSocket, once accepted
-    this.hungUp = false; // the client has closed its side: most have gone then, some wait for the answer
+    this.hungUp = false; // the client has closed its side: most clients have left then, some wait for the
+    response
     this.over = null; // why the stream has ended
     this.waiting = [];
   }
@@ -53,8 +57,8 @@ class Request {
     while (!this.hungUp && !this.over) await this.wait();
   }
 
-  // Waits for something else, such as an event; throws Gone if the client leaves first. An answer that is idle would otherwise
-  // stay for ever, since nothing is written to a client that has gone.
+  // Waits for something else, such as an event; throws Gone if the client leaves first. Otherwise an idle
+  // response would stay for ever, since nothing is written that would show that the client has left.
   async unlessLeft(promise) {
     const gone = this.clientLeft().catch(() => {});
     return Promise.race([
@@ -73,7 +77,7 @@ class Request {
     return pairs;
   }
 
-  // For the next message about this stream.
+  // Waits for the next message about this stream.
   async wait() {
     if (this.over) throw new Gone(this.over);
     await new Promise((resolve) => this.waiting.push(resolve));
@@ -93,7 +97,7 @@ class Request {
     return this.chunks.shift();
   }
 
-  // A whole response. What is larger than the window goes as a stream.
+  // Sends a complete response; one that is larger than the window is streamed.
   async respond(status, headers = [], body = '') {
     const bytes = Buffer.from(body);
     if (bytes.length > this.room) {
@@ -111,7 +115,8 @@ class Request {
     this.host.send(HEAD, this.stream, status, headers.flat(), length);
   }
 
-  // A part of a streamed response: goes on when all of it is in the window, so as fast as the client reads.
+  // Sends a part of a streamed response: returns when all of it is in the window, so as fast as the client
+  // reads.
   async write(data) {
     if (this.bodiless) return;
     for (let at = 0; at < data.length; ) {
@@ -120,7 +125,7 @@ class Request {
     }
   }
 
-  // For at most so many bytes, and `cost` besides; for one byte at least, if there are any.
+  // Waits for room for at most this many bytes plus `cost`, and for at least one byte, if there are any.
   async takeRoom(most, cost = 0) {
     while (this.room < cost + Math.min(most, 1) || this.over) await this.wait();
     const n = Math.min(this.room - cost, most, CHUNK);
@@ -133,7 +138,7 @@ class Request {
     if (!this.bodiless) this.host.send(END, this.stream, trailers && trailers.flat());
   }
 
-  // Makes it a WebSocket: the handler goes on with that, and no longer counts as one of those at work.
+  // Makes it a WebSocket: the handler continues with the socket, and no longer counts as running.
   accept(headers = [], options = {}) {
     this.answered = true;
     this.socket = new WebSocket(this);
@@ -142,7 +147,7 @@ class Request {
     return this.socket;
   }
 
-  // A message of the port about this stream.
+  // Handles a message of the port about this stream.
   heard(kind, fields) {
     if (kind === BODY) this.chunks.push(fields[0]);
     else if (kind === BODY_END) this.bodyEnded = true;
@@ -158,10 +163,10 @@ class Request {
 class WebSocket {
   constructor(request) {
     Object.assign(this, { request, messages: [], pieces: [], asked: false });
-    this.closed = null; // [code, reason], once it is
+    this.closed = null; // [code, reason], once it is closed
   }
 
-  // The next message, [TEXT or BINARY, Buffer], or null at the end. Until it is called nothing is read.
+  // The next message, [TEXT or BINARY, Buffer], or null at the end. Nothing is read before it is called.
   async receive() {
     while (!this.messages.length) {
       if (this.closed || this.request.over) return null;
@@ -219,12 +224,12 @@ class Host {
     });
   }
 
-  // No new connections; the end comes when the last answer has left, or at the deadline (ms).
+  // Stops accepting; the program ends when the last response has left, or at the deadline (ms).
   drain(deadline = 30000) {
     this.send(DRAIN, deadline);
   }
 
-  // What is sent in one turn of the loop leaves in one frame.
+  // Messages of one turn of the loop leave in one frame.
   send(...message) {
     if (this.outbox.at === 0) {
       this.outbox.room(4); // for the length
@@ -238,7 +243,7 @@ class Host {
     if (this.outbox.at === 0) return;
     const frame = this.outbox.take();
     frame.writeUInt32BE(frame.length - 4);
-    this.process.stdin.write(frame); // no limit of our own: windows bound what can be waiting here
+    this.process.stdin.write(frame); // no limit of our own: windows bound what can wait here
   }
 
   received(data) {
@@ -252,7 +257,7 @@ class Host {
     }
   }
 
-  // What one must not know is ignored: other kinds, and fields beyond those read here.
+  // Unknown kinds, and fields beyond those read here, are ignored.
   heard(kind, ...fields) {
     if (kind === REQUEST || kind === COMPLETE) {
       const request = new Request(this, fields[0], new Decoder(fields[1]).next());
@@ -285,18 +290,18 @@ class Host {
         throw new Error(`${request.method} ${request.path} was not answered`);
       }
     } catch (error) {
-      // What comes of a client that has left is worth a line, not more.
+      // Errors because a client has left are worth one line, not more.
       const left = request.hungUp || request.over;
       if (!(error instanceof Gone)) console.error(left ? `${request.method} ${request.path}: its client had left: ${error}` : error);
       if (!(error instanceof Gone) || (!request.answered && !request.over)) this.send(ABORT, request.stream, 500);
     }
     request.left = true;
     this.release(request);
-    // Over HTTP/2 the client's stream counts until then.
+    // Over HTTP/2 the client's stream counts until this RELEASE.
     if (request.over && request.over !== 'done') this.send(RELEASE, request.stream);
   }
 
-  // The worker is free: demand for another request. Once for each.
+  // The worker is free: grants demand for another request, once per request.
   release(request) {
     if (!request.released) this.send(DEMAND, 1);
     request.released = true;
@@ -350,13 +355,13 @@ async function route(request) {
   await (handler ? handler(request) : request.respond(404, PLAIN, 'Not found.\n'));
 }
 
-// A listener's tls (PROTOCOL.md, section 7.2): one certificate and its key; null without them.
+// A listener's `tls` (PROTOCOL.md, section 7.2): one certificate and its key; null without them.
 function certificate(certfile, keyfile) {
   if (!certfile) return null;
   return { certificates: [{ chain: fs.readFileSync(certfile), key: fs.readFileSync(keyfile || certfile) }] };
 }
 
-// Until Ctrl-C or SIGTERM; a second signal cuts the rest.
+// Serves until Ctrl-C or SIGTERM; a second signal cuts the rest.
 async function main() {
   const { values } = parseArgs({
     options: {

@@ -54,7 +54,7 @@ class Encoder {
     this.bytes.set(value, at);
   }
 
-  // A number: in the type byte, if it is below `most`; else after it, in 8, 16 or 32 bits.
+  // Writes a number: into the type byte if it is below `most`, else after it, with 8, 16 or 32 bits.
   length(n, short, most, kind8, kind16, kind32) {
     if (n < most) this.byte(short | n);
     else if (n < 2 ** 8 && kind8 !== null) this.byte(kind8), this.byte(n);

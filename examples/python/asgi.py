@@ -4,8 +4,9 @@
 
     python3 asgi.py module:app [--port 4000] [--host 127.0.0.1] [--help for the rest]
 
-Scopes: http, websocket, lifespan. Extensions: http.response.trailers, http.response.pathsend, http.response.zerocopysend (sparx_port
-sends the file by itself). What the application does not ask for is not read, and `send` waits while the client is slow.
+Scopes: http, websocket, lifespan. Extensions: http.response.trailers, http.response.pathsend,
+http.response.zerocopysend (sparx_port sends the file itself). Bodies are read only when the application asks
+for them, and `send` waits while the client is slow.
 """
 
 import argparse
@@ -27,7 +28,7 @@ WEBSOCKET_SCHEMES = {"http": "ws", "https": "wss"}
 
 
 class Proxies:
-    """Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+    """Proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted."""
 
     def __init__(self, trusted):
         names = [name.strip() for name in trusted.split(",") if name.strip()]
@@ -134,7 +135,7 @@ class HttpExchange:
         self.bridge, self.request = bridge, request
         self.body_told = False
         self.started = self.ended = False
-        self.left = None  # bytes of the body that were announced and did not come yet; None: nothing was announced
+        self.left = None  # bytes of the body that are still to come; None: no length was announced
         self.trailers = None  # a list, if the application is going to send some
 
     def client_left(self):
@@ -184,9 +185,9 @@ class HttpExchange:
         headers, status = fields(message.get("headers", ())), message["status"]
         lengths = {value for name, value in headers if name == "content-length"}
         if not all(re.fullmatch(rb"[0-9]{1,15}", value) for value in lengths) or len(lengths) > 1:
-            raise RuntimeError(f"content-length is one number, not {lengths}")
+            raise RuntimeError(f"content-length must be one number, got {lengths}")
         self.started, self.trailers = True, [] if message.get("trailers") else None
-        # For HEAD and 304 the length is that of a body that does not follow: the port drops what is sent.
+        # For HEAD and 304 the length is that of a body that does not follow: the port drops the body.
         bodiless = self.request.method == "HEAD" or status in (204, 205, 304)
         if lengths and not bodiless:
             self.left = int(lengths.pop())
@@ -199,12 +200,12 @@ class HttpExchange:
         await self.part(self.request.write(data), len(data), more)
 
     async def send_path(self, path):
-        # Not blocking: a FIFO would wait for a writer.
+        # Non-blocking, since opening a FIFO would wait for a writer.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode):
-                raise RuntimeError(f"{path} is no file")
+                raise RuntimeError(f"{path} is not a regular file")
             await self.part(self.request.write_file(fd, 0, info.st_size), info.st_size, False)
         finally:
             os.close(fd)
@@ -220,7 +221,7 @@ class HttpExchange:
             os.lseek(fd, start + count, os.SEEK_SET)
 
     async def part(self, writing, length, more):
-        """A part of the body, which is written by awaiting `writing`."""
+        """Sends a part of the body, which awaiting `writing` writes."""
         if self.left is not None:
             self.left -= length
             if self.left < 0 or (self.left > 0 and not more):
@@ -238,7 +239,7 @@ class HttpExchange:
 class WebSocketExchange:
     def __init__(self, bridge, request):
         self.bridge, self.request = bridge, request
-        self.told = None  # the kind of the last event that the application was told
+        self.told = None  # the kind of the last event that the application received
         self.socket = None
 
     def client_left(self):

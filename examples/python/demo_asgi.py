@@ -49,7 +49,7 @@ async def index(scope, receive, send):
 
 
 async def about(scope, receive, send):
-    """What the scope says, as JSON."""
+    """The scope as JSON."""
     told = {name: scope[name] for name in ("method", "http_version", "scheme", "path", "root_path", "client", "server")}
     told["query"] = scope["query_string"].decode()
     told["started"] = scope["state"]["started"] <= time.time()
@@ -75,14 +75,14 @@ async def events(scope, receive, send):
 
 
 async def slow(scope, receive, send):
-    """The head, and a body that does not come before the client has left."""
+    """The head, and a body that begins only after the client has left."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"x-early", b"1")]})
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def lengths(scope, receive, send):
-    """A body of as many bytes as the query says, which announces five."""
+    """A body of as many bytes as the query says, with a content-length of five."""
     size = int(scope["query_string"])
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
     await send({"type": "http.response.body", "body": b"." * (size // 2), "more_body": True})
@@ -102,7 +102,7 @@ async def upload(scope, receive, send):
 
 
 async def download(scope, receive, send):
-    """As many bytes as the query says: send waits while the client is slow."""
+    """Sends as many bytes as the query says; `send` waits while the client is slow."""
     text = scope["query_string"].removeprefix(b"bytes=") or b"10000000"
     if not text.isdigit() or len(text) > 15:
         return await whole(send, b"bytes is a number\n", status=400)

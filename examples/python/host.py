@@ -30,13 +30,14 @@ from protocol import (
     LOG, METHODS, NAMES, READ, READY, RECV, RELEASE, REQUEST, RESPOND, ROOM, SEND, UPGRADE,
 )  # fmt: skip
 
-CHUNK = 65000  # bytes: of a body that is read, of one DATA
+CHUNK = 65000  # bytes of a chunk of a body, and of a DATA
 AHEAD = 2  # chunks of a request body that may be on their way
 INLINE = 16384  # bytes of a request body that may come with its request
-FRAME = 262144  # bytes of messages, beyond which another frame is begun
+FRAME = 262144  # bytes of messages after which a new frame begins
 TEXT, BINARY = 1, 2
 FILE_COST = 64  # bytes of room that a part of a file costs, whatever its length
-SEND_COST = 16  # bytes of room that a message of a WebSocket, or a piece of one, costs beside its data
+SEND_COST = 16  # bytes of room that a message of a WebSocket, or a piece of one, costs in addition to its
+data
 
 
 class Gone(Exception):
@@ -67,7 +68,7 @@ class Request:
         return [(NAMES[n] if isinstance(n, int) else n, v) for n, v in zip(self.flat[::2], self.flat[1::2])]
 
     async def wait(self):
-        """For the next message about this stream."""
+        """Waits for the next message about this stream."""
         if self.over:
             raise Gone(self.over)
         self.news.clear()
@@ -79,8 +80,7 @@ class Request:
             await self.wait()
 
     async def unless_left(self, awaitable):
-        """Waits for something else, such as a queue of events; raises Gone if the client leaves first. An answer that is idle
-        would otherwise stay for ever, since nothing is written to a client that has gone."""
+        """Waits for something else, such as a queue of events; raises Gone if the client leaves first. Otherwise an idle response would stay for ever, since nothing is written that would show that the client has left."""
         tasks = [asyncio.ensure_future(awaitable), asyncio.ensure_future(self.client_left())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -104,7 +104,7 @@ class Request:
         return self.chunks.pop(0)
 
     async def respond(self, status, headers=(), body=b""):
-        """A whole response. What is larger than the window goes as a stream."""
+        """Sends a complete response; one that is larger than the window is streamed."""
         if len(body) > self.room:
             self.start(status, headers, len(body))
             await self.write(body)
@@ -119,7 +119,8 @@ class Request:
         self.host.send(HEAD, self.stream, status, flat(headers), length)
 
     async def write(self, data):
-        """A part of a streamed response: returns when all of it is in the window, so as fast as the client reads."""
+        """Sends a part of a streamed response: returns when all of it is in the window, so as fast as the
+        client reads."""
         if self.bodiless:
             return
         rest = memoryview(data)
@@ -129,8 +130,8 @@ class Request:
             rest = rest[n:]
 
     async def write_file(self, fd, offset, length):
-        """A part of an open file: the port sends it by itself, and this returns at once. Where it cannot, the bytes are read here. The
-        file can be closed afterwards."""
+        """Sends a part of an open file: the port sends it itself, and this returns at once; if that is not
+        possible, the bytes are read here. The file can be closed afterwards."""
         if self.bodiless or length == 0:
             return
         token = self.host.channel and self.host.channel.hand(self.stream, fd)
@@ -145,7 +146,8 @@ class Request:
             offset, length = offset + len(data), length - len(data)
 
     async def take_room(self, most, cost=0):
-        """For at most so many bytes, and `cost` besides; for one byte at least, if there are any."""
+        """Waits for room for at most this many bytes plus `cost`, and for at least one byte, if there are
+        any."""
         while self.room < cost + min(most, 1) or self.over:
             await self.wait()
         n = min(self.room - cost, most, CHUNK)
@@ -159,7 +161,7 @@ class Request:
         self.news.set()
 
     def accept(self, headers=(), **options):
-        """Makes it a WebSocket: the handler goes on with that, and no longer counts as a running one."""
+        """Makes it a WebSocket: the handler continues with the socket, and no longer counts as running."""
         self.answered = True
         self.socket = WebSocket(self)
         self.host.send(UPGRADE, self.stream, "websocket", flat(headers), options)
@@ -167,7 +169,7 @@ class Request:
         return self.socket
 
     def heard(self, kind, fields):
-        """A message of the port about this stream."""
+        """Handles a message of the port about this stream."""
         if kind == BODY:
             self.chunks.append(fields[0])
         elif kind == BODY_END:
@@ -189,7 +191,7 @@ class WebSocket:
     def __init__(self, request):
         self.request = request
         self.messages, self.pieces, self.asked = [], [], False
-        self.closed = None  # (code, reason), once it is
+        self.closed = None  # (code, reason), once it is closed
 
     async def receive(self):
         """The next message, (TEXT or BINARY, bytes), or None at the end. Nothing is read before it is called."""
@@ -230,7 +232,7 @@ class Channel:
     """A unix socket over which open files are handed to the port (PROTOCOL.md, section 3.6). Only Linux has it."""
 
     def __init__(self):
-        self.folder = tempfile.mkdtemp(prefix="sparx-")  # nobody else may enter it
+        self.folder = tempfile.mkdtemp(prefix="sparx-")  # only this user may enter it
         self.path = os.path.join(self.folder, "s")
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket, self.most, self.streams, self.last = None, 0, set(), 0
@@ -246,7 +248,7 @@ class Channel:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def ready(self, info, pid):
-        """The port has started: this is its connection, if it is the port's, and it has made one."""
+        """After READY: accepts the connection of the port, if it has connected, and nobody else's."""
         if "descriptors" in info["features"]:
             connection = self.listener.accept()[0]
             if struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0] == pid:
@@ -255,7 +257,8 @@ class Channel:
         self.stop_listening()
 
     def hand(self, stream, fd):
-        """The token by which FILE names the file; None if it has to be read here."""
+        """Hands over the file; returns the token by which FILE names it, or None if it has to be read
+        here."""
         if not self.socket or len(self.streams) >= self.most or not is_plain_file(fd):
             return None
         self.last += 1
@@ -268,7 +271,7 @@ class Channel:
 
 
 def open_channel():
-    """None where there can be none: then everything goes through the pipe."""
+    """None if there can be no channel: then everything goes through the pipe."""
     try:
         return Channel() if sys.platform == "linux" and hasattr(socket, "send_fds") else None
     except OSError as error:
@@ -277,7 +280,7 @@ def open_channel():
 
 
 def is_plain_file(fd):
-    """The port takes regular files alone, that it could not write."""
+    """The port accepts only regular files that it cannot write."""
     return stat.S_ISREG(os.fstat(fd).st_mode) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
 
 
@@ -402,9 +405,11 @@ class Host(asyncio.SubprocessProtocol):
                 raise Gone() if request.hung_up or request.over else RuntimeError(f"{request.method} {request.path} was not answered")
         except Gone:
             if not request.answered and not request.over:
-                self.send(ABORT, request.stream, 500)  # the client has closed its side, and nobody goes on with its answer
+                self.send(ABORT, request.stream, 500)  # the client has closed its side, and its handler has
+                ended without an answer
         except Exception as error:
-            if request.hung_up or request.over:  # what comes of a client that has left is worth a line, not more
+            if request.hung_up or request.over:  # errors because a client has left are worth one line, not
+            more
                 print(f"{request.method} {request.path}: its client had left: {error!r}", file=sys.stderr)
             else:
                 traceback.print_exc()
@@ -413,10 +418,11 @@ class Host(asyncio.SubprocessProtocol):
             request.left = True
             self.release(request)
             if request.over and request.over != "done":
-                self.send(RELEASE, request.stream)  # over HTTP/2 the client's stream counts until then
+                self.send(RELEASE, request.stream)  # over HTTP/2 the client's stream counts until this
+                RELEASE
 
     def release(self, request):
-        """The worker is free: demand for another request. Once for each."""
+        """The worker is free: grants demand for another request, once per request."""
         if not request.released:
             request.released = True
             self.send(DEMAND, 1)

@@ -35,7 +35,9 @@ defmodule Sparx.EventStream do
 
   ## Events
 
-  | event | | | --- | --- | | a text | its data |
+  | event | |
+  | --- | --- |
+  | a text | its data |
   | a keyword list or a map | `:data` (iodata), `:event` (its name, one line), `:id` (text of one line without NUL, or an integer), `:retry` (ms after which a client that has lost the connection reconnects) |
   | `{:comment, text}` | a comment, which pages do not see |
 

@@ -11,7 +11,7 @@ defmodule Arena.Application do
     children = [
       {
         Sparx,
-        # All load comes from one address, and more of it at once than the defaults let wait.
+        # All load comes from one address, and more requests wait at once than the defaults allow.
         handler: &Arena.handle(&1, state),
         listeners: [[port: plain], [port: h2c]] ++ secure(tls, secure),
         ports: max(1, div(System.schedulers_online(), 4)),
@@ -25,7 +25,7 @@ defmodule Arena.Application do
     Supervisor.start_link(children, strategy: :one_for_one)
   end
 
-  # HTTP/1.1 alone on one port; HTTP/2 by ALPN, and HTTP/3 if it is wanted, on the other.
+  # Only HTTP/1.1 on one port; HTTP/2 by ALPN, and HTTP/3 if enabled, on the other.
   defp secure(tls, secure) do
     {certificate, key} = {certs("server.crt"), certs("server.key")}
     options = [scheme: :https, certfile: certificate, keyfile: key]

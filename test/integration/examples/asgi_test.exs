@@ -65,7 +65,7 @@ defmodule Sparx.Examples.AsgiTest do
 
     Host.interrupt(host)
     {0, text} = Host.ended(host)
-    assert text =~ "fifo is no file"
+    assert text =~ "fifo is not a regular file"
     assert text =~ "999995 bytes longer than its content-length"
     refute text =~ "wrong message"
   end
