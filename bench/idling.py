@@ -68,8 +68,7 @@ class Http1(Connection):
 
 
 class Http2(Connection):
-    """Handwritten frames: a request is five fields of the static table (RFC 7541), an answer ends with
-    END_STREAM."""
+    """Handwritten frames: a request is five fields of the static table (RFC 7541), an answer ends with END_STREAM."""
 
     DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
     REQUEST = b"\x82\x86\x84\x01\x05bench"  # GET, http, /, :authority bench
@@ -122,8 +121,7 @@ class WebSocket(Connection):
 
 
 def table(bench, title, count, kind, load, peers=("sparx", "nginx", "cowboy")):
-    """Memory of `count` connections of a kind, each after one exchange; load(server) runs first and is not
-    counted."""
+    """Memory of `count` connections of a kind, each after one exchange; load(server) runs first and is not counted."""
     count = min(count, machine.descriptor_limit() - 500)
     raw = {}
     for name in peers:

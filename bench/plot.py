@@ -14,8 +14,7 @@ DASHES = {"p50": "", "p99": "6 4"}
 
 
 def points(raw):
-    """{(server, percentile): [(requests/s, ms), ...]} in the order of loads; without the peak, which was
-    measured without pauses."""
+    """{(server, percentile): [(requests/s, ms), ...]} in the order of loads; without the peak, which was measured without pauses."""
     lines = {}
     for load, servers in raw.items():
         if load == "peak":

@@ -8,8 +8,7 @@ import report
 
 
 def timed(server, size, transfer):
-    """Runs transfer() -> whether it was complete; returns rate, memory growth, CPU seconds per GiB by
-    role."""
+    """Runs transfer() -> whether it was complete; returns rate, memory growth, CPU seconds per GiB by role."""
     before = server.cpu()
     started = time.monotonic()
     with machine.MemoryWatch(server) as memory:

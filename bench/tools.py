@@ -82,14 +82,12 @@ def websocket(port, connections, seconds):
 
 
 def broadcast(port, connections, seconds):
-    """Messages from one WebSocket to all others; returns the same as `websocket`, and counts each message at
-    its receivers."""
+    """Messages from one WebSocket to all others; returns the same as `websocket`, and counts each message at its receivers."""
     return own_client("websocket", port, connections, seconds, "broadcast")
 
 
 def paced(port, connections, rate, seconds):
-    """Requests at given times (rate 0: without pauses); returns rate, p50, p99, p999 (ms), requests,
-    errors."""
+    """Requests at given times (rate 0: without pauses); returns rate, p50, p99, p999 (ms), requests, errors."""
     return own_client("paced", port, connections, rate, seconds)
 
 

@@ -31,7 +31,7 @@ struct connection {
 static uint32_t *times; /* latency of each echo, in µs */
 static size_t echoes, room;
 static unsigned errors;
-static struct connection *speaker; /* number of a broadcast */
+static struct connection *speaker; /* the sender of broadcasts */
 static int listeners, heard;
 
 static double now(void) {

@@ -57,8 +57,7 @@ def compiled(source, *libraries):
 
 
 def documents(folder):
-    """Writes JSON files of about 10 and 100 KB into a folder, the same each time, similar to lists of an
-    API."""
+    """Writes JSON files of about 10 and 100 KB into a folder, the same each time, similar to lists of an API."""
     chance = random.Random(1)
     words = (REPO / "PROTOCOL.md").read_text().split()
     for size in (10, 100):
@@ -70,8 +69,7 @@ def documents(folder):
 
 
 class Server:
-    """A server with its own processes. `roles` names those whose CPU time is reported separately: {role:
-    command name}."""
+    """A server with its own processes. `roles` names those whose CPU time is reported separately: {role: command name}."""
 
     name = ""
     roles = {}

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A 2 GiB file in a form (multipart/form-data), read part by part, compared with the same upload unparsed:
-rate, and how much the memory grows."""
+"""A 2 GiB file in a form (multipart/form-data), read part by part, compared with the same upload unparsed: rate, and how much the memory grows."""
 
 import socket
 

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hosts in other languages, compared with those languages' own servers: wrk with one thread and 64
-connections."""
+"""The hosts in other languages, compared with those languages' own servers: wrk with one thread and 64 connections."""
 
 import shutil
 

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small JSON document, encoded for each request from a number in its path (nginx: inserted into a text), 64
-connections."""
+"""A small JSON document, encoded for each request from a number in its path (nginx: inserted into a text), 64 connections."""
 
 import rates
 import tools

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The port with a small host in C that answers in batches, compared with nginx: the cost of pipe and sockets
-without a VM."""
+"""The port with a small host in C that answers in batches, compared with nginx: the cost of pipe and sockets without a VM."""
 
 import rates
 import tools

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""100,000 keep-alive connections, each with two requests, on six port programs: memory, and whether all are
-answered."""
+"""100,000 keep-alive connections, each with two requests, on six port programs: memory, and whether all are answered."""
 
 import collections
 import multiprocessing
@@ -40,8 +39,7 @@ def measure(bench):
 
 
 class Clients:
-    """Processes that keep connections open, each from another address of this machine, since one process has
-    too few descriptors."""
+    """Processes that keep connections open, each from another address of this machine, since one process has too few descriptors."""
 
     def __init__(self, server, share):
         self.count = share * CLIENTS

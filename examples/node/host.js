@@ -4,8 +4,7 @@
 //
 //     node host.js [--port 4000] [--host 127.0.0.1]
 //
-// It needs only the program: the one that SPARX_PORT names, or the one of this repository, or the one in
-// PATH.
+// It needs only the program: the one that SPARX_PORT names, or the one of this repository, or the one in PATH.
 'use strict';
 
 const { createHash } = require('node:crypto');
@@ -22,11 +21,9 @@ const {
 const CHUNK = 65000; // bytes of a chunk of a body, and of a DATA
 const AHEAD = 2; // chunks of a request body that may be on their way
 const INLINE = 16384; // bytes of a request body that may come with its request
-const FRAME = 32768; // bytes of messages after which a frame is sent, so that even with the largest RESPOND
-it stays below max_frame
+const FRAME = 32768; // bytes of messages after which a frame is sent, so that even with the largest RESPOND it stays below max_frame
 const [TEXT, BINARY] = [1, 2];
-const SEND_COST = 16; // bytes of room that a message of a WebSocket, or a piece of one, costs in addition to
-its data
+const SEND_COST = 16; // bytes of room that a message of a WebSocket, or a piece of one, costs in addition to its data
 const EMPTY = Buffer.alloc(0);
 
 // The client has left, or a limit was exceeded. A handler does not have to catch it.
@@ -46,8 +43,7 @@ class Request {
     this.answered = this.released = this.left = false; // left: the handler has ended
     this.bodiless = false; // the response has no body: it is complete with its head
     this.socket = null; // a WebSocket, once accepted
-    this.hungUp = false; // the client has closed its side: most clients have left then, some wait for the
-    response
+    this.hungUp = false; // the client has closed its side: most clients have left then, some wait for the response
     this.over = null; // why the stream has ended
     this.waiting = [];
   }
@@ -57,8 +53,8 @@ class Request {
     while (!this.hungUp && !this.over) await this.wait();
   }
 
-  // Waits for something else, such as an event; throws Gone if the client leaves first. Otherwise an idle
-  // response would stay for ever, since nothing is written that would show that the client has left.
+  // Waits for something else, such as an event; throws Gone if the client leaves first. Otherwise an idle response would stay for ever, since nothing is
+  // written that would show that the client has left.
   async unlessLeft(promise) {
     const gone = this.clientLeft().catch(() => {});
     return Promise.race([
@@ -115,8 +111,7 @@ class Request {
     this.host.send(HEAD, this.stream, status, headers.flat(), length);
   }
 
-  // Sends a part of a streamed response: returns when all of it is in the window, so as fast as the client
-  // reads.
+  // Sends a part of a streamed response: returns when all of it is in the window, so as fast as the client reads.
   async write(data) {
     if (this.bodiless) return;
     for (let at = 0; at < data.length; ) {

@@ -4,9 +4,8 @@
 
     python3 asgi.py module:app [--port 4000] [--host 127.0.0.1] [--help for the rest]
 
-Scopes: http, websocket, lifespan. Extensions: http.response.trailers, http.response.pathsend,
-http.response.zerocopysend (sparx_port sends the file itself). Bodies are read only when the application asks
-for them, and `send` waits while the client is slow.
+Scopes: http, websocket, lifespan. Extensions: http.response.trailers, http.response.pathsend, http.response.zerocopysend (sparx_port sends the file itself).
+Bodies are read only when the application asks for them, and `send` waits while the client is slow.
 """
 
 import argparse

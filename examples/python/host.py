@@ -36,8 +36,7 @@ INLINE = 16384  # bytes of a request body that may come with its request
 FRAME = 262144  # bytes of messages after which a new frame begins
 TEXT, BINARY = 1, 2
 FILE_COST = 64  # bytes of room that a part of a file costs, whatever its length
-SEND_COST = 16  # bytes of room that a message of a WebSocket, or a piece of one, costs in addition to its
-data
+SEND_COST = 16  # bytes of room that a message of a WebSocket, or a piece of one, costs in addition to its data
 
 
 class Gone(Exception):
@@ -119,8 +118,7 @@ class Request:
         self.host.send(HEAD, self.stream, status, flat(headers), length)
 
     async def write(self, data):
-        """Sends a part of a streamed response: returns when all of it is in the window, so as fast as the
-        client reads."""
+        """Sends a part of a streamed response: returns when all of it is in the window, so as fast as the client reads."""
         if self.bodiless:
             return
         rest = memoryview(data)
@@ -130,8 +128,8 @@ class Request:
             rest = rest[n:]
 
     async def write_file(self, fd, offset, length):
-        """Sends a part of an open file: the port sends it itself, and this returns at once; if that is not
-        possible, the bytes are read here. The file can be closed afterwards."""
+        """Sends a part of an open file: the port sends it itself, and this returns at once; if that is not possible, the bytes are read here. The file can be
+        closed afterwards."""
         if self.bodiless or length == 0:
             return
         token = self.host.channel and self.host.channel.hand(self.stream, fd)
@@ -146,8 +144,7 @@ class Request:
             offset, length = offset + len(data), length - len(data)
 
     async def take_room(self, most, cost=0):
-        """Waits for room for at most this many bytes plus `cost`, and for at least one byte, if there are
-        any."""
+        """Waits for room for at most this many bytes plus `cost`, and for at least one byte, if there are any."""
         while self.room < cost + min(most, 1) or self.over:
             await self.wait()
         n = min(self.room - cost, most, CHUNK)
@@ -257,8 +254,7 @@ class Channel:
         self.stop_listening()
 
     def hand(self, stream, fd):
-        """Hands over the file; returns the token by which FILE names it, or None if it has to be read
-        here."""
+        """Hands over the file; returns the token by which FILE names it, or None if it has to be read here."""
         if not self.socket or len(self.streams) >= self.most or not is_plain_file(fd):
             return None
         self.last += 1
@@ -405,11 +401,9 @@ class Host(asyncio.SubprocessProtocol):
                 raise Gone() if request.hung_up or request.over else RuntimeError(f"{request.method} {request.path} was not answered")
         except Gone:
             if not request.answered and not request.over:
-                self.send(ABORT, request.stream, 500)  # the client has closed its side, and its handler has
-                ended without an answer
+                self.send(ABORT, request.stream, 500)  # the client has closed its side, and its handler has ended without an answer
         except Exception as error:
-            if request.hung_up or request.over:  # errors because a client has left are worth one line, not
-            more
+            if request.hung_up or request.over:  # errors because a client has left are worth one line, not more
                 print(f"{request.method} {request.path}: its client had left: {error!r}", file=sys.stderr)
             else:
                 traceback.print_exc()
@@ -418,8 +412,7 @@ class Host(asyncio.SubprocessProtocol):
             request.left = True
             self.release(request)
             if request.over and request.over != "done":
-                self.send(RELEASE, request.stream)  # over HTTP/2 the client's stream counts until this
-                RELEASE
+                self.send(RELEASE, request.stream)  # over HTTP/2 the client's stream counts until this RELEASE
 
     def release(self, request):
         """The worker is free: grants demand for another request, once per request."""

@@ -14,7 +14,7 @@ defmodule Sparx.TLS do
   | --- | --- | --- |
   | `:scheme` | `:http` | `:https` for TLS |
   | `:certfile`, `:keyfile` | none | paths of the certificate (followed by its issuers) and of its key: PEM, or DER |
-  | `:cert`, `:key` | none | the same as DER: a binary or a list of them, and a binary or `{type, binary}` as for `:ssl` |
+  | `:cert`, `:key` | none | the same as DER: `:cert` is a binary or a list of binaries, `:key` a binary or `{type, binary}`, as for `:ssl` |
   | `:cert_pem`, `:key_pem` | none | the same as text |
   | `:password` | none | the password of an encrypted key: text, or a function of no argument |
   | `:certs_keys` | none | several of these for the same names, such as one with an RSA key and one with an ECDSA key: a list of maps, or of keyword lists |

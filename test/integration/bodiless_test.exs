@@ -35,7 +35,7 @@ defmodule Sparx.Integration.BodilessTest do
           "chunks" ->
             :ok = Response.send_status(request, response.status)
             :ok = Response.send_header(request, "x-way", way)
-            # A hundred windows: they go nowhere, and wait for nobody.
+            # A hundred windows: they are dropped, so the handler never waits.
             for _ <- 1..100, do: :ok = Response.write_chunk(request, :binary.copy("x", 262_144))
             Response.finish(request)
         end
@@ -87,7 +87,7 @@ defmodule Sparx.Integration.BodilessTest do
         {client, id} = H2Client.request(client, unquote(method), "/#{way}-#{unquote(status)}")
         client = H2Client.until(client, &H2Client.over?(&1, id))
         assert %{data: "", reset: nil} = H2Client.stream(client, id)
-        # The client knows only those that HPACK has a number for.
+        # The client knows only statuses that have an HPACK index.
         assert H2Client.status(client, id) in [unquote(status), nil]
         client
       end)

@@ -16,7 +16,7 @@ defmodule Sparx.Integration.ChaosTest do
   defp ok(request, text \\ "ok"), do: Response.new(200) |> Response.body(text) |> Response.send(request)
   defp program(server), do: hd(Sparx.info(server).ports)
 
-  # While a process of the system stands still for two seconds.
+  # Runs while an OS process is stopped for two seconds.
   defp stopped(pid, fun) do
     Vm.signal(pid, "STOP")
     on_exit(fn -> Vm.signal(pid, "CONT") end)
@@ -43,7 +43,7 @@ defmodule Sparx.Integration.ChaosTest do
     write_on(request)
   end
 
-  # More than the pipe holds: whoever writes it waits for the program to read.
+  # More than the pipe can buffer: the writer waits for the program to read.
   defp handle(%{path: "/large"} = request), do: ok(request, :binary.copy("x", 4_000_000))
 
   defp write_on(request) do
@@ -53,7 +53,7 @@ defmodule Sparx.Integration.ChaosTest do
   describe "sparx_port, stopped for two seconds" do
     test "makes all wait, and nothing is lost" do
       server = serve(&handle/1, workers: 16)
-      # What Sparx.info/1 says has to come from the program, too.
+      # The figures of Sparx.info/1 come from the program.
       %{port: port, ports: [%{os_pid: pid}]} = Sparx.info(server)
       kept = Client.connect(server)
       Client.send(kept, Client.head("GET", "/ok"))
@@ -96,7 +96,7 @@ defmodule Sparx.Integration.ChaosTest do
         assert [%{status: 103}, %{status: 200, body: ^body}] = answers
       end
 
-      # 40 MB wanted to come in: max_link, and what each socket may have read ahead, is what did.
+      # 40 MB were sent: only max_link, and what each socket may read ahead, came in.
       assert most < before + 16_384
       assert exchange(port, "after") |> Enum.map(& &1.status) == [103, 200]
     end
@@ -113,7 +113,7 @@ defmodule Sparx.Integration.ChaosTest do
   end
 
   test "two thousand clients vanish at once: all that was theirs is free, and who comes is served" do
-    # one address plays all the clients
+    # all clients have the same address
     server = serve(&handle/1, workers: 1_000, handler_timeout: 0, window: 65_536, share: 0)
     %{os_pid: pid} = program(server)
     assert %{status: 200} = Client.get(server, "/ok")
@@ -122,7 +122,7 @@ defmodule Sparx.Integration.ChaosTest do
     descriptors = Vm.descriptors(pid)
     processes = length(Process.list())
 
-    # What is free is not given back to the system, but it is used again.
+    # Free memory is not returned to the system, but reused.
     [first, second] =
       for _ <- 1..2 do
         vanish(server, 2_000)
@@ -143,7 +143,7 @@ defmodule Sparx.Integration.ChaosTest do
     assert_receive {^crowd, {:exit_status, _}}, 5_000
   end
 
-  # Clients in a process of their own, which is told to say when all are there.
+  # Clients in a separate OS process, which reports when all have connected.
   defp crowd(port, n) do
     script = Path.expand("../support/clients/crowd_of_clients.py", __DIR__)
     arguments = [script, "#{port}", "#{n}"]
@@ -215,7 +215,7 @@ defmodule Sparx.Integration.ChaosTest do
       Client.answer(socket).status
     end
 
-    # It was promised more when it started.
+    # Its content-length promised more.
     defp descriptors_from_now(pid, n) do
       {_, 0} = System.cmd("prlimit", ["--pid", "#{pid}", "--nofile=#{n}:#{n}"], stderr_to_stdout: true)
     end

@@ -26,7 +26,7 @@ defmodule Sparx.Integration.CompressionTest do
   defp get(server, path \\ "/", accept \\ "gzip"), do: Client.get(server, path, [{"accept-encoding", accept}])
   defp port(server), do: Sparx.info(server).ports |> hd()
 
-  # What has come so far of a gzip stream that may go on.
+  # Decompresses the part of a gzip stream that has arrived.
   defp inflate(bytes) do
     z = :zlib.open()
     :zlib.inflateInit(z, 31)
@@ -166,7 +166,7 @@ defmodule Sparx.Integration.CompressionTest do
     end
   end
 
-  # Chunks, until what they hold is what was expected; nothing else is sent meanwhile.
+  # Reads chunks until they decode to the expected text; the server sends nothing else meanwhile.
   defp until(socket, sofar, expected) do
     :ok = :inet.setopts(socket, packet: :line)
     {:ok, line} = :gen_tcp.recv(socket, 0, 5_000)
@@ -215,7 +215,7 @@ defmodule Sparx.Integration.CompressionTest do
 
     socket = Client.connect(server, recbuf: 16_384)
     Client.send(socket, Client.head("GET", "/", [{"accept-encoding", "gzip"}]))
-    # The window and what the kernel takes; then it stands.
+    # The window and the kernel's buffers fill up; then the handler waits.
     standstill(0)
     assert port(server).figures.body_queued <= 262_144
     Client.close(socket)

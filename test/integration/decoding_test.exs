@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.DecodingTest do
   @moduledoc """
-  Request bodies whose content codings the port program undoes, over HTTP/1.1 and HTTP/2.
+  Request bodies that the port program decodes, over HTTP/1.1 and HTTP/2.
 
-  Not async: memory and time of the processor are measured.
+  Not async: memory and CPU time are measured.
   """
   use ExUnit.Case, async: false
 
@@ -19,7 +19,7 @@ defmodule Sparx.Integration.DecodingTest do
     start_supervised!(Supervisor.child_spec({Sparx, Keyword.merge(fixed, options)}, id: make_ref()))
   end
 
-  # Answers with the sum of what it reads, and tells the test what reading came to.
+  # Answers with the hash of the body, and sends the test the result of reading.
   defp reader(options \\ [decode: true]) do
     test = self()
 
@@ -50,7 +50,7 @@ defmodule Sparx.Integration.DecodingTest do
   defp deflate(text), do: :zlib.compress(text)
   defp gzip(text), do: :zlib.gzip(text)
 
-  # The fields, the body, and what is to be answered: the text that comes out, or a status.
+  # The fields, the body, and the expected answer: the decoded text, or a status.
   defp cases do
     [
       {"gzip", gzip(@text), @text},
@@ -278,7 +278,7 @@ defmodule Sparx.Integration.DecodingTest do
     assert_received {:options, %ArgumentError{message: "ratio is 1 to" <> _}}
   end
 
-  # Each chunk that is not asked for is not decoded, and its client is not read.
+  # Chunks are decoded, and read from the client, only when the handler asks for them.
   test "a reader that stops holds its client up, not the memory of the port" do
     test = self()
 
@@ -324,13 +324,13 @@ defmodule Sparx.Integration.DecodingTest do
     assert processor(program) - time < 100
   end
 
-  # As many members as it takes, each of 100 MB.
+  # As many members as needed, each of 100 MB.
   defp bomb(size) do
     member = gzip(:binary.copy(<<0>>, 100_000_000))
     :binary.copy(member, div(size, 100_000_000))
   end
 
-  # ms that a process of the system has had of a processor.
+  # CPU time of an OS process, in ms.
   defp processor(pid) do
     [_, fields] = File.read!("/proc/#{pid}/stat") |> String.split(") ", parts: 2)
     [user, system] = fields |> String.split() |> Enum.slice(11, 2) |> Enum.map(&String.to_integer/1)

@@ -23,7 +23,7 @@ defmodule Sparx.Integration.DrainTest do
     start(handler)
   end
 
-  # The tests end it, and are not to end with it.
+  # The tests end the server, and must not end with it.
   defp start(handler) do
     {:ok, server} = Sparx.start_link(host: "127.0.0.1", port: 0, handler: handler)
     Process.unlink(server)

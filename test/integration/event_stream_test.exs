@@ -74,7 +74,7 @@ defmodule Sparx.Integration.EventStreamTest do
     {socket, pid, fields}
   end
 
-  # Chunks, until so many bytes have come.
+  # Reads chunks until `size` bytes have arrived.
   defp take(socket, expected, sofar \\ "") do
     if byte_size(sofar) >= byte_size(expected) do
       assert sofar == expected
@@ -110,7 +110,7 @@ defmodule Sparx.Integration.EventStreamTest do
       take(socket, "data: four\n\n")
       ends(socket)
       assert_receive {:terminated, ^pid, :stop}
-      # The connection goes on.
+      # The connection stays open.
       Client.send(socket, Client.head("GET", "/"))
       assert_receive {:init, _pid, nil}
       assert {:ok, 200, _} = Client.head_of(socket)

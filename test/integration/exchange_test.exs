@@ -307,7 +307,7 @@ defmodule Sparx.Integration.ExchangeTest do
 
       socket = Client.connect(server, recbuf: 4096)
       Client.send(socket, Client.head("GET", "/"))
-      # The kernel's buffers and the window fill up, then the writer stands still.
+      # The kernel's buffers and the window fill up, then the writer waits.
       last = stands_still(0)
       assert last < 300
       assert [%{figures: %{body_queued: queued}}] = Sparx.info(server).ports

@@ -20,7 +20,7 @@ defmodule Sparx.Integration.FailureTest do
     pid
   end
 
-  # A request whose handler tells the test where it is and waits.
+  # A request whose handler sends the test its pid and waits.
   defp waiting(test) do
     fn request ->
       send(test, {:working, self(), request})
@@ -119,7 +119,7 @@ defmodule Sparx.Integration.FailureTest do
       assert [%{running: 0, demand: 2, restarts: 0}] = settled(server)
     end
 
-    # The deaths of the last moment may still be on their way.
+    # Messages about the last deaths may still be on their way.
     defp settled(server), do: await(fn -> Sparx.info(server).ports end, &match?([%{running: 0}], &1))
   end
 

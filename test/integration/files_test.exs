@@ -20,7 +20,7 @@ defmodule Sparx.Integration.FilesTest do
     port
   end
 
-  # Bytes of which each tells where it is.
+  # Bytes that show their own position.
   defp pattern(size) do
     for(n <- 0..div(size, 4), into: <<>>, do: <<n * 2_654_435_761::32>>) |> binary_part(0, size)
   end
@@ -132,7 +132,7 @@ defmodule Sparx.Integration.FilesTest do
         client
       end
 
-    # The first has its file handed over, and returns.
+    # The first one hands over its file, and returns.
     assert_receive {:sent, :ok}
     refute_received {:sent, _}
 

@@ -40,7 +40,7 @@ defmodule Sparx.Integration.ForwardedTest do
     assert {{{192, 0, 2, 7}, nil}, :http, "localhost"} =
              seen(server, "x-forwarded-for": "203.0.113.1, 192.0.2.7, 10.1.2.3")
 
-    # What the client itself may have written.
+    # Fields that the client itself may have written.
     assert {{@proxy, _}, :http, "localhost"} =
              seen(server, "x-forwarded-proto": "https", "x-forwarded-host": "evil")
 
@@ -80,11 +80,11 @@ defmodule Sparx.Integration.ForwardedTest do
     server = start(proxy_protocol: :required)
     header = "PROXY TCP4 192.0.2.7 10.0.0.1 4711 443\r\n"
     assert seen(server, [], header) == {{{192, 0, 2, 7}, 4711}, :http, "localhost"}
-    # The client that the header names is none of the proxies: its own fields are not believed.
+    # The client in the header is not a trusted proxy, so its own fields are ignored.
     assert seen(server, [forwarded: "for=203.0.113.1;proto=https;host=a"], header) ==
              {{{192, 0, 2, 7}, 4711}, :http, "localhost"}
 
-    # A proxy for HTTP behind one that passes connections on.
+    # An HTTP proxy behind a proxy that forwards connections.
     header = "PROXY TCP4 10.0.0.9 10.0.0.1 4711 443\r\n"
 
     assert seen(server, [forwarded: "for=203.0.113.1;proto=https;host=a"], header) ==

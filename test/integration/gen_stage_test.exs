@@ -111,7 +111,7 @@ if Code.ensure_loaded?(GenStage) do
       consumer
     end
 
-    # So many requests over so many connections: the bodies of the answers.
+    # Sends requests over several connections: returns the bodies of the answers.
     defp requests(server, connections, each) do
       1..connections
       |> Enum.map(fn c -> Task.async(fn -> on_one_connection(server, c, each) end) end)
@@ -171,7 +171,7 @@ if Code.ensure_loaded?(GenStage) do
       end
     end
 
-    # What becomes of a consumer, by its mode.
+    # What happens to a consumer, depending on its mode.
     @ends [
       {"the server drains", :drain,
        %{permanent: {:shutdown, :drained}, transient: :lives, temporary: :lives}},
@@ -207,7 +207,7 @@ if Code.ensure_loaded?(GenStage) do
     defp finish(:cancel, server, tag), do: GenStage.cancel({server, tag}, :enough) && left(server)
     defp finish(:leave, server, tag), do: GenStage.cancel({server, tag}, :shutdown) && left(server)
 
-    # An asynchronous answer of the server's has been sent when this returns; the consumer's are in order.
+    # When this returns, the server has sent its asynchronous answer; messages to the consumer are in order.
     defp ended(server), do: assert_receive({:EXIT, ^server, _reason})
     defp left(server), do: settled(server, %{subscriptions: 0})
 

@@ -20,7 +20,7 @@ defmodule Sparx.Integration.Http2Test do
   defp respond(request, status, body),
     do: Response.new(status) |> Response.body(body) |> Response.send(request)
 
-  # The bytes of a stream are what they should be; then they are taken.
+  # Checks the received bytes of a stream, then forgets them.
   defp expect(client, id, bytes) do
     client = H2Client.until(client, &(byte_size(H2Client.stream(&1, id).data) >= byte_size(bytes)))
     {client, came} = H2Client.take(client, id)
@@ -338,7 +338,7 @@ defmodule Sparx.Integration.Http2Test do
   end
 
   describe "a request that its client takes back" do
-    # One stream may be in work. The handler tells who it is, and ends when it is told to.
+    # One stream may be in progress. The handler sends its pid, and ends when the test says so.
     defp serve_one(options \\ []) do
       test = self()
 
@@ -369,7 +369,7 @@ defmodule Sparx.Integration.Http2Test do
       {client, worker}
     end
 
-    # Refused until the port has heard that nobody is at work.
+    # Streams are refused until the port knows that the handler has ended.
     defp free(client) do
       {client, id} = H2Client.request(client, "GET", "/")
       {client, stream} = H2Client.finish(client, id)
@@ -410,7 +410,7 @@ defmodule Sparx.Integration.Http2Test do
       end
 
       {client, task} = take_back(serve(handler, h2_max_streams: 1, workers: 2))
-      # The worker has gone on, and that says nothing of the request.
+      # The consumer has moved on, which says nothing about the request.
       {client, id} = H2Client.request(client, "GET", "/")
       {client, %{reset: @refused}} = H2Client.finish(client, id)
       send(task, :go_on)

@@ -50,7 +50,7 @@ defmodule Sparx.Integration.Http3ClientsTest do
     output
   end
 
-  # A client of ngtcp2's, of which each stream's answer must be whole.
+  # ngtcp2's client; the answer on each stream must be complete.
   defp gtlsclient(port, path, streams, options) do
     folder = Path.join(System.tmp_dir!(), "sparx-h3-#{System.unique_integer([:positive])}")
     File.mkdir_p!(folder)
@@ -62,8 +62,8 @@ defmodule Sparx.Integration.Http3ClientsTest do
     for file <- File.ls!(folder), do: File.stat!(Path.join(folder, file)).size
   end
 
-  # Not with --nat-rebinding: the client then ignores what reaches its new port, if it had nothing to send before. A NAT's change is
-  # tried with the client of test/lib (test/wire/http3).
+  # Not with --nat-rebinding: the client then ignores packets to its new port if it had nothing to send
+  # before. test/wire/http3 tests such a change with the client of test/lib.
   for {name, server, options} <- [
         {"20 streams", [], []},
         {"5 in 100 packets are lost both ways", [], ["-t", "0.05", "-r", "0.05"]},

@@ -270,13 +270,13 @@ defmodule Sparx.Integration.Http3Test do
     assert answers >= 3
     [sent, came] = flood |> Task.await(100_000) |> String.split() |> Enum.map(&String.to_integer/1)
     assert came <= 3 * sent
-    # At most h3_retry connections are there at once, of 75 kB each: 256 of them.
+    # At most h3_retry (256) connections exist at once, of 75 kB each.
     assert resident(os_pid) - before < 40_000_000
     assert [%{figures: %{h3_retries: retries}}] = Sparx.info(server).ports
     assert retries > 2000
   end
 
-  # As long as somebody lives: how many requests were answered.
+  # How many requests were answered, while any process lives.
   defp probe(port, pid, answered \\ 0) do
     assert {200, _, "served"} = request(port, "GET", "/")
     if Process.alive?(pid), do: probe(port, pid, answered + 1), else: answered + 1

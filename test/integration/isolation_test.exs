@@ -126,7 +126,8 @@ defmodule Sparx.Integration.IsolationTest do
       await(fn -> :ets.info(table) == :undefined and not Process.alive?(file) end)
       assert Process.whereis(:the_one_and_only) == nil
 
-      # A program whose stdin is closed is not the handler's to end: only that nobody holds it any more can be asked.
+      # The handler need not kill a program whose stdin is closed, so this only checks that its port is
+      # closed.
       System.cmd("kill", [Integer.to_string(os_pid)], stderr_to_stdout: true)
       if path != "/ok", do: await(fn -> not Process.alive?(child) end), else: Process.exit(child, :kill)
     end
@@ -200,7 +201,7 @@ defmodule Sparx.Integration.IsolationTest do
   end
 
   describe "what a crash leaves in the log:" do
-    # Lines of the log that have this in them come as messages.
+    # Sends log lines that contain this text as messages.
     defp listen_to_log(text) do
       id = :"log #{System.unique_integer()}"
       :ok = :logger.add_handler(id, __MODULE__, %{config: %{test: self(), text: text}})
@@ -261,7 +262,7 @@ defmodule Sparx.Integration.IsolationTest do
         assert line =~ unquote(text)
         refute line =~ "secret"
         assert_receive {[:sparx, :request, :exception], metadata}
-        # Whatever else there is to be said has been said when the server has answered.
+        # When the server has answered, all other lines were logged too.
         Sparx.info(server)
         refute_received {:logged, _level, _line}
 

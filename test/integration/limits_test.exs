@@ -74,7 +74,7 @@ defmodule Sparx.Integration.LimitsTest do
         {client, [stream | streams]}
       end)
 
-    # The client has no table of fields that were sent before: it cannot read the second 429's status.
+    # The client has no HPACK table, so it cannot read the status of the second 429.
     assert [%{data: "429" <> _}, %{statuses: [429], data: "429 Too Many Requests\n"}, %{statuses: [200]}] =
              streams
 
@@ -109,7 +109,7 @@ defmodule Sparx.Integration.LimitsTest do
     assert reset?(server)
     refute reset?(server, {127, 0, 0, 2})
     Client.close(one)
-    # It is noticed a moment later that the client has gone.
+    # The server notices a moment later that the client has left.
     Sparx.Await.await(fn -> not reset?(server) end)
     assert %{over_connections: over} = figures(server)
     assert over >= 1
@@ -257,7 +257,7 @@ defmodule Sparx.Integration.LimitsTest do
     :erlang.trace(producer, true, [:receive])
     for _ <- 1..500, do: assert(%{status: 429} = ask(connection))
     :erlang.trace(producer, false, [:receive])
-    # The port program may have answered a PING; it has nothing else to say.
+    # Apart from answers to PING, the port program sends nothing.
     assert heard(producer, 0) <= 1
     assert %{over_requests: 501, requests: 1} = figures(server)
   end

@@ -21,7 +21,7 @@ defmodule Sparx.Integration.ListenersTest do
 
   defp ports(server), do: Sparx.info(server).ports
 
-  # Connects again and again until it is told to stop: how often, and what went wrong how often.
+  # Connects again and again until told to stop: returns how often, and the errors with their counts.
   defp crowd(port) do
     test = self()
     spawn_link(fn -> crowd(port, test, %{}) end)
@@ -51,7 +51,7 @@ defmodule Sparx.Integration.ListenersTest do
     end
   end
 
-  # Some answers come between two of the things that are done.
+  # Waits for some answers between two restarts or kills.
   defp turns(crowd, count), do: for(_ <- 1..count, do: assert_receive({:turn, ^crowd}, 20_000))
 
   defp seen(crowd) do
@@ -328,7 +328,7 @@ defmodule Sparx.Integration.ListenersTest do
 
     test "passes a socket, which is served; an ordinary user serves on a port that only root may bind" do
       port = if root?(), do: 843, else: 0
-      # Where the build is not readable for others, it is root who serves.
+      # If other users cannot read the build, root serves.
       user = if root?() and readable?("nobody"), do: "nobody", else: ""
 
       code = """

@@ -19,7 +19,7 @@ defmodule Sparx.Integration.LoadTest do
   defp ports(server), do: Sparx.info(server).ports
   defp descriptors(os_pid), do: length(File.ls!("/proc/#{os_pid}/fd"))
 
-  # KiB of memory that a process of the system has.
+  # Memory of an OS process, in KiB.
   defp resident(os_pid) do
     [_, kib] = Regex.run(~r/VmRSS:\s+(\d+) kB/, File.read!("/proc/#{os_pid}/status"))
     String.to_integer(kib)
@@ -71,7 +71,7 @@ defmodule Sparx.Integration.LoadTest do
     Client.close(socket)
   end
 
-  # When nothing is going on any more.
+  # After everything has ended.
   defp measured(server) do
     quiet? = &match?([%{streams: 0, surplus: 0, demand: 16, figures: %{connections: 0, demand: 16}}], &1)
     [%{server: producer, os_pid: os_pid}] = await(fn -> ports(server) end, quiet?)
@@ -93,7 +93,7 @@ defmodule Sparx.Integration.LoadTest do
       ok(request)
     end
 
-    # A capacity of 100 requests/s, and 4 + 8 in the house.
+    # A capacity of 100 requests/s; 4 requests run and 8 wait.
     %{server: server, port: port} = serve(slow, workers: 4, max_queue: 8, queue_timeout: 50, retry_after: 3)
 
     assert %{status: 200} = Client.get(server, "/")
@@ -112,7 +112,7 @@ defmodule Sparx.Integration.LoadTest do
     assert n == length(shed)
     assert Enum.max(queues) <= 8
 
-    # Nobody waits for long; how long that is, on a busy machine, is no matter of this test.
+    # No client waits long; this test does not measure how long, since machines may be busy.
     assert median(good) < 2_000 and median(shed) < 2_000
     {heap, resident} = before
     assert heap(producer) <= heap + 500_000
@@ -134,7 +134,7 @@ defmodule Sparx.Integration.LoadTest do
   defp median(answers),
     do: answers |> Enum.map(&elem(&1, 2)) |> Enum.sort() |> Enum.at(div(length(answers), 2))
 
-  # How long the queue was, again and again while the clients are at work.
+  # Samples the length of the queue while the clients run.
   defp queues(server, clients, taken) do
     [%{figures: %{queued: n}}] = ports(server)
 
@@ -143,7 +143,7 @@ defmodule Sparx.Integration.LoadTest do
       else: [n | taken]
   end
 
-  # Whose answer it is, is its body.
+  # The body of an answer names its request.
   defp two_ports, do: serve(&ok(&1, inspect(&1.link.server)), ports: 2, workers: 8)
 
   defp busy(server, more \\ 0) do
@@ -180,7 +180,7 @@ defmodule Sparx.Integration.LoadTest do
     assert again.os_pid != first.os_pid and other.os_pid == second.os_pid
     [_, _] = busy(server)
     tally = Load.stop(load)
-    # Those of the other one went on; of the killed one's, some may have been new.
+    # Connections of the other program survive; of the killed one's, some may have been new.
     assert Enum.uniq(tally.again) in [[], [inspect(first.server)]]
     assert length(tally.again) + length(tally.failed) <= 12
     assert Map.keys(tally.statuses) == [200]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.MultipartTest do
   @moduledoc """
-  Forms over a real port program, by the clients that are on this machine.
+  Forms over a real port program, from the clients that are installed on this machine.
 
   Not async: memory is measured.
   """

@@ -90,7 +90,7 @@ defmodule Sparx.Integration.NodeTest do
         %{server: server} = serve(node)
         client = WsClient.open(server, "/held")
         assert echoed(client, {:text, "häh?"})
-        # smaller than half of the window, larger than it, and so large that others wait for it
+        # smaller than half of the window, larger than the window, and so large that other senders wait
         for size <- [0, 30_000, 65_536, 400_000],
             do: assert(echoed(client, {:binary, :crypto.strong_rand_bytes(size)}))
 
@@ -149,7 +149,7 @@ defmodule Sparx.Integration.NodeTest do
       WsClient.recv(client) == frame
     end
 
-    # What was sent before the server knew is lost without a word, as on any connection.
+    # Bytes that were sent before the server knew are lost silently, as on any connection.
     defp closed_for(node, socket) do
       Node.spawn(node, Remote, :send_frames, [self(), socket, [{:text, "too late"}]])
       assert_receive {:sent, _, [result], ^node}
@@ -179,7 +179,7 @@ defmodule Sparx.Integration.NodeTest do
       %{server: server, remote: remote}
     end
 
-    # What the workers of all nodes have asked for.
+    # The demand of the workers of all nodes.
     defp wait_until(server, demand), do: await(fn -> demand(server) == demand end)
 
     defp demand(server), do: Enum.sum(Enum.map(Sparx.info(server).ports, & &1.demand))
@@ -243,7 +243,7 @@ defmodule Sparx.Integration.NodeTest do
         %{server: server} = serve_workers(node)
         killed = Sparx.producers(server)
         for producer <- killed, do: Process.exit(producer, :kill)
-        # The demand of the new ones: that of the others may be asked for once more before they are gone.
+        # The demand of the new workers: the old ones may ask once more before they end.
         await(fn -> Enum.all?(Sparx.producers(server), &(&1 not in killed)) and demand(server) == 5 end)
         assert %{status: 200} = Client.get(server, "/node")
 

@@ -7,7 +7,7 @@ defmodule Sparx.PackageTest do
 
   @repo Path.expand("../..", __DIR__)
 
-  # As Hex does it: a folder stands for all that it has.
+  # Like Hex: a folder includes everything in it.
   defp pack(folder) do
     for listed <- Mix.Project.config()[:package][:files] do
       path = Path.join(@repo, listed)
@@ -47,7 +47,8 @@ defmodule Sparx.PackageTest do
     """)
   end
 
-  # Neither the options of this build nor of its make are for that one. Without optimization gcc takes a third of the time.
+  # The options of this build and of its make must not reach that build. Without optimization gcc takes a
+  # third of the time.
   @environment [
     {"MIX_ENV", "prod"},
     {"MIX_BUILD_PATH", nil},
@@ -73,7 +74,7 @@ defmodule Sparx.PackageTest do
     output = run!("mix", ["compile"], shop)
     refute output =~ "warning", output
 
-    # The build needs nothing that only the repository has, and installs what it names.
+    # The build needs no files that only the repository has, and installs what the package lists.
     run!("make", ["-C", "port", "install", "PREFIX=#{prefix}"], package)
     executable = Path.join(prefix, "bin/sparx_port")
     assert Bitwise.band(File.stat!(executable).mode, 0o777) == 0o755

@@ -10,7 +10,7 @@ defmodule Sparx.Integration.PartsTest do
 
   defp text(request, text), do: Response.new(200) |> Response.body(text) |> Response.send(request)
 
-  # All parts of a body, as `{:ok | :more, size, what is left}`, and its bytes.
+  # All parts of a body, as `{:ok | :more, size, remaining bytes}`, and its bytes.
   defp parts(request, length, options \\ []) do
     case Request.read_part(request, length, options) do
       {:ok, part, request} -> {[{:ok, byte_size(part), request.body}], part}

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.ProxyProtocolTest do
   @moduledoc """
-  The PROXY protocol: raw headers, and HAProxy and nginx that write them. What is not installed is not tested.
+  The PROXY protocol: raw headers, and headers that HAProxy and nginx write. Proxies that are not installed
+  are skipped.
   """
   use ExUnit.Case, async: true
 

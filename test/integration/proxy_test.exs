@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Integration.ProxyTest do
   @moduledoc """
-  Behind nginx and HAProxy, which keep their connections to Sparx open, and nghttpx, which puts the requests of all its clients on one
-  HTTP/2 connection. None is needed: what is not there is not tested.
+  Behind nginx and HAProxy, which keep their connections to Sparx open, and nghttpx, which puts the requests
+  of all its clients on one HTTP/2 connection. Proxies that are not installed are skipped.
   """
   use ExUnit.Case, async: true
 
@@ -11,7 +11,8 @@ defmodule Sparx.Integration.ProxyTest do
   @clients 8
   @requests 10_000
 
-  # Upstream connections end after so many requests, so that many begin and end while requests are on their way.
+  # Upstream connections end after this many requests, so that many begin and end while requests are in
+  # progress.
   @of_one_connection 250
 
   @nginx """
@@ -76,7 +77,7 @@ defmodule Sparx.Integration.ProxyTest do
   defp handle(%{path: "/echo"} = request),
     do: Response.stream(request, 200, [], Request.body_stream(request))
 
-  # Answers at once, whatever of the body there is.
+  # Answers at once, however much of the body has arrived.
   defp handle(%{path: "/early"} = request), do: text(request, "early", 403)
   defp handle(request), do: text(request, request.path)
 
@@ -113,7 +114,7 @@ defmodule Sparx.Integration.ProxyTest do
       [%{figures: figures}] = Sparx.info(server).ports
       assert figures.requests == @requests
       assert figures.errors == 0 and figures.rejected == 0
-      # Connections were used again and again.
+      # Connections were reused many times.
       assert figures.accepted < 10 * @requests / @of_one_connection
     end
   end
@@ -137,7 +138,8 @@ defmodule Sparx.Integration.ProxyTest do
     assert figures.accepted == 1
   end
 
-  # What a client can make the proxy pass on: too many fields, too large a head, a target that the proxy takes and Sparx does not,
+  # Requests that a client can make the proxy pass on: too many fields, too large a head, a target that the
+  # proxy accepts and Sparx does not,
   # trailers that Sparx refuses, a body that never ends.
   defp misbehave(socket, times) do
     many = for n <- 1..150, do: {"x-#{n}", "y"}
@@ -170,7 +172,8 @@ defmodule Sparx.Integration.ProxyTest do
 
   # ── the proxy ──────────────────────────────────────────────────────────────────────────────────────
 
-  # It ends with the shell, and that with its input: when this test ends, however it does.
+  # The proxy ends with the shell, and the shell with its stdin, so both end when this test ends, however it
+  # ends.
   @keeper ~S"""
   "$@" &
   pid=$!

@@ -30,7 +30,7 @@ defmodule Sparx.Integration.RegionTest do
     end
   end
 
-  # Bytes that tell where they belong
+  # Bytes that show their own position
   defp body(seed, size),
     do: for(n <- 1..(div(size, 8) + 1), into: "", do: <<seed::32, n::32>>) |> binary_part(0, size)
 

@@ -18,7 +18,7 @@ defmodule Sparx.Integration.ReturnTest do
     )
   end
 
-  # A server may be between two lives.
+  # The server may be restarting.
   defp info(server) do
     hd(Sparx.info(server).ports)
   catch
@@ -29,7 +29,7 @@ defmodule Sparx.Integration.ReturnTest do
 
   defp running(server), do: await_port(server, &(&1.phase == :running and &1.figures != nil))
 
-  # Its address is free before its parent has taken note of its end.
+  # Its address is free before its parent has noticed its end.
   defp gone(os_pid), do: await(fn -> not File.exists?("/proc/#{os_pid}") end)
 
   defp signal(os_pid, name), do: System.cmd("kill", ["-" <> name, Integer.to_string(os_pid)])

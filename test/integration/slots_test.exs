@@ -9,7 +9,7 @@ defmodule Sparx.Integration.SlotsTest do
 
   defp big, do: :binary.copy("x", 1_000_000)
 
-  # Two slots for everybody: no client can be served while two others hold them.
+  # Two slots in all: no client can be served while two others occupy them.
   defp serve(options \\ []) do
     start_supervised!(
       {Sparx,

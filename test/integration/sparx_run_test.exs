@@ -17,7 +17,7 @@ defmodule Mix.Tasks.Sparx.RunTest do
 
   defp environment, do: [{"MIX_ENV", "test"}, {"LC_ALL", "C.UTF-8"}]
 
-  # Runs a task that has to fail: what it wrote on standard error, which is one line
+  # Runs a task that must fail: returns the one line that it wrote to standard error
   defp failure(arguments) do
     script = ~S(exec mix sparx.run "$@" 2>&1 >/dev/null)
     {output, status} = System.cmd("sh", ["-c", script, "sh" | arguments], cd: @repo, env: environment())
@@ -32,7 +32,7 @@ defmodule Mix.Tasks.Sparx.RunTest do
     path
   end
 
-  # Starts the task: {its port, its process id, the number of the port it listens on}
+  # Starts the task: {Erlang port, process id, TCP port}
   defp start(arguments) do
     task =
       Port.open({:spawn_executable, System.find_executable("mix")}, [
@@ -50,7 +50,7 @@ defmodule Mix.Tasks.Sparx.RunTest do
     {task, os_pid, listening(task)}
   end
 
-  # The port that the task's line names; what is compiled before may be told before.
+  # The TCP port in the task's line; lines about compiling may come before it.
   defp listening(task) do
     assert_receive {^task, {:data, {:eol, line}}}, 60_000
 

@@ -180,7 +180,7 @@ defmodule Sparx.Integration.StaticTest do
         assert {path, answer.status, answer.body} == {path, 404, "Not found\n"}
       end
 
-      # what the port itself refuses, or takes for another path
+      # paths that the port itself refuses, or reads as another path
       for path <- ~w(/../secret /./../secret /a/../../secret /..\\secret) do
         answer = get(server, path)
         assert answer.status in [400, 404]
@@ -294,7 +294,7 @@ defmodule Sparx.Integration.StaticTest do
       assert %{status: 304} = get(server, "/a.js", [{"accept-encoding", "br"}, {"if-none-match", br}])
       assert %{status: 200} = get(server, "/a.js", [{"accept-encoding", "gzip"}, {"if-none-match", br}])
 
-      # a range of one must never be put behind a range of another
+      # ranges of two versions of a file must never be combined
       for {accept, tag, status, body} <- [
             {"br", br, 206, "br"},
             {"gzip", br, 200, "gzip"},

@@ -28,10 +28,10 @@ defmodule Sparx.Integration.StreamingTest do
 
   defp figures(server), do: port(server).figures
 
-  # Asks for the state of the port until it is as it should be.
+  # Polls the state of the port until it is as expected.
   defp until(server, good?), do: await(fn -> port(server) end, good?)
 
-  # Bytes that came and went, when they do not become more any longer.
+  # The counts of bytes received and sent, when they have stopped growing.
   defp standstill(server, before \\ nil) do
     Process.sleep(50)
     %{bytes_in: received, bytes_out: sent} = figures = figures(server)
@@ -40,7 +40,7 @@ defmodule Sparx.Integration.StreamingTest do
 
   defp descriptors(server), do: length(File.ls!("/proc/#{port(server).os_pid}/fd"))
 
-  # Of its own: what it shares with the VM has a bound of its own (:shared_memory).
+  # Private memory: the memory shared with the VM has its own bound (:shared_memory).
   defp resident(server) do
     [_, kib] = Regex.run(~r/RssAnon:\s+(\d+) kB/, File.read!("/proc/#{port(server).os_pid}/status"))
     String.to_integer(kib) * 1024
@@ -48,7 +48,7 @@ defmodule Sparx.Integration.StreamingTest do
 
   describe "a request body" do
     test "has as many chunks on their way as are prefetched" do
-      # of a body that is known to be short no more is asked for than there can be
+      # if a body is known to be short, no more chunks are requested than there can be
       for {options, size, ahead} <- [
             {[], 400_000, 4},
             {[prefetch: 1], 400_000, 1},
@@ -106,7 +106,7 @@ defmodule Sparx.Integration.StreamingTest do
         assert %{status: 413, body: "at most 1000"} = Client.answer(socket)
       end
 
-      # For a large one it closes, and the answer is not lost to what the client still sends.
+      # With a large rest it is closed, and the answer still arrives although the client keeps sending.
       for {fields, part} <- [
             {[{"content-length", 1_000_000_000}], @block},
             {[{"transfer-encoding", "chunked"}], ["10000\r\n", @block, "\r\n"]}
@@ -129,7 +129,7 @@ defmodule Sparx.Integration.StreamingTest do
         end)
 
       socket = Client.connect(server)
-      # More than all buffers between hold: it goes only if it is read.
+      # More than all buffers in between can store: it can only be sent if the server reads.
       Client.send(socket, Client.head("PUT", "/", [{"content-length", 20_000_000}]))
       Client.send(socket, :binary.copy("x", 20_000_000))
       assert_receive {:working, handler}
@@ -289,7 +289,7 @@ defmodule Sparx.Integration.StreamingTest do
   end
 
   describe "under pressure" do
-    # An endless body comes in; it ends when the test says so.
+    # An endless body, which ends when the test says so.
     defp pour(socket) do
       receive do
         :stop -> :gen_tcp.send(socket, "0\r\n\r\n")
@@ -301,20 +301,20 @@ defmodule Sparx.Integration.StreamingTest do
     test "an echo holds no more than its read credit and one window, whatever the client does" do
       window = 262_144
       server = serve(fn request -> Response.stream(request, 200, [], Request.body_stream(request)) end)
-      # What the first one costs once is not counted.
+      # One-time costs of the first run are not counted.
       assert %{status: 200} = Client.request(server, "POST", "/", [], @block)
       socket = Client.connect(server, recbuf: 65_536, sndbuf: 65_536)
       Client.send(socket, Client.head("POST", "/", [{"transfer-encoding", "chunked"}]))
       before = %{vm: :erlang.memory(:binary), port: resident(server)}
       sender = Task.async(fn -> pour(socket) end)
 
-      # The client sends and does not read: all stands still.
+      # The client sends and does not read: everything stops.
       figures = standstill(server)
       assert figures.body_queued <= window
       assert figures.read_credit <= 4
       assert figures.streams == 1
 
-      # The client reads again: all goes on, and no more is held.
+      # The client reads again: everything continues, and no more memory is used.
       read(socket, 50_000_000)
       assert figures(server).body_queued <= window
       assert figures(server).read_credit <= 4
@@ -378,7 +378,7 @@ defmodule Sparx.Integration.StreamingTest do
         assert %{status: 200, body: ^path} = Client.answer(small)
       end
 
-      # Both are still at it, and did not stand still meanwhile.
+      # Both are still running, and did not stop meanwhile.
       later = until(server, &(&1.figures.bytes_in > before.bytes_in + 1_000_000)).figures
       assert later.bytes_out > before.bytes_out + 1_000_000
       assert later.streams == 2
@@ -399,7 +399,7 @@ defmodule Sparx.Integration.StreamingTest do
   end
 
   describe "a client that vanishes" do
-    # What each handler does when its client goes, and what it is told.
+    # What each handler does when its client leaves, and the result that it gets.
     defp vanishing(test) do
       fn
         %{path: "/ok"} = request -> text(request, "ok")
@@ -431,7 +431,7 @@ defmodule Sparx.Integration.StreamingTest do
       text(request, "too late")
     end
 
-    # All of it is free again: connections, streams on both sides, descriptors, the one worker.
+    # Everything is free again: connections, streams on both sides, descriptors, the one worker.
     defp all_free(server, before) do
       port = until(server, &(&1.figures.connections == 0 and &1.figures.streams == 0 and &1.streams == 0))
       assert %{body_queued: 0, read_credit: 0, queued: 0} = port.figures

@@ -52,7 +52,7 @@ defmodule Sparx.Integration.TlsClientsTest do
     output
   end
 
-  # What a program prints that is given a request, until the server closes the connection.
+  # Runs a program with a request as input; returns its output when the server closes the connection.
   defp spoken(program, arguments) do
     options = [:binary, :exit_status, :stderr_to_stdout, args: arguments]
     port = Port.open({:spawn_executable, System.find_executable(program)}, options)
@@ -158,7 +158,7 @@ defmodule Sparx.Integration.TlsClientsTest do
     assert Browser.evaluate(browser, protocols <> ".every((one) => one === 'h2')") == "true"
   end
 
-  # The SHA-256 of the public key, by which Chromium takes a certificate whose authority it does not know.
+  # The SHA-256 of the public key, with which Chromium accepts a certificate of an unknown authority.
   defp pin do
     [{:Certificate, der, _}] = :public_key.pem_decode(File.read!(Path.join(@files, "a-ec.crt")))
     {:Certificate, certificate, _, _} = :public_key.pkix_decode_cert(der, :plain)

@@ -17,7 +17,7 @@ defmodule Sparx.Integration.TLSTest do
   defp file(name), do: Path.join(@files, name)
   defp pair(name), do: [certfile: file(name <> ".crt"), keyfile: file(name <> ".key")]
 
-  # What the handler knows of the connection is the answer.
+  # The answer has the TLS parameters that the handler gets.
   defp tell(request) do
     tls = Request.tls(request)
     body = :erlang.term_to_binary({request.scheme, tls})
@@ -39,7 +39,7 @@ defmodule Sparx.Integration.TLSTest do
       cacertfile: file("ca.crt"),
       server_name_indication: String.to_charlist(name),
       customize_hostname_check: [match_fun: :public_key.pkix_verify_hostname_match_fun(:https)],
-      # The certificates are good for longer than Erlang's ssl can tell.
+      # The certificates are valid for longer than Erlang's ssl supports.
       verify_fun:
         {fn _, event, state ->
            if match?({:bad_cert, _}, event), do: {:fail, event}, else: {:valid, state}

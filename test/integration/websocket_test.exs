@@ -30,7 +30,7 @@ defmodule Sparx.Integration.WebSocketTest do
     def handle_frame(frame, state), do: {:push, frame, state}
   end
 
-  # Tells the test of all that is called, with the process that calls.
+  # Sends the test a message for each callback, with the calling process.
   defmodule Told do
     use Sparx.WebSocket.Handler
 
@@ -300,7 +300,7 @@ defmodule Sparx.Integration.WebSocketTest do
       send(pid, {:say, "pushed"})
       assert WsClient.recv(client) == {:text, "pushed"}
       monitor = Process.monitor(pid)
-      # Signals of two senders may pass each other: the monitor is there once the process has answered.
+      # Signals of two senders may overtake each other: the monitor exists once the process has answered.
       :sys.get_state(pid)
       WsClient.send(client, {:close, 1000, "done"})
       assert_receive {:terminate, {:close, 1000, "done"}}
@@ -504,7 +504,7 @@ defmodule Sparx.Integration.WebSocketTest do
   end
 
   describe "what callbacks return" do
-    # {what a callback returns, the frames that come, the close code and text, the reason of terminate/2}
+    # {a callback's return, the received frames, the close code and text, the reason of terminate/2}
     for {returns, frames, code, text, reason} <- [
           {"{:close, 4000, [\"so\", ?!], test}", [], 4000, "so!", :normal},
           {"{:stop, :normal, test}", [], 1000, "", :normal},

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the Python tests share: codecs (h1, h2, ws, mp), a driver of sparx_port, hosts and clients for it, one runner."""
+"""Modules that the Python tests share: codecs (h1, h2, ws, mp), a driver of sparx_port, hosts and clients for it, one runner."""

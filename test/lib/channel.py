@@ -31,7 +31,7 @@ class HandingProgram(Program):
             shutil.rmtree(self.folder)
 
     def hand(self, stream, file, token=None, use=FILE_OF_STREAM):
-        """Hands an open file over for a stream; the token by which FILE names it."""
+        """Hands over an open file for a stream; returns the token by which FILE names it."""
         if token is None:
             token = self.last_token = self.last_token + 1
         socket.send_fds(self.channel, [mp.encode([use, token, stream])], [file if isinstance(file, int) else file.fileno()])

@@ -28,7 +28,7 @@ class Response:
 
 
 def _block(data, at):
-    """Field lines up to the empty line; None if it is not there yet."""
+    """Field lines up to the empty line; None if that has not arrived."""
     fields = []
     while True:
         end = data.find(b"\r\n", at)
@@ -45,7 +45,7 @@ def _block(data, at):
 
 
 def head(data, at=0):
-    """The response that begins there, without its body, and where its head ends; (None, at) if that is not there yet."""
+    """The response that begins at `at`, without its body, and the end of its head; (None, at) if the head is incomplete."""
     end = data.find(b"\r\n", at)
     if end < 0:
         if not b"HTTP/1.1 ".startswith(data[at : at + 9]):
@@ -102,7 +102,7 @@ def _framing(response, method):
 
 
 def _body(data, at, response, ended):
-    """Where the response ends; None: it is not whole."""
+    """Where the response ends; None: it is incomplete."""
     if response.framing == "none":
         return at
     if response.framing == "chunked":
@@ -118,7 +118,7 @@ def _body(data, at, response, ended):
 def parse(data, methods, ended):
     """
     The responses in data. methods: of the requests, in order. ended: None while more may come, "eof", "reset".
-    The last one may not be whole. What is no response raises Malformed.
+    The last one may be incomplete. Anything that is not a response raises Malformed.
     """
     responses, at, methods = [], 0, list(methods)
     while at < len(data):
@@ -138,7 +138,7 @@ def parse(data, methods, ended):
 
 
 def habits(response):
-    """What every final response of ours has; the first thing that is wrong, or None."""
+    """Checks the fields that every final response of ours has; returns the first fault, or None."""
     if response.status < 200:
         return None
     if len(response.values("date")) != 1:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP/2 frames and header blocks, as plainly as possible: literals out, anything in (RFC 9113, RFC 7541)."""
+"""HTTP/2 frames and header blocks, as plainly as possible: writes only literals, reads every form (RFC 9113, RFC 7541)."""
 
 import struct
 
@@ -66,7 +66,7 @@ def priority(stream, on=0, weight=15):
 
 
 def split(buffer):
-    """Whole frames from the front of a buffer: a list of (kind, flags, stream, payload), and the rest."""
+    """Complete frames at the front of a buffer: a list of (kind, flags, stream, payload), and the rest."""
     frames = []
     while len(buffer) >= 9:
         length = int.from_bytes(buffer[:3], "big")

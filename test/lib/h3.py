@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames of HTTP/3 and its field sections, as plainly as possible: literals out, static table and literals in (RFC 9114, RFC 9204)."""
+"""Frames of HTTP/3 and its field sections, as plainly as possible: writes literals, reads literals and the static table (RFC 9114, RFC 9204)."""
 
 from . import h2
 from .quic import number, read
@@ -46,7 +46,7 @@ def priority_update(id, value, kind=PRIORITY_UPDATE):
 
 
 def split(buffer):
-    """Whole frames from the front: [(kind, payload)], and the rest."""
+    """Complete frames at the front: [(kind, payload)], and the rest."""
     found = []
     while buffer:
         try:
@@ -119,7 +119,7 @@ class Undecodable(Exception):
 
 
 def decode(block):
-    """A section that refers to the static table alone: we say that ours has no dynamic one."""
+    """Decodes a section that uses only the static table, since our settings allow no dynamic one."""
     if block[:2] != b"\0\0":
         raise Undecodable(f"the section refers to a dynamic table: {block[:8].hex()}")
     fields, at = [], 2

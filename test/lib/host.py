@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The port program, and the host that answers what it asks, as a case's script says (PROTOCOL.md)."""
+"""The port program, and a host that answers its requests by the script of a case (PROTOCOL.md)."""
 
 from . import mp
 from .program import (
@@ -15,7 +15,7 @@ def _pairs(flat, names):
 
 
 class Exchange:
-    """A request as the application sees it, and what the script still has to do about it."""
+    """A request as the application sees it, and the remaining steps of its script."""
 
     def __init__(self, stream, head, names, script):
         self.stream = stream
@@ -47,14 +47,14 @@ class Port(Program):
     def __init__(self, path, options, demand):
         self.demand = 0
         self.begin([])
-        # its demand is renewed with each request, and one address plays all clients: no shares, unless they are what is looked at
+        # demand is renewed with each request, and all clients have one address: no shares, unless they are tested
         super().__init__(path, {"share": 0, **options})
         if demand:
             self.send([DEMAND, demand])
         self.demand = demand
 
     def begin(self, scripts):
-        """A new case."""
+        """Begins a new case."""
         self.scripts = list(scripts)
         self.exchanges = []
         self.by_stream = {}
@@ -63,7 +63,7 @@ class Port(Program):
         self.let_go = 0
 
     def settle(self):
-        """What a case left behind is not the next one's."""
+        """Forgets everything that the previous case left behind."""
         for _ in range(2):
             self.ping()
             self.until(lambda: self.pongs == self.pings, "PONG")
@@ -102,7 +102,7 @@ class Port(Program):
         self.advance_all()
 
     def advance_all(self):
-        """One may have waited for what happened to another."""
+        """Runs all scripts again, since one may wait for an event of another."""
         for exchange in self.exchanges:
             self.advance(exchange)
 
@@ -159,7 +159,7 @@ class Port(Program):
 
 
 class Ports:
-    """Programs by their options: one serves all cases that want the same."""
+    """Programs by their options: one serves all cases with the same options."""
 
     def __init__(self, path, **always):
         self.path, self.always, self.open = path, always, {}
@@ -171,7 +171,7 @@ class Ports:
         return self.open[key]
 
     def drop(self, port):
-        """Something went wrong with it: the next case has a new one."""
+        """Something went wrong with the program: the next case gets a new one."""
         self.open = {key: value for key, value in self.open.items() if value is not port}
         port.process.kill()
         port.stop()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""msgpack, as much of it as PROTOCOL.md uses: nil, bool, integers, str, bin, array, map."""
+"""The part of msgpack that PROTOCOL.md uses: nil, bool, integers, str, bin, array, map."""
 
 import struct
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client of sparx_port in the same thread as its host: whatever it waits for, it lets the host go on meanwhile."""
+"""A client of sparx_port in the same thread as its host: while it waits, it lets the host continue."""
 
 import select
 import socket
@@ -8,9 +8,9 @@ import time
 
 from . import h1, h2
 
-PATIENCE = 10.0  # s: for what must come; a case that passes waits for none of them
+PATIENCE = 10.0  # s: how long to wait for what must come
 FRAME_MAX, WIDE = 16384, 0x7FFFFFFF
-QUIET = 0.15  # s: in which what must not come would have come
+QUIET = 0.15  # s: how long to wait for what must not come
 
 
 class Wrong(Exception):
@@ -18,7 +18,8 @@ class Wrong(Exception):
 
 
 class Waits:
-    """What it needs of a client: `step(seconds)` lets it and the host go on, `gone` says that the connection is over, `seen()` what came."""
+    """A client must have `step(seconds)`, which lets it and the host continue, `gone` (whether the connection has ended), and `seen()` (what was
+    received)."""
 
     def until(self, reached, what, patience=PATIENCE):
         end = time.monotonic() + patience
@@ -40,7 +41,7 @@ class Waits:
 
 
 class Peer(Waits):
-    """A connection. What comes goes to `took`, of each version of HTTP in its own way."""
+    """A connection. Received bytes go to `took`, which each version of HTTP implements."""
 
     def __init__(self, port):
         self.port = port
@@ -51,7 +52,7 @@ class Peer(Waits):
         self.reads = True
 
     def took(self, data):
-        """Bytes of the server; none, when it has ended the connection."""
+        """Bytes of the server; empty when it has ended the connection."""
         raise NotImplementedError
 
     def seen(self):
@@ -83,7 +84,7 @@ class Peer(Waits):
         return self.reads and not self.ended
 
     def step(self, timeout, writes=False):
-        """Waits for one thing to happen, and lets the host and this client go on."""
+        """Waits for one event, and lets the host and this client continue."""
         sources = [self.port.out, self.sock] if self.listens() else [self.port.out]
         ready, _, _ = select.select(sources, [self.sock] if writes else [], [], max(timeout, 0))
         if self.port.out in ready:
@@ -102,7 +103,7 @@ class Peer(Waits):
         self.took(data)
 
     def sync(self):
-        """Until the port has seen all that was sent to it, and all that it answered is here."""
+        """Waits until the port has read everything that was sent, and its answers have arrived."""
         self.port.ping()
         self.until(lambda: self.port.pongs == self.port.pings, "PONG")
         while self.listens() and select.select([self.sock], [], [], 0)[0]:
@@ -114,7 +115,7 @@ class Peer(Waits):
         self.transmit(b"".join(parts))
 
     def transmit(self, data):
-        """All of it, unless the server ends the connection, which shows in what is received."""
+        """Sends everything, unless the server ends the connection, which shows in what is received."""
         end = time.monotonic() + PATIENCE
         while data and not self.ended:
             try:
@@ -130,7 +131,7 @@ class Peer(Waits):
         self.send_pieces(data[at : at + size] for at in range(0, len(data), size))
 
     def send_pieces(self, pieces):
-        """Each is known to have been read before the next is sent."""
+        """Sends each piece only after the previous one was read."""
         for piece in pieces:
             if self.ended:
                 return
@@ -139,7 +140,7 @@ class Peer(Waits):
 
 
 class H1(Peer):
-    """Keeps all that has come. methods: those of the requests, without which the answers cannot be read."""
+    """Keeps everything that was received. methods: the methods of the requests, which are needed to parse the answers."""
 
     def __init__(self, port, methods=()):
         self.methods, self.data, self.parsed = methods, b"", None
@@ -165,7 +166,7 @@ class H1(Peer):
 
 
 class Answer:
-    """What has come on a stream. trailers: None until there are some; reset: the name of the error."""
+    """The answer on a stream. trailers: None until there are some; reset: the name of the error."""
 
     def __init__(self):
         self.infos, self.fields, self.body, self.trailers = [], None, b"", None
@@ -191,7 +192,7 @@ class Answer:
 
 
 class Streams(Waits):
-    """Of a client whose answers come on streams: `answers`, by their numbers."""
+    """For clients whose answers come on streams: `answers`, by stream number."""
 
     ANSWER = Answer
 
@@ -226,7 +227,7 @@ class Streams(Waits):
 
 
 class H2(Streams, Peer):
-    """Sends the frames that it is given; it opens no window by itself."""
+    """Sends the given frames; it does not open windows by itself."""
 
     def __init__(self, port):
         self.answers = {}
@@ -243,7 +244,7 @@ class H2(Streams, Peer):
         super().__init__(port)
 
     def open(self, *pairs):
-        """Preface and SETTINGS, and what they are answered with."""
+        """Sends the preface and SETTINGS, and reads the answers."""
         self.send(h2.PREFACE, h2.settings(*pairs))
         self.until(lambda: self.settings is not None and self.acked, "SETTINGS")
         return self
@@ -251,16 +252,16 @@ class H2(Streams, Peer):
     # ---- sending
 
     def window(self, stream):
-        """What the server takes of a stream, 0: of all."""
+        """The server's window for a stream; 0: for all."""
         begin = self.settings.get(h2.INITIAL_WINDOW_SIZE, 65535) if stream else 65535
         return begin + self.credit.get(stream, 0) - self.sent.get(stream, 0)
 
     def room(self, stream):
-        """How long the next DATA frame may be."""
+        """The longest DATA frame that may be sent now."""
         return min(self.window(0), self.window(stream), FRAME_MAX)
 
     def send_piece(self, stream, data, end=False):
-        """As much as one frame and the windows take; how many bytes that is."""
+        """Sends as much as one frame and the windows allow; returns how many bytes."""
         size = min(self.room(stream), len(data))
         for which in (0, stream):
             self.sent[which] = self.sent.get(which, 0) + size
@@ -268,10 +269,10 @@ class H2(Streams, Peer):
             self.transmit(h2.data(stream, data[:size], end=end and size == len(data)))
         return size
 
-    # What a version has that carries requests on streams: open_wide, next_stream, send_head, send_body, send_trailers.
+    # Functions of the versions that carry requests on streams: open_wide, next_stream, send_head, send_body, send_trailers.
 
     def open_wide(self):
-        """A connection whose client has room for every answer."""
+        """Opens a connection with windows for every answer."""
         self.open((h2.INITIAL_WINDOW_SIZE, WIDE))
         self.transmit(h2.window(0, WIDE - 65535))
 
@@ -287,7 +288,7 @@ class H2(Streams, Peer):
         self.transmit(b"".join(frames))
 
     def send_body(self, stream, data, end):
-        """As the windows open; no more than the server takes before it answers or resets."""
+        """Sends as the windows open, until the server answers or resets."""
         answer = self.answer_on(stream)
         over = lambda: self.ended or answer.reset or answer.ended  # noqa: E731
         while (data or end) and not over():
@@ -365,7 +366,7 @@ class H2(Streams, Peer):
         self.until(lambda: self.ended, "close")
 
     def expect_alive(self):
-        """The connection still works."""
+        """Checks that the connection still works."""
         self.send(h2.ping(b"alive?!?"))
         self.until(lambda: b"alive?!?" in self.pongs, "PING answered")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client of HTTP/3 that sends the frames it is told to, beside the host that answers the port's requests."""
+"""An HTTP/3 client that can send any frame, next to the host that answers the port's requests."""
 
 import select
 from pathlib import Path
@@ -88,7 +88,7 @@ class H3(peer.Streams, quic.Client):
             self.send(quic.application_close(0x100))
         self.close()
 
-    # What a version has that carries requests on streams: see H2.
+    # Functions of the versions that carry requests on streams: see H2.
 
     def open_wide(self):
         self.open()
@@ -107,7 +107,7 @@ class H3(peer.Streams, quic.Client):
         self.send_stream(id, wire.headers(fields), True)
 
     def sync(self):
-        """Until the port has seen all that was sent to it, and what it said of it to its host."""
+        """Waits until the port has read everything that was sent, and the host has received its messages about it."""
         self.expect_alive()
         self.port.ping()
         self.until(lambda: self.port.pongs == self.port.pings, "PONG")
@@ -182,7 +182,7 @@ class H3(peer.Streams, quic.Client):
         return (wire.ERRORS.get(code, code) if kind == "application" else code, kind, reason)
 
     def expect_close(self, *codes, kind="application"):
-        """The connection ends with one of these errors: of HTTP/3, or with kind quic of QUIC."""
+        """Expects that the connection ends with one of these errors: of HTTP/3, or with kind="quic" of QUIC."""
         self.until(lambda: self.closed, "close")
         self.expect(self.closing()[0] in codes and self.closing()[1] == kind, f"not closed with {codes} of {kind}")
 
@@ -206,12 +206,12 @@ class H3(peer.Streams, quic.Client):
         return None if code is None else wire.ERRORS.get(code, code)
 
     def expect_reset(self, id, *codes):
-        """The server gives the stream up: RESET_STREAM or STOP_SENDING with one of these errors."""
+        """Expects that the server ends the stream: RESET_STREAM or STOP_SENDING with one of these errors."""
         self.until(lambda: self.reset_code(id) or self.stop_code(id), f"reset of stream {id}")
         self.expect((self.reset_code(id) or self.stop_code(id)) in codes, f"{self.reset_code(id)}, {self.stop_code(id)}: not {codes}")
 
     def expect_alive(self, id=None):
-        """The connection still works: a PING is acknowledged."""
+        """Checks that the connection still works: a PING is acknowledged."""
         self.until(lambda: not self.spaces[quic.APP].sent, "acknowledgement of what was sent before")
         self.send(quic.ping())
         self.until(lambda: not self.spaces[quic.APP].sent, "PING acknowledged")

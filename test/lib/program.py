@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sparx_port as a child of ours, and the frames to it and from it (PROTOCOL.md). Who plays its host overrides `take`."""
+"""sparx_port as a child process, and the frames to it and from it (PROTOCOL.md). A subclass that plays its host overrides `take`."""
 
 import os
 import re
@@ -26,7 +26,7 @@ __all__ = [*KINDS.values(), "KINDS", "METHODS", "PATH", "REPO", "PortDied", "Pro
 
 
 QUIET = 0.5  # s
-PATIENCE = 30.0  # s: for what must come; so that a test fails, and does not wait for ever
+PATIENCE = 30.0  # s: how long to wait for what must come, so that a test fails instead of waiting for ever
 
 
 class PortDied(Exception):
@@ -48,7 +48,7 @@ def frame(*messages):
 
 
 def split(data):
-    """The messages of the whole frames at the front, and the rest."""
+    """The messages of the complete frames at the front, and the rest."""
     heard = []
     while len(data) >= 4:
         size = struct.unpack_from(">I", data)[0]
@@ -75,7 +75,7 @@ class Program:
         self.address = ("127.0.0.1", self.ready["listeners"][0]["port"])
 
     def stop(self):
-        """The host goes: the program's exit status."""
+        """Closes the pipes; returns the program's exit status."""
         self.process.stdin.close()
         self.process.stdout.close()
         try:
@@ -85,7 +85,7 @@ class Program:
             return self.process.wait()
 
     def send(self, *messages):
-        """All of it, also where several threads do so: a pipe takes more than its page in parts."""
+        """Writes everything, also if several threads write: a pipe accepts more than a page only in parts."""
         try:
             with self.sending:
                 data = frame(*messages)
@@ -99,7 +99,7 @@ class Program:
         self.send([PING, self.pings])
 
     def pump(self):
-        """Reads once, and takes what came."""
+        """Reads once, and handles the messages."""
         if not select.select([self.out], [], [], PATIENCE)[0]:
             raise TimeoutError(f"the port says nothing; errors {self.errors}, logs {self.logs}")
         data = os.read(self.out, 1 << 20)
@@ -110,7 +110,7 @@ class Program:
             self.note(kind, rest) or self.take(kind, rest)
 
     def until(self, reached, what="what was waited for"):
-        """Pumps until that is so."""
+        """Pumps until the condition is true."""
         end = time.monotonic() + PATIENCE
         while not reached():
             if time.monotonic() > end:
@@ -118,26 +118,26 @@ class Program:
             self.pump()
 
     def pump_until_quiet(self):
-        """Until the port has said nothing for a while: it stands still, or waits for others."""
+        """Waits until the port has sent nothing for a while."""
         while select.select([self.out], [], [], QUIET)[0]:
             self.pump()
 
     def ask_figures(self):
-        """The port's figures, as they are when all was taken that came before."""
+        """The port's figures, after it has handled all earlier messages."""
         self.figures = None
         self.send([STATS, 0])
         self.until(lambda: self.figures is not None, "the answer to STATS")
         return self.figures
 
     def figures_until(self, fine):
-        """Asks again and again until they are."""
+        """Asks for the figures until they have these values."""
         end = time.monotonic() + PATIENCE
         while not fine(self.ask_figures()):
             if time.monotonic() > end:
                 raise TimeoutError(f"the figures stay {self.figures}")
 
     def note(self, kind, rest):
-        """What is of no stream. True: nobody else is to see it."""
+        """Handles messages without a stream. True: the message is handled."""
         if kind == READY:
             self.ready = rest[1]
         elif kind == ERROR:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client of QUIC that sends the frames it is told to, in packets that are protected as they must be (RFC 9000, RFC 9001).
+"""A QUIC client that can send any frame, in correctly protected packets (RFC 9000, RFC 9001).
 
-Whatever a case does not decide it does as a client should: it acknowledges, sends again what was lost, gives credit, answers Retry.
+Unless a case decides otherwise, it behaves like a correct client: it acknowledges, repeats lost frames, grants credit, answers Retry.
 """
 
 import os
@@ -32,7 +32,7 @@ ERRORS = (
 
 
 def number(n, size=None):
-    """A variable-length integer, in as few bytes as may be, or in `size`."""
+    """A variable-length integer, in the fewest bytes, or in `size` bytes."""
     size = size or (1 if n < 64 else 2 if n < 1 << 14 else 4 if n < 1 << 30 else 8)
     return (n | {1: 0, 2: 1, 4: 2, 8: 3}[size] << (8 * size - 2)).to_bytes(size, "big")
 
@@ -259,7 +259,7 @@ class Keys:
         self.secret = secret
         self.aead = AESGCM(tls13.expand(secret, b"quic key", length=16))
         self.iv = int.from_bytes(tls13.expand(secret, b"quic iv", length=12), "big")
-        # It stays the same when keys are updated
+        # The header key stays the same when keys are updated
         self.header = header or Cipher(algorithms.AES(tls13.expand(secret, b"quic hp", length=16)), modes.ECB()).encryptor()
 
     def next(self):
@@ -299,7 +299,7 @@ def whole_number(cut, size, largest):
 
 
 class Ranges:
-    """Packet numbers that came: [first, last], ascending."""
+    """Received packet numbers: [first, last], ascending."""
 
     def __init__(self):
         self.list = []
@@ -336,7 +336,7 @@ class Space:
 
 
 class Stream:
-    """What came of one stream, in order."""
+    """The received bytes of one stream, in order."""
 
     def __init__(self):
         self.pieces, self.data, self.read, self.size, self.reset, self.stopped = {}, b"", 0, None, None, None
@@ -399,7 +399,7 @@ class Client:
         self.octets_in = self.octets_out = self.datagrams_in = 0
         self.acks = self.resends = self.credits = True
         self.waiting = []
-        self.rewrite = None  # a function of (level, payload) that gives the payload to be sent
+        self.rewrite = None  # a function of (level, payload) that returns the payload to send
         self.new_keys()
 
     def socket(self):
@@ -420,7 +420,7 @@ class Client:
     # ---- sending
 
     def packet(self, level, *parts, size=2, first=0, number_is=None, keys=None, length=None):
-        """One packet, protected. first: bits that are set in its first byte though they should not be."""
+        """One protected packet. first: bits to set in its first byte that should not be set."""
         space = self.spaces[level]
         payload = b"".join(parts)
         if self.rewrite:
@@ -465,7 +465,7 @@ class Client:
         self.install()
 
     def send_stream(self, id, data, fin=False, step=None):
-        """All of it, within the server's limits; `step` lets time pass meanwhile."""
+        """Sends everything, within the server's limits; `step` lets time pass meanwhile."""
         step = step or (lambda: self.step(0.5))
         offset, end = self.offsets.get(id, 0), self.offsets.get(id, 0) + len(data)
         start = offset
@@ -494,18 +494,18 @@ class Client:
         self.phase_tx ^= 1
 
     def give_id(self, sequence, retire=0):
-        """NEW_CONNECTION_ID with an id that is heeded when the server uses it."""
+        """NEW_CONNECTION_ID with an id that this client recognizes when the server uses it."""
         cid = os.urandom(len(self.cid))
         self.own.add(cid)
         return new_connection_id(sequence, retire, cid)
 
     def rebind(self):
-        """As a NAT does: the same connection from another port."""
+        """Continues the connection from another port, as behind a NAT."""
         self.sock.close()
         self.sock = self.socket()
 
     def new_destination(self):
-        """Another of the ids that the server gave."""
+        """Switches to another of the server's ids."""
         sequence = min(self.cids)
         self.destination = self.cids.pop(sequence)[0]
         return sequence
@@ -513,7 +513,7 @@ class Client:
     # ---- receiving
 
     def step(self, patience=0.0):
-        """Reads what has come, or waits for it; sends again what nobody has acknowledged."""
+        """Reads packets, or waits for them; repeats unacknowledged frames."""
         ready = select.select([self.sock], [], [], patience)[0]
         if ready:
             self.receive()
@@ -540,7 +540,7 @@ class Client:
                 one = one[self.take_packet(one) :]
 
     def take_packet(self, data):
-        """How long it is; what is for keys that are still to come waits."""
+        """Returns the length of the packet; packets for keys that are not known yet are kept."""
         first = data[0]
         if not first & 0x80:
             self.take_short(data)

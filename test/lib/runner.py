@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs suites of cases against sparx_port. Each failure has a line, and so has each suite; the last line is the sum.
+"""Runs suites of cases against sparx_port. Prints a line for each failure and for each suite; the last line is the sum.
 
 A suite is a class with `name`, `about`, and `cases()`, whose items have `name` and `title` and may have `file`. Its instances run them:
-`run(case)` returns None or what was wrong, and `stop()` ends the programs and returns None or what was wrong with their end. `without(args)`,
-where a suite has it, says why it cannot run on this machine, or returns None.
+`run(case)` returns None or the fault, and `stop()` ends the programs and returns None or the fault of their end. An optional `without(args)` returns why the
+suite cannot run on this machine, or None.
 """
 
 import argparse

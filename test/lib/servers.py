@@ -43,7 +43,7 @@ class Servers:
         self.ask(f"stop {port}")
 
     def memory(self):
-        """Bytes that the VM has."""
+        """Memory of the VM, in bytes."""
         return int(self.ask("memory")[0])
 
     def figures(self, port):
@@ -56,7 +56,7 @@ class Servers:
         return self.errors.read().decode(errors="replace")
 
     def faults(self):
-        """What sanitizers said."""
+        """The reports of sanitizers."""
         return re.findall(r"(?m)^.*(?:ERROR: \w+Sanitizer|runtime error:|SUMMARY: ).*$", self.said())
 
     def end(self):
@@ -65,7 +65,7 @@ class Servers:
 
 
 def resident(pid):
-    """Bytes; None: there is no such process any more."""
+    """Memory in bytes; None: the process has ended."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError):

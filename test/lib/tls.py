@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TLS 1.2 and 1.3 from the client's side, without sockets, and with every byte in the hands of who uses it.
+"""The client's side of TLS 1.2 and 1.3, without sockets, where the caller can change every byte.
 
-One suite (AES-128-GCM with SHA-256) and one group (X25519) is all that it knows, certificates are not looked at, and nothing is random
-that need not be: it is for tests. The cipher is libcrypto's, called through ctypes; `AVAILABLE` says whether that is there.
+It is for tests: it knows one suite (AES-128-GCM with SHA-256) and one group (X25519), ignores certificates, and avoids randomness. The cipher is libcrypto's,
+called through ctypes; `AVAILABLE` says whether libcrypto is installed.
 
     client = tls.Client(name="a.example", alpn=[b"http/1.1"])
     out = client.record(tls.HANDSHAKE, client.hello())
@@ -33,7 +33,7 @@ ALERTS = {
 }  # fmt: skip
 RETRY = hashlib.sha256(b"HelloRetryRequest").digest()
 
-# ---- what is computed
+# ---- cryptography
 
 
 def _library():
@@ -155,7 +155,7 @@ def prf(secret, label, seed, size):
     return out[:size]
 
 
-# ---- what is written
+# ---- output
 
 
 def vector(size, data):
@@ -231,7 +231,7 @@ class Keys12:
 
 class Client:
     def __init__(self, name="a.example", alpn=(b"http/1.1",), version=13, session_id=None, extra=b"", psk=None):
-        """extra: bytes of extensions, behind all but the pre-shared key. psk: one of `tickets` of an earlier client."""
+        """extra: bytes of extensions, placed after all except the pre-shared key. psk: one of the `tickets` of an earlier client."""
         self.name, self.protocols, self.version, self.extra, self.psk = name, alpn, version, extra, psk
         self.random, self.private = os.urandom(32), os.urandom(32)
         self.session_id = os.urandom(32) if session_id is None else session_id
@@ -257,7 +257,7 @@ class Client:
         return [*both, extension(VERSIONS, vector(1, b"\x03\x04")), extension(PSK_MODES, vector(1, b"\x01")), extension(KEY_SHARE, vector(2, share))]
 
     def hello(self, extensions=None, suites=None, version=b"\x03\x03", compression=b"\0", identities=1, change_binder=False):
-        """The message ClientHello; what it says can be changed. identities: how often the pre-shared key is offered, with one binder."""
+        """The message ClientHello, whose contents can be changed. identities: how often the pre-shared key is offered, with one binder."""
         suites = suites or (b"\x13\x01" if self.version == 13 else b"\xc0\x2b\xc0\x2f")
         all_of_them = (self.extensions() if extensions is None else list(extensions)) + [self.extra]
         head = version + self.random + vector(1, self.session_id) + vector(2, suites) + vector(1, compression)
@@ -282,10 +282,10 @@ class Client:
         """In plain text."""
         return record(kind, payload, 0x0303 if self.heard else 0x0301)
 
-    # ---- what comes
+    # ---- input
 
     def feed(self, data):
-        """The records in it: [(type, payload)], decrypted. Messages of the handshake are taken as well."""
+        """The decrypted records in `data`: [(type, payload)]. Handshake messages are processed as well."""
         self.input += data
         records = []
         while len(self.input) >= 5:
@@ -370,7 +370,7 @@ class Client:
         nonce = body[9 : 9 + body[8]]
         at = 9 + len(nonce)
         identity = body[at + 2 : at + 2 + struct.unpack_from(">H", body, at)[0]]
-        # Its age is none: what is added to it is all that there is to say.
+        # Its age is 0, so the obfuscated age is just age_add.
         self.tickets.append((identity, expand_label(self.resumption, b"resumption", nonce, 32), body[4:8]))
 
     # ---- keys
@@ -413,13 +413,13 @@ class Client:
         return message(FINISHED, bytes(verify))
 
     def switch(self, finished):
-        """TLS 1.3: what is written from now on is data; the message Finished was sent."""
+        """TLS 1.3: switches to the keys for data, after Finished was sent."""
         self.transcript += finished
         self.resumption = expand_label(self.master, b"res master", sha(self.transcript), 32)
         self.write, self.finished = self.app_out, True
 
     def key_exchange(self):
-        """TLS 1.2: the message ClientKeyExchange; behind it the keys are known."""
+        """TLS 1.2: the message ClientKeyExchange; after it the keys are known."""
         whole = message(CLIENT_KEY_EXCHANGE, vector(1, x25519(self.private)))
         self.transcript += whole
         self.master = prf(x25519(self.private, self.theirs), b"master secret", self.random + self.server_random, 48)
@@ -433,7 +433,7 @@ class Client:
         return whole
 
     def finish(self):
-        """The records that end the handshake, as they should be."""
+        """The records that complete the handshake correctly."""
         if self.version == 12:
             exchange, self.write = record(HANDSHAKE, self.key_exchange()), self.write_12
             return exchange + record(CCS, b"\1") + self.seal(HANDSHAKE, self.finished_12())
@@ -447,7 +447,7 @@ class Client:
         return self.write.seal(kind, payload, pad)
 
     def key_update(self, asks=False):
-        """The record of a KeyUpdate, behind which the keys are new."""
+        """The record of a KeyUpdate, after which new keys are used."""
         sealed = self.seal(HANDSHAKE, message(KEY_UPDATE, bytes([asks])))
         self.write.update()
         return sealed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The client's half of a TLS 1.3 handshake over QUIC (RFC 8446, RFC 9001): X25519, AES-128-GCM, whatever certificate comes."""
+"""The client's half of a TLS 1.3 handshake over QUIC (RFC 8446, RFC 9001): X25519, AES-128-GCM, with any certificate."""
 
 import hashlib
 import hmac
@@ -55,7 +55,7 @@ class Ticket:
 
 
 class Tls:
-    """Feed it messages with take(); `installed` gets (level, client's secret, server's secret) as they come to be."""
+    """Feed it messages with take(); `installed` gets (level, client's secret, server's secret) when they are known."""
 
     def __init__(self, name, alpn, parameters, ticket=None, early=False, ciphers=(0x1301,)):
         self.name, self.alpn, self.parameters, self.ticket, self.early, self.ciphers = name, alpn, parameters, ticket, early, ciphers
@@ -110,7 +110,7 @@ class Tls:
         return whole
 
     def take(self, whole):
-        """A message of the server's; returns what is to be sent in the handshake's keys."""
+        """Handles a message of the server; returns the bytes to send with the handshake keys."""
         kind, body = whole[0], whole[4:]
         if kind == SERVER_HELLO:
             self.transcript += whole

@@ -19,7 +19,7 @@ def masked(data, mask=MASK):
 
 
 def length(n, width=None, mask=MASK):
-    """The length field; width: its bytes beyond the first, the fewest unless said."""
+    """The length field; width: its bytes after the first, by default as few as possible."""
     bit = 0x80 if mask is not None else 0
     if width is None:
         width = 0 if n < 126 else 2 if n < 65536 else 8
@@ -55,7 +55,7 @@ def cut(data, size):
 
 
 def take(data):
-    """The frame that data begins with, as (opcode, payload, fin, rsv), and the rest; None: more is needed."""
+    """The first frame in data, as (opcode, payload, fin, rsv), and the rest; None: it is incomplete."""
     if len(data) < 2:
         return None
     n, at = data[1] & 0x7F, 2

@@ -4,7 +4,8 @@ defmodule Sparx.Proxies do
 
   import ExUnit.Callbacks, only: [on_exit: 1]
 
-  # It ends with the shell, and that with its input: when this test ends, however it does.
+  # The proxy ends with the shell, and the shell with its stdin, so both end when this test ends, however it
+  # ends.
   @keeper ~S"""
   "$@" &
   pid=$!
@@ -57,7 +58,7 @@ defmodule Sparx.Proxies do
     {write(folder, "cert.pem", pem(:Certificate, certificate)), write(folder, "key.pem", pem(type, key))}
   end
 
-  # As :public_key.pem_encode/1, without that application.
+  # Like :public_key.pem_encode/1, without that application.
   defp pem(type, der) do
     name = if type == :Certificate, do: "CERTIFICATE", else: "EC PRIVATE KEY"
     lines = for <<line::binary-size(64) <- pad(Base.encode64(der))>>, do: [String.trim_trailing(line), ?\n]

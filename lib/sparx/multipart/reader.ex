@@ -59,7 +59,7 @@ defmodule Sparx.Multipart.Reader do
     )
   end
 
-  # A body that is enumerated again after its end is still at its end.
+  # Enumerating a body again after its end yields nothing.
   defp next_chunk(key, %{number: number} = reader, number) do
     case next(key, reader) do
       {{:data, data}, reader} ->

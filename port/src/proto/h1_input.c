@@ -143,7 +143,7 @@ static size_t dispatch(struct h1 *h1, struct request_head *head, const struct h1
 	return head->whole.len;
 }
 
-/* A first line that names no protocol gets no response, as soon as the line is complete, whatever follows. */
+/* A first line that names no protocol closes the connection without a response, as soon as the line is complete. */
 static bool begins_foreign(const struct h1 *h1, const uint8_t *data)
 {
 	return h1->requests == 0 && h1->parse->line_len && h1_line_foreign(slice_of(data, h1->parse->line_len));

@@ -55,7 +55,7 @@ defmodule Sparx.Examples.AsgiTest do
     assert Client.get(host.port, "/pieces").body == pieces
     assert Client.get(host.port, "/pieces?length=#{byte_size(pieces)}").body == pieces
 
-    # What is no file, and what is of another length, is an error at once.
+    # A path that is not a regular file, and a wrong length, are errors at once.
     for path <- ["/fifo", "/path?length=5"] do
       socket = Client.connect(host.port)
       Client.send(socket, Client.head("GET", path))

@@ -85,7 +85,7 @@ defmodule Sparx.Examples.ChatTest do
     _not_up_yet in [MatchError, FunctionClauseError] -> again(port)
   end
 
-  # Its children write on for a moment, also into folders that are being removed.
+  # Its child processes keep writing for a moment, also into folders that are being removed.
   defp remove(folder), do: with({:error, :eexist, _file} <- File.rm_rf(folder), do: remove(folder))
 
   # It shows the page until the test has ended. Its profile is in a folder of its own.
@@ -100,7 +100,7 @@ defmodule Sparx.Examples.ChatTest do
     {:os_pid, os_pid} = Port.info(program, :os_pid)
 
     on_exit(fn ->
-      # It writes its profile to the last.
+      # It writes to its profile until its end.
       System.cmd("sh", ["-c", "kill #{os_pid}; while kill -0 #{os_pid}; do sleep 0.1; done"],
         stderr_to_stdout: true
       )

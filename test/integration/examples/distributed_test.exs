@@ -43,7 +43,8 @@ defmodule Sparx.Examples.DistributedTest do
     end
   end
 
-  # More requests at once than one node has workers, until two have answered: those that come one by one go to the same worker.
+  # Sends more requests at once than one node has workers, until two nodes have answered: requests one at a
+  # time would go to the same worker.
   defp answering(_port, [_, _] = answers), do: answers
 
   defp answering(port, answers) do

@@ -8,7 +8,7 @@ defmodule Sparx.Examples.EventsTest do
 
   setup do: Sparx.Example.serve("events.exs")
 
-  # Events, until so many have come: {id, data}.
+  # Reads `count` events: {id, data}.
   defp events(port, count, headers \\ []) do
     socket = Client.connect(port)
     Client.send(socket, Client.head("GET", "/events", headers))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An application that has files sent: by path, and as open files."""
+"""An application that sends files: by path, and as open files."""
 
 import os
 import tempfile

@@ -37,7 +37,8 @@ defmodule Sparx.Examples.Http2PushTest do
     assert hints.headers["link"] =~ "</style.css>"
   end
 
-  # Asks for / and gives all frames until the bodies of what was promised are complete, as {type, stream, payload}.
+  # Requests / and returns all frames, as {type, stream, payload}, until the bodies of the promised responses
+  # are complete.
   defp exchange(port, settings) do
     {:ok, socket} = :gen_tcp.connect(~c"127.0.0.1", port, [:binary, active: false])
 

@@ -37,7 +37,7 @@ if Code.ensure_loaded?(Sparx.Plug) do
   end
 
   defmodule Sparx.Plug.AdapterTest do
-    # Not async: what is not logged is looked for too.
+    # Not async: the tests also check that nothing was logged.
     use ExUnit.Case, async: false
 
     import ExUnit.CaptureLog

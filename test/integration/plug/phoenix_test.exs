@@ -414,7 +414,7 @@ if Enum.all?([Sparx.PhoenixAdapter, Phoenix, Phoenix.LiveView, Jason], &Code.ens
       end
     end
 
-    # A WebSocket of its own is in Node since 22, and an option before.
+    # Node has WebSocket since version 22, and as an option before.
     defp node_options do
       {version, 0} = System.cmd("node", ["--version"])
 

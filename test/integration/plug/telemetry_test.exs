@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 if Code.ensure_loaded?(Sparx.Plug) and Code.ensure_loaded?(WebSockAdapter) do
   defmodule Sparx.Plug.TelemetryTest do
-    # Not async: what is attached hears every server's events.
+    # Not async: an attached handler receives the events of every server.
     use ExUnit.Case, async: false
 
     import ExUnit.CaptureLog
@@ -62,7 +62,7 @@ if Code.ensure_loaded?(Sparx.Plug) and Code.ensure_loaded?(WebSockAdapter) do
       assert stop.req_header_end_time <= stop.req_body_start_time
       assert stop.req_body_start_time <= stop.req_body_end_time
       assert stop.resp_start_time <= stop.resp_end_time
-      # It is one span, and not the server's besides.
+      # There is one span, and no event of the server in addition.
       refute_received {:request, _, _, _, _}
     end
 

@@ -35,7 +35,7 @@ if Code.ensure_loaded?(Sparx.Plug) and Code.ensure_loaded?(WebSockAdapter) do
       def terminate(reason, test), do: send(test, {:terminated, reason})
     end
 
-    # With WebSockAdapter, or as a plug does it that has none.
+    # With WebSockAdapter, or as a plug without it.
     defp serve(options \\ [], first \\ nil, server \\ []) do
       test = self()
 
@@ -60,7 +60,7 @@ if Code.ensure_loaded?(Sparx.Plug) and Code.ensure_loaded?(WebSockAdapter) do
       socket
     end
 
-    # A client that is there would be waited for.
+    # The server would wait for a client that is still connected.
     defp stop(socket) do
       Client.close(socket)
       stop_supervised!(Sparx)

@@ -17,7 +17,7 @@ OK = [RESPOND, 1, 200, [], b"ok"]
 STREAM = [HEAD, 1, 200, [], None]
 SOCKET = [UPGRADE, 1, "websocket", [], {}]
 
-# What is said in answer to the first request: stream 1.
+# The messages in answer to the first request: stream 1.
 ANSWERS = {
     "kind": [[31, 1]],
     "fields": [[RESPOND, 1, 200, []]],

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kit says to the port's sockets: requests of HTTP/1, frames of WebSockets.
+"""The kit's side of the port's sockets: HTTP/1 requests, WebSocket frames.
 
-It shares no codec with test/lib: the kit judges other programs by the RFCs, and is in turn judged with sparx_port. An error in a codec that both used
-would be in neither's tests.
+It shares no codec with test/lib: the kit judges other programs by the RFCs, and is in turn judged with sparx_port. No test would find an error in a codec
+that both used.
 """
 
 import re
@@ -72,7 +72,7 @@ class Client:
         return self.send("\r\n".join(lines).encode() + b"\r\n\r\n", body)
 
     def response(self, to_head=False):
-        """The next response, or None as long as it is not there. At the end of file what is there, not `whole` if it is cut."""
+        """The next response, or None while it is incomplete. At the end of file an incomplete one is returned with `whole` false."""
         head, mark, rest = self.input.partition(b"\r\n\r\n")
         if not mark:
             return Response(0, {}, head, False) if self.eof else None
@@ -92,7 +92,7 @@ class Client:
 
     def chunked(self, status, headers, rest):
         if not self.eof and b"\r\n0\r\n" not in rest[-1000:] and not rest.startswith(b"0\r\n"):
-            return None  # the end has not come: not worth a look at all chunks
+            return None  # the end has not arrived, so the chunks need not be parsed
         body, at = b"", 0
         while line := re.compile(rb"([0-9a-fA-F]+)[^\r\n]*\r\n").match(rest, at):
             size, at = int(line[1], 16), line.end()
@@ -118,7 +118,7 @@ class Client:
         return self.send(head, MASK, masked)
 
     def message(self):
-        """The next frame, or message: (opcode, payload), or None as long as it is not there."""
+        """The next frame or message: (opcode, payload), or None while it is incomplete."""
         whole, first, at = b"", None, 0
         while len(self.input) >= at + 2:
             opcode, size = self.input[at] & 15, self.input[at + 1] & 127

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host that the kit plays: a run of the program, and what scenarios ask for."""
+"""The host that the kit plays: a run of the program, and the functions for scenarios."""
 
 import os
 import select
@@ -11,11 +11,11 @@ import scenarios
 from client import Client
 from rules import HELLO, PING, STATS, Broken, Rules, mp
 
-QUIET = 0.1  # s: in which what must not come would have come
+QUIET = 0.1  # s: how long to wait for what must not come
 
 
 class Host:
-    """A run of the program, what it has said, and its clients."""
+    """A run of the program, its messages, and its clients."""
 
     def __init__(self, command, patience):
         self.rules, self.patience = Rules(), patience
@@ -38,10 +38,10 @@ class Host:
         try:
             self.process.stdin.write(data)
         except BrokenPipeError:
-            pass  # its end of file is seen where it is read
+            pass  # its end of file is noticed when it is read
 
     def pump(self, timeout):
-        """Lets the port and the clients go on. False: nothing came in that time."""
+        """Lets the port and the clients continue. False: nothing arrived in this time."""
         reading = [] if self.ended else [self.out]
         reading += [c for c in self.clients if c.reads and not c.eof]
         writing = [c for c in self.clients if c.output and not c.eof]
@@ -71,7 +71,7 @@ class Host:
         self.rules.frame(payload)
 
     def until(self, reached, section, rule):
-        """Goes on until that is so, and returns it: the port must bring it about in time."""
+        """Continues until the condition is true, and returns its value: the port must make it true in time."""
         end = time.monotonic() + self.patience
         while not (what := reached()):
             left = end - time.monotonic()
@@ -100,7 +100,7 @@ class Host:
         return feature in self.rules.ready["features"]
 
     def sync(self):
-        """What was sent has been worked off: messages are taken in their order."""
+        """Waits until the port has handled everything that was sent: it handles messages in order."""
         self.tag += 1
         tag = self.tag
         self.send([PING, tag])
@@ -113,7 +113,7 @@ class Host:
         return self.until(lambda: self.rules.figures, "4", "STATS is answered by FIGURES")[0]
 
     def figure(self, name, value):
-        """Until it has that value."""
+        """Waits until the figure has this value."""
         end = time.monotonic() + self.patience
         while (seen := self.figures().get(name)) != value:
             if time.monotonic() > end:

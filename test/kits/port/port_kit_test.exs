@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.PortKitTest do
-  # The kit for ports finds nothing in sparx_port, and finds what is put in between.
+  # The kit for ports finds no fault in sparx_port, and finds the faults that are inserted.
   use ExUnit.Case, async: true
 
   @moduletag timeout: 120_000

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rules of PROTOCOL.md that a port must keep, whatever it is asked: each message of it is checked here."""
+"""The rules of PROTOCOL.md that a port must always keep: every message of the port is checked here."""
 
 import re
 import struct
@@ -30,7 +30,7 @@ REASONS = {"closed", "reset", "timeout", "aborted", "error", "drained"}
 METHODS, NAMES = definitions.METHODS, definitions.NAMES
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+\Z")
 LARGEST_FRAME, LARGEST_CHUNK, LARGEST_STREAM = 65532, 65000, (1 << 53) - 1
-SEND_COST = 16  # bytes of the window that a SEND costs beside its data
+SEND_COST = 16  # bytes of the window that a SEND costs in addition to its data
 
 
 class Broken(Exception):
@@ -53,7 +53,7 @@ def is_type(letter, value):
 
 
 class Stream:
-    """What the host knows of an exchange."""
+    """The host's state of an exchange."""
 
     def __init__(self, number, head, window):
         self.number, self.head = number, head
@@ -73,7 +73,7 @@ class Stream:
 
 
 class Rules:
-    """Both sides' messages go through here: `said` is what the host sends, `take` what comes."""
+    """Messages of both sides pass through here: `said` those of the host, `take` those of the port."""
 
     def __init__(self):
         self.ready = None
@@ -83,7 +83,7 @@ class Rules:
         self.asked = []  # tags of PING and STATS
         self.drained = None
 
-    # ---- what the host says: only what is right goes through here
+    # ---- messages of the host: only correct ones pass through here
 
     def said(self, kind, *fields):
         if kind == DEMAND:
@@ -106,7 +106,7 @@ class Rules:
         elif kind in (DATA, SEND):
             stream.window -= len(fields[0]) if kind == DATA else len(fields[1]) + SEND_COST
 
-    # ---- what the port says
+    # ---- messages of the port
 
     def frame(self, payload):
         if len(payload) > LARGEST_FRAME:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kit plays: each scenario has the program for itself. One that returns a text was skipped, and says why."""
+"""The scenarios of the kit: each has its own run of the program. One that returns a text was skipped for that reason."""
 
 import base64
 import gzip
@@ -41,7 +41,7 @@ def asked(kit, *request, **options):
 
 
 def serves(kit):
-    """The port is still there, and serves."""
+    """Checks that the port still serves."""
     client, stream = asked(kit, "GET", "/")
     kit.send([RESPOND, stream.number, 200, [], b"ok"], [DEMAND, 1])
     expect(kit.response(client, 200).body == b"ok", "4", "RESPOND: the client gets the body")
@@ -54,8 +54,8 @@ def serves(kit):
 
 @scenario
 def hello(kit):
-    """HELLO, READY, and what READY says."""
-    kit.quiet()  # before HELLO nothing may come: the rules see to it
+    """HELLO, READY, and READY's contents."""
+    kit.quiet()  # nothing may come before HELLO: the rules check that
     kit.start(window=100000, server="kit")
     ready = kit.rules.ready
     expect(len(ready["listeners"]) == 1 and ready["listeners"][0].get("port"), "5", "READY: listeners, with the port bound")
@@ -109,7 +109,7 @@ ALL.update({name: wrong_hello(*given) for name, given in WRONG_HELLOS.items()})
 
 @scenario
 def hello_address(kit):
-    """An address that is taken: exit 3."""
+    """An address that is in use: exit 3."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         kit.send([HELLO, 1, {"listeners": [{"address": "127.0.0.1", "port": taken.getsockname()[1]}]}])
         kit.exits(3)
@@ -128,7 +128,7 @@ def hello_missing(kit):
 
 @scenario
 def frames(kit):
-    """A frame in pieces, several in one write, and one of nothing."""
+    """A frame in pieces, several in one write, and an empty one."""
     hello = mp.encode([HELLO, 1, {"listeners": LISTENERS}])
     for byte in len(hello).to_bytes(4, "big") + hello:
         kit.write(bytes([byte]))
@@ -227,7 +227,7 @@ def keep_alive(kit):
 
 @scenario
 def demand(kit):
-    """No REQUEST without demand: the rules see to it. What waits is in the queue."""
+    """No REQUEST without demand: the rules check that. Other requests wait in the queue."""
     started(kit, demand=0)
     clients = [kit.client().request("GET", "/") for _ in range(3)]
     kit.figure("queued", 3)
@@ -245,7 +245,7 @@ def demand(kit):
 
 @scenario
 def queue(kit):
-    """A head that waits too long, and one for which there is no place: 503, and the host is not told."""
+    """A head that waits too long, and one for which the queue is full: 503, and the host is not notified."""
     started(kit, demand=0, max_queue=1, queue_timeout=150)
     waiting = kit.client().request()
     kit.figure("queued", 1)
@@ -291,7 +291,7 @@ def upload(kit):
     expect(kit.response(client).status == 100, "4", "READ: the first one makes the port send 100 Continue")
     client.send(data)
     kit.until(lambda: stream.body, "4", "READ: a chunk comes")
-    kit.quiet()  # beyond the credit nothing may come: the rules see to it
+    kit.quiet()  # nothing may exceed the credit: the rules check that
     body_read(kit, stream, data)
     kit.send([READ, stream.number, 1, 1], [RESPOND, stream.number, 201, [], b""], [DISCARD, stream.number])
     kit.response(client, 201)
@@ -317,7 +317,7 @@ def upload_chunked(kit):
 
 @scenario
 def upload_backpressure(kit):
-    """A client that sends more than there is credit for is not read."""
+    """The port does not read a client beyond the credit."""
     started(kit)
     size = 20 << 20
     client, stream = asked(kit, "PUT", "/", f"Content-Length: {size}", body=bytes(size))
@@ -333,7 +333,7 @@ def upload_backpressure(kit):
 
 @scenario
 def read_max(kit):
-    """The last max holds for all credit that is left."""
+    """The last max applies to all remaining credit."""
     started(kit)
     client, stream = asked(kit, "PUT", "/", "Content-Length: 30")
     kit.send([READ, stream.number, 2, 65000], [READ, stream.number, 1, 7])
@@ -347,7 +347,7 @@ def read_max(kit):
 
 @scenario
 def upload_inline(kit):
-    """With inline_body, a body that is there comes with its request; also when that had to wait."""
+    """With inline_body, a body that has arrived comes with its request, also if the request had to wait."""
     kit.start(inline_body=100)
     if "inline_body" not in kit.rules.ready["limits"]:
         return "READY's limits have no inline_body"
@@ -373,7 +373,7 @@ def upload_inline(kit):
 
 @scenario
 def upload_decoded(kit):
-    """DECODE: the body comes without its coding; what is wrong is answered."""
+    """DECODE: the body arrives decoded; malformed bodies are answered by the port."""
     started(kit)
     if not {"decode", "gzip"} <= set(kit.rules.ready["features"]):
         return "READY's features have no decode, or no gzip"
@@ -386,7 +386,7 @@ def upload_decoded(kit):
     for body, coding, bounds, status in tried:
         client = kit.client().request("PUT", "/", f"Content-Length: {len(body)}", f"Content-Encoding: {coding}", body=body)
         stream = kit.request()
-        stream.head["body"] = -1  # what comes out has another length
+        stream.head["body"] = -1  # the decoded body has another length
         kit.send([DECODE, stream.number, *bounds], [READ, stream.number, 9, 65000])
         if status == 200:
             body_read(kit, stream, text)
@@ -400,7 +400,7 @@ def upload_decoded(kit):
 
 @scenario
 def discard(kit):
-    """A body that is not wanted: the answer goes out, and the connection goes on behind it."""
+    """An unwanted body: the answer goes out, and the connection stays open."""
     started(kit)
     client, stream = asked(kit, "PUT", "/", "Content-Length: 20000", body=b"x" * 10)
     kit.send([READ, stream.number, 1, 10])
@@ -438,7 +438,7 @@ def streamed(kit):
 
 @scenario
 def without_body(kit):
-    """HEAD, 204, 205 and 304 are whole with their head: DATA and END are not needed, and dropped."""
+    """HEAD, 204, 205 and 304 are complete with their head: DATA and END are not needed, and dropped."""
     started(kit)
     client = kit.client()
     length = ["content-length", b"5"]
@@ -454,7 +454,7 @@ def without_body(kit):
 
 @scenario
 def window(kit):
-    """A client that does not read: the window is not granted anew; one that reads: all arrives."""
+    """If a client does not read, no ROOM is granted; if it reads, everything arrives."""
     started(kit, window=65536)
     client = kit.client(receive_buffer=65536).request()
     client.reads = False
@@ -530,7 +530,7 @@ def report(kit):
 
 @scenario
 def gone(kit):
-    """The client goes: GONE; what is said of the stream then is dropped and counted."""
+    """The client leaves: GONE; later messages about the stream are dropped and counted."""
     started(kit)
     client, stream = asked(kit)
     client.reset()
@@ -566,7 +566,7 @@ def handler_timeout(kit):
 
 
 def told(kit, kind, stream, consequence, wrong):
-    """Sends it, and expects an ERROR about it, and no other."""
+    """Sends a message, and expects an ERROR about it, and no other."""
     kit.send_raw(wrong)
     kit.sync()
     errors, kit.rules.errors = kit.rules.errors, []
@@ -604,17 +604,17 @@ def wrong_ignored(kit):
 
 @scenario
 def wrong_bytes(kit):
-    """What is no msgpack spoils the rest of its frame, and nothing else."""
+    """Bytes that are not msgpack spoil the rest of their frame, and nothing else."""
     started(kit)
     never = mp.encode([PING, 7777])
     for wrong in (b"\xc1" + never, b"\x92\x01", b"\xdd\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff" + never, b"\x91" * 70000):
-        told(kit, None, None, "ignored", wrong)  # no PONG for 7777, which nobody asked for: the rules see to it
+        told(kit, None, None, "ignored", wrong)  # no PONG may come for 7777: the rules check that
     serves(kit)
 
 
 @scenario
 def wrong_reset(kit):
-    """A stream that is misused ends: with 500, as long as nothing was written."""
+    """A stream with a wrong message ends, with 500 if nothing was written."""
     started(kit)
     for wrong in (
         [DATA, b"x"],
@@ -640,7 +640,7 @@ def wrong_reset(kit):
 
 @scenario
 def wrong_in_a_response(kit):
-    """Once something was written the connection is cut, so that the client does not take it for whole."""
+    """If something was written, the connection is cut, so that the client cannot mistake the response for complete."""
     started(kit)
     for length, right, wrong in (
         (None, b"x", [HEAD, 200, [], None]),
@@ -693,7 +693,7 @@ def websocket(kit):
         return "READY's features have no websocket"
     client, stream = websocket_open(kit)
     client.frame(TEXT, b"one").frame(PING_FRAME, b"p")
-    kit.quiet()  # no RECV without READ, and no answer: the rules see to the first
+    kit.quiet()  # no RECV without READ (the rules check that), and no answer
     expect(not client.input, "3.1", "without read credit nothing is answered")
     kit.send([READ, stream.number, 1, 1])
     received(kit, stream, TEXT, b"one")
@@ -738,7 +738,7 @@ def websocket_closed_by_the_host(kit):
 
 @scenario
 def websocket_broken_by_the_client(kit):
-    """Text that is no UTF-8, a message that is too long, a client that goes."""
+    """Text that is not UTF-8, a message that is too long, a client that leaves."""
     started(kit)
     if not kit.has("websocket"):
         return "READY's features have no websocket"
@@ -759,7 +759,7 @@ def websocket_broken_by_the_client(kit):
 
 @scenario
 def websocket_answered_before_its_end(kit):
-    """Answers to what came before the client's Close, or fault, go out first; a host that answers nothing is not waited for."""
+    """Answers to messages before the client's Close or fault go out first; the port does not wait long for a host that answers nothing."""
     started(kit)
     if not kit.has("websocket"):
         return "READY's features have no websocket"
@@ -806,7 +806,7 @@ def tunnel(kit):
 
 
 def drained(kit, drain):
-    """What is in work is answered, idle connections go, nothing new comes in."""
+    """Requests in progress are answered, idle connections are closed, no new ones are accepted."""
     started(kit)
     idle = kit.client().request("GET", "/")
     kit.send([RESPOND, kit.request().number, 200, [], b""])
@@ -835,7 +835,7 @@ def drain_signal(kit):
 
 @scenario
 def drain_websockets(kit):
-    """Their clients get Close 1001, and the host hears why they have ended, whether they answer or not."""
+    """Clients of WebSockets get Close 1001, and the host gets the reason of the end, whether they answer or not."""
     started(kit)
     if not kit.has("websocket"):
         return "READY's features have no websocket"
@@ -868,7 +868,7 @@ def drain_deadline(kit):
 
 @scenario
 def end_of_the_host(kit):
-    """End of file on stdin: what was answered whole goes out."""
+    """End of file on stdin: complete responses go out."""
     started(kit)
     (client, stream), (other, _) = asked(kit), asked(kit)
     kit.send([RESPOND, stream.number, 200, [], bytes(100000)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs in processes of its own beside an attack: the probe, and the attack."""
+"""The processes of an attack: the probe, and the attacker."""
 
 import socket
 import ssl
@@ -14,12 +14,12 @@ import tls  # noqa: F401
 import ws  # noqa: F401
 import ws2  # noqa: F401
 
-PATIENCE = 5.0  # s: a probe that waits for longer has failed
+PATIENCE = 5.0  # s: a probe that waits longer has failed
 EVERY = 0.05  # s: between two probes
 
 
 class Probe:
-    """Asks on a new connection and on one that is kept, in turns."""
+    """Sends requests, alternately on a new connection and on a kept one."""
 
     def __init__(self, address, secure):
         self.address, self.kept, self.context = address, None, None
@@ -33,7 +33,7 @@ class Probe:
         return self.context.wrap_socket(sock) if self.context else sock
 
     def ask(self, sock):
-        """What was wrong, or None."""
+        """The fault, or None."""
         sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         answer = b""
         while not answer.endswith(b"\r\n\r\nok"):
@@ -48,7 +48,7 @@ class Probe:
             return self.ask(sock)
 
     def again(self):
-        """A connection that was idle may have made room for another at any time."""
+        """An idle connection may have been closed at any time to make room."""
         try:
             fault = self.ask(self.kept) if self.kept else "got b''"
         except ConnectionError:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The clients of an attack: many sockets in one thread.
 
-What a client does is a generator. It yields bytes to be sent, seconds to wait, or one of SHUT, CLOSE and RESET; it may look at
-`client.received`, the end of what has come. How the server ended a client's connection is counted by the words of `kind`.
+Each client is driven by a generator, which yields bytes to send, seconds to wait, or one of SHUT, CLOSE and RESET; it may look at
+`client.received`, the last bytes that were received. The ends of connections are counted under the words of `kind`.
 """
 
 import collections
@@ -17,7 +17,7 @@ from lib import h2, tls, ws
 
 SHUT, CLOSE, RESET = object(), object(), object()
 KEEP = 1 << 16
-GRACE = 30.0  # s: for the first end of a connection, after the time is up; a busy machine needs them
+GRACE = 30.0  # s: more time for the first end of a connection, since the machine may be busy
 
 ATTACKS = []
 
@@ -30,9 +30,9 @@ class Attack:
 
 
 def attack(kind, name, answer, ends="", limit="", clients=1, reads=True, small=False, loud=False, source=None, **options):
-    """Registers one. answer, limit: for the table; ends: how connections may end, and one of them must; none: they stay.
-    clients: connections at once; reads: whether they read; small: their buffer is; loud: it takes a core; source: its address; options: the server's.
-    Who is cut comes again."""
+    """Registers an attack. answer, limit: for the table; ends: how connections may end, and at least one must; none: they stay open.
+    clients: concurrent connections; reads: whether they read; small: whether their buffer is small; loud: it uses a whole core; source: its address; options:
+    the server's. A client that is cut reconnects."""
 
     def add(script):
         ATTACKS.append(Attack(script, kind, name, answer, ends, limit, clients, options, reads, small, loud, source))
@@ -41,7 +41,7 @@ def attack(kind, name, answer, ends="", limit="", clients=1, reads=True, small=F
     return add
 
 
-# ---- how a connection ended, in one word
+# ---- the end of a connection, in one word
 
 
 def end_of_h1(received, how):
@@ -50,7 +50,7 @@ def end_of_h1(received, how):
 
 
 def end_of_h2(received, how):
-    """The last GOAWAY. What is kept of a long answer may begin inside of a frame."""
+    """The last GOAWAY. The kept end of a long answer may begin inside a frame."""
     found = re.findall(rb"\x00\x00.\x07\x00\x00\x00\x00\x00.{4}(.{4})", received, re.S)
     return h2.ERRORS[int.from_bytes(found[-1], "big")] if found else how
 
@@ -98,7 +98,7 @@ class Client:
         self.over = self.deaf = self.heard = False
 
     def note(self, what):
-        """Something of an answer that is to be counted like an end."""
+        """A part of an answer that counts like an end."""
         self.noted[what] += 1
 
     def events(self):
@@ -107,7 +107,7 @@ class Client:
         return select.EPOLLRDHUP | (select.EPOLLIN if self.reads else 0) | (select.EPOLLOUT if self.out else 0)
 
     def receive(self):
-        """False: nothing will come any more."""
+        """False: no more bytes will come."""
         try:
             while data := self.sock.recv(1 << 18):
                 self.received = (self.received + data)[-KEEP:]
@@ -122,7 +122,7 @@ class Client:
             pass
 
     def act(self, now):
-        """The next steps of the script, until one has to wait."""
+        """Runs the script until it has to wait."""
         while not self.out and not self.over and self.wake <= now:
             step = next(self.script, CLOSE)
             if isinstance(step, (bytes, bytearray)):
@@ -162,7 +162,7 @@ class Crowd:
         self.poll.register(client.sock, client.events() | select.EPOLLOUT)
 
     def ended(self, fd, how):
-        """The connection is over; how: None when the client left."""
+        """The connection has ended; how: None if the client has left."""
         client = self.clients.pop(fd)
         if how:
             self.ends[END_OF[self.attack.kind](client.received, how)] += 1
@@ -171,7 +171,7 @@ class Crowd:
         self.open()
 
     def look(self, fd, events):
-        """What the server did."""
+        """How the server ended the connection."""
         client = self.clients.get(fd)
         if client is None:
             return
@@ -184,14 +184,14 @@ class Crowd:
             self.broken(fd, client, error)
 
     def closed(self, fd, client):
-        """A deaf client stays where it is, until there is nothing left to stay at."""
+        """A client that does not read stays until the connection is gone."""
         if not client.deaf or client.heard:
             return self.ended(fd, None if client.heard else "closed")
         self.ends[END_OF[self.attack.kind](client.received, "closed")] += 1
         client.heard = True
 
     def broken(self, fd, client, error):
-        """What came before the reset may still be there."""
+        """Bytes before the reset may still be readable."""
         try:
             client.receive()
         except OSError:
@@ -221,7 +221,7 @@ class Crowd:
                 self.poll.modify(fd, self.clients[fd].events())
 
     def waits(self):
-        """Nothing has ended yet as it should: a busy machine takes longer."""
+        """Waits longer if no connection has ended as expected, since the machine may be busy."""
         return self.attack.ends and not self.attack.ends & set(self.ends)
 
     def run(self):
@@ -236,5 +236,5 @@ class Crowd:
 
 
 def jitter(seconds):
-    """So that a crowd does not step in time."""
+    """Random delays, so that clients do not act at the same moment."""
     return seconds * random.uniform(0.5, 1.5)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attacks on HTTP/1.1 and on the connections below it. Cuts of framing and smuggling are in ../../wire/http1/cases."""
+"""Attacks on HTTP/1.1 and on its connections. Malformed framing and smuggling are in ../../wire/http1/cases."""
 
 import gzip
 import itertools
 
 from crowd import CLOSE, RESET, SHUT, attack, jitter
 
-# Who comes while there is no room has to be quicker than all of these are replaced.
+# A newcomer must send its request before all of these connections are replaced.
 FULL = {"clients": 700, "max_connections": 500}
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -37,7 +37,7 @@ def h1(*args, **more):
     return attack("h1", *args, **more)
 
 
-# ---- who takes his time
+# ---- slow clients
 
 
 @h1("heads line by line (slowloris)", "408", "408", ":header_timeout", clients=100, header_timeout=400)
@@ -157,25 +157,25 @@ def empty_windows(_):
     return drip(b"\x01", 0.05, coded("zstd", "Content-Length: 1000000") + bytes.fromhex("28b52ffd0068"))
 
 
-# ---- who would take every worker, with default options
+# ---- clients that try to occupy every worker, with default options
 
 
-@h1("many that do not read", "served: who waits for its client holds no slot", "", ":share, :window", clients=130, reads=False, small=True, window=65536)
+@h1("many that do not read", "served: a handler that waits for its client occupies no slot", "", ":share, :window", clients=130, reads=False, small=True, window=65536)
 def many_unread(_):
     return drip(b"", 60.0, head("/endless"))
 
 
-@h1("many bodies, just above the least rate", "served: who waits for its client holds no slot", "", ":share, :body_rate", clients=140)
+@h1("many bodies, just above the least rate", "served: a handler that waits for its client occupies no slot", "", ":share, :body_rate", clients=140)
 def many_uploads(_):
     return drip(bytes(130), 0.5, head("/read", "POST", "Content-Length: 100000000"))
 
 
-@h1("many bodies of which nobody sends more", "served: who waits for its client holds no slot", "", ":share, :body_grace", clients=140, body_grace=60000)
+@h1("many bodies of which nobody sends more", "served: a handler that waits for its client occupies no slot", "", ":share, :body_grace", clients=140, body_grace=60000)
 def many_silent(_):
     return drip(b"", 60.0, head("/read", "POST", "Content-Length: 100000000"))
 
 
-# ---- heads without measure
+# ---- endless heads
 
 
 @h1("header fields without end", "431", "431", ":max_header_count, :max_header_block", loud=True)
@@ -213,7 +213,7 @@ def other_protocol(_):
     return forever(bytes(4096), b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
 
 
-# ---- bodies without measure
+# ---- endless bodies
 
 
 @h1("a body without end", "413", "413", ":max_body", loud=True, max_body=1000000)
@@ -256,7 +256,7 @@ def expects(_):
     return forever(head("/read", "POST", "Content-Length: 1", "Expect: 200-maybe") + b"x")
 
 
-# ---- requests without measure
+# ---- too many requests
 
 
 @h1("pipelined requests", "served, so many at a time", "", ":max_pipeline", loud=True)
@@ -274,13 +274,13 @@ def many_requests(_):
     return forever(GET)
 
 
-@h1("field names never seen before", "served: names are no atoms", "", loud=True)
+@h1("field names never seen before", "served: names do not become atoms", "", loud=True)
 def new_names(_):
     for n in itertools.count():
         yield head("/", "GET", *(f"X-{n}-{i}: {i}" for i in range(50)))
 
 
-@h1("methods never seen before", "served: methods are no atoms", "", loud=True)
+@h1("methods never seen before", "served: methods do not become atoms", "", loud=True)
 def new_methods(_):
     for n in itertools.count():
         yield b"".join(head("/", f"M{n}-{i}") for i in range(50))
@@ -295,7 +295,7 @@ def ranges(client):
     yield CLOSE
 
 
-# ---- connections without measure
+# ---- too many connections
 
 
 @h1("connections opened and closed", "accepted, closed", "", clients=20, loud=True)
@@ -309,7 +309,7 @@ def resets(_):
     yield RESET
 
 
-@h1("requests whose clients leave at once", "the handler is told", "", clients=5, loud=True)
+@h1("requests whose clients leave at once", "the handler is notified", "", clients=5, loud=True)
 def vanishing(_):
     yield head("/page")
     yield 0.002

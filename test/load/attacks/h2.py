@@ -21,7 +21,7 @@ PAGE = encode(request("/page"))
 
 
 def h2(name, answer, ends="", limit="", kind="h2", **more):
-    """The script begins behind the preface."""
+    """The script begins after the preface."""
 
     def add(script):
         def whole(client):
@@ -47,7 +47,7 @@ def forever(octets, n=200):
 
 
 def statuses(client):
-    """Of the answers so far; of few and short ones."""
+    """The statuses of the answers so far; only for few and short ones."""
     decoder, blocks = wire.Decoder(), []
     for kind, _, _, payload in wire.split(client.received)[0]:
         blocks += [dict(decoder.decode(payload))[":status"]] if kind == wire.HEADERS else []
@@ -74,7 +74,7 @@ def rapid_reset(_):
         yield wire.headers(s, NEVER, end=True) + wire.rst(s)
 
 
-@flood("rapid reset of what is in work", f"GOAWAY {CALM}", CALM, ":h2_max_resets, :h2_reset_rate")
+@flood("rapid reset of requests in progress", f"GOAWAY {CALM}", CALM, ":h2_max_resets, :h2_reset_rate")
 def rapid_reset_slowly(_):
     for s in streams():
         yield wire.headers(s, NEVER, end=True)
@@ -179,7 +179,7 @@ def continuations(_):
         yield wire.continuation(1, b"", False)
 
 
-# ---- who takes his time
+# ---- slow clients
 
 
 @attack("h2", "a preface, and no SETTINGS", "GOAWAY SETTINGS_TIMEOUT", "SETTINGS_TIMEOUT", ":h2_settings_timeout", clients=100, h2_settings_timeout=400)
@@ -252,7 +252,7 @@ def octet_windows(client):
 
 
 def long_ago(client):
-    """Enough streams that the first is forgotten."""
+    """Enough streams for the first one to be forgotten."""
     for s in range(1, 143, 2):
         yield wire.headers(s, encode(request()), end=True)
         while wire.data(s, b"", end=True)[5:9] not in client.received:
@@ -271,21 +271,21 @@ def old_heads(client):
     yield from forever(wire.headers(1, PAGE, end=True))
 
 
-@h2("windows of zero, on many streams", "served: who waits for its client holds no slot", "", ":share, :window, :h2_max_streams", clients=2, window=65536)
+@h2("windows of zero, on many streams", "served: a handler that waits for its client occupies no slot", "", ":share, :window, :h2_max_streams", clients=2, window=65536)
 def many_zero_windows(_):
     yield wire.settings((wire.INITIAL_WINDOW_SIZE, 0))
     yield b"".join(wire.headers(s, LARGE, end=True) for s in range(1, 201, 2))
     yield from pings()
 
 
-@attack("h2", "one window for many streams, never opened", "served: who waits for its client holds no slot", "", ":share, :window, :h2_max_streams", clients=2, window=65536)
+@attack("h2", "one window for many streams, never opened", "served: a handler that waits for its client occupies no slot", "", ":share, :window, :h2_max_streams", clients=2, window=65536)
 def many_of_one_window(_):
     yield wire.PREFACE + wire.settings((wire.INITIAL_WINDOW_SIZE, 1 << 20)) + wire.settings(ack=True)
     yield b"".join(wire.headers(s, LARGE, end=True) for s in range(1, 201, 2))
     yield from pings()
 
 
-@h2("uploads just above the least rate, on many streams", "served: who waits for its client holds no slot", "", ":share, :body_rate, :h2_max_streams", clients=2)
+@h2("uploads just above the least rate, on many streams", "served: a handler that waits for its client occupies no slot", "", ":share, :body_rate, :h2_max_streams", clients=2)
 def many_uploads(_):
     for s in range(1, 141, 2):
         yield wire.headers(s, encode(request("/read", "POST")))
@@ -303,7 +303,7 @@ def dribble(_):
         yield b"".join(wire.window(s, 1) for s in range(1, 21, 2)) * 10
 
 
-@h2("bodies that nobody reads", "held, as much as the windows are", "", ":h2_stream_window, :h2_max_streams")
+@h2("bodies that nobody reads", "stored, up to the windows", "", ":h2_stream_window, :h2_max_streams")
 def full_windows(_):
     for s in range(1, 201, 2):
         yield wire.headers(s, UPLOAD) + wire.data(s, bytes(16384)) * 4

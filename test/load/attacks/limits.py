@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who takes more than its limits: one address beside a probe of another, and one machine with many names."""
+"""Clients beyond their limits: one address, with a probe from another, and one machine with many names."""
 
 import random
 import struct
@@ -15,7 +15,7 @@ REFUSED = b"429 Too Many Requests"
 
 
 def count(client):
-    """Notes the refusals that have come."""
+    """Records the refusals that were received."""
     client.noted["429"] += client.received.count(REFUSED)
     client.received = b""
 
@@ -24,14 +24,14 @@ def limit(name, answer, ends, limits, kind="h1", **more):
     return attack(kind, name, answer, ends, limits, source=GREEDY, **more)
 
 
-@limit("requests at many times the rate", "429, and on", "429", ":limit_requests", clients=20, limit_requests=50, loud=True)
+@limit("requests at many times the rate", "429, and the connection stays", "429", ":limit_requests", clients=20, limit_requests=50, loud=True)
 def too_often(client):
     while True:
         yield GET * 16
         count(client)
 
 
-@limit("streams at many times the rate", "429 on each, and on", "429", ":limit_requests", kind="h2", clients=4, limit_requests=50, loud=True)
+@limit("streams at many times the rate", "429 on each, and the connection stays", "429", ":limit_requests", kind="h2", clients=4, limit_requests=50, loud=True)
 def too_often_h2(client):
     yield OPEN
     for stream in range(1, 1 << 30, 2):
@@ -106,7 +106,7 @@ def slow_headers(_):
 
 @attack(
     "h1",
-    "PROXY headers that are none",
+    "malformed PROXY headers",
     "reset",
     "reset closed",
     ":max_proxy_header",

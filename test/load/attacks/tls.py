@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attacks on TLS: handshakes, and records that bring nothing."""
+"""Attacks on TLS: handshakes, and records without effect."""
 
 import itertools
 from pathlib import Path
@@ -9,7 +9,7 @@ from lib import tls
 
 FILES = Path(__file__).resolve().parents[2] / "fixtures" / "tls"
 LISTENER = {"scheme": ":https", "certfile": f'"{FILES}/a-ec.crt"', "keyfile": f'"{FILES}/a-ec.key"'}
-# Who comes while there is no room has to be quicker than all of these are replaced.
+# A newcomer must send its ClientHello before all of these connections are replaced.
 FULL = {"clients": 320, "max_connections": 600, "max_handshakes": 300}
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -21,7 +21,7 @@ def secure(name, answer, ends="", limit="", **more):
 
 
 def hello(**more):
-    """The same each time: it costs the attacker nothing."""
+    """Always the same bytes, so that they cost the attacker nothing."""
     client = tls.Client(**more)
     return client.record(tls.HANDSHAKE, client.hello())
 
@@ -36,7 +36,7 @@ def stay(first):
 
 
 def shaken(client, version=13):
-    """A script's steps until the handshake is done; `client.tls` is who has done it."""
+    """The steps of a handshake; `client.tls` is the TLS client that made it."""
     client.tls = tls.Client(version=version)
     yield client.tls.record(tls.HANDSHAKE, client.tls.hello())
     while not client.tls.flight_is_whole:
@@ -48,13 +48,13 @@ def shaken(client, version=13):
 
 
 def flood(client, records, version=13):
-    """After the handshake, what records(client.tls) gives, again and again."""
+    """After the handshake, sends the result of records(client.tls) again and again."""
     yield from shaken(client, version)
     while True:
         yield b"".join(records(client.tls))
 
 
-# ---- who takes his time
+# ---- slow clients
 
 
 @secure("connections that say nothing", "closed", "closed reset", ":handshake_timeout", clients=200, handshake_timeout=400)
@@ -94,10 +94,10 @@ def large_hello(_):
     return stay(tls.record(tls.HANDSHAKE, b"\1\0\x3f\xff\3\3" + bytes(15000)))
 
 
-# ---- handshakes without measure
+# ---- too many handshakes
 
 
-@secure("handshakes, given up when they are answered", "answered, so many a turn", "", clients=32, loud=True)
+@secure("handshakes, given up when they are answered", "answered, at most 64 per turn", "", clients=32, loud=True)
 def handshakes(client):
     yield HELLO
     while not client.received:
@@ -105,13 +105,13 @@ def handshakes(client):
     yield RESET
 
 
-@secure("handshakes that nobody waits for", "answered, so many a turn", "", clients=32, loud=True)
+@secure("handshakes that nobody waits for", "answered, at most 64 per turn", "", clients=32, loud=True)
 def handshakes_and_gone(_):
     yield HELLO
     yield CLOSE
 
 
-@secure("handshakes of TLS 1.2, given up when they are answered", "answered, so many a turn", "", clients=32, loud=True)
+@secure("handshakes of TLS 1.2, given up when they are answered", "answered, at most 64 per turn", "", clients=32, loud=True)
 def handshakes_12(client):
     yield HELLO_12
     while not client.received:
@@ -127,7 +127,7 @@ def wrong_ends(client):
         yield 60.0
 
 
-@secure("tickets that nobody gave out", "a full handshake", "", clients=32, loud=True)
+@secure("invented tickets", "a full handshake", "", clients=32, loud=True)
 def false_tickets(client):
     yield FALSE_TICKET
     while not client.received:
@@ -135,14 +135,14 @@ def false_tickets(client):
     yield RESET
 
 
-@secure("what is no ClientHello", "alert", "unexpected_message", clients=16, loud=True)
+@secure("bytes that are not a ClientHello", "alert", "unexpected_message", clients=16, loud=True)
 def no_hello(_):
     yield bytes(16384)
     while True:
         yield 60.0
 
 
-@secure("messages of the handshake without a byte in them", "alert", "closed reset", clients=16, loud=True)
+@secure("empty handshake messages", "alert", "closed reset", clients=16, loud=True)
 def empty_messages(client):
     return flood(client, lambda it: (it.seal(tls.HANDSHAKE, b"") for _ in range(100)))
 
@@ -158,7 +158,7 @@ def renegotiation(client):
     return flood(client, lambda it: [it.seal(tls.HANDSHAKE, tls.Client(version=12).hello())], 12)
 
 
-@secure("ClientHello behind the handshake", "alert", "closed reset", clients=16, loud=True)
+@secure("ClientHello after the handshake", "alert", "closed reset", clients=16, loud=True)
 def hello_again(client):
     return flood(client, lambda it: [it.seal(tls.HANDSHAKE, tls.Client().hello())])
 
@@ -176,7 +176,7 @@ def slow_key_updates(client):
         yield jitter(0.5)
 
 
-# ---- records that bring little
+# ---- records with little data
 
 
 @secure("the beginning of a record", "closed", "closed reset", ":first_byte_timeout", clients=200, first_byte_timeout=400)

@@ -14,7 +14,7 @@ def handshake(path, *more):
 
 
 def ws(name, answer, ends="", limit="", path="/echo", fields=(), **more):
-    """The script begins behind the handshake."""
+    """The script begins after the handshake."""
 
     def add(script):
         def whole(client):
@@ -42,7 +42,7 @@ def nothing():
         yield 60.0
 
 
-# ---- messages without measure
+# ---- endless messages
 
 
 @ws("15 bytes that announce 1 GiB", "Close 1009", "1009", ":max_message", clients=100)
@@ -134,12 +134,12 @@ def unread_before_a_close(_):
     yield from forever(frame(BINARY, bytes(16384)))
 
 
-@flood("frames that are none", "Close 1002", "1002")
+@flood("malformed frames", "Close 1002", "1002")
 def malformed(_):
     return forever(b"\xff" * 4096)
 
 
-# ---- who takes his time
+# ---- slow clients
 
 
 @ws("messages that are not read", "cut", "reset", ":write_timeout, :window", path="/push", clients=32, reads=False, small=True, write_timeout=400)

@@ -17,14 +17,14 @@ NO_WINDOW = frames.settings((frames.INITIAL_WINDOW_SIZE, 0))
 
 
 class Tunnels:
-    """The sockets of a connection: what came on each, and how much may be sent."""
+    """The sockets of a connection: the bytes received on each, and the windows."""
 
     def __init__(self, client):
         self.client, self.initial, self.room, self.all_room = client, 65535, {}, 65535
         self.open, self.resets, self.data = set(), {}, collections.defaultdict(bytes)
 
     def look(self):
-        """Takes the frames that have come, but for GOAWAY, which is the crowd's to count."""
+        """Handles the received frames, except GOAWAY, which the crowd counts."""
         taken, rest = frames.split(self.client.received)
         self.client.received = b"".join(self.take(*one) for one in taken) + rest
         return self
@@ -49,11 +49,11 @@ class Tunnels:
         return [code for data in self.data.values() for code in close_codes(data)]
 
     def ends(self):
-        """What each socket has ended with: a stream is reset, too, when its Close frame is not answered in time."""
+        """How each socket has ended: a stream is also reset when its Close frame is not answered in time."""
         return [end for s in STREAMS for end in list(close_codes(self.data[s])) or [self.resets.get(s)] if end]
 
     def send(self, stream, octets):
-        """DATA frames with what the windows take of it; how much that is."""
+        """DATA frames with as many bytes as the windows allow; and how many these are."""
         size = min(len(octets), self.all_room, self.room.get(stream, self.initial))
         self.all_room -= size
         self.room[stream] = self.room.get(stream, self.initial) - size
@@ -68,7 +68,8 @@ def close_codes(data):
 
 
 def sockets(name, answer, ends, limit="", settings=b"", **more):
-    """settings: of the client, beside the usual ones. The script begins behind the answers to all handshakes; what is behind it waits for an end of each stream."""
+    """settings: SETTINGS of the client, in addition to the usual ones. The script begins after the answers to all handshakes; after it each stream must
+    end."""
 
     def add(script):
         def whole(client):
@@ -126,7 +127,7 @@ def empty_data(_):
     yield from h2.forever(frames.data(1))
 
 
-# ---- what is in them, on all of them
+# ---- the same bytes on all sockets
 
 
 @sockets("15 bytes that announce 1 GiB", "Close 1009", "1009", ":max_message")

@@ -34,7 +34,7 @@ def noise(rng, n):
 
 
 async def doing(act, done):
-    """So that a fault tells what was being done."""
+    """Describes what was being done, for fault messages."""
     try:
         return await asyncio.wait_for(done, PATIENCE)
     except (OSError, EOFError, ValueError, asyncio.TimeoutError) as error:
@@ -257,14 +257,14 @@ class H2:
         return out + self.bodies(number, stream.data)
 
     def bodies(self, number, data):
-        """Of less than a stream's window; the connection's is opened by the port as they come in."""
+        """Bodies smaller than a stream's window; the port opens the connection's window as they arrive."""
         if data is None:
             return []
         pieces = [data[at : at + 16384] for at in range(0, len(data), 16384)] or [b""]
         return [h2.data(number, piece, end=i == len(pieces) - 1) for i, piece in enumerate(pieces)]
 
     async def batch(self):
-        """Some streams at once, of bodies that the connection's window has room for, to the end of all of them."""
+        """Several streams at once, whose bodies fit the connection's window, until all have ended."""
         self.streams, out = {}, []
         room = self.window
         for _ in range(self.rng.randint(1, 20)):
