@@ -1613,7 +1613,7 @@ static void test_what_cannot_be_read_is_told_and_ignored(void **state)
 			"[ERROR, 12, nil, 'tag', 'is missing', 'ignored']\n"
 			"[ERROR, 12, nil, 'tag', 'must be an unsigned integer', 'ignored']\n"
 			"[ERROR, 6, 5, 'data', 'must be bytes (bin or str)', 'ignored']\n"
-			"[ERROR, 0, nil, 'kind', 'comes only once', 'ignored']\n"
+			"[ERROR, 0, nil, 'kind', 'must come only once', 'ignored']\n"
 			"[ERROR, nil, nil, 'message', 'must be an array that begins with its kind', 'ignored']\n"
 			"[PONG, 7]\n");
 	assert_int_equal(b->n.errors, 7);
