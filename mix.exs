@@ -120,6 +120,7 @@ defmodule Sparx.MixProject do
   @guides ~w(getting_started from_bandit_or_cowboy streaming websockets event_streams static_files tls options overload
              genstage_and_nodes operations failures benchmarks how_it_works other_languages faq)
 
+  # For ExDoc 0.31 or later, which is not a dependency: the repository must build without Hex.
   defp docs do
     [
       main: "readme",
@@ -132,8 +133,8 @@ defmodule Sparx.MixProject do
         Reference: ["PROTOCOL.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"]
       ],
       groups_for_modules: [
-        Server: [Sparx, Sparx.Config, Sparx.TLS, Sparx.Workers, Sparx.Telemetry],
-        "Requests and responses": [Sparx.Handler, Sparx.Request, Sparx.Response, Sparx.Static],
+        Server: [Sparx, Sparx.Config, Sparx.TLS, Sparx.RateLimit, Sparx.Workers, Sparx.Telemetry],
+        "Requests and responses": [Sparx.Handler, Sparx.Request, Sparx.Response, Sparx.Headers, Sparx.Static],
         Forms: [Sparx.Form, ~r"^Sparx.Multipart"],
         "WebSockets and events": [~r"^Sparx.WebSocket", ~r"^Sparx.EventStream"],
         "Plug and Phoenix": [Sparx.Plug, Sparx.PhoenixAdapter],

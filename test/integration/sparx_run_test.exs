@@ -259,7 +259,7 @@ defmodule Mix.Tasks.Sparx.RunTest do
 
     test "modules that are not there, or have no handle/1" do
       assert failure(["--handler", "RunTest.Nowhere"]) =~ "there is no module RunTest.Nowhere"
-      assert failure(["--handler", "String"]) =~ "String has no handle/1"
+      assert failure(["--handler", "String"]) =~ "String does not define handle/1"
     end
 
     test "a port that is in use" do
