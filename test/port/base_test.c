@@ -163,7 +163,7 @@ static void test_bufq_splits_a_large_append_and_fills_no_more_vectors_than_asked
 	bufq_free(&q);
 }
 
-/* A reader far ahead of what may be forgotten, as of bytes that wait for an acknowledgement. */
+/* A reader far ahead of the bytes that may be freed, as while bytes wait for an acknowledgement. */
 static void test_bufq_is_walked_ahead_of_what_is_consumed(void **state)
 {
 	uint8_t *model = malloc(PLENTY + 4000);
@@ -207,7 +207,7 @@ static void test_bufq_is_walked_ahead_of_what_is_consumed(void **state)
 	free(model);
 }
 
-/* From one queue to another: what lies in blocks of its own is copied, what was lent stays lent. */
+/* From one queue to another: bytes in the queue's own blocks are copied, lent ones stay lent. */
 static void test_bufq_moves_what_was_lent_without_copying(void **state)
 {
 	static uint8_t large[20000];
@@ -227,7 +227,7 @@ static void test_bufq_moves_what_was_lent_without_copying(void **state)
 	assert_ptr_equal(iov[1].iov_base, large);
 	assert_int_equal(iov[1].iov_len, 10000);
 	assert_true(bufq_own(&to) && bufq_own(&from));
-	large[0] = large[19999] = 'y'; /* is no longer theirs */
+	large[0] = large[19999] = 'y'; /* no longer belongs to them */
 	assert_true(bufq_move(&from, &to, 10002));
 	assert_int_equal(from.len, 0);
 	for (size_t at = 0; at < 20004; at += iov[0].iov_len) {
@@ -303,9 +303,9 @@ static void test_bufq_reserve_without_use_leaves_nothing_to_write(void **state)
 /* ---- files in a bufq ---- */
 
 static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
-static size_t gives; /* bytes that a read of the file gives at most */
+static size_t gives; /* the most bytes that a read of the file returns */
 
-/* A file that is the letters, again and again. */
+/* A file of the alphabet, repeated. */
 static ssize_t read_letters(struct file *f, void *to, size_t n, uint64_t offset)
 {
 	(void)f;
@@ -527,7 +527,7 @@ static void test_list_keeps_order_through_removal_pop_and_splice(void **state)
 	list_splice(&a, &b);
 	check_list(&a, (int[]){0, 1, 2, 3, 4}, 5);
 	list_remove(&items[2].link);
-	list_remove(&items[2].link); /* a second time does no harm */
+	list_remove(&items[2].link); /* a second call is harmless */
 	assert_ptr_equal(list_pop(&a), &items[0].link);
 	assert_false(list_linked(&items[0].link));
 	check_list(&a, (int[]){1, 3, 4}, 3);
@@ -608,7 +608,7 @@ static void test_idmap_closes_holes_across_the_end_of_the_table(void **state)
 	}
 }
 
-/* Random maps are walked, and some of what is given is deleted: each is given, and deleted once. */
+/* Random maps are walked while some entries are deleted: each entry is visited once, and deleted at most once. */
 static void test_idmap_walk_leaves_nothing_out(void **state)
 {
 	enum { WALKED = 40, ROUNDS = 2000 };
@@ -727,7 +727,7 @@ static void test_bytes_buy_time_by_the_rate_and_never_more_than_the_grace(void *
 	pace_moved(&p, 3000000, 0, RATE, GRACE);
 	assert_int_equal(pace_deadline(&p), 4000);
 	for (unsigned i = 1; i <= 10; i++)
-		pace_moved(&p, 3000000 + i * 50000, 1, RATE, GRACE); /* a byte now and then: 20 a second */
+		pace_moved(&p, 3000000 + i * 50000, 1, RATE, GRACE); /* now and then a byte: 20 per second */
 	assert_int_equal(pace_deadline(&p), 4100);
 	pace_moved(&p, 3500000, 1, 1000000000, GRACE);
 	assert_int_equal(pace_deadline(&p), 4100);
@@ -765,7 +765,7 @@ static void test_the_clock_of_a_pace_stops_and_goes_on(void **state)
 
 /* ---- text ---- */
 
-/* The elements of a list, each with a bar behind it. */
+/* The elements of a list, each followed by a bar. */
 static void expect_elements(const char *list, const char *wanted)
 {
 	struct slice rest = slice_str(list), element;

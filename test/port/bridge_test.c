@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The bridge between a host that is text and streams that are fakes. */
+/* The bridge between a host that is written as text and fake streams. */
 #include "bridge/exchange.h"
 #include "coding/encoder.h"
 #include "frames/names.h"
@@ -17,12 +17,12 @@ struct fake_stream {
 static struct host host, *const h = &host;
 static struct bridge bridge, *const b = &bridge;
 static struct config config;
-static struct text ops;    /* what was ordered: of streams, and of the server */
+static struct text ops;    /* what the bridge called: operations of streams, and of the server */
 static bool out_of_memory; /* the next operations fail */
 static bool listen_fails;
 static struct fake_stream streams[STREAMS + 1];
 static struct field fields[2];
-static struct share *alice, *bob, *proxy; /* as a connection of each would have them */
+static struct share *alice, *bob, *proxy; /* the streams of one connection of each version */
 
 /* ---- the fakes ---- */
 
@@ -97,7 +97,7 @@ static void op_discard(struct stream *s)
 
 static void op_reset(struct stream *s, unsigned status, unsigned retry_after)
 {
-	assert_true(s->detached); /* so that nothing more is told of it */
+	assert_true(s->detached); /* so that nothing more is reported about it */
 	text_add(&ops, "reset %u %u", number_of(s), status);
 	text_add(&ops, retry_after ? " retry %u\n" : "\n", retry_after);
 }
@@ -120,7 +120,7 @@ static const struct stream_ops stream_ops = {.send_info = op_send_info,
 					     .reset = op_reset,
 					     .release = op_release};
 
-static struct slice certified; /* where the secret was */
+static struct slice certified; /* the memory where the secret was */
 
 static bool control_listen(void *ctx, struct config_fault *fault)
 {
@@ -183,7 +183,7 @@ static void control_pressure(void *ctx, bool on)
 	text_add(&ops, "pressure %s\n", on ? "on" : "off");
 }
 
-/* Listener 1 speaks TLS. What is certified is a map with one key, whose name is the fault, if it is "wrong". */
+/* Listener 1 speaks TLS. Its `tls` map has one key, whose name is the fault if it is "wrong". */
 static unsigned control_certify(void *ctx, unsigned i, struct slice map, struct config_fault *fault)
 {
 	bool wrong = memmem(map.at, map.len, "wrong", 5) != NULL;
@@ -361,7 +361,7 @@ static struct stream *head_request(unsigned number)
 #define POST_MESSAGE(id) \
 	"[REQUEST, " id ", <[11, 2, 0, 'h', '/', nil, nil, -1, 0, b'\\x7f\\x00\\x00\\x01', 50000, 0, 0, [], " LOCAL "]>]\n"
 
-/* Demand for many, and one request, number 1. */
+/* Much demand, and one request: stream 1. */
 static struct stream *serving_with(const char *options, struct stream *(*kind)(unsigned number))
 {
 	struct stream *s;
@@ -473,7 +473,7 @@ static void expect_hello_fails(const char *message, const char *error, const cha
 	host_says(h, message);
 	EXPECT_HEARD(h, error);
 	EXPECT_OPS(stop);
-	host_says(h, "[PING, 1]"); /* nothing is answered any more */
+	host_says(h, "[PING, 1]"); /* nothing is answered from here on */
 	EXPECT_HEARD(h, "");
 }
 
@@ -686,7 +686,7 @@ static void test_a_hangup_in_the_queue_is_told_behind_the_request(void **state)
 	EXPECT_HEARD(h, GET_MESSAGE("2") "[HANGUP, 2]\n");
 }
 
-/* HTTP/2: HEADERS without END_STREAM, and behind them nothing but an end. */
+/* HTTP/2: HEADERS without END_STREAM, followed only by an end. */
 static void test_an_end_in_the_queue_is_told_behind_the_request(void **state)
 {
 	const struct field list[] = {{SLICE_LIT("etag"), SLICE_LIT("x"), 20}, {SLICE_LIT("x-sum"), SLICE_LIT("1"), -1}};
@@ -844,7 +844,8 @@ static void test_a_body_waits_with_its_request(void **state)
 	EXPECT_HEARD(h, COMPLETE_MESSAGE("1", "5", "0", "b'hello'"));
 }
 
-/* Where the host may want to have it decoded, or the request to be upgraded; where it fits no frame; and where its request is refused. */
+/* A body that the host may want to decode; a request that may be upgraded; a body too long for a frame; and one whose request is
+ * refused. */
 static void test_bodies_that_do_not_come_with_their_request(void **state)
 {
 	static const char block[33000];
@@ -947,7 +948,7 @@ static void test_a_body_is_decoded(void **state)
 	EXPECT_HEARD(h, "[BODY, 1, b'Hello, decoded world!']\n[BODY_END, 1, nil]\n[DONE, 1, nil]\n");
 }
 
-/* The bytes that are there may become more chunks than are wanted. */
+/* The bytes that have arrived may become more chunks than the host has asked for. */
 static void test_what_is_decoded_keeps_to_the_credit(void **state)
 {
 	const struct field trailer = {SLICE_LIT("x-sum"), SLICE_LIT("1"), -1};
@@ -1011,7 +1012,7 @@ static void test_a_coding_that_is_unknown_is_415(void **state)
 	EXPECT_OPS(wanted);
 	EXPECT_HEARD(h, "[GONE, 1, 'error']\n");
 	assert_int_equal(b->n.refused, 1);
-	assert_int_equal(b->n.dropped, 1); /* READ, which has crossed GONE */
+	assert_int_equal(b->n.dropped, 1); /* a READ that crossed with GONE */
 }
 
 static void test_a_malformed_body_is_400(void **state)
@@ -1039,7 +1040,7 @@ static void test_a_body_that_is_cut_off_is_400(void **state)
 	EXPECT_HEARD(h, "[BODY, 1, b'Hello, decoded world!']\n[GONE, 1, 'error']\n");
 }
 
-/* The limit of DECODE, and max_body, which holds for what comes out too. */
+/* The limit in DECODE, and max_body, which applies to decoded bytes too. */
 static void test_a_body_that_becomes_too_large_is_413(void **state)
 {
 	static const char *const orders[] = {"[DECODE, 1, 20, 100] [READ, 1, 9, 70]", "[DECODE, 1, 0, 100] [READ, 1, 9, 70]",
@@ -1069,7 +1070,7 @@ static void test_memory_for_decoding_is_bounded(void **state)
 	gzip_post(3);
 	host_says(h, "[DECODE, 1, 0, 100] [DECODE, 2, 0, 100]");
 	EXPECT_OPS("");
-	host_says(h, "[DECODE, 3, 0, 100]"); /* as much must be left as it takes */
+	host_says(h, "[DECODE, 3, 0, 100]"); /* the decoder's memory must be free */
 	EXPECT_OPS("reset 3 503 retry 1\n");
 	host_says(h, "[DISCARD, 1]");
 	EXPECT_OPS("discard 1\n");
@@ -1112,7 +1113,7 @@ static void test_the_rest_of_a_decoded_body_can_be_discarded(void **state)
 	assert_int_equal(b->decode.memory, 0);
 }
 
-/* A body that is decoded when its answer is over takes nothing along. */
+/* A body that is still being decoded when its response ends leaves nothing behind. */
 static void test_an_answer_may_overtake_a_decoded_body(void **state)
 {
 	struct stream *s = serving(gzip_post);
@@ -1128,7 +1129,7 @@ static void test_an_answer_may_overtake_a_decoded_body(void **state)
 	text_clear(&ops);
 }
 
-/* A host that does not keep up holds decoding up as it holds sockets up. */
+/* A host that does not keep up delays decoding, as it delays sockets. */
 static void test_nothing_is_decoded_for_a_link_that_is_full(void **state)
 {
 	struct stream *s = serving_with("'max_link': 131072", gzip_post);
@@ -1147,7 +1148,7 @@ static void test_nothing_is_decoded_for_a_link_that_is_full(void **state)
 	EXPECT_HEARD(h, "[BODY, 1, b'Hello, ']\n[BODY, 1, b'decoded']\n");
 }
 
-/* What the client takes of a response that is compressed makes room for more of it, and nothing else would wake the loop. */
+/* When the client reads a compressed response, there is room for more of it, and nothing else would wake the loop. */
 static void test_room_for_a_compressed_response_is_work(void **state)
 {
 	static char message[200100];
@@ -1246,7 +1247,7 @@ static void test_a_response_without_a_body_takes_any_length_and_drops_data(void 
 	EXPECT_HEARD(h, GET_MESSAGE("3"));
 }
 
-/* Neither the window nor the length counts, and the report tells of what went out. */
+/* Neither the window nor the length applies, and the report counts the bytes that were sent. */
 static void test_a_response_without_a_body_costs_nothing(void **state)
 {
 	struct stream *s;
@@ -1289,7 +1290,7 @@ static void test_window_is_spent_to_the_byte_and_granted_anew_by_room(void **sta
 	host_says(h, "[HEAD, 1, 200, [], nil] [DATA, 1, 'x'*4000] [DATA, 1, 'x'*96]");
 	EXPECT_OPS("head 1 200 length=-1\ndata 1 x*4000\ndata 1 x*96\n");
 	EXPECT_HEARD(h, "");
-	room(s, 2047); /* less than half of the window is gathered */
+	room(s, 2047); /* less than half of the window is collected before a report */
 	EXPECT_HEARD(h, "");
 	assert_int_equal(exchange_of(s)->window, 0);
 	room(s, 1);
@@ -1304,7 +1305,7 @@ static void test_window_is_spent_to_the_byte_and_granted_anew_by_room(void **sta
 	EXPECT_HEARD(h, "[ERROR, 6, 1, 'data', 'exceeds the window', 'reset']\n[GONE, 1, 'error']\n");
 }
 
-/* A frame of one DATA, and after each of its pieces the port reads. */
+/* A frame with one DATA, in pieces; the port reads after each piece. */
 static void says_in_pieces(const char *message, size_t piece)
 {
 	struct buf frame = {0};
@@ -1374,7 +1375,7 @@ static void test_respond_spends_the_window_too(void **state)
 	EXPECT_HEARD(h, "[ERROR, 4, 1, 'body', 'exceeds the window', 'reset']\n[GONE, 1, 'error']\n");
 	host_says(h, "[RESPOND, 2, 200, [], 'x'*4096]");
 	EXPECT_OPS("head 2 200 length=4096\ndata 2 x*4096\nend 2\n");
-	room(s, 4096); /* nobody waits for it any more */
+	room(s, 4096); /* nobody waits for it now */
 	EXPECT_HEARD(h, "");
 }
 
@@ -1400,7 +1401,7 @@ static void test_the_report_says_what_it_was(void **state)
 			"[DONE, 1, [404, 7, 5, 100, 20, 23]]\n");
 }
 
-/* What goes out with this turn, and not because of what the test asks. */
+/* What leaves in this turn by itself, not because the test looks. */
 static void test_done_waits_for_company_only_without_a_report(void **state)
 {
 	(void)state;
@@ -1501,7 +1502,7 @@ static void test_messages_for_streams_that_are_over_are_dropped_and_counted(void
 	assert_int_equal(b->n.errors, 0);
 }
 
-/* A stream that has ended, and whose session waits until the host is done with it. */
+/* A stream that has ended while its session waits for the host to release it. */
 static struct stream *owed(void)
 {
 	struct stream *s = serving(request);
@@ -1562,7 +1563,7 @@ static void test_the_queue_owes_nothing(void **state)
 	s->owed = true;
 	stream_detach(s);
 	b->sink.on_reset(b, s, END_RESET);
-	EXPECT_OPS("release 1\n"); /* the host never heard of it */
+	EXPECT_OPS("release 1\n"); /* the host never learned of it */
 	EXPECT_HEARD(h, "");
 }
 
@@ -1656,7 +1657,7 @@ static void test_streams_that_were_never_given_out_are_told(void **state)
 	assert_int_equal(b->n.dropped, 0);
 }
 
-/* Each message ends the stream that it speaks of, once. */
+/* Each message ends the stream that it names, once. */
 static void expect_breaks(const char *before, const char *message, unsigned kind, const char *field, const char *rule)
 {
 	char wanted[300];
@@ -1792,7 +1793,7 @@ static void test_errors_beyond_what_the_link_holds_are_dropped_and_counted(void 
 	assert_true(h->link.queued <= 131072 + 65536);
 	assert_true(b->n.logs_dropped > 0);
 	assert_int_equal(b->n.errors, 5000);
-	host_says(h, "[PING, 1]"); /* answers are not talk */
+	host_says(h, "[PING, 1]"); /* answers do not count as activity */
 	host_listens(h);
 	for (unsigned i = 0; i < 100 && h->link.queued; i++) {
 		h->link.urgent = true;
@@ -1809,7 +1810,7 @@ static void test_errors_beyond_what_the_link_holds_are_dropped_and_counted(void 
 #define PLAIN "{'address': '10.0.0.0'}"
 #define SECURE(key) "{'address': '10.0.0.1', 'tls': {'" key "': 'a secret, which is long enough to be found'}}"
 
-/* What was a secret has been overwritten, where it came. */
+/* Secrets are overwritten in the buffer in which they arrived. */
 static void expect_wiped(void)
 {
 	assert_true(certified.len > 30);
@@ -1982,7 +1983,7 @@ static void test_interim_answers_that_nobody_takes_are_dropped(void **state)
 
 static struct channel_host channel;
 
-/* A host that hands files over, and one request, number 1. */
+/* A host that passes files, and one request: stream 1. */
 static struct stream *handing(const char *options)
 {
 	char all[200];
@@ -2181,13 +2182,13 @@ static void test_a_peer_has_its_share_of_demand_and_a_newcomer_finds_room(void *
 	request_of(7, bob);
 	EXPECT_HEARD(h, GET_MESSAGE("7"));
 	request_of(8, bob);
-	EXPECT_HEARD(h, GET_MESSAGE("8"));               /* one in progress is less than twice the one that is left */
-	expect_figures("'queued': 2, 'held_back': 0, "); /* there is no demand that they could have */
+	EXPECT_HEARD(h, GET_MESSAGE("8"));               /* one in progress is less than twice the one that remains */
+	expect_figures("'queued': 2, 'held_back': 0, "); /* there is no demand for them */
 	host_says(h, "[RESPOND, 1, 200, [], ''] [DEMAND, 1]");
 	EXPECT_HEARD(h, "");
 	expect_figures("'queued': 2, 'held_back': 2, ");
 	host_says(h, "[RESPOND, 2, 200, [], ''] [RESPOND, 3, 200, [], '']");
-	EXPECT_HEARD(h, GET_MESSAGE("5")); /* an end makes room as demand does */
+	EXPECT_HEARD(h, GET_MESSAGE("5")); /* an end makes room, as demand does */
 	host_says(h, "[YIELD, 5] [DEMAND, 1]");
 	EXPECT_HEARD(h, GET_MESSAGE("6"));
 }
@@ -2267,7 +2268,7 @@ static void test_the_last_demand_is_for_whoever_has_nothing(void **state)
 	requests_of(2, 3, alice);
 	request_of(4, bob);
 	host_says(h, "[DEMAND, 1]");
-	EXPECT_HEARD(h, GET_MESSAGE("4")); /* not alice's, which came before */
+	EXPECT_HEARD(h, GET_MESSAGE("4")); /* not alice's, which came first */
 	host_says(h, "[DEMAND, 1]");
 	EXPECT_HEARD(h, GET_MESSAGE("2"));
 	host_says(h, "[DEMAND, 1]");
@@ -2317,7 +2318,7 @@ static void test_work_that_yields_is_not_counted_till_it_resumes(void **state)
 	assert_int_equal(alice->in_progress, 3);
 	EXPECT_HEARD(h, "");
 	host_says(h, "[RESUME, 2] [YIELD, 1] [HEAD, 1, 200, [], nil] [END, 1, nil] [RESUME, 1]");
-	assert_int_equal(alice->in_progress, 2); /* the end was the last word */
+	assert_int_equal(alice->in_progress, 2); /* nothing may follow the end */
 	EXPECT_OPS("head 1 200 length=-1\nend 1\n");
 	done(&streams[1].s);
 	host_says(h, "[RESUME, 1] [YIELD, 1] [YIELD, 9]");
@@ -2365,18 +2366,18 @@ static void test_a_client_that_leaves_frees_nobody_who_works_for_it(void **state
 	assert_int_equal(alice->in_progress, 3);
 	host_says(h, "[RELEASE, 1] [RELEASE, 1]");
 	EXPECT_HEARD(h, "");
-	host_says(h, "[RESPOND, 2, 200, [], '']"); /* has crossed, and is the last word as well */
+	host_says(h, "[RESPOND, 2, 200, [], '']"); /* has crossed, and nothing may follow it either */
 	EXPECT_HEARD(h, GET_MESSAGE("4"));
 	assert_int_equal(alice->in_progress, 2);
 	lost(4);
-	host_says(h, "[YIELD, 3] [DEMAND, 1]"); /* it crossed the end: nothing is known of the stream */
+	host_says(h, "[YIELD, 3] [DEMAND, 1]"); /* it crossed the end: the stream is unknown */
 	EXPECT_HEARD(h, "[GONE, 4, 'reset']\n");
 	host_pass_time(h, 5000 + WHEEL_SLOT);
 	host_says(h, "[PING, 1]");
 	h->link.urgent = true;
 	link_flush(&h->link);
 	host_listens(h);
-	assert_memory_equal(text_str(&h->heard), "[REQUEST, 5, ", 13); /* a host that forgets to say so locks nobody out */
+	assert_memory_equal(text_str(&h->heard), "[REQUEST, 5, ", 13); /* a host that forgets to report this locks nobody out */
 	text_clear(&h->heard);
 	assert_int_equal(alice->in_progress, 1);
 	EXPECT_OPS("");
@@ -2433,12 +2434,12 @@ static void test_who_asks_through_a_trusted_proxy_is_the_client_that_it_names(vo
 	request_of_peer(2, head, &peer);
 	assert_int_equal(alice->in_progress, 1);
 	assert_int_equal(proxy->in_progress, 1);
-	peer.trusted = false; /* believed of nobody else */
+	peer.trusted = false; /* not believed from anybody else */
 	peer.share = bob;
 	head.field_count = 1;
 	request_of_peer(3, head, &peer);
 	assert_int_equal(bob->in_progress, 1);
-	named[0].value = SLICE_LIT("for=203.0.113.1"); /* of whom nothing is known yet */
+	named[0].value = SLICE_LIT("for=203.0.113.1"); /* about whom nothing is known yet */
 	peer.trusted = true;
 	peer.share = proxy;
 	assert_int_equal(b->shares.peers, 3);
@@ -2509,7 +2510,7 @@ static void test_requests_beyond_a_limit_are_answered_here(void **state)
 	EXPECT_OPS(REFUSED("3", "\"requests\";q=2;w=5", "\"requests\";r=0;t=3", "3"));
 	assert_true(streams[3].s.detached);
 	request_by(4, alice, true, 0);               /* who is exempt */
-	request_by(5, alice, false, REQUEST_PUSHED); /* what nobody has asked for */
+	request_by(5, alice, false, REQUEST_PUSHED); /* which nobody has asked for */
 	request_of(6, bob);
 	text_clear(&h->heard);
 	expect_figures("'over_requests': 1, 'over_concurrent': 0, ");
@@ -2529,16 +2530,16 @@ static void test_requests_in_progress_have_a_limit_until_they_end(void **state)
 	EXPECT_OPS(REFUSED("3", "\"concurrent\";q=2;qu=\"concurrent-requests\"", "\"concurrent\";r=0", "4"));
 	host_says(h, "[YIELD, 1] [RESPOND, 2, 200, [], '']");
 	text_clear(&ops);
-	request_of(4, alice); /* neither who waits for its client has ended, nor what has not left */
+	request_of(4, alice); /* not ended: a response that waits for its client, or bytes that have not left */
 	assert_true(streams[4].s.detached);
 	done(&streams[2].s);
 	request_of(5, alice);
 	assert_false(streams[5].s.detached);
 	lost(5);
-	request_of(6, alice); /* and a client that leaves does not free who works for it */
+	request_of(6, alice); /* and a client that leaves does not free the worker that serves it */
 	assert_true(streams[6].s.detached);
 	text_clear(&h->heard);
-	host_says(h, "[RELEASE, 3]"); /* the third that the host heard of */
+	host_says(h, "[RELEASE, 3]"); /* the third that the host learned of */
 	request_of(7, alice);
 	assert_false(streams[7].s.detached);
 	text_clear(&ops);
@@ -2555,7 +2556,7 @@ static void test_bodies_to_a_peer_share_its_rate(void **state)
 	text_clear(&h->heard);
 	assert_int_equal(streams[1].s.allowance, 0);
 	host_says(h, "[RESPOND, 1, 200, [], 'x'*30000] [RESPOND, 2, 200, [], 'y'*30000]");
-	/* 10,000 bytes are an eighth of a second, which a peer may be ahead; each of them costs that. */
+	/* 10,000 bytes are an eighth of a second, as far as a peer may be ahead; each of them costs that. */
 	assert_int_equal(streams[1].s.allowance, 10000);
 	assert_int_equal(streams[2].s.allowance, 10000);
 	text_clear(&ops);
@@ -2569,7 +2570,7 @@ static void test_bodies_to_a_peer_share_its_rate(void **state)
 	host_says(h, "[RESPOND, 3, 200, [], 'z'*30000]"); /* another peer */
 	assert_int_equal(streams[3].s.allowance, 10000);
 	text_clear(&ops);
-	done(&streams[2].s); /* whose 10,000 bytes were not needed */
+	done(&streams[2].s); /* its 10,000 bytes were not needed */
 	streams[1].s.allowance = 0;
 	room(&streams[1].s, 10000);
 	EXPECT_OPS("go on 1 with 10000\n");
@@ -2601,7 +2602,7 @@ static void test_bodies_of_a_peer_share_its_rate(void **state)
 	text_clear(&ops);
 	body(&streams[1].s, large); /* a quarter of a second */
 	assert_int_equal(streams[1].s.wanted, 0);
-	assert_int_equal(streams[2].s.wanted, 65000); /* it is found out when something comes */
+	assert_int_equal(streams[2].s.wanted, 65000); /* it is noticed when something arrives */
 	body(&streams[2].s, "x");
 	assert_int_equal(streams[2].s.wanted, 0);
 	body(&streams[3].s, large);

@@ -12,15 +12,15 @@ struct channel_host {
 
 /* Listens at `path`. Ends the test where the port has no channels. */
 void channel_host_start(struct channel_host *ch);
-/* The port has connected: nothing is left in the file system. */
+/* The port has connected: the socket's file is removed. */
 void channel_host_accept(struct channel_host *ch);
 void channel_host_stop(struct channel_host *ch);
-/* One packet: msgpack in the notation of support.h, and descriptors, which stay ours. */
+/* One packet: msgpack in the notation of support.h, and descriptors, which the caller keeps. */
 void channel_host_sends(struct channel_host *ch, const char *text, const int *fds, unsigned count);
-/* The same with one descriptor, which is closed here. */
+/* The same with one descriptor, which is closed afterwards. */
 void channel_host_hands(struct channel_host *ch, const char *text, int fd);
 
-/* A file with these bytes and no name, open for reading alone. */
+/* An unnamed file with these bytes, open only for reading. */
 int file_with(const char *bytes, size_t n);
 /* How many descriptors the process has. */
 unsigned descriptors_open(void);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The channel: packets that bring one descriptor each, and those that do not. */
+/* The channel: packets with one descriptor each, and wrong ones. */
 #include "channel/channel.h"
 
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Content codings: what a client takes, what a response says, and that what was encoded decodes to what was written. */
+/* Content codings: what a client accepts, the head of the response, and that encoded bytes decode to the original ones. */
 #include "coding/coding.h"
 #include "stream/rules.h"
 
@@ -138,7 +138,7 @@ static void names(void **state)
 	assert_int_equal(coding_by_name(SLICE_LIT("compress")), CODING_IDENTITY);
 }
 
-/* ---- a session that writes down what it is given ---- */
+/* ---- a session that records its calls ---- */
 
 struct rig {
 	struct stream s;
@@ -252,7 +252,7 @@ static void head(unsigned status, const char *text, int64_t length)
 	assert_true(rig.s.ops->send_head(&rig.s, &h));
 }
 
-/* ---- what a head says ---- */
+/* ---- heads ---- */
 
 #define TEXT "content-type: text/plain"
 #define CODED "content-encoding=gzip"
@@ -262,7 +262,7 @@ static const struct {
 	unsigned status;
 	const char *fields;
 	int64_t length;
-	const char *said; /* NULL: as it was */
+	const char *said; /* NULL: unchanged */
 } heads[] = {
 	{200, TEXT, 1000, "200 content-type=text/plain " CODED " " VARY " -1\n"},
 	{200, TEXT, LENGTH_UNKNOWN, "200 content-type=text/plain " CODED " " VARY " -1\n"},
@@ -317,7 +317,7 @@ static void heads_that_are_coded(void **state)
 	}
 }
 
-/* A client that takes no coding is told that others do. */
+/* A client that accepts no coding gets `vary`, since others do. */
 static void heads_that_are_not_coded_vary(void **state)
 {
 	(void)state;
@@ -411,7 +411,7 @@ static struct slice decoded(enum coding coding)
 
 static uint8_t plain[1 << 20];
 
-/* Words that compress, and stretches that do not. */
+/* Words, which compress, between random bytes, which do not. */
 static void make_plain(void)
 {
 	unsigned seed = 1;
@@ -436,7 +436,7 @@ static void run(void)
 		assert_true(turns < 10000);
 }
 
-/* What the session has leaves at once. */
+/* The session sends at once whatever it gets. */
 static uint64_t leave(void)
 {
 	size_t n = buf_len(&rig.body) - rig.left;
@@ -449,7 +449,7 @@ static void round_trip(enum coding coding, size_t total, size_t piece, bool each
 {
 	uint64_t counted = 0;
 
-	/* with the encoder of the one before */
+	/* with the encoder of the previous one */
 	buf_free(&rig.body);
 	rig.left = 0;
 	rig.s.response = RESPONSE_WAITING;
@@ -505,7 +505,7 @@ static void what_was_encoded_decodes(void **state)
 
 /* ---- credit and memory ---- */
 
-/* All that the host wrote is counted as sent, once it has left, and not more; nothing is counted twice. */
+/* Everything that the host wrote is counted as sent once it has left; nothing is counted twice. */
 static void every_byte_is_counted_once(void **state)
 {
 	(void)state;
@@ -536,7 +536,7 @@ static void every_byte_is_counted_once(void **state)
 	}
 }
 
-/* A client that does not read: no more is encoded than the session may have, however much the host's window lets it write. */
+/* For a client that does not read, no more is encoded than the session may hold, however large the host's window is. */
 static void a_client_that_does_not_read(void **state)
 {
 	(void)state;
@@ -554,7 +554,7 @@ static void a_client_that_does_not_read(void **state)
 	}
 }
 
-/* What compresses to nothing leaves nothing to be sent, and the host must hear that there is room. */
+/* Input that produces no output yet leaves nothing to send, but the host must learn that there is room. */
 static void room_without_output(void **state)
 {
 	(void)state;
@@ -568,7 +568,7 @@ static void room_without_output(void **state)
 	end();
 }
 
-/* A turn encodes no more than its share, and each stream has its part of it. */
+/* A turn encodes at most its share, which the streams divide. */
 static void a_turn_is_bounded(void **state)
 {
 	(void)state;
@@ -594,7 +594,7 @@ static size_t allocated(void)
 #endif
 }
 
-/* Of every level, for text and for noise. Where the allocator does not tell (sanitizers), nothing is seen. */
+/* Every level, with text and with noise. Where the allocator does not report sizes (sanitizers), nothing is checked. */
 static void memory_is_what_was_said(void **state)
 {
 	static uint8_t out[4 << 20];

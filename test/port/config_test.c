@@ -24,7 +24,7 @@ static const char *read_options(const char *text)
 	return well ? NULL : complaint;
 }
 
-/* One option beside a listener, and what its neighbours need. */
+/* One option beside a listener, with the other options that it depends on. */
 static bool accepts(const char *name, uint64_t value)
 {
 	char text[300];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A connection over a transport that is a script. */
+/* A connection over a scripted transport. */
 #include "conn/conn.h"
 
 #include <errno.h>
@@ -15,16 +15,16 @@ static struct {
 	size_t taken;                 /* of it, read */
 	size_t read_most, write_most; /* bytes in one call */
 	size_t room;                  /* bytes that the socket takes before it says AGAIN */
-	enum io_status then;          /* what a read gives behind the inbox */
+	enum io_status then;          /* what a read returns after the inbox */
 	bool write_fails, shut;
-	enum io_direction reads_on, writes_on; /* what a read, or a write, that gives AGAIN waits for */
+	enum io_direction reads_on, writes_on; /* the event that a read, or a write, waits for after AGAIN */
 	unsigned shakes;                       /* steps of the handshake that are still to come */
 	enum io_direction shakes_on;
-	enum io_status shaken; /* what the last step gives */
+	enum io_status shaken; /* what the last step returns */
 	int error;
-	unsigned shutdowns; /* calls that give AGAIN first */
+	unsigned shutdowns; /* calls that return AGAIN first */
 	struct secure secure;
-	int stalls; /* LOOP_READ, LOOP_WRITE: what the socket never becomes */
+	int stalls; /* LOOP_READ, LOOP_WRITE: never reported for the socket */
 	unsigned reads;
 	bool brings_little; /* a read that gives less than it could has more all the same */
 	const char *closed; /* "close" or "abort" */
@@ -37,7 +37,7 @@ static struct config config;
 static struct conn *c;
 static struct text events;
 static struct stream *newest;
-static const char *answer; /* what each request is answered with; NULL: nothing */
+static const char *answer; /* the answer to each request; NULL: none */
 
 /* ---- the transport ---- */
 
@@ -157,7 +157,7 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 		respond(s, answer);
 }
 
-/* The read credit of the newest stream, and what it was told of room. */
+/* Read credit of the newest stream, and the room that was reported to it. */
 static uint64_t chunks, room_total;
 
 static void grant(struct stream *s, uint64_t count, uint64_t max)
@@ -229,7 +229,7 @@ static bool no_turn(void *ctx)
 	return false;
 }
 
-/* What epoll would say of the connection. */
+/* What epoll would report for the connection. */
 static bool tell_ready(void)
 {
 	int events_wanted = loop_io_events(&c->io), ready = 0;
@@ -244,7 +244,7 @@ static bool tell_ready(void)
 	return ready != 0;
 }
 
-/* Turns, until nothing moves any more. */
+/* Turns, until nothing changes. */
 static void run(void)
 {
 	bool more = true;
@@ -609,7 +609,7 @@ static void test_a_drain_closes_idle_connections_and_lets_others_finish(void **s
 	text_clear(&events);
 }
 
-/* ---- a transport that has a will of its own ---- */
+/* ---- a transport that reads and writes when it wants ---- */
 
 static void test_a_read_may_wait_for_a_write(void **state)
 {
@@ -620,7 +620,7 @@ static void test_a_read_may_wait_for_a_write(void **state)
 	assert_int_equal(loop_io_events(&c->io), LOOP_WRITE);
 	text_add(&peer.inbox, GET);
 	run();
-	assert_int_equal(peer.taken, 0); /* that there is something to read means nothing */
+	assert_int_equal(peer.taken, 0); /* a readable event means nothing */
 	peer.stalls = 0;
 	run();
 	EXPECT_TEXT(&peer.outbox, OK);
@@ -636,7 +636,7 @@ static void test_a_write_may_wait_for_a_read(void **state)
 	peer_sends(POST_OF("5"));
 	respond(newest, "ok");
 	run();
-	assert_int_equal(loop_io_events(&c->io), LOOP_READ); /* though nobody wants the body */
+	assert_int_equal(loop_io_events(&c->io), LOOP_READ); /* although nobody reads the body */
 	peer.room = SIZE_MAX;
 	text_add(&peer.inbox, "hello");
 	run();
@@ -716,7 +716,7 @@ static void test_a_first_byte_has_its_time_from_the_end_of_the_handshake(void **
 	run();
 	pass_time(config.handshake_timeout - 100);
 	peer.stalls = 0;
-	peer.then = IO_EOF; /* so that the script calls a socket readable */
+	peer.then = IO_EOF; /* so that the script reports the socket as readable */
 	tell_ready();
 	peer.then = IO_AGAIN;
 	run();
@@ -849,7 +849,7 @@ static void test_half_open_connections_go_first_unless_they_are_new(void **state
 	assert_int_equal(half->member.wait, CONN_SHAKES);
 	loop.now += HANDSHAKE_GRACE;
 	assert_true(conn_pool_spare(&pool));
-	assert_int_equal(half->state, CONN_CLOSED); /* though the other one has waited for longer */
+	assert_int_equal(half->state, CONN_CLOSED); /* although the other one has waited longer */
 	peer.closed = NULL;
 	half = another();
 	assert_true(conn_pool_spare(&pool));
@@ -859,7 +859,7 @@ static void test_half_open_connections_go_first_unless_they_are_new(void **state
 	close_all();
 }
 
-/* ---- members of another make ---- */
+/* ---- members of another kind ---- */
 
 static struct {
 	struct member member;
@@ -917,11 +917,11 @@ static void test_the_limits_hold_for_members_of_any_make(void **state)
 	assert_int_equal(other.released, 1);
 }
 
-/* ---- behind a proxy: the header comes by a socket, and what follows it by the script ---- */
+/* ---- behind a proxy: the header comes from a socket, the rest from the script ---- */
 
 static int proxy_end;
 
-/* In place of the connection that the setup has opened. */
+/* Replaces the connection that the setup opened. */
 static void open_behind(enum proxy_mode mode, const struct transport_ops *ops, uint8_t from)
 {
 	struct peer proxy = {.address = {10, 0, 0, from}, .address_len = 4};
@@ -1000,7 +1000,7 @@ static void test_a_header_of_others_is_not_waited_for(void **state)
 	assert_int_equal(pool.misproxied, 1);
 	close(proxy_end);
 	open_behind(PROXY_OPTIONAL, &transport, 8);
-	assert_int_equal(c->state, CONN_OPEN); /* a client like others */
+	assert_int_equal(c->state, CONN_OPEN); /* an ordinary client */
 	assert_false(c->owner.peer.trusted);
 	close(proxy_end);
 }

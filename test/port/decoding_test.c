@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Content codings of request bodies: what Content-Encoding says, what comes out, what is refused, and when it is too much. */
+/* Content codings of request bodies: Content-Encoding, decoded bytes, what is refused, and the limits. */
 #include "coding/decoding.h"
 #include "coding/encoder.h"
 
@@ -97,7 +97,7 @@ static void test_the_codings_that_are_there_are_named(void **state)
 	assert_true(slice_eq(decoding_accepted(), slice_str(wanted)));
 }
 
-/* ---- what comes out ---- */
+/* ---- decoded bytes ---- */
 
 enum { TEXT_SIZE = 300000, CODED_SIZE = 2 * TEXT_SIZE };
 
@@ -127,7 +127,7 @@ struct outcome {
 	size_t size;
 };
 
-/* With pieces of at most `cut` bytes, into rooms of at most `room`. */
+/* Input in pieces of at most `cut` bytes, output into buffers of at most `room`. */
 static struct outcome decode(struct decoding_plan plan, struct slice in, size_t cut, size_t room, uint64_t most, uint64_t ratio)
 {
 	struct decoding *d = decoding_new(&plan, most, ratio);
@@ -293,7 +293,7 @@ static void test_malformed_bytes_are_refused(void **state)
 			 DECODING_MALFORMED);
 }
 
-/* A bit that is wrong: gzip and zlib carry a sum of what they have. */
+/* A wrong bit: gzip and zlib contain a checksum. */
 static void test_a_wrong_sum_is_refused(void **state)
 {
 	static const enum coding codings[] = {CODING_GZIP, CODING_DEFLATE};
@@ -309,7 +309,7 @@ static void test_a_wrong_sum_is_refused(void **state)
 }
 
 #ifdef WITH_ZSTD
-/* Of the years before RFC 8878, which the library may be built with; wherever they are cut. */
+/* Formats from before RFC 8878, which the library may support; cut anywhere. */
 static void test_formats_that_are_no_zstd_any_more_are_refused(void **state)
 {
 	(void)state;
@@ -322,7 +322,7 @@ static void test_formats_that_are_no_zstd_any_more_are_refused(void **state)
 	}
 }
 
-/* RFC 8878 3.1.2: frames that are to be skipped are nothing. */
+/* RFC 8878 3.1.2: skippable frames produce nothing. */
 static void test_frames_that_are_to_be_skipped_are_nothing(void **state)
 {
 	static const uint8_t frames[] = {0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 'a', 'b', 0x5f, 0x2a, 0x4d, 0x18, 0, 0, 0, 0};
@@ -377,7 +377,7 @@ static size_t make_bomb(enum coding coding, uint8_t *out)
 
 static size_t most_memory;
 
-/* How much comes out of it in chunks of 65,000 bytes, before it is refused. */
+/* How many bytes are decoded in chunks of 65,000 before the body is refused. */
 static uint64_t defuse(struct decoding_plan plan, struct slice in, uint64_t most, uint64_t ratio, enum decoding_result *result)
 {
 	struct decoding *d = decoding_new(&plan, most, ratio);
@@ -414,7 +414,7 @@ static void test_a_bomb_ends_where_its_ratio_does(void **state)
 	}
 }
 
-/* The outer one gives little by little what the inner one needs for nothing. */
+/* The outer coding yields, bit by bit, input from which the inner one decodes nothing. */
 static void test_a_bomb_in_a_bomb_ends_too(void **state)
 {
 	enum decoding_result result;
@@ -431,7 +431,7 @@ static void test_a_bomb_in_a_bomb_ends_too(void **state)
 	}
 #ifdef WITH_ZSTD
 	{
-		/* a frame that is to be skipped, of 60 MB of zeros: nothing ever comes out of the second */
+		/* a skippable frame with 60 MB of zeros: the second coding never yields a byte */
 		static uint8_t skipped[BOMB];
 		static uint8_t small[1 << 20];
 		size_t n;
@@ -459,7 +459,7 @@ static void test_a_limit_holds_to_the_byte(void **state)
 }
 
 #ifdef __GLIBC__
-/* What decoding_memory says is what malloc has given, in the middle of a long body. */
+/* In the middle of a long body, decoding_memory equals what malloc has allocated. */
 static void test_memory_is_what_it_is_said_to_be(void **state)
 {
 	(void)state;

@@ -2,7 +2,7 @@
 /*
  * Faults: an exchange of each protocol, over real sockets and pipes, again and again, with the n-th allocation or the n-th
  * system call failing, for every n. Nothing may crash or leak, and no client may be left waiting: each request is answered or
- * its connection ends. (rig.c judges what the host hears, the bridge's sums, and what is left at the end.)
+ * its connection ends. (rig.c checks the host's messages, the bridge's sums, and that nothing remains at the end.)
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,14 +32,14 @@ static struct {
 	enum call call;
 	unsigned long at;   /* the number of the call that fails; 0: none does */
 	bool and_all_after; /* and all that follow it */
-	bool rests;         /* none fails at present */
+	bool rests;         /* no call fails now */
 	int error;          /* errno; 0: one byte is moved */
 	bool trickles;      /* sockets take little at a time */
 	bool one_clock;     /* the port's is the clients' too */
 	unsigned long count[CALLS];
 } fault;
 
-/* Counts the call, and says whether it is to fail. */
+/* Counts the call; true: it is to fail. */
 static bool fails(enum call call)
 {
 	unsigned long n;
@@ -58,7 +58,7 @@ static void around(bool port_runs)
 	fault.port_runs = port_runs;
 }
 
-/* ---- memory: also of the libraries ---- */
+/* ---- memory, also the libraries' ---- */
 
 void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t count, size_t n);
@@ -72,8 +72,8 @@ void __interceptor_free(void *at) __attribute__((weak));
 static long living; /* allocations */
 
 /*
- * The libraries below GnuTLS: numbers, curves, ASN.1. They do not look whether they got memory, and crash; so they always get it here.
- * GnuTLS itself is tried.
+ * The libraries below GnuTLS: numbers, curves, ASN.1. They do not check for NULL, and crash; so they always get memory here.
+ * GnuTLS itself is tested.
  */
 static struct {
 	uintptr_t from, to;
@@ -140,14 +140,14 @@ void *realloc(void *was, size_t n)
 	return at;
 }
 
-/* What GnuTLS itself loses when it gets no memory is not ours to mend. Read by the leak sanitizer. */
+/* GnuTLS itself leaks when it gets no memory; we cannot mend that. The leak sanitizer reads this. */
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
 {
 	return "leak:libgnutls.so\n";
 }
 
-/* The sanitizer's own would not come by here. */
+/* The sanitizer's own allocations do not pass here. */
 char *strdup(const char *text)
 {
 	size_t n = strlen(text) + 1;
@@ -217,7 +217,7 @@ static bool is_socket(int fd)
 	return fstat(fd, &s) == 0 && S_ISSOCK(s.st_mode);
 }
 
-/* Part of the first vector; and every other time nothing. */
+/* Part of the first vector; every second time nothing. */
 static ssize_t trickle(int fd, const struct iovec *iov)
 {
 	enum { MOST = 5000 };
@@ -334,7 +334,7 @@ static unsigned answers_h3(struct slice seen);
 
 struct trial {
 	const char *name;
-	struct slice first, then; /* what the client says; then: once it was answered */
+	struct slice first, then; /* what the client sends; then: after the answer */
 	enum answering_way way;
 	bool compress;
 	unsigned (*answers)(struct slice wire);
@@ -448,7 +448,7 @@ static unsigned answers_socket(struct slice wire)
 	return rest.len >= 2;
 }
 
-/* Of HTTP/1, within TLS. */
+/* HTTP/1 over TLS. */
 static unsigned answers_tls(struct slice wire)
 {
 	return answers_h1(wire);
@@ -479,7 +479,7 @@ static bool is_secure(const struct trial *x)
 static struct answering a;
 static char unix_address[64];
 static struct buf tls_given; /* the listener's `tls` */
-static bool warm;            /* what the libraries keep they have by now */
+static bool warm;            /* by now the libraries have allocated what they keep */
 
 /* ---- a client of TLS ---- */
 
@@ -536,7 +536,7 @@ static void tls_end(void)
 	buf_free(&tls.plain);
 }
 
-/* What has come is read; the handshake goes on. */
+/* Reads what has arrived, and continues the handshake. */
 static void tls_moves(void)
 {
 	char bytes[4096];
@@ -569,7 +569,7 @@ static void turn(void)
 	}
 }
 
-/* Answered, or at an end: nobody waits in vain. */
+/* Answered or ended: nobody waits in vain. */
 static bool served(const struct trial *x, const struct rig_client *k)
 {
 	const struct buf *got = tls.session ? &tls.plain : &k->outbox;
@@ -667,7 +667,7 @@ static void converse(const struct trial *x)
 	turn();
 	client_says(k, x->then);
 	turn();
-	for (unsigned i = 0; i < TIMES; i++) { /* who could not be accepted is tried again */
+	for (unsigned i = 0; i < TIMES; i++) { /* a connection that could not be accepted is tried again */
 		rig_pass_time(&a.rig, SOON_MS);
 		turn();
 	}
@@ -689,7 +689,7 @@ static void run(const struct trial *x)
 	answering_begin(&a, x->way);
 	a.compress = x->compress;
 	a.decode = strstr(x->name, "decoded") != NULL;
-	if (x->way == ANSWER_FILE) /* three fit the window of a client of HTTP/2; one is soon there byte by byte */
+	if (x->way == ANSWER_FILE) /* three fit the window of an HTTP/2 client; one arrives soon even byte by byte */
 		a.size = fault.and_all_after ? 2000 : x->answers == answers_h2 ? 20000 : 70000;
 	if (is_secure(x))
 		rig_tls = slice_of(buf_at(&tls_given), buf_len(&tls_given));
@@ -707,7 +707,7 @@ static void run(const struct trial *x)
 	answering_stop(&a);
 	rig_sockets.address = unix_address;
 	if (is_secure(x) && fault.call == CALL_MEMORY && fault.at)
-		alive = living; /* a handshake of GnuTLS that gets no memory loses some */
+		alive = living; /* a GnuTLS handshake that gets no memory leaks some */
 	if (warm && (living != alive || descriptors() != before))
 		fail_msg("%s: %ld allocations and %d descriptors are left when call %lu of kind %d fails with %s", x->name,
 			 living - alive, (int)(descriptors() - before), fault.at, fault.call, strerror(fault.error));
@@ -720,7 +720,7 @@ static void set_fault(enum call call, unsigned long at, int error)
 	fault.error = error;
 }
 
-/* Each call of this kind fails in turn, until a run has fewer. */
+/* Makes each call of this kind fail in turn, until a run has fewer calls. */
 static void each(const struct trial *x, enum call call, int error)
 {
 	unsigned long n = 0;
@@ -739,7 +739,7 @@ static void each_exchange(enum call call, int error)
 		each(&exchanges[i], call, error);
 }
 
-/* ---- a client that looks closely ---- */
+/* ---- a client that checks every byte ---- */
 
 enum { LARGE = 60000 };
 
@@ -758,7 +758,7 @@ static void pass(struct slice *in, size_t n)
 	*in = slice_of(in->at + n, in->len - n);
 }
 
-/* What ends with CRLF, without it. False: it is cut. */
+/* The line without its CRLF. False: it is incomplete. */
 static bool take_line(struct slice *in, struct slice *line)
 {
 	const uint8_t *end = in->len ? memmem(in->at, in->len, "\r\n", 2) : NULL;
@@ -809,7 +809,7 @@ static void take_bytes(struct slice *in, size_t n, struct buf *body)
 	pass(in, n);
 }
 
-/* False: it is cut. */
+/* False: it is incomplete. */
 static bool take_chunks(struct slice *in, struct buf *body)
 {
 	struct slice line, size;
@@ -844,7 +844,7 @@ static bool take_body(struct slice *in, struct answer *got)
 	return buf_len(&got->body) == got->length;
 }
 
-/* Each answer is the one to its request, and whole, but for the last if the connection has ended. */
+/* Each answer belongs to its request and is complete, except the last one if the connection has ended. */
 static void look_at_h1(struct slice wire, const char *letters, bool ended)
 {
 	for (; wire.len; letters++) {
@@ -860,7 +860,7 @@ static void look_at_h1(struct slice wire, const char *letters, bool ended)
 	}
 }
 
-/* Each stream that has ended in order is the answer to its request; and nothing is in the place of a frame. */
+/* Each stream that ended properly has the answer to its request, and every byte belongs to a frame. */
 static void look_at_h2(struct slice wire, const char *letters, bool ended)
 {
 	enum { HEAD = 9, DATA = 0, HEADERS = 1, LAST_TYPE = 9, STATUS_200 = 0x88, STREAMS = 8, ID = 5, LENGTH_MAX = 16384 };
@@ -894,7 +894,7 @@ static void look_at_h2(struct slice wire, const char *letters, bool ended)
 struct talk {
 	const char *name;
 	struct slice says;
-	const char *letters; /* with which the paths of its requests end */
+	const char *letters; /* the end of its requests' paths */
 	enum answering_way way;
 	void (*look)(struct slice wire, const char *letters, bool ended);
 };
@@ -1066,8 +1066,8 @@ static void test_a_lost_message_is_the_end(void **state)
 }
 
 /*
- * Whatever cannot be kept, a client never takes a part of an answer for the whole, nor one answer for another. The sockets take
- * little, so that bodies are copied at the end of a turn.
+ * Whatever memory is missing, a client never mistakes a part of an answer for the whole, or one answer for another. The sockets
+ * accept few bytes, so that bodies are copied at the end of a turn.
  */
 static void test_no_answer_is_taken_for_another(void **state)
 {

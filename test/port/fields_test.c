@@ -13,7 +13,7 @@ static void test_each_name_is_found_by_its_text_and_back(void **state)
 		assert_int_equal(name_find(name_text(i)), i);
 		for (size_t k = 0; k < name_text(i).len; k++)
 			assert_true(name_text(i).at[k] < 'A' || name_text(i).at[k] > 'Z');
-		if (i > 0) /* the table is in alphabetical order but for its last name */
+		if (i > 0) /* the table is in alphabetical order, except its last name */
 			assert_true(i == 47 || i == 48 || i == NAMES_COUNT - 1 ||
 				    strcmp((const char *)name_text(i - 1).at, (const char *)name_text(i).at) < 0);
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The PROXY header on a real socket: nothing behind it is taken, however it is cut. */
+/* The PROXY header on a real socket: bytes after it stay in the socket, however it is cut. */
 #include "conn/greeting.h"
 
 #include <errno.h>
@@ -35,7 +35,7 @@ static void send_all(const void *bytes, size_t n)
 		assert_int_equal(write(ends[1], bytes, n), (ssize_t)n);
 }
 
-/* What is left in the socket, up to what the test itself put behind. */
+/* What remains in the socket, up to the mark that the test added. */
 static size_t drain(uint8_t *to, size_t size)
 {
 	ssize_t n = read(ends[0], to, size);
@@ -98,7 +98,7 @@ static void test_what_a_socket_gives_else(void **state)
 	assert_int_equal(greeting_read(g, ends[0], room, BOUND, &step).status, IO_AGAIN);
 	send_all("PROXY ", 6);
 	assert_int_equal(greeting_read(g, ends[0], room, BOUND, &step).status, IO_AGAIN);
-	assert_int_equal(drain(room, sizeof room), 0); /* it is not seen again and again */
+	assert_int_equal(drain(room, sizeof room), 0); /* it is not reported again and again */
 	shutdown(ends[1], SHUT_WR);
 	assert_int_equal(greeting_read(g, ends[0], room, BOUND, &step).status, IO_EOF);
 	assert_int_equal(greeting_read(g, -1, room, BOUND, &step).status, IO_ERROR);

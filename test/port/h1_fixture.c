@@ -22,7 +22,7 @@ static unsigned number_of(struct h1_fixture *f, const struct stream *s)
 	return id;
 }
 
-/* Sets how much of what was granted is left. */
+/* Sets how much of the granted credit remains. */
 static void set_chunks(struct stream *s, uint64_t chunks)
 {
 	known(s)->chunks = chunks;
@@ -82,7 +82,7 @@ static void on_body(void *ctx, struct stream *s, struct slice data)
 	f->last_body = (int)id;
 }
 
-/* Of a tunnel: a chunk at a time. */
+/* For a tunnel: one chunk at a time. */
 static size_t on_bytes(void *ctx, struct stream *s, struct slice bytes)
 {
 	size_t n = bytes.len < stream_wanted(s) ? bytes.len : (size_t)stream_wanted(s);
@@ -125,7 +125,7 @@ static void on_done(void *ctx, struct stream *s)
 
 	add_event(f, "done", number_of(f, s));
 	text_add(&f->events, "\n");
-	assert_int_equal(known(s)->room, known(s)->body_out); /* all that was given has been reported */
+	assert_int_equal(known(s)->room, known(s)->body_out); /* everything that was written has been reported */
 	f->streams[known(s)->id] = NULL;
 }
 
@@ -259,7 +259,7 @@ void socket_takes(struct h1_fixture *f, size_t n)
 	}
 }
 
-/* As conn does: what was kept is offered when something was written, and what that brings is written too. */
+/* As conn does: after a write the unused bytes are offered again, and what they cause is written too. */
 void socket_takes_all(struct h1_fixture *f)
 {
 	size_t before;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The request line: RFC 9112 section 3, RFC 9110 and RFC 3986 where they are named. */
+/* The request line: RFC 9112 section 3, unless another RFC is named. */
 #include "proto/h1_line.h"
 
 #include "proto/http.h"
@@ -81,7 +81,7 @@ static void test_invalid_lines_are_refused(void **state)
 		{400, "GET "},
 		{400, "GET /"}, /* HTTP/0.9 */
 		{400, "GET / "},
-		{400, "GET  / HTTP/1.1"}, /* 3: one SP, no more */
+		{400, "GET  / HTTP/1.1"}, /* 3: exactly one SP */
 		{400, "GET /  HTTP/1.1"},
 		{400, "GET / HTTP/1.1 "},
 		{400, " GET / HTTP/1.1"},
@@ -89,7 +89,7 @@ static void test_invalid_lines_are_refused(void **state)
 		{400, "GET / a HTTP/1.1"},
 		{400, "G(T / HTTP/1.1"}, /* RFC 9110 5.6.2 */
 		{400, "G\x80T / HTTP/1.1"},
-		{400, "GET a HTTP/1.1"}, /* 3.2: neither of the four forms */
+		{400, "GET a HTTP/1.1"}, /* 3.2: none of the four forms */
 		{400, "GET * HTTP/1.1"}, /* 3.2.4: OPTIONS only */
 		{400, "OPTIONS ** HTTP/1.1"},
 		{400, "GET /a#b HTTP/1.1"}, /* RFC 3986 3.5: no fragment in a target */

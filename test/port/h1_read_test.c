@@ -6,7 +6,7 @@
 
 static struct config config;
 static struct field fields[SPANS_MAX];
-static unsigned wrong; /* so that one run shows all that is wrong */
+static unsigned wrong; /* so that one run shows every fault */
 
 static int setup(void **state)
 {
@@ -22,7 +22,7 @@ static int all_well(void **state)
 	return wrong ? -1 : 0;
 }
 
-/* What a head comes to, given in two pieces, each as a buffer of its own. */
+/* The result of reading a head in two pieces, each in its own buffer. */
 static void read_head(struct text *got, const char *bytes, size_t len, size_t cut)
 {
 	struct h1_parse *p = malloc(sizeof *p);
@@ -115,7 +115,7 @@ static void test_heads_give_the_same_wherever_they_are_cut(void **state)
 	expect_head("", "more");
 }
 
-/* RFC 9112 5.1: spaces and tabs alike, and no part of the value. */
+/* RFC 9112 5.1: spaces and tabs are equal, and not part of the value. */
 static void test_white_space_around_a_value_is_of_both_kinds(void **state)
 {
 	static const char *const blanks[] = {"", " ", "\t", " \t", "\t ", "\t\t  \t"};
@@ -144,7 +144,7 @@ static void test_white_space_around_a_value_is_of_both_kinds(void **state)
 	text_free(&bytes);
 }
 
-/* Only the head is changed; and white space at its end, before the rest is there, is no end. */
+/* Only the head is changed; white space at the end of a piece does not end a value. */
 static void test_what_follows_a_head_is_not_touched(void **state)
 {
 	static const char bytes[] = LINE "Host: h\r\nContent-Length: 9\t\r\n\r\n\t\r\na\t \r\n\t";
@@ -233,7 +233,7 @@ static void test_malformed_heads_are_refused_wherever_they_are_cut(void **state)
 	expect_head_n(LINE "Host: h\r\na: b\0c\r\n\r\n", sizeof LINE "Host: h\r\na: b0c\r\n\r\n" - 1, "400");
 }
 
-/* RFC 9112 6.3: what decides how long a body is must not be open to two readings. */
+/* RFC 9112 6.3: the length of a body must not be ambiguous. */
 static void test_ambiguous_framing_is_refused_wherever_it_is_cut(void **state)
 {
 	(void)state;
@@ -271,7 +271,7 @@ static void test_a_transfer_coding_that_is_unknown_gets_501(void **state)
 	expect_head(HEAD_OF("Transfer-Encoding: gzip\r\n"), "501");
 }
 
-/* A head of filler: `before`, n times the filler, `after`. */
+/* A head of `before`, n times the filler, and `after`. */
 static void expect_filled(const char *before, size_t n, const char *after, const char *wanted)
 {
 	struct text head = {0}, got = {0};
@@ -306,7 +306,7 @@ static void test_limits_hold_to_the_byte(void **state)
 	expect_filled("GET /", 5000, "", "414");
 	expect_filled(LINE "Host: h\r\na: ", 197, "\r\n\r\n", "11 at 0");
 	expect_filled(LINE "Host: h\r\na: ", 198, "\r\n\r\n", "431");
-	expect_filled(LINE "Host: h\r\na: ", 198, "\x01\r\n\r\n", "431"); /* of two faults the first is told */
+	expect_filled(LINE "Host: h\r\na: ", 198, "\x01\r\n\r\n", "431"); /* of two faults, the first is reported */
 	expect_filled(LINE "Host: h\r\na: ", 197, "\x01\r\n\r\n", "400");
 	expect_filled(LINE "Host: h\r\na: ", 300, "\x01\r\n\r\n", "431");
 	expect_filled(LINE "Host: h\r\n", 197, ":\r\n\r\n", "11 at 0");
@@ -320,7 +320,7 @@ static void test_limits_hold_to_the_byte(void **state)
 		"431");
 	expect_head(HEAD_OF("a: b\r\nc: d\r\n"), EMPTY "; -1 a=b; -1 c=d");
 	expect_head(HEAD_OF("a: b\r\nc: d\r\ne: f\r\n"), "431");
-	expect_head(HEAD_OF("a: b\r\nc: d\r\ne@f: g\r\n"), "400"); /* whichever fault comes first */
+	expect_head(HEAD_OF("a: b\r\nc: d\r\ne@f: g\r\n"), "400"); /* the fault that comes first */
 	config.max_header_block = 256;
 	config.max_header_line = 256;
 	for (size_t more = 0; more < 3; more++) /* 16 + 9 + 3 + n + 4 bytes */
@@ -338,7 +338,7 @@ static void test_max_body_refuses_a_length_that_is_said(void **state)
 
 /* ---- bodies ---- */
 
-/* Reads a body of a chunked request in two pieces; what it says: the body, trailers, and what follows. */
+/* Reads the body of a chunked request in two pieces; returns the body, trailers, and what follows. */
 static void read_body(struct text *got, const char *bytes, size_t len, size_t cut)
 {
 	static const char head_bytes[] = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -384,7 +384,7 @@ static void read_body(struct text *got, const char *bytes, size_t len, size_t cu
 	if (result == H1_MORE)
 		text_add(got, " more");
 	if (result == H1_BAD) {
-		text_clear(got); /* what came before the fault depends on the cut */
+		text_clear(got); /* the bytes before the fault depend on the cut */
 		text_add(got, "%u", p->status);
 	}
 	h1_parse_free(p);
@@ -550,7 +550,7 @@ static void test_limits_of_chunked_bodies(void **state)
 	config.max_header_count = 2;
 	expect_body("0\r\nA: b\r\nC: d\r\n\r\n", " a=b c=d +0");
 	expect_body("0\r\nA: b\r\nC: d\r\nE: f\r\n\r\n", "431");
-	expect_body("0\r\nA: b\r\nC: d\r\nE: f\n\r\n", "431"); /* of two faults the first is told */
+	expect_body("0\r\nA: b\r\nC: d\r\nE: f\n\r\n", "431"); /* of two faults, the first is reported */
 	expect_body("0\r\nA: b\r\nC: d\nE: f\r\n\r\n", "400");
 	expect_body("5\r\nHello\r\n6\r\nHello!XX", "413");
 	config.max_header_line = 64;

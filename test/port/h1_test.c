@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* HTTP/1 as a session: what the client sends becomes events, what the host orders becomes bytes. */
+/* HTTP/1 sessions: the client's bytes become events, the host's calls become bytes. */
 #include "h1_fixture.h"
 
 static struct h1_fixture fixture, *const f = &fixture;
@@ -175,7 +175,7 @@ static void test_responses_that_have_no_body_get_none(void **state)
 	client_sends(f, "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
 	host_head(f, 2, 200, NULL, -1);
 	host_data(f, 2, "Hello");
-	EXPECT_WIRE(f, OK_HEAD "\r\n"); /* whole: nothing is waited for */
+	EXPECT_WIRE(f, OK_HEAD "\r\n"); /* complete: nothing is waited for */
 	client_sends(f, GET("/"));
 	host_head(f, 3, 304, "Content-Length: 1000\nETag: x", -1);
 	host_end(f, 3, NULL);
@@ -660,7 +660,7 @@ static void test_the_first_byte_is_waited_for_and_then_the_head_and_then_the_nex
 	client_sends(f, "G");
 	assert_int_equal(wants(f).deadline, f->now + f->config.header_timeout);
 	pass_time(f, 10);
-	client_sends(f, "ET / HTTP/1.1\r\nHost: h\r\n"); /* no progress moves it */
+	client_sends(f, "ET / HTTP/1.1\r\nHost: h\r\n"); /* progress does not move it */
 	assert_int_equal(wants(f).deadline, f->now - 10 + f->config.header_timeout);
 	client_sends(f, "\r\n");
 	assert_int_equal(wants(f).deadline, 0);
@@ -797,9 +797,9 @@ static void test_a_client_that_takes_nothing_is_cut(void **state)
 	host_head(f, 1, 200, NULL, -1);
 	pass_time(f, 10000);
 	socket_takes(f, 5);
-	assert_int_equal(wants(f).deadline, f->now + f->config.write_timeout - 10000 + 21); /* what 5 bytes are worth */
+	assert_int_equal(wants(f).deadline, f->now + f->config.write_timeout - 10000 + 21); /* the time that 5 bytes earn */
 	pass_time(f, 10000);
-	host_data(f, 1, "more"); /* gives no more time */
+	host_data(f, 1, "more"); /* earns no more time */
 	EXPECT_DEADLINE(f, f->config.write_timeout - 20000 + 21);
 	assert_int_equal(wants(f).close, CLOSE_CUT);
 	EXPECT_EVENTS(f, "request 1 GET /\nreset 1 timeout\n");
@@ -872,7 +872,7 @@ static void test_no_more_of_a_body_leaves_than_is_allowed(void **state)
 	EXPECT_WIRE(f, "012");
 	assert_int_equal(f->streams[1]->allowance, 0);
 	allow(1, 4);
-	socket_takes(f, 1); /* no more than the socket takes, either */
+	socket_takes(f, 1); /* nor more than the socket accepts */
 	assert_int_equal(f->streams[1]->allowance, 3);
 	EXPECT_WIRE(f, "3456");
 	allow(1, 100);
@@ -893,7 +893,7 @@ static void test_what_is_not_allowed_to_leave_is_not_the_clients_fault(void **st
 	assert_false(f->session->ops->stalled(f->session));
 	pass_time(f, 100 * f->config.write_timeout);
 	allow(1, 5);
-	f->session->ops->output(f->session, &iov, 1); /* which the socket does not take */
+	f->session->ops->output(f->session, &iov, 1); /* which the socket does not accept */
 	EXPECT_DEADLINE(f, f->config.write_timeout);
 	assert_int_equal(wants(f).close, CLOSE_CUT);
 	text_clear(&f->wire);
@@ -943,7 +943,7 @@ static void test_a_turn_takes_so_many_heads_and_no_more(void **state)
 	client_sends(f, GET("/1") GET("/2") GET("/3"));
 	EXPECT_EVENTS(f, "request 1 GET /1\nrequest 2 GET /2\n");
 	assert_true(session_is_tired(&f->owner));
-	f->eof = true; /* is behind them, and so for later */
+	f->eof = true; /* is behind them, and so must wait */
 	f->owner.steps = 0;
 	offer_again(f);
 	EXPECT_EVENTS(f, "request 3 GET /3\nhangup 1\nhangup 2\nhangup 3\n");
@@ -1066,7 +1066,7 @@ static void test_a_drain_closes_an_idle_connection_at_once(void **state)
 	assert_int_equal(wants(f).close, CLOSE_NOW);
 }
 
-/* its client could not tell whether its first request was worked on: RFC 9112 9.3.1 */
+/* its client could not tell whether its first request was processed: RFC 9112 9.3.1 */
 static void test_a_drain_serves_a_new_connection_once(void **state)
 {
 	(void)state;
@@ -1185,7 +1185,7 @@ static void test_an_error_for_head_has_no_body(void **state)
 
 /* ---- the property ---- */
 
-/* The bytes in two pieces; the host answers all as it comes. */
+/* The bytes in two pieces; the host answers each request as it arrives. */
 static void play(const char *bytes, size_t cut, struct text *events, struct text *wire)
 {
 	fixture_end(f);
@@ -1210,7 +1210,7 @@ static void play(const char *bytes, size_t cut, struct text *events, struct text
 	text_add_bytes(wire, text_str(&f->wire), strlen(text_str(&f->wire)));
 }
 
-/* Which requests, which bodies, which trailers: without what depends on when an answer went out. */
+/* The requests, bodies and trailers, without anything that depends on when an answer left. */
 static void sort_lines(struct text *t)
 {
 	struct text parts[FIXTURE_STREAMS] = {0};
@@ -1268,7 +1268,7 @@ static void test_the_same_bytes_cut_anywhere_give_the_same_events(void **state)
 	same_wherever_cut("GET / HTTP/1.1\r\nHost: h\r\na:\r\n b\r\n\r\n");
 }
 
-/* To an invalid preface of HTTP/2 nothing is said (RFC 9113 3.4), but after a request it is a bad one like any other. */
+/* An invalid HTTP/2 preface is not answered (RFC 9113 3.4), but after a request it is an ordinary bad request. */
 static void test_a_foreign_first_line_is_not_answered_wherever_it_is_cut(void **state)
 {
 	static const char foreign[] = "INVALID CONNECTION PREFACE\r\n\r\nSM\r\n\r\n";

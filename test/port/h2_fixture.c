@@ -6,7 +6,7 @@
 
 enum { PATH_FIELDS = 4, FIELDS_MAX = 32 };
 
-/* A body in pieces: what waits is sent when nghttp2 asks. */
+/* A body in pieces, which are sent when nghttp2 asks for them. */
 struct body {
 	char text[256];
 	bool ended;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What HTTP/2 stands on: the heads of frames, the buckets that count them, pages; and which protocol first bytes speak. */
+/* The basis of HTTP/2: frame headers, the buckets that count frames, pages; and which protocol the first bytes speak. */
 #include <limits.h>
 
 #include "support.h"
@@ -121,7 +121,7 @@ static void test_what_was_long_ago_is_not_known(void **state)
 	assert_int_equal(verdict(1), NGHTTP2_NO_ERROR);
 }
 
-/* RFC 9113 6.10: nothing, and on no stream, whatever else would be wrong with it. */
+/* RFC 9113 6.10: nothing but CONTINUATION may follow, on any stream, even if it has another fault. */
 static void test_nothing_comes_inside_of_a_head(void **state)
 {
 	static const struct {
@@ -169,7 +169,7 @@ static void test_priority_is_looked_into(void **state)
 {
 	(void)state;
 	add(NGHTTP2_PRIORITY, 0, 5, "\0\0\0\3w", 5);
-	add(NGHTTP2_PRIORITY, 0, 5, "\0\0", 2); /* nghttp2 sees to its length */
+	add(NGHTTP2_PRIORITY, 0, 5, "\0\0", 2); /* nghttp2 checks its length */
 	assert_int_equal(verdict(1), NGHTTP2_NO_ERROR);
 	add(NGHTTP2_PRIORITY, 0, 5, "\x80\0\0\5w", 5);
 	assert_int_equal(verdict(1), NGHTTP2_PROTOCOL_ERROR);
@@ -356,7 +356,7 @@ static void expect_past_is_counted(uint8_t type, const char *payload, size_t len
 	teardown(NULL);
 }
 
-/* Of which nothing is known any more: they are ignored, and that is work. */
+/* Streams that are forgotten: their frames are ignored, which costs work. */
 static void test_frames_for_streams_of_long_ago_are_counted(void **state)
 {
 	(void)state;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* HTTP/2 as a session: what the client sends becomes events, what the host orders is what the client sees. */
+/* HTTP/2 sessions: the client's bytes become events, the host's calls become what the client sees. */
 #include "h2_fixture.h"
 
 #include "proto/h2.h"
@@ -22,7 +22,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* Everything that took place, in one text. */
+/* Everything that happened, as one text. */
 #define OK(id, length, body) id " :status=200\n" id " content-length=" length "\n" id " " body "\n" id " end\n"
 
 /* ---- requests and responses ---- */
@@ -218,12 +218,12 @@ static void test_a_push_is_a_request_of_its_own(void **state)
 	client_asks(f, "GET", "/page", NULL, NULL);
 	talk(f);
 	assert_true(host_pushes(1, "/a.css?v=1"));
-	EXPECT_EVENTS(host, "request 1 GET /page\n"); /* an operation makes no event */
+	EXPECT_EVENTS(host, "request 1 GET /page\n"); /* an operation causes no event */
 	EXPECT_SEEN(f, "1 :method=GET\n1 :scheme=http\n1 :path=/a.css?v=1\n1 :authority=h\n1 accept=text/css\n");
 	EXPECT_EVENTS(host, "request 2 GET /a.css\n");
 	host_responds(host, 2, 200, "style");
 	EXPECT_SEEN(f, OK("2", "5", "style"));
-	assert_true(host_pushes(1, "/never")); /* overtaken by what ends the stream that promises it */
+	assert_true(host_pushes(1, "/never")); /* overtaken by the end of the stream that promises it */
 	host_resets(host, 1, 0, 0);
 	EXPECT_SEEN(f, "1 reset INTERNAL_ERROR\n");
 	EXPECT_EVENTS(host, "done 2\n");
@@ -272,7 +272,7 @@ static void test_the_client_takes_it_back(void **state)
 	client_resets(f, 1);
 	talk(f);
 	EXPECT_EVENTS(host, "request 1 GET /\nreset 1 reset\n");
-	assert_false(wants(host).idle); /* the host is at work for it */
+	assert_false(wants(host).idle); /* the host is working on it */
 	host_releases(host, 1);
 	talk(f);
 	EXPECT_EVENTS(host, "");
@@ -307,7 +307,7 @@ static void test_what_was_taken_back_counts_until_it_is_released(void **state)
 	EXPECT_EVENTS(host, "done 3\n");
 }
 
-/* A host that forgets a stream does not lock its client out for ever. */
+/* A host that forgets a stream does not lock its client out forever. */
 static void test_what_is_not_released_lapses(void **state)
 {
 	(void)state;
@@ -329,7 +329,7 @@ static void test_what_is_not_released_lapses(void **state)
 	EXPECT_EVENTS(host, "lapse 2\n");
 }
 
-/* The server's own reset, for a mistake of the client's, frees nobody either (CVE-2025-8671). */
+/* The server's own reset, after a client's mistake, frees no place either (CVE-2025-8671). */
 static void test_a_broken_body_counts_until_it_is_released(void **state)
 {
 	int32_t id = client_asks(f, "POST", "/", "content-length: 2", "");
@@ -345,7 +345,7 @@ static void test_a_broken_body_counts_until_it_is_released(void **state)
 	assert_true(wants(host).idle);
 }
 
-/* Nobody is at work for what was answered whole. */
+/* Nobody works on a request whose answer is complete. */
 static void test_what_was_answered_is_not_owed(void **state)
 {
 	(void)state;
@@ -500,7 +500,7 @@ static void test_an_idle_connection_ends(void **state)
 	assert_int_equal(wants(host).close, CLOSE_LINGER);
 }
 
-/* HEADERS of stream 1 with 6 bytes, of which 2 have come: it may go when room is needed. */
+/* HEADERS of stream 1 with 6 bytes, of which 2 have arrived: the connection may be closed when room is needed. */
 static void test_a_head_that_is_not_complete_is_no_work(void **state)
 {
 	static const uint8_t half[] = {0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86}, rest[] = {0x84, 0x41, 1, 0x68};
@@ -574,7 +574,7 @@ static void allow(unsigned id, uint64_t bytes)
 	talk(f);
 }
 
-/* One stream waits for its rate; that is not its client's fault, and others go on. */
+/* One stream waits for its rate, which is not its client's fault; others continue. */
 static void test_no_more_of_a_body_leaves_than_is_allowed(void **state)
 {
 	(void)state;
@@ -598,7 +598,7 @@ static void test_no_more_of_a_body_leaves_than_is_allowed(void **state)
 	text_clear(&host->events);
 }
 
-/* After some time the client, which says nothing else any more, opens a window by n. */
+/* After some time the client opens a window by n, and sends nothing else. */
 static void opens_window_after(uint64_t ms, int32_t id, uint32_t n)
 {
 	uint8_t frame[13] = {0, 0, 4, NGHTTP2_WINDOW_UPDATE, 0, 0, 0, 0, (uint8_t)id, 0, 0, (uint8_t)(n >> 8), (uint8_t)n};
@@ -656,7 +656,7 @@ static void test_who_opens_its_window_by_the_least_rate_is_not_cut(void **state)
 	text_free(&much);
 }
 
-/* The window of the connection: each answer that waits for it needs its rate. */
+/* The connection's window: each answer that waits for it must reach its own rate. */
 static void test_a_connection_s_window_is_for_all_that_wait(void **state)
 {
 	nghttp2_settings_entry much = {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 1 << 20};
@@ -693,7 +693,7 @@ static void test_interim_answers_and_promises_that_wait_are_told(void **state)
 	s = host->streams[1];
 	for (unsigned i = 0; i < 100; i++)
 		assert_true(s->ops->send_info(s, 103, NULL, 0));
-	assert_in_range(s->interim, 25600, 40000); /* a frame that waits is no small thing */
+	assert_in_range(s->interim, 25600, 40000); /* a waiting frame costs much memory */
 	talk(f);
 	assert_int_equal(s->interim, 0);
 	assert_true(s->ops->push(s, SLICE_LIT("/pushed"), NULL, 0));
@@ -807,7 +807,7 @@ static void test_done_waits_for_the_socket(void **state)
 	EXPECT_EVENTS(host, "done 1\n");
 }
 
-/* Of a text in which runs are written as x*N. */
+/* For a text in which runs are written as x*N. */
 static size_t sum_of_runs(struct text *t, const char *run)
 {
 	size_t sum = 0;
@@ -817,7 +817,7 @@ static size_t sum_of_runs(struct text *t, const char *run)
 	return sum;
 }
 
-/* Part of it is in frames when the turn ends, part waits for the client's window; the host's bytes are there no longer then. */
+/* When the turn ends, part of it is in frames and part waits for the client's window; the host's own bytes are gone by then. */
 static void test_what_was_lent_is_copied_at_the_end_of_its_turn(void **state)
 {
 	static char large[100001];
@@ -870,7 +870,7 @@ static void test_a_stream_becomes_bytes_both_ways(void **state)
 	assert_true(wants(host).idle);
 }
 
-/* What is upgraded is ended by both sides; a client that does not is not waited for long. */
+/* Both sides must end an upgraded stream; the server does not wait long for a client that does not. */
 static void test_a_client_has_a_moment_to_end_its_side(void **state)
 {
 	int32_t id = client_connects(f, "lines", "/x");
@@ -922,7 +922,7 @@ static void test_a_connect_may_be_refused(void **state)
 	assert_true(wants(host).idle);
 }
 
-/* A tunnel may be silent, and one that is not read holds up nobody. */
+/* A tunnel may be silent, and a tunnel that is not read delays nobody. */
 static void test_a_tunnel_has_no_rate(void **state)
 {
 	int32_t id = client_connects(f, "lines", "/x");
@@ -1000,7 +1000,7 @@ static void test_bytes_may_be_cut_anywhere(void **state)
 		again();
 		client_sends_bytes(host, buf_at(&bytes), cut);
 		client_sends_bytes(host, buf_at(&bytes) + cut, buf_len(&bytes) - cut);
-		if (strstr(text_str(&host->events), "PUT /d")) /* unless its end came with its beginning */
+		if (strstr(text_str(&host->events), "PUT /d")) /* unless its end arrived with its beginning */
 			EXPECT_TEXT(&host->events, text_str(&wanted));
 		finish_exchange();
 	}
@@ -1043,7 +1043,7 @@ static void test_priority_fields_are_dictionaries(void **state)
 	expect_priority("  u=2 \t,\t i=?1  ", 2, true);
 	expect_priority("i, i=?0", 3, false);
 	expect_priority("u=1, u=5", 5, false);
-	expect_priority("u=8, i=1", 3, false); /* out of range, or of another type: as if it were not there */
+	expect_priority("u=8, i=1", 3, false); /* out of range, or of another type: as if it were absent */
 	expect_priority("u=-1, i=?2", 3, false);
 	expect_priority("u=\"1\", u2=1", 3, false);
 	expect_priority("u=1;a;b=2 , x=\"a, u=2 \\\" ;\";y=1, *a_-.1", 1, false);
@@ -1066,7 +1066,7 @@ static void say_priority(int32_t id, const char *value)
 	client_sends_bytes(host, frame, 9 + len);
 }
 
-/* nghttp2 1.52 would keep such streams in a list, and write to them when they are gone: valgrind sees it. */
+/* nghttp2 1.52 would keep such streams in a list and write to them after they are freed: valgrind detects it. */
 static void test_a_priority_before_its_request_is_forgotten_with_it(void **state)
 {
 	(void)state;

@@ -6,7 +6,7 @@
 
 enum { PATH_FIELDS = 4, FIELDS_MAX = 300, ROUNDS = 8 };
 
-/* A body in pieces: what waits is sent when nghttp3 asks, and stays till the end. */
+/* A body in pieces, which are sent when nghttp3 asks for them, and freed at the end. */
 struct body {
 	char text[4096];
 	size_t given, len;
@@ -350,7 +350,7 @@ int64_t h3_client_opens(struct h3_fixture *f)
 	return id;
 }
 
-/* At an address that nobody else has, so that whoever reads too much is found out. */
+/* In an allocation of its own, so that reading beyond it is detected. */
 void h3_client_sends(struct h3_fixture *f, int64_t id, const void *bytes, size_t n, bool end)
 {
 	uint8_t *copy = exact_copy(bytes, n);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An HTTP/3 session between a client of nghttp3's, and the host of h1_fixture. What carries it is a table of streams here: bytes
- * arrive as they were sent, and are acknowledged at once, unless the fixture says otherwise. What the client sees is text.
+ * An HTTP/3 session between nghttp3's client and the host of h1_fixture. A table of streams replaces QUIC: bytes arrive as they
+ * were sent, and are acknowledged at once, unless the fixture says otherwise. What the client sees is recorded as text.
  */
 #ifndef SPARX_TEST_H3_FIXTURE_H
 #define SPARX_TEST_H3_FIXTURE_H
@@ -16,7 +16,7 @@ enum { H3_LANES = 512 };
 /* A stream, as the carrier knows it. */
 struct h3_lane {
 	uint64_t came, credit; /* bytes from the client; how many more it may send, beyond its first window */
-	uint64_t unacked;      /* bytes to the client that were not acknowledged */
+	uint64_t unacked;      /* bytes to the client that are not acknowledged */
 	bool client_ended, server_ended, stopped, gone;
 	bool unwanted; /* the client has asked us to stop */
 };
@@ -28,8 +28,8 @@ struct h3_fixture {
 	struct text seen;
 	struct h3_lane lanes[H3_LANES]; /* by stream id */
 	int64_t next;                   /* the client's next request */
-	int64_t next_uni, next_own;     /* streams for one direction: of the client's, and of ours */
-	uint64_t credit_all, streams;   /* that were given back */
+	int64_t next_uni, next_own;     /* unidirectional streams: the client's, and the server's */
+	uint64_t credit_all, streams;   /* returned to the client as stream credit */
 	bool deaf;                      /* the client acknowledges nothing */
 	bool full;                      /* nothing may be sent */
 	bool closed;                    /* the session wants to end: seen */
@@ -39,7 +39,7 @@ struct h3_fixture {
 void h3_fixture_start(struct h3_fixture *f, void (*options)(struct config *config));
 void h3_fixture_end(struct h3_fixture *f);
 
-/* A request; fields: "name: value\n" each. body: NULL for none; "" for one that is not there yet. Returns the stream. */
+/* A request; fields: "name: value\n" each. body: NULL for none; "" for one that comes later. Returns the stream. */
 int64_t h3_client_asks(struct h3_fixture *f, const char *method, const char *path, const char *fields, const char *body);
 /* CONNECT, to h:1; extended, if protocol is not NULL. */
 int64_t h3_client_connects(struct h3_fixture *f, const char *protocol, const char *path);
@@ -48,14 +48,14 @@ void h3_client_trailers(struct h3_fixture *f, int64_t id, const char *fields);
 /* RESET_STREAM; STOP_SENDING. */
 void h3_client_resets(struct h3_fixture *f, int64_t id);
 void h3_client_stops(struct h3_fixture *f, int64_t id);
-/* Bytes as they are, on a stream of the client's. */
+/* Raw bytes, on a stream of the client. */
 void h3_client_sends(struct h3_fixture *f, int64_t id, const void *bytes, size_t n, bool end);
-/* A new stream for one direction. */
+/* A new unidirectional stream. */
 int64_t h3_client_opens(struct h3_fixture *f);
-/* What was kept back is acknowledged. */
+/* Acknowledges what was not acknowledged before. */
 void h3_client_acknowledges(struct h3_fixture *f);
 
-/* All that there is to say goes over, both ways, until both are silent. */
+/* Carries all bytes over, both ways, until both are silent. */
 void h3_talk(struct h3_fixture *f);
 void h3_pass_time(struct h3_fixture *f, uint64_t ms);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The frames of HTTP/3 as they are looked at before nghttp3 gets them: whole, and byte by byte, with the same verdict. */
+/* The check of HTTP/3 frames before nghttp3 gets them: whole or byte by byte, with the same verdict. */
 #include "proto/h3_scan.h"
 
 #include <nghttp3/nghttp3.h>
@@ -47,7 +47,7 @@ static void test_lines_are_counted(void **state)
 	assert_int_equal(scan.head_lines, 4);
 	assert_int_equal(REQUEST("\x01\x0e\0\0\xd1\xff\x01\x51\x02/a\x23xyz\0", true), 0);
 	assert_int_equal(scan.head_lines, 4);
-	/* behind the base: an index, and a name by index with an empty value */
+	/* after the base: an index, and a name by index with an empty value */
 	assert_int_equal(REQUEST("\x01\x05\x02\x80\x10\x00\x00", true), 0);
 	assert_int_equal(scan.head_lines, 2);
 	/* a name of 7 + 3 letters, whose length takes two bytes */

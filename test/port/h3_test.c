@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* HTTP/3 as a session: what the client sends becomes events, what the host orders is what the client sees. */
+/* HTTP/3 sessions: the client's bytes become events, the host's calls become what the client sees. */
 #include "h3_fixture.h"
 
 static struct h3_fixture fixture, *const f = &fixture;
@@ -107,7 +107,7 @@ static void test_a_body_comes_as_it_is_asked_for(void **state)
 	h3_talk(f);
 	EXPECT_EVENTS(host, "request 1 POST / body=-1\n");
 	credit = f->lanes[id].credit;
-	assert_int_equal(f->lanes[id].came - credit, 6); /* the window of what is not read stays shut, */
+	assert_int_equal(f->lanes[id].came - credit, 6); /* the window of a body that is not read stays closed, */
 	host_reads(host, 1, 2, 2);
 	h3_talk(f);
 	EXPECT_EVENTS(host, "body 1 abcd\n");
@@ -216,7 +216,7 @@ static void test_the_client_takes_it_back(void **state)
 	h3_client_resets(f, id);
 	H3_EXPECT_SEEN(f, "0 reset REQUEST_CANCELLED\n");
 	EXPECT_EVENTS(host, "request 1 POST / body=-1\nreset 1 reset\n");
-	assert_int_equal(f->streams, 0); /* it counts as long as somebody is at work on it */
+	assert_int_equal(f->streams, 0); /* it counts as long as somebody works on it */
 	host_releases(host, 1);
 	h3_talk(f);
 	assert_int_equal(f->streams, 1);
@@ -372,7 +372,7 @@ static void test_critical_streams_must_stay(void **state)
 static void test_the_client_must_not_stop_ours(void **state)
 {
 	(void)state;
-	h3_drain(f->h3); /* there is something to be said */
+	h3_drain(f->h3); /* there is something to send */
 	f->lanes[3].unwanted = true;
 	H3_EXPECT_SEEN(f, "close CLOSED_CRITICAL\n");
 }
@@ -614,7 +614,7 @@ static void little_memory(struct config *c)
 	c->h3_unacked = 65536;
 }
 
-/* What waits for its acknowledgement is bounded, and goes on when that comes. */
+/* Unacknowledged bytes are bounded, and sending continues when the acknowledgement arrives. */
 static void test_so_many_bytes_are_on_their_way_and_no_more(void **state)
 {
 	static char large[40000];
@@ -672,7 +672,7 @@ static void ten_streams(struct config *c)
 	c->h3_max_streams = 10;
 }
 
-/* A packet for each stream that is over would cost too much; but nobody waits for one. */
+/* A packet for each ended stream would cost too much; but nobody waits for one. */
 static void test_streams_are_given_back_when_half_of_them_are_used(void **state)
 {
 	static const uint64_t given[] = {0, 0, 0, 0, 4, 4, 4, 4, 8};

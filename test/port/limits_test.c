@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What one peer may have, and whom the table remembers: numbers and times. */
+/* The limits of one peer, and which peers the table remembers: numbers and times. */
 #include "peer/limits.h"
 
 #include "peer/shares.h"
@@ -8,7 +8,7 @@
 static const uint8_t secret[SHARES_SECRET] = {1, 2, 3};
 static const uint64_t second = 1000000000;
 
-/* How many of `asked` requests, one every `step` ns from `*now` on, begin. */
+/* How many of `asked` requests begin, if one comes every `step` ns from `*now` on. */
 static unsigned begun(struct limits *l, struct limit_state *s, uint64_t *now, unsigned asked, uint64_t step)
 {
 	unsigned count = 0;
@@ -40,11 +40,11 @@ static void test_a_burst_and_then_the_rate(void **state)
 	now += 1;
 	assert_int_equal(begun(&l, &s, &now, 2, 0), 1);
 	now += second;
-	assert_int_equal(begun(&l, &s, &now, 20, 0), 5);               /* no more than a burst, however long it was silent */
+	assert_int_equal(begun(&l, &s, &now, 20, 0), 5);               /* not more than a burst, however long it was silent */
 	assert_int_equal(begun(&l, &s, &now, 1000, second / 1000), 9); /* and 10 a second: the first is due in 100 ms */
 }
 
-/* Twenty times the rate for a minute gives the rate and the first burst, to the request. */
+/* A minute at twenty times the rate admits exactly the rate plus the first burst. */
 static void test_who_asks_too_much_gets_what_it_may_have_and_no_less(void **state)
 {
 	struct limits l = {.on = true, .requests = limit_rate_of(100, second, 0)};
@@ -118,7 +118,7 @@ static void test_connections_have_a_number_and_a_rate(void **state)
 	assert_int_equal(limits_connect(&l, &s, 2 * second), LIMIT_NONE);
 }
 
-/* Whatever is asked for in between, what is granted in a minute is the rate, and what a peer may be ahead. */
+/* Whatever is asked for in between, a minute grants the rate plus what a peer may be ahead. */
 static void test_bodies_leave_at_their_rate(void **state)
 {
 	struct limits l = {.on = true, .out = 100000};
@@ -173,7 +173,7 @@ static struct ip number(uint32_t n)
 	return ip_of((const uint8_t[]){10, (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n}, 4);
 }
 
-/* One request of this address, and no connection that stays. */
+/* One request from this address, without a lasting connection. */
 static bool asks(struct shares *t, uint32_t n)
 {
 	struct ip ip = number(n);
@@ -202,7 +202,7 @@ static void test_a_peer_that_has_left_is_remembered_until_all_is_paid(void **sta
 	now_us += 1;
 	assert_true(asks(&t, 1));
 	now_us += 1000000;
-	assert_true(asks(&t, 2)); /* sweeps what need not be remembered */
+	assert_true(asks(&t, 2)); /* removes what need not be remembered */
 	assert_int_equal(t.idle_count, 1);
 	shares_free(&t);
 }
@@ -224,7 +224,7 @@ static void test_who_has_been_idle_for_longest_is_forgotten_first(void **state)
 	shares_free(&t);
 }
 
-/* However many addresses come, they drive out nobody who is there; and the memory stays at its bound. */
+/* However many addresses come, they displace nobody who is connected; and the memory stays at its bound. */
 static void test_a_million_addresses_drive_out_nobody(void **state)
 {
 	enum { MOST = 1000, MANY = 1000000 };
@@ -250,7 +250,7 @@ static void test_a_million_addresses_drive_out_nobody(void **state)
 	shares_free(&t);
 }
 
-/* More than the table remembers may be there at once, and then nobody is remembered who leaves. */
+/* More peers than the table remembers may be connected at once; then those that leave are forgotten. */
 static void test_those_who_are_there_need_no_place(void **state)
 {
 	struct share *s[10];

@@ -135,17 +135,17 @@ static void test_a_frame_that_announces_more_is_refused_before_it_is_read(void *
 	EXPECT_TEXT(&heard, "");
 	host_writes(h, "\x01", 1);
 	EXPECT_TEXT(&heard, "fault 2147483647 frame is longer than max_frame lost\n");
-	host_says(h, "[PING, 1]"); /* nothing is read any more */
+	host_says(h, "[PING, 1]"); /* nothing more is read */
 	EXPECT_TEXT(&heard, "");
 	assert_true(h->link.input.cap <= LINK_INPUT_CAP);
 }
 
-/* ---- a DATA that is handed on as it comes ---- */
+/* ---- a DATA that is passed on as it arrives ---- */
 
 static struct {
 	unsigned pieces;
 	size_t bytes, left;
-} data; /* of the DATA that was heard last */
+} data; /* of the last DATA */
 
 static uint8_t nth_byte(size_t n)
 {
@@ -186,7 +186,7 @@ static void add_head(struct buf *frame, size_t payload, const char *before, size
 	assert_true(buf_append(frame, head, sizeof head) && buf_append(frame, before, n));
 }
 
-/* A frame: [DATA, 300, size bytes], and [PING, 1] if it is told to. */
+/* A frame: [DATA, 300, size bytes], followed by [PING, 1] if `ping` is set. */
 static void add_data_frame(struct buf *frame, size_t size, bool ping)
 {
 	char head[10] = "\x93\x06\xcd\x01\x2c\xc6";

@@ -234,7 +234,7 @@ static void test_a_definition_has_the_types_and_names_of_the_fields(void **state
 	assert_null(message_def(MSG_NONE));
 }
 
-/* Every message of the list, written from what was read of it, is what it was, and takes no more than its bound. */
+/* Every message of the list, read and written again, is unchanged, and not longer than its bound. */
 static void test_what_was_read_is_written_as_it_was(void **state)
 {
 	static const char *const texts[] = {
@@ -299,7 +299,7 @@ static void test_each_definition_names_as_many_fields_as_its_format_has(void **s
 
 /* ---- golden frames ---- */
 
-/* The folder of the fixtures, from wherever the program is started: beside the Makefile, or in the repository. */
+/* The folder of the fixtures, whether the program is started beside the Makefile or in the repository's root. */
 static DIR *open_fixtures(const char **folder)
 {
 	static const char *const places[] = {"../test/fixtures/frames", "test/fixtures/frames"};
@@ -337,7 +337,7 @@ static void read_hex(const char *path, struct buf *bytes)
 	assert_int_equal(high, -1);
 }
 
-/* msgpack-c sees as many values in the payload as we see messages. */
+/* msgpack-c finds as many values in the payload as we find messages. */
 static unsigned count_values(const uint8_t *bytes, size_t len)
 {
 	msgpack_unpacked unpacked;
@@ -396,7 +396,7 @@ static void test_golden_frames_decode(void **state)
 		if (len < 4 || strcmp(entry->d_name + len - 4, ".hex") != 0)
 			continue;
 		snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-		/* what a later version adds is for hosts to ignore; this reader is the port's, and refuses it */
+		/* additions of a later version are for hosts to ignore; this is the port's reader, which refuses them */
 		check_golden(path, strncmp(entry->d_name, "later", 5) == 0);
 		count++;
 	}

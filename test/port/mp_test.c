@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* msgpack, with msgpack-c as the judge that knows nothing of ours. */
+/* msgpack, with msgpack-c as an independent judge. */
 #include "frames/mp.h"
 
 #include <msgpack.h>
@@ -16,7 +16,7 @@ static const uint32_t lengths[] = {0, 1, 15, 16, 31, 32, 255, 256, 65535, 65536,
 
 static uint8_t zeros[70000];
 
-/* What msgpack-c makes of these bytes; it must take all of them. */
+/* What msgpack-c reads from these bytes; it must use all of them. */
 static msgpack_object judge(msgpack_unpacked *unpacked, const void *bytes, size_t len)
 {
 	size_t used = 0;
@@ -37,7 +37,7 @@ static struct mp_value read_all(const void *bytes, size_t len)
 	return v;
 }
 
-/* What we write is what msgpack-c, which writes the shortest form, would have written. */
+/* We write the same bytes as msgpack-c, which writes the shortest form. */
 static void same_as_packer(const uint8_t *ours, size_t len, const msgpack_sbuffer *theirs)
 {
 	assert_int_equal(len, theirs->size);
@@ -307,7 +307,7 @@ static void test_bombs_are_refused_by_what_is_there_not_by_what_is_announced(voi
 		in = slice_of(deep, sizeof deep);
 		assert_false(mp_skip(&in, NULL));
 	}
-	memset(deep, 0x91, sizeof deep); /* a million arrays in each other */
+	memset(deep, 0x91, sizeof deep); /* a million nested arrays */
 	in = slice_of(deep, sizeof deep);
 	assert_false(mp_skip(&in, NULL));
 	deep[sizeof deep - 1] = 0xc0;

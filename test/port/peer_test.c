@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Addresses, ranges, the clients that proxies name, and fair shares: all of it without a socket. */
+/* Addresses, ranges, the clients that proxies name, and fair shares, without a socket. */
 #include <arpa/inet.h>
 
 #include "base/siphash.h"
@@ -172,7 +172,7 @@ static void test_the_client_is_the_last_that_no_trusted_proxy_is(void **state)
 	CLIENT("192.0.2.7", "f:for=203.0.113.1 ,\tfor=192.0.2.7 , for=10.1.2.3,for=\"[2001:db8:f::1]:80\"");
 	CLIENT("192.0.2.7", "f:for=192.0.2.7", "f:for=10.0.0.9");
 	CLIENT("192.0.2.7", "f:for=203.0.113.1, for=192.0.2.7", "f:", "f: , ,", "f:for=10.0.0.9,,");
-	CLIENT("10.0.0.8", "f:for=10.0.0.8, for=10.0.0.9"); /* nobody else: who began it */
+	CLIENT("10.0.0.8", "f:for=10.0.0.8, for=10.0.0.9"); /* nobody else: the first sender */
 	CLIENT("192.0.2.7", "x:192.0.2.7");
 	CLIENT("192.0.2.7", "x:192.0.2.7:4711");
 	CLIENT("2001:db8::7", "x:2001:db8::7");
@@ -228,7 +228,7 @@ static void test_who_is_hidden_or_malformed_is_nobody(void **state)
 	CLIENT("-", "x:2001:db8::7%eth0");
 }
 
-/* "p:…" is X-Forwarded-Proto, "h:…" X-Forwarded-Host. What is told, as "client:port scheme host", "-" for what is not. */
+/* "p:…" is X-Forwarded-Proto, "h:…" X-Forwarded-Host. The result is "client:port scheme host", with "-" for a missing part. */
 static void expect_told(unsigned which, const char *const *lines, unsigned count, const char *wanted)
 {
 	struct cidr_list list = trusted(proxies, 2);
@@ -268,11 +268,11 @@ static void test_scheme_and_host_are_those_of_the_element_that_names_the_client(
 	TOLD(USUAL, "2001:db8::7:443 - [2001:db8::1]:1", "f:for=\"[2001:db8::7]:443\";host=\"[2001:db8::1]:1\"");
 	TOLD(USUAL, "192.0.2.7:0 https a",
 	     "f:for=evil;proto=http;host=evil, for=192.0.2.7;proto=https;host=a, for=10.0.0.9;proto=http;host=b");
-	TOLD(USUAL, "192.0.2.7:0 - -", "f:for=192.0.2.7, for=10.0.0.9;proto=https;host=b"); /* of the way between proxies */
+	TOLD(USUAL, "192.0.2.7:0 - -", "f:for=192.0.2.7, for=10.0.0.9;proto=https;host=b"); /* about the way between proxies */
 	TOLD(USUAL, "192.0.2.7:0 - -", "f:for=192.0.2.7;proto=ftp;host=\"a b\"");
 	TOLD(USUAL, "192.0.2.7:0 - -", "f:for=192.0.2.7;proto=http;proto=https;host=a;host=b");
 	TOLD(USUAL, "192.0.2.7:0 - -", "f:for=192.0.2.7;host=\"user@a\";proto=\"http");
-	TOLD(USUAL, "192.0.2.7:0 - -", "x:192.0.2.7", "p:https", "h:a"); /* not asked to believe these */
+	TOLD(USUAL, "192.0.2.7:0 - -", "x:192.0.2.7", "p:https", "h:a"); /* these are not trusted */
 	TOLD(ALL, "192.0.2.7:4711 https a", "x:192.0.2.7:4711", "p:https", "h:a");
 	TOLD(ALL, "192.0.2.7:0 https a", "x:evil, 192.0.2.7, 10.0.0.9", "p:ftp, https, http", "h:evil, a, b");
 	TOLD(ALL, "192.0.2.7:0 https a", "x:192.0.2.7, 10.0.0.9", "p:https", "h:a"); /* a proxy that passes them on */
@@ -301,7 +301,7 @@ static void test_a_host_has_a_bound(void **state)
 	text_free(&wanted);
 }
 
-/* A proxy that writes one of them lets the other pass as its client wrote it. */
+/* A proxy that writes one of the fields passes the other on as its client wrote it. */
 static void test_two_fields_must_agree(void **state)
 {
 	(void)state;
@@ -327,7 +327,7 @@ static void test_a_chain_of_proxies_has_an_end(void **state)
 	text_free(&line);
 }
 
-/* What a client writes in front of a proxy's own element, whatever it is and however it is cut into lines, changes nothing. */
+/* Whatever a client writes before a proxy's own element, in however many lines, changes nothing. */
 static void test_nothing_in_front_of_it_hides_what_a_proxy_wrote(void **state)
 {
 	static const char letters[] = "\",;=\\ \tfor:[]_.192unkow\x80";
@@ -350,7 +350,7 @@ static void test_nothing_in_front_of_it_hides_what_a_proxy_wrote(void **state)
 	}
 }
 
-/* Whatever is said, nothing beyond the value is read. */
+/* Whatever the value contains, nothing beyond it is read. */
 static void test_any_value_can_be_read(void **state)
 {
 	static const char letters[] = "\",;=\\ for:[]_.192unkow:0x";
@@ -430,7 +430,7 @@ static void test_a_network_of_ipv6_is_one_peer(void **state)
 	assert_ptr_not_equal(other[0], s);
 	other[1] = share_of_text(&t, "192.0.2.1");
 	assert_ptr_equal(share_of_text(&t, "::ffff:192.0.2.1"), other[1]);
-	other[2] = share_of_text(&t, "c000:201::"); /* the same octets, in the other family */
+	other[2] = share_of_text(&t, "c000:201::"); /* the same octets in the other family */
 	assert_ptr_not_equal(other[2], other[1]);
 	assert_int_equal(t.peers, 4);
 	shares_give(&t, s);
@@ -465,7 +465,7 @@ static void test_many_addresses_come_and_go(void **state)
 	shares_free(&t);
 }
 
-/* How many of `places` peers get who all ask for all, in turns, until nobody gets one more. */
+/* How many of `places` each peer gets if all peers ask in turns until nobody gets another one. */
 static void expect_shared(uint64_t places, uint64_t factor, unsigned peers, uint64_t each, uint64_t left)
 {
 	uint64_t has[8] = {0}, free_places = places;
@@ -517,7 +517,7 @@ static struct waiter *next_waiter(struct shares *t, uint64_t left, uint64_t fact
 static void test_who_has_least_in_progress_goes_first_and_equals_take_turns(void **state)
 {
 	struct waiter w[6] = {{.peer = 0}, {.peer = 0}, {.peer = 0}, {.peer = 1}, {.peer = 1}, {.peer = 2}};
-	static const unsigned order[] = {5, 0, 3, 1, 4, 2}; /* the one with none; then in turns */
+	static const unsigned order[] = {5, 0, 3, 1, 4, 2}; /* the peer with none; then in turns */
 	struct share *s[3];
 	struct shares t;
 
@@ -561,7 +561,7 @@ static void test_who_has_more_than_there_are_levels_is_not_forgotten(void **stat
 			shares_began(&t, s[i]);
 		shares_wait(&t, s[i], &w[i].node);
 	}
-	while (!shares_next(&t, 36, 2)) /* lets those pass that have less than 72 */
+	while (!shares_next(&t, 36, 2)) /* lets peers with less than 72 pass */
 		looked++;
 	assert_ptr_equal(next_waiter(&t, 36, 2), &w[11]);
 	assert_int_equal(looked, 1);
@@ -621,7 +621,7 @@ struct model {
 	struct share *s[PEERS];
 	struct waiter w[WAITERS];
 	bool waits[WAITERS];
-	unsigned last; /* numbers in the order of coming */
+	unsigned last; /* numbers in the order of arrival */
 };
 
 static bool same_peer_waits_longer(const struct model *m, const struct waiter *w)

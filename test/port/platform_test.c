@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the port asks of the system: the same of linux.c and of its portable twin (make PORTABLE=1 test). */
+/* The port's system features: the same tests for linux.c and for portable.c (make PORTABLE=1 test). */
 #include "platform/platform.h"
 
 #include <fcntl.h>
@@ -11,7 +11,7 @@
 
 static struct hups hups;
 
-/* What there is to tell, waited for as the loop does. */
+/* The next report, awaited as the loop does. */
 static struct hup next_hup(void)
 {
 	struct hup told[4];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Headers of the PROXY protocol as they stand on the wire, and what they say: "1 source > target" with the version, "1 silent",
- * "bad: why", or "not". Behind a header that is one, everything is the client's.
+ * PROXY protocol headers as they are on the wire, and their meaning: "1 source > target" with the version, "1 silent",
+ * "bad: why", or "not". Everything after a valid header belongs to the client.
  */
 #ifndef SPARX_TEST_PROXIED_CORPUS_H
 #define SPARX_TEST_PROXIED_CORPUS_H
@@ -59,7 +59,7 @@ static const struct raw_header proxied_corpus[] = {
 	SAYS("bad: its protocol is not TCP4, TCP6 or UNKNOWN", "PROXY UDP4 192.0.2.7 10.0.0.1 4711 443\r\n"),
 	SAYS("bad: its protocol is not TCP4, TCP6 or UNKNOWN", "PROXY  TCP4 192.0.2.7 10.0.0.1 4711 443\r\n"),
 	SAYS("bad: its protocol is not TCP4, TCP6 or UNKNOWN",
-	     "PROXY /x HTTP/1.1\r\n"), /* a method PROXY is none for such a listener */
+	     "PROXY /x HTTP/1.1\r\n"), /* such a listener reads PROXY as a header, not as a method */
 	SAYS("bad: its source is not an address of its family", "PROXY TCP4 2001:db8::7 10.0.0.1 4711 443\r\n"),
 	SAYS("bad: its source is not an address of its family", "PROXY TCP6 192.0.2.7 10.0.0.1 4711 443\r\n"),
 	SAYS("bad: its source is not an address of its family", "PROXY TCP4 192.0.2.256 10.0.0.1 4711 443\r\n"),

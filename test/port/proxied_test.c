@@ -41,7 +41,7 @@ static void put_tls(struct text *t, const struct proxied_tls *tls)
 			text_add(t, "%s%.*s", i ? "," : " ", (int)parts[i].len, (const char *)parts[i].at);
 }
 
-/* What was read, as the corpus writes it. */
+/* What was read, in the notation of the corpus. */
 static void describe(struct text *t, enum proxied_step step, const struct proxied *p, const char *why)
 {
 	if (step == PROXIED_BAD || step == PROXIED_NOT || step == PROXIED_MORE) {
@@ -98,7 +98,7 @@ static void test_each_header_says_what_it_says(void **state)
 	text_free(&says);
 }
 
-/* Of a header's beginning nothing is known, until it is known what it is; and then nothing behind that changes it. */
+/* An incomplete header gives no result; once there is a result, later bytes do not change it. */
 static void test_cut_at_each_byte_it_is_the_same(void **state)
 {
 	struct text says = {0};
@@ -168,7 +168,7 @@ static void test_the_bound_counts_before_more_is_read(void **state)
 	assert_int_equal(read_bounded(UINT16_MAX, 65551, &why), PROXIED_MORE);
 }
 
-/* Whatever follows a signature, nothing beyond the bytes is read (with sanitizers), and the answer is one of the four. */
+/* Whatever follows a signature, nothing beyond the bytes is read (checked by sanitizers), and the result is one of the four. */
 static void test_any_bytes_can_be_read(void **state)
 {
 	static const uint8_t kinds[] = {1, 2, 3, 4, 5, 0x20, 0x21, 0x22, 0};

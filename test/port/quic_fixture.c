@@ -82,7 +82,7 @@ void quic_server_turn(struct quic_server *s)
 	conn_pool_reap(&s->pool);
 }
 
-/* ---- what the client hears of HTTP/3 ---- */
+/* ---- what the client receives of HTTP/3 ---- */
 
 static int on_field(nghttp3_conn *h3, int64_t id, int32_t token, nghttp3_rcbuf *name, nghttp3_rcbuf *value, uint8_t flags,
 		    void *ctx, void *user)
@@ -134,7 +134,7 @@ static void start_h3(struct quic_client *c)
 	assert_int_equal(nghttp3_conn_bind_qpack_streams(c->h3, id[1], id[2]), 0);
 }
 
-/* ---- what the client hears of QUIC ---- */
+/* ---- what the client receives of QUIC ---- */
 
 static int on_shaken(ngtcp2_conn *ng, void *ctx)
 {
@@ -205,7 +205,7 @@ static int on_new_id(ngtcp2_conn *ng, ngtcp2_cid *cid, uint8_t *token, size_t le
 	return 0;
 }
 
-/* The payload, before it is encrypted, is another's. */
+/* Replaces the payload before it is encrypted. */
 static int on_encrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp2_crypto_aead_ctx *ctx, const uint8_t *plain,
 		      size_t n, const uint8_t *nonce, size_t nonce_len, const uint8_t *aad, size_t aad_len);
 
@@ -230,7 +230,7 @@ static const ngtcp2_callbacks callbacks = {
 	.version_negotiation = ngtcp2_crypto_version_negotiation_cb,
 };
 
-static struct quic_client *planter; /* ngtcp2 does not tell whose packet it is */
+static struct quic_client *planter; /* ngtcp2 does not say to which connection the packet belongs */
 
 static int on_encrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp2_crypto_aead_ctx *ctx, const uint8_t *plain,
 		      size_t n, const uint8_t *nonce, size_t nonce_len, const uint8_t *aad, size_t aad_len)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A server of HTTP/3 on a real socket, its turns made by hand, and a client of ngtcp2's that can be made to say anything: what it
- * plants goes into a packet in place of what belongs there. What the client sees is text.
+ * An HTTP/3 server on a real socket, whose loop turns only when the test says so, and ngtcp2's client, which can be made to send
+ * anything: planted frames replace the contents of a packet. What the client sees is recorded as text.
  */
 #ifndef SPARX_TEST_QUIC_FIXTURE_H
 #define SPARX_TEST_QUIC_FIXTURE_H
@@ -37,8 +37,8 @@ struct quic_client {
 	bool shaken, over;
 	int64_t next;
 	uint8_t plant[1200]; /* frames for the next packet of 1-RTT that has room for them; */
-	size_t planted;      /* so many bytes; 0: none */
-	bool planted_early;  /* for one of the Initial ones instead */
+	size_t planted;      /* number of their bytes; 0: none */
+	bool planted_early;  /* for an Initial packet instead */
 	size_t sent, got;    /* bytes in packets */
 	unsigned packets;    /* that came */
 	const char *alpn;    /* NULL: none is offered */
@@ -57,7 +57,7 @@ void quic_server_stop(struct quic_server *s);
 /* One turn of its loop. */
 void quic_server_turn(struct quic_server *s);
 
-/* A client that has not said anything. */
+/* A client that has not sent anything. */
 void quic_client_init(struct quic_client *c, struct quic_server *s);
 /* The same, of a server at this port of 127.0.0.1 that makes its turns itself: quic_talk is not for it. */
 void quic_client_init_at(struct quic_client *c, uint16_t port);
@@ -71,14 +71,14 @@ int64_t quic_client_gets(struct quic_client *c, const char *path);
 int64_t quic_client_posts(struct quic_client *c, const char *path, struct slice *body);
 /* These frames are sent, and nothing else. */
 void quic_client_plants(struct quic_client *c, const void *frames, size_t n);
-/* From now on it comes from another address. */
+/* From now on it sends from another address. */
 void quic_client_moves(struct quic_client *c);
-/* A datagram as it is. */
+/* A raw datagram. */
 void quic_client_throws(struct quic_client *c, const void *bytes, size_t n);
 
-/* Both go on until nothing is on its way, but for what time brings. */
+/* Runs both until nothing is in flight, except what timers will cause. */
 void quic_talk(struct quic_client *c);
-/* The same until it is true, for 10 s at most. */
+/* The same until the condition is true, at most 10 s. */
 #define QUIC_AWAIT(c, what) \
 	do { \
 		uint64_t until_ = quic_clock() + 10 * NGTCP2_SECONDS; \

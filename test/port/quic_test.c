@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* QUIC under HTTP/3: a server on a real socket, and clients that keep the rules, or break them. */
+/* QUIC under HTTP/3: a server on a real socket, and clients that follow the rules or break them. */
 #include "quic_fixture.h"
 
 #include <malloc.h>
@@ -64,7 +64,7 @@ static void get(const char *path)
 	QUIC_AWAIT(c, sees(end) && !host->streams[host->count]);
 }
 
-/* Afterwards another client is served as ever. */
+/* Afterwards another client is served as usual. */
 static void expect_all_well(void)
 {
 	unsigned before = (unsigned)s->quic->figures.handshakes;
@@ -120,7 +120,7 @@ static void test_a_client_may_change_its_keys(void **state)
 	text_clear(&host->events);
 }
 
-/* It is who it was, at the address that was validated. */
+/* The client is the same one, at the address that was validated. */
 static void test_a_client_may_move(void **state)
 {
 	struct quic_conn *conn;
@@ -268,7 +268,7 @@ static void hasty(struct config *config)
 	config->handshake_timeout = 50;
 }
 
-/* The client's first packet, and no more. */
+/* Only the client's first packet. */
 static void say_hello(void)
 {
 	uint8_t packet[1452];
@@ -300,7 +300,7 @@ static void test_half_a_handshake_ends_in_time(void **state)
 	assert_int_equal(s->quic->half_open, 0);
 }
 
-/* Before it knows that the address is real, the server says no more than three times what came. */
+/* Before the address is validated, the server sends at most three times as many bytes as it received. */
 static void test_no_more_than_three_times_what_came(void **state)
 {
 	uint64_t until = quic_clock() + 300 * NGTCP2_MILLISECONDS;
@@ -642,7 +642,8 @@ static void test_a_request_is_acknowledged_soon_without_a_response(void **state)
 
 /* ---- packets that kill ---- */
 
-/* KeyUpdate is forbidden (RFC 9001 6): GnuTLS answers it, and ngtcp2 ends the process (asserted, up to 1.11 at least). */
+/* KeyUpdate is forbidden (RFC 9001 6): GnuTLS would answer it, and ngtcp2 (at least up to 1.11) ends the process with a failed
+ * assertion. */
 static void test_a_key_update_of_tls_is_refused(void **state)
 {
 	static const uint8_t frames[] = {0x06, 0, 5, 24, 0, 0, 1, 0};
@@ -685,7 +686,7 @@ static size_t put_new_id(uint8_t *at, uint8_t sequence, uint8_t retire)
 	return sizeof frame;
 }
 
-/* What ended ngtcp2 0.12: ids that are to be retired as they come. */
+/* This ended ngtcp2 0.12: ids that must be retired as they arrive. */
 static void test_connection_ids_that_are_over_as_they_come(void **state)
 {
 	uint8_t frames[100];
@@ -710,15 +711,15 @@ static void test_frames_that_are_wrong(void **state)
 		size_t n;
 		const char *seen;
 	} wrong[] = {
-		{"\x21\x22", 2, "close 0x7\n"},                             /* a type that is none: FRAME_ENCODING_ERROR */
-		{"\x1e", 1, "close 0xa\n"},                                 /* HANDSHAKE_DONE, which is the server's */
+		{"\x21\x22", 2, "close 0x7\n"},                             /* an unknown type: FRAME_ENCODING_ERROR */
+		{"\x1e", 1, "close 0xa\n"},                                 /* HANDSHAKE_DONE, which only servers send */
 		{"\x07\x01\x61", 3, "close 0xa\n"},                         /* NEW_TOKEN, the same */
-		{"\x0a\x03\x01\x61", 4, "close 0x5\n"},                     /* STREAM: on one of ours that only we write to */
-		{"\x0a\x01\x01\x61", 4, "close 0x5\n"},                     /* on one that we did not open */
+		{"\x0a\x03\x01\x61", 4, "close 0x5\n"},                     /* STREAM: on a stream that only the server writes to */
+		{"\x0a\x01\x01\x61", 4, "close 0x5\n"},                     /* on a server's stream that does not exist */
 		{"\x0a\x80\xff\xff\x00\x01\x61", 7, "close 0x4\n"},         /* beyond the limit of streams */
 		{"\x11\x00\x40\xff", 4, NULL},                              /* MAX_STREAM_DATA: fine */
-		{"\x19\x3f", 2, "close 0xa\n"},                             /* RETIRE_CONNECTION_ID: one that was never given */
-		{"\x02\x40\xff\x00\x00\x00", 6, "close 0xa\n"},             /* ACK of what was never sent */
+		{"\x19\x3f", 2, "close 0xa\n"},                             /* RETIRE_CONNECTION_ID: one that was never issued */
+		{"\x02\x40\xff\x00\x00\x00", 6, "close 0xa\n"},             /* ACK of a packet that was never sent */
 		{"\x12\xd0\x00\x00\x00\x00\x00\x00\x01", 9, "close 0x7\n"}, /* MAX_STREAMS beyond 2^60 */
 	};
 
@@ -775,7 +776,7 @@ static void test_packets_that_bring_nothing_are_counted(void **state)
 		quic_talk(c);
 	}
 	while (!c->over) {
-		uint8_t junk[60] = {0x40}; /* a short header: no packet, but it has to be looked at */
+		uint8_t junk[60] = {0x40}; /* a short header: not a packet, but it must be examined */
 		const ngtcp2_cid *dcid = ngtcp2_conn_get_dcid(c->ng);
 		memcpy(junk + 1, dcid->data, dcid->datalen);
 		for (int i = 0; i < 20; i++)
@@ -822,12 +823,12 @@ static void test_what_a_connection_makes_us_store_is_bounded(void **state)
 		quic_talk(c);
 	}
 	assert_true(c->over);
-	assert_true(sees("close ")); /* INTERNAL_ERROR, unless another bound was met before */
+	assert_true(sees("close ")); /* INTERNAL_ERROR, unless another limit was reached first */
 	expect_all_well();
 	text_clear(&host->events);
 }
 
-/* Wherever ngtcp2 gets no memory, that connection fails, or never begins; and the next one is served. */
+/* Wherever ngtcp2 gets no memory, the connection fails or never begins, and the next one is served. */
 static void test_memory_may_end_anywhere(void **state)
 {
 	unsigned served = 0, failed = 0;
@@ -853,7 +854,7 @@ static void test_memory_may_end_anywhere(void **state)
 	text_clear(&host->events);
 }
 
-/* ---- what belongs to nothing ---- */
+/* ---- packets without a connection ---- */
 
 static void test_an_unknown_connection_is_reset(void **state)
 {
@@ -872,7 +873,7 @@ static void test_an_unknown_connection_is_reset(void **state)
 	text_clear(&host->events);
 }
 
-/* No answer is longer than what it answers, and there are so many in a second. */
+/* No answer is longer than the packet that it answers, and their number per second is bounded. */
 static void test_strays_are_answered_with_less_and_not_for_ever(void **state)
 {
 	(void)state;
@@ -920,7 +921,7 @@ static void test_what_was_closed_says_so_again(void **state)
 		quic_run(s->quic);
 	}
 	quic_talk(c);
-	assert_in_range(c->packets - before, 2, 8); /* when it was closed; and of these the first, the second, the fourth... */
+	assert_in_range(c->packets - before, 2, 8); /* when it was closed; of later ones the first, the second, the fourth... */
 	text_clear(&host->events);
 }
 

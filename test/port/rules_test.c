@@ -106,7 +106,7 @@ static void test_what_its_fields_say_is_filled_in(void **state)
 	assert_int_equal(head.length, 8);
 }
 
-/* It is the field that is told of, not only the rule. */
+/* The report names the field, not only the rule. */
 static void test_who_breaks_a_rule_is_named(void **state)
 {
 	struct response_head head = {.status = 200, .length = LENGTH_UNKNOWN, .fields = fields, .field_count = 2};

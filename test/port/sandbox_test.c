@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The sandbox: its filter by a small interpreter, and each part for real, in a child that never comes back. */
+/* The sandbox: its filter in a small interpreter, and each part for real, in a child process. */
 #include "sandbox/sandbox.h"
 
 #include <errno.h>
@@ -53,7 +53,7 @@ static int setup(void **state)
 
 /* ---- children ---- */
 
-/* For children: their tests end by returning, not by cmocka's jumps. */
+/* For child processes: their tests end by returning, not by cmocka's jumps. */
 #define CHECK(what) \
 	do { \
 		if (!(what)) { \
@@ -75,11 +75,11 @@ static int done_in_child(int (*deed)(void))
 	int result = deed();
 
 	signal(SIGXFSZ, SIG_IGN);
-	__gcov_dump(); /* what was run here counts too, if the child may still write a file */
+	__gcov_dump(); /* coverage of the child counts too, if it may still write a file */
 	return result;
 }
 
-/* The status by waitpid of a child that did this. */
+/* The waitpid status of a child that ran this. */
 static int in_child(int (*deed)(void))
 {
 	pid_t child = fork();
@@ -799,7 +799,7 @@ static void test_off_changes_nothing(void **state)
 
 enum { ALL = (1 << SANDBOX_PARTS) - 1 - (1 << SANDBOX_USER), WITHOUT_LANDLOCK = ALL - (1 << SANDBOX_LANDLOCK) };
 
-/* A kernel that does not know Landlock. */
+/* A kernel without Landlock. */
 static bool forget_landlock(void)
 {
 	struct sock_filter filter[] = {

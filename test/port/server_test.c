@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The server over real sockets of this machine, its turns made by hand. */
+/* The server over real local sockets; its loop turns only when the test says so. */
 #include "server/server.h"
 
 #include <arpa/inet.h>
@@ -106,7 +106,7 @@ static bool poll_for(int fd, int timeout)
 	return poll(&p, 1, timeout) == 1;
 }
 
-/* A turn, with what epoll would have said of the listener. */
+/* A turn, with what epoll would have reported for the listener. */
 static void turn(void)
 {
 	if (loop_io_fd(&s->listeners[0].io) >= 0 && loop_io_events(&s->listeners[0].io) &&
@@ -134,7 +134,7 @@ static void connect_client(unsigned i)
 	turn();
 }
 
-/* Of the client that came last. */
+/* For the client that came last. */
 static void arrives(unsigned i, const char *bytes, size_t n)
 {
 	struct conn *c = conn_of(s->pool.all.prev);
@@ -278,7 +278,7 @@ static void test_without_descriptors_an_idle_connection_goes_first(void **state)
 	turn();
 	setrlimit(RLIMIT_NOFILE, &before);
 	assert_int_equal(s->accepted, 3);
-	assert_int_equal(s->pool.open, 2); /* one has gone for one that came */
+	assert_int_equal(s->pool.open, 2); /* one was closed for one that came */
 	assert_false(s->accept_paused);
 }
 
@@ -320,7 +320,7 @@ static void test_at_the_limit_who_has_kept_us_waiting_for_longest_goes_last_of_a
 		client_sends(i, post, sizeof post - 1);
 	}
 	assert_true(s->pool.env.crowded);
-	for (unsigned i = 0; i < 2; i++) { /* the third is the host's affair */
+	for (unsigned i = 0; i < 2; i++) { /* the third waits for the host */
 		asked[i]->wanted = 9000;
 		asked[i]->ops->consume(asked[i]);
 		turn();
@@ -356,7 +356,7 @@ static void test_in_a_crowd_idle_connections_have_less_time(void **state)
 	connect_client(4);
 	turn();
 	assert_true(client_was_closed(0));
-	assert_int_equal(s->pool.open, 4); /* the others have not been idle for so long */
+	assert_int_equal(s->pool.open, 4); /* the others have not been idle as long */
 }
 
 static void test_what_is_in_force_is_told(void **state)
@@ -400,7 +400,7 @@ static void test_a_drain_closes_the_idle_and_cuts_the_others_at_its_deadline(voi
 	turn();
 	assert_int_equal(loop_io_fd(&s->listeners[0].io), -1);
 	EXPECT_TEXT(&events, "request /\n");
-	loop.now += 250 + WHEEL_SLOT; /* what a connection that was never served has */
+	loop.now += 250 + WHEEL_SLOT; /* the time of a connection that was never served */
 	turn();
 	assert_true(client_was_closed(0));
 	assert_int_equal(s->pool.open, 1);

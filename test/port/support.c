@@ -309,7 +309,7 @@ uint8_t *exact_copy(const void *bytes, size_t n)
 	return copy;
 }
 
-/* ---- what cannot be tried everywhere ---- */
+/* ---- tests that cannot run everywhere ---- */
 
 bool under_valgrind(void)
 {

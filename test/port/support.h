@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the tests share: texts that grow, a notation for msgpack, and random numbers that are the same at every run.
+ * What the tests share: growing texts, a notation for msgpack, and random numbers that are the same in every run.
  *
  * The notation writes messages as PROTOCOL.md section 9 does: [RESPOND, 1, 200, ['content-type', 'text/plain'], 'Hello'].
  *   7  -1  nil  true  false  [a, b]  {'key': value}      what they look like
@@ -36,7 +36,7 @@ void text_add(struct text *t, const char *format, ...) __attribute__((format(pri
 void text_add_run(struct text *t, size_t n);
 /* As they are. */
 void text_add_bytes(struct text *t, const void *bytes, size_t n);
-/* Readable: what is not printable as \xNN, and a long run of one byte as x*5000. */
+/* Makes it readable: unprintable bytes become \xNN, and a long run of one byte x*5000. */
 void text_add_quoted(struct text *t, struct slice bytes);
 const char *text_str(struct text *t);
 void text_clear(struct text *t);
@@ -57,7 +57,7 @@ void notation_frame(struct buf *out, const char *text);
 /* Takes one value from the front and prints it. A message's kind is printed as its name; REQUEST's head is opened: <[...]>. */
 void notation_print(struct text *t, struct slice *in, bool message);
 
-/* ---- what cannot be tried everywhere ---- */
+/* ---- tests that cannot run everywhere ---- */
 
 bool under_valgrind(void);
 /* Ends the test, and says so. */

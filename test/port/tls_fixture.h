@@ -10,14 +10,14 @@
 struct buf tls_file(const char *name);
 
 /*
- * The map: `certificates` are names of files with a blank between, "a-ec b" for a-ec.crt and a-ec.key, b.crt and b.key; "a-ec:b"
- * has the certificate of the one and the key of the other. `more` is notation for a map of further pairs, NULL for none; a
+ * The map: `certificates` names files, separated by blanks: "a-ec b" for a-ec.crt and a-ec.key, b.crt and b.key; "a-ec:b" has the
+ * certificate of the first and the key of the second. `more` is a map of further pairs in the notation, NULL for none; a
  * text 'CA:name' in it stands for the bytes of name.crt.
  */
 struct buf tls_map(const char *certificates, const char *more);
 /* A map of one certificate, whose chain and key are these files. password: NULL for none. */
 struct buf tls_map_of_files(const char *chain, const char *key, const char *password);
-/* The store of such a map, which must be well. */
+/* The store of such a map, which must be valid. */
 struct tls_store *tls_store_of(const char *certificates, const char *more);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a listener shows, and what the first bytes of a client say. */
+/* The certificates of a listener, and the first bytes of a client. */
 #include "tls_fixture.h"
 
 #include "base/log.h"
@@ -246,7 +246,7 @@ static void test_no_more_is_kept_than_a_hello(void **state)
 	char name[TLS_NAME_MAX];
 
 	(void)state;
-	/* one byte a record: of a message that is never complete */
+	/* one byte per record, and the message is never complete */
 	for (size_t i = 0; i < MANY; i++)
 		bytes[i] = (uint8_t[]){22, 3, 1, 0, 1, 0}[i % 6];
 	for (unsigned i = 0; i < 4; i++)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* TLS over a pair of sockets; the other end is a client of the library, whose wire is looked at as well. */
+/* TLS over a pair of sockets; the other end is the library's client. The bytes on the wire are checked too. */
 #include "transport/tls.h"
 
 #include <errno.h>
@@ -21,15 +21,15 @@ static const struct transport_ops *const ops = &transport_tls_ops;
 /* The server's end. */
 static int fd;
 static void *state;
-static struct io_result shaken; /* the last word of its handshake */
+static struct io_result shaken; /* the result of its handshake */
 
 /* The client's. */
 static struct {
 	gnutls_session_t session;
 	gnutls_certificate_credentials_t credentials;
 	int fd, result;          /* of its handshake: 1 while it goes on */
-	struct text wire;        /* of what came: records' heads and bodies */
-	unsigned sizes[RECORDS]; /* of the records that came */
+	struct text wire;        /* records that have arrived: heads and bodies */
+	unsigned sizes[RECORDS]; /* of the records that arrived */
 	unsigned count;
 	const char *priority, *name;
 	const char *alpn[2];
@@ -47,7 +47,7 @@ static ssize_t client_pull(gnutls_transport_ptr_t ctx, void *bytes, size_t n)
 	return got;
 }
 
-/* The sizes of the records that came. */
+/* The sizes of the records that arrived. */
 static void measure(void)
 {
 	struct buf *b = &client.wire.buf;
@@ -160,7 +160,7 @@ static void expect_open(void)
 	assert_int_equal(shaken.status, IO_OK);
 }
 
-/* The client was told so, and the server failed. */
+/* The client got the alert, and the server's handshake failed. */
 static void expect_alert(gnutls_alert_description_t alert)
 {
 	assert_int_equal(shaken.status, IO_ERROR);
@@ -169,7 +169,7 @@ static void expect_alert(gnutls_alert_description_t alert)
 	assert_int_equal(gnutls_alert_get(client.session), alert);
 }
 
-/* The common name of what the client was shown. */
+/* The common name of the certificate that the client received. */
 static const char *shown(void)
 {
 	static char text[64];
@@ -316,7 +316,7 @@ static void test_each_name_has_its_certificate(void **s)
 		assert_string_equal(shown(), cases[i].shown);
 		end();
 	}
-	/* A client that cannot use the certificate of the name is not shown another's. */
+	/* A client that cannot use the name's certificate does not get another one's. */
 	client.priority = "NORMAL:-SIGN-ALL:+SIGN-RSA-PSS-RSAE-SHA256:+SIGN-RSA-SHA256";
 	begin("b.example");
 	assert_int_equal(shaken.status, IO_ERROR);
@@ -398,7 +398,7 @@ static void test_plain_http_is_answered_in_plain_text(void **s)
 	assert_non_null(strstr(bytes, "Content-Length: 48\r\n"));
 	assert_int_equal(strlen(strstr(bytes, "\r\n\r\n") + 4), 48);
 	assert_int_equal(ops->shutdown(fd, state).status, IO_OK);
-	assert_int_equal(read(client.fd, bytes, sizeof bytes), 0); /* and nothing that looks like TLS */
+	assert_int_equal(read(client.fd, bytes, sizeof bytes), 0); /* and nothing that resembles TLS */
 }
 
 static void test_garbage_gets_an_alert(void **s)
@@ -442,7 +442,7 @@ static void test_a_client_that_leaves_in_between(void **s)
 
 /* ---- tickets ---- */
 
-/* A session of this name, and then another one with its ticket: whether that was resumed. */
+/* A session with this name, and then another one with its ticket: true if that one was resumed. */
 static bool resumes(const char *name, const char *again)
 {
 	bool resumed;
@@ -632,7 +632,7 @@ static void test_which_hosts_are_covered(void **s)
 	begin("a.example");
 	assert_true(ops->covers(state, SLICE_LIT("A.example")));
 	assert_true(ops->covers(state, SLICE_LIT("localhost")));
-	assert_false(ops->covers(state, SLICE_LIT("both.example"))); /* of the two certificates for a.example one is not for it */
+	assert_false(ops->covers(state, SLICE_LIT("both.example"))); /* one certificate of a.example does not suit it */
 	assert_false(ops->covers(state, SLICE_LIT("b.example")));
 	end();
 	begin("x.wild.example");
@@ -653,7 +653,7 @@ static void test_which_hosts_are_covered(void **s)
 
 static char bulk[BULK];
 
-/* The client sends a little, which the server reads: what was written before may leave then. */
+/* The client sends a little, which the server reads; then what was written before may leave. */
 static void talk(void)
 {
 	char bytes[8];
@@ -758,7 +758,7 @@ static void test_first_small_records_then_large_ones(void **s)
 	assert_int_equal(client.sizes[0], 1400 + OVERHEAD);
 }
 
-/* Offers much; returns what the call took, 0 if the socket is full. */
+/* Offers much; returns how much the call accepted, 0 if the socket is full. */
 static size_t offer_much(void)
 {
 	struct iovec iov = {bulk, sizeof bulk};
@@ -797,7 +797,7 @@ static void test_a_slow_client_gets_one_record_at_a_time(void **s)
 	now += 500;
 	while (offer_much())
 		;
-	now += 1500; /* which is no silence, but a socket that was full */
+	now += 1500; /* this was not silence: the socket was full */
 	read_all();
 	assert_true(offer_much());
 	assert_int_equal(offer_much(), RECORD);
@@ -819,7 +819,7 @@ static void test_reading_into_little_room(void **s)
 		assert_int_equal(r.status, IO_OK);
 		total += r.n;
 		more = total < sizeof got;
-		assert_true(r.more || !more); /* or no event would come for what is here already */
+		assert_true(r.more || !more); /* or no event would come for bytes that have already arrived */
 	}
 	assert_memory_equal(got, bulk, sizeof got);
 }
@@ -924,7 +924,7 @@ static void test_a_goodbye_ends_the_stream(void **s)
 	gnutls_bye(client.session, GNUTLS_SHUT_WR);
 	expect_read("last");
 	assert_int_equal(read_some(bytes, 8).status, IO_EOF);
-	write_text("answer"); /* the other half goes on */
+	write_text("answer"); /* the other direction continues */
 	expect_client_reads("answer");
 	assert_int_equal(ops->shutdown(fd, state).status, IO_OK);
 	assert_int_equal(gnutls_record_recv(client.session, bytes, 8), 0);
@@ -963,7 +963,7 @@ static void test_a_record_that_was_changed(void **s)
 	assert_int_equal(gnutls_alert_get(client.session), GNUTLS_A_BAD_RECORD_MAC);
 }
 
-/* The client sends; until the server has had enough, or so many times. */
+/* The client sends until the server accepts no more, or so many times. */
 static bool has_enough(int (*send)(void), unsigned times)
 {
 	char bytes[64];

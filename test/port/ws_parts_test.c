@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a WebSocket is made of: SHA-1, UTF-8, the handshake, frame headers, permessage-deflate. */
+/* The parts of a WebSocket: SHA-1, UTF-8, the handshake, frame headers, permessage-deflate. */
 #include "base/sha1.h"
 #include "support.h"
 #include "ws/deflate.h"
@@ -54,7 +54,7 @@ static void test_sha1_of_known_texts(void **state)
 
 /* ---- UTF-8 ---- */
 
-/* By the table of the Unicode standard, 3-7, one character at a time: 0 if none begins here. */
+/* By table 3-7 of the Unicode standard, one character at a time: 0 if none begins here. */
 static size_t character_at(const uint8_t *s, size_t len)
 {
 	static const struct {
@@ -251,7 +251,7 @@ static void test_headers_are_looked_at_byte_by_byte(void **state)
 	assert_string_equal(LOOK(&plain, "\x82\xfe\x03\xe8mask"), "frame");
 	assert_int_equal(h.len, 1000);
 	assert_int_equal(h.size, 8);
-	/* each at the first byte that shows it */
+	/* each at the first byte that reveals it */
 	assert_string_equal(LOOK(&plain, "\xa1"), "a reserved bit is set");
 	assert_string_equal(LOOK(&plain, "\x91"), "a reserved bit is set");
 	assert_string_equal(LOOK(&plain, "\xc1"), "RSV1 is set");
@@ -279,7 +279,7 @@ static void test_only_small_fragments_are_counted(void **state)
 	struct ws_header h;
 
 	(void)state;
-	assert_string_equal(LOOK(&g, "\x81\xbfmask"), "frame"); /* a message of one frame is none */
+	assert_string_equal(LOOK(&g, "\x81\xbfmask"), "frame"); /* a message of one frame has none */
 	ws_guard_begin(&g, &h);
 	ws_guard_end(&g);
 	assert_string_equal(LOOK(&g, "\x01\xbfmask"), "frame");
@@ -396,7 +396,7 @@ static void test_what_is_deflated_inflates_again(void **state)
 	for (unsigned k = 0; k < 60; k++) {
 		size_t len = k < 20 ? k : random_below(&random, sizeof data);
 		round_trip(d, i, data, len, len ? random_below(&random, (uint32_t)len) : 0);
-		if (k % 3 == 0) { /* both sides begin anew */
+		if (k % 3 == 0) { /* both sides start again */
 			deflater_reset(d);
 			inflater_reset(i);
 		}
@@ -417,7 +417,7 @@ static void test_inflating_stops_at_the_limit(void **state)
 	assert_true(deflater_feed(d, slice_of(zeros, sizeof zeros), true, &packed));
 	assert_true(buf_len(&packed) < 200);
 	assert_int_equal(inflater_feed(i, slice_of(buf_at(&packed), buf_len(&packed)), &out, 5000), INFLATE_TOO_BIG);
-	assert_int_equal(buf_len(&out), 5001); /* what shows that there is more, and not a byte beyond */
+	assert_int_equal(buf_len(&out), 5001); /* enough to show that there is more, and not a byte beyond */
 	inflater_reset(i);
 	buf_consume(&out, buf_len(&out));
 	assert_int_equal(inflater_feed(i, slice_of("\xff\xff", 2), &out, 5000), INFLATE_BAD);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A WebSocket on the bytes of a stream: what it tells, what it writes, and what it keeps. */
+/* A WebSocket on the bytes of a stream: its events, its output, and its memory. */
 #include "ws/ws.h"
 
 #include <malloc.h>
@@ -97,7 +97,7 @@ static void tell(const struct ws_event *event)
 	text_add(&f.told, "\n");
 }
 
-/* Offers bytes as a session does: what is not used is offered again, with more behind it. */
+/* Offers bytes as a session does: unused ones are offered again, followed by more. */
 static void offer(struct buf *tail, struct slice more)
 {
 	struct ws_event event;
@@ -152,7 +152,7 @@ static void send(unsigned type, struct slice data, bool more)
 	assert_int_equal(ws_send(f.ws, type, data, more, &rule), WS_OK);
 }
 
-/* Nothing is owned but the socket itself. */
+/* Only the socket itself is allocated. */
 static void expect_idle(void)
 {
 	assert_null(f.ws->codec);
@@ -204,7 +204,7 @@ static void test_between_messages_nothing_is_owned(void **state)
 	(void)state;
 	put_frame(&bytes, 0x82, slice_of(large, sizeof large));
 	comes(slice_of(buf_at(&bytes), buf_len(&bytes)), 10000);
-	assert_non_null(f.ws->message.data); /* it was told from there */
+	assert_non_null(f.ws->message.data); /* it was passed on from there */
 	CLIENT(0x81, "next");
 	expect_idle();
 	assert_true(sizeof *f.ws <= 320);
@@ -313,7 +313,7 @@ static void test_one_pong_is_queued_and_the_newest_ping_answered(void **state)
 	ws_sent(f.ws, 1);
 	WIRE("\x8a\x01"
 	     "3");
-	pings_and_pongs('a', 'o'); /* 15 beside that one */
+	pings_and_pongs('a', 'o'); /* 15 besides that one */
 	CLIENT(0x89, "");
 	CLIENT(0x89, "");
 	WIRE("");
@@ -368,7 +368,7 @@ static void test_room_is_what_has_left(void **state)
 	send(WS_BINARY, SLICE_LIT("0123456789"), false);
 	send(WS_BINARY, SLICE_LIT("0123456789"), false);
 	assert_int_equal(f.ws->unsent, 2 * (10 + WS_SEND_COST)); /* on the wire they have 12 bytes each */
-	assert_int_equal(ws_sent(f.ws, 4), 52 - 20);             /* what is left takes no more memory than that */
+	assert_int_equal(ws_sent(f.ws, 4), 52 - 20);             /* the rest takes no more memory than that */
 	assert_int_equal(ws_sent(f.ws, 10), 10);
 	assert_int_equal(ws_sent(f.ws, 10), 10);
 	assert_int_equal(f.ws->unsent, 0);
@@ -538,7 +538,7 @@ static void test_with_takeover_they_are_the_sockets_own(void **state)
 	assert_null(f.env.inflater);
 }
 
-/* Something was sent between its header and its payload, so that there are two contexts, and one is enough. */
+/* Something was sent between its header and its payload, so that there are two contexts although one is enough. */
 static void test_a_message_outlives_the_context_that_it_was_read_with(void **state)
 {
 	struct buf frame = {0}, tail = {0};
@@ -556,7 +556,7 @@ static void test_a_message_outlives_the_context_that_it_was_read_with(void **sta
 	buf_free(&tail);
 }
 
-/* Text that is not UTF-8 within what may be told, and goes on beyond it. */
+/* Text with invalid UTF-8 within the part that may be passed on, and more after it. */
 static void test_the_first_fault_of_compressed_text_counts_wherever_it_is_cut(void **state)
 {
 	static const struct deflate_params agreed = {true, true, 12, 0, false};
