@@ -30,7 +30,7 @@ def wrk(url, connections, seconds, script=WRK_SCRIPT, headers=()):
 
 
 def wrk_pipelined(url, connections, seconds):
-    """16 requests in a write; returns rate, requests, errors."""
+    """Sends 16 requests per write; returns rate, requests, errors."""
     figures = wrk(url, connections, seconds, HERE / "pipelined.lua")
     return {key: figures[key] for key in ("rate", "requests", "errors")}
 

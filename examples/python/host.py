@@ -128,7 +128,8 @@ class Request:
             rest = rest[n:]
 
     async def write_file(self, fd, offset, length):
-        """Sends a part of an open file: the port sends it itself, and this returns at once; if that is not possible, the bytes are read here. The file can be
+        """Sends a part of an open file. The port reads the file, and this function returns at once; if that is not possible, this function reads and writes
+        the bytes. The file can be
         closed afterwards."""
         if self.bodiless or length == 0:
             return

@@ -21,7 +21,7 @@ struct listener_name {
 
 struct control_ops {
 	bool http3; /* whether this program speaks it */
-	/* Binds all listeners of the configuration. False: fault says which and why. */
+	/* Binds all listeners of the configuration. False: `fault` says which one and why. */
 	bool (*listen)(void *ctx, struct config_fault *fault);
 	/* Sets the certificates of listener number i, and its rules for clients' certificates (PROTOCOL.md 7.2); before `listen`,
 	 * also that it

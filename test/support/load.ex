@@ -3,8 +3,8 @@ defmodule Sparx.Load do
   @moduledoc """
   Clients that ask again and again, and count what they get, for tests under load.
 
-  They keep their connections, change them now and then, and ask again only where RFC 9112, section 9.3.1,
-  lets them: when a connection that has served before is closed without a byte of the answer.
+  They keep their connections, replace them now and then, and repeat a request only as RFC 9112, section 9.3.1,
+  allows: if a connection that has served before is closed without a byte of the answer.
   """
 
   alias Sparx.Client

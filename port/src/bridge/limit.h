@@ -16,7 +16,8 @@ bool limit_begins(struct bridge *b, struct stream *s, const struct request_head 
 void limit_ends(struct share *share, bool counted);
 
 /*
- * The rate limits on bodies: an exchange whose peer has one is shaped. Call these when bytes have come, when bytes are to leave
+ * Rate limits on bodies. An exchange is shaped if its peer has such a limit. Call these when bytes have come, when bytes are to
+ * leave
  * or have left, and at the end. Bodies ahead of the rate wait: request bodies are not read, and responses get no allowance.
  */
 void limit_shapes(struct exchange *x);

@@ -8,7 +8,7 @@
 /* Takes over the encoded head of its REQUEST (from malloc, len bytes of it used), followed by the body that is sent along; the
  * waiting time has to be written at `waited_at`. */
 void waiting_begin(struct exchange *x, uint8_t *head, uint32_t len, uint32_t waited_at);
-/* An empty body may end while its head waits: keeps the trailers, or nil, after the head. False: out of memory. */
+/* Called if an empty body ends while its head waits: stores the trailers, or nil, after the head. False: out of memory. */
 bool waiting_ended(struct exchange *x, const struct field *trailers, unsigned count);
 /* Stops waiting, but keeps its head. */
 void waiting_leave(struct exchange *x);

@@ -188,7 +188,7 @@ static bool send_control(struct ws *w, enum ws_type type, struct slice payload)
 	return send_frame(w, (struct ws_out){.type = (uint8_t)type, .fin = true}, payload);
 }
 
-/* code WS_NO_CODE or 0: an empty one. */
+/* code WS_NO_CODE or 0: without code and text. */
 static bool send_close(struct ws *w, unsigned code, struct slice reason)
 {
 	uint8_t payload[WS_CONTROL_MAX] = {(uint8_t)(code >> 8), (uint8_t)code};

@@ -169,7 +169,7 @@ def judge_fate(case, client):
 
 
 def still_serves(case, client):
-    """A kept connection serves another request; nothing else comes before its answer, or after it."""
+    """Checks that a kept connection serves another request, and sends nothing before or after that answer."""
     port = client.port
     answers, seen = len(client.responses), len(port.exchanges)
     port.scripts = []
