@@ -16,10 +16,10 @@ class Mistake(Exception):
 
 @dataclass
 class Answer:
-    """A response that the client is to get."""
+    """A response that the client must get."""
 
     statuses: tuple
-    method: str = "GET"  # of the request: HEAD's answer has no body
+    method: str = "GET"  # the request's method: HEAD's answer has no body
     whole: bool = True
     body: bytes = None
     framing: str = None
@@ -32,7 +32,7 @@ class Answer:
 
 @dataclass
 class Seen:
-    """A request that the application is to see."""
+    """A request that the application must see."""
 
     method: str
     path: str
@@ -58,7 +58,7 @@ class Case:
     options: dict = field(default_factory=dict)
     demand: int = 1000
     cut: bool = True
-    http1: str = ""  # why it is for HTTP/1 alone
+    http1: str = ""  # why it applies only to HTTP/1
     steps: list = field(default_factory=list)
     host: list = field(default_factory=list)
     answers: list = field(default_factory=list)
@@ -253,7 +253,7 @@ class _Reader:
         self.part = Seen(method, unescape(path).decode("latin-1"))
         self.case.seen.append(self.part)
 
-    # ---- of an answer, or of a request seen
+    # ---- about an answer, or a request at the application
 
     def on_body(self, rest):
         self.part.body = unescape(rest)

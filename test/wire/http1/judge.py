@@ -8,7 +8,7 @@ from lib.host import PortDied, Ports
 from lib.peer import H1, PATIENCE, Wrong
 from lib.program import DEMAND
 
-FINE = 700  # so many bytes are sent one by one, longer ones in larger pieces in their middle
+FINE = 700  # up to this length bytes are sent one by one; the middle of longer texts in larger pieces
 
 HEALTHY = b"GET /healthy HTTP/1.1\r\nHost: healthy\r\n\r\n"
 
@@ -25,7 +25,7 @@ def must(what, expected, got):
 
 class Client(H1):
     def elapse(self, seconds):
-        """Time passes; the connection has to stay open."""
+        """Waits; the connection must stay open."""
         self.quiet(seconds)
         must("connection meanwhile", "open", self.ended or "open")
 
@@ -38,7 +38,7 @@ class Client(H1):
 
 
 def pieces(data):
-    """Single bytes; of much data only the first and the last are."""
+    """Single bytes; for much data, only the first and the last ones."""
     if len(data) <= FINE:
         return [data[i : i + 1] for i in range(len(data))]
     first, middle, last = data[:100], data[100:-100], data[-100:]
@@ -47,7 +47,7 @@ def pieces(data):
 
 
 def host_step(client, verb, count):
-    """What has to do with the application alone, whatever the version of HTTP. False: another step."""
+    """Runs a step that concerns only the application, in any version of HTTP. False: another kind of step."""
     port = client.port
     if verb == "seen":
         client.until(lambda: len(port.exchanges) >= count, f"request {count} at the application")
@@ -58,7 +58,7 @@ def host_step(client, verb, count):
     elif verb == "go":
         client.sync()
         port.go()
-    elif verb == "held":  # so many requests are at the application, and no more
+    elif verb == "held":  # exactly so many requests are at the application
         client.sync()
         must("requests at the application by now", count, len(port.exchanges))
     elif verb == "grant":
@@ -88,7 +88,7 @@ def perform(case, client, cut):
         elif verb == "silent":
             before = len(client.data)
             client.sync()
-            must("bytes while it has to be silent", b"", client.data[before:])
+            must("bytes while it must be silent", b"", client.data[before:])
         elif verb == "elapse":
             client.elapse(count / 1000)
         elif verb == "drip":
@@ -226,7 +226,7 @@ class Judge:
         self.ports = Ports(path)
 
     def run(self, case, cut):
-        """None, or what was wrong."""
+        """None, or the fault."""
         try:
             port = self.ports.get(case.options, case.demand)
         except PortDied as died:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a case of the corpus means where HTTP is not text: its bytes as requests on streams (RFC 9113 8.3, RFC 9114 4.3).
+"""The meaning of a case in versions of HTTP that are not text: its bytes as requests on streams (RFC 9113 8.3, RFC 9114 4.3).
 
-`Reader` takes the bytes of a client and gives events: ("head", fields, ended), ("body", data), ("end", trailers). `Textual` says that the bytes
-are about the text of HTTP/1: nothing of it is there in the other versions.
+`Reader` takes the bytes of a client and gives events: ("head", fields, ended), ("body", data), ("end", trailers).
+`Textual` is raised if the bytes are about the text of HTTP/1, which has no counterpart in the other versions.
 """
 
 import re
@@ -36,7 +36,7 @@ class Reader:
             raise Textual("a part of a message")
 
     def block(self):
-        """Lines up to the empty one; None: it has not come."""
+        """Lines up to the empty one; None: that has not arrived."""
         if self.data.startswith(b"\r\n"):
             end = 0
         elif (end := self.data.find(b"\r\n\r\n")) < 0:
@@ -110,12 +110,12 @@ class Reader:
 def field(line):
     name, colon, value = line.partition(b":")
     if not colon or line[:1] in (b" ", b"\t"):
-        raise Textual("a line that is no field")
+        raise Textual("a line that is not a field")
     return name.lower(), value.strip(b" \t")
 
 
 def pseudo(method, target, fields):
-    """The fields that stand for the request line and Host."""
+    """The fields that replace the request line and Host."""
     hosts = [value for name, value in fields if name == b"host"]
     if method == b"CONNECT":
         raise Textual("CONNECT")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cases of the corpus that mean something without the text of HTTP/1, each request on a stream of its own."""
+"""The cases of the corpus that have a meaning without the text of HTTP/1, each request on its own stream."""
 
 import dataclasses
 
@@ -11,11 +11,11 @@ from .meaning import Reader, Textual
 
 STEPS = {"send", "answered", "seen", "hangup", "gone", "go", "held", "grant", "reset", "silent"}
 OF_HTTP1 = {"connection", "transfer-encoding", "keep-alive"}
-MALFORMED = {"PROTOCOL_ERROR", "MESSAGE_ERROR"}  # what a reset says instead of 400
+MALFORMED = {"PROTOCOL_ERROR", "MESSAGE_ERROR"}  # reset codes that replace 400
 
 
 def translated(case):
-    """The steps, with events in the place of bytes."""
+    """The steps, with events in place of bytes."""
     reader, steps = Reader(), []
     for step in case.steps:
         if step[0] not in STEPS:
@@ -74,7 +74,7 @@ class Run:
             elif verb == "silent":
                 before = self.count()
                 peer.sync()
-                must("answers while it has to be silent", before, self.count())
+                must("answers while it must be silent", before, self.count())
 
     def compare(self):
         case, peer, port = self.case, self.peer, self.peer.port
@@ -89,7 +89,7 @@ class Run:
         for number, answer in enumerate(self.answers, 1):
             self.same_answer(f"answer {number}", expected, answer)
         must("answers that did not come", [], [a.statuses for a in expected])
-        # What is found malformed in the turn in which it came is not told to the application
+        # A request that is found malformed in the turn in which it arrived is not passed to the application
         seen = case.seen if len(case.seen) == len(port.exchanges) else [one for one in case.seen if not one.gone]
         must("requests at the application", [f"{one.method} {one.path}" for one in seen], [f"{x.method} {x.path}" for x in port.exchanges])
         for number, (one, exchange) in enumerate(zip(seen, port.exchanges), 1):
@@ -125,7 +125,7 @@ class Run:
 
 
 def elsewhere(seen):
-    """The request without what only HTTP/1 says of it."""
+    """The request without the parts that exist only in HTTP/1."""
     facts = {key: value for key, value in seen.facts.items() if key not in ("version", "scheme", "flags", "target")}
     headers = seen.headers and [pair for pair in seen.headers if pair[0] not in OF_HTTP1]
     return dataclasses.replace(seen, facts=facts, headers=headers)

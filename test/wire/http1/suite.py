@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The corpus in cases/, over HTTP/1; and what of it has a meaning elsewhere, over HTTP/2."""
+"""The corpus in cases/, over HTTP/1; and over HTTP/2 the cases that have a meaning there."""
 
 from lib.peer import H2
 
@@ -50,11 +50,11 @@ class OverHttp2:
 class OverHttp3(OverHttp2):
     name, without = "http1-h3", http3.Http3.without
 
-    LEFT_OUT = {"limit-header-name-overflow"}  # nghttp3 takes names of 256 bytes, and ends the connection at a longer one
+    LEFT_OUT = {"limit-header-name-overflow"}  # nghttp3 accepts names of up to 256 bytes; a longer one ends the connection
 
     @classmethod
     def cases(cls):
-        """Those for the one authority that the client of TLS asks for: any other is misdirected."""
+        """The cases for the one authority that the TLS client asks for: any other is misdirected."""
         if not http3.peer3:
             return []
         return [case for case in super().cases() if streams.authorities(case) <= {b"a"} and case.name not in cls.LEFT_OUT]
@@ -65,7 +65,7 @@ class OverHttp3(OverHttp2):
 
 
 def textual(case):
-    """Why a case is for HTTP/1 alone, or None."""
+    """Why a case applies only to HTTP/1, or None."""
     try:
         streams.translated(case)
     except meaning.Textual as why:

@@ -27,7 +27,7 @@ class Http3:
 
     @staticmethod
     def without(args):
-        """Why it cannot run; None: it can."""
+        """Why it cannot run, or None."""
         if not peer3:
             return f"needs the package python3-cryptography (no module {MISSING})"
         program = host.Program(args.port)

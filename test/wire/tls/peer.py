@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client that sends the records it is told to, beside the host that answers the port's requests."""
+"""A client that sends any records, beside the host that answers the port's requests."""
 
 import select
 import socket
@@ -15,7 +15,7 @@ GET = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
 
 
 class Wrong(Exception):
-    """What a case expected did not come."""
+    """What a case expected did not arrive."""
 
 
 def pem(name):
@@ -54,7 +54,7 @@ class Peer:
     # ---- sending
 
     def send(self, *parts):
-        """What cannot be sent any more shows in what is received."""
+        """If sending fails, the received bytes show why."""
         try:
             self.sock.sendall(b"".join(parts))
         except OSError:
@@ -69,17 +69,17 @@ class Peer:
         return self.send(self.tls.seal(kind, payload, pad))
 
     def client(self, **more):
-        """Who speaks, though it has said nothing yet."""
+        """A client that has sent nothing yet."""
         self.tls = tls.Client(**more)
         return self.tls
 
     def hello(self, hello=None, **more):
-        """The ClientHello of a client, or this one."""
+        """The client's ClientHello, or the given one."""
         self.client(**more)
         return self.message(self.tls.hello() if hello is None else hello)
 
     def flight(self, **more):
-        """A ClientHello, and all that the server says to it."""
+        """A ClientHello, and the server's whole answer."""
         if self.tls is None or more:
             self.hello(**more)
         self.until(lambda: self.tls.flight_is_whole, "the server's flight")
@@ -124,7 +124,7 @@ class Peer:
         self.closed = not octets
         try:
             records = self.tls.feed(octets)
-        except Exception as error:  # noqa: BLE001 what cannot be read is wrong, whatever it is
+        except Exception as error:  # noqa: BLE001 anything that cannot be read is a fault
             raise Wrong(f"{type(error).__name__}: {error}; {self.seen()}") from None
         for kind, payload in records:
             self.records.append((kind, payload))
@@ -154,11 +154,11 @@ class Peer:
         return self
 
     def expect_alert(self, *names):
-        """One of these alerts, and then the end, without a request."""
+        """Expects one of these alerts, and then the end, without a request."""
         self.until(lambda: self.alerts or self.closed, "alert")
         self.expect(self.alerts and self.alerts[0] in names, f"not the alert {' or '.join(names)}")
         self.sock.shutdown(socket.SHUT_WR) if not self.closed else None
-        self.until(lambda: self.closed, "end behind the alert")
+        self.until(lambda: self.closed, "end after the alert")
         return self
 
     def expect_closed(self):
@@ -189,7 +189,7 @@ def case(certificates="a-ec a-rsa", **options):
 
 
 def both(function):
-    """A case for each version, which it is given."""
+    """A case for each version, which is its argument."""
 
     def named(version):
         def run(t):

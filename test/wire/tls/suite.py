@@ -39,7 +39,7 @@ class Tls:
         try:
             case.run(client)
             if not case.options.get("client") and not case.options.get("strict_sni"):
-                client.another().served()  # whatever this one did, others are served
+                client.another().served()  # whatever this client did, others are served
             return f"the port complained: {port.errors}" if port.errors else None
         except peer.Wrong as wrong:
             return str(wrong)

@@ -4,7 +4,7 @@
 from lib.program import *  # noqa: F403: the kinds
 from lib.program import __all__ as KINDS
 
-COST = 16  # bytes of the window that each SEND costs beside its data
+COST = 16  # bytes of the window that each SEND costs besides its data
 
 CASES = []
 
@@ -16,8 +16,8 @@ class Case:
 
 
 def case(name=None, host="echo", http=(1, 2), prefetch=1, **options):
-    """A test. host: echo, nothing (it upgrades, and leaves the rest to the case), or silent (it does not even
-    that); http: the versions that it is for; prefetch: messages that an echoing host asks for before it answers the first;
+    """A test. host: echo, nothing (it only upgrades; the case does the rest), or silent (it does not upgrade either); http: the versions to run it over;
+    prefetch: messages that an echoing host asks for before it answers the first;
     options: those of UPGRADE."""
 
     def add(run):

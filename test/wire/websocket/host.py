@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host that upgrades what asks for it, and echoes or does nothing."""
+"""A host that upgrades every request that asks for it, and echoes or does nothing."""
 
 from lib import mp, ws
 from lib.program import ABORT, ERROR, READ, RECV, REQUEST, SEND, UPGRADE, DEMAND, Program
 
 
 class Port(Program):
-    """The program, and this host for it."""
+    """The program, with this host."""
 
     def __init__(self, path, hello=None):
         self.begin(None)
@@ -19,7 +19,7 @@ class Port(Program):
         self.stream, self.head, self.partial = None, None, b""
 
     def note(self, kind, rest):
-        """Of an ERROR the cases name the field and the rule."""
+        """The cases name an ERROR's field and rule."""
         if kind != ERROR:
             return super().note(kind, rest)
         self.errors.append(f"{rest[2]} {rest[3]}")
@@ -54,7 +54,7 @@ class Port(Program):
             self.send([READ, self.stream, 1, 65000])
 
     def send_message(self, opcode, data):
-        """The default window is larger than any piece, and the cases' messages leave it room."""
+        """The default window is larger than any piece, and than the messages of the cases."""
         pieces = ws.cut(data, 60000)
         left = len(data)
         for piece in pieces:

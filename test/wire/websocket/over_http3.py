@@ -10,7 +10,7 @@ AS_IN_HTTP2 = {"REQUEST_CANCELLED": "CANCEL", "MESSAGE_ERROR": "PROTOCOL_ERROR",
 
 
 class Connected:
-    """What the class of sockets extends: a connection, which is another object here, since its `send` takes frames of QUIC."""
+    """Stands for the base class of the sockets, a connection. Here that is a separate object, since its `send` expects QUIC frames."""
 
     def __init__(self, port):
         self.port, self.connection = port, peer3.H3(port, name=None)

@@ -11,7 +11,7 @@ STREAM = 1
 
 
 class Socket:
-    """What both have. `input` is what has come behind the answer and was not looked at, `eof`: nothing more will come."""
+    """What both have in common. `input`: unread bytes after the answer; `eof`: nothing more will come."""
 
     def seen(self):
         return f"the host heard {self.port.heard[-3:]}, unread {self.input[:40]!r}, {super().seen()}"
@@ -79,14 +79,14 @@ class Socket:
         self.expect(last[0] == kind and (not why or last[1] == why[0]), f"{last} at the host instead of {kind} {why}")
 
     def closes(self, code=1000):
-        """The end of a case that went well."""
+        """The end of a successful case."""
         self.send(ws.close(code))
         self.expect_close(code)
         self.hears_end(DONE)
 
 
 class OverHttp1(Socket, Peer):
-    SWITCHED, ACCEPT = 101, ws.ACCEPT  # the status that opens a WebSocket, and the proof
+    SWITCHED, ACCEPT = 101, ws.ACCEPT  # the status that opens a WebSocket, and its sec-websocket-accept
 
     def __init__(self, port):
         self.input = b""
@@ -100,7 +100,7 @@ class OverHttp1(Socket, Peer):
         self.input += data
 
     def stuff(self, data, most):
-        """Sends it again and again, as long as it goes without waiting; how many bytes that were."""
+        """Sends it repeatedly as long as that does not block; returns the number of bytes."""
         sent = 0
         try:
             while sent < most:
@@ -126,7 +126,7 @@ class OverHttp1(Socket, Peer):
 
 
 class Head(bytes):
-    """A HEADERS frame among bytes that are to go into DATA frames."""
+    """A HEADERS frame among bytes that become DATA frames."""
 
 
 class OverHttp2(Socket, H2):

@@ -60,12 +60,12 @@ class OverHttp2(Websocket):
 
 class OverHttp3(OverHttp2):
     name, without = "websocket-h3", http3.Http3.without
-    # There the client's kernel has room for what is sent on; here it is the client that does not take it (write_timeout).
+    # There the client's kernel has room for the answer; here the client does not accept it (write_timeout).
     ELSE = {"flow_empty_messages_to_a_client_that_does_not_read"}
 
     @classmethod
     def cases(cls):
-        """Without those that send frames of HTTP/2."""
+        """Without the cases that send HTTP/2 frames."""
         return [case for case in super().cases() if not case.name.startswith("http2_") and case.name not in cls.ELSE]
 
     def __init__(self, args):

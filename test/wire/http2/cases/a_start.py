@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The preface, SETTINGS and frames as such (RFC 9113 sections 3.4, 4, 6.5)."""
+"""The preface, SETTINGS and frames in general (RFC 9113 sections 3.4, 4, 6.5)."""
 
 import struct
 
@@ -23,7 +23,7 @@ def start_plain(t):
 
 @case(h2_extended_connect=0)
 def start_without_extended_connect(t):
-    """it can be turned off, and is malformed then"""
+    """if it is turned off, such a request is malformed"""
     t.open()
     t.expect(wire.ENABLE_CONNECT_PROTOCOL not in t.settings, "extended CONNECT is offered")
     t.send(wire.headers(1, request("CONNECT") + [(":protocol", "websocket")]))
@@ -33,7 +33,7 @@ def start_without_extended_connect(t):
 
 @case()
 def start_date_is_not_kept(t):
-    """a Date is another one each second: the table of an idle connection does not fill with them"""
+    """date changes every second: an idle connection's table does not fill with its values"""
     t.open().send(wire.headers(1, get(), end=True))
     answer = t.expect_answer(1)
     t.expect(answer.get("date"), "no date")
@@ -57,7 +57,7 @@ def start_cut_everywhere(t):
 
 @case()
 def start_http1(t):
-    """what begins like a preface and is HTTP/1"""
+    """HTTP/1 that begins like a preface"""
     t.send(b"P")
     t.quiet(0.05)
     t.send(b"UT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok")
@@ -83,7 +83,7 @@ def start_wrong_preface(t):
 
 @case()
 def start_wrong_preface_in_pieces(t):
-    """the same, however it comes"""
+    """the same, however it is cut"""
     for piece in (b"INVALID CONN", b"ECTION PREFACE\r", b"\n\r\n"):
         t.quiet(0.05)
         t.send(piece)
@@ -93,7 +93,7 @@ def start_wrong_preface_in_pieces(t):
 
 @case()
 def start_preface_then_junk(t):
-    """bytes that are no frame"""
+    """bytes that are not a frame"""
     t.send(PREFACE, b"\xff" * 40)
     t.expect_goaway("FRAME_SIZE_ERROR", "PROTOCOL_ERROR")
 
@@ -114,7 +114,7 @@ def start_settings_ack_first(t):
 
 @case(h2_settings_timeout=200)
 def start_no_settings(t):
-    """a client that sends the preface and no more"""
+    """a client that sends only the preface"""
     t.acks = False
     t.send(PREFACE)
     t.expect_goaway("SETTINGS_TIMEOUT")
@@ -180,31 +180,31 @@ def settings_frame_size_too_large(t):
 
 @case()
 def settings_unknown(t):
-    """an identifier that nobody knows"""
+    """an unknown identifier"""
     t.open().send(wire.settings((0x7F7F, 1)))
     t.expect_alive()
 
 
 @case()
 def settings_too_many(t):
-    """33 in one frame"""
+    """33 settings in one frame"""
     t.open().send(wire.settings(*[(0x100 + i, i) for i in range(33)]))
     t.expect_goaway("ENHANCE_YOUR_CALM", "PROTOCOL_ERROR", "INTERNAL_ERROR")
 
 
 @case()
 def settings_no_table(t):
-    """a client without a table for heads"""
+    """a client whose header table has size 0"""
     t.open((wire.HEADER_TABLE_SIZE, 0))
     for stream in (1, 3, 5):
         t.send(wire.headers(stream, get(), end=True))
         t.expect_answer(stream)
-    t.expect(not t.decoder.table, "the table is used")
+    t.expect(not t.decoder.table, "the header table is used")
 
 
 @case()
 def frame_unknown_type(t):
-    """a frame of a type that nobody knows, also between requests"""
+    """a frame of an unknown type, also between requests"""
     t.open().send(wire.frame(0x42, 0xFF, 7, b"whatever"), wire.headers(1, get(), end=True))
     t.expect_answer(1)
 
@@ -262,7 +262,7 @@ def goaway_on_a_stream(t):
 
 @case()
 def goaway_of_the_client(t):
-    """what was asked before it is answered, then the connection ends"""
+    """requests before it are answered, then the connection ends"""
     t.open().send(wire.headers(1, get(), end=True), wire.goaway())
     t.expect_answer(1)
     t.expect_closed()

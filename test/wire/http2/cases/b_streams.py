@@ -40,7 +40,7 @@ def stream_again(t):
 
 @case()
 def stream_largest(t):
-    """the last number there is"""
+    """the largest number"""
     t.open().send(wire.headers((1 << 31) - 1, get(), end=True))
     t.expect_answer((1 << 31) - 1)
 
@@ -104,7 +104,7 @@ def rst_wrong_length(t):
 
 @case()
 def rst_after_the_end(t):
-    """of a stream that is over: ordinary"""
+    """for a closed stream: ordinary"""
     t.open().send(wire.headers(1, get(), end=True))
     t.expect_answer(1)
     t.send(wire.rst(1))
@@ -122,7 +122,7 @@ def rst_reaches_the_host(t):
 
 @case(SLOW)
 def rst_in_the_same_write(t):
-    """a request that is taken back at once never reaches the host"""
+    """a request that is cancelled at once never reaches the host"""
     t.open().send(wire.headers(1, get(), end=True) + wire.rst(1))
     t.expect_alive()
     t.no_request()
@@ -130,7 +130,7 @@ def rst_in_the_same_write(t):
 
 @case(EARLY)
 def early_answer(t):
-    """an answer before the request has ended: RST_STREAM(NO_ERROR), and what is under way is ignored"""
+    """an answer before the request has ended: RST_STREAM(NO_ERROR), and frames that are in flight are ignored"""
     t.open().send(wire.headers(1, request("POST")), wire.data(1, b"some"))
     t.expect_answer(1, body=b"early")
     t.expect_reset(1, "NO_ERROR")
@@ -161,7 +161,7 @@ def abort_in_a_body_with_length(t):
 
 @case(*[SLOW] * 3, h2_max_streams=2)
 def streams_too_many(t):
-    """more than were allowed, once that was acknowledged"""
+    """more streams than allowed, after the client acknowledged the limit"""
     t.open()
     t.expect_alive()
     t.send(*[wire.headers(s, get(), end=True) for s in (1, 3)])
@@ -175,7 +175,7 @@ def streams_too_many(t):
 
 @case(SLOW, h2_max_streams=1)
 def streams_too_many_decoded(t):
-    """the head of one that is refused changes the table all the same"""
+    """the head of a refused request still changes the header table"""
     t.open().send(wire.headers(1, get(), end=True))
     t.wait_request(1)
     block = wire.encode(get()) + wire.literal("x-kept", "value", 0x40)
@@ -193,14 +193,14 @@ def streams_too_many_decoded(t):
 
 @case(*[SLOW] * 100)
 def streams_far_too_many(t):
-    """thousands at once: some are refused, then it ends"""
+    """thousands at once: some are refused, then the connection ends"""
     t.open().send(*[wire.headers(s, get(), end=True) for s in range(1, 8001, 2)])
     t.expect_goaway("ENHANCE_YOUR_CALM")
 
 
 @case(SLOW, h2_max_streams=1)
 def streams_too_many_early(t):
-    """more than will be allowed, before that was known: refused, to be tried again"""
+    """more streams than the limit that the client does not know yet: refused, and may be repeated"""
     t.acks = False
     t.send(wire.PREFACE, wire.settings(), *[wire.headers(s, get(), end=True) for s in (1, 3)])
     t.expect_reset(3, "REFUSED_STREAM")
@@ -304,7 +304,7 @@ def window_overflow_stream(t):
 
 @case(SLOW)
 def window_overflow_settings(t):
-    """RFC 9113 6.9.2: a change of all windows that makes one too large costs the connection"""
+    """RFC 9113 6.9.2: a change of all windows that makes one of them too large ends the connection"""
     t.open().send(wire.headers(1, get(), end=True), wire.window(1, (1 << 31) - 1 - 65535))
     t.wait_request(1)
     t.send(wire.settings((wire.INITIAL_WINDOW_SIZE, 65536)))
@@ -313,7 +313,7 @@ def window_overflow_settings(t):
 
 @case(SLOW)
 def window_overflow_settings_not(t):
-    """as large as a window may be"""
+    """the largest possible window"""
     t.open((wire.INITIAL_WINDOW_SIZE, 1)).send(wire.headers(1, get(), end=True), wire.window(1, (1 << 31) - 3))
     t.wait_request(1)
     t.send(wire.settings((wire.INITIAL_WINDOW_SIZE, 2)), wire.settings((wire.INITIAL_WINDOW_SIZE, 0)))

@@ -6,7 +6,7 @@ from wire.http2.case import case, get, request, script
 
 
 def malformed(t, fields, end=True):
-    """RFC 9113 8.1.1: a stream error, and the connection lives on."""
+    """RFC 9113 8.1.1: a stream error, and the connection stays open."""
     t.open().send(wire.headers(1, fields, end=end))
     t.expect_reset(1, "PROTOCOL_ERROR")
     t.expect_alive()
@@ -98,7 +98,7 @@ def head_of_a_get(t):
 
 @case()
 def head_https(t):
-    """behind something that ended TLS"""
+    """behind a proxy that ended TLS"""
     facts(t, get(scheme="https"), scheme="https")
 
 
@@ -200,7 +200,7 @@ def continuation_interrupted(t):
 
 
 def interrupted(name, *frames, end=True):
-    """RFC 9113 6.10: whatever comes between, and on whatever stream"""
+    """RFC 9113 6.10: nothing may come between, on any stream"""
 
     def run(t):
         t.open().send(wire.headers(1, wire.encode(get())[:20], end=end, flags=0), *frames)
@@ -247,7 +247,7 @@ def continuation_never(t):
 
 @case(header_timeout=200)
 def continuation_ended_in_time(t):
-    """a head that was refused has ended all the same"""
+    """a refused head ends too"""
     t.open().send(wire.headers(1, get(extra=[("Bad", "1")]), end=True))
     t.expect_reset(1, "PROTOCOL_ERROR")
     t.quiet(0.4)
@@ -256,7 +256,7 @@ def continuation_ended_in_time(t):
 
 @case(header_timeout=200)
 def head_inside_a_frame(t):
-    """one that stops in the middle of its frame"""
+    """a head that stops in the middle of its frame"""
     t.open().send(wire.headers(1, get(), end=True)[:-5])
     t.expect_goaway("ENHANCE_YOUR_CALM")
 

@@ -107,7 +107,7 @@ def window_overrun(t):
 
 @case(*[script("wait go", "read", "wait end", ("respond 200", [], b"late"))] * 20, script("read", "wait end", "echo"))
 def window_of_the_connection_stays_open(t):
-    """20 streams that nobody reads do not close it for the next"""
+    """20 streams that nobody reads do not block the next one"""
     t.open()
     for stream in range(1, 41, 2):
         t.send(wire.headers(stream, post()), *[wire.data(stream, bytes(16384))] * 4)
@@ -160,7 +160,7 @@ def trailers_with_pseudo(t):
 
 @case()
 def trailers_that_frame(t):
-    """a field that has no place behind a body"""
+    """a field that must not be a trailer"""
     t.open().send(wire.headers(1, post()), wire.data(1, b"body"), wire.headers(1, [("host", "evil")], end=True))
     t.expect_reset(1, "PROTOCOL_ERROR")
 
@@ -212,12 +212,12 @@ def response_204(t):
 def response_304(t):
     t.open().send(wire.headers(1, get(), end=True))
     answer = t.expect_answer(1, 304, b"")
-    t.expect(answer.get("content-length") == "7", "not the length that was said")
+    t.expect(answer.get("content-length") == "7", "another length than announced")
 
 
 @case(script(("respond 200", [("X-Mixed", "a"), ("connection", "close")], b"x")))
 def response_names_are_lower_case(t):
-    """and connection has no meaning but to end it"""
+    """and `connection` only ends the connection"""
     t.open().send(wire.headers(1, get(), end=True))
     answer = t.expect_answer(1, body=b"x")
     t.expect(answer.get("x-mixed") == "a" and answer.get("connection") is None, f"{answer.fields}")
@@ -271,7 +271,7 @@ BODY = bytes(i * 7 & 255 for i in range(200000))
 
 @case(script(("respond 200", [], BODY)))
 def response_in_the_clients_window(t):
-    """no more than the client allows, and the rest when it allows more"""
+    """only as much as the client allows; the rest when it allows more"""
     t.open((wire.INITIAL_WINDOW_SIZE, 1000)).send(wire.headers(1, get(), end=True))
     t.until(lambda: 1 in t.answers and len(t.answers[1].body) == 1000, "1000 bytes")
     t.quiet()
@@ -294,7 +294,7 @@ def response_window_shrinks(t):
 
 @case(script(("respond 200", [], BODY)), script(("respond 200", [], b"small")))
 def response_stalled_does_not_block(t):
-    """a stream without a window does not hold up another"""
+    """a stream without a window does not delay another"""
     t.open((wire.INITIAL_WINDOW_SIZE, 0)).send(wire.headers(1, get(), end=True), wire.headers(3, get(), end=True), wire.window(3, 100))
     t.expect_answer(3, body=b"small")
 
@@ -310,14 +310,14 @@ def response_stalled_for_long(t):
 
 @case(script(("respond 200", [], BODY)))
 def response_large_frames(t):
-    """a client that takes larger frames"""
+    """a client that accepts larger frames"""
     t.open((wire.INITIAL_WINDOW_SIZE, 1 << 20), (wire.MAX_FRAME_SIZE, 1 << 20)).send(wire.window(0, 1 << 20), wire.headers(1, get(), end=True))
     t.expect_answer(1, body=BODY)
 
 
 @case(script("read", "wait gone"), body_grace=200)
 def body_too_slow(t):
-    """408 when a body does not come on"""
+    """408 if the body stops arriving"""
     t.open().send(wire.headers(1, post()), wire.data(1, b"x"))
     t.expect_answer(1, 408)
     t.expect_alive()
@@ -328,7 +328,7 @@ LOW, HIGH = get(extra=[("priority", "u=7")]), get(extra=[("priority", "u=0")])
 
 @case(script("wait go", ("respond 200", [], BODY[:60000])), script("wait go", ("respond 200", [], BODY[:60000])))
 def priority_of_a_header(t):
-    """the more urgent first, though it was asked later (RFC 9218)"""
+    """the more urgent response first, although it was requested later (RFC 9218)"""
     t.open((wire.INITIAL_WINDOW_SIZE, 0)).send(wire.headers(1, LOW, end=True), wire.headers(3, HIGH, end=True))
     t.wait_request(2)
     t.port.go()
@@ -352,7 +352,7 @@ def update(stream, value):
 
 @case(*[script("wait go", ("respond 200", [], BODY[:60000]))] * 2)
 def priority_update_before(t):
-    """RFC 9218 7.1: said before the request, it holds, whatever the request's field says"""
+    """RFC 9218 7.1: a frame before the request overrides the request's field"""
     t.open((wire.INITIAL_WINDOW_SIZE, 0)).send(update(3, b"u=7"), update(3, b" u=1;x=1 ,  i"), update(5, b"u=0"), update(1, b"u=6"))
     t.send(wire.headers(1, HIGH, end=True), wire.headers(3, LOW, end=True))
     t.wait_request(2)
@@ -363,7 +363,7 @@ def priority_update_before(t):
 
 @case(*[script("wait go", ("respond 200", [], BODY[:60000]))] * 2)
 def priority_update_ignored(t):
-    """what is no dictionary changes nothing, nor does what is out of range"""
+    """a value that is not a dictionary changes nothing, nor does one out of range"""
     t.open((wire.INITIAL_WINDOW_SIZE, 0)).send(wire.headers(1, LOW, end=True), wire.headers(3, HIGH, end=True))
     t.wait_request(2)
     t.send(*[update(1, value) for value in (b"u=0,", b"=0", b"u=0 i", b"U=0", b"u=0;", b'u=0, x="', b"\xff", b"u=0, " + b"x" * 40)])
@@ -374,7 +374,7 @@ def priority_update_ignored(t):
 
 @case(*[script("wait go", ("respond 200", [], b"answer"))] * 7)
 def priority_update_of_open_streams(t):
-    """it never keeps an answer from coming"""
+    """it never prevents an answer"""
     values = [b"u=0", b"u=7", b"u=3, i", b"i", b"", b"u=9", b'u="3", y=(1 2), i=?0']
     streams = range(1, 15, 2)
     t.open().send(*[wire.headers(s, request("POST")) for s in streams])
@@ -385,13 +385,13 @@ def priority_update_of_open_streams(t):
     t.port.go()
     for stream in streams:
         t.expect_answer(stream, body=b"answer")
-    t.send(*[update(s, b"u=1") for s in streams])  # of streams that are closed: nothing
+    t.send(*[update(s, b"u=1") for s in streams])  # for closed streams: no effect
     t.expect_alive()
 
 
 @case()
 def priority_update_each(t):
-    """of 300 requests: nothing of it adds up"""
+    """for 300 requests: nothing accumulates"""
     t.open()
     for stream in range(1, 601, 2):
         t.send(update(stream, b"u=%d" % (stream % 8)), update(stream + 2, b"i"), wire.headers(stream, get(), end=True))
@@ -401,7 +401,7 @@ def priority_update_each(t):
 
 @case(h2_max_streams=3)
 def priority_update_too_many(t):
-    """RFC 9218 7.1: those that are told of count as streams"""
+    """RFC 9218 7.1: streams that PRIORITY_UPDATE names count as streams"""
     t.open().send(*[update(s, b"u=1") for s in (1, 3, 5, 1, 3, 5)])
     t.expect_alive()
     t.send(update(7, b"u=1"))
@@ -433,7 +433,7 @@ def priority_update_too_short(t):
 
 
 def order_of_data(t, order):
-    """With the windows of all streams open, that of the connection decides."""
+    """The windows of all streams are open, so the connection's window decides."""
     spent = wire.window(0, 200000) + wire.settings((wire.INITIAL_WINDOW_SIZE, 65535))
     t.send(spent)
     for stream in order:

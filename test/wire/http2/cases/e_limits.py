@@ -12,7 +12,7 @@ SLOW = script("wait gone")
 
 
 def large(stream, fields, *more):
-    """A head in three frames, the second and third of which have 15,000 bytes, besides what is in more."""
+    """A head in three frames; the second and third have 15,000 bytes. `more` is added."""
     return (
         wire.headers(stream, wire.encode(fields) + wire.literal("a", "b" * 15000), end=True, flags=0),
         wire.continuation(stream, wire.literal("c", "d" * 15000), False),
@@ -22,7 +22,7 @@ def large(stream, fields, *more):
 
 @case()
 def limit_header_bytes(t):
-    """32 KiB of names and values, and 32 for each: it costs the stream"""
+    """32 KiB of names and values, and 32 bytes for each field: more ends the stream"""
     t.open().send(*large(1, get()))
     t.expect_answer(1, 431)
     t.expect_alive()
@@ -39,7 +39,7 @@ def limit_header_bytes_head(t):
 
 @case()
 def limit_header_bytes_decoded_on(t):
-    """what is dropped changes the table all the same (RFC 7541 2.2)"""
+    """a dropped head still changes the header table (RFC 7541 2.2)"""
     t.open().send(*large(1, get(), wire.literal("x-kept", "value", 0x40)))
     t.expect_answer(1, 431)
     t.send(wire.headers(3, wire.encode(get()) + b"\xbe", end=True))
@@ -59,7 +59,7 @@ def limit_header_bytes_one_field(t):
 
 @case()
 def limit_header_bytes_with_a_body(t):
-    """what follows such a head is nobody's"""
+    """frames after such a head are ignored"""
     t.open().send(wire.headers(1, request("POST", extra=[(f"x-{i}", "") for i in range(101)])), wire.data(1, b"body"))
     t.expect_answer(1, 431)
     t.send(wire.data(1, b"more", end=True))
@@ -69,7 +69,7 @@ def limit_header_bytes_with_a_body(t):
 
 @case()
 def limit_header_bytes_bearable(t):
-    """128 KiB: it costs the connection"""
+    """128 KiB: more ends the connection"""
     t.open().send(wire.headers(1, wire.encode(get()), end=True, flags=0))
     t.send(*[wire.continuation(1, wire.literal("c", "d" * 16000), False)] * 7, wire.continuation(1, wire.literal("c", "d" * 16000)))
     t.expect_answer(1, 431)
@@ -80,7 +80,7 @@ def limit_header_bytes_bearable(t):
 
 @case()
 def limit_header_count(t):
-    """101 fields cost the stream"""
+    """101 fields end the stream"""
     t.open().send(wire.headers(1, get(extra=[(f"x-{i}", "") for i in range(101)]), end=True))
     t.expect_answer(1, 431)
     t.expect_alive()
@@ -89,7 +89,7 @@ def limit_header_count(t):
 
 @case()
 def limit_header_count_bearable(t):
-    """1,000 fields, with the pseudo-header's, cost the stream, and one more the connection"""
+    """1,000 fields, including pseudo-header fields, end the stream; one more ends the connection"""
     t.open().send(wire.headers(1, get(extra=[(f"x-{i}", "") for i in range(996)]), end=True))
     t.expect_answer(1, 431)
     t.send(wire.headers(3, get(extra=[(f"x-{i}", "") for i in range(997)]), end=True))
@@ -99,7 +99,7 @@ def limit_header_count_bearable(t):
 
 @case()
 def limit_cookies(t):
-    """RFC 9113 8.2.3: however many crumbs, it is one field"""
+    """RFC 9113 8.2.3: however many `cookie` fields, they count as one"""
     crumbs = [("cookie", f"c{i}={i}") for i in range(500)]
     t.open().send(wire.headers(1, get(extra=[(f"x-{i}", "") for i in range(99)] + crumbs), end=True))
     t.expect_answer(1)
@@ -177,14 +177,14 @@ def limit_empty_data(t):
 
 @case(SLOW)
 def limit_padding_only(t):
-    """frames of nothing but padding"""
+    """frames with only padding"""
     t.open().send(wire.headers(1, request("POST")), wire.data(1, pad=5) * 150)
     t.expect_goaway(CALM)
 
 
 @case(SLOW)
 def limit_empty_data_closed(t):
-    """for a stream that has ended by our hand"""
+    """for a stream that the server has reset"""
     t.open().send(wire.headers(1, get(extra=[("Bad", "1")])))
     t.expect_reset(1, "PROTOCOL_ERROR")
     t.send(wire.data(1) * 150)
@@ -220,7 +220,7 @@ def limit_resets(t):
 
 @case(*[SLOW] * 200)
 def limit_resets_in_work(t):
-    """rapid reset of what has reached the host"""
+    """rapid reset of requests that have reached the host"""
     t.open()
     for stream in range(1, 261, 2):
         t.send(wire.headers(stream, get(), end=True))
@@ -246,7 +246,7 @@ def limit_own_resets_malformed(t):
 
 @case()
 def limit_malformed_is_no_flood(t):
-    """heads that another HTTP program may take, and pass on for one of its clients, cost their streams alone"""
+    """malformed heads that a proxy may pass on for one of its clients end only their streams"""
     t.open().send(b"".join(wire.headers(s, request("GET", "/\xff"), end=True) for s in range(1, 101, 2)))
     for stream in range(1, 101, 2):
         t.expect_reset(stream, "PROTOCOL_ERROR")
@@ -255,7 +255,7 @@ def limit_malformed_is_no_flood(t):
 
 
 def resets_two(t):
-    """Two streams are in work, and all that may be; the client takes them back."""
+    """Two streams are in progress, the most that are allowed; the client resets them."""
     t.open()
     t.send(wire.headers(1, get(), end=True), wire.headers(3, get(), end=True))
     t.wait_request(2)
@@ -272,7 +272,7 @@ def refused(t, stream):
 
 @case(*[SLOW] * 2, h2_max_streams=2, h2_reset_hold=300)
 def limit_in_work(t):
-    """a stream that was reset counts on for as long as it may, if the host forgets it"""
+    """a stream that was reset still counts until its deadline, if the host forgets it"""
     resets_two(t)
     t.quiet(0.4)
     t.send(wire.headers(7, get(), end=True))
@@ -300,7 +300,7 @@ for name, message in {
     "abort": [9, 500],
 }.items():
     run = in_work_until(*message)
-    run.__name__, run.__doc__ = f"limit_in_work_until_{name}", "or until the host says that it is done"
+    run.__name__, run.__doc__ = f"limit_in_work_until_{name}", "or until the host releases it"
     case(*[SLOW] * 2, h2_max_streams=2)(run)
 
 
@@ -320,7 +320,7 @@ def limit_not_reading(t):
 
 @case(script("wait go", ("respond 200", [], b"last")), max_requests=1)
 def end_after_max_requests(t):
-    """GOAWAY in two steps, and what is there is answered"""
+    """GOAWAY in two steps; received requests are answered"""
     t.open().send(wire.headers(1, get(), end=True))
     t.until(lambda: t.last == (1 << 31) - 1, "a first GOAWAY")
     t.until(lambda: t.last == 1, "a second GOAWAY")
@@ -351,7 +351,7 @@ def end_of_file(t):
 
 @case(script("wait hangup", ("respond 200", [], b"x")))
 def end_of_file_after_request(t):
-    """and behind it: HANGUP, and the answer still comes"""
+    """and after it: HANGUP, and the answer still comes"""
     t.open().send(wire.headers(1, get(), end=True))
     t.wait_request(1)
     t.end()

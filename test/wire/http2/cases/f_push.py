@@ -17,7 +17,7 @@ def push(t, path="/a.css?b", fields=("accept", "text/css")):
 def push_plain(t):
     """the promise, the request at the host, the answer"""
     t.open().send(wire.headers(1, get("/page"), end=True))
-    t.expect(t.wait_request(1).facts["flags"] == "16", "not said to take pushes")
+    t.expect(t.wait_request(1).facts["flags"] == "16", "the host was not told that the client accepts pushes")
     push(t)
     answer = t.expect_answer(2, body=b"style")
     t.expect(answer.promise == get("/a.css?b") + [("accept", "text/css")], f"promised {answer.promise}")
@@ -32,7 +32,7 @@ def push_plain(t):
 @case(WAIT)
 def push_disabled(t):
     t.open((wire.ENABLE_PUSH, 0)).send(wire.headers(1, get("/page"), end=True))
-    t.expect(t.wait_request(1).facts["flags"] == "0", "said to take pushes")
+    t.expect(t.wait_request(1).facts["flags"] == "0", "the host was told that the client accepts pushes")
     push(t)
     t.port.go()
     t.expect_answer(1, body=b"page")

@@ -13,9 +13,9 @@ from wire.http3.case import case, get
 @case()
 def handshake(t):
     t.open()
-    t.expect(t.server["original_destination"] == t.original, "not the id that we chose at first")
+    t.expect(t.server["original_destination"] == t.original, "not the id that the client chose first")
     t.expect(t.server["initial_source"] == t.destination and "retry_source" not in t.server, "the server's ids are wrong")
-    t.expect(len(t.server["reset_token"]) == 16, "no token of a stateless reset")
+    t.expect(len(t.server["reset_token"]) == 16, "no token for a stateless reset")
     t.expect(t.server["active_ids"] >= 2 and t.server["streams"] > 0 and t.server["streams_uni"] >= 3, f"limits {t.server}")
     t.expect(tls13_alpn(t) == b"h3", "not h3")
 
@@ -26,7 +26,7 @@ def tls13_alpn(t):
 
 @case()
 def handshake_facts(t):
-    """what the host hears of TLS"""
+    """what the host learns about TLS"""
     t.open().ask(0, get())
     exchange = t.wait_request()
     t.expect(exchange.facts["version"] == "30" and exchange.facts["scheme"] == "https", f"facts {exchange.facts}")
@@ -43,7 +43,7 @@ def handshake_without_settings(t):
 
 @case()
 def handshake_in_pieces(t):
-    """a ClientHello in CRYPTO frames of 50 bytes, the last ones first: it has to be said again behind a Retry, but not because of a loss"""
+    """a ClientHello in CRYPTO frames of 50 bytes, the last ones first: it must be repeated after a Retry, but not because of a loss"""
     hello, t.resends = t.tls.hello(), False
     for at in reversed(range(0, len(hello), 50)):
         t.send_initial(quic.crypto(at, hello[at : at + 50]))
@@ -64,7 +64,7 @@ def handshake_coalesced(t):
 
 @case()
 def handshake_duplicates(t):
-    """each datagram of ours twice"""
+    """each datagram of the client twice"""
     once = t.transmit
     t.transmit = lambda octets: (once(octets), once(octets))
     t.open().ask(0, get())
@@ -85,19 +85,19 @@ def version_unknown(t):
     t.transmit(version_packet(t, 0x1A2A3A4A))
     t.until(lambda: t.versions, "Version Negotiation")
     t.expect(1 in t.versions and 0x1A2A3A4A not in t.versions, f"versions {t.versions}")
-    t.expect(t.octets_in < 1200, "more came than was sent")
+    t.expect(t.octets_in < 1200, "more arrived than was sent")
 
 
 @case()
 def version_unknown_small(t):
-    """no answer to a datagram that could be no first one"""
+    """no answer to a datagram that cannot be a first one"""
     t.transmit(version_packet(t, 0x1A2A3A4A, 1199))
     t.expect_silence()
 
 
 @case()
 def version_negotiation_of_ours(t):
-    """version 0 is for servers: an answer could go round for ever"""
+    """only servers send version 0: answering could cause an endless loop"""
     t.transmit(version_packet(t, 0))
     t.expect_silence()
 
@@ -124,7 +124,7 @@ def initial_short_destination(t):
 
 @case(client={"cid": b""})
 def initial_no_source(t):
-    """a client may do without an id of its own"""
+    """a client's own id may be empty"""
     t.open().ask(0, get())
     t.expect_answer(0)
 
@@ -137,7 +137,7 @@ def initial_longest_source(t):
 
 @case()
 def initial_garbage(t):
-    """what cannot be decrypted is nothing, and keeps nobody out"""
+    """packets that cannot be decrypted are ignored, and block nobody"""
     for _ in range(20):
         t.transmit(bytes([0xC3]) + struct.pack(">I", 1) + bytes([8]) + os.urandom(8) + bytes([8]) + t.cid + b"\0\x44\xb0" + os.urandom(1180))
         t.transmit(os.urandom(1200))
@@ -155,7 +155,7 @@ def initial_length_beyond_datagram(t):
 
 @case()
 def initial_forbidden_frame(t):
-    """RFC 9000 12.4: STREAM is no frame of an Initial packet"""
+    """RFC 9000 12.4: Initial packets must not contain STREAM frames"""
     t.resends = False
     t.send_initial(quic.stream(0, b"x"))
     t.quiet()
@@ -165,7 +165,7 @@ def initial_forbidden_frame(t):
 
 @case()
 def initial_crypto_gap(t):
-    """RFC 9000 7.5: what a client sends far ahead is not kept"""
+    """RFC 9000 7.5: CRYPTO data far ahead is not stored"""
     t.resends = False
     hello = t.tls.hello()
     t.send_initial(quic.crypto(0, hello[:100]))
@@ -177,7 +177,7 @@ def initial_crypto_gap(t):
 
 @case()
 def initial_close(t):
-    """who ends what has not begun gets no more"""
+    """a client that closes during the handshake gets no more packets"""
     t.resends = False
     t.send_initial(quic.connection_close(0))
     t.expect_silence()
@@ -185,7 +185,7 @@ def initial_close(t):
 
 @case()
 def amplification(t):
-    """RFC 9000 8.1: until an address is validated at most three times what came, in all, however long it takes"""
+    """RFC 9000 8.1: until an address is validated, at most three times the bytes received, however long it takes"""
     t.resends = t.acks = False
     t.acknowledge = lambda: None
     t.finish = lambda reply: None
@@ -232,7 +232,7 @@ def cut_extension(hello, kind):
 
 @case()
 def tls_two_alpn(t):
-    """the client prefers another, which is not ours"""
+    """the client prefers another one, which the server does not have"""
     t.tls.alpn = [b"h3-29", b"h3"]
     t.open()
     t.expect(tls13_alpn(t) == b"h3", "not h3")
@@ -269,7 +269,7 @@ def tls_ticket(t):
 
 @case()
 def tls_early_data(t):
-    """0-RTT is not taken: what is in it is not served, and the handshake goes on"""
+    """0-RTT is not accepted: its requests are not served, and the handshake continues"""
     t.open()
     t.until(lambda: t.tls.tickets, "a ticket")
     again = H3(t.port, ticket=t.tls.tickets[0], early=True)
@@ -348,7 +348,7 @@ def retry(t):
     t.open()
     t.expect(t.retried == 1, f"{t.retried} Retry packets")
     t.expect(t.server["retry_source"] == t.retry_source, "not the id of the Retry")
-    t.expect(t.server["original_destination"] == t.original, "not the id that we chose at first")
+    t.expect(t.server["original_destination"] == t.original, "not the id that the client chose first")
     t.ask(0, get())
     t.expect_answer(0)
 
@@ -410,7 +410,7 @@ def retry_token_of_another(t):
 
 @case(h3_retry=0)
 def retry_keeps_nothing(t):
-    """RFC 9000 8.1.2: an Initial without a token costs the server one small answer"""
+    """RFC 9000 8.1.2: an Initial packet without a token costs the server one small answer"""
     t.take_retry = lambda data, at, source: setattr(t, "retried", t.retried + 1)
     t.resends = False
     for _ in range(50):
@@ -423,7 +423,7 @@ def retry_keeps_nothing(t):
 
 @case(h3_retry=0)
 def retry_token_for_later(t):
-    """RFC 9000 8.1.3: NEW_TOKEN spares the next connection the Retry, from this address"""
+    """RFC 9000 8.1.3: with NEW_TOKEN, the next connection from this address needs no Retry"""
     t.open()
     t.until(lambda: "NEW_TOKEN" in t.heard, "NEW_TOKEN")
     token = t.heard["NEW_TOKEN"][0][0]
@@ -437,13 +437,13 @@ def retry_token_for_later(t):
 
 @case(h3_retry=0)
 def retry_token_for_later_changed(t):
-    """one that is not good counts as none: RFC 9000 8.1.3"""
+    """an invalid token counts as none: RFC 9000 8.1.3"""
     t.open()
     t.until(lambda: "NEW_TOKEN" in t.heard, "NEW_TOKEN")
     token = t.heard["NEW_TOKEN"][0][0]
     again = H3(t.port, token=token[:-3] + bytes(b ^ 0x55 for b in token[-3:]))
     try:
         again.open()
-        again.expect(again.retried == 1, "no Retry in spite of a token that was changed")
+        again.expect(again.retried == 1, "no Retry although the token was changed")
     finally:
         again.close()

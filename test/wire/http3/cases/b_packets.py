@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packets and frames of QUIC that a server must refuse, or take (RFC 9000 sections 4, 10, 12, 13, 19)."""
+"""Packets and frames of QUIC that a server must refuse, or accept (RFC 9000 sections 4, 10, 12, 13, 19)."""
 
 import os
 import time
@@ -78,7 +78,7 @@ violates("retire_unknown", VIOLATION, quic.retire_connection_id(1000), doc="RFC 
 violates("retire_the_one_in_use", VIOLATION, quic.retire_connection_id(0))
 violates("crypto_gap", "CRYPTO_BUFFER_EXCEEDED", quic.crypto(1 << 21, b"x"), doc="RFC 9000 7.5")
 
-# ---- what kills servers that are not on their guard
+# ---- what crashes careless servers
 
 
 @case()
@@ -91,7 +91,7 @@ def kill_new_connection_id(t):
 
 
 def again(t):
-    """Another client is served, whatever became of this one."""
+    """Another client is served, whatever happened to this one."""
     other = H3(t.port)
     try:
         other.open().ask(0, get("/again"))
@@ -133,7 +133,7 @@ def kill_tls_in_pieces(t):
 
 @case()
 def kill_tls_in_handshake(t):
-    """in a Handshake packet, behind Finished"""
+    """in a Handshake packet, after Finished"""
     t.finish = lambda reply: t.send(quic.crypto(0, reply + tls13.message(tls13.KEY_UPDATE, b"\0")), level=quic.HANDSHAKE)
     t.send_hello()
     t.quiet(0.5)
@@ -145,7 +145,7 @@ def kill_tls_in_handshake(t):
 
 @case()
 def packet_numbers(t):
-    """numbers of one to four bytes, and a leap"""
+    """numbers of one to four bytes, and a gap"""
     t.open()
     for size in (1, 2, 3, 4, 1):
         t.send(quic.ping(), size=size)
@@ -157,7 +157,7 @@ def packet_numbers(t):
 
 @case()
 def packet_fixed_bit(t):
-    """RFC 9000 17.3.1: without it a packet is dropped"""
+    """RFC 9000 17.3.1: a packet without it is dropped"""
     t.open()
     octets = bytearray(t.packet(quic.APP, quic.stream(0, wire.headers(get()), fin=True)))
     octets[0] &= 0xBF
@@ -211,7 +211,7 @@ def stream_overlapping(t):
 
 @case()
 def stream_empty_frames(t):
-    """frames without bytes, and without an end"""
+    """frames without bytes, endlessly"""
     t.open()
     for _ in range(20):
         t.send(quic.stream(0, b""))
@@ -221,7 +221,7 @@ def stream_empty_frames(t):
 
 @case()
 def frames_of_all_kinds(t):
-    """what a client may say at any time"""
+    """frames that a client may send at any time"""
     t.open()
     t.send(quic.ping(), quic.max_data(1 << 30), quic.data_blocked(5), quic.streams_blocked(5), quic.streams_blocked(5, True), quic.max_streams(5))
     t.send(quic.stream_data_blocked(0, 7), quic.max_stream_data(0, 1 << 20), quic.path_challenge(b"abcdefgh"), quic.padding(500))
@@ -232,7 +232,7 @@ def frames_of_all_kinds(t):
 
 @case()
 def path_response_of_nothing(t):
-    """RFC 9000 19.18: a server may call it a violation, or let it pass"""
+    """RFC 9000 19.18: a server may treat it as a violation, or ignore it"""
     t.open().send(quic.path_response(b"12345678"))
     t.quiet()
     t.expect(t.closed is None or t.closing()[0] == "PROTOCOL_VIOLATION", "another error")
@@ -253,7 +253,7 @@ def key_update(t):
 
 @case()
 def key_update_twice(t):
-    """RFC 9001 6.1, 6.2: before the first is acknowledged: KEY_UPDATE_ERROR, or what cannot be read is dropped"""
+    """RFC 9001 6.1, 6.2: a second update before the first is acknowledged: KEY_UPDATE_ERROR, or unreadable packets are dropped"""
     t.open()
     t.acks = False
     t.resends = False
@@ -266,11 +266,11 @@ def key_update_twice(t):
 
 @case()
 def ids_of_the_server(t):
-    """RFC 9000 5.1: more ids come, and each of them works"""
+    """RFC 9000 5.1: the server issues more ids, and each of them works"""
     t.open()
     t.until(lambda: t.cids, "NEW_CONNECTION_ID")
     given = t.new_destination()
-    t.expect(given >= 1, "number 0 given anew")
+    t.expect(given >= 1, "number 0 issued again")
     t.expect_alive()
     t.send(quic.retire_connection_id(0))
     t.ask(0, get())
@@ -282,7 +282,7 @@ def ids_of_the_server(t):
 
 @case()
 def ids_of_ours(t):
-    """RFC 9000 5.1.2: the server lets go of those that it is told to, and takes others"""
+    """RFC 9000 5.1.2: the server retires the ids that it must retire, and uses others"""
     t.open()
     t.send(*[t.give_id(n) for n in range(1, t.server["active_ids"])])
     t.expect_alive()
@@ -306,7 +306,7 @@ def migration(t):
 
 @case(script("head 200 -", ("data", [], b"x" * 1000), "wait go", ("data", [], b"y" * 60000), "end"))
 def migration_not_confirmed(t):
-    """RFC 9000 9.3.1: to an address that has not answered goes at most three times what came from it"""
+    """RFC 9000 9.3.1: an address that has not answered gets at most three times the bytes that came from it"""
     t.open().ask(0, get())
     t.until(lambda: t.answers.get(0) and len(t.answers[0].body) == 1000, "1,000 bytes")
     t.quiet()
@@ -322,7 +322,7 @@ def migration_not_confirmed(t):
 
 @case()
 def stateless_reset(t):
-    """RFC 9000 10.3: a packet of a connection that is not there (any more) is answered with the token, by fewer bytes than it had"""
+    """RFC 9000 10.3: a packet for an unknown (or former) connection is answered with the token, in fewer bytes than it had"""
     t.open()
     t.until(lambda: t.cids, "NEW_CONNECTION_ID")
     token_of = {cid: token for cid, token in t.cids.values()}
@@ -342,7 +342,7 @@ def stateless_reset(t):
 
 @case()
 def stateless_reset_of_nobody(t):
-    """an id that the server never gave: an answer, if there is one, is shorter, and a short packet has none"""
+    """an id that the server never issued: any answer is shorter, and a short packet gets none"""
     for size in (1, 5, 20, 21):
         t.transmit(bytes([0x40]) + os.urandom(size - 1))
     t.expect_silence()
@@ -353,7 +353,7 @@ def stateless_reset_of_nobody(t):
 
 @case(script("read", "wait gone"))
 def close_of_ours(t):
-    """RFC 9000 10.2.2: nothing comes after it, and the host hears of it"""
+    """RFC 9000 10.2.2: nothing comes after it, and the host is told"""
     t.open().ask(0, get(), end=False)
     exchange = t.wait_request()
     t.quiet(0.05)
@@ -364,7 +364,7 @@ def close_of_ours(t):
 
 @case()
 def close_repeated(t):
-    """RFC 9000 10.2.1: who goes on gets the close again, at a falling rate"""
+    """RFC 9000 10.2.1: a client that continues gets the close again, at a falling rate"""
     t.open().send(quic.handshake_done())
     t.expect_quic_close("PROTOCOL_VIOLATION")
     t.datagrams_in = 0

@@ -33,7 +33,7 @@ def settings_never(t):
 
 
 def control(name, code, *parts, doc=None, first=None, stream=CONTROL, fin=False):
-    """Frames behind SETTINGS on the control stream end the connection."""
+    """Frames after SETTINGS on the control stream end the connection."""
     codes = code if isinstance(code, tuple) else (code,)
 
     def run(t):
@@ -93,7 +93,7 @@ def control_reset(t):
 
 @case()
 def control_stop_of_theirs(t):
-    """RFC 9114 6.2.1: nobody asks for the end of the server's control stream"""
+    """RFC 9114 6.2.1: a client must not stop the server's control stream"""
     t.open()
     theirs = next(id for id, role in t.roles.items() if role == wire.CONTROL)
     t.send(quic.stop_sending(theirs, 0x10C))
@@ -135,7 +135,7 @@ def max_push_id(t):
 
 @case()
 def goaway_of_ours(t):
-    """RFC 9114 5.2: from a client it is about pushes: what it asks for is served"""
+    """RFC 9114 5.2: from a client it is about pushes: its requests are still served"""
     t.open().control_frames(wire.goaway(8), wire.goaway(4), wire.goaway(0))
     t.expect_served(0)
 
@@ -145,14 +145,14 @@ def goaway_of_ours(t):
 
 @case()
 def stream_of_push(t):
-    """RFC 9114 6.2.2: a client pushes nothing"""
+    """RFC 9114 6.2.2: clients do not push"""
     t.open().send(quic.stream(LAST, quic.number(wire.PUSH) + b"\0"))
     t.expect_close(CREATION)
 
 
 @case()
 def stream_unknown_type(t):
-    """RFC 9114 6.2: refused alone, or read and dropped"""
+    """RFC 9114 6.2: only this stream is refused, or it is read and dropped"""
     t.open().send(quic.stream(LAST, quic.number(0x21) + b"whatever", fin=True))
     t.send(quic.stream(LAST + 4, quic.number(0x1F * 8 + 0x21) + b"whatever"))
     t.expect_alive()
@@ -162,7 +162,7 @@ def stream_unknown_type(t):
 
 @case()
 def stream_reset_before_type(t):
-    """RFC 9114 6.2: nothing that ends a connection"""
+    """RFC 9114 6.2: it does not end the connection"""
     t.open().send(quic.reset_stream(LAST, 0x10C, 0))
     t.send(quic.stream(LAST + 4, b"\x40"))
     t.expect_alive()
@@ -257,12 +257,12 @@ def request_reset_at_once(t):
     t.open().send(quic.reset_stream(0, 0x10C, 0))
     t.expect_alive()
     t.expect_served(4)
-    t.expect(len(t.port.exchanges) == 1, "a request was seen that is none")
+    t.expect(len(t.port.exchanges) == 1, "the host got a request that is not one")
 
 
 @case()
 def request_ids_with_gaps(t):
-    """RFC 9000 2.1: lower ones are then open too"""
+    """RFC 9000 2.1: then lower numbers are open too"""
     t.open()
     t.ask(40, get("/40"))
     t.ask(8, get("/8"))
@@ -282,7 +282,7 @@ def request_reset_in_progress(t):
 
 @case(script("wait go", "echo"))
 def request_answer_not_wanted(t):
-    """STOP_SENDING: the server gives up, and the host hears of it"""
+    """STOP_SENDING: the server stops sending, and the host is told"""
     t.open().ask(0, get())
     exchange = t.wait_request()
     t.send(quic.stop_sending(0, 0x10C))

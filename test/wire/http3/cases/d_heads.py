@@ -8,7 +8,7 @@ from wire.http3.case import case, get, request, script
 
 
 def malformed(t, fields, end=True):
-    """RFC 9114 4.1.2: a stream error, and the connection lives on."""
+    """RFC 9114 4.1.2: a stream error, and the connection stays open."""
     t.open().ask(0, fields, end=end)
     t.expect_reset(0, "MESSAGE_ERROR")
     t.expect_alive()
@@ -110,7 +110,7 @@ def head_host_agrees(t):
 
 @case()
 def head_options_asterisk(t):
-    """which ended another server"""
+    """this crashed another server"""
     facts(t, request("OPTIONS", "*"), path="*", query=None)
 
 
@@ -250,13 +250,13 @@ on_decoder("decoder_acknowledges_nothing", b"\x80")
 
 @case()
 def decoder_cancels(t):
-    """RFC 9204 2.2.2.2: about a stream that has no state there"""
+    """RFC 9204 2.2.2.2: about a stream that has no state in QPACK"""
     t.open().send(quic.stream(DECODER, quic.number(wire.DECODER) + b"\x40" + b"\x44"))
     t.expect_alive()
 
 
 def indexed(count, capacity=4096):
-    """The prefix of a section that needs this many insertions, with all of them behind its base."""
+    """The prefix of a section that needs this many insertions, all of them before its base."""
     entries = 2 * (capacity // 32)
     return wire.integer(count % entries + 1, 8) + b"\0"
 
@@ -297,7 +297,7 @@ def qpack_blocked_too_many(t):
 
 @case()
 def qpack_blocked_and_reset(t):
-    """streams that wait, and are taken back"""
+    """streams that wait, and are cancelled"""
     t.open()
     t.on_stream_of_ours(ENCODER, quic.number(wire.ENCODER) + wire.capacity(4096))
     t.expect(t.settings[wire.BLOCKED_STREAMS] == 16, f"{t.settings[wire.BLOCKED_STREAMS]} streams may wait")
@@ -378,7 +378,7 @@ def qpack_after_refusal(t):
 
 @case()
 def qpack_evicted(t):
-    """RFC 9204 3.2.2: an entry that has been pushed out is no more"""
+    """RFC 9204 3.2.2: an evicted entry no longer exists"""
     t.open()
     t.on_stream_of_ours(ENCODER, quic.number(wire.ENCODER) + wire.capacity(100) + wire.insert("x-one", "1" * 50) + wire.insert("x-two", "2" * 50))
     t.expect_alive()

@@ -48,7 +48,7 @@ def body_end_alone(t):
 
 @case(script("read", "wait gone"))
 def body_too_long(t):
-    """RFC 9114 4.1.2: longer than content-length costs its stream, and not the connection"""
+    """RFC 9114 4.1.2: a body longer than content-length ends its stream, not the connection"""
     t.open().ask(0, post(("content-length", "3")), end=False)
     t.wait_request()
     t.send_stream(0, wire.data(b"four"))
@@ -120,7 +120,7 @@ def window_opens_on_demand(t):
 
 @case(*[script("wait go", "read", "wait end", ("respond 200", [], b"late"))] * 20, script("read", "wait end", "echo"))
 def window_of_the_connection_stays_open(t):
-    """20 streams that nobody reads do not close it for the next"""
+    """20 streams that nobody reads do not block the next one"""
     t.open()
     limit = t.server["stream_data_remote"]
     for stream in range(0, 80, 4):
@@ -152,7 +152,7 @@ def body_answered_early(t):
 
 @case(*[script(("respond 200", [], b"early"))] * 150)
 def body_answered_early_often(t):
-    """it is no mistake of the client's, nor a flood"""
+    """it is neither a client's mistake nor a flood"""
     t.open()
     for stream in range(0, 600, 4):
         t.until(lambda: t.limits["streams"] > stream // 4, f"room for stream {stream}")
@@ -185,7 +185,7 @@ def trailers_with_pseudo(t):
 
 @case()
 def trailers_that_frame(t):
-    """a field that has no place behind a body"""
+    """a field that must not be a trailer"""
     t.open().ask(0, post(), b"body", trailers=[("host", "evil")])
     t.expect_reset(0, "MESSAGE_ERROR")
     t.expect_alive()
@@ -230,12 +230,12 @@ def response_204(t):
 def response_304(t):
     t.open().ask(0, get())
     answer = t.expect_answer(0, 304, b"")
-    t.expect(answer.get("content-length") == "7", "not the length that was said")
+    t.expect(answer.get("content-length") == "7", "another length than announced")
 
 
 @case(script(("respond 200", [("X-Mixed", "a"), ("connection", "close")], b"x")))
 def response_names_are_lower_case(t):
-    """and connection has no meaning but to end it"""
+    """and `connection` only ends the connection"""
     t.open().ask(0, get())
     answer = t.expect_answer(0, body=b"x")
     t.expect(answer.get("x-mixed") == "a" and answer.get("connection") is None, f"{answer.fields}")
@@ -250,7 +250,7 @@ def response_own_date(t):
 
 @case()
 def response_has_no_alt_svc(t):
-    """who is there already need not hear of it"""
+    """clients that use HTTP/3 already need not be told"""
     t.open().ask(0, get())
     answer = t.expect_answer(0)
     t.expect(answer.get("alt-svc") is None and answer.get("date") and answer.get("server") == "sparx", f"{answer.fields}")
@@ -258,7 +258,7 @@ def response_has_no_alt_svc(t):
 
 @case(script(("head 200 10", [], b""), ("data", [], b"abc"), "wait go", "abort 500"))
 def response_cut(t):
-    """an answer that the host gives up is reset, and does not look complete"""
+    """an answer that the host abandons is reset, and does not look complete"""
     t.open().ask(0, get())
     t.until(lambda: t.answers.get(0) and t.answers[0].body == b"abc", "the part")
     t.port.go()
@@ -299,7 +299,7 @@ BODY = bytes(i * 7 & 255 for i in range(200000))
 
 @case(script(("respond 200", [], BODY)), client={"parameters": [("stream_data_local", 1000)]})
 def response_in_the_clients_window(t):
-    """no more than the client allows, and the rest when it allows more"""
+    """only as much as the client allows; the rest when it allows more"""
     t.credits = False
     t.open().ask(0, get())
     t.until(lambda: t.streams.get(0) and t.streams[0].read == 1000, "1,000 bytes")
@@ -311,7 +311,7 @@ def response_in_the_clients_window(t):
 
 @case(script(("respond 200", [], BODY)), script(("respond 200", [], b"small")), client={"parameters": [("stream_data_local", 0)]})
 def response_stalled_does_not_block(t):
-    """a stream without a window does not hold up another"""
+    """a stream without a window does not delay another"""
     t.credits = False
     t.open().ask(0, get())
     t.ask(4, get())
@@ -331,7 +331,7 @@ def response_stalled_for_long(t):
 
 @case(script("read", "wait gone"), body_grace=200)
 def body_too_slow(t):
-    """408 when a body does not come on"""
+    """408 if the body stops arriving"""
     t.open().ask(0, post(), b"x", end=False)
     t.expect_answer(0, 408)
     t.expect_alive()
@@ -348,7 +348,7 @@ def responses_at_once(t):
 
 @case()
 def requests_one_after_another(t):
-    """500 on one connection: streams are given back"""
+    """500 on one connection: streams are returned"""
     t.open()
     for stream in range(0, 2000, 4):
         t.until(lambda: t.limits["streams"] > stream // 4, f"room for stream {stream}")
@@ -358,7 +358,7 @@ def requests_one_after_another(t):
 
 @case(script(("head 200 -", [], b""), ("data", [], b"x" * 500), "wait go", "end"), script(("respond 200", [], BODY)))
 def response_end_alone(t):
-    """the end waits for room in the network while all before it arrives, and comes all the same: nghttp3 1.8 forgets it"""
+    """the end waits for congestion control while everything before it arrives, and is still sent: nghttp3 1.8 forgets it"""
     t.open().acks = False
     t.ask(0, get())
     t.until(lambda: t.answers.get(0) and len(t.answers[0].body) == 500, "500 bytes")

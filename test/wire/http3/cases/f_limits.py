@@ -13,7 +13,7 @@ SLOW = script("wait gone")
 
 @case()
 def limit_header_bytes(t):
-    """32 KiB of names and values, and 32 for each: it costs the stream"""
+    """32 KiB of names and values, and 32 bytes for each field: more ends the stream"""
     t.open().ask(0, get(extra=[("a", "b" * 15000), ("c", "d" * 15000), ("e", "f" * 5000)]))
     t.expect_answer(0, 431)
     t.expect_alive()
@@ -29,7 +29,7 @@ def limit_header_bytes_head(t):
 
 @case()
 def limit_header_bytes_bearable(t):
-    """128 KiB: it costs the connection"""
+    """128 KiB: more ends the connection"""
     t.open().ask(0, get(extra=[("a", "b" * 30000)] * 5))
     t.expect_close(LOAD)
     t.no_request()
@@ -37,7 +37,7 @@ def limit_header_bytes_bearable(t):
 
 @case()
 def limit_header_name(t):
-    """256 bytes; one that is longer costs the connection, as what decodes it cannot go on"""
+    """256 bytes; a longer name ends the connection, since the decoder cannot continue"""
     t.open().ask(0, get(extra=[("a" * 256, "b")]))
     t.expect_answer(0)
     t.ask(4, get(extra=[("a" * 257, "b")]))
@@ -46,7 +46,7 @@ def limit_header_name(t):
 
 @case()
 def limit_header_count(t):
-    """101 fields cost the stream"""
+    """101 fields end the stream"""
     t.open().ask(0, get(extra=[(f"x-{i}", "") for i in range(101)]))
     t.expect_answer(0, 431)
     t.ask(4, get(extra=[(f"x-{i}", "") for i in range(100)]))
@@ -55,7 +55,7 @@ def limit_header_count(t):
 
 @case()
 def limit_header_count_bearable(t):
-    """1,000 fields, with the pseudo-header's, cost the stream, and one more the connection"""
+    """1,000 fields, including pseudo-header fields, end the stream; one more ends the connection"""
     t.open().ask(0, get(extra=[(f"x-{i}", "") for i in range(996)]))
     t.expect_answer(0, 431)
     t.ask(4, get(extra=[(f"x-{i}", "") for i in range(997)]))
@@ -65,7 +65,7 @@ def limit_header_count_bearable(t):
 
 @case()
 def limit_cookies(t):
-    """RFC 9114 4.2.1: however many crumbs, it is one field"""
+    """RFC 9114 4.2.1: however many `cookie` fields, they count as one"""
     crumbs = [("cookie", f"c{i}={i}") for i in range(500)]
     t.open().ask(0, get(extra=[(f"x-{i}", "") for i in range(99)] + crumbs))
     t.expect_answer(0)
@@ -91,14 +91,14 @@ def limit_trailer_count(t):
 
 @case()
 def limit_streams(t):
-    """no more at once than were allowed, and each that is over makes room"""
+    """not more streams at once than allowed; each one that ends makes room"""
     t.open()
     t.expect(t.server["streams"] == 100, f"{t.server['streams']} streams")
 
 
 @case(*[script("wait go", "echo")] * 2, h3_max_streams=2)
 def limit_streams_held(t):
-    """room is given back when the host is done, not when the client has reset"""
+    """a stream's place is free when the host is done, not when the client has reset it"""
     t.open()
     t.ask(0, get())
     t.ask(4, get())
@@ -115,7 +115,7 @@ def limit_streams_held(t):
 
 
 def flood(name, part, *codes, doc=None, **options):
-    """Packets that bring nothing, until the server has had enough."""
+    """Useless packets, until the server ends the connection."""
 
     def run(t):
         t.open()
@@ -144,7 +144,7 @@ flood("flood_priorities", lambda n: [quic.stream(2, wire.priority_update(0, b"u=
 
 @case(h3_packets=500, h3_packet_rate=100)
 def flood_connection_ids(t):
-    """CVE-2024-22189's kind: each id that is given retires the one before, and nothing is acknowledged"""
+    """as in CVE-2024-22189: each new id retires the previous one, and nothing is acknowledged"""
     t.open()
     t.acks = t.resends = False
     for number in range(1, 20_000):
@@ -178,7 +178,7 @@ def flood_resets(t):
     octets = wire.headers(get())
     for number in range(500):
         stream = 4 * number
-        for _ in range(100):  # a busy server gives the next streams later
+        for _ in range(100):  # a busy server allows the next streams later
             if t.limits["streams"] > number or t.closed:
                 break
             t.quiet(0.02)
@@ -191,12 +191,12 @@ def flood_resets(t):
 
 @case(*[SLOW] * 400)
 def flood_resets_in_work(t):
-    """rapid reset of what has reached the host"""
+    """rapid reset of requests that have reached the host"""
     t.open()
     t.resends = False
     for number in range(400):
         stream = 4 * number
-        for _ in range(100):  # a busy server gives the next streams later
+        for _ in range(100):  # a busy server allows the next streams later
             if t.limits["streams"] > number or t.closed:
                 break
             t.quiet(0.02)
@@ -223,7 +223,7 @@ def flood_malformed(t):
 
 @case(script("wait go", ("respond 200", [], b"last")), max_requests=1)
 def end_after_max_requests(t):
-    """GOAWAY in two steps, and what is there is answered"""
+    """GOAWAY in two steps; received requests are answered"""
     t.open().ask(0, get())
     t.until(lambda: t.goaway is not None, "a first GOAWAY")
     t.until(lambda: t.goaway == 4, "a second GOAWAY")
@@ -234,7 +234,7 @@ def end_after_max_requests(t):
 
 @case(script("wait go", ("respond 200", [], b"y")), idle_timeout=59_000)
 def end_by_drain(t):
-    """RFC 9114 5.2: what was asked is answered, and then the connection ends"""
+    """RFC 9114 5.2: received requests are answered, then the connection ends"""
     t.open().ask(0, get())
     t.wait_request()
     t.port.send([DRAIN, 5000])
@@ -246,7 +246,7 @@ def end_by_drain(t):
 
 @case(idle_timeout=300)
 def end_of_the_idle(t):
-    """RFC 9000 10.1: it ends without a word, or with one"""
+    """RFC 9000 10.1: it ends silently, or with a close"""
     t.open().ask(0, get())
     t.expect_answer(0)
     t.expect(t.server["idle_timeout"] <= 300, f"{t.server['idle_timeout']} ms")
@@ -273,7 +273,7 @@ LONG = bytes(200_000)
 
 @case(*[script("wait go", ("respond 200", [], LONG))] * 2)
 def priority_of_a_header(t):
-    """the more urgent first, though it was asked later"""
+    """the more urgent response first, although it was requested later"""
     t.open().ask(0, get(extra=[("priority", "u=7")]))
     t.ask(4, get(extra=[("priority", "u=0")]))
     t.wait_request(2)
@@ -308,21 +308,21 @@ def priority_malformed(t):
 
 @case()
 def priority_of_a_push(t):
-    """RFC 9218 7.2: of a push that was never promised"""
+    """RFC 9218 7.2: for a push that was never promised"""
     t.open().control_frames(wire.priority_update(5, b"u=1", wire.PRIORITY_UPDATE_PUSH))
     t.expect_close("ID_ERROR")
 
 
 @case()
 def priority_of_a_wrong_stream(t):
-    """RFC 9218 7.2: not one that requests are made on"""
+    """RFC 9218 7.2: for a stream that is not a request stream"""
     t.open().control_frames(wire.priority_update(3, b"u=1"))
     t.expect_close("ID_ERROR")
 
 
 @case()
 def priority_of_a_stream_beyond(t):
-    """RFC 9218 7.2: beyond what may be opened"""
+    """RFC 9218 7.2: for a stream beyond the limit"""
     t.open().control_frames(wire.priority_update(4 * 100_000, b"u=1"))
     t.expect_close("ID_ERROR")
 
@@ -337,7 +337,7 @@ def socket(protocol="websocket", **more):
 
 @case(script("wait gone"))
 def websocket_asked_for(t):
-    """the host sees a GET that wants to become one"""
+    """the host sees a GET with a WebSocket upgrade"""
     t.open((wire.CONNECT_PROTOCOL, 1)).ask(0, socket(), end=False)
     exchange = t.wait_request()
     t.expect(exchange.method == "GET" and exchange.path == "/chat", f"{exchange.method} {exchange.path}")

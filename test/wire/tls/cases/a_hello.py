@@ -8,7 +8,7 @@ from wire.tls.peer import GET, both, case, tls
 
 
 def kinds(extensions):
-    """By their kind, in their order."""
+    """By kind, in their order."""
     return {struct.unpack(">H", one[:2])[0]: one for one in extensions if one}
 
 
@@ -17,7 +17,7 @@ def without(client, *left_out):
 
 
 def with_own(client, kind, body):
-    """One of them says something else."""
+    """One of them differs."""
     return [extension(kind, body) if k == kind else one for k, one in kinds(client.extensions()).items()]
 
 
@@ -50,19 +50,19 @@ def hello_in_records_of_a_byte(t, version):
 
 @both
 def hello_without_a_name(t, version):
-    """the first certificate is for who names no server"""
+    """clients that name no server get the first certificate"""
     t.served(version=version, name=None)
 
 
 @both
 def hello_name_in_upper_case(t, version):
-    """names are compared without case"""
+    """names are compared case-insensitively"""
     t.served(version=version, name="A.EXAMPLE")
 
 
 @both
 def hello_name_with_a_dot(t, version):
-    """the root's dot is no part of a name; some clients send it"""
+    """the root's dot is not part of a name; some clients send it"""
     t.served(version=version, name="a.example.")
 
 
@@ -74,7 +74,7 @@ def hello_unknown_name(t):
 
 @both
 def hello_two_names(t, version):
-    """no more than one name of a type (RFC 6066, section 3)"""
+    """at most one name of each type (RFC 6066, section 3)"""
     client = t.client(version=version)
     name = b"\0" + vector(2, b"a.example")
     t.message(client.hello(with_own(client, SERVER_NAME, vector(2, name + name)))).expect_alert("illegal_parameter", "decode_error", "unrecognized_name")
@@ -82,7 +82,7 @@ def hello_two_names(t, version):
 
 @both
 def hello_empty_name(t, version):
-    """a list without a name, and a name without a letter"""
+    """an empty list, and an empty name"""
     for body in (vector(2, b""), vector(2, b"\0" + vector(2, b"")), b""):
         one = t.another()
         client = one.client(version=version)
@@ -200,7 +200,7 @@ def hello_malformed_protocols(t, version):
 
 @both
 def hello_extension_twice(t, version):
-    """no extension stands twice, known or not (RFC 8446, section 4.2; RFC 5246, section 7.4.1.4)"""
+    """no extension may occur twice, known or not (RFC 8446, section 4.2; RFC 5246, section 7.4.1.4)"""
     every = kinds(t.client(version=version).extensions())
     for kind, again in [*every.items(), (0x1234, extension(0x1234, b""))]:
         one = t.another()
@@ -230,7 +230,7 @@ def hello_extensions_cut(t, version):
 
 @both
 def hello_extension_beyond_its_end(t, version):
-    """an extension that is longer than all of them"""
+    """an extension that is longer than the list of extensions"""
     client = t.client(version=version, extra=struct.pack(">HH", 0x1234, 5) + b"abcd")
     t.message(client.hello()).expect_alert("decode_error", "illegal_parameter")
 
@@ -262,7 +262,7 @@ def hello_no_forward_secrecy(t):
 
 @both
 def hello_compression(t, version):
-    """without the null method; with 1.3 no other may stand beside it"""
+    """without the null method; with 1.3 it must be the only one"""
     for methods in (b"\1", b"", *([b"\1\0"] if version == 13 else [])):
         one = t.another()
         one.message(one.client(version=version).hello(compression=methods)).expect_alert("illegal_parameter", "decode_error", "handshake_failure")
@@ -270,7 +270,7 @@ def hello_compression(t, version):
 
 @case()
 def hello_compression_is_not_taken(t):
-    """TLS 1.2: offered beside null, it is not chosen (CRIME)"""
+    """TLS 1.2: deflate offered beside null is not chosen (CRIME)"""
     t.message(t.client(version=12).hello(compression=b"\1\0"))
     t.flight()
     hello = dict(t.tls.heard)[tls.SERVER_HELLO]
@@ -287,7 +287,7 @@ def hello_old_versions(t):
 
 @case()
 def hello_only_unknown_versions(t):
-    """supported_versions counts, whatever else is said (RFC 8446, section 4.2.1)"""
+    """supported_versions counts, whatever the other fields say (RFC 8446, section 4.2.1)"""
     client = t.client()
     t.message(client.hello(with_own(client, VERSIONS, b"\x04\x03\x02\x7f\x1c"))).expect_alert("protocol_version")
 
@@ -300,13 +300,13 @@ def hello_1_2_where_there_is_none(t):
 
 @case()
 def hello_fallback(t):
-    """TLS_FALLBACK_SCSV from who could do better (RFC 7507)"""
+    """TLS_FALLBACK_SCSV from a client that supports a later version (RFC 7507)"""
     t.message(t.client(version=12).hello(suites=b"\xc0\x2b\x56\x00")).expect_alert("inappropriate_fallback")
 
 
 @both
 def hello_grease(t, version):
-    """what nobody knows is passed over (RFC 8701)"""
+    """unknown values are ignored (RFC 8701)"""
     client = t.client(version=version, extra=extension(0x0A0A, b"") + extension(0xFAFA, b"\0"))
     every = [extension(VERSIONS, b"\4\x2a\x2a\3\4") if kind == VERSIONS else one for kind, one in kinds(client.extensions()).items()]
     every = [extension(GROUPS, vector(2, b"\x1a\x1a\0\x1d")) if one[:2] == b"\0\x0a" else one for one in every]
@@ -336,7 +336,7 @@ def hello_key_shares_that_are_none(t):
 
 @case()
 def hello_early_data(t):
-    """what is sent too early is passed over, and never reaches a handler"""
+    """early data is skipped, and never reaches a handler"""
     t.hello(extra=extension(EARLY_DATA, b""))
     t.send(record(tls.DATA, bytes(200)), record(tls.DATA, bytes(100)))
     t.flight()
@@ -345,14 +345,14 @@ def hello_early_data(t):
 
 @case()
 def hello_psk_modes_that_are_unknown(t):
-    """a mode that nobody knows is no error"""
+    """an unknown mode is not an error"""
     client = t.client()
     t.message(client.hello(with_own(client, PSK_MODES, b"\2\x55\x01"))).shake().get()
 
 
 @case()
 def hello_psk_in_the_middle(t):
-    """pre_shared_key is the last extension (RFC 8446, section 4.2.11)"""
+    """pre_shared_key must be the last extension (RFC 8446, section 4.2.11)"""
     offered = vector(2, vector(2, bytes(100)) + bytes(4)) + vector(2, vector(1, bytes(32)))
     t.hello(extra=extension(tls.PRE_SHARED_KEY, offered) + extension(0x1234, b"")).expect_alert("illegal_parameter", "decode_error")
 
@@ -368,7 +368,7 @@ def hello_too_large(t):
 
 @case()
 def hello_twice(t):
-    """a second one before the first is answered"""
+    """a second ClientHello before the first is answered"""
     client = t.client()
     whole = client.hello()
     t.message(whole + whole).expect_alert("unexpected_message")
@@ -376,7 +376,7 @@ def hello_twice(t):
 
 @case()
 def hello_of_ssl_2(t):
-    """the old form, which carries a version of TLS"""
+    """the SSL 2 form with a version of TLS"""
     t.client()
     body = b"\1\3\3" + struct.pack(">HHH", 3, 0, 16) + b"\0\0\x2f" + bytes(16)
     t.send(struct.pack(">H", 0x8000 | len(body)) + body).expect_alert("unexpected_message")
@@ -384,7 +384,7 @@ def hello_of_ssl_2(t):
 
 @case()
 def hello_other_messages_first(t):
-    """what is no ClientHello"""
+    """messages that are not a ClientHello"""
     for kind in (0, 2, 11, 15, 16, 20, 24, 254, 255):
         one = t.another()
         one.client()

@@ -9,7 +9,7 @@ from wire.tls.peer import CA, GET, both, case, der, tls
 
 
 def finished(t):
-    """The end of a handshake in its parts: before Finished, and Finished itself, sealed piece by piece as the caller wants."""
+    """The end of a handshake in parts: what precedes Finished, and Finished itself, encrypted in pieces as the caller wants."""
     if t.tls.version == 13:
         return t.tls.finished_message()
     t.message(t.tls.key_exchange())
@@ -75,7 +75,7 @@ def finished_and_more(t, version):
 
 @both
 def data_before_finished(t, version):
-    """a request that is encrypted with the keys of the handshake"""
+    """a request encrypted with the handshake's keys"""
     t.flight(version=version)
     finished(t)
     t.sealed(DATA, GET).expect_alert("unexpected_message").no_request()
@@ -97,7 +97,7 @@ def data_with_finished(t, version):
 
 @case()
 def ccs_none(t):
-    """TLS 1.3: nobody has to send one"""
+    """TLS 1.3: nobody must send one"""
     t.flight()
     whole = t.tls.finished_message()
     t.sealed(HANDSHAKE, whole)
@@ -107,26 +107,26 @@ def ccs_none(t):
 
 @case()
 def ccs_late(t):
-    """TLS 1.3: behind Finished"""
+    """TLS 1.3: after Finished"""
     t.shake()
     t.send(record(CCS, b"\1")).expect_alert("unexpected_message")
 
 
 @case()
 def ccs_encrypted(t):
-    """TLS 1.3: it is none then (RFC 8446, section 5)"""
+    """TLS 1.3: not a valid one then (RFC 8446, section 5)"""
     t.flight().sealed(CCS, b"\1").expect_alert("unexpected_message")
 
 
 @case()
 def ccs_encrypted_late(t):
-    """TLS 1.3: the same, behind Finished"""
+    """TLS 1.3: the same, after Finished"""
     t.shake().sealed(CCS, b"\1").expect_alert("unexpected_message")
 
 
 @case()
 def ccs_of_another_kind(t):
-    """TLS 1.3: another byte than 1, or two"""
+    """TLS 1.3: a byte other than 1, or two bytes"""
     for payload in (b"\2", b"\1\1", b""):
         one = t.another()
         one.flight().send(record(CCS, payload)).expect_alert("unexpected_message", "illegal_parameter", "decode_error", "bad_record_mac")
@@ -161,7 +161,7 @@ def ccs_missing(t):
 
 @case()
 def key_exchange_of_nothing(t):
-    """TLS 1.2: points of a small order, of another length, and none"""
+    """TLS 1.2: points of small order, of a wrong length, and none"""
     for body in (vector(1, bytes(32)), vector(1, bytes(31)), vector(1, (1).to_bytes(32, "little")), vector(1, b""), b"", b"\x20" + bytes(10)):
         one = t.another()
         one.flight(version=12)
@@ -170,7 +170,7 @@ def key_exchange_of_nothing(t):
 
 @case()
 def messages_out_of_order(t):
-    """TLS 1.3: what a client does not send there"""
+    """TLS 1.3: messages that a client does not send there"""
     for kind in (1, 2, 4, 8, 13, 14, 24, 254, 99):
         one = t.another()
         one.flight().sealed(HANDSHAKE, message(kind, bytes(8))).expect_alert("unexpected_message", "decode_error", "illegal_parameter")
@@ -178,7 +178,7 @@ def messages_out_of_order(t):
 
 @case()
 def messages_out_of_order_12(t):
-    """TLS 1.2: what a client does not send there"""
+    """TLS 1.2: messages that a client does not send there"""
     for kind in (1, 2, 4, 12, 13, 14, 15, 20, 99):
         one = t.another()
         one.flight(version=12).message(message(kind, bytes(8))).expect_alert("unexpected_message", "decode_error", "handshake_failure")
@@ -186,13 +186,13 @@ def messages_out_of_order_12(t):
 
 @case()
 def certificate_that_nobody_asked_for(t):
-    """TLS 1.3: a client's"""
+    """TLS 1.3: a client's Certificate"""
     t.flight().sealed(HANDSHAKE, message(tls.CERTIFICATE, b"\0\0\0\0")).expect_alert("unexpected_message")
 
 
 @case("a-ec", client=2, client_ca=CA)
 def certificate_that_is_required(t):
-    """TLS 1.3: an empty one, and none at all"""
+    """TLS 1.3: an empty Certificate, and none at all"""
     t.flight()
     whole = message(tls.CERTIFICATE, b"\0\0\0\0")
     t.tls.transcript += whole
@@ -215,7 +215,7 @@ def retried(t, name="a.example", alpn=(b"http/1.1",), suites=None, share=True):
 
 @both
 def handshake_of_nothing(t, version):
-    """records without a byte of the handshake, without end"""
+    """empty handshake records, endlessly"""
     t.flight(version=version)
     for _ in range(100):
         t.sealed(HANDSHAKE, b"") if version == 13 else t.message(b"")
@@ -224,7 +224,7 @@ def handshake_of_nothing(t, version):
 
 @both
 def handshake_without_end(t, version):
-    """a message that announces 16 MiB, and comes"""
+    """a message that announces 16 MiB, and arrives"""
     t.flight(version=version)
     for piece in (b"\x14\xff\xff\xff" + bytes(12000), *[bytes(16000)] * 10):
         t.sealed(HANDSHAKE, piece) if version == 13 else t.message(piece)
@@ -233,11 +233,11 @@ def handshake_without_end(t, version):
 
 @both
 def alert_in_the_handshake(t, version):
-    """a fatal one ends it without an answer"""
+    """a fatal alert ends the connection without an answer"""
     t.flight(version=version)
     alert = b"\2\x28"
     t.sealed(ALERT, alert) if version == 13 else t.send(record(ALERT, alert))
-    t.expect_closed().expect(not t.alerts, "an alert for an alert")
+    t.expect_closed().expect(not t.alerts, "an alert in answer to an alert")
 
 
 @both

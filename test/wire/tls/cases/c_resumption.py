@@ -7,7 +7,7 @@ from wire.tls.peer import case, tls
 
 
 def ticket(t, **more):
-    """One of a connection that was served."""
+    """A ticket of a connection that was served."""
     first = t.another().served(**more)
     first.until(lambda: first.tls.tickets, "ticket")
     return first.tls.tickets[-1]
@@ -15,7 +15,7 @@ def ticket(t, **more):
 
 @case()
 def resumption_plain(t):
-    """a ticket is good once, and twice: there is no early data that could be played again"""
+    """a ticket works once, and again: there is no early data that could be replayed"""
     psk = ticket(t)
     for _ in range(2):
         one = t.another().served(psk=psk)
@@ -41,21 +41,21 @@ def resumption_with_a_wrong_binder(t):
 
 @case()
 def resumption_with_two_identities_and_one_binder(t):
-    """each identity has its binder"""
+    """each identity needs a binder"""
     client = t.client(psk=ticket(t))
     t.message(client.hello(identities=2)).expect_alert("illegal_parameter")
 
 
 @case()
 def resumption_with_many_identities(t):
-    """as many as go in, with one binder"""
+    """as many identities as fit, with one binder"""
     client = t.client(psk=ticket(t))
     t.message(client.hello(identities=60)).expect_alert("illegal_parameter")
 
 
 @case()
 def resumption_with_a_changed_ticket(t):
-    """what nobody gave out is passed over: a full handshake"""
+    """unknown tickets are ignored: a full handshake"""
     identity, key, age = ticket(t)
     for changed in (bytes([identity[0] ^ 1]) + identity[1:], identity[:-1] + bytes([identity[-1] ^ 1]), identity[:10], b"x"):
         one = t.another().served(psk=(changed, key, age))
@@ -90,7 +90,7 @@ def resumption_without_a_key_exchange(t):
 
 @case()
 def resumption_with_early_data(t):
-    """what a ticket did not allow is passed over, and never reaches a handler"""
+    """early data that a ticket did not allow is skipped, and never reaches a handler"""
     t.hello(psk=ticket(t), extra=extension(EARLY_DATA, b""))
     t.send(record(tls.DATA, bytes(300)))
     t.flight()

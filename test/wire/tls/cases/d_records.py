@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records, alerts and keys of a connection that is open (RFC 8446, sections 4.6, 5 and 6; RFC 5246, sections 6 and 7.2)."""
+"""Records, alerts and keys of an open connection (RFC 8446, sections 4.6, 5 and 6; RFC 5246, sections 6 and 7.2)."""
 
 import struct
 
@@ -21,7 +21,7 @@ def records_of_a_byte(t, version):
 
 @both
 def records_by_the_byte(t, version):
-    """records whose bytes come one by one"""
+    """records whose bytes arrive one by one"""
     t.shake(version=version)
     octets = t.tls.seal(DATA, GET)
     for i in range(len(octets)):
@@ -31,7 +31,7 @@ def records_by_the_byte(t, version):
 
 @case()
 def records_with_padding(t):
-    """up to the largest there is"""
+    """up to the largest record"""
     t.shake()
     for pad in (1, 255, 16384 - len(GET)):
         t.body = b""
@@ -40,7 +40,7 @@ def records_with_padding(t):
 
 @both
 def records_without_data(t, version):
-    """some are no harm, before and between data"""
+    """a few are harmless, before and between data"""
     t.shake(version=version)
     for _ in range(3):
         t.send(*(t.tls.seal(DATA, b"") for _ in range(10)))
@@ -49,7 +49,7 @@ def records_without_data(t, version):
 
 @both
 def records_without_data_without_end(t, version):
-    """more than sixteen in a row are too many; in TLS 1.2, more than 64 KiB of them"""
+    """more than sixteen empty records in a row are too many; in TLS 1.2, more than 64 KiB of them"""
     t.shake(version=version)
     t.send(*(t.tls.seal(DATA, b"") for _ in range(MANY[version])))
     t.until(lambda: t.alerts or t.closed, "end").no_request()
@@ -57,7 +57,7 @@ def records_without_data_without_end(t, version):
 
 @case()
 def records_of_padding_without_end(t):
-    """the same, and each has the size of the largest"""
+    """the same, each as large as possible"""
     t.shake()
     for _ in range(12):
         t.send(*(t.tls.seal(DATA, b"", pad=1000) for _ in range(100)))
@@ -67,7 +67,7 @@ def records_of_padding_without_end(t):
 
 @case()
 def record_of_zeros(t):
-    """a record in which there is nothing but padding, not even a type"""
+    """a record with only padding, without a type"""
     t.shake()
     keys = t.tls.write
     head = struct.pack(">BHH", DATA, 0x0303, 20 + 16)
@@ -76,7 +76,7 @@ def record_of_zeros(t):
 
 @both
 def record_too_long(t, version):
-    """more than the largest, by what its head says, and by what is in it"""
+    """a record that is too large by its header, or by its contents"""
     limit = 16384 + (256 if version == 13 else 2048)
     t.shake(version=version)
     t.send(struct.pack(">BHH", DATA, 0x0303, limit + 1) + bytes(limit + 1)).expect_alert("record_overflow", "bad_record_mac")
@@ -107,7 +107,7 @@ def record_twice(t, version):
 
 @both
 def record_too_short(t, version):
-    """no room for a tag"""
+    """too short for a tag"""
     for size in (0, 1, 8, 15):
         one = t.another().shake(version=version)
         one.send(record(DATA, bytes(size))).expect_alert("bad_record_mac", "decode_error", "unexpected_message")
@@ -121,7 +121,7 @@ def record_of_another_type(t, version):
 
 @both
 def record_in_plain_text(t, version):
-    """of each type, behind the handshake"""
+    """of each type, after the handshake"""
     for kind, payload in ((DATA, GET), (ALERT, b"\1\0"), (HANDSHAKE, message(KEY_UPDATE, b"\0"))):
         one = t.another().shake(version=version)
         one.get()
@@ -130,7 +130,7 @@ def record_in_plain_text(t, version):
 
 @case()
 def handshake_without_data(t):
-    """records of the handshake with nothing in them are not sent (RFC 8446, section 5.1): the library keeps 4 kB for each"""
+    """empty handshake records are forbidden (RFC 8446, section 5.1): the library would keep 4 kB for each"""
     t.shake()
     t.send(*(t.tls.seal(HANDSHAKE, b"") for _ in range(20)))
     t.until(lambda: t.alerts or t.closed, "end")
@@ -144,7 +144,7 @@ def handshake_mixed_with_data(t):
 
 @case()
 def handshake_that_is_over(t):
-    """what no client sends behind the handshake"""
+    """messages that no client sends after the handshake"""
     for kind in (1, 2, 4, 8, 11, 13, 15, 20, 254, 99):
         one = t.another().shake()
         one.sealed(HANDSHAKE, message(kind, bytes(40))).expect_alert("unexpected_message", "decode_error")
@@ -162,14 +162,14 @@ def handshake_without_end(t):
 
 @case()
 def renegotiation(t):
-    """TLS 1.2: a ClientHello behind the handshake"""
+    """TLS 1.2: a ClientHello after the handshake"""
     t.shake(version=12).get()
     t.sealed(HANDSHAKE, tls.Client(version=12).hello()).expect_alert("unexpected_message", "no_renegotiation", "handshake_failure")
 
 
 @case()
 def key_update(t):
-    """new keys, before and between data, with and without a wish for the server's"""
+    """new keys, before and between data, with and without a request that the server change its own"""
     t.shake()
     for asks in (False, True, False, True):
         t.send(t.tls.key_update(asks)).get()
@@ -186,7 +186,7 @@ def key_update_and_data(t):
 
 @case()
 def key_update_with_data_behind_it(t):
-    """in the same record: it is no data, whatever the keys of what follows (RFC 8446, section 5.1)"""
+    """in the same record: this is an error, whatever keys the next message uses (RFC 8446, section 5.1)"""
     for more in (b"GET / HTTP/1.1\r\n", GET, b"\x18"):
         for new in (False, True):
             one = t.another().shake()
@@ -214,7 +214,7 @@ def key_update_early(t):
 
 @case()
 def key_update_with_old_keys(t):
-    """data behind it that is encrypted as before"""
+    """data after it that uses the old keys"""
     t.shake()
     t.sealed(HANDSHAKE, message(KEY_UPDATE, b"\0")).sealed(DATA, GET).expect_alert("bad_record_mac").no_request()
 
@@ -229,7 +229,7 @@ def key_update_without_end(t):
 
 @both
 def close_notify(t, version):
-    """is answered; what comes behind it is not read"""
+    """is answered; bytes after it are not read"""
     t.served(version=version)
     t.sealed(ALERT, b"\1\0").sealed(DATA, GET)
     t.expect_closed().expect(t.alerts == ["close_notify"], "no close_notify")
@@ -238,7 +238,7 @@ def close_notify(t, version):
 
 @both
 def alerts_that_are_none(t, version):
-    """empty, cut, too long: again and again"""
+    """empty, cut, too long; and repeated warnings"""
     for payload in (b"", b"\1", b"\1\0\0"):
         one = t.another().shake(version=version)
         one.send(*(one.tls.seal(ALERT, payload) for _ in range(MANY[version])))
@@ -251,7 +251,7 @@ def alerts_that_are_fatal(t, version):
     for kind in (10, 20, 80):
         one = t.another().served(version=version)
         one.sealed(ALERT, bytes([2, kind])).expect_closed()
-        one.expect(not one.alerts, "an alert for an alert")
+        one.expect(not one.alerts, "an alert in answer to an alert")
 
 
 @both

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames as such: lengths, masks, reserved bits, opcodes (RFC 6455 sections 5.2, 5.5)."""
+"""Frames in general: lengths, masks, reserved bits, opcodes (RFC 6455 sections 5.2, 5.5)."""
 
 import struct
 
@@ -151,7 +151,7 @@ def ping_ten_one_by_one(t):
 
 @case()
 def ping_ten_at_once(t):
-    """each is answered: so few pongs cost nothing"""
+    """each is answered: a few pongs cost nothing"""
     t.open().send(*(frame(PING, f"{i}") for i in range(10)))
     for i in range(10):
         t.expect_message(PONG, f"{i}")

@@ -26,7 +26,7 @@ VALID = {
     "mixed": "Hello-µ@ßöäüàá-UTF-8!! 日本語 🎉".encode() * 20,
 }
 
-# the bytes, and which of them is the first that cannot be
+# the bytes, and the index of the first invalid one
 INVALID = {
     "first_5": (b"\xf8\x88\x80\x80\x80", 0),
     "first_6": (b"\xfc\x84\x80\x80\x80\x80", 0),
@@ -92,7 +92,7 @@ def refused(data, how):
 
 
 def fast(data, wrong_at):
-    """Refused at the first byte that cannot be, though the frame announces more, and no more comes."""
+    """Refused at the first invalid byte, although the frame announces more, which never comes."""
 
     def run(t):
         t.open().send(wire.header(TEXT, len(data) + 1000) + wire.masked(data)[: wrong_at + 1])

@@ -65,7 +65,7 @@ def close_then_a_message(t):
     t.open().send(wire.close(1000), frame(TEXT, "late"), frame(PING, "late"), wire.close(1001))
     t.expect_close(1000)
     t.hears_end(DONE)
-    t.expect(not [e for e in t.port.heard if e[0] == 77], "the host heard of the late message")
+    t.expect(not [e for e in t.port.heard if e[0] == 77], "the host got the late message")
 
 
 @case()
@@ -73,7 +73,7 @@ def close_inside_of_a_message(t):
     t.open().send(frame(TEXT, "unfinished", fin=False), wire.close(1000))
     t.expect_close(1000)
     t.hears_end(DONE)
-    t.expect(not [e for e in t.port.heard if e[0] == 77], "the host heard of half a message")
+    t.expect(not [e for e in t.port.heard if e[0] == 77], "the host got half a message")
 
 
 @case()
@@ -125,14 +125,14 @@ case("close_by_host_without_code")(host_closes(0, b"", b""))
 
 @case(host="nothing")
 def close_by_host_without_credit(t):
-    """what the client has sent is dropped until its Close comes"""
+    """the client's messages are dropped until its Close comes"""
     t.open().send(*[frame(BINARY, bytes(1000))] * 60)
     says(t, (CLOSE, 1000, b""))
     t.expect(t.frame()[0] == wire.CLOSE, "no Close")
     t.send(frame(TEXT, "\xff" * 10), frame(PING, b"x"), wire.close(1000))
     t.expect_eof()
     t.hears_end(DONE)
-    t.expect(not [e for e in t.port.heard if e[0] == 77], "the host heard without credit")
+    t.expect(not [e for e in t.port.heard if e[0] == 77], "the host got a message without credit")
 
 
 @case()

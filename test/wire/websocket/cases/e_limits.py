@@ -20,7 +20,7 @@ def too_big(data):
     return run
 
 
-# the announced length alone is refused: nothing is allocated, and nothing is waited for
+# the announced length is enough to refuse: nothing is allocated or awaited
 for size in (1048577, 1 << 24, 1 << 30, (1 << 31) - 1, 1 << 32, (1 << 63) - 1):
     case(f"limits_announced_{size}")(too_big(wire.header(BINARY, size, width=8)))
 case("limits_announced_behind_a_fragment")(
@@ -61,7 +61,7 @@ def sizes(opcode, size, fragment=None):
     def run(t):
         data = b"*" * size
         t.open().send(fragments(opcode, *wire.cut(data, fragment)) if fragment else frame(opcode, data))
-        t.port.case = None  # the host keeps it: the window is smaller than it
+        t.port.case = None  # the host buffers it: the window is smaller than the message
         t.until(lambda: t.port.heard, "the message at the host")
         t.expect(t.port.heard == [(77, opcode, data)], "another message")
         t.send(wire.close(1000))
@@ -117,7 +117,7 @@ def limits_idle_and_gone(t):
 
 @case(ping_interval=60)
 def limits_half_open(t):
-    """a client that does not answer a ping is given up"""
+    """the connection of a client that does not answer a ping ends"""
     t.open()
     t.expect(t.frame()[0] == PING, "no ping")
     t.expect_eof()
@@ -126,7 +126,7 @@ def limits_half_open(t):
 
 @case(ping_interval=400)
 def limits_answered_pings(t):
-    """one that answers is not, however busy the machine; the host does not hear of it"""
+    """that of a client that answers does not, however busy the machine; the host is not told"""
     t.open()
     for _ in range(3):
         opcode, payload, _, _ = t.frame()
@@ -138,7 +138,7 @@ def limits_answered_pings(t):
 
 @case(host="nothing", ping_interval=60)
 def limits_no_ping_without_credit(t):
-    """a socket that is not read cannot be heard"""
+    """pongs cannot arrive on a socket that is not read"""
     t.open().send(frame(TEXT, "waits"))
     t.port.send([READ, t.port.stream, 1, 1])
     t.hears(77, TEXT, b"waits")

@@ -20,7 +20,7 @@ def parameters(fields):
 
 
 def client(t):
-    """As the answer says."""
+    """Compressed as the answer says."""
     name, agreed = parameters(t.fields)
     t.expect(name == "permessage-deflate", f"not agreed: {name}")
     return wire.Deflate(
@@ -98,7 +98,7 @@ case("deflate_many_alike", compress={})(many)
 case("deflate_many_alike_takeover", compress=TAKEOVER)(many)
 
 
-# ---- what is agreed
+# ---- negotiation
 
 def agreed(offer, wanted, **compress):
     def run(t):
@@ -166,7 +166,7 @@ def deflate_is_off_unless_asked(t):
 
 @case(compress={})
 def deflate_not_every_message(t):
-    """the client may leave a message as it is (RFC 7692 section 6)"""
+    """the client may send a message uncompressed (RFC 7692 section 6)"""
     z = client(t.open(OFFER))
     t.send(frame(TEXT, "plain"))
     t.expect(z.unpack(t.message()[1]) == b"plain", "another message")
@@ -224,7 +224,7 @@ def deflate_example_of_a_shared_window_that_was_not_agreed(t):
 
 @case(compress=TAKEOVER)
 def deflate_example_of_a_shared_window_that_the_client_gave_up(t):
-    """what the client offers not to use is agreed, and told so"""
+    """a parameter by which the client offers to limit itself is accepted, and appears in the answer"""
     client(t.open(OFFER + "; client_no_context_takeover"))
     t.expect("client_no_context_takeover" in t.fields["sec-websocket-extensions"], "the parameter is not in the answer")
     t.send(frame(TEXT, HELLO, rsv=4))
@@ -256,7 +256,7 @@ def packed(data):
 
 
 def before(data):
-    """Refers to what was never sent."""
+    """Compressed data that refers to bytes that were never sent."""
     z = zlib.compressobj(6, zlib.DEFLATED, -12, 8, zlib.Z_DEFAULT_STRATEGY, data)
     return (z.compress(data) + z.flush(zlib.Z_SYNC_FLUSH))[:-4]
 

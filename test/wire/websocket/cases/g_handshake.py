@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The opening handshake (RFC 6455 section 4.2), and what is not one."""
+"""The opening handshake (RFC 6455 section 4.2), valid and invalid."""
 
 from lib import ws as wire
 from wire.websocket.case import case
@@ -56,7 +56,7 @@ def handshake_bytewise(t):
     t.closes()
 
 
-# ---- the host upgrades all the same: the port refuses
+# ---- the host upgrades nevertheless: the port refuses
 
 def refused(status, *fields, asks=True, **request):
     def run(t):
@@ -116,7 +116,7 @@ def handshake_refused_with_a_body(t):
 
 @case(http=(1,))
 def handshake_of_one_who_pipelines(t):
-    """what stands behind the request is not read as HTTP before it is answered; then it is"""
+    """bytes after the request are read as HTTP only once it is answered"""
     t.port.case, t.port.take_request = None, lambda stream, head: heads.append((stream, head))
     heads = []
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Credits: nothing is read that was not asked for, and a slow client slows the host down. Rules for the host."""
+"""Credits: only requested messages are read, and a slow client slows the host down. Rules for the host."""
 
 from lib import ws as wire
 from wire.websocket.case import COST
@@ -30,7 +30,7 @@ def flow_nothing_without_credit(t):
         says(t, (READ, count, 1))
         t.until(lambda: len(messages(t)) == before + count, f"{count} messages")
         t.sync()
-        t.expect(len(messages(t)) == before + count, "more than was asked for")
+        t.expect(len(messages(t)) == before + count, "more than requested")
     t.expect(messages(t) == [(TEXT, str(i).encode()) for i in range(7)], f"{messages(t)}")
 
 
@@ -52,7 +52,7 @@ def flow_pushes_back(t):
     sent = t.open().stuff(data, 1 << 28)
     t.expect(sent < 1 << 28, "the port reads without credit")
     t.sync()
-    t.expect(not t.port.heard, "the host heard something")
+    t.expect(not t.port.heard, "the host got something")
     says(t, (READ, 3, 1))
     t.send((data * 3)[sent:])
     t.until(lambda: len(messages(t)) == 3, "three messages")
@@ -61,7 +61,7 @@ def flow_pushes_back(t):
 
 @case()
 def flow_window(t):
-    """ROOM comes back to the byte: the data, and COST for each piece"""
+    """ROOM returns exactly the spent bytes: the data, and COST for each piece"""
     t.open()
     sent = 0
     for _ in range(20):
@@ -92,7 +92,7 @@ def flow_window_of_empty_messages(t):
 
 @case()
 def flow_empty_messages_to_a_client_that_does_not_read(t):
-    """the host has to stop: what is queued is charged, whatever it has of data"""
+    """the host must stop: queued messages are charged, however little data they have"""
     t.open()
     t.reads = False
     sent = 0
@@ -201,7 +201,7 @@ def flow_reset_by_the_client(t):
 
 @case(host="nothing")
 def flow_reset_without_credit(t):
-    """the host hears of it though the socket is not read"""
+    """the host is told although the socket is not read"""
     t.open().send(frame(TEXT, "x"))
     t.sync()
     t.reset()

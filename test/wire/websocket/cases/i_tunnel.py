@@ -60,7 +60,7 @@ def tunnel_bytes_behind_the_request(t):
 
 @case(host="nothing")
 def tunnel_chunks(t):
-    """as many as were asked for, of as many bytes"""
+    """as many chunks as requested, of the requested size"""
     tunnel(t, *FIELDS, behind=b"abcdefghij")
     says(t, (READ, 2, 3))
     t.until(lambda: len(t.port.heard) == 2, "two chunks")
@@ -72,7 +72,7 @@ def tunnel_chunks(t):
 
 @case(host="nothing")
 def tunnel_client_ends(t):
-    """its half; the host goes on"""
+    """the client's half; the host continues"""
     tunnel(t, *FIELDS, behind=b"last")
     says(t, (READ, 10, 65000))
     t.end()
@@ -101,7 +101,7 @@ def tunnel_reset(t):
 
 @case(host="nothing", idle_timeout=300)
 def tunnel_idle(t):
-    """bytes either way put it off"""
+    """bytes in either direction postpone it"""
     tunnel(t, *FIELDS)
     says(t, (READ, 10, 65000))
     for line in (b"1", b"2", b"3", b"4", b"5", b"6"):

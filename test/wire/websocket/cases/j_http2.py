@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is HTTP/2's own: extended CONNECT (RFC 8441), and streams that end where connections did."""
+"""Only in HTTP/2: extended CONNECT (RFC 8441), and the end of a stream instead of a connection."""
 
 from lib import h2, ws as wire
 from wire.websocket.sockets import STREAM, Head
@@ -82,7 +82,7 @@ def malformed(*fields):
         t.send(Head(h2.headers(STREAM, list(fields))))
         resets_with(t, "PROTOCOL_ERROR")
         t.sync()
-        t.expect(t.port.head is None, "the host heard of it")
+        t.expect(t.port.head is None, "the host was told")
 
     return run
 
@@ -142,7 +142,7 @@ def http2_end_without_close(t):
 
 @case(http=(2,), host="nothing")
 def http2_end_behind_what_is_not_read(t):
-    """the host hears that the client left, and may read what it sent all the same"""
+    """the host is told that the client left, and may still read what it sent"""
     t.open().send(frame(TEXT, "x"))
     t.end()
     t.hears(HANGUP)

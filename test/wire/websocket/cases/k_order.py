@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The answers to what a client has sent go out before the Close that it asks for, or deserves, whatever the prefetch."""
+"""The answers to a client's messages are sent before the Close that it requests, or causes, whatever the prefetch."""
 
 import struct
 
@@ -106,7 +106,7 @@ def order_waits_for_each_answer(t):
 
 @case(host="nothing")
 def order_large_answer_of_pieces(t):
-    """credit that comes behind the whole answer"""
+    """credit that comes after the whole answer"""
     two_unanswered(t, wire.close(1000))
     says(t, (SEND, BINARY, bytes(60000), 120000), (SEND, BINARY, bytes(60000), 60000), (SEND, BINARY, bytes(60000), 0), (READ, 2, 1))
     t.expect_message(BINARY, bytes(180000))
@@ -116,7 +116,7 @@ def order_large_answer_of_pieces(t):
 
 @case(host="nothing", close_timeout=100)
 def order_is_bounded(t):
-    """a host that answers nothing does not hold it"""
+    """a host that answers nothing does not delay it"""
     two_unanswered(t, frame(3))
     t.fails_with(1002)
 
@@ -131,7 +131,7 @@ def order_of_a_close_is_bounded(t):
 
 @case(host="nothing")
 def order_host_closes_meanwhile(t):
-    """it has nothing more to say; the client's fault stays the reason"""
+    """it sends nothing more; the client's fault stays the reason"""
     two_unanswered(t, frame(3))
     says(t, (SEND, TEXT, b"last", 0), (CLOSE, 1000, b"bye"))
     t.expect_message(TEXT, "last")
@@ -157,7 +157,7 @@ def order_host_fails_meanwhile(t):
 
 @case(host="nothing", http=(1,))
 def order_client_resets_meanwhile(t):
-    """the host hears the Close all the same"""
+    """the host still gets the Close"""
     two_unanswered(t, wire.close(4000, b"bye"))
     t.reset()
     t.hears_end(GONE)
@@ -166,7 +166,7 @@ def order_client_resets_meanwhile(t):
 
 @case(host="nothing")
 def order_without_anything_to_answer(t):
-    """credit that was never used waits for nothing"""
+    """unused credit delays nothing"""
     says(t.open(), (READ, 100, 1))
     t.send(wire.close(1000))
     t.expect_close(1000)
