@@ -660,7 +660,7 @@ defmodule Sparx.Config do
     do: {key, id}
 
   defp listener_option!({key, name}) when key in [:owner, :group] and is_binary(name),
-    do: {key, id_of(key, name) || bad!(key, name, "the name of one that the system knows")}
+    do: {key, id_of(key, name) || bad!(key, name, "an existing user (:owner) or group (:group)")}
 
   defp listener_option!({key, value}) when key in [:owner, :group], do: bad!(key, value, "a name or a number")
 

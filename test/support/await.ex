@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Await do
   @moduledoc """
-  Waits for what no message tells: asks again and again, and leaves the machine to others between.
+  Waits for a condition that no message reports: polls, and sleeps in between.
 
-  What exits is asked again: a server may be between two lives.
+  A call that exits is repeated: the server may be restarting.
   """
 
   import ExUnit.Assertions

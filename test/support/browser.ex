@@ -65,14 +65,14 @@ defmodule Sparx.Browser do
     browser
   end
 
-  # It writes its profile to the last.
+  # It writes its profile until it ends.
   defp stop(os_pid, profile) do
     script = "kill #{os_pid}; while kill -0 #{os_pid}; do sleep 0.1; done"
     System.cmd("sh", ["-c", script], stderr_to_stdout: true)
     remove(profile)
   end
 
-  # Its children write on for a moment, also into folders that are being removed.
+  # Its children keep writing for a moment, also into folders that are being removed.
   defp remove(folder), do: with({:error, :eexist, _file} <- File.rm_rf(folder), do: remove(folder))
 
   defp devtools(process) do

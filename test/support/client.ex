@@ -9,7 +9,8 @@ defmodule Sparx.Client do
   @doc """
   Connects to a server that `Sparx.start_link/1` started, to a port of this machine, or to `unix:PATH`.
 
-  A socket that is not closed by `close/1` is aborted: with its owner, or by `abort/1`. One with unsent data would keep the VM from ending.
+  `close/1` closes the socket; otherwise it is aborted, by `abort/1` or when its owner ends. A socket with unsent data
+  would keep the VM from ending.
   """
   def connect(server, options \\ []) do
     {host, port} = target(server)

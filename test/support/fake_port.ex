@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.FakePort do
   @moduledoc """
-  A process in the place of a port program: the other end of the pipe, for tests of the server.
+  A process that replaces a port program: the other end of the pipe, for tests of the server.
 
-  It answers HELLO with READY, and DRAIN with DRAINED and its end, by itself. Of a frame that is too long it dies. What the server writes comes to the test as `{:host, port, [kind | fields]}`,
-  a message each, in the order in which it was written, and `{:frame, port, n}` after each frame of n messages. What
-  `say/2` is given comes to the server as one frame.
+  By itself it answers HELLO with READY, and DRAIN with DRAINED and its end. It dies of a frame that is too long. The
+  test gets what the server writes as `{:host, port, [kind | fields]}`,
+  a message each, in the order in which it was written, and `{:frame, port, n}` after each frame of n messages.
+  `say/2` sends its messages to the server as one frame.
   """
 
   alias Sparx.Frame.Term
@@ -21,7 +22,7 @@ defmodule Sparx.FakePort do
   }
 
   @doc """
-  Options that start a server with a fake port, whose pid comes as `{:opened, port, config}`.
+  Options that start a server with a fake port, whose pid arrives as `{:opened, port, config}`.
 
   With `drain: :by_hand` it does not answer DRAIN.
   """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.H2Client do
   @moduledoc """
-  An HTTP/2 client for tests: frames over gen_tcp. Every function gives the client back, changed.
+  An HTTP/2 client for tests: frames over gen_tcp. Every function returns the changed client.
 
-  Fields go out as literals; of those that come only `:status` is read.
+  Fields are sent as literals; of received ones only `:status` is read.
   """
 
   import Bitwise
@@ -37,7 +37,7 @@ defmodule Sparx.H2Client do
 
   def close(client), do: Client.close(client.socket)
 
-  # ── what is sent ───────────────────────────────────────────────────────────────────────────────────
+  # ── sending ────────────────────────────────────────────────────────────────────────────────────────
 
   @doc "A request: the client, and the stream's number. `end: false`: a body follows."
   def request(client, method, path, fields \\ [], options \\ []) do
@@ -114,7 +114,7 @@ defmodule Sparx.H2Client do
   defp block(fields), do: for({name, value} <- fields, into: "", do: <<0>> <> text(name) <> text(value))
   defp text(text) when byte_size(text) < 127, do: <<byte_size(text)>> <> text
 
-  # ── what comes ─────────────────────────────────────────────────────────────────────────────────────
+  # ── receiving ───────────────────────────────────────────────────────────────────────────────────────
 
   @doc "What has come on a stream."
   def stream(client, id), do: Map.update!(client.streams[id], :data, &IO.iodata_to_binary/1)
@@ -200,7 +200,7 @@ defmodule Sparx.H2Client do
   defp update(client, id, changes),
     do: %{client | streams: Map.update!(client.streams, id, &Map.merge(&1, Map.new(changes)))}
 
-  # It comes first, from the static table, or as three digits that no code makes shorter. Trailers have none.
+  # It is the first field, from the static table, or three digits without Huffman coding. Trailers have none.
   defp status_of(<<1::1, index::7, _::binary>>) when is_map_key(@statuses, index), do: @statuses[index]
 
   defp status_of(<<kind, 3, digits::binary-size(3), _::binary>>) when kind in [0x08, 0x48],

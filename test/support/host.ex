@@ -49,7 +49,7 @@ defmodule Sparx.Host do
       {^process, {:exit_status, status}} ->
         flunk("the host has ended with status #{status}")
     after
-      @timeout -> flunk("the host has not said where it listens")
+      @timeout -> flunk("the host has not reported its address")
     end
   end
 

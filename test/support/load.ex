@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Load do
   @moduledoc """
-  Clients that ask again and again, and count what they get, for tests under load.
+  Clients that send request after request and count the answers, for tests under load.
 
   They keep their connections, replace them now and then, and repeat a request only as RFC 9112, section 9.3.1,
   allows: if a connection that has served before is closed without a byte of the answer.
@@ -18,8 +18,8 @@ defmodule Sparx.Load do
   end
 
   @doc """
-  Ends them and sums up: `statuses` of what was answered, `again` (whose connections were closed before the answer
-  to another request, by the body of the one before) and `failed` (why).
+  Ends them and returns the sums: `statuses` of the answers, `again` (connections that were closed before the answer
+  to another request, by the body of the previous answer) and `failed` (why).
   """
   def stop({over, clients}) do
     :atomics.put(over, 1, 1)

@@ -8,7 +8,7 @@ defmodule Sparx.Needs do
   The reason names the package, so that the last line of the tests can say how to get it (`Sparx.Skipped`).
   """
 
-  # Debian's packages of Node lie in a folder of their own.
+  # Debian's packages of Node have their own folder.
   @node_path Enum.join([System.get_env("NODE_PATH", ""), "/usr/share/nodejs"], ":")
 
   @doc "The environment in which Node finds Debian's packages."

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Peers do
   @moduledoc """
-  Other nodes of Erlang on this machine, for tests that are not `async`.
+  Other Erlang nodes on this machine, for tests that are not `async`.
 
-  Where there can be no distribution, `start_node/0` says why and `peer/0` returns nil.
+  If distribution is impossible, `start_node/0` says why and `peer/0` returns nil.
   """
 
   import ExUnit.Callbacks
@@ -23,7 +23,7 @@ defmodule Sparx.Peers do
     :ok
   end
 
-  # It answers a moment after it was started.
+  # It answers only a moment after its start.
   defp start_epmd do
     System.cmd("epmd", ["-daemon"])
 

@@ -79,7 +79,7 @@ defmodule Sparx.Remote do
     Response.new(200) |> Response.body(body) |> Response.send(request)
   end
 
-  # Until it is told to end, without an answer.
+  # Until it gets the message to end, without an answer.
   defp answer("/hold", _request) do
     Process.register(self(), :holder)
     receive do: (:go_on -> :ok)

@@ -3,7 +3,8 @@ defmodule Sparx.Skipped do
   @moduledoc """
   Prints, as the last line of the tests, what was skipped and how to get it.
 
-  It listens as a formatter of ExUnit. `make test` names a file with the output of the C tests (`SPARX_C_TESTS`) and gets the line always;
+  It is a formatter of ExUnit. `make test` names a file with the output of the C tests (`SPARX_C_TESTS`) and gets the
+  line always;
   `mix test` alone gets it when something was skipped.
   """
   use GenServer
@@ -63,7 +64,7 @@ defmodule Sparx.Skipped do
   defp tests(1), do: "1 test"
   defp tests(n), do: "#{n} tests"
 
-  # What cmocka's tests print of themselves, and what unittest counts.
+  # The lines that cmocka's tests print, and the counts of unittest.
   @doc false
   def of_c(nil), do: []
 

@@ -20,19 +20,19 @@ defmodule Sparx.AnswerTest do
 
     assert Answer.reserve(answer, 1) == {:error, :already_sent}
     assert Answer.upgrade(answer, :tunnel) == {:error, :already_sent}
-    # The end of the stream does not make it unsent.
+    # It stays sent after the end of the stream.
     assert Answer.close(answer) == :ok
     assert Answer.phase(answer) == :sent
   end
 
-  test "of many processes that answer, one does" do
+  test "if many processes answer, one of them succeeds" do
     answer = Answer.new(10)
     tasks = for _ <- 1..50, do: Task.async(fn -> Answer.send_whole(answer) end)
     results = Task.await_many(tasks)
     assert Enum.count(results, &(&1 == :ok)) == 1
   end
 
-  test "a streamed one whose head is kept" do
+  test "a streamed response whose head waits for its first chunk" do
     answer = Answer.new(10)
     assert Answer.open(answer) == :ok
     assert Answer.phase(answer) == :head
@@ -51,7 +51,7 @@ defmodule Sparx.AnswerTest do
     assert Answer.phase(empty) == :sent
   end
 
-  test "the window is never overdrawn, and what was taken comes back" do
+  test "the window is never overdrawn, and used room is returned" do
     answer = Answer.new(10)
     Answer.stream(answer, nil)
     assert Answer.reserve(answer, 7) == {:ok, 7}
@@ -63,7 +63,7 @@ defmodule Sparx.AnswerTest do
     assert Answer.reserve(answer, 0) == {:ok, 0}
   end
 
-  test "a body of a length that was said is neither longer nor shorter" do
+  test "a body of announced length is neither longer nor shorter" do
     answer = Answer.new(100)
     assert Answer.stream(answer, 10) == :ok
     assert Answer.reserve(answer, 11) == {:error, :too_long}
@@ -76,7 +76,7 @@ defmodule Sparx.AnswerTest do
     assert Answer.finish(answer) == :ok
   end
 
-  test "an answer without a body takes whatever is written, and sends none of it" do
+  test "an answer without a body accepts any chunk, and sends none" do
     answer = Answer.new(100)
     assert Answer.open(answer) == :ok
     assert Answer.start(answer, :empty) == :ok
@@ -85,7 +85,7 @@ defmodule Sparx.AnswerTest do
     assert Answer.phase(answer) == :sent
   end
 
-  test "of processes that write at the same time none takes what another has" do
+  test "processes that write at the same time never use the same window" do
     answer = Answer.new(100_000)
     Answer.stream(answer, nil)
 
@@ -118,7 +118,7 @@ defmodule Sparx.AnswerTest do
     end
   end
 
-  test "a message of a socket waits for room, and for who has locked it" do
+  test "a message of a socket waits for room, and for the process that has locked it" do
     answer = Answer.new(100)
     assert Answer.enter(answer, 1) == {:error, :closed}
     Answer.upgrade(answer, :socket)
@@ -137,7 +137,7 @@ defmodule Sparx.AnswerTest do
     assert Answer.senders(answer) == 0
     assert Answer.take(answer, 20) == {:ok, 20}
     assert Answer.take(answer, 20) == {:ok, 20}
-    # What is left is the window that no message has taken.
+    # The rest is window that no message has used.
     assert Answer.take(answer, 20) == {:ok, 0}
     refute Answer.fits?(answer, :piece)
     assert Answer.unlock(answer) == :ok
@@ -145,7 +145,7 @@ defmodule Sparx.AnswerTest do
     assert Answer.enter(answer, 100) == :ok
   end
 
-  test "messages that were not asked for" do
+  test "messages that were not requested" do
     answer = Answer.new(10)
     refute Answer.spend(answer)
     Answer.lend(answer, 3)

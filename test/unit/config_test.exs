@@ -64,7 +64,7 @@ defmodule Sparx.ConfigTest do
     assert message(handler: "Web") =~ "option :handler"
   end
 
-  test "what is wrong names its option, what was given and what is expected" do
+  test "an error names the option, the given value and the expected one" do
     assert message(port: 70_000) ==
              "invalid value for option :port: 70000, expected an integer from 0 to 65535"
 
@@ -86,7 +86,7 @@ defmodule Sparx.ConfigTest do
     assert message(:no_list) =~ "keyword list"
   end
 
-  test "an unknown option, and what was probably meant" do
+  test "an unknown option, and the one that was probably meant" do
     assert message(prot: 1) == "unknown option :prot; did you mean :port or :ports?"
     assert message(idle_timout: 1) =~ "unknown option :idle_timout; did you mean :idle_timeout"
     assert message(zzz: 1) == "unknown option :zzz"
@@ -97,12 +97,12 @@ defmodule Sparx.ConfigTest do
     assert message(concurrency: 8) == "unknown option :concurrency; did you mean :workers?"
     assert message(backlog: 8) == "unknown option :backlog; did you mean :listeners?"
     assert message(listeners: [[timeout: 1]]) == "unknown listener option :timeout"
-    # What has another length is no misspelling.
+    # A name of a very different length is not a misspelling.
     assert message(grace: 1) == "unknown option :grace"
     assert message(opnr: 1) == "unknown option :opnr"
   end
 
-  test "of an option that is given twice the first value counts, whatever it is" do
+  test "if an option is given twice, the first value counts, whatever it is" do
     config =
       Config.new!(
         port: 1,
@@ -121,7 +121,7 @@ defmodule Sparx.ConfigTest do
     assert message(workers: 0, workers: 1) =~ "option :workers: 0"
   end
 
-  test "what says where to listen is said once" do
+  test "the address is given in only one way" do
     assert message(host: "::1", ip: :any) ==
              "invalid value for option :host: \"::1\", expected none beside :ip: they are one option"
 
@@ -150,14 +150,14 @@ defmodule Sparx.ConfigTest do
     assert message(host: "unix:/run/s", mode: 0o1777) =~
              "option :mode: 1023, expected an integer from 0o001 to 0o777"
 
-    assert message(host: "unix:/run/s", owner: "no one of this name") =~ "one that the system knows"
+    assert message(host: "unix:/run/s", owner: "no user of this name") =~ "expected an existing user"
     assert message(host: "unix:/run/s", group: -1) =~ "option :group: -1, expected a name or a number"
 
     for host <- ["::1", "unix:@name"],
         do: assert(message(host: host, mode: 0o600) =~ "no unix socket with a file")
   end
 
-  test "sockets that listen already are in the place of an address" do
+  test "listening sockets replace an address" do
     assert [%{fd: 7}] = Config.new!(listen: {:fd, 7}).listeners
 
     assert [%{fd: 7}, %{address: "::1"}] =

@@ -57,7 +57,7 @@ defmodule Sparx.FormTest do
     end
   end
 
-  test "what URI encodes is what comes back" do
+  test "whatever URI encodes is decoded unchanged" do
     :rand.seed(:exsss, {1, 2, 3})
     characters = [0..0x7F, 0x80..0x7FF, 0x800..0xD7FF, 0x10000..0x10FFFF]
 
@@ -72,7 +72,7 @@ defmodule Sparx.FormTest do
     end
   end
 
-  test "a bound for the names" do
+  test "a limit on the number of fields" do
     assert {:ok, [_, _]} = Form.decode("a=1&b=2", max_fields: 2)
     assert {:error, %FormError{reason: :too_large, status: 413}} = Form.decode("a=1&b=2", max_fields: 1)
     assert {:ok, form} = Form.decode(String.duplicate("a&", 1_000))
@@ -86,7 +86,7 @@ defmodule Sparx.FormTest do
     assert {Form.get_all(form, "a"), Form.get_all(form, "c")} == {["1", "3"], []}
   end
 
-  test "an exception says what it is" do
+  test "an exception has its message" do
     {:error, error} = Form.decode("%")
     assert Exception.message(error) == @malformed_escape
   end
@@ -132,7 +132,7 @@ defmodule Sparx.FormTest do
     assert answer(server, "POST", "/?a=1", []) == {200, "[]"}
   end
 
-  test "a query when that was asked for" do
+  test "a query, if requested" do
     server = serve(from: :query)
     assert answer(server, "POST", "/?b=1", [@type_header], "a=x+y") == {200, inspect([{"b", "1"}])}
   end
@@ -159,7 +159,7 @@ defmodule Sparx.FormTest do
     assert answer(server, "GET", "/?a=%zz", []) == {400, ":malformed"}
   end
 
-  test "a body that does not come in time" do
+  test "a body that does not arrive in time" do
     socket = Client.connect(serve(timeout: 1))
     Client.send(socket, Client.head("POST", "/", [@type_header, {"content-length", 3}]))
     assert %{status: 408, body: ":timeout"} = Client.answer(socket)

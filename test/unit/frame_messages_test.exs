@@ -4,7 +4,7 @@ defmodule Sparx.Frame.MessagesTest do
 
   alias Sparx.Frame.Messages
 
-  test "the messages are those that the port program was built with" do
+  test "the messages equal those that the port program was built with" do
     {table, 0} = System.cmd(Application.app_dir(:sparx, "priv/sparx_port"), ["--protocol"])
 
     rows =
@@ -33,7 +33,7 @@ defmodule Sparx.Frame.MessagesTest do
     assert_raise KeyError, fn -> Messages.fetch!(:nothing) end
   end
 
-  test "names and methods stand at their numbers" do
+  test "names and methods are found by their numbers" do
     assert Enum.at(Messages.names(), 0) == "accept"
     assert Enum.at(Messages.names(), 63) == "x-forwarded-for"
     assert length(Messages.names()) == 64

@@ -64,7 +64,7 @@ defmodule Sparx.FrameTest do
             end
         ] do
       test "#{name}" do
-        # A status is always written as uint 16: the golden frames say it in the shortest form.
+        # A status is always written as uint 16: the golden frames have it in the shortest form.
         assert unquote(call) |> IO.iodata_to_binary() |> terms() ==
                  terms(Golden.payload(unquote(to_string(name))))
       end
@@ -160,7 +160,7 @@ defmodule Sparx.FrameTest do
 
     @widths [{"7 bits", 1}, {"8", 200}, {"16", 300}, {"32", 70_000}, {"64", 4_294_967_296}]
 
-    test "of RECV each is one match, without the codec of terms" do
+    test "each RECV is one match, without the general codec" do
       for {width, stream} <- @widths do
         recv = <<0x95, 77, Frame.Term.int(stream)::binary, 1, 0xC4, 2, "ab", 0>>
         assert terms_decoded(recv) == 0, "a stream's number of #{width} is decoded slowly"
@@ -169,7 +169,7 @@ defmodule Sparx.FrameTest do
       assert terms_decoded(IO.iodata_to_binary([<<0x92, 74>>, Frame.Term.int(1)])) == 1
     end
 
-    test "of REQUEST and DONE all that come first are taken at once" do
+    test "all REQUESTs and DONEs at the front are decoded together" do
       for {_width, stream} <- @widths, size <- [0, 2, 255, 256, 65_536] do
         id = Frame.Term.int(stream)
         head = String.duplicate("h", size)
@@ -187,13 +187,13 @@ defmodule Sparx.FrameTest do
       end
     end
 
-    test "what comes after another message, or is not in the usual form, is not taken with them" do
+    test "messages after another kind, or in an unusual form, are not decoded with them" do
       pong = <<0x92, 74, 1>>
       done = <<0x93, 69, 5, 0xC0>>
       assert Frame.take_requests(pong <> done) == {[], [], pong <> done}
       assert Frame.take_requests(done <> pong <> done) == {[], [5], pong <> done}
 
-      # A report, a field more, an array or a number in a longer form than it needs.
+      # A report, an additional field, an array or a number in a longer form than necessary.
       for other <- [
             <<0x93, 69, 5, 0x91, 1>>,
             <<0x94, 69, 5, 0xC0, 1>>,
@@ -240,11 +240,11 @@ defmodule Sparx.FrameTest do
       assert Frame.decode_all(Golden.payload("empty")) == {:ok, []}
     end
 
-    test "fields and kinds of a later version are passed over" do
+    test "fields and kinds of a later version are ignored" do
       assert Frame.decode_all(Golden.payload("later_fields")) == {:ok, [{:done, 1, nil}, {:unknown, 90}]}
     end
 
-    test "a golden frame that is cut anywhere is an error, and never another message" do
+    test "a golden frame, cut anywhere, is an error and never another message" do
       for name <- Golden.names(), payload = Golden.payload(name), byte_size(payload) > 0 do
         {:ok, whole} = Frame.decode_all(payload)
 
@@ -257,7 +257,7 @@ defmodule Sparx.FrameTest do
       end
     end
 
-    test "what is no message" do
+    test "not a message" do
       assert Frame.decode(<<1>>) == {:error, :not_a_message}
       assert Frame.decode(<<0x90>>) == {:error, :not_a_message}
       assert Frame.decode(<<0x91, 66>>) == {:error, {:malformed, 66}}

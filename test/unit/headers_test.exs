@@ -32,7 +32,7 @@ defmodule Sparx.HeadersTest do
     assert fields |> Headers.encode() |> IO.iodata_to_binary() |> Headers.decode() == fields
   end
 
-  test "fields that may be sent together, and such that may not" do
+  test "fields that may be sent together, and fields that may not" do
     most = [{"a", String.duplicate("v", 65_536 - 2 * 8 - 2)}, {"b", ""}]
     assert Headers.limit!(most) == most
     assert Headers.fields!(most) == most
@@ -56,7 +56,7 @@ defmodule Sparx.HeadersTest do
     assert Headers.get_all(fields, "a") == ["1", "3"]
   end
 
-  test "field! lets pass what may be sent" do
+  test "field! accepts fields that may be sent" do
     assert Headers.field!("X-Own!#$%&'*+-.^_`|~09", "a\tb " <> <<0xFF>>) ==
              {"X-Own!#$%&'*+-.^_`|~09", "a\tb " <> <<0xFF>>}
 
@@ -64,7 +64,7 @@ defmodule Sparx.HeadersTest do
     assert Headers.field!("x", "") == {"x", ""}
   end
 
-  test "field! raises on what would be something else on the wire" do
+  test "field! raises for bytes that would change their meaning on the wire" do
     for name <- ["", "a b", "a:", "a\r\nb", "ä", "a\0", :atom],
         do: assert_raise(ArgumentError, ~r/must be a token/, fn -> Headers.field!(name, "v") end)
 
@@ -116,7 +116,7 @@ defmodule Sparx.HeadersTest do
     end
   end
 
-  test "the length that is said, and fields without a name" do
+  test "the announced length, and fields without a name" do
     assert Headers.length([{"a", "b"}, {"Content-Length", "17"}]) == 17
     assert Headers.length([{"a", "b"}]) == nil
     assert Headers.delete([{"A", "b"}, {"c", "d"}], "a") == [{"c", "d"}]

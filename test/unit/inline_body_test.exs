@@ -14,7 +14,7 @@ defmodule Sparx.InlineBodyTest do
 
   defp post(server, body \\ @body, fields \\ []), do: Client.request(server, "POST", "/", fields, body)
 
-  # What a handler makes of a request, with the body in the REQUEST and as it was without.
+  # The result of a handler, with the body inside REQUEST and outside.
   defp both(read) do
     test = self()
 
@@ -63,7 +63,7 @@ defmodule Sparx.InlineBodyTest do
     assert [{"0123", 9_995, "9", "", 0}, {"0123", 9_995, "9", "", 0}] = both(parts)
   end
 
-  test "what was taken and given back is the next to be read" do
+  test "a chunk that was taken and given back is the next one to be read" do
     some = fn request ->
       [first] = request |> Request.body_stream(chunk_size: 10, prefetch: 4) |> Enum.take(1)
       refs = for _ <- 1..3, do: Request.read_chunk(request, max: 10)
@@ -72,7 +72,7 @@ defmodule Sparx.InlineBodyTest do
       {first, byte_size(rest), binary_part(rest, 0, 10), Request.read_body(request)}
     end
 
-    # A body that comes in chunks has given what was asked for ahead to whoever reads next.
+    # With a body in chunks, the next reader gets the chunks that were requested ahead.
     assert [{"0123456789", 9_990, "0123456789", {:ok, ""}} | _] = both(some)
   end
 
@@ -101,7 +101,7 @@ defmodule Sparx.InlineBodyTest do
     assert [10_000 | _] = both(readers)
   end
 
-  test "comes along also when its request had to wait" do
+  test "comes with its request also if that had to wait" do
     test = self()
 
     server =
@@ -123,7 +123,7 @@ defmodule Sparx.InlineBodyTest do
     assert Task.await_many(tasks) == [200, 200, 200]
   end
 
-  test "comes with the bodies that are short, complete, of known length and not coded" do
+  test "contains the bodies that are short, complete, of known length and not encoded" do
     test = self()
 
     server =
@@ -160,22 +160,22 @@ defmodule Sparx.InlineBodyTest do
     Client.send(socket, "def")
     assert Client.answer(socket).status == 200
     assert_receive {false, 6, 6}
-    # two at once, one behind the other
+    # two at once, one after the other
     both = [Client.head("POST", "/", [{"content-length", 3}]), "abc"]
     Client.send(socket, [both, both])
     assert Client.answer(socket).status == 200
     assert Client.answer(socket).status == 200
     assert_receive {true, 3, 3}
     assert_receive {true, 3, 3}
-    # no 100 Continue for what is there
+    # no 100 Continue for a body that has arrived
     Client.send(socket, [Client.head("POST", "/", [{"content-length", 3}, {"expect", "100-continue"}]), "abc"])
 
     assert Client.answer(socket).status == 200
     assert_receive {true, 3, 3}
   end
 
-  # More of them than the window of the connection has room for: what came along gives its window back.
-  test "comes along over HTTP/2, if its end is there" do
+  # More of them than the connection's window has room for: a body inside REQUEST returns its window.
+  test "comes with its request over HTTP/2, if it is complete" do
     test = self()
 
     server =
@@ -201,7 +201,7 @@ defmodule Sparx.InlineBodyTest do
     assert_received {false, :unknown, {:ok, [{"x-sum", "1"}]}}
   end
 
-  test "is taken by the answer in any order, and never twice" do
+  test "is consumed by the answer in any order, and never twice" do
     answer = Answer.new(1)
     assert Answer.read(answer, 10, 4) == {0, 4}
     assert Answer.read(answer, 10, 4) == {4, 4}

@@ -61,7 +61,7 @@ defmodule Sparx.RequestTest do
     assert Request.local(request) == :local
   end
 
-  test "many fields, and values that are no UTF-8" do
+  test "many fields, and values that are not UTF-8" do
     request = golden("request_wide")
     assert request.id == 9_007_199_254_740_991
     headers = Request.headers(request)
@@ -69,7 +69,7 @@ defmodule Sparx.RequestTest do
     assert {"x-name-19", <<"value ", 0xFF, " 19">>} in headers
   end
 
-  test "inspect shows what people look for" do
+  test "inspect shows the useful fields" do
     text = inspect(golden("request_get"))
     assert text =~ ~s(method: "GET")
     refute text =~ "link:"

@@ -18,7 +18,7 @@ defmodule Sparx.ResponseTest do
     %Request{id: 1, method: method, owner: self(), link: link, answer: Answer.new(1_000)}
   end
 
-  test "a response that was made by hand is checked like one of the builder" do
+  test "a response made by hand is checked like one of the builder" do
     assert_raise ArgumentError, ~r/control characters/, fn ->
       Response.send(%Response{headers: [{"a", "b\r\nset-cookie: x"}]}, request())
     end
@@ -38,13 +38,13 @@ defmodule Sparx.ResponseTest do
     assert message =~ "c" and message =~ "e"
   end
 
-  test "what goes without saying is not said" do
+  test "defaults are not sent" do
     response = Response.new(200) |> Response.header("connection", "keep-alive") |> Response.header("a", "b")
     assert response.headers == [{"a", "b"}]
   end
 
   test "a body that is not sent does not cross the pipe" do
-    response = Response.new(200) |> Response.body("a body of some length")
+    response = Response.new(200) |> Response.body("a body of known length")
     assert Response.send(response, request("HEAD")) == :ok
     assert_receive {:"$sparx_write", _port, message}
     refute message =~ "length"

@@ -16,7 +16,7 @@ defmodule Sparx.ServerTest do
     %{server: producer, port: port}
   end
 
-  # One request, in the hands of this process.
+  # One request, owned by this process.
   defp start_with_request(fields \\ [], options \\ []) do
     %{server: server, port: port} = start(options)
     tag = subscribe(server)
@@ -27,7 +27,7 @@ defmodule Sparx.ServerTest do
     %{server: server, port: port, tag: tag, request: request}
   end
 
-  # All that was written before this returns has been received by the test.
+  # When this returns, the test has received everything written before.
   defp sync(server, port) do
     info = Task.async(fn -> Sparx.info(server) end)
     assert_receive {:host, ^port, [11, tag]}
@@ -50,7 +50,7 @@ defmodule Sparx.ServerTest do
                info.ports
     end
 
-    test "a port that was left open is the one that was bound, also for the next program" do
+    test "port 0 becomes the port that was bound, also for the next program" do
       %{port: port} = start(port: 0)
       FakePort.die(port, 137)
       assert_receive {:opened, next, %{listeners: [%{port: 1234}]}}
@@ -84,7 +84,7 @@ defmodule Sparx.ServerTest do
         keyfile: Path.join(files, "b.key")
       ]
 
-      # One that knows what is asked for says so; one that does not lists no such feature.
+      # A program that knows the option lists the feature; one that does not has no such feature.
       refused =
         FakePort.answering_options(
           [72, 0, nil, "listeners", "no HTTP/3: this program was built without it", "exit"],
@@ -100,7 +100,7 @@ defmodule Sparx.ServerTest do
       end
     end
 
-    test "a part of the sandbox that the kernel lacks" do
+    test "a part of the sandbox that the kernel does not have" do
       Process.flag(:trap_exit, true)
       error = [72, 0, nil, "sandbox", "landlock: Function not implemented", "exit"]
       options = FakePort.answering_options(error, 6)
@@ -127,7 +127,7 @@ defmodule Sparx.ServerTest do
       assert message =~ "seccomp"
     end
 
-    test "a program that is not there" do
+    test "a program that does not exist" do
       Process.flag(:trap_exit, true)
 
       assert {:error, %StartError{reason: :executable, message: message}} =
@@ -146,7 +146,7 @@ defmodule Sparx.ServerTest do
   end
 
   describe "the GenStage protocol" do
-    test "demand is passed on, in one message for all that came together" do
+    test "demand is passed on, in one message for all demand that came together" do
       %{server: server, port: port} = start()
       :sys.suspend(server)
       tags = for _ <- 1..3, do: subscribe(server)
@@ -173,7 +173,7 @@ defmodule Sparx.ServerTest do
       assert request.link.server == server
     end
 
-    test "several requests of a frame go to those who asked, in the order in which they did" do
+    test "several requests of a frame go to the consumers, in the order in which they asked" do
       %{server: server, port: port} = start()
       [a, b] = for _ <- 1..2, do: subscribe(server)
       ask(server, b, 2)
@@ -185,7 +185,7 @@ defmodule Sparx.ServerTest do
           do: assert_receive({:"$gen_consumer", {^server, ^tag}, [%Request{id: ^id}]})
     end
 
-    test "a subscription that is known is refused, and goes on" do
+    test "a repeated subscription is refused, and the first one continues" do
       %{server: server, port: port} = start()
       tag = subscribe(server, {:any, "term"})
       subscribe(server, tag)
@@ -194,13 +194,13 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, ^port, [1, 1]}
     end
 
-    test "who is not known cannot ask" do
+    test "an unknown consumer cannot ask" do
       %{server: server} = start()
       ask(server, :nobody, 1)
       assert_receive {:"$gen_consumer", {^server, :nobody}, {:cancel, :unknown_subscription}}
     end
 
-    test "a cancel is confirmed, an unknown one too" do
+    test "a cancellation is confirmed, also an unknown one" do
       %{server: server} = start()
       tag = subscribe(server)
       cancel(server, tag, :enough)
@@ -209,7 +209,7 @@ defmodule Sparx.ServerTest do
       assert_receive {:"$gen_consumer", {^server, :nobody}, {:cancel, :enough}}
     end
 
-    test "a subscription may take the place of a former one" do
+    test "a subscription may replace an earlier one" do
       %{server: server, port: port} = start()
       old = subscribe(server)
       ask(server, old, 3)
@@ -222,7 +222,7 @@ defmodule Sparx.ServerTest do
       assert [%{subscriptions: 2, demand: 4, surplus: 0}] = sync(server, port).ports
     end
 
-    test "demand of a consumer that died is not asked for twice" do
+    test "demand of a consumer that died is not requested twice" do
       %{server: server, port: port} = start()
 
       {consumer, monitor} =
@@ -237,7 +237,7 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, ^port, [1, 2]}
     end
 
-    test "what else is sent to producers" do
+    test "other messages to producers" do
       %{server: server, port: port} = start()
       assert GenServer.call(server, :"$demand") == :forward
       assert GenServer.call(server, {:"$info", :hello}) == :ok
@@ -255,8 +255,8 @@ defmodule Sparx.ServerTest do
     end
   end
 
-  describe "requests for which the demand was taken back" do
-    test "wait for the next who asks" do
+  describe "requests whose demand was cancelled" do
+    test "wait for the next consumer that asks" do
       %{server: server, port: port} = start()
       tag = subscribe(server)
       ask(server, tag, 2)
@@ -274,7 +274,7 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, ^port, [1, 2]}
     end
 
-    test "get a 503 when they are too many or have waited too long" do
+    test "get a 503 if they are too many or have waited too long" do
       %{server: server, port: port} = start(max_queue: 2, queue_timeout: 50)
       tag = subscribe(server)
       ask(server, tag, 3)
@@ -295,7 +295,7 @@ defmodule Sparx.ServerTest do
       assert [%{waiting: 0, streams: 0}] = sync(server, port).ports
     end
 
-    test "have a body that may end meanwhile" do
+    test "have bodies that may end meanwhile" do
       %{server: server, port: port} = start()
       tag = subscribe(server)
       ask(server, tag, 2)
@@ -310,8 +310,8 @@ defmodule Sparx.ServerTest do
     end
   end
 
-  describe "whose a request is" do
-    test "the consumer's: when it dies its client is told" do
+  describe "the owner of a request" do
+    test "the consumer: when it dies the client gets a response" do
       %{server: server, port: port} = start()
       test = self()
 
@@ -336,7 +336,7 @@ defmodule Sparx.ServerTest do
       refute_received {:host, ^port, [9, 1, _]}
     end
 
-    test "still the consumer's when it has cancelled its subscription" do
+    test "still the consumer after it has cancelled its subscription" do
       %{server: server, port: port, request: request, tag: tag} = start_with_request()
       other = spawn(fn -> Process.sleep(:infinity) end)
       {:ok, _} = Request.hand_over(request, other)
@@ -346,7 +346,7 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, ^port, [9, 1, 500]}
     end
 
-    test "that of who claims it" do
+    test "the process that claims it" do
       %{server: server, port: port, request: request} = start_with_request()
       test = self()
 
@@ -372,7 +372,7 @@ defmodule Sparx.ServerTest do
   end
 
   describe "answers" do
-    test "a whole one of the owner goes to the port, once" do
+    test "a complete one from the owner goes to the port, once" do
       %{port: port, request: request} = start_with_request()
 
       response =
@@ -387,7 +387,7 @@ defmodule Sparx.ServerTest do
       assert Response.finish(request) == {:error, :already_sent}
     end
 
-    test "one of another process goes by the server, once" do
+    test "one from another process goes through the server, once" do
       %{server: server, port: port, request: request} = start_with_request()
       send_it = fn -> Response.new(200) |> Response.send(request) end
       assert Task.await(Task.async(send_it)) == :ok
@@ -397,7 +397,7 @@ defmodule Sparx.ServerTest do
       refute_received {:host, ^port, [4 | _]}
     end
 
-    test "those of other processes that wait for the server together are no frame that the port cannot take" do
+    test "those of other processes that wait for the server never make a frame that is too long for the port" do
       %{server: server, port: port} = start(window: 4_096, max_frame: 69_632)
       tag = subscribe(server)
       ask(server, tag, 50)
@@ -442,7 +442,7 @@ defmodule Sparx.ServerTest do
       assert Response.new(200) |> Response.send(request) == {:error, :already_sent}
     end
 
-    test "a streamed one without a part is a whole one" do
+    test "a streamed one without a part is a complete one" do
       %{port: port, request: request} = start_with_request()
       :ok = Response.send_status(request, 204)
       :ok = Response.finish(request)
@@ -457,7 +457,7 @@ defmodule Sparx.ServerTest do
       assert_receive {:frame, ^port, 1}
     end
 
-    test "the window is never overspent: the writer waits for room" do
+    test "the window is never overdrawn: the writer waits for room" do
       %{server: server, port: port, request: request} = start_with_request()
       body = :binary.copy("0123456789", 250)
       :ok = Response.send_status(request, 200)
@@ -482,7 +482,7 @@ defmodule Sparx.ServerTest do
       assert Task.await(writer) == :ok
     end
 
-    test "a whole one that is larger than the window is streamed with its length" do
+    test "a complete one that is larger than the window is streamed with its length" do
       %{port: port, request: request} = start_with_request()
       body = :binary.copy("x", 1500)
       sender = Task.async(fn -> Response.new(200) |> Response.body(body) |> Response.send(request) end)
@@ -543,7 +543,7 @@ defmodule Sparx.ServerTest do
     end
 
     @tag :tmp_dir
-    test "send_file/4 sends one that is larger than the window by chunks", %{tmp_dir: folder} do
+    test "send_file/4 sends a file that is larger than the window in chunks", %{tmp_dir: folder} do
       path = Path.join(folder, "file")
       File.write!(path, :binary.copy("0123456789", 150))
       %{port: port, request: request} = start_with_request()
@@ -559,7 +559,7 @@ defmodule Sparx.ServerTest do
     end
 
     @tag :tmp_dir
-    test "send_file/4 of no file, or of one that is too short, sends nothing", %{tmp_dir: folder} do
+    test "send_file/4 of a missing file, or one that is too short, sends nothing", %{tmp_dir: folder} do
       %{port: port, request: request} = start_with_request()
       assert Response.new(200) |> Response.send_file(request, Path.join(folder, "none")) == {:error, :enoent}
       path = Path.join(folder, "file")
@@ -573,7 +573,7 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, ^port, [4, 1, 404, [], ""]}
     end
 
-    test "interim ones go out before" do
+    test "interim ones are sent before it" do
       %{port: port, request: request} = start_with_request()
       assert Response.inform(request, 103, [{"link", "</a>"}]) == :ok
       assert_receive {:host, ^port, [8, 1, 103, ["link", "</a>"]]}
@@ -581,7 +581,7 @@ defmodule Sparx.ServerTest do
       assert Response.push(request, "/a", []) == {:error, :not_supported}
     end
 
-    test "what could not be sent raises where it is given" do
+    test "a response that cannot be sent raises where it is built" do
       %{request: request} = start_with_request()
       assert_raise ArgumentError, ~r/200 to 599/, fn -> Response.new(199) end
       assert_raise ArgumentError, ~r/200 to 599/, fn -> Response.send_status(request, 600) end
@@ -591,7 +591,7 @@ defmodule Sparx.ServerTest do
   end
 
   describe "request bodies" do
-    test "a chunk is asked for, and comes" do
+    test "a chunk is requested, and arrives" do
       %{port: port, request: request} = start_with_request(f7: 10)
       ref = Request.read_chunk(request, max: 5)
       assert_receive {:host, ^port, [2, 1, 1, 5]}
@@ -627,7 +627,7 @@ defmodule Sparx.ServerTest do
       assert Task.await(reader) == ["abcd", "ef", "g"]
     end
 
-    test "a stream that is left early loses nothing of what comes after" do
+    test "a stream that is abandoned early loses nothing that arrives later" do
       %{server: server, port: port, request: request} = start_with_request(f7: -1)
 
       reader =
@@ -656,7 +656,7 @@ defmodule Sparx.ServerTest do
       assert Task.await(reader) == {:error, :too_large}
     end
 
-    test "a client that goes or does not send" do
+    test "a client that leaves or does not send" do
       %{port: port, request: request} = start_with_request(f7: 10)
       assert Request.read_body(request, timeout: 10) == {:error, :timeout}
       reader = Task.async(fn -> Request.read_body(request) end)
@@ -666,7 +666,7 @@ defmodule Sparx.ServerTest do
       assert_raise Sparx.BodyError, fn -> Enum.to_list(Request.body_stream(request)) end
     end
 
-    test "a time of the port's that was passed is a timeout" do
+    test "a deadline of the port that has passed is a timeout" do
       %{server: server, port: port, request: request} = start_with_request(f7: 10)
       ref = Request.read_chunk(request)
       sync(server, port)
@@ -690,7 +690,7 @@ defmodule Sparx.ServerTest do
   end
 
   describe "headers that would not fit a frame" do
-    test "are refused where they are given, and the request can be answered all the same" do
+    test "are refused where they are set, and the request can still be answered" do
       %{server: server, port: port, request: request} = start_with_request()
       big = String.duplicate("v", 40_000)
       two = Response.new(200) |> Response.header("a", big) |> Response.header("b", big)
@@ -707,8 +707,8 @@ defmodule Sparx.ServerTest do
     end
   end
 
-  describe "a client that goes" do
-    test "is told of once to who wants to know" do
+  describe "a client that leaves" do
+    test "is reported once to a process that asked" do
       %{server: server, port: port, request: request} = start_with_request()
       Request.notify_closed(request)
       sync(server, port)
@@ -720,7 +720,7 @@ defmodule Sparx.ServerTest do
       assert_receive {:sparx, :closed, ^request}
     end
 
-    test "is told of at once to who wants to know later, as long as the stream goes on" do
+    test "is reported at once to a process that asks later, as long as the stream lasts" do
       %{server: server, port: port, request: request} = start_with_request()
       FakePort.say(port, [[76, 1]])
       sync(server, port)
@@ -731,7 +731,7 @@ defmodule Sparx.ServerTest do
       refute_received {:sparx, :closed, _}
     end
 
-    test "is told of also when it went before its request was handed out" do
+    test "is reported also if it left before its request was assigned" do
       %{server: server, port: port} = start()
       tag = subscribe(server)
       ask(server, tag, 2)
@@ -749,7 +749,7 @@ defmodule Sparx.ServerTest do
       refute_received {:sparx, :closed, _}
     end
 
-    test "is not told of when the answer has gone out whole" do
+    test "is not reported once the answer has been sent completely" do
       %{server: server, port: port, request: request} = start_with_request()
       Request.notify_closed(request)
       sync(server, port)
@@ -760,7 +760,7 @@ defmodule Sparx.ServerTest do
   end
 
   describe "a port program that dies" do
-    test "is replaced, and granted all that was asked for" do
+    test "is replaced, and its successor gets all demand" do
       %{server: server, port: port, tag: tag} = start_with_request()
       ask(server, tag, 4)
       assert_receive {:host, ^port, [1, 4]}
@@ -770,7 +770,7 @@ defmodule Sparx.ServerTest do
       assert [%{restarts: 1, streams: 0, phase: :running}] = sync(server, next).ports
     end
 
-    test "takes all its requests along: who waits is told, and who comes later" do
+    test "ends all its requests: waiting processes are told, and later ones too" do
       %{server: server, port: port, request: request} = start_with_request(f7: 10)
       Request.notify_closed(request)
       :ok = Response.send_status(request, 200)
@@ -790,7 +790,7 @@ defmodule Sparx.ServerTest do
       assert Request.trailers(request) == @closed
     end
 
-    test "is followed by one whose streams have the same numbers" do
+    test "is followed by one that uses the same stream numbers" do
       %{server: server, port: port, tag: tag, request: request} = start_with_request()
       assert Response.send(Response.new(200), request) == :ok
       assert_receive {:host, ^port, [4, 1, 200, [], ""]}
@@ -804,7 +804,7 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, ^next, [4, 1, 201, [], ""]}
     end
 
-    test "again and again right after its start is tried until it lives" do
+    test "repeatedly right after its start is restarted until it lives" do
       {:ok, agent} = Agent.start_link(fn -> 0 end)
       opener = FakePort.options()[:opener]
       dead = FakePort.dead_options(5)[:opener]
@@ -823,7 +823,7 @@ defmodule Sparx.ServerTest do
     end
   end
 
-  # Each is what a program that was taken over may say, and would be the end of a server that believes it.
+  # A program under an attacker's control may send each of these, and a server that believed it would fail.
   describe "a port program that breaks the protocol is ended, and another one takes its place:" do
     @hostile [
       {"a frame that is longer than any", {:bytes, <<0x7FFFFFF0::32>>}},
@@ -883,7 +883,7 @@ defmodule Sparx.ServerTest do
       end
     end
 
-    test "a head of a request that is none, which a consumer or the process of the request would decode" do
+    test "an invalid request head, which a consumer or the request's process would decode" do
       for options <- [[], [handler: &Function.identity/1], [handler: &Function.identity/1] ++ listening()] do
         %{server: server, port: port} = start(options)
         unless options[:handler], do: ask(server, subscribe(server), 1)
@@ -894,7 +894,7 @@ defmodule Sparx.ServerTest do
       end
     end
 
-    test "messages of a WebSocket beyond what was asked for, too long, or in pieces that do not fit" do
+    test "WebSocket messages that were not requested, too long ones, or pieces that do not fit" do
       too_much = [
         [[77, 1, 1, "a", 0], [77, 1, 1, "b", 0]],
         [[77, 1, 2, {:bin, :binary.copy("x", 60_000)}, 2_000_000]],
@@ -916,7 +916,7 @@ defmodule Sparx.ServerTest do
       end
     end
 
-    test "messages without end that cost no credit" do
+    test "endless messages that cost no credit" do
       frames = [
         FakePort.encode(List.duplicate([74, 0], 1_000)),
         FakePort.encode(List.duplicate([30, 0], 1_000)),
@@ -931,7 +931,7 @@ defmodule Sparx.ServerTest do
       end
     end
 
-    test "ends of more streams than there were" do
+    test "ends of more streams than there are" do
       for messages <- [
             [[69, 1, nil], [69, 1, nil]],
             [[70, 1, "closed"], [69, 1, nil]],
@@ -945,7 +945,7 @@ defmodule Sparx.ServerTest do
       end
     end
 
-    test "log lines without end are not all logged" do
+    test "endless log lines are not all logged" do
       log =
         ExUnit.CaptureLog.capture_log(fn ->
           %{server: server, port: port} = start()
@@ -959,7 +959,7 @@ defmodule Sparx.ServerTest do
   end
 
   describe "a drain" do
-    test "ends the server when the program has left, and lets consumers of mode transient live" do
+    test "ends the server when the program has ended, and transient consumers stay alive" do
       Process.flag(:trap_exit, true)
       {:ok, server} = Sparx.start_link(FakePort.options(drain: :by_hand))
       assert_receive {:opened, port, _}
@@ -984,7 +984,7 @@ defmodule Sparx.ServerTest do
       assert Task.await(drain) == {:error, {:cut, 3}}
     end
 
-    test "is part of a shutdown: what is in flight goes on" do
+    test "is part of a shutdown: requests in progress continue" do
       Process.flag(:trap_exit, true)
       {:ok, server} = Sparx.start_link(FakePort.options(drain: :by_hand))
       assert_receive {:opened, port, _}
@@ -1006,7 +1006,7 @@ defmodule Sparx.ServerTest do
       assert_received {:"$gen_consumer", {^server, ^tag}, {:cancel, {:shutdown, :drained}}}
     end
 
-    test "that a signal began is followed by a new program" do
+    test "after a signal is followed by a new program" do
       %{server: server, port: port} = start()
       FakePort.say(port, [[75, 0]])
       FakePort.die(port, 0)
@@ -1016,7 +1016,7 @@ defmodule Sparx.ServerTest do
   end
 
   describe "a restart" do
-    test "drains the port program, and another one takes its place and all the demand" do
+    test "drains the port program, and another one takes over, with all the demand" do
       %{server: server, port: port} = start()
       ask(server, subscribe(server), 3)
       assert_receive {:host, ^port, [1, 3]}
@@ -1044,7 +1044,7 @@ defmodule Sparx.ServerTest do
   end
 
   describe "telemetry" do
-    test "of a request that ends well, with what the port measured" do
+    test "of a request that succeeds, with the port's measurements" do
       %{port: port, request: request, server: server} = start_with_request([f12: 7], listening())
       assert_receive {[:sparx, :port, :start], %{monotonic_time: _}, %{os_pid: 4711}}
 
@@ -1059,7 +1059,7 @@ defmodule Sparx.ServerTest do
       assert request.id == 1
     end
 
-    test "of one that does not, and of the port program" do
+    test "of a request that fails, and of the port program" do
       %{port: port} = start_with_request([], listening())
       FakePort.say(port, [[70, 1, "reset"]])
       assert_receive {[:sparx, :request, :exception], %{duration: _}, %{reason: "reset"}}
@@ -1067,7 +1067,7 @@ defmodule Sparx.ServerTest do
       assert_receive {[:sparx, :port, :stop], %{uptime: _}, %{reason: 137}}
     end
 
-    test "of what the port program counts, again and again" do
+    test "of the port program's counters, periodically" do
       %{port: port, server: server} = start([telemetry_interval: 1] ++ listening())
 
       for {shed, grown} <- [{5, 5}, {7, 2}] do
@@ -1092,7 +1092,7 @@ defmodule Sparx.ServerTest do
       assert_receive {[:sparx, :connection, :stats], %{accepted: 0}, _}
       assert_receive {[:sparx, :port, :stats], %{requests: 0, bytes_in: 0}, _}
 
-      # Another program counts from nothing.
+      # Another program counts from zero.
       FakePort.die(port, 137)
       assert_receive {:opened, next, _}
       assert_receive {:host, ^next, [11, tag]}
@@ -1100,7 +1100,7 @@ defmodule Sparx.ServerTest do
       assert_receive {[:sparx, :queue, :stats], %{shed: 1}, _}
     end
 
-    @tag skip: Code.ensure_loaded?(:telemetry) && "the library :telemetry is there, and listens"
+    @tag skip: Code.ensure_loaded?(:telemetry) && "the library :telemetry is installed, and has a handler"
     test "HELLO asks for reports only where somebody listens" do
       {:ok, _} = start_supervised({Sparx, FakePort.options(name: :"silent server")}, id: Sparx)
       assert_receive {:host, _, [0, 1, %{"report" => false}]}
@@ -1108,7 +1108,7 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, _, [0, 1, %{"report" => true}]}
     end
 
-    test "a listener that fails does no harm" do
+    test "a handler that fails is harmless" do
       %{port: port, server: server} = start_with_request([], telemetry: fn _, _, _ -> raise "oops" end)
       assert [%{streams: 1}] = sync(server, port).ports
     end

@@ -44,7 +44,7 @@ defmodule Sparx.TelemetryTest do
     on_exit(fn -> if not stand_in?() or Process.whereis(:telemetry), do: :telemetry.detach(id) end)
   end
 
-  test "without handlers nobody listens, whether the library is there or not" do
+  test "without handlers nothing is measured, whether the library is installed or not" do
     assert Telemetry.listener(nil) == nil
     fun = fn _, _, _ -> :ok end
     assert Telemetry.listener(fun) == fun
@@ -52,7 +52,7 @@ defmodule Sparx.TelemetryTest do
     assert is_function(Telemetry.listener(nil), 3)
   end
 
-  test "the port program is told when somebody begins to listen, and when nobody does any more" do
+  test "the port program is told when the first handler is attached, and when the last one is detached" do
     start_supervised!({Sparx, FakePort.options()})
     assert_receive {:opened, port, _config}
     assert_receive {:host, ^port, [0, 1, %{"report" => false}]}
@@ -62,7 +62,7 @@ defmodule Sparx.TelemetryTest do
     assert_receive {:host, ^port, [22, 0]}
   end
 
-  test "requests are reported from the moment that a handler is attached, with what a client sees" do
+  test "requests are reported as soon as a handler is attached, with the values that the client sees" do
     handler = fn request -> Response.new(200) |> Response.body("hello") |> Response.send(request) end
     server = start_supervised!({Sparx, host: "127.0.0.1", port: 0, handler: handler})
     assert %{status: 200} = Client.get(server, "/before")

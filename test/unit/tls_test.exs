@@ -90,7 +90,7 @@ defmodule Sparx.TLSTest do
     assert [nil, nil, ["b.example"], ["*.wild.example"]] = Enum.map(map(options).certificates, & &1.names)
   end
 
-  test "tickets: ports of a server share a secret, and so do nodes that say so" do
+  test "tickets: ports of a server share a secret, and so do nodes that are configured to" do
     config = Config.new!([scheme: :https, ports: 2] ++ pair("a-ec"))
     assert {:ok, [%{tickets: {:bin, <<secret::binary-size(64)>>}}]} = Config.certificates(config)
     assert {:ok, [%{tickets: {:bin, ^secret}}]} = Config.certificates(config)
@@ -100,7 +100,7 @@ defmodule Sparx.TLSTest do
     assert {:bin, <<_::binary-size(64)>>} = map(shared).tickets
   end
 
-  test "what is secret shows nowhere" do
+  test "secrets appear nowhere" do
     tls =
       listener(
         cert_pem: "c",
@@ -126,7 +126,7 @@ defmodule Sparx.TLSTest do
   end
 
   @tag :tmp_dir
-  test "a file has changed when what is in it has", %{tmp_dir: folder} do
+  test "a file has changed if its contents have", %{tmp_dir: folder} do
     [crt, key] = for name <- ["c.crt", "c.key"], do: Path.join(folder, name)
     File.write!(crt, "one")
     tls = listener(certfile: crt, keyfile: key).tls
@@ -144,7 +144,7 @@ defmodule Sparx.TLSTest do
     assert TLS.stamp(tls) == first
   end
 
-  test "listeners have what they need from the server, or are plain" do
+  test "listeners inherit their options from the server, or are plain" do
     config =
       Config.new!(
         [listeners: [[port: 1], [port: 2, scheme: :http], [port: 3, certfile: file("b.crt")]], scheme: :https] ++
@@ -180,7 +180,7 @@ defmodule Sparx.TLSTest do
     assert %{alt_svc: 0} = TLS.http3(listener([http3: true, alt_svc: false] ++ pair("b")).tls)
     assert %{alt_svc: 60} = TLS.http3(listener([http3: true, alt_svc: 60] ++ pair("b")).tls)
 
-    # Each of several port programs has its place; they share the key, and so does the next one in its place.
+    # Each of several port programs has its number; they share the key, and so does the successor of each.
     config = Config.new!([scheme: :https, http3: true, ports: 3] ++ pair("b"))
 
     assert %{http3: %{place: 2, places: 3, key: key}} =
@@ -196,7 +196,7 @@ defmodule Sparx.TLSTest do
       refute Map.has_key?(hd(Config.hello(config, false, tls).listeners), :http3)
     end
 
-    # What a server says holds for all of its listeners with TLS, and each may say something else.
+    # The server's options apply to all its listeners with TLS; each listener may override them.
     listeners = [[port: 1], [port: 2, http3: false]]
     config = Config.new!([scheme: :https, http3: true, listeners: listeners] ++ pair("b"))
     assert [true, false] = Enum.map(config.listeners, &(TLS.http3(&1.tls) != nil))
@@ -240,7 +240,7 @@ defmodule Sparx.TLSTest do
     assert message(scheme: :https, certfil: "x") =~ "did you mean :certfile"
   end
 
-  test "what the port program says of a certificate names its file" do
+  test "an error of the port program about a certificate names the file" do
     tls = listener(pair("a-ec") ++ [sni_hosts: [{"b", pair("b")}]]).tls
 
     assert TLS.explain(tls, "certificates", "1: chain is not a certificate in PEM or DER") ==

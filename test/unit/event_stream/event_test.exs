@@ -102,7 +102,7 @@ defmodule Sparx.EventStream.EventTest do
   defp field("id", value, fields), do: Map.put(fields, :id, value)
   defp field("retry", _value, fields), do: fields
 
-  test "what is read is what was sent, whatever the data are, and nothing else" do
+  test "a reader gets exactly what was sent, whatever the data are" do
     :rand.seed(:exsss, {1, 2, 3})
     pieces = ["\r", "\n", "\r\n", "data: ", "event: evil", "id: 0", ":", " ", "a", "ä", "\0", ""]
 

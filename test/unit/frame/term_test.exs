@@ -7,7 +7,7 @@ defmodule Sparx.Frame.TermTest do
   defp encode(term), do: term |> Term.encode() |> IO.iodata_to_binary()
   defp there_and_back(term), do: Term.decode(encode(term))
 
-  test "integers come back, and are written in their shortest form" do
+  test "integers are read back, and are written in their shortest form" do
     for bits <- 0..63,
         base = Integer.pow(2, bits),
         n <- [base - 1, base, -base, -base - 1],
@@ -61,7 +61,7 @@ defmodule Sparx.Frame.TermTest do
     assert Term.decode(<<1, 2, 3>>) == {:ok, 1, <<2, 3>>}
   end
 
-  test "what is cut is incomplete" do
+  test "cut input is incomplete" do
     whole = encode([1, "text", {:bin, "bytes"}, %{"a" => [nil, true, false]}, 70_000, -70_000])
 
     for size <- 0..(byte_size(whole) - 1),

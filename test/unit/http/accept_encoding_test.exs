@@ -6,7 +6,7 @@ defmodule Sparx.HTTP.AcceptEncodingTest do
 
   @codings ["br", "zstd", "gzip"]
 
-  # The field's values, and what is chosen of br, zstd and gzip.
+  # The field's values, and the choice among br, zstd and gzip.
   @cases [
     {[], :identity},
     {[""], :identity},
@@ -83,13 +83,13 @@ defmodule Sparx.HTTP.AcceptEncodingTest do
       do: assert(AcceptEncoding.choose(unquote(values), @codings) == unquote(expected))
   end
 
-  test "only what there is" do
+  test "only codings that exist" do
     assert AcceptEncoding.choose(["gzip, br"], ["gzip"]) == "gzip"
     assert AcceptEncoding.choose(["gzip, br"], []) == :identity
     assert AcceptEncoding.choose(["identity;q=0, gzip"], []) == :none
   end
 
-  test "with equal weights the server's order" do
+  test "with equal weights, the server's order" do
     assert AcceptEncoding.choose(["gzip, br"], ["gzip", "br"]) == "gzip"
     assert AcceptEncoding.choose(["gzip;q=0.3, br;q=0.3"], ["br", "gzip"]) == "br"
   end

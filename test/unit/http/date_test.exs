@@ -52,7 +52,7 @@ defmodule Sparx.HTTP.DateTest do
     end
   end
 
-  test "what is written is read" do
+  test "a written date is read back" do
     assert Date.format(@known) == "Sun, 06 Nov 1994 08:49:37 GMT"
     :rand.seed(:exsss, {1, 2, 3})
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Multipart.ParserTest do
-  # A table of forms, each read whole, in single bytes and cut in two everywhere: what comes is the same.
+  # A table of forms, each read whole, in single bytes and cut in two everywhere, with the same result.
   use ExUnit.Case, async: true
 
   alias Sparx.Multipart.Parser
@@ -333,11 +333,11 @@ defmodule Sparx.Multipart.ParserTest do
 
   # ── properties ─────────────────────────────────────────────────────────────────────────────────────
 
-  # Content of the pieces that a boundary is made of, so that almost everything almost matches.
+  # Content made of the pieces of a boundary, so that almost everything almost matches.
   defp content(boundary) do
     pieces = ["\r", "\n", "\r\n", "-", "--", boundary, String.slice(boundary, 0..-2), "\r\n--", "x"]
     text = for(_ <- 0..:rand.uniform(12), do: Enum.random(pieces)) |> IO.iodata_to_binary()
-    # What may not be in a part.
+    # Bytes that must not be in a part.
     if String.contains?("\r\n" <> text <> "\r\n", "\r\n--" <> boundary), do: content(boundary), else: text
   end
 
@@ -349,7 +349,7 @@ defmodule Sparx.Multipart.ParserTest do
     [piece | cut(rest)]
   end
 
-  test "what was written is what is read, however it is cut" do
+  test "a written form is read back, however it is cut" do
     :rand.seed(:exsss, {1, 2, 3})
 
     for round <- 1..1_500 do
@@ -368,12 +368,12 @@ defmodule Sparx.Multipart.ParserTest do
     end
   end
 
-  test "a form that is cut off is never taken for whole" do
+  test "a truncated form is never taken as complete" do
     whole = "--B\r\n#{@a}\r\n\r\nx\r\n--B\r\n#{@a}\r\n\r\n\r\n--B--"
     for size <- 0..(byte_size(whole) - 1), do: check(binary_part(whole, 0, size), :incomplete)
   end
 
-  test "bytes of any kind are an error or parts, and never anything else" do
+  test "any bytes yield an error or parts, and never anything else" do
     :rand.seed(:exsss, {4, 5, 6})
     pieces = ["--B", "\r\n", "\r", "\n", "-", @a, ":", "\r\n\r\n", "--", " ", "\"", ";", "x", "\0"]
 
@@ -393,7 +393,7 @@ defmodule Sparx.Multipart.ParserTest do
 
     test = self()
 
-    # A process of its own: what it holds is measured with it.
+    # In a process of its own, whose memory is measured.
     spawn_link(fn ->
       parser =
         Enum.reduce(pieces, Parser.new(boundary, @limits), fn piece, parser ->
@@ -408,7 +408,7 @@ defmodule Sparx.Multipart.ParserTest do
     receive do: ({:cost, reductions, held} -> {reductions, held})
   end
 
-  test "twice as many bytes that almost match cost twice as much, and nothing is held" do
+  test "twice as many bytes that almost match cost twice as much, and no memory" do
     near = String.slice(@longest, 0..-2)
     head = ~s(--#{@longest}\r\nContent-Disposition: form-data; name="a"; filename="f"\r\n\r\n)
 

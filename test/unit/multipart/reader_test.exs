@@ -22,7 +22,7 @@ defmodule Sparx.Multipart.ReaderTest do
   defp bytes(text), do: for(<<byte <- text>>, do: <<byte>>)
   defp text(body), do: Enum.join(body)
 
-  # The input, and how it is told that it was left.
+  # The input, and the call that tells it that it was abandoned.
   defp watched(chunks) do
     test = self()
     Stream.resource(fn -> chunks end, &take/1, fn _left -> send(test, :left) end)
@@ -38,13 +38,13 @@ defmodule Sparx.Multipart.ReaderTest do
     end
   end
 
-  test "bodies that are not read, or not to their end, are skipped" do
+  test "bodies that are not read, or only in part, are skipped" do
     assert for(part <- parts(bytes(@whole)), do: part.name) == ["a", "b", "c"]
 
     assert for(part <- parts(bytes(@whole)), do: part.body |> Enum.take(1) |> Enum.join()) == ["a", "b", "c"]
   end
 
-  test "a body goes on where it was left, and stays at its end" do
+  test "reading a body continues where it stopped, and stays at its end" do
     for part <- parts(bytes(@whole)) do
       [first] = Enum.take(part.body, 1)
       assert first <> text(part.body) == "#{part.name}1#{part.name}2"
@@ -52,7 +52,7 @@ defmodule Sparx.Multipart.ReaderTest do
     end
   end
 
-  test "a body is of no use behind the next part, behind the last one, and elsewhere" do
+  test "a body cannot be read after the next part, after the last one, or in another process" do
     [first | _] = all = Enum.to_list(parts([@whole]))
     for part <- all, do: assert_raise(ArgumentError, fn -> text(part.body) end)
 
@@ -76,26 +76,26 @@ defmodule Sparx.Multipart.ReaderTest do
     error -> error
   end
 
-  test "the input is read to its end, and left once" do
+  test "the input is read to its end, and abandoned once" do
     assert Enum.count(parts(watched([@whole, "more", "and more"]))) == 3
     assert_received :left
     refute_received :left
   end
 
-  test "the input is left when the parts are" do
+  test "the input is abandoned with the parts" do
     assert [_] = Enum.take(parts(watched(bytes(@whole))), 1)
     assert_received :left
     refute_received :left
     assert Process.get_keys() |> Enum.filter(&match?({Reader, _}, &1)) == []
   end
 
-  test "the input is left when whoever reads raises" do
+  test "the input is abandoned if the reader raises" do
     assert_raise RuntimeError, fn -> for _part <- parts(watched([@whole])), do: raise("oh") end
     assert_received :left
     refute_received :left
   end
 
-  test "an error is raised, and the input is left once" do
+  test "an error is raised, and the input is abandoned once" do
     for {text, reason} <- [
           {"--B\r\n", :malformed},
           {String.replace(@whole, "--B--", "--BB"), :malformed},
@@ -108,7 +108,7 @@ defmodule Sparx.Multipart.ReaderTest do
     end
   end
 
-  test "an error that somebody rescues is raised again: the form is never taken for whole" do
+  test "an error that somebody rescues is raised again: the form is never taken as complete" do
     cut = binary_part(@whole, 0, byte_size(@whole) - 20)
     input = Stream.concat([cut], Stream.map([1], fn _ -> raise Sparx.BodyError, reason: :closed end))
 

@@ -14,7 +14,7 @@ defmodule Sparx.Server.ChannelTest do
 
   defp pid, do: String.to_integer(System.pid())
 
-  test "listens in a folder that is nobody else's, and leaves nothing of it behind" do
+  test "listens in a private folder, and removes it" do
     {:ok, listening} = Channel.listen()
     assert %{mode: mode} = File.stat!(listening.folder)
     assert Bitwise.band(mode, 0o777) == 0o700
@@ -26,7 +26,7 @@ defmodule Sparx.Server.ChannelTest do
     :socket.close(port)
   end
 
-  test "takes nobody else for the port program" do
+  test "accepts only the port program" do
     {:ok, listening} = Channel.listen()
     stranger = connect(listening.path)
     assert accept(listening, pid() + 1) == nil
@@ -45,7 +45,7 @@ defmodule Sparx.Server.ChannelTest do
     refute File.exists?(listening.folder)
   end
 
-  test "hands over sockets to listen on, with their places as tokens" do
+  test "passes sockets to listen on, with their indexes as tokens" do
     {:ok, listening} = Channel.listen()
     port = connect(listening.path)
     {:ok, first} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
@@ -66,13 +66,13 @@ defmodule Sparx.Server.ChannelTest do
     Channel.close(socket)
   end
 
-  test "a program that does not connect is not waited for once that is known" do
+  test "does not wait for a program that is known not to connect" do
     {:ok, listening} = Channel.listen()
     assert listening |> Channel.meet(pid(), []) |> Channel.miss(listening) == :ok
     refute File.exists?(listening.folder)
   end
 
-  test "hands over an open file with its token and stream" do
+  test "passes an open file with its token and stream" do
     {:ok, listening} = Channel.listen()
     port = connect(listening.path)
     socket = accept(listening, pid())
@@ -90,7 +90,7 @@ defmodule Sparx.Server.ChannelTest do
     Channel.close(socket)
   end
 
-  test "what does not fit is not sent, and nobody waits" do
+  test "a descriptor that does not fit is not sent, and nobody waits" do
     {:ok, listening} = Channel.listen()
     port = connect(listening.path)
     socket = accept(listening, pid())

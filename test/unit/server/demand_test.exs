@@ -19,7 +19,7 @@ defmodule Sparx.Server.DemandTest do
     end
   end
 
-  test "what is asked for is granted, and taken once" do
+  test "requested demand is granted, and used once" do
     {5, demand} = ask!(with_tags([:a]), :a, 5)
     assert Demand.total(demand) == 5
     assert take_all(demand) == [:a, :a, :a, :a, :a]
@@ -33,7 +33,7 @@ defmodule Sparx.Server.DemandTest do
     assert Demand.ask(with_tags([:a]), :b, 1, 0) == {:error, :unknown_subscription}
   end
 
-  test "who asked first is served first, and who asked for many does not keep others waiting" do
+  test "the first to ask is served first, and one that asks for many does not make others wait" do
     {_, demand} = ask!(with_tags([:a, :b, :c]), :b, 3)
     {_, demand} = ask!(demand, :a, 1)
     {_, demand} = ask!(demand, :c, 2)
@@ -41,7 +41,7 @@ defmodule Sparx.Server.DemandTest do
     assert take_all(demand) == [:b, :a, :c, :b, :b, :c, :b]
   end
 
-  test "whether anybody in the line has demand" do
+  test "whether anybody in the queue has demand" do
     refute Demand.any?(with_tags([:a]))
     {_, demand} = ask!(with_tags([:a]), :a, 1)
     assert Demand.any?(demand)
@@ -73,7 +73,7 @@ defmodule Sparx.Server.DemandTest do
     assert Demand.total(demand) == 12
   end
 
-  test "a request without demand is paid for by surplus, and is an error without that" do
+  test "a request without demand uses surplus, and is an error without that" do
     {2, demand} = ask!(with_tags([:a]), :a, 2)
     {:ok, _, demand} = Demand.cancel(demand, :a)
     {:ok, demand} = Demand.spend_surplus(demand)
@@ -81,7 +81,7 @@ defmodule Sparx.Server.DemandTest do
     assert Demand.spend_surplus(demand) == :error
   end
 
-  test "requests that wait were paid for: demand that serves them is not granted again" do
+  test "waiting requests have used demand: demand that serves them is not granted again" do
     demand = with_tags([:a])
     {0, demand} = ask!(demand, :a, 2, 3)
     assert take_all(demand) == [:a, :a]
@@ -133,7 +133,7 @@ defmodule Sparx.Server.DemandTest do
     end
   end
 
-  test "a new port is granted all that was asked for" do
+  test "a new port is granted all requested demand" do
     {3, demand} = ask!(with_tags([:a, :b]), :a, 3)
     {2, demand} = ask!(demand, :b, 2)
     {:ok, _, demand} = Demand.cancel(demand, :b)
@@ -141,7 +141,7 @@ defmodule Sparx.Server.DemandTest do
     assert demand.surplus == 0
   end
 
-  test "a monitor leads to its subscription as long as there is one" do
+  test "a monitor finds its subscription as long as there is one" do
     monitor = make_ref()
     demand = Demand.subscribe(Demand.new(), :a, self(), monitor, :raw)
     assert Demand.watched_by(demand, monitor) == {:ok, :a}

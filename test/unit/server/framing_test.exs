@@ -6,7 +6,7 @@ defmodule Sparx.Server.FramingTest do
 
   defp frame(payload), do: <<byte_size(payload)::32, payload::binary>>
 
-  # Takes pieces one after the other.
+  # Feeds pieces one after the other.
   defp take_all(pieces) do
     Enum.reduce(pieces, {[], Framing.new()}, fn piece, {payloads, framing} ->
       {:ok, more, framing} = Framing.take(framing, piece)
@@ -30,7 +30,7 @@ defmodule Sparx.Server.FramingTest do
     assert {["hello", "world"], _framing} = take_all(for <<byte <- bytes>>, do: <<byte>>)
   end
 
-  test "the longest frame, and one that is too long, of which nothing is kept" do
+  test "the longest frame, and one that is too long, which is not stored" do
     longest = :binary.copy("x", 65_532)
     assert {[^longest], _framing} = take_all([frame(longest)])
     assert Framing.take(Framing.new(), <<65_533::32>>) == {:error, {:too_long, 65_533}}

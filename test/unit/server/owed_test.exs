@@ -4,7 +4,7 @@ defmodule Sparx.Server.OwedTest do
 
   alias Sparx.Server.Owed
 
-  test "asks free the oldest streams of their subscription, no more than were asked for" do
+  test "asks free the oldest streams of their subscription, at most as many as requested" do
     owed = Owed.new() |> Owed.until_asked(1, :a) |> Owed.until_asked(2, :a) |> Owed.until_asked(3, :b)
     assert {[], ^owed} = Owed.asked(owed, :c, 5)
     assert {[1], owed} = Owed.asked(owed, :a, 1)
@@ -14,7 +14,7 @@ defmodule Sparx.Server.OwedTest do
     assert owed == Owed.new()
   end
 
-  test "what is taken back from a subscription waits for none of its asks" do
+  test "a stream that is taken from a subscription waits for none of its asks" do
     owed = Owed.new() |> Owed.until_asked(1, :a) |> Owed.until_asked(2, :a) |> Owed.until_asked(3, :b)
     assert {[], ^owed} = Owed.never_begun(owed, :a, [])
     assert {[], ^owed} = Owed.never_begun(owed, :a, [3, 4])
@@ -23,14 +23,14 @@ defmodule Sparx.Server.OwedTest do
     assert owed == Owed.until_asked(Owed.new(), 3, :b)
   end
 
-  test "the end of a subscription takes all of its streams" do
+  test "the end of a subscription removes all of its streams" do
     owed = Owed.new() |> Owed.until_asked(1, :a) |> Owed.until_asked(2, :a)
     assert {[1, 2], owed} = Owed.taken(owed, :a)
     assert owed == Owed.new()
     assert {[], ^owed} = Owed.taken(owed, :a)
   end
 
-  test "a death frees what it was waited for, once" do
+  test "a death frees the streams that waited for it, once" do
     monitor = make_ref()
     owed = Owed.until_down(Owed.new(), 1, monitor)
     assert :error = Owed.down(owed, make_ref())

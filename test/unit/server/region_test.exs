@@ -272,7 +272,7 @@ defmodule Sparx.Server.RegionTest do
     assert Sparx.Await.await(fn -> match?({:binary, []}, Process.info(region.pid, :binary)) end)
   end
 
-  test "is off below one slot" do
+  test "is off if smaller than a slot" do
     assert Region.new(0) == {:error, :off}
     assert Region.new(@slot - 1) == {:error, :off}
   end

@@ -9,7 +9,7 @@ defmodule Sparx.Server.SlotsTest do
     Enum.reduce(1..count//1, slots, fn _, slots -> Slots.start(slots) end)
   end
 
-  test "each free slot is asked for once" do
+  test "each free slot is requested once" do
     {3, slots} = Slots.ask(Slots.new(3, 0))
     assert {0, ^slots} = Slots.ask(slots)
     slots = slots |> Slots.start() |> Slots.start()
@@ -18,7 +18,7 @@ defmodule Sparx.Server.SlotsTest do
     assert {1, _slots} = slots |> Slots.stop(:a) |> Slots.ask()
   end
 
-  test "a handler that waits for its client holds no slot until it goes on" do
+  test "a handler that waits for its client uses no slot until it continues" do
     slots = started(2, 2)
     {nil, slots} = Slots.yield(slots, :a, 1)
     assert Slots.count_waiting(slots) == 1
@@ -27,12 +27,12 @@ defmodule Sparx.Server.SlotsTest do
     assert {true, slots} = Slots.resume(slots, :a)
     assert %{running: 3, waiting: none} = slots
     assert none == %{}
-    # One more than there are slots: the first that ends frees none.
+    # One more than there are slots: the first end frees no slot.
     assert {0, slots} = slots |> Slots.stop(:b) |> Slots.ask()
     assert {1, _slots} = slots |> Slots.stop(:a) |> Slots.ask()
   end
 
-  test "one that does not wait cannot go on, and one that waits may end" do
+  test "a handler that does not wait cannot continue, and one that waits may end" do
     slots = started(2, 2)
     assert {false, ^slots} = Slots.resume(slots, :a)
     {nil, slots} = Slots.yield(slots, :a, 1)
@@ -42,7 +42,7 @@ defmodule Sparx.Server.SlotsTest do
     assert {1, _slots} = Slots.ask(slots)
   end
 
-  test "beyond the bound, the one that has progressed least is to be cut" do
+  test "beyond the bound, the one with the least progress is to be cut" do
     slots = started(4, 4, 2)
     {nil, slots} = Slots.yield(slots, :new, 90)
     {nil, slots} = Slots.yield(slots, :slow, 10)
@@ -52,21 +52,21 @@ defmodule Sparx.Server.SlotsTest do
     assert {:slower, _slots} = Slots.yield(slots, :slower, 5)
   end
 
-  test "for another port program nobody waits, and nothing was asked for" do
+  test "for another port program nobody waits, and nothing was requested" do
     slots = started(3, 2)
     {nil, slots} = Slots.yield(slots, :a, 1)
     assert %{running: 2, asked: 0} = slots = Slots.renew(slots)
     assert {1, _slots} = Slots.ask(slots)
   end
 
-  test "closed slots ask for nothing, whatever ends" do
+  test "closed slots request nothing, whatever ends" do
     slots = 3 |> started(2) |> Slots.close()
     assert {0, slots} = Slots.ask(slots)
     assert {0, slots} = slots |> Slots.stop(:a) |> Slots.ask()
     assert {0, _slots} = slots |> Slots.stop(:b) |> Slots.ask()
   end
 
-  test "whatever happens, what is asked for and what runs are no more than the limit, but for those that went on" do
+  test "whatever happens, requested and running handlers are at most the limit, except those that continued" do
     :rand.seed(:exsss, {4, 5, 6})
 
     Enum.reduce(1..5_000, {elem(Slots.ask(Slots.new(8, 20)), 1), %{}}, fn n, {slots, handlers} ->

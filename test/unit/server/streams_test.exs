@@ -22,7 +22,7 @@ defmodule Sparx.Server.StreamsTest do
     end
   end
 
-  test "a stream is there until it is taken out", %{streams: streams} do
+  test "a stream exists until it is removed", %{streams: streams} do
     assert {:ok, %{tag: :tag, body: :open}} = Streams.fetch(streams, 1)
     assert Streams.count(streams) == 1
     assert Streams.count(Streams.update(streams, 1, ended: true)) == 0
@@ -40,7 +40,9 @@ defmodule Sparx.Server.StreamsTest do
     assert chunk(streams, 1, "c") == :not_asked
   end
 
-  test "what a reader gives up is there for the next, and is not asked for again", %{streams: streams} do
+  test "a chunk that a reader gives up is there for the next one, and is not requested again", %{
+    streams: streams
+  } do
     {:ask, streams} = Streams.read(streams, 1, :first)
     {:ask, streams} = Streams.read(streams, 1, :second)
     streams = Streams.unread(streams, 1, [:first, :second, :unknown])
@@ -61,7 +63,7 @@ defmodule Sparx.Server.StreamsTest do
     assert Streams.read(streams, 1, :third) == :eof
   end
 
-  test "what was on its way when the body was discarded is dropped, and nothing more is accepted", %{
+  test "chunks in flight when the body was discarded are dropped, and nothing more is accepted", %{
     streams: streams
   } do
     streams = Streams.update(streams, 1, body: :skipped, spare: 1)
@@ -71,14 +73,14 @@ defmodule Sparx.Server.StreamsTest do
     assert Streams.read(streams, 1, :reader) == {:error, :closed}
   end
 
-  test "a stream that is not there, or has ended, is closed", %{streams: streams} do
+  test "a stream that does not exist, or has ended, is closed", %{streams: streams} do
     assert Streams.read(streams, 2, :reader) == {:error, :closed}
     assert Streams.unread(streams, 2, [:reader]) == streams
     assert Streams.put_back(streams, 2, ["a"]) == streams
     assert Streams.read(Streams.update(streams, 1, ended: true), 1, :reader) == {:error, :closed}
   end
 
-  test "a stream that was claimed belongs to its subscription no more", %{streams: streams} do
+  test "a stream that was claimed no longer belongs to its subscription", %{streams: streams} do
     streams = Streams.open(streams, 2, stream(tag: :tag))
     assert Enum.sort(Streams.of_subscription(streams, :tag)) == [1, 2]
 

@@ -20,7 +20,7 @@ defmodule Sparx.Server.WaitingTest do
     assert waiting.count == 0
   end
 
-  test "only those whose time is over are overdue", %{waiting: waiting} do
+  test "only those whose deadline has passed are overdue", %{waiting: waiting} do
     assert Waiting.next(waiting) == {:ok, 10}
     assert Waiting.overdue(waiting, 9) == :none
     assert {:ok, 1, waiting} = Waiting.overdue(waiting, 10)

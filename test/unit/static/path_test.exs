@@ -38,7 +38,7 @@ defmodule Sparx.Static.PathTest do
       do: assert(segments(unquote(path)) == {:ok, unquote(expected), unquote(slash)})
   end
 
-  # What stands for "..", and for a slash. A backslash, NUL and more are in the list below.
+  # Encodings of ".." and of a slash. A backslash, NUL and others are in the list below.
   @dots ~w(.. %2e%2e %2E%2E .%2e %2e. .%2E %2E.)
   @slashes ~w(/ %2f %2F \\ %5c %5C)
 
@@ -111,11 +111,11 @@ defmodule Sparx.Static.PathTest do
     test "no segments of #{inspect(path)}", do: assert(segments(unquote(path)) == :error)
   end
 
-  test "there are more of them than have been seen elsewhere" do
+  test "there are more encodings than other test suites have" do
     assert length(Enum.uniq(@traversals ++ @others)) > 150
   end
 
-  test "names with dots, when they are wanted" do
+  test "names that begin with a dot, if enabled" do
     assert segments("/.git/config", "", true) == {:ok, [".git", "config"], false}
     assert segments("/...", "", true) == {:ok, ["..."], false}
     for path <- ["/..", "/.", "/%2e%2e/a", "/.git/.."], do: assert(segments(path, "", true) == :error)
@@ -130,7 +130,7 @@ defmodule Sparx.Static.PathTest do
         do: assert(segments(path, "/at") == :error)
   end
 
-  test "no path has a segment that leads elsewhere, whatever it is made of" do
+  test "no path has a segment that leads out of the root, whatever its bytes are" do
     :rand.seed(:exsss, {1, 2, 3})
     pieces = ["/", ".", "%2e", "%2f", "\\", "%5c", "%", "25", "2e", "a", "%00", "%c0%ae", "ä"]
 
@@ -180,7 +180,7 @@ defmodule Sparx.Static.PathTest do
       assert modified == File.stat!(Path.join(root, "a"), time: :posix).mtime
     end
 
-    test "what is not there", %{root: root, base: base} do
+    test "files that do not exist", %{root: root, base: base} do
       for segments <- [["b"], ["a", "b"], ["folder", "c"], ["none", "a"], [String.duplicate("x", 300)]],
           do: assert(what(root, segments) == :error)
 
@@ -208,7 +208,7 @@ defmodule Sparx.Static.PathTest do
       assert what(root, ["here", "here", "a"]) == "root/a"
     end
 
-    test "links that leave it, or lead nowhere", %{root: root, base: base} do
+    test "links that leave the root, or lead nowhere", %{root: root, base: base} do
       link("../secret", root, "out")
       link(Path.join(base, "secret"), root, "absolute_out")
       link("..", root, "up")
@@ -263,7 +263,7 @@ defmodule Sparx.Static.PathTest do
       assert what("lib", ["sparx.ex"]) == File.read!("lib/sparx.ex")
     end
 
-    test "what is neither a file nor a folder", %{root: root} do
+    test "neither a file nor a folder", %{root: root} do
       {"", 0} = System.cmd("mkfifo", [Path.join(root, "fifo")])
       {:ok, _socket} = :gen_tcp.listen(0, ifaddr: {:local, Path.join(root, "socket")})
       link("fifo", root, "to_fifo")

@@ -25,7 +25,7 @@ defmodule Sparx.Static.PlanTest do
 
   # ── conditions ─────────────────────────────────────────────────────────────────────────────────────
 
-  # headers, and the status for GET, and for PUT if it is another
+  # headers, and the status for GET, and for PUT if it differs
   @conditions [
     {[], 200},
     # If-None-Match (13.1.2): weak comparison
@@ -63,7 +63,7 @@ defmodule Sparx.Static.PlanTest do
     {[{"if-modified-since", ""}], 200},
     {[{"if-modified-since", @date <> "; length=100"}], 200},
     {[{"if-modified-since", @date}, {"if-modified-since", @date}], 200},
-    # It is not heeded with If-None-Match
+    # It is ignored together with If-None-Match
     {[{"if-none-match", ~s("v2")}, {"if-modified-since", @later}], 200},
     {[{"if-none-match", ~s("v1")}, {"if-modified-since", @before}], 304, 412},
     {[{"if-none-match", "malformed"}, {"if-modified-since", @later}], 200},
@@ -84,7 +84,7 @@ defmodule Sparx.Static.PlanTest do
     {[{"if-unmodified-since", @rfc850}], 200},
     {[{"if-unmodified-since", "tomorrow"}], 200},
     {[{"if-unmodified-since", @before}, {"if-unmodified-since", @before}], 200},
-    # It is not heeded with If-Match
+    # It is ignored together with If-Match
     {[{"if-match", ~s("v1")}, {"if-unmodified-since", @before}], 200},
     {[{"if-match", ~s("v2")}, {"if-unmodified-since", @later}], 412},
     # The order (13.2.2)
@@ -113,7 +113,7 @@ defmodule Sparx.Static.PlanTest do
     end
   end
 
-  test "a weak tag matches weakly only" do
+  test "a weak tag matches only in weak comparison" do
     for {headers, status} <- [
           {[{"if-none-match", ~s("v1")}], 304},
           {[{"if-none-match", ~s(W/"v1")}], 304},
@@ -126,7 +126,7 @@ defmodule Sparx.Static.PlanTest do
         do: assert(plan(headers, "GET", @weak).status == status, inspect(headers))
   end
 
-  test "what has neither a tag nor a date" do
+  test "a file with neither a tag nor a date" do
     for {headers, status} <- [
           {[{"if-none-match", ~s("v1")}], 200},
           {[{"if-none-match", "*"}], 304},
@@ -143,7 +143,7 @@ defmodule Sparx.Static.PlanTest do
 
   # ── ranges ─────────────────────────────────────────────────────────────────────────────────────────
 
-  # a Range field, and the first and last byte that are sent of 100; :all for 200, :none for 416
+  # a Range field, and the first and last byte sent of 100; :all for 200, :none for 416
   @ranges [
     {"bytes=0-0", {0, 0}},
     {"bytes=0-99", {0, 99}},
@@ -216,7 +216,7 @@ defmodule Sparx.Static.PlanTest do
     end
   end
 
-  # ranges that are several, and those that are sent; else the whole
+  # several ranges, and those that are sent; else the whole file
   @several [
     {"bytes=0-0,99-99", [{0, 0}, {99, 99}]},
     {"bytes=0-9, 20-29 ,\t-5", [{0, 9}, {20, 29}, {95, 99}]},
@@ -263,7 +263,7 @@ defmodule Sparx.Static.PlanTest do
     end
   end
 
-  # If-Range (13.1.5), with a range that is there
+  # If-Range (13.1.5), with a satisfiable range
   @if_range [
     {~s("v1"), 206},
     {~s(W/"v1"), 200},
@@ -285,7 +285,7 @@ defmodule Sparx.Static.PlanTest do
       do: assert(plan([{"range", "bytes=0-9"}, {"if-range", unquote(value)}]).status == unquote(status))
   end
 
-  test "if-range without range, twice, and with a range that is not there" do
+  test "if-range without range, twice, and with an unsatisfiable range" do
     assert plan([{"if-range", ~s("v1")}]).status == 200
     assert plan([{"range", "bytes=0-9"}, {"if-range", ~s("v1")}, {"if-range", ~s("v1")}]).status == 200
     assert plan([{"range", "bytes=100-"}, {"if-range", ~s("v2")}]).status == 200
@@ -344,7 +344,7 @@ defmodule Sparx.Static.PlanTest do
              ]
   end
 
-  test "a boundary is new each time" do
+  test "every response has a new boundary" do
     boundary = fn -> hd(Plan.make("GET", [{"range", "bytes=0-0,9-9"}], @whole).headers) end
     assert boundary.() != boundary.()
   end

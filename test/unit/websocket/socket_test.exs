@@ -8,7 +8,7 @@ defmodule Sparx.WebSocket.SocketTest do
   @stream 7
   @window 1_000
 
-  # A socket with so much window, whose port is this process.
+  # A socket with this window, whose port is this process.
   defp socket(window, write_timeout \\ 20) do
     answer = Answer.new(window)
     Answer.upgrade(answer, :socket)
@@ -30,19 +30,19 @@ defmodule Sparx.WebSocket.SocketTest do
     Answer.grant(answer, left)
   end
 
-  test "a large message waits for those who are about to send" do
+  test "a large message waits for the processes that are about to send" do
     socket = socket(5_000, 5_000)
     :ok = Answer.enter(socket.answer, 0)
     task = Task.async(fn -> Socket.send_messages(socket, [{2, <<0::16_000>>}], []) end)
     refute_receive {:command, _}, 50
     Answer.leave(socket.answer)
     assert Task.await(task) == :ok
-    # Nine pieces of at most a quarter of the window, each of which costs 16 bytes besides.
+    # Nine pieces of at most a quarter of the window; each costs 16 bytes more.
     assert left(socket) == 2_856
     assert Answer.senders(socket.answer) == 0
   end
 
-  test "one who was killed in between does not stop others for ever" do
+  test "a process that is killed while sending does not block others forever" do
     socket = socket(5_000)
     :ok = Answer.enter(socket.answer, 0)
     assert Socket.send_messages(socket, [{2, <<0::16_000>>}], []) == {:error, :timeout}
@@ -51,7 +51,7 @@ defmodule Sparx.WebSocket.SocketTest do
     assert Socket.send_messages(socket, [{2, "small"}], []) == :ok
   end
 
-  test "what goes out together is no frame that the port would not take, however small the messages are" do
+  test "messages that leave together never make a frame that is too long for the port, however small they are" do
     socket = socket(20_000)
     assert Socket.send_messages(socket, List.duplicate({1, ""}, 20), "more") == :ok
     assert_receive {:command, together}
@@ -61,7 +61,7 @@ defmodule Sparx.WebSocket.SocketTest do
     assert_receive {:command, <<4::32, "more">>}
   end
 
-  test "messages without data cost window too" do
+  test "messages without data also cost window" do
     socket = socket(40)
     assert Socket.send_messages(socket, [{1, ""}, {9, ""}], []) == :ok
     refute Answer.fits?(socket.answer, 16)
@@ -69,14 +69,14 @@ defmodule Sparx.WebSocket.SocketTest do
     assert Answer.fits?(socket.answer, 8)
   end
 
-  test "credit is lent before it is asked for" do
+  test "credit is lent before it is requested" do
     socket = socket(40)
     assert IO.iodata_to_binary(Socket.credit(socket, 3)) == <<0x94, 2, @stream, 3, 1>>
     for _ <- 1..3, do: assert(Answer.spend(socket.answer))
     refute Answer.spend(socket.answer)
   end
 
-  test "a socket that has ended is closed to all" do
+  test "a socket that has ended is closed for everybody" do
     socket = socket(5_000)
     Answer.close(socket.answer)
 
