@@ -11,7 +11,7 @@ defmodule CodeBlocks do
   def main(pages) do
     {:ok, _} = Application.ensure_all_started(:ex_unit)
     {:ok, _} = Application.ensure_all_started(:sparx)
-    # What blocks call is often not there: only functions of Sparx are looked at.
+    # Functions that blocks call often do not exist: only those of Sparx are checked.
     Code.compiler_options(ignore_module_conflict: true)
 
     case Enum.flat_map(pages, &page/1) do

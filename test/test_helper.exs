@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 Sparx.Skipped.begin()
 
-# What is logged in a passing test is shown by none. What must come may take its time on a busy machine.
+# Logs of passing tests are not shown. Expected messages may take long on a busy machine.
 ExUnit.start(
   capture_log: true,
   assert_receive_timeout: 15_000,

@@ -334,7 +334,7 @@ defmodule Sparx.Config do
 
   # ── a plug ─────────────────────────────────────────────────────────────────────────────────────────
 
-  # What is compiled only where Plug is.
+  # Compiled only if Plug is a dependency.
   @compile {:no_warn_undefined, [Sparx.Plug, Sparx.Plug.Options]}
 
   defp split_plug!(options) do

@@ -366,7 +366,7 @@ RESENT = 0.2  # seconds
 
 
 class Client:
-    """One connection. What a case reads: closed (its code, what kind, why), streams, heard (frames by name), facts of the handshake."""
+    """One connection. For cases to read: closed (its code, kind and reason), streams, heard (frames by name), facts of the handshake."""
 
     def __init__(self, address, name="localhost", alpn=(b"h3",), version=VERSION, ticket=None, early=False, token=b"", parameters=(), without=(),
                  cid=None, destination=None, hello=None, window=1 << 24, family=socket.AF_INET, source=None):  # fmt: skip

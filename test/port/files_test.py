@@ -20,13 +20,13 @@ PORTABLE = os.environ.get("PORTABLE")
 
 
 def pattern(n, seed=0):
-    """Bytes of which each tells where it is."""
+    """Bytes that each identify their position."""
     block = b"".join((i * 2654435761 + seed & 0xFFFFFFFF).to_bytes(4, "big") for i in range(4096))
     return (block * (n // len(block) + 1))[:n]
 
 
 class Host(HandingProgram):
-    """Answers each request as `answer` says, and notes what happens to it."""
+    """Answers each request as `answer` says, and records what happens to it."""
 
     def __init__(self, answer, options=None):
         self.answer, self.ends, self.room, self.streams = answer, {}, 0, []

@@ -19,7 +19,7 @@ static struct h2_fixture *fixture_of(void *ctx)
 	return ctx;
 }
 
-/* ---- what the client hears ---- */
+/* ---- what the client receives ---- */
 
 static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint8_t *name, size_t name_len, const uint8_t *value,
 		     size_t value_len, uint8_t flags, void *ctx)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""How the program was compiled and linked: what makes a fault in it harder to use (SECURITY.md)."""
+"""How the program was compiled and linked, so that faults in it are harder to exploit (SECURITY.md)."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ import subprocess
 import unittest
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
-OTHERS = re.compile(r"/_build/(?!test/)")  # built for tools: without
+OTHERS = re.compile(r"/_build/(?!test/)")  # built for tools: without hardening
 PLACES = {os.environ.get("SPARX_PORT", ""), str(REPO / "priv/sparx_port")}
 PROGRAMS = sorted(path for path in PLACES if os.path.exists(path) and not OTHERS.search(path))
 
@@ -19,7 +19,7 @@ PROGRAMS = sorted(path for path in PLACES if os.path.exists(path) and not OTHERS
 @unittest.skipUnless(shutil.which("readelf"), "readelf is missing")
 class Hardening(unittest.TestCase):
     def each(self, *what):
-        """What readelf says of each program that people run."""
+        """The output of readelf for each program that people run."""
         said = [subprocess.run(["readelf", "-W", *what, program], capture_output=True, text=True, check=True).stdout for program in PROGRAMS]
         self.assertTrue(said or "SPARX_PORT" in os.environ)
         return said

@@ -22,7 +22,7 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 class Host(Program):
-    """Hands over what `packets` says, as soon as the port has connected, and answers all requests."""
+    """Passes the descriptors of `packets` as soon as the port has connected, and answers all requests."""
 
     def __init__(self, listeners, packets, **options):
         folder = tempfile.TemporaryDirectory()
@@ -157,7 +157,7 @@ class Listeners(unittest.TestCase):
     def test_a_drain_ends_though_the_host_makes_the_socket_block(self):
         s = self.listening()
         host = self.host([{"descriptor": 1}], [([LISTENER, 1, 0], [s.fileno()])])
-        s.setblocking(True)  # the flag is of all copies
+        s.setblocking(True)  # all copies share the flag
         host.send([DRAIN, 1000])
         self.assertEqual(host.process.wait(10), 0)
 

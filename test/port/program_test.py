@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The program on its own: what it prints, its exit statuses, and what it says to a host that does it wrong (sparx_port.1)."""
+"""The program on its own: what it prints, its exit statuses, and its errors for a host that makes mistakes (sparx_port.1)."""
 
 import os
 import pathlib
@@ -65,7 +65,7 @@ class CommandLine(unittest.TestCase):
 
 class ExitStatus(unittest.TestCase):
     def refused(self, data, status, *words):
-        """The program ends with that status, and its last word is an ERROR with those words."""
+        """The program ends with that status, and its last message is an ERROR with those words."""
         got, out, err = run(data=data)
         self.assertEqual((got, err), (status, ""))
         last = messages(out)[-1]

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Hosts that talk nonsense: messages with random fields, golden frames with flipped bytes, and noise, while clients wait.
-The program must say what was wrong and live on, or end with one of its statuses. SPARX_RANDOM_SECONDS (3) is how long,
-SPARX_RANDOM_SEED (the time) what; `make -C port asan` runs it with sanitizers."""
+"""Hosts that send nonsense: messages with random fields, golden frames with flipped bytes, and noise, while clients wait. The program must report the fault
+and continue, or end with one of its statuses. SPARX_RANDOM_SECONDS (3) is the duration, SPARX_RANDOM_SEED (the time) the seed; `make -C port asan` runs it
+with sanitizers."""
 
 import os
 import pathlib
@@ -106,14 +106,14 @@ class RandomFrames(unittest.TestCase):
         for _ in range(rng.randint(1, 6)):
             clients.append(socket.create_connection(address))
             clients[-1].sendall(rng.choice(CLIENTS))
-        time.sleep(0.005)  # so that there are requests to talk about
+        time.sleep(0.005)  # so that there are requests for the messages to name
         try:
-            for stream in range(1, 9):  # some begin well
+            for stream in range(1, 9):  # some begin with a valid HELLO
                 send(mp.encode(rng.choice(OPENINGS)(stream)) + mp.encode([2, stream, 2, 65000]))
             for _ in range(rng.randint(10, 200)):
                 send(b"".join(payload(rng) for _ in range(rng.randint(0, 4))))
             if rng.random() < 0.2:
-                port.stdin.write(rng.randbytes(3))  # a frame that is cut
+                port.stdin.write(rng.randbytes(3))  # a truncated frame
         except BrokenPipeError:
             pass
         for client in clients:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Random frames of QUIC and HTTP/3 in packets that are protected as they must be: whatever comes, the program lives, and serves the next client."""
+"""Random frames of QUIC and HTTP/3 in correctly protected packets: whatever comes, the program survives, and serves the next client."""
 
 import os
 import random
@@ -109,7 +109,7 @@ def main():
         try:
             misbehave(client)
         except (ValueError, IndexError, KeyError, TypeError):
-            pass  # the client itself cannot go on: it has been told nonsense in answer to nonsense
+            pass  # the client itself cannot continue: it got nonsense in answer to nonsense
         client.close()
         while select.select([port.out], [], [], 0)[0]:
             port.pump()  # raises when the program has ended

@@ -29,7 +29,7 @@ BIG = UNIT * SLOT
 
 
 def pattern(slot, turn, length):
-    """Bytes that are of this slot, and of this use of it, alone."""
+    """Bytes that occur only in this slot, and only in this use of it."""
     return (b"%05d:%08d;" % (slot, turn) * (length // 15 + 1))[:length]
 
 
@@ -167,7 +167,7 @@ class Region(unittest.TestCase):
         self.assertEqual(host.errors, [])
 
     def test_random_plans_with_few_slots_and_clients_that_read_when_they_like(self):
-        """Slots are filled anew at once when they come back: a byte that was still wanted would be another one then."""
+        """Slots are refilled as soon as they return: a byte that was still needed would be wrong then."""
         rng = random.Random(7)
         plan = [
             [(rng.choice(["shared", "pipe"]), rng.choice([1, 100, 8191, 8192, 30000, BIG, BIG + 1])) for _ in range(rng.randint(1, 4))]

@@ -68,7 +68,7 @@ def status_of(pid):
 
 
 def forget_landlock():
-    """In a child: Landlock's first system call is not known any more."""
+    """In a child process: Landlock's first system call is unknown."""
     code = struct.pack("=HBBI", 0x20, 0, 0, 0) + struct.pack("=HBBI", 0x15, 0, 1, 444)
     code += struct.pack("=HBBI", 6, 0, 0, 0x00050000 | 38) + struct.pack("=HBBI", 6, 0, 0, 0x7FFF0000)
     libc, space = ctypes.CDLL(None, use_errno=True), ctypes.create_string_buffer(code)
@@ -80,7 +80,7 @@ def forget_landlock():
 @unittest.skipIf(LEFT_OUT, "the sandbox is left out of this build")
 class Sandbox(unittest.TestCase):
     def serves(self, port):
-        """A request is answered, and SIGTERM is the end."""
+        """A request is answered, and SIGTERM ends the program."""
         with connect(port.ready["listeners"][0]) as client:
             client.sendall(GET)
             port.send([DEMAND, 1])
@@ -105,7 +105,7 @@ class Sandbox(unittest.TestCase):
         return status
 
     def begin(self, options, **how):
-        """A program, unless this kernel cannot have it strict."""
+        """A program, unless this kernel lacks a part that `strict` needs."""
         try:
             port = Port(options, **how)
         except PortDied:
@@ -202,7 +202,7 @@ class Sandbox(unittest.TestCase):
             self.skipTest("only root can lower the limits of a program that is not dumpable")
         for _ in range(3):
             with connect(port.ready["listeners"][0]) as client:
-                self.assertEqual(client.recv(1), b"")  # turned away, by means of the spare descriptor
+                self.assertEqual(client.recv(1), b"")  # rejected, with the help of the spare descriptor
         self.assertEqual(port.end(), 0)
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Fair shares of demand, over real sockets: whoever comes next finds room. Run by `make -C port test`; or
+"""Fair shares of demand, over real sockets: a new peer always finds room. Run by `make -C port test`; or
 SPARX_PORT=priv/sparx_port test/port/shares_test.py."""
 
 import os
@@ -20,7 +20,7 @@ PATIENCE = 10.0  # s
 
 
 class Host(Program):
-    """Answers /answer; works for ever on everything else, and sends as much as there is room for once it has begun to send."""
+    """Answers /answer; never finishes anything else, and sends as much as there is room for once it has begun."""
 
     def __init__(self, options=None):
         self.working, self.gone, self.answered = [], [], 0
@@ -64,7 +64,7 @@ class Shares(unittest.TestCase):
         self.assertTrue(client.recv(4096).startswith(b"HTTP/1.1 200 "))
 
     def assert_working(self, host, count, queued):
-        """That many are in progress, and that many wait although there is demand."""
+        """This many are in progress, and this many wait although there is demand."""
         host.until(lambda: len(host.working) >= count)
         host.ask_until("queued", queued)
         self.assertEqual((len(host.working), host.figure("queued"), host.figure("held_back")), (count, queued, queued))
@@ -149,7 +149,7 @@ class Shares(unittest.TestCase):
         host.until(lambda: len(host.working) == 8)
         for stream in host.working:
             host.send([HEAD, stream, 200, [], None], *[[DATA, stream, bytes(65536)]] * 4)
-        host.pump_until_quiet()  # the kernel takes no more of any
+        host.pump_until_quiet()  # the kernel accepts no more from any of them
         self.assert_answered(host, self.client(host))
         self.assertGreaterEqual(len(host.gone), 1)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A client that does not read: what is held for it is bounded, in the program by `window`, and in the kernel beside the client's own
+"""A client that does not read: the bytes stored for it are bounded, in the program by `window`, and in the kernel to little more than the client's own
 window. Run by `make -C port test`; or SPARX_PORT=priv/sparx_port test/port/slow_client_test.py."""
 
 import os
@@ -14,7 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from lib.program import DATA, DEMAND, GONE, HEAD, PATH, REQUEST, ROOM, Program  # noqa: E402
 
 WINDOW = 262144
-RATE = 12_000  # bytes a second that it reads, and that it must
+RATE = 12_000  # bytes per second that it reads, and that it must read
 LEAST = 4_000
 
 
@@ -32,7 +32,7 @@ class Host(Program):
             self.send([DATA, rest[0], bytes(rest[1])])
 
 
-@unittest.skipIf(os.environ.get("PORTABLE"), "only Linux's kernel can be told to hold little")
+@unittest.skipIf(os.environ.get("PORTABLE"), "only Linux can be told to store few unsent bytes")
 class SlowClient(unittest.TestCase):
     def test_one_that_does_not_read(self):
         host = Host(os.environ.get("SPARX_PORT") or PATH)
@@ -52,7 +52,7 @@ class SlowClient(unittest.TestCase):
         self.assertLessEqual(host.figures["body_queued"], WINDOW)
 
     def test_one_that_reads_faster_than_it_must_is_not_cut_though_the_kernel_has_room_seldom(self):
-        """64 KiB must leave before there is room again, which takes longer than all of write_timeout."""
+        """64 KiB must leave before there is room again, which takes longer than write_timeout."""
         host = Host(os.environ.get("SPARX_PORT") or PATH, {"response_rate": LEAST, "write_timeout": 3000})
         self.addCleanup(host.stop)
         host.send([DEMAND, 1])

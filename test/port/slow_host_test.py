@@ -52,11 +52,11 @@ class SlowHost(unittest.TestCase):
         other = self.connect(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         self.host.until(lambda: len(self.host.exchanges) == 2)
 
-        # The host has granted more than all of it, but reads no longer: only what buffers hold is taken.
+        # The host has granted credit for all of it, but no longer reads: only as much as fits the buffers is read from the client.
         sent = self.send_until_it_stands_still(loader)
         self.assertLess(sent, SIZE // 4)
 
-        # The port still hears the host, and serves others.
+        # The port still reads from the host, and serves other clients.
         self.host.go()
         self.assertIn(b"meanwhile", self.receive(other, b"meanwhile"))
         self.assertEqual(self.host.counted, 0)

@@ -43,7 +43,7 @@ def certificates(*names):
 
 
 class Host(Program):
-    """Answers each request with what the port knows of its connection, or with as many bytes as its path says."""
+    """Answers each request with the port's data about its connection, or with as many bytes as its path says."""
 
     def __init__(self, tls, http3=False, **options):
         self.heads, self.certified = [], []
@@ -62,7 +62,7 @@ class Host(Program):
             self.over = end
 
     def stop(self):
-        # The thread goes before the pipe that it reads: else it would read the next host's, which has the same number.
+        # The thread ends before the pipe that it reads is closed: otherwise it would read the next host's, which has the same number.
         self.process.stdin.close()
         self.thread.join(10)
         return super().stop()

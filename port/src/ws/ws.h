@@ -62,7 +62,7 @@ struct ws {
 	uint64_t heard, active;         /* ms: when bytes last arrived; when a message was last received or sent */
 	uint64_t pinged;                /* ms: when our unanswered ping was sent; 0: there is none */
 	uint64_t closing;               /* ms: since when it is CLOSING or LEAVING */
-	uint64_t credit;                /* for the bridge: the read credit at which every message is answered */
+	uint64_t credit;                /* for the bridge: the read credit if every message has been answered */
 	const char *fault; /* LEAVING: the rule that the client broke; NULL: it sent a Close, and its reason is in `message` */
 	uint32_t idle_timeout, ping_interval, close_timeout;
 	uint32_t max_ratio;

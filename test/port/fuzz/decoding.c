@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Request bodies with content codings: what any bytes become must not depend on how they are cut, nor on how much room there is; more than
- * the ratio and the limit allow never comes out; and what our own encoders make decodes to what it was.
+ * Request bodies with content codings: the result of any bytes must not depend on how they are cut, nor on how much room there
+ * is; never more than the ratio and the limit allow is decoded; and the output of our own encoders decodes to its input.
  *
  * The input: a byte for the codings, one for the limit and the ratio, one for how the rest is cut; the rest is the body.
  */
@@ -52,7 +52,7 @@ static struct outcome decode(const struct decoding_plan *plan, struct slice in, 
 	return o;
 }
 
-/* Where something is wrong, how much came out before depends on the room. */
+/* How much is decoded before a fault depends on the room. */
 static void compare(struct outcome a, struct outcome b)
 {
 	size_t n = a.size < b.size ? a.size : b.size;
@@ -100,7 +100,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (body.len > 65536)
 		return 0;
-	/* the ratio is looked at after each call, so its cut differs with the room: it is not compared */
+	/* the ratio is checked after each call, so the position depends on the room: it is not compared */
 	o = decode(&plan, body, 65536, 65000, most, outputs[0]);
 	if (o.result != DECODING_TOO_LARGE) {
 		struct outcome other = decode(&plan, body, 1 + cuts % 16, 1 + (size_t)(cuts >> 4) * 700, most, outputs[1]);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The codec: any bytes as values, as messages of either side, as header fields, and as what HELLO configures. */
+/* The codec: any bytes as values, as messages of either side, as header fields, and as HELLO's configuration. */
 #include <stdlib.h>
 
 #include "config.h"
@@ -35,7 +35,7 @@ static void same(struct slice a, struct slice b)
 	MUST(slice_eq_nocase(a, b));
 }
 
-/* What was decoded is encoded and decoded again. */
+/* Decoded values are encoded and decoded again. */
 static void fields(struct slice raw)
 {
 	struct field list[FIELDS_MAX], again[FIELDS_MAX];

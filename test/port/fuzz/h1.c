@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HTTP/1: what one client sends, once as a whole, and then in small pieces and byte by byte to a port whose answers leave in
- * small pieces. Each time the host must hear the same, and the client be answered the same.
+ * HTTP/1: the bytes of one client, first as a whole, then in small pieces and byte by byte to a port whose answers leave in
+ * small pieces. Each time the host must get the same messages, and the client the same answers.
  *
  * The first byte says how the host answers and, in its highest bit, whether limits are narrow, the second where the cuts are; the
  * rest is for the socket.
@@ -32,7 +32,7 @@ static void run(struct record *record, unsigned how, struct slice bytes, uint32_
 	answering_stop(&a);
 }
 
-/* Whether a client is told to go on depends on what has come. */
+/* Whether the client gets 100 Continue depends on how much has arrived. */
 static void drop_continue(struct buf *wire)
 {
 	static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -44,13 +44,13 @@ static void drop_continue(struct buf *wire)
 	}
 }
 
-/* For the whole body: if not, the answer may be out before the body turns out to be wrong, or not. */
+/* Waits for the whole body: otherwise the answer may or may not leave before a fault in the body is found. */
 static bool waits(enum answering_way way)
 {
 	return way != ANSWER_AT_ONCE && way != ANSWER_DISCARD;
 }
 
-/* Not HTTP/2, whose frames tell of pieces. */
+/* Not HTTP/2, whose frames show the pieces. */
 static bool is_http1(const struct buf *wire)
 {
 	return buf_len(wire) == 0 || *buf_at(wire) == 'H';

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HTTP/2: frames of a client. Bits of the first byte: 0-2 how the host answers, 3 the bytes are as they are, else the preface,
- * SETTINGS and the frames' lengths are put right; 4 they come in small pieces; 5 the client's socket takes little.
+ * HTTP/2: frames of a client. Bits of the first byte: 0-2 how the host answers, 3 the bytes are sent unchanged, else preface,
+ * SETTINGS and the frames' lengths are corrected; 4 they arrive in small pieces; 5 the client's socket accepts few bytes at a
+ * time.
  */
 #include "parts/answering.h"
 #include "parts/target.h"

@@ -2,9 +2,9 @@
 /*
  * The host: any bytes on the pipe, into link, bridge and real sessions with clients that wait.
  *
- * The first byte says which clients there are (a bit each), the second what HELLO says. Then pieces, each with two bytes of
- * head, whose two highest bits say what the other fourteen, n, are:
- *   0: a frame of n bytes   1: n ms pass   2: n bytes, as they are   3: client n % 8 says more, closes, or resets
+ * The first byte says which clients there are (a bit each), the second what HELLO contains. Pieces follow, each with a head of
+ * two bytes: the two highest bits are its kind, the other fourteen a number n:
+ *   0: a frame of n bytes   1: n ms pass   2: n raw bytes   3: client n % 8 sends more, closes, or resets
  */
 #include "parts/rig.h"
 #include "parts/target.h"
@@ -74,7 +74,7 @@ static void client_goes_on(unsigned n)
 	rig_turn(&rig);
 }
 
-/* Bits: 0 no HELLO at all, 1 reports, 2 no demand, 3 a small window, 4 a deaf host. */
+/* Bits: 0 no HELLO at all, 1 reports, 2 no demand, 3 a small window, 4 a host that does not read. */
 static void hello(uint8_t how)
 {
 	uint8_t bytes[64], *at = bytes;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Operations: the input is a program whose instructions are what clients, the host, the kernel and the clock do, so that all
- * that can cross does cross. What the host says is well-formed, mostly; the port must keep to the credits that it was given.
+ * Operations: the input is a program; its instructions are actions of clients, the host, the kernel and the clock, so that every
+ * pair of messages that can cross does cross. The host's messages are mostly well-formed; the port must not exceed its credits.
  */
 #include "parts/rig.h"
 #include "parts/target.h"
@@ -124,7 +124,7 @@ static void send_gathered(void)
 	buf_consume(&gathered, buf_len(&gathered));
 }
 
-/* Of what is granted, the port may use what it takes for granted. */
+/* The port may use credits once it has read them. */
 static void note_credit(const uint8_t *from, const uint8_t *to)
 {
 	struct slice bytes = slice_of(from, (size_t)(to - from));

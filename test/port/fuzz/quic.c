@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HTTP/3 behind a null cipher: packets whose payload is what the fuzzer says. Bits of the first byte: 0-2 how the host answers,
- * 3 SETTINGS have come already. Then records: two bytes, of which the upper two bits say what it is and the others how many bytes
- * follow, or how many ms.
+ * HTTP/3 with a null cipher: packets with payloads from the fuzzer. Bits of the first byte: 0-2 how the host answers,
+ * 3 SETTINGS have already arrived. Records follow: two bytes, of which the upper two bits are the kind and the others the number
+ * of bytes that follow, or of ms.
  *   0  the payload of a packet of 1-RTT: frames
  *   1  time passes
- *   2  a datagram as it is
- *   3  as 0, but from another address
+ *   2 a raw datagram
+ *   3 like 0, but from another address
  */
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
@@ -25,7 +25,7 @@ static struct answering a;
 static struct tls_store *store;
 static uint64_t number; /* of the next packet */
 
-/* ---- what the listener shows: made once, and the same each time as far as it matters ---- */
+/* ---- the listener's certificate: made once; its relevant parts are the same each time ---- */
 
 static uint8_t *put(uint8_t *at, const char *key, const void *bytes, size_t n)
 {
@@ -84,7 +84,7 @@ static struct quic_datagram datagram(uint8_t *bytes, size_t n, uint16_t port)
 	return d;
 }
 
-/* A ClientHello that names h, and says that it has parameters of QUIC. */
+/* A ClientHello with the name h, and an extension for QUIC's parameters. */
 static size_t put_hello(uint8_t *at)
 {
 	static const uint8_t rest[] = {0, 0, 2, 0x13, 0x01, 1, 0, 0, 15, 0, 0, 0, 6, 0, 4, 0, 0, 1, 'h', 0, 0x39, 0, 1, 0};
@@ -98,7 +98,7 @@ static size_t put_hello(uint8_t *at)
 	return 4 + n;
 }
 
-/* The first packet, which brings a connection with its handshake done. */
+/* The first packet, which starts a connection whose handshake is complete. */
 static void begin(void)
 {
 	uint8_t bytes[FIRST] = {0xc3, 0, 0, 0, 1, 8, 1, 2, 3, 4, 5, 6, 7, 8, 4, 'c', 'l', 'n', 't', 0, 0x44, 0}, hello[200];
@@ -106,7 +106,7 @@ static void begin(void)
 	struct quic_datagram d = datagram(bytes, sizeof bytes, 1);
 	ngtcp2_pkt_hd hd;
 
-	bytes[at] = (uint8_t)(0x40 | (sizeof bytes - at - 2) >> 8); /* the length of what follows, with the number of the packet */
+	bytes[at] = (uint8_t)(0x40 | (sizeof bytes - at - 2) >> 8); /* the length of the rest, including the packet number */
 	bytes[at + 1] = (uint8_t)(sizeof bytes - at - 2);
 	at += 2 + 4;
 	bytes[at++] = 6; /* CRYPTO */

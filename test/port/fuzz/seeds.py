@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the seeds of the fuzz targets to test/fixtures/fuzz. What a fuzzer found is beside them, and stays.
+"""Writes the seeds of the fuzz targets to test/fixtures/fuzz. Inputs that fuzzers found are beside them, and are kept.
 
 Each function makes the inputs of one target; the target's file says how it reads them."""
 
@@ -94,7 +94,7 @@ def frame_():
 
 
 def h1():
-    """What the clients of the conformance corpus send, some of it, to each kind of host in turn."""
+    """Some of the clients' bytes from the conformance corpus, to each kind of host in turn."""
     files = "body_framing chunked connection cves expect headers pipelining request_line smuggling trailers".split()
     cases = [case for name in files for case in corpus._Reader(corpus.CASES / f"{name}.txt").read()]
     for i, case in enumerate(cases):

@@ -34,7 +34,7 @@ static struct {
 	unsigned count;
 } client;
 
-/* ---- what the listener shows: made here, so that no file is needed ---- */
+/* ---- the listener's certificate: made here, so that no file is needed ---- */
 
 static uint8_t *put(uint8_t *at, const char *key, const void *bytes, size_t n)
 {
@@ -87,7 +87,7 @@ static void judge(struct io_result r)
 	server.over = r.status == IO_ERROR || r.status == IO_EOF;
 }
 
-/* As a connection does: a handshake, then what is read is sent back; at the end it lingers. */
+/* Like a connection: a handshake, then an echo; at the end it lingers. */
 static void serve(void)
 {
 	const struct transport_ops *ops = &transport_tls_ops;
@@ -152,7 +152,7 @@ static void raw(struct input *in)
 		if (piece.len)
 			memcpy(copy + n, piece.at, piece.len);
 		n += piece.len;
-		if (first == TLS_FIRST_MORE) /* else it stays as it is */
+		if (first == TLS_FIRST_MORE) /* otherwise it stays unchanged */
 			first = tls_first_bytes(copy, n, &hello);
 		MUST(strlen(hello.name) < sizeof hello.name);
 		MUST(first == TLS_FIRST_WRONG || !hello.alert);
@@ -175,7 +175,7 @@ static ssize_t push(gnutls_transport_ptr_t ctx, const void *bytes, size_t n)
 			copy[client.edits[i].at - client.sent] += client.edits[i].add;
 	client.sent += n;
 	if (write(client.fd, copy, n) < 0)
-		client.sent += 0; /* the server has had enough */
+		client.sent += 0; /* the server accepts no more */
 	free(copy);
 	return (ssize_t)n;
 }

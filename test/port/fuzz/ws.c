@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A WebSocket: frames of a client, once as a whole and once in small pieces; both times the host must hear the same.
- * (What the client is sent need not be: only the newest ping is answered, if the pongs cannot leave.)
+ * A WebSocket: frames of a client, once as a whole and once in small pieces; both times the host must get the same messages. (The
+ * client's answers may differ: only the newest ping is answered if the pongs cannot leave.)
  *
- * Bits of the first byte: 0 compression is agreed on, 1 without context takeover, 2 messages of at most 100 bytes, 3 the bytes
- * are as they are, else a frame's length and mask are put right; 4 they are masked. The second byte: where the cuts are.
+ * Bits of the first byte: 0 compression was negotiated, 1 without context takeover, 2 messages of at most 100 bytes, 3 the bytes
+ * are sent unchanged, else a frame's length and mask are corrected; 4 they are masked. The second byte: where the cuts are.
  */
 #include "parts/answering.h"
 #include "parts/record.h"
@@ -16,7 +16,7 @@
 
 static struct answering a;
 
-/* Frames from: the first byte as it is, the length in two, the payload. */
+/* Makes frames from: the first byte unchanged, the length in two bytes, the payload. */
 static void frames(struct buf *wire, struct input *in, bool masked)
 {
 	static const uint8_t masks[2][4] = {{0, 0, 0, 0}, {1, 2, 3, 4}};

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A client of HTTP/3 for the Elixir tests, which is test/lib's.
 
-    h3_client.py PORT request METHOD PATH [NAME:VALUE...]      what is on stdin is the body; prints status, fields, an empty line, and the body
+    h3_client.py PORT request METHOD PATH [NAME:VALUE...]      stdin is the body; prints status, fields, an empty line, and the body
     h3_client.py PORT upload PATH BYTES                        prints the SHA-256 of what was sent, and the body of the answer
     h3_client.py PORT trailers PATH                            prints the trailers of the answer
     h3_client.py PORT websocket PATH TEXT...                   prints the text of each answer

@@ -29,7 +29,7 @@ static uint8_t *put_head(const struct answering *a, uint8_t *at, enum message_ki
 	at = begin(at, kind, id);
 	at = mp_uint(at, 200);
 	at = mp_array(at, a->compress ? 4 : 2);
-	at = mp_str(at, SLICE_LIT("date")); /* or the wall clock would be in the answer */
+	at = mp_str(at, SLICE_LIT("date")); /* or the answer would contain the time */
 	at = mp_str(at, SLICE_LIT("x"));
 	if (!a->compress)
 		return at;
@@ -117,7 +117,7 @@ static void send_file(struct answering *a, uint64_t id, uint64_t offset, uint64_
 	say(a, bytes, mp_uint(mp_uint(mp_uint(at, id), offset), length));
 }
 
-/* a->size bytes in three pieces, one of which crosses the pipe; with a length for each second request. */
+/* a->size bytes in three pieces, one of which crosses the pipe; with a length for every second request. */
 static void answer_file(struct answering *a, uint64_t id)
 {
 	uint8_t bytes[1024], *at = put_head(a, bytes, MSG_HEAD, id);
@@ -268,7 +268,7 @@ static void note_message(struct answering *a, uint64_t id, const struct message 
 		note(to, m->recv.data.at, m->recv.data.len);
 		note(to, &m->recv.left, sizeof m->recv.left);
 		break;
-	case MSG_CLOSED: /* of two faults either may be the reason */
+	case MSG_CLOSED: /* if there are two faults, either may be the reason */
 		note(to, &m->closed.code, sizeof m->closed.code);
 		break;
 	default:
@@ -278,7 +278,7 @@ static void note_message(struct answering *a, uint64_t id, const struct message 
 		a->gone |= UINT64_C(1) << id;
 }
 
-/* A request with its body: the same as if it had come in three messages. */
+/* A request with its body, recorded as if it had come in three messages. */
 static void on_complete(struct answering *a, uint64_t id, const struct msg_complete *m)
 {
 	uint8_t begins = (uint8_t)MSG_REQUEST, ends = (uint8_t)MSG_BODY_END;
@@ -299,7 +299,7 @@ static void on_message(struct rig *r, const struct message *m)
 	struct answering *a = (struct answering *)(void *)r;
 	uint64_t id = m->stream;
 
-	/* This host breaks no rule; to listen may fail, and to take a descriptor. */
+	/* This host breaks no rule; but listening may fail, and so may accepting a descriptor. */
 	MUST(m->kind != MSG_ERROR || m->error.kind == MSG_HELLO || a->way == ANSWER_FILE);
 	if (m->def->format[0] != 's')
 		return;
@@ -321,7 +321,7 @@ static void on_message(struct rig *r, const struct message *m)
 		send_message(a, id, m->recv.type, m->recv.data, m->recv.left);
 	if (m->kind == MSG_RECV && m->recv.left == 0)
 		grant(a, id, 65000);
-	if (m->kind == MSG_GONE && id % 2) /* of the others it forgets to say so */
+	if (m->kind == MSG_GONE && id % 2) /* for the others it forgets RELEASE */
 		release(a, id);
 }
 
@@ -345,7 +345,7 @@ void answering_hello(struct answering *a)
 
 	for (unsigned i = 0; i < count; i++)
 		at = mp_uint(mp_str(at, slice_str(limits[i].name)), limits[i].value);
-	if (a->way == ANSWER_READ || a->way == ANSWER_STREAM) { /* the others show what happens to bodies that are not read */
+	if (a->way == ANSWER_READ || a->way == ANSWER_STREAM) { /* the others test bodies that are not read */
 		count++;
 		at = mp_uint(mp_str(at, SLICE_LIT("inline_body")), INLINE_MAX);
 	}

@@ -88,7 +88,7 @@ int ngtcp2_crypto_recv_client_initial_cb(ngtcp2_conn *conn, const ngtcp2_cid *dc
 	return ngtcp2_conn_install_initial_key(conn, &key, iv, &hp, &key, iv, &hp, sizeof iv);
 }
 
-/* What a client would have said. */
+/* What a client would have sent. */
 static int set_params(ngtcp2_conn *conn)
 {
 	uint8_t bytes[256];

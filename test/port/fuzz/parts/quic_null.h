@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* In the place of what encrypts QUIC: nothing is, and a handshake is done when it begins. */
+/* Replaces QUIC's encryption: nothing is encrypted, and a handshake is complete when it begins. */
 #ifndef SPARX_FUZZ_QUIC_NULL_H
 #define SPARX_FUZZ_QUIC_NULL_H
 

@@ -14,7 +14,7 @@ enum { LAZY_MS = 100 };
 
 void record_take(struct record *record, struct answering *a)
 {
-	rig_pass_time(&a->rig, LAZY_MS); /* what may wait for company is told too */
+	rig_pass_time(&a->rig, LAZY_MS); /* messages that may wait for others are flushed too */
 	for (unsigned i = 0; i < ANSWERING_STREAMS; i++)
 		take(&record->heard[i], &a->heard[i]), take(&record->bodies[i], &a->bodies[i]);
 	record->gone = a->gone;

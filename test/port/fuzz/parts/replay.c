@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A target without libFuzzer: runs each input that is named (a file, or all files of a folder), or one from stdin.
+ * A target without libFuzzer: runs each named input (a file, or all files of a folder), or one from stdin.
  * Built with afl-clang-fast it takes inputs from afl-fuzz.
  */
 #include <dirent.h>
@@ -20,7 +20,7 @@ static const char *current = "stdin";
 
 void __sanitizer_set_death_callback(void (*tell)(void)) __attribute__((weak));
 
-/* Which input is to blame. */
+/* The input that caused a fault. */
 static void tell(void)
 {
 	fprintf(stderr, "the input is %s\n", current);
@@ -42,7 +42,7 @@ static void blame(void)
 		signal(SIGSEGV, on_signal);
 }
 
-/* The bytes lie in memory of exactly their length, so that reading beyond them is found. */
+/* The bytes are in an allocation of exactly their length, so that reading beyond them is detected. */
 static void run(size_t n)
 {
 	uint8_t *copy = malloc(n ? n : 1);
@@ -103,7 +103,7 @@ int main(int argc, char **argv)
 {
 	unsigned count = 0;
 
-	mallopt(M_PERTURB, 0x5a); /* what is freed is overwritten, so that without sanitizers too it shows who reads it */
+	mallopt(M_PERTURB, 0x5a); /* freed memory is overwritten, so that reading it shows without sanitizers too */
 	blame();
 	if (argc == 1)
 		run_stdin();

@@ -19,8 +19,8 @@ struct slice rig_tls;
 bool rig_http3;
 uint64_t rig_clock_us;
 
-static struct loop loop; /* without sockets one for all inputs, and never run */
-static bool had_more;    /* of the turn that the loop ran */
+static struct loop loop; /* without sockets: one for all inputs, never run */
+static bool had_more;    /* events of the loop's last turn */
 
 void rig_must(bool holds, const char *what, const char *file, int line)
 {
@@ -132,7 +132,7 @@ static void socket_connect(struct rig_client *k)
 	MUST(k->fd >= 0 && connect(k->fd, (struct sockaddr *)&to, sizeof to) == 0);
 }
 
-/* Moves what can be moved; true if that was something. */
+/* Moves the bytes that can move; true if there were any. */
 static bool socket_moves(struct rig_client *k)
 {
 	static uint8_t bytes[1 << 16];
@@ -183,7 +183,7 @@ void rig_client(struct rig_client *client, const void *bytes, size_t n)
 
 /* ---- the host ---- */
 
-/* What may be said of a stream, and when. */
+/* Which messages may come for a stream, and when. */
 static void judge(struct rig *r, const struct message *m)
 {
 	uint64_t id = m->stream;
@@ -226,7 +226,7 @@ static void hear(struct rig *r)
 		uint8_t *frame;
 		if (buf_len(&r->heard) < FRAME_HEAD + len)
 			return;
-		frame = malloc(len ? len : 1); /* of its own: who is told may make the port say more */
+		frame = malloc(len ? len : 1); /* a copy: its reader may make the port send more */
 		MUST(frame);
 		memcpy(frame, at + FRAME_HEAD, len);
 		buf_consume(&r->heard, FRAME_HEAD + len);
@@ -237,7 +237,7 @@ static void hear(struct rig *r)
 
 /* ---- turns ---- */
 
-/* Of what the port waits for, this has come. */
+/* The events, among those that the port waits for, that have happened. */
 static int client_ready(const struct rig_client *k)
 {
 	int events = k->c ? loop_io_events(&k->c->io) : 0, ready = 0;
@@ -249,7 +249,7 @@ static int client_ready(const struct rig_client *k)
 	return ready;
 }
 
-/* What libev would tell. */
+/* What libev would report. */
 static void poll_clients(struct rig *r)
 {
 	for (unsigned i = 0; i < r->client_count; i++) {
@@ -264,7 +264,7 @@ static void poll_clients(struct rig *r)
 	}
 }
 
-/* A turn may end with a wait for what is there already. */
+/* A turn may end with waiting for an event that has already happened. */
 static bool some_client_ready(const struct rig *r)
 {
 	for (unsigned i = 0; i < r->client_count; i++)
@@ -316,11 +316,11 @@ void rig_hand(struct rig *r, uint64_t token, uint64_t stream)
 		atexit(close_file);
 	}
 	memcpy(CMSG_DATA(&control.head), &file, sizeof file);
-	sendmsg(r->channel, &m, MSG_NOSIGNAL | MSG_DONTWAIT); /* what does not fit is not there, as on any other day */
+	sendmsg(r->channel, &m, MSG_NOSIGNAL | MSG_DONTWAIT); /* bytes that do not fit are lost, as always */
 	r->bridge.channel.ready = r->bridge.channel.open;
 }
 
-/* A channel that is there from the beginning, where the system has any. */
+/* A channel from the beginning, if the system supports it. */
 static void open_channel(struct rig *r)
 {
 	struct received none = {0};
@@ -336,7 +336,7 @@ static void open_channel(struct rig *r)
 		close(ends[1]);
 }
 
-/* The bridge's sums are those of its streams. */
+/* The bridge's sums equal those of its streams. */
 static void judge_sums(struct bridge *b)
 {
 	uint64_t chunks = 0, unsent = 0, held = 0, files = 0;
@@ -398,7 +398,7 @@ static uint64_t progress(const struct rig *r)
 	return r->link.bytes_in + r->link.bytes_out + r->server.accepted + pool->bytes_in + pool->bytes_out + pool->open;
 }
 
-/* The real loop: a turn, and what is ready after it. */
+/* The real loop: a turn, and everything that is ready after it. */
 static bool run_once(struct rig *r)
 {
 	uint64_t before = progress(r);
@@ -584,7 +584,7 @@ void rig_start(struct rig *r)
 	log_to(bridge_log, &r->bridge);
 }
 
-/* Nothing of a stream or a connection may be left behind. */
+/* No stream and no connection may remain. */
 static void judge_end(const struct rig *r)
 {
 	const struct bridge *b = &r->bridge;
@@ -601,10 +601,10 @@ static void judge_end(const struct rig *r)
 		MUST(!r->clients[i].c);
 }
 
-/* What the host has not heard yet, as main.c does it; then each stream has had its end, if nothing was lost. */
+/* Sends what the host has not received yet, as main.c does; then each stream has had its end, if nothing was lost. */
 static void hear_the_rest(struct rig *r)
 {
-	hear(r); /* which makes room in the pipe */
+	hear(r); /* this makes room in the pipe */
 	for (size_t before = SIZE_MAX; r->link.queued < before && !r->link.out_broken;) {
 		before = r->link.queued;
 		r->link.urgent = true;

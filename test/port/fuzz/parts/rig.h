@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The whole port but its main loop and its sockets, for fuzzing: a host that is bytes, clients that are bytes, a clock that is
- * moved by hand. The same input always does the same. What the port tells the host is judged as it comes, and what must hold
- * at the end is judged then; what is wrong aborts.
+ * The whole port without its main loop and its sockets, for fuzzing: a host and clients that are bytes, and a clock that the test
+ * moves. The same input always has the same result. The port's messages are checked as they come, and the state at the end; any
+ * fault aborts.
  */
 #ifndef SPARX_FUZZ_RIG_H
 #define SPARX_FUZZ_RIG_H
@@ -15,19 +15,19 @@ enum { RIG_CLIENTS = 8, RIG_STREAMS = 4096, RIG_KEPT = 1 << 18 };
 struct rig_client {
 	struct conn *c; /* NULL: the port has closed it, or it never came */
 	struct buf inbox, outbox;
-	uint64_t got;     /* bytes, also those that outbox did not keep */
-	size_t read_most; /* bytes that one read gives */
-	size_t room;      /* bytes that its socket takes */
-	bool eof, reset;  /* what comes behind the inbox */
-	bool told;        /* of the end, by hup */
+	uint64_t got;     /* number of bytes, including those that `outbox` did not keep */
+	size_t read_most; /* bytes per read */
+	size_t room;      /* bytes that its socket accepts */
+	bool eof, reset;  /* what comes after the inbox */
+	bool told;        /* the end was reported, by hup */
 	bool shut;        /* the port has closed its side */
 	int fd;           /* with sockets: ours */
 	bool cut;         /* with sockets: the port has ended it by a reset */
 };
 
 /*
- * With an address ("unix:" and a path) clients are real sockets, and the real loop is run, so that each system call can be made
- * to fail: `around` is told before and after the port runs. Its clock is rig_clock_us, if clock_gettime is made to tell it.
+ * With an address ("unix:" and a path) clients are real sockets and the real loop runs, so that each system call can be made to
+ * fail: `around` is called before and after the port runs. Its clock is rig_clock_us, if clock_gettime is replaced.
  */
 struct rig_sockets {
 	const char *address;
@@ -50,7 +50,7 @@ struct rig {
 	struct buf heard; /* from the port, not yet a whole frame */
 	bool deaf;        /* the host does not read */
 	uint8_t streams[RIG_STREAMS];
-	/* Each message that the port says, if somebody wants to know. */
+	/* Called for each message of the port; may be NULL. */
 	void (*on_message)(struct rig *r, const struct message *m);
 	void *ctx;
 };
@@ -59,19 +59,19 @@ struct rig {
 void rig_must(bool holds, const char *what, const char *file, int line);
 
 void rig_start(struct rig *r);
-/* The host leaves, time passes; then everything must be as it was. */
+/* The host leaves, time passes; then everything must be as at the start. */
 void rig_stop(struct rig *r);
 
-/* Bytes of the host, and what they bring about. */
+/* Bytes from the host, and their effects. */
 void rig_host(struct rig *r, const void *bytes, size_t n);
 /* One frame with this payload. */
 void rig_frame(struct rig *r, const void *payload, size_t n);
-/* A HELLO that is right, with room for `options` more pairs that follow in `more`; and a DEMAND. */
+/* A valid HELLO with `options` additional pairs, in `more`; and a DEMAND. */
 void rig_hello(struct rig *r, unsigned options, struct slice more, uint32_t demand);
 
 enum { RIG_FILE = 100000 };
 
-/* Hands a file of RIG_FILE bytes over for a stream; byte i of it is rig_octet(i). */
+/* Passes a file of RIG_FILE bytes for a stream; its byte i is rig_octet(i). */
 void rig_hand(struct rig *r, uint64_t token, uint64_t stream);
 uint8_t rig_octet(size_t i);
 

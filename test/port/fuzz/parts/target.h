@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What each fuzz target is, and how it takes its input apart. */
+/* What a fuzz target consists of, and how it reads its input. */
 #ifndef SPARX_FUZZ_TARGET_H
 #define SPARX_FUZZ_TARGET_H
 
@@ -12,7 +12,7 @@ struct input {
 	size_t left;
 };
 
-/* 0 behind the end. */
+/* 0 after the end. */
 static inline uint8_t input_byte(struct input *in)
 {
 	if (in->left == 0)

@@ -152,7 +152,7 @@ def handshake_that_is_over(t):
 
 @case()
 def handshake_without_end(t):
-    """a message that announces 16 MiB, and comes"""
+    """a message that announces 16 MiB, and arrives"""
     t.shake()
     t.sealed(HANDSHAKE, b"\x18\xff\xff\xff" + bytes(16000))
     for _ in range(10):
