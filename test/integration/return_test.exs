@@ -40,7 +40,7 @@ defmodule Sparx.Integration.ReturnTest do
     assert %{port: ^port} = Sparx.info(server)
   end
 
-  test "a port program that stands still is noticed, and another one takes its place" do
+  test "a port program that hangs is noticed, and replaced" do
     server = serve(heartbeat: 1_000)
     %{os_pid: os_pid} = info(server)
     %{port: port} = Sparx.info(server)
@@ -50,7 +50,7 @@ defmodule Sparx.Integration.ReturnTest do
     gone(os_pid)
   end
 
-  test "one that stands still under load, so that the server cannot write to it, is noticed too" do
+  test "one that hangs under load, so that the server cannot write to it, is noticed too" do
     body = :binary.copy("x", 200_000)
     handler = fn request -> Response.new(200) |> Response.body(body) |> Response.send(request) end
     server = serve(handler: handler, heartbeat: 1_000, workers: 64, share: 0)
@@ -82,7 +82,7 @@ defmodule Sparx.Integration.ReturnTest do
     assert %{os_pid: ^os_pid, restarts: 0} = info(server)
   end
 
-  test "the server is killed while its port program stands still" do
+  test "the server is killed while its port program hangs" do
     server = serve([])
     %{os_pid: os_pid} = info(server)
     %{port: port} = Sparx.info(server)
@@ -198,7 +198,7 @@ defmodule Sparx.Integration.ReturnTest do
     serves(server, port)
   end
 
-  # As soon as the program that was killed has left it.
+  # Listens as soon as the killed program has released the port.
   defp squat(port, tries) do
     with {:error, :eaddrinuse} when tries > 0 <- :gen_tcp.listen(port, ip: {127, 0, 0, 1}, reuseaddr: true) do
       receive(after: (1 -> squat(port, tries - 1)))

@@ -5,7 +5,7 @@ defmodule Sparx.Integration.ShutdownTest do
 
   alias Sparx.{Client, Vm}
 
-  test "SIGTERM: what is in work is answered, idle connections are closed, the VM ends" do
+  test "SIGTERM: requests in progress are answered, idle connections are closed, the VM ends" do
     %{process: vm, pid: os_pid, port: port} = Vm.start()
     idle = Client.connect(port)
     Client.send(idle, Client.head("GET", "/"))

@@ -48,7 +48,7 @@ void platform_fetch(int fd, uint64_t offset, uint64_t n);
 /* Sends bytes of a file to a socket, like write. -1 with EINVAL, EOPNOTSUPP or ENOSYS: not possible with this file. */
 ssize_t platform_sendfile(int socket, int fd, uint64_t offset, size_t n);
 
-/* Maps a regular file that is open for reading only. NULL: it cannot be mapped, or is no such file. */
+/* Maps a regular file that is open for reading only. NULL: it cannot be mapped, or is not such a file. */
 const void *platform_map(int fd, size_t *size);
 
 /* ---- buffers of the kernel ---- */

@@ -122,7 +122,8 @@ if Code.ensure_loaded?(Sparx.Plug) and Code.ensure_loaded?(WebSockAdapter) do
                  large
                )
 
-      # The headers are one binary, and so is each part of the line: nothing of the frame.
+      # The headers are one binary, and so is each part of the request line; none of them refers to the frame's
+      # binary.
       assert_receive {:bytes, headers}
       assert Enum.max(headers) < 4600
       assert_receive {:bytes, [101, 100]}

@@ -11,7 +11,7 @@ defmodule Sparx.AttacksTest do
     System.cmd(python, [Path.join(__DIR__, "run") | arguments], stderr_to_stdout: true)
   end
 
-  test "known attacks end as they are to, and harm nobody" do
+  test "known attacks end as expected, and harm nobody" do
     {output, status} = run(["--short"])
     IO.puts("attacks: " <> (output |> String.trim() |> String.split("\n") |> List.last()))
     assert status == 0, output
