@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Reaper do
   @moduledoc false
-  # Cleans up after servers that are killed. A port program ends by itself when its pipe closes, but one that stands still cannot, and
-  # would keep its address; and the processes of requests remain. This process, one per node, monitors servers and ends both. The registry
+  # Cleans up after servers that are killed. A port program ends by itself when its pipe closes, but one that hangs
+  # cannot, and would keep its address; and the processes of requests remain. This process, one per node, monitors
+  # servers, and ends what a dead one leaves. The registry
   # has the servers too, so a restarted reaper knows them.
 
   use GenServer

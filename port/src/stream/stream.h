@@ -127,7 +127,7 @@ struct stream_sink {
 	 * after it. */
 	size_t (*on_bytes)(void *ctx, struct stream *s, struct slice bytes);
 	void (*on_end)(void *ctx, struct stream *s, const struct field *trailers, unsigned count);
-	/* Bytes of the response body that cost n have left for the kernel. */
+	/* Bytes of the response body have been written to the kernel, which frees this many bytes of window. */
 	void (*on_room)(void *ctx, struct stream *s, uint64_t bytes);
 	/* The client closed its side; the response may still reach it. */
 	void (*on_hangup)(void *ctx, struct stream *s);

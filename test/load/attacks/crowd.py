@@ -2,7 +2,7 @@
 """The clients of an attack: many sockets in one thread.
 
 Each client is driven by a generator, which yields bytes to send, seconds to wait, or one of SHUT, CLOSE and RESET; it may look at
-`client.received`, the last bytes that were received. The ends of connections are counted under the words of `kind`.
+`client.received`, the last bytes that were received. The ends of connections are counted by `kind`.
 """
 
 import collections
@@ -98,7 +98,7 @@ class Client:
         self.over = self.deaf = self.heard = False
 
     def note(self, what):
-        """A part of an answer that counts like an end."""
+        """A part of an answer that is counted like an end."""
         self.noted[what] += 1
 
     def events(self):
