@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * REQUEST, BODY and RESPOND, written by sparx_port's own writer and by msgpack-c's packer, and read by its reader and by msgpack-c's
+ * REQUEST, BODY and RESPOND, written by sparx_port's own writer and by msgpack-c's packer, and read by its reader and by
+ * msgpack-c's
  * unpacker.
  *
  *   messages            ns of each way

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Sends requests at given times: paced PORT CONNECTIONS RATE SECONDS. Requests fall due at random (a Poisson process of RATE a
- * second),
- * whether or not earlier ones were answered. Each goes out on a free connection, or waits for one; its time counts from when it
- * was due, so a server that stalls is charged for all requests that became due meanwhile. RATE 0: each connection sends the next
- * request at once. Prints a line like wrk.lua's. Errors: connections that ended, wrong answers, and requests without an answer a
- * second after the end.
+ * second), whether or not earlier ones were answered. Each goes out on a free connection, or waits for one; its time counts from
+ * when it was due, so a server that stalls is charged for all requests that became due meanwhile. RATE 0: each connection sends the
+ * next request at once. Prints a line like wrk.lua's. Errors: connections that ended, wrong answers, and requests without an answer
+ * a second after the end.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

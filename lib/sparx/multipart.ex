@@ -40,7 +40,8 @@ defmodule Sparx.Multipart do
   ## Malformed bodies
 
   A body that breaks the format is an error with status 400: it ends before its last boundary, a line continues after the boundary,
-  a header is malformed, a part has no name or two names, a name is not UTF-8, a file name has a form that RFC 8187 does not define. Lines end with CR LF, and with nothing else. Text before the first
+  a header is malformed, a part has no name or two names, a name is not UTF-8, a file name has a form that RFC 8187
+  does not define. Lines must end with CR LF. Text before the first
   boundary and after the last one is skipped. Content-Transfer-Encoding is deprecated (RFC 7578, section 4.7) and is not decoded.
   """
 

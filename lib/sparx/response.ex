@@ -49,7 +49,7 @@ defmodule Sparx.Response do
              :closed | :timeout | :already_sent | :not_started | :wrong_length | :too_long | :too_short}
 
   @file_chunk 65_536
-  # Bytes. A file that is no longer is read, and sent as any answer: that costs less than to hand it over.
+  # Bytes. A file up to this size is read and sent like any answer, which costs less than handing it over.
   @read_whole 65_536
   # Bytes of the window that a part of a file costs (PROTOCOL.md, FILE).
   @file_cost 64

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Supervisor do
   @moduledoc false
-  # Supervises one Sparx server: a Sparx.Server for each port program. One that dies is restarted, however often: it waits by
-  # itself for whatever keeps it from listening.
-  #
-  # The table remembers, while the whole server is up, its servers and the bound addresses, so that a restarted server
-  # binds the same ones.
+  # Supervises one Sparx server: a Sparx.Server for each port program. A Sparx.Server that dies is restarted, however
+  # often: it waits itself until it can listen again.
+  # The table has the pids of the Sparx.Servers and the bound addresses, so that a restarted one binds the same
+  # addresses.
   #
   # Sparx.restart/2 replaces a server by one of the next generation, which takes connections before the former one drains. A former one that
   # fails meanwhile is not started again.

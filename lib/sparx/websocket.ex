@@ -169,7 +169,7 @@ defmodule Sparx.WebSocket do
     * `:prefetch` (4): how many messages may be on their way to the process. With 1, a message is read only after the previous one
       was handled
     * `:hibernate_after` (100): ms without a message, after which the process hibernates; `:infinity` for never
-    * `:label` (`module`): what log lines and `:sys.get_status/1` call the handler
+    * `:label` (`module`): the handler's name in log lines and in `:sys.get_status/1`
   """
   @spec serve(Request.t(), module, term, keyword) :: {:ok, pid} | {:error, atom}
   def serve(request, module, argument, options \\ []) do

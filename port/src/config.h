@@ -25,9 +25,9 @@ struct listener_config {
 	int fd;                      /* that socket, until it is listened on; -1: it has not arrived */
 	char hsts[32];               /* the field strict-transport-security of all responses; empty: none */
 	uint16_t redirect;           /* all requests are sent to https at this port; 0: they are not */
-	bool http3;                  /* the same port over UDP speaks it; */
+	bool http3;                  /* HTTP/3 is served at the same port over UDP; */
 	int udp;                     /* the socket for that, once it is bound; -1: there is none */
-	uint8_t h3_place, h3_places; /* of this port among those that share the address; 0 places: it is alone */
+	uint8_t h3_place, h3_places; /* number of this port program at a shared address; 0 places: no others */
 	bool h3_key_given;
 	uint8_t h3_key[32];     /* secret for the tokens and resets of all of them */
 	char alt_svc[48];       /* the field alt-svc of responses over other versions; empty: none */

@@ -306,7 +306,7 @@ defmodule Sparx.Integration.CompressionTest do
     Vm.resident(pid)
   end
 
-  # Until no more is written to sockets.
+  # Waits until no more is written to sockets.
   defp settle(server, before \\ nil) do
     Process.sleep(100)
     figures = port(server).figures

@@ -406,7 +406,7 @@ defmodule Sparx.Integration.EventStreamTest do
 
   defp asleep?(pid), do: Process.info(pid, :current_function) == {:current_function, {:erlang, :hibernate, 3}}
 
-  # Of the VM, once what can be given back was.
+  # Memory of the VM, after garbage collection.
   defp memory do
     for pid <- Process.list(), do: :erlang.garbage_collect(pid)
     :erlang.memory(:total)

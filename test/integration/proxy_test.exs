@@ -139,8 +139,7 @@ defmodule Sparx.Integration.ProxyTest do
   end
 
   # Requests that a client can make the proxy pass on: too many fields, too large a head, a target that the
-  # proxy accepts and Sparx does not,
-  # trailers that Sparx refuses, a body that never ends.
+  # proxy accepts and Sparx does not, trailers that Sparx refuses, a body that never ends.
   defp misbehave(socket, times) do
     many = for n <- 1..150, do: {"x-#{n}", "y"}
     large = for n <- 1..10, do: {"x-#{n}", String.duplicate("y", 5_000)}

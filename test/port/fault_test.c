@@ -34,7 +34,7 @@ static struct {
 	bool and_all_after; /* and all that follow it */
 	bool rests;         /* no call fails now */
 	int error;          /* errno; 0: one byte is moved */
-	bool trickles;      /* sockets take little at a time */
+	bool trickles;      /* sockets accept few bytes at a time */
 	bool one_clock;     /* the port's is the clients' too */
 	unsigned long count[CALLS];
 } fault;
@@ -693,7 +693,7 @@ static void run(const struct trial *x)
 		a.size = fault.and_all_after ? 2000 : x->answers == answers_h2 ? 20000 : 70000;
 	if (is_secure(x))
 		rig_tls = slice_of(buf_at(&tls_given), buf_len(&tls_given));
-	fault.rests = is_secure(x); /* GnuTLS crashes where it reads a certificate and gets no memory */
+	fault.rests = is_secure(x); /* GnuTLS crashes if it gets no memory while it reads a certificate */
 	rig_http3 = is_http3(x);
 	rig_sockets.address = is_http3(x) ? "127.0.0.1" : unix_address;
 	answering_hello(&a);
@@ -1044,7 +1044,7 @@ static void test_packets(void **state)
 		each_exchange(CALL_PACKETS_OUT, out[i]);
 }
 
-/* More to say than the reserve holds, and nothing to say it with: the port gives the host up, rather than be silent. */
+/* More messages than fit the reserve, and no memory: the port ends the connection to the host rather than lose messages. */
 static void test_a_lost_message_is_the_end(void **state)
 {
 	struct buf many = {0};

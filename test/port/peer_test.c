@@ -612,7 +612,7 @@ static void test_who_holds_too_much_begins_nothing(void **state)
 	shares_free(&t);
 }
 
-/* ---- shares beside a model that looks at everything ---- */
+/* ---- shares compared with a model that looks at everything ---- */
 
 enum { PEERS = 5, WAITERS = 40, STEPS = 200000, MOST_UNSENT = 100 };
 

@@ -520,7 +520,7 @@ int64_t quic_client_posts(struct quic_client *c, const char *path, struct slice 
 	return id;
 }
 
-/* A request whose packet has room for them; it never arrives. */
+/* A request whose packet has room for the frames; the request itself never arrives. */
 void quic_client_plants(struct quic_client *c, const void *frames, size_t n)
 {
 	char path[1300];

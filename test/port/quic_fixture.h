@@ -47,7 +47,7 @@ struct quic_client {
 	size_t path_max;     /* longer packets never arrive; 0: all do */
 	size_t largest;      /* packet that arrived */
 	size_t body;         /* bytes of bodies that came */
-	uint8_t token[256];  /* that the server gave, or for it */
+	uint8_t token[256];  /* a token from the server, or for it */
 	size_t token_len;
 	uint32_t version;
 };
@@ -63,13 +63,13 @@ void quic_client_init(struct quic_client *c, struct quic_server *s);
 void quic_client_init_at(struct quic_client *c, uint16_t port);
 /* Reads what has come, and writes what there is to say. True if there was something to read. */
 bool quic_client_goes_on(struct quic_client *c);
-/* Its first packet, whatever is set in it before. */
+/* Its first packet, with whatever was planted before. */
 void quic_client_begin(struct quic_client *c);
 void quic_client_free(struct quic_client *c);
 /* GET, or POST with a body that stays in place; returns the stream. */
 int64_t quic_client_gets(struct quic_client *c, const char *path);
 int64_t quic_client_posts(struct quic_client *c, const char *path, struct slice *body);
-/* These frames are sent, and nothing else. */
+/* Sends only these frames. */
 void quic_client_plants(struct quic_client *c, const void *frames, size_t n);
 /* From now on it sends from another address. */
 void quic_client_moves(struct quic_client *c);

@@ -240,7 +240,7 @@ class Region(unittest.TestCase):
         host.until(lambda: host.waiting)
         first = host.waiting
         slot, data = host.fill(BIG)
-        ahead = [[DATA, first, bytes(60000)]] * 10  # more than the kernel takes at once
+        ahead = [[DATA, first, bytes(60000)]] * 10  # more than the kernel accepts at once
         host.send([HEAD, first, 200, [], None], *ahead, [SHARED, first, slot, BIG])
         client = self.client(host)
         host.until(lambda: host.waiting != first)

@@ -293,7 +293,7 @@ class Tls(unittest.TestCase):
         def run(client):
             try:
                 client(over, served)
-            except Exception as error:  # noqa: BLE001 any is one too many
+            except Exception as error:  # noqa: BLE001 any exception is a failure
                 failures.append(error)
 
         threads = [threading.Thread(target=run, args=(client,)) for client in clients]

@@ -35,7 +35,7 @@ defmodule Sparx.EventStream.Process do
     process =
       struct!(%__MODULE__{server: link.server, id: id, link: link, answer: answer, module: module}, options)
 
-    # As Sparx.Request.notify_closed/1 and notify_drain/1 do it, but for the request in the message.
+    # Like Sparx.Request.notify_closed/1 and notify_drain/1, but without the request in the message.
     for what <- [:notify_closed, :notify_drain], do: Link.tell(link, id, {what, self(), id})
 
     case attempt(fn -> module.init(request, argument) end) do

@@ -3,8 +3,8 @@ defmodule Sparx.Server.Reaper do
   @moduledoc false
   # Cleans up after servers that are killed. A port program ends by itself when its pipe closes, but one that hangs
   # cannot, and would keep its address; and the processes of requests remain. This process, one per node, monitors
-  # servers, and ends what a dead one leaves. The registry
-  # has the servers too, so a restarted reaper knows them.
+  # servers, and ends what a dead one leaves. The registry has the servers too, so a restarted reaper knows
+  # them.
 
   use GenServer
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.WebSocket.Process do
   @moduledoc false
-  # The process of one socket, which runs a Sparx.WebSocket.Handler. The server closes the socket if it is killed. The credit for
-  # a message is granted again after the answer to that message, in one write: the port relies on that (PROTOCOL.md, section 3.4).
+  # The process of one socket, which runs a Sparx.WebSocket.Handler. The server closes the socket if it is killed. The
+  # process grants the credit of a message again together with its answer, in one write: the port relies on that
+  # (PROTOCOL.md, section 3.4).
 
   @behaviour Sparx.StreamProcess
 

@@ -367,7 +367,7 @@ void bufq_consume_behind(struct bufq *q, struct bufq_cursor *c, size_t n)
 	if (at_end && !is_live(c->block->next))
 		*c = (struct bufq_cursor){c->block->next, c->block->next->head};
 	else if (at_end && has_walked(q, c, n))
-		*c = (struct bufq_cursor){0}; /* its block goes */
+		*c = (struct bufq_cursor){0}; /* its block is freed */
 	bufq_consume(q, n);
 	if (!q->first)
 		*c = (struct bufq_cursor){0};

@@ -88,7 +88,7 @@ void shared_keep(const void *bytes, size_t n)
 		region.used += region.users[slot]++ == 0;
 }
 
-/* A slot is in the list once: it is used again only when the host knows that it is free. */
+/* A slot is in the list only once: the host uses it again only after it was reported. */
 static void give_slot(uint32_t slot)
 {
 	assert(region.users[slot] > 0);

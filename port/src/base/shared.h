@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory that the host shares with this process: slots that the host fills and this process only reads. A slot is used from the message that
- * names it, alone or with those behind it, until the last of its bytes has been written; then its number goes back to the host. There is one
+ * Memory that the host shares with this process: slots that the host fills and this process only reads. A slot is used from the
+ * message that
+ * names it, alone or with those behind it, until the last of its bytes has been written; then its number goes back to the host.
+ * There is one
  * region in a process.
  */
 #ifndef SPARX_BASE_SHARED_H

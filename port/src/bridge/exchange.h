@@ -77,7 +77,7 @@ struct exchange_kind {
 	uint64_t (*sent)(struct exchange *x, uint64_t n);
 	/* The stream was cut from the other side: says what the host should hear before GONE, and returns the reason for that. */
 	enum stream_end (*lost)(struct exchange *x, enum stream_end why);
-	/* The bridge is about to end it: tells the client why. False: it could not. */
+	/* The bridge is about to end the exchange: tells the client why. False: it cannot. */
 	bool (*goodbye)(struct exchange *x, enum stream_end why);
 	/* The server drains. */
 	void (*drain)(struct exchange *x);
@@ -149,7 +149,7 @@ void exchange_answers(struct exchange *x, unsigned status);
 void exchange_spend(struct exchange *x, uint64_t cost);
 /* What that was for waits no more. */
 void exchange_unspend(struct exchange *x, uint64_t cost);
-/* Header fields of a message into b->fields. False: they are wrong, which ended the exchange. */
+/* Decodes the header fields of a message into b->fields. False: they are invalid, which ended the exchange. */
 bool exchange_fields(struct exchange *x, const struct message *m, const char *field, struct slice raw, unsigned *count);
 
 #endif

@@ -17,8 +17,7 @@ void limit_ends(struct share *share, bool counted);
 
 /*
  * Rate limits on bodies. An exchange is shaped if its peer has such a limit. Call these when bytes have come, when bytes are to
- * leave
- * or have left, and at the end. Bodies ahead of the rate wait: request bodies are not read, and responses get no allowance.
+ * leave or have left, and at the end. Bodies ahead of the rate wait: request bodies are not read, and responses get no allowance.
  */
 void limit_shapes(struct exchange *x);
 void limit_came(struct exchange *x, size_t n);

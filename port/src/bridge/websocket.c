@@ -44,7 +44,7 @@ static enum stream_end end_of(const struct exchange *x, enum stream_end otherwis
 	return x->ws->closer == WS_CLOSED_BY_DRAIN ? END_DRAINED : otherwise;
 }
 
-/* Bytes do not move the deadline: it is looked at anew when it is over. */
+/* Activity does not re-arm the timer; the deadline is recomputed when it fires. */
 static void on_timer(struct wheel_node *node)
 {
 	struct exchange *x = container_of(node, struct exchange, timer);
@@ -280,7 +280,7 @@ static void client_ended(struct exchange *x, const struct field *trailers, unsig
 		exchange_end(x, 0, end_of(x, END_CLOSED));
 }
 
-/* If the client had said why, the host hears that too. */
+/* If the client has sent a Close, the host gets its code and reason. */
 static enum stream_end lost(struct exchange *x, enum stream_end why)
 {
 	struct ws_event event;

@@ -15,7 +15,7 @@ enum coding {
 
 /* All but identity, each behind a space: for those who named another. */
 extern const char coding_names[];
-/* As Content-Encoding says it. */
+/* The name in Content-Encoding. */
 const char *coding_name(enum coding coding);
 /* Its place, from 1, among those that are offered where none are named; 0: it is not. */
 unsigned coding_place(enum coding coding);

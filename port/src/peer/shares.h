@@ -5,8 +5,9 @@
  * limits. Pure: list nodes and numbers; the bridge knows what they mean.
  *
  * All limits are dynamic thresholds (Choudhury and Hahne, 1998): a peer may take more only while it has less than `factor` times
- * what is left for all. So whoever comes alone gets most of it, and there is always something left for whoever comes next. That goes
- * for what is in progress, for what waits, and for the bytes of responses that peers have not taken yet: a peer that holds too much of
+ * what is still free. So a single peer gets most of the server, and there is always something free for a newcomer. That goes
+ * for what is in progress, for what waits, and for the bytes of responses that peers have not taken yet: a peer that holds too
+ * much of
  * these begins nothing more.
  *
  * A share without references is kept while its limits have counts, in a table of at most `most` shares: a new one replaces the
@@ -92,7 +93,7 @@ static inline void shares_hold(struct shares *t, struct share *s, uint64_t bytes
 }
 bool shares_let_go(struct shares *t, struct share *s, uint64_t bytes, uint64_t factor);
 
-/* A request is in progress, or is not any more. */
+/* Counts a request in progress, and its end. */
 void shares_began(struct shares *t, struct share *s);
 void shares_ended(struct shares *t, struct share *s);
 

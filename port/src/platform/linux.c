@@ -216,7 +216,7 @@ int platform_watchable(int fd)
 	return watched;
 }
 
-/* ---- an epoll of its own, for what libev cannot be asked: EPOLLRDHUP without EPOLLIN ---- */
+/* ---- a separate epoll for EPOLLRDHUP without EPOLLIN, which libev does not support ---- */
 
 bool hups_open(struct hups *h)
 {

@@ -17,11 +17,12 @@ int platform_socket(int family);
 /* The next connection of a listening socket. -1: errno says why. */
 int platform_accept(int listener, struct sockaddr *from, socklen_t *len);
 /*
- * What the loop is to watch in the place of a descriptor whose file other processes have open as well: after a close here, the kernel would go on
+ * What the loop is to watch in the place of a descriptor whose file other processes have open as well: after a close here, the
+ * kernel would go on
  * reporting that file. Another descriptor, or the same. -1 with errno: it cannot be.
  */
 int platform_watchable(int fd);
-/* A descriptor of nothing, made without opening a file; it may block. */
+/* A descriptor that refers to no file, made without opening one; it may block. */
 int platform_spare_descriptor(void);
 
 /* ---- descriptors that the host hands over ---- */

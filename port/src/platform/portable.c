@@ -151,7 +151,7 @@ int platform_watchable(int fd)
 	return fd;
 }
 
-/* ---- peers that leave: each descriptor is looked at, by its number + 1, since no key is 0 ---- */
+/* ---- peers that hang up: every descriptor is polled; keys are its number + 1, since no key is 0 ---- */
 
 bool hups_open(struct hups *h)
 {

@@ -65,7 +65,7 @@ static unsigned take_field(struct examined *e, const struct http_pairs *pairs, s
 	return add_field(e, f);
 }
 
-/* What a GET with an upgrade field is in HTTP/1, is an extended CONNECT here (RFC 8441): the application sees the former. */
+/* An extended CONNECT (RFC 8441) is shown to the application like its HTTP/1 form, a GET with an upgrade field. */
 static bool settle_method(struct examined *e)
 {
 	struct request_head *head = e->head;

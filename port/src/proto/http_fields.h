@@ -12,7 +12,7 @@ struct http_pair {
 /* The fields as a session keeps them. */
 struct http_pairs {
 	const struct http_pair *at;
-	unsigned count;       /* at most SESSION_FIELDS_MAX beside the pseudo-header fields */
+	unsigned count;       /* at most SESSION_FIELDS_MAX in addition to the pseudo-header fields */
 	bool too_large;       /* some were dropped */
 	struct slice cookies; /* the value of the cookie field, if it came in several; else empty */
 };

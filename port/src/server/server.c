@@ -304,7 +304,7 @@ static unsigned tried(const struct transport_tls *tls, struct tls_store *store, 
 	return count;
 }
 
-/* All or nothing. Open connections keep their certificates. */
+/* If one fails, nothing changes. Open connections keep their certificates. */
 static unsigned control_certify(void *ctx, unsigned i, struct slice map, struct config_fault *fault)
 {
 	struct server *s = ctx;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Private keys. An RSA signature takes GnuTLS about 1 ms and libcrypto 0.2 ms, one of ECDSA with P-256 33 us and 16 us: so libcrypto
+ * Private keys. An RSA signature takes GnuTLS about 1 ms and libcrypto 0.2 ms, one of ECDSA with P-256 33 us and 16 us: so
+ * libcrypto
  * does that one thing if it is there, and nothing else.
  */
 #include "base/wipe.h"

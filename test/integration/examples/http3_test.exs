@@ -73,7 +73,7 @@ defmodule Sparx.Examples.Http3Test do
              "performance.getEntriesByType('resource').every((one) => one.nextHopProtocol === 'h3')"
            ) == "true"
 
-    # Chromium opens WebSockets over TCP: the same port has them. This one has no page.
+    # Chromium opens WebSockets over TCP, on the same port. This one has no page.
     Browser.go(browser, "https://localhost:#{ports.websocket_echo}/")
 
     assert Browser.evaluate(browser, """

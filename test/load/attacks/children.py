@@ -66,7 +66,7 @@ class Probe:
 
 
 def probe(address, kind, pipe):
-    """Says that it has begun; asks until it hears something; gives the times, sorted, and the faults."""
+    """Reports that it has begun; sends requests until it gets a message; returns the sorted times, and the faults."""
     times, wrong, client = [], [], h3.Probe(address) if kind == "h3" else Probe(address, kind == "tls")
     client.once(0)
     pipe.send("begun")

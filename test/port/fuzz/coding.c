@@ -3,8 +3,10 @@
  * Response compression: an Accept-Encoding, a head, and a program of when the host writes and when bytes leave. The output must
  * decode to the input, wherever it is cut, and every byte of the host must be counted as sent exactly once.
  *
- * The input: a byte for the coding; the length of an Accept-Encoding and its text; the length of a content type and its text; then steps,
- * a byte each: 0 to 127 so many bytes of the input are written, 128 to 159 so many KiB of them repeated, 160 to 191 a turn of the loop, 192 to 254 so
+ * The input: a byte for the coding; the length of an Accept-Encoding and its text; the length of a content type and its text; then
+ * steps,
+ * a byte each: 0 to 127 so many bytes of the input are written, 128 to 159 so many KiB of them repeated, 160 to 191 a turn of the
+ * loop, 192 to 254 so
  * many times 16 bytes leave, 255 the end.
  */
 #include <stdlib.h>

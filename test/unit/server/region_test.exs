@@ -75,7 +75,7 @@ defmodule Sparx.Server.RegionTest do
     :sys.resume(region.pid)
   end
 
-  test "has as many slots as fit, and no name once it is made", %{region: region} do
+  test "has as many slots as fit, and no name in the file system", %{region: region} do
     assert Region.count(region) == {64, 0}
 
     names =
@@ -160,7 +160,7 @@ defmodule Sparx.Server.RegionTest do
     assert [{:data, _}] = frame()
   end
 
-  test "the port gives back what it has, once", %{region: region} do
+  test "the port returns its slots, once", %{region: region} do
     Region.write(region.pid, [part(random(3 * @slot))])
     assert [{:shared, 0, _}] = frame()
     assert Region.unused(region, 1, 2)

@@ -355,7 +355,7 @@ static void judge_sums(struct bridge *b)
 	}
 	MUST(b->n.read_credit == chunks && b->n.body_queued == unsent && b->shares.unsent >= unsent && b->queued == held &&
 	     b->handed.count == files);
-	MUST(!shares_next(&b->shares, b->demand, b->config->share)); /* nobody waits for whom there is demand */
+	MUST(!shares_next(&b->shares, b->demand, b->config->share)); /* no request waits while there is demand for it */
 }
 
 /* As main.c does it. */
