@@ -152,14 +152,16 @@ defmodule Sparx do
   Replaces the port programs of a server gracefully, one after the other, for example after you have installed
   a new version.
 
-  A new one is started, and takes connections from then on, before the former one stops accepting and finishes its requests in progress. Whatever is
-  in progress after `timeout` ms is cut: `{:error, {:cut, n}}`. The worst that a client meets is an idle connection that was closed
-  (RFC 9112, section 9.3.1). The two have `:workers` each. A new one that cannot be started is `{:error, %Sparx.StartError{}}`, and the
-  former one goes on. `producers/1` gives other processes than before.
+  The new one is started and accepts connections before the old one stops accepting and finishes its requests in
+  progress. Whatever is
+  in progress after `timeout` ms is cut: `{:error, {:cut, n}}`. At most, a client notices that its idle connection was
+  closed (RFC 9112, section 9.3.1). The two have `:workers` each. If the new one cannot be started, this returns
+  `{:error, %Sparx.StartError{}}`, and the old one continues. Afterwards `producers/1` returns other processes.
 
-  Three kinds of servers stay the same processes, and a new port program is started only when the former one has ended: those to which consumers
-  have subscribed, whose demand then stays; those with HTTP/3; and those whose port programs bind by themselves (`descriptors: false`). Whoever connects meanwhile
-  waits for the new program, or is served by another one with `ports: 2` or more. Only those that bind by themselves refuse connections meanwhile.
+  Three kinds of servers keep their processes, and start a new port program only when the old one has ended: those
+  with subscribed consumers, whose demand is kept; those with HTTP/3; and those whose port programs bind by themselves
+  (`descriptors: false`). Clients that connect meanwhile wait for the new program, or are served by another one with
+  `ports: 2` or more. Only programs that bind by themselves cause refused connections meanwhile.
   """
   @spec restart(server, timeout :: non_neg_integer) :: :ok | {:error, {:cut, pos_integer} | StartError.t()}
   def restart(server, timeout \\ 30_000) do

@@ -20,5 +20,5 @@ def measure(bench):
 
 
 def one(kind, version, mode):
-    """CPU time is what counts here, and takes less time to tell than a rate."""
+    """CPU time matters here, and can be measured faster than a rate."""
     return lambda server, seconds: tools.handshakes(server.port, kind, version, mode, seconds * 3 / 4)

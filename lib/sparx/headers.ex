@@ -49,7 +49,7 @@ defmodule Sparx.Headers do
 
   defp decode_each(0, _rest), do: []
 
-  # Nearly all fields: a name that has a number, or a short one, and a value of at most 255 bytes.
+  # The form of nearly all fields: a numbered or short name, and a value of at most 255 bytes.
   defp decode_each(left, <<index, 0xC4, size, value::binary-size(size), rest::binary>>)
        when index < 0x80 and index < @size,
        do: [{elem(@table, index), value} | decode_each(left - 1, rest)]

@@ -104,8 +104,8 @@ defmodule Sparx.Link do
   defp packed(messages), do: :erlang.iolist_to_iovec(messages)
 
   @doc """
-  Writes messages of a WebSocket, `{type, iodata, left}`, and behind them `more`. Large ones cross in shared memory. Others may send when this
-  returns, so all is written then.
+  Writes messages of a WebSocket, `{type, iodata, left}`, followed by `more`. Large ones use shared memory.
+  Other processes may send once this returns, so everything is written by then.
   """
   @spec send_messages(
           t,
@@ -260,7 +260,8 @@ defmodule Sparx.Link do
          do: send_data(link, id, answer, [], rest, size - taken)
   end
 
-  # What goes through the process of the shared memory is followed by all else, so that it stays in order.
+  # Once a part goes through the process of the shared memory, everything after it does too, so that the order is
+  # kept.
   defp write_data(link, id, answer, head, data, size) do
     if shared?(link, answer, size) do
       Answer.go_behind(answer)
@@ -274,7 +275,7 @@ defmodule Sparx.Link do
 
   defp write_behind(link, id, answer, messages) do
     cond do
-      # The server knows whether there is something that it must come behind.
+      # The server knows whether earlier parts must be written first.
       not is_local(answer) -> tell(link, id, {:write, IO.iodata_to_binary(messages)})
       Answer.behind?(answer) -> Region.write(link.region, [packed(messages)])
       true -> write(link, messages)

@@ -112,7 +112,7 @@ defmodule Sparx.Request do
   # Decodes the head of REQUEST (PROTOCOL.md, section 5); header fields stay encoded. Throws `{:malformed, text}`.
   #
   # The first clauses are the most common shape, taken in one match: a short host and path, no query, no body,
-  # over IPv4. Over TLS the head has an element more, and so another array's head.
+  # over IPv4. Over TLS the head has one more element, so its array header differs.
   for array <- [[0x9F], [0xDC, quote(do: _elements :: 16)]] do
     def decode(
           id,

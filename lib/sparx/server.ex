@@ -78,8 +78,9 @@ defmodule Sparx.Server do
   def restart(server, timeout), do: GenServer.call(server, {:restart, timeout}, timeout + 15_000)
 
   @doc """
-  Whether another server can take connections beside this one, and then in its place: how often its port program was restarted. Not if consumers have
-  subscribed to this process, or if the port program binds by itself, as it does for HTTP/3.
+  Whether another server can accept connections beside this one, and then replace it: returns how often its port
+  program was restarted. It cannot if consumers have subscribed to this process, or if the port program binds by
+  itself, as it does for HTTP/3.
   """
   @spec replaceable(GenServer.server()) :: {:ok, restarts :: non_neg_integer} | :no
   def replaceable(server), do: GenServer.call(server, :replaceable, 15_000)

@@ -4,7 +4,8 @@ defmodule Sparx.StreamProcess do
   # The process of one event stream or WebSocket: a special process of OTP (`:proc_lib`, `:sys`).
   #
   # Its parent is the server, to which it is linked, and which monitors it as the owner of the stream. It traps exits, so that its
-  # handler is notified when the server ends. What is done with a message is up to the module that starts it, the runner.
+  # handler is notified when the server ends. The module that starts it, the runner, decides what happens with a
+  # message.
 
   @doc "What a process does first, with what `begin/2` was given and the arguments of `start/4`."
   @callback begin(given :: term, argument :: term) :: no_return

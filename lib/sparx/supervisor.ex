@@ -6,8 +6,8 @@ defmodule Sparx.Supervisor do
   # The table has the pids of the Sparx.Servers and the bound addresses, so that a restarted one binds the same
   # addresses.
   #
-  # Sparx.restart/2 replaces a server by one of the next generation, which takes connections before the former one drains. A former one that
-  # fails meanwhile is not started again.
+  # Sparx.restart/2 replaces a server by one of the next generation, which accepts connections before the old one
+  # drains. An old one that fails meanwhile is not restarted.
 
   use Supervisor
 
@@ -110,9 +110,9 @@ defmodule Sparx.Supervisor do
   # ── Sparx.restart/2 ────────────────────────────────────────────────────────────────────────────────
 
   @doc """
-  Replaces the servers one after the other, until one could not be started. Returns what came of each.
+  Replaces the servers one after the other, until one cannot be started. Returns the result for each.
 
-  It goes on even if the calling process ends: the former server must drain.
+  This continues even if the calling process ends, since the old server must drain.
   """
   @spec restart(pid, :ets.table(), non_neg_integer) :: [
           :ok | {:error, {:cut, pos_integer} | StartError.t() | term}

@@ -462,7 +462,7 @@ defmodule Sparx.TLS do
 
   @doc false
   # Reads the files of all listeners once, and hands them to the port programs of these servers, which have the same listeners. In a process of
-  # its own: what was read goes with it.
+  # its own, so that the bytes that were read disappear with it.
   @spec reload([pid]) :: :ok | {:error, binary}
   def reload([]), do: :ok
   def reload(servers), do: Task.await(Task.async(fn -> replace(servers) end), 60_000)
@@ -480,7 +480,7 @@ defmodule Sparx.TLS do
     with {:ok, map} <- read(tls), do: {:ok, {index, tls, map}}
   end
 
-  # A listener takes all or nothing; of several, none takes anything unless all of them can.
+  # A listener uses all of its certificates or none; if one listener cannot use its own, none is changed.
   defp try_out(server, [_, _ | _] = read) do
     all(read, fn {index, tls, map} -> certify({server, {index, tls, Map.put(map, :trial, true)}}) end)
   end

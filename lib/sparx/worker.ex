@@ -11,7 +11,7 @@ defmodule Sparx.Worker do
 
   require Logger
 
-  # The initial heap in words: most handlers end before they have filled it, and a plug with its conn fills more.
+  # The initial heap in words: most handlers end before they have filled it; a plug with its conn needs more.
   @heap 610
   @heap_of_a_plug 2_586
 

@@ -25,7 +25,7 @@ struct listener_config {
 	int fd;                      /* that socket, until it is listened on; -1: it has not arrived */
 	char hsts[32];               /* the field strict-transport-security of all responses; empty: none */
 	uint16_t redirect;           /* all requests are sent to https at this port; 0: they are not */
-	bool http3;                  /* HTTP/3 is served at the same port over UDP; */
+	bool http3;                  /* HTTP/3 at the same port over UDP; */
 	int udp;                     /* the socket for that, once it is bound; -1: there is none */
 	uint8_t h3_place, h3_places; /* number of this port program at a shared address; 0 places: no others */
 	bool h3_key_given;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Config.Codings do
   @moduledoc false
-  # Content codings that the port program may have, read from the one list there is of them.
+  # Content codings that the port program may have, read from the only list of them.
 
   @source Path.expand("../../../port/src/coding/codings.def", __DIR__)
   @external_resource @source

@@ -53,7 +53,7 @@ defmodule Sparx.Multipart.Parser do
 
   defp unsupported, do: {:error, FormError.new(:unsupported, "the form must be multipart/form-data")}
 
-  # Some programs would take `boundary*` or `boundary*0` (RFC 2231) instead.
+  # Some programs would use `boundary*` or `boundary*0` (RFC 2231) instead.
   defp the_boundary(parameters) do
     if not Enum.any?(parameters, fn {name, _value} -> String.starts_with?(name, "boundary*") end),
       do: Parameters.get(parameters, "boundary")

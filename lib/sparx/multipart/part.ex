@@ -11,9 +11,9 @@ defmodule Sparx.Multipart.Part do
   | `headers` | list of pairs | the part's header fields, names in lower case |
   | `body` | stream | the content, in chunks; see `Sparx.Multipart.parts/2` |
 
-  In `filename`, `%22` stands for a quote, and in `name` `%0D` and `%0A` stand for line breaks as well: browsers send these three so, and
-  no other escape. Both are UTF-8. `filename*` (RFC 8187) takes precedence over `filename`. It is what the client says: show it, but do not name a file
-  after it.
+  In `filename`, `%22` stands for a quote, and in `name` `%0D` and `%0A` stand for line breaks as well: browsers use
+  these three escapes and no others. Both are UTF-8. `filename*` (RFC 8187) takes precedence over `filename`. The
+  client chooses it: show it, but do not name a file after it.
   """
 
   alias Sparx.HTTP.Parameters
@@ -51,15 +51,16 @@ defmodule Sparx.Multipart.Part do
   defp disposition([]), do: {:error, "a part has no Content-Disposition"}
   defp disposition(_several), do: {:error, "a part has more than one Content-Disposition"}
 
-  # Of extended values there is filename* alone. `filename*0="a"; filename*1="b"` (RFC 2231) is a file for some programs, and a field
-  # for those that do not know it, and `name*` another name: a form that programs read differently is an attack.
+  # The only extended value is filename*. `filename*0="a"; filename*1="b"` (RFC 2231) is a file for some programs, and
+  # a field for those that do not know it; `name*` is another name: a form that programs read differently is an
+  # attack.
   defp forms(parameters) do
     other? = fn {name, _value} ->
       name != "filename*" and String.starts_with?(name, ["name*", "filename*"])
     end
 
     if Enum.any?(parameters, other?),
-      do: {:error, "a part has a name or a filename in pieces or of an unknown form"},
+      do: {:error, "a part has a name or a filename in pieces or in an unknown form"},
       else: :ok
   end
 

@@ -157,7 +157,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       })
     end
 
-    # What fits the window goes out in one piece, and nobody has waited. Reading the clock costs as much as encoding the head.
+    # A body that fits the window leaves in one piece, without waiting. Reading the clock costs as much as encoding
+    # the head.
     defp sent_at(begun, bytes, %{request: %{link: %{window: window}}}) when bytes <= window, do: begun
     defp sent_at(_begun, _bytes, _payload), do: now()
 
@@ -309,7 +310,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       end
     end
 
-    # A body that came with its request was there already.
+    # A body that came with its request has already arrived.
     defp read_at(begun, %{inline: body}) when is_binary(body), do: begun
     defp read_at(_begun, _request), do: now()
 

@@ -22,7 +22,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       start = System.monotonic_time()
       metadata = %{telemetry_span_context: make_ref(), conn: conn, plug: served.plug}
       waited = System.convert_time_unit(payload.request.waited, :microsecond, :native)
-      # The same as System.system_time/0, which would look at the clock once more.
+      # Equals System.system_time/0, which would read the clock again.
       measurements = %{monotonic_time: start, system_time: start + System.time_offset(), waited: waited}
       start(:request, start, measurements, metadata, served.telemetry)
     end

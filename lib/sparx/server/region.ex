@@ -2,14 +2,14 @@
 defmodule Sparx.Server.Region do
   @moduledoc false
   # Memory that the server shares with its port program (PROTOCOL.md, section 3.8): large parts of bodies cross in it and not over the pipe, which
-  # would copy them twice more. It is a file in memory without a name, cut into slots.
-  #
-  # One process fills the slots, for all that send. A write to a file is done by another scheduler, and to go there costs more than to copy a
-  # small part: so the parts that have come meanwhile are put one behind the other, and written at once. The process also writes the messages that
-  # name the slots to the port program, and what must come behind them (Sparx.Answer, behind). Parts for which no slots are free cross the pipe.
+  # would copy them twice more. It is a nameless file in memory, divided into slots.
+  # One process fills the slots for all senders. Another scheduler does each write to a file, and switching to it
+  # costs more than copying a small part: so parts that arrive meanwhile are joined, and written at once. The process
+  # also sends the port program the messages that name the slots, and those that must follow them (Sparx.Answer,
+  # behind). Parts for which no slots are free use the pipe.
   #
   # A word for each slot says whether the port program has it: this process sets it when it takes the slot, and the server clears it when the
-  # slot comes back. Nobody else ever has a slot, so none is lost, whatever becomes of the processes that send.
+  # slot comes back. Nobody else ever owns a slot, so none is lost, whatever happens to the senders.
 
   use GenServer
 
@@ -19,9 +19,9 @@ defmodule Sparx.Server.Region do
   # Bytes. Below that the pipe is cheaper.
   @least 20_480
   @folder "/dev/shm"
-  # Slots that one write fills, at most about as many.
+  # Slots that one write fills, at most approximately.
   @most 256
-  # ms. What was sent last is let go of then.
+  # ms. Then the last parts that were sent are released.
   @idle 100
 
   @zeros :binary.copy(<<0>>, @slot)
@@ -41,7 +41,8 @@ defmodule Sparx.Server.Region do
   defmodule State do
     @moduledoc false
     # run: parts that are to be written together: {first slot, how many, what to write, the last first}. pending: the items since it began, the
-    # last first. out: messages that can be written to the port program, and their size. waiting: who waits for that.
+    # last first. out: messages that can be written to the port program, and their size. waiting: the processes that
+    # wait for that.
     defstruct [
       :file,
       :words,
@@ -58,7 +59,8 @@ defmodule Sparx.Server.Region do
   end
 
   @doc """
-  Makes one of `bytes` bytes, with its process, which is linked to the caller, and a descriptor to be handed over, to be closed then.
+  Makes a region of `bytes` bytes, its process, which is linked to the caller, and a descriptor, which the caller must
+  pass on and then close.
 
   An error where that cannot be: everything crosses the pipe then.
   """
@@ -114,7 +116,7 @@ defmodule Sparx.Server.Region do
     receive(do: ({:EXIT, ^pid, _reason} -> :ok), after: (0 -> :ok))
   end
 
-  # ── the processes that send ────────────────────────────────────────────────────────────────────────
+  # ── the senders' processes ─────────────────────────────────────────────────────────────────────────
 
   @doc "Whether so many bytes are worth a slot."
   @spec worth?(non_neg_integer) :: boolean
@@ -169,7 +171,7 @@ defmodule Sparx.Server.Region do
          :ok <- File.chmod(path, 0o600),
          {:ok, _} <- :file.position(file, state.count * @slot),
          :ok <- :file.truncate(file),
-         # Whether there is room at all.
+         # Whether there is any room.
          :ok <- :file.pwrite(file, 0, @zeros) do
       {:reply, :ok, %{state | file: file}}
     else
@@ -187,7 +189,8 @@ defmodule Sparx.Server.Region do
 
   def handle_info(:timeout, state), do: {:noreply, state, :hibernate}
 
-  # Those that have come meanwhile. A part takes slots of the limit, and each message one besides, so that small ones end as well.
+  # Those that have come meanwhile. A part uses slots of the limit, and each message one more, so that many small ones
+  # also reach it.
   defp more(%{run: {_first, slots, _bytes}} = state, left) when slots >= left, do: written(state)
   defp more(state, 0), do: written(state)
 
@@ -266,7 +269,7 @@ defmodule Sparx.Server.Region do
 
   defp send_out(%{size: 0} = state), do: state
 
-  # That the port is closed the server learns by itself.
+  # The server notices by itself that the port is closed.
   defp send_out(state) do
     Link.command(state.port, state.out, state.size)
     %{state | out: [], size: 0}
@@ -274,8 +277,8 @@ defmodule Sparx.Server.Region do
 
   # ── free slots ─────────────────────────────────────────────────────────────────────────────────────
 
-  # So many of them one behind the other, from `start` on, and then from the beginning. The last of them is looked at first, so that long rows of
-  # used ones are passed in long steps.
+  # Finds this many adjacent ones, from `start` on, then from the beginning. The last one is examined first, so that
+  # long rows of used ones are skipped in long steps.
   defp find(%{count: all}, _start, wanted) when wanted > all, do: nil
 
   defp find(%{count: all} = state, start, wanted) do

@@ -350,7 +350,7 @@ int bufq_walk(const struct bufq *q, struct bufq_cursor *c, size_t most, struct i
 	return count;
 }
 
-/* Whether n bytes stand before a cursor. */
+/* Whether a cursor has n bytes before it. */
 static bool has_walked(const struct bufq *q, const struct bufq_cursor *c, size_t n)
 {
 	size_t before = c->at - c->block->head;

@@ -38,7 +38,7 @@ uint32_t shared_slots(void)
 	return region.slots;
 }
 
-/* Slots that n bytes from the beginning of one take. */
+/* How many slots n bytes from the beginning of a slot occupy. */
 static uint64_t slots_of(uint64_t n)
 {
 	return n / SHARED_SLOT + (n % SHARED_SLOT > 0);
@@ -107,7 +107,7 @@ void shared_give(const void *bytes, size_t n)
 		give_slot(slot);
 }
 
-/* They were given in their order, and the last one is the first to be taken. */
+/* They were returned in order, and the last one is used first. */
 uint32_t shared_next_free(uint32_t *first)
 {
 	uint32_t count = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory that the host shares with this process: slots that the host fills and this process only reads. A slot is used from the
- * message that
- * names it, alone or with those behind it, until the last of its bytes has been written; then its number goes back to the host.
+ * Memory that the host shares with this process: slots that the host fills and this process only reads. A slot is in use from the
+ * message that names it, alone or with the following ones, until the last of its bytes has been written; then its number is
+ * returned to the host.
  * There is one
  * region in a process.
  */
@@ -20,7 +20,7 @@ bool shared_begin(const void *bytes, uint32_t slots);
 void shared_end(void);
 /* 0: there is no region. */
 uint32_t shared_slots(void);
-/* Whether n bytes, which may reach over several slots, from the beginning of this one on are of the region. */
+/* Whether n bytes from the beginning of this slot on, which may reach into following slots, are in the region. */
 bool shared_fits(uint64_t slot, uint64_t n);
 /* Whether one of their slots is in use. They fit. */
 bool shared_is_used(uint32_t slot, size_t n);
@@ -29,11 +29,11 @@ uint32_t shared_used(void);
 const uint8_t *shared_bytes(uint32_t slot);
 /* Whether these bytes lie in the region. */
 bool shared_has(const void *bytes);
-/* For whoever keeps bytes, at least one; the same bytes are given back once. */
+/* For users that keep n > 0 bytes; the same bytes are returned once. */
 void shared_keep(const void *bytes, size_t n);
 void shared_give(const void *bytes, size_t n);
 
-/* Slots one behind the other that are no longer in use, each once. 0: there are none. */
+/* Adjacent slots that are no longer in use, each returned once. 0: there are none. */
 uint32_t shared_next_free(uint32_t *first);
 
 #endif

@@ -188,7 +188,7 @@ void descriptors_unused(struct bridge *b, uint64_t slot, uint64_t length)
 {
 	(void)b;
 	if (length == 0 || !shared_fits(slot, length))
-		length = 1; /* that much is wrong anyway: what it begins with goes back */
+		length = 1; /* this much is invalid anyway: only the first slots are returned */
 	if (!shared_fits(slot, length) || shared_is_used((uint32_t)slot, (size_t)length))
 		return;
 	shared_keep(shared_bytes((uint32_t)slot), (size_t)length);

@@ -11,9 +11,9 @@
 void descriptors_begin(struct bridge *b);
 /* Waits for the descriptors that HELLO names: listening sockets and memory. False: fault says what is wrong with them. */
 bool descriptors_await(struct bridge *b, struct config_fault *fault);
-/* Slots were named for a stream that is gone: they go back to the host. */
+/* Slots were named for a stream that has ended: they are returned to the host. */
 void descriptors_unused(struct bridge *b, uint64_t slot, uint64_t length);
-/* The bytes that a message names, kept until shared_give. None: it names what it must not, as fault says. */
+/* The bytes that a message names, kept until shared_give. Empty: it names invalid slots, as `fault` says. */
 struct slice descriptors_share(struct bridge *b, uint64_t slot, uint64_t length, struct message_fault *fault);
 void descriptors_end(struct bridge *b);
 /* The file of this exchange with this token. NULL: there is none. */

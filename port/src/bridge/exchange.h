@@ -147,7 +147,7 @@ void exchange_body_ended(struct exchange *x, const struct field *trailers, unsig
 void exchange_answers(struct exchange *x, unsigned status);
 /* Spends n bytes of the window, which must be available. */
 void exchange_spend(struct exchange *x, uint64_t cost);
-/* What that was for waits no more. */
+/* Nothing waits for that any more. */
 void exchange_unspend(struct exchange *x, uint64_t cost);
 /* Decodes the header fields of a message into b->fields. False: they are invalid, which ended the exchange. */
 bool exchange_fields(struct exchange *x, const struct message *m, const char *field, struct slice raw, unsigned *count);

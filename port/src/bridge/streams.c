@@ -229,7 +229,7 @@ void order_data(struct bridge *b, struct exchange *x, const struct message *m)
 	take_data(x, m, m->data.data, m->data.data.len + m->left);
 }
 
-/* As DATA, with bytes that lie in slots. These are in use while they are taken, so they go back whatever becomes of the stream. */
+/* Like DATA, with bytes in slots, which are returned to the host whatever happens to the stream. */
 void order_shared(struct bridge *b, struct exchange *x, const struct message *m)
 {
 	struct message_fault fault;

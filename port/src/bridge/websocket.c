@@ -36,7 +36,7 @@ static void read_to_the_end(struct exchange *x)
 	watch(x);
 }
 
-/* A client that does not answer our Close, or leaves instead, has left for what the Close was for. */
+/* If a client does not answer our Close, or leaves instead, the reason is that of the Close. */
 static enum stream_end end_of(const struct exchange *x, enum stream_end otherwise)
 {
 	if (x->ws->closer == WS_CLOSED_FOR_IDLENESS)
@@ -104,7 +104,7 @@ void order_send(struct bridge *b, struct exchange *x, const struct message *m)
 	send_data(x, m, (unsigned)m->send.type, m->send.data, m->send.left > 0);
 }
 
-/* As SEND, with bytes that lie in slots. */
+/* Like SEND, with bytes in slots. */
 void order_send_shared(struct bridge *b, struct exchange *x, const struct message *m)
 {
 	const struct msg_send_shared *s = &m->send_shared;

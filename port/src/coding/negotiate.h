@@ -13,11 +13,11 @@ enum coding {
 	CODINGS
 };
 
-/* All but identity, each behind a space: for those who named another. */
+/* All names but identity, each after a space: for the error about an unknown one. */
 extern const char coding_names[];
 /* The name in Content-Encoding. */
 const char *coding_name(enum coding coding);
-/* Its place, from 1, among those that are offered where none are named; 0: it is not. */
+/* Its place, from 1, among those that are offered by default; 0: it is not among them. */
 unsigned coding_place(enum coding coding);
 /* CODING_IDENTITY for a name that is none of the others. */
 enum coding coding_by_name(struct slice name);

@@ -12,7 +12,7 @@
 #include "proto/detect.h"
 
 enum { LOOK_MS = 1000, IOV_MAX_COUNT = 64 };
-/* What a read is charged at least: one that brings little of much (TLS in records of a byte) costs time as well. */
+/* The least that a read is charged: reads that yield few bytes (TLS in records of one byte) cost time too. */
 enum { READ_LEAST = 16384 };
 
 static const char *const state_names[] = {"greets", "handshake", "open", "linger", "closed"};

@@ -5,10 +5,9 @@
  * limits. Pure: list nodes and numbers; the bridge knows what they mean.
  *
  * All limits are dynamic thresholds (Choudhury and Hahne, 1998): a peer may take more only while it has less than `factor` times
- * what is still free. So a single peer gets most of the server, and there is always something free for a newcomer. That goes
- * for what is in progress, for what waits, and for the bytes of responses that peers have not taken yet: a peer that holds too
- * much of
- * these begins nothing more.
+ * what is still free. So a single peer gets most of the server, and there is always something free for a newcomer. This applies
+ * to requests in progress, to waiting ones, and to the bytes of responses that peers have not taken yet: a peer with too many of
+ * these bytes begins nothing more.
  *
  * A share without references is kept while its limits have counts, in a table of at most `most` shares: a new one replaces the
  * share that has been idle longest. Shares with references are never replaced, so that no number of addresses can push out a peer
@@ -51,8 +50,8 @@ struct shares {
 	/* Shares with waiting requests, by their number of requests in progress; the last level also has all with more. */
 	struct list levels[SHARE_LEVELS];
 	uint64_t occupied;            /* bit i: level i is not empty */
-	struct list full;             /* those of them that hold too much, */
-	uint64_t unsent, most_unsent; /* of so many bytes that may be held in all; 0: any number */
+	struct list full;             /* those of them with too many bytes, */
+	uint64_t unsent, most_unsent; /* bytes that all peers together may have waiting; 0: any number */
 };
 
 /* A table without limits, which remembers no idle peer. */
@@ -77,7 +76,7 @@ static inline bool share_allows(uint64_t has, uint64_t left, uint64_t factor)
 	return left > 0 && (factor == 0 || left > UINT32_MAX || has < left * factor);
 }
 
-/* Whether it may begin one more request, of `left` that all may begin. */
+/* Whether it may begin one more of the `left` requests that all peers together may begin. */
 static inline bool share_may_begin(const struct shares *t, const struct share *s, uint64_t left, uint64_t factor)
 {
 	uint64_t room = t->unsent < t->most_unsent ? t->most_unsent - t->unsent : 0;
@@ -85,7 +84,8 @@ static inline bool share_may_begin(const struct shares *t, const struct share *s
 	return share_allows(s->in_progress, left, factor) && (t->most_unsent == 0 || share_allows(s->unsent, room, factor));
 }
 
-/* So many bytes of responses wait for it; or do so no more. True: somebody waits who may have held too much. */
+/* This many bytes of responses begin to wait for it; or no longer wait. True: a peer that had too many bytes may have a waiting
+ * request. */
 static inline void shares_hold(struct shares *t, struct share *s, uint64_t bytes)
 {
 	t->unsent += bytes;
@@ -102,7 +102,7 @@ void shares_wait(struct shares *t, struct share *s, struct list *node);
 void shares_leave(struct shares *t, struct share *s, struct list *node);
 /*
  * Whose turn it is: the longest wait of the peer with the least in progress, among these of the one that has waited longest for
- * its turn. NULL: nobody waits, or those who do have their share of what is left, or hold too much.
+ * its turn. NULL: nobody waits, or the waiting peers have their share, or too many bytes.
  */
 struct list *shares_next(struct shares *t, uint64_t left, uint64_t factor);
 

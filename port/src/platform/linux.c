@@ -203,7 +203,7 @@ void platform_keep_memory(int bytes)
 #endif
 }
 
-/* An epoll of its own forgets the file when it is itself closed; libev forgets only what the kernel does. */
+/* Closing a separate epoll removes the file from it; in libev's epoll only the kernel could remove it. */
 int platform_watchable(int fd)
 {
 	struct epoll_event event = {.events = EPOLLIN};

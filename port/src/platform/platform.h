@@ -17,9 +17,8 @@ int platform_socket(int family);
 /* The next connection of a listening socket. -1: errno says why. */
 int platform_accept(int listener, struct sockaddr *from, socklen_t *len);
 /*
- * What the loop is to watch in the place of a descriptor whose file other processes have open as well: after a close here, the
- * kernel would go on
- * reporting that file. Another descriptor, or the same. -1 with errno: it cannot be.
+ * The descriptor that the loop must watch instead of one whose file other processes also have open: after a close here, the
+ * kernel would continue to report that file. Another descriptor, or the same. -1 with errno: failed.
  */
 int platform_watchable(int fd);
 /* A descriptor that refers to no file, made without opening one; it may block. */

@@ -20,7 +20,7 @@ static struct h2 *h2_of(const struct session *s)
 	return container_of(s, struct h2, session);
 }
 
-/* On what was recorded: of streams, and of the session. */
+/* Acts on what was recorded: for streams, and for the session. */
 static void act_all(struct h2 *h2)
 {
 	mux_act_all(&h2->m);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What mux asks of a session of HTTP/2, and so of nghttp2. */
+/* The functions that mux needs from an HTTP/2 session, and so from nghttp2. */
 #ifndef SPARX_PROTO_H2_KIND_H
 #define SPARX_PROTO_H2_KIND_H
 

@@ -13,7 +13,7 @@ void h2_read_callbacks(nghttp2_session_callbacks *callbacks);
 /* Hands bytes to nghttp2: as many frames as the turn has steps for. Returns how many bytes. h2->fault is set if the session is to end. */
 size_t h2_receive(struct h2 *h2, const uint8_t *data, size_t len);
 
-/* What a complete head says, or a promise of ours (mux_kind.examine). */
+/* Examines a complete head, or a promise of ours (mux_kind.examine). */
 unsigned h2_examine(struct mux_stream *x, struct field *fields, struct request_head *head);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the parts of an HTTP/2 session share: h2.c (its table of functions), h2_life.c (states, drain, deadlines), h2_read.c (what
- * nghttp2 received), h2_stream.c (one stream), h2_write.c (what is to be sent), h2_kind.c (what mux asks of it). What it has in
- * common with HTTP/3 is in mux.h.
+ * nghttp2 received), h2_stream.c (one stream), h2_write.c (output), h2_kind.c (the functions that mux needs). The parts that it
+ * shares with HTTP/3 are in mux.h.
  */
 #ifndef SPARX_PROTO_H2_SESSION_H
 #define SPARX_PROTO_H2_SESSION_H

@@ -11,7 +11,7 @@ _Static_assert((unsigned)NGHTTP2_NV_FLAG_NO_INDEX == MUX_NO_INDEX && (unsigned)N
 
 /* ---- heads ---- */
 
-/* An interim answer or a promise has become a frame, or never will become one. */
+/* An interim answer or a promise has become a frame, or never will. */
 static void aside_gone(struct h2_stream *x)
 {
 	if (x && x->asides > 0 && --x->asides == 0)

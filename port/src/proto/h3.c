@@ -13,7 +13,7 @@
 #include "proto/mux_write.h"
 
 enum { VECTORS_MAX = 16, UNTYPED_MAX = 16, STREAM_CONTROL = 0, SETTING_BLOCKED = 7 };
-enum { TWO_BYTES_MIN = 64, TWO_BYTES_MAX = 16383 }; /* what a number of two bytes is for (RFC 9000 16) */
+enum { TWO_BYTES_MIN = 64, TWO_BYTES_MAX = 16383 }; /* prefix of a number of two bytes (RFC 9000 16) */
 
 /* ---- streams of the client ---- */
 
@@ -202,9 +202,9 @@ static uint64_t number_at(uint8_t **at, const uint8_t *end)
 }
 
 /*
- * A stream that is reset while it waits for the QPACK table counts in nghttp3 until the table has what it waits for, and its client may
- * think otherwise (RFC 9204 2.2.2.2). So nghttp3 has a larger limit than the client: the setting is changed in the outgoing frame, where
- * it has two bytes. What really waits is counted in h3_read.
+ * A stream that is reset while it waits for the QPACK table counts in nghttp3 until the table has the entries that it waits for,
+ * but clients may not count it (RFC 9204 2.2.2.2). So nghttp3 gets a larger limit than the client: the setting is changed in the
+ * outgoing frame, where it has two bytes. h3_read counts the streams that really wait.
  */
 static void promise_blocked(struct h3 *h3, const nghttp3_vec *vec)
 {
@@ -398,7 +398,7 @@ static bool open_streams(struct h3 *h3)
 	return nghttp3_conn_bind_control_stream(h3->ng, id[0]) == 0 && nghttp3_conn_bind_qpack_streams(h3->ng, id[1], id[2]) == 0;
 }
 
-/* Those that wait, and as many that were reset meanwhile as there may be at once. */
+/* Streams that wait, plus as many that were reset meanwhile as may be open at once. */
 static uint32_t blocked_for_nghttp3(const struct config *c)
 {
 	uint64_t most = c->h3_qpack_blocked + c->h3_max_resets;

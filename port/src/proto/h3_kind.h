@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What mux asks of a session of HTTP/3, and so of nghttp3 and of the carrier. */
+/* The functions that mux needs from an HTTP/3 session, and so from nghttp3 and the carrier. */
 #ifndef SPARX_PROTO_H3_KIND_H
 #define SPARX_PROTO_H3_KIND_H
 

@@ -99,7 +99,7 @@ static uint64_t head_deadline(const struct mux_stream *x)
 	return x->heard & HEARD_HEAD || x->stopped ? UINT64_MAX : h3_of_stream(x)->began + mux_config(x->mux)->header_timeout;
 }
 
-/* What was sent, or the end of a stream, is not acknowledged. */
+/* Sent bytes, or the end of a stream, have not been acknowledged. */
 static uint64_t ack_deadline(const struct mux_stream *x)
 {
 	return !mux_is_closed(x) && !x->waits && (x->left || x->reset) ? pace_deadline(&x->pace) : UINT64_MAX;

@@ -261,7 +261,7 @@ static bool is_void(const struct h3_stream *x, size_t n, bool end)
 	return x && end && n == 0 && x->around == 0 && x->came == 0;
 }
 
-/* RFC 9204 2.1.2: no more sections may wait for the table than we said. */
+/* RFC 9204 2.1.2: at most as many sections as we announced may wait for the table. */
 static void count_queued(struct h3 *h3, struct h3_stream *x)
 {
 	if (!x || x->m.stopped || x->scan.sections <= x->sections)

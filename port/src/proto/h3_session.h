@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the parts of HTTP/3 share: h3.c (what the carrier calls), h3_life.c (states, drain, deadlines), h3_read.c (what nghttp3
- * received), h3_stream.c (one stream), h3_write.c (what is to be sent), h3_kind.c (what mux asks of it). What it has in common with
- * HTTP/2 is in mux.h. Unlike there, sent bytes stay in memory until the client has acknowledged them.
+ * What the parts of HTTP/3 share: h3.c (functions for the carrier), h3_life.c (states, drain, deadlines), h3_read.c (what nghttp3
+ * received), h3_stream.c (one stream), h3_write.c (output), h3_kind.c (the functions that mux needs). The parts that it shares
+ * with HTTP/2 are in mux.h. Unlike there, sent bytes stay in memory until the client has acknowledged them.
  */
 #ifndef SPARX_PROTO_H3_SESSION_H
 #define SPARX_PROTO_H3_SESSION_H
@@ -22,7 +22,7 @@ enum {
 struct h3_stream {
 	struct mux_stream m;
 	struct mux_head *block;   /* being received */
-	struct bufq_cursor given; /* up to here its out is in frames */
+	struct bufq_cursor given; /* bytes of `out` before this are in frames */
 	struct h3_scan scan;      /* of the frames that come */
 	uint64_t began;           /* ms: its first byte */
 	uint64_t came;            /* bytes of body that came, */
@@ -70,7 +70,7 @@ struct h3 {
 	uint8_t state;      /* enum h3_state */
 	uint8_t untyped;    /* streams for one direction that ended before their type was known */
 	bool greeted;       /* the client's SETTINGS have come */
-	bool promised;      /* our SETTINGS say what they are to say */
+	bool promised;      /* our SETTINGS have been corrected */
 };
 
 static inline struct h3_stream *h3_of_stream(const struct mux_stream *x)
@@ -108,7 +108,7 @@ static inline struct h3_stream *h3_stream_of(const struct h3 *h3, int64_t id)
 	return idmap_get(&h3->map, (uint64_t)id + 1);
 }
 
-/* Whether a field section of it waits for the QPACK table: one that was reset waits no more, as its client sees it. */
+/* Whether a field section of it waits for the QPACK table; for its client, one that was reset does not. */
 static inline void h3_is_queued(struct h3_stream *x, bool queued)
 {
 	struct h3 *h3 = h3_session_of(x);

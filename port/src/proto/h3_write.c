@@ -72,7 +72,7 @@ static bool is_there(struct h3_stream *x)
 	return false;
 }
 
-/* Whether there is something to be framed: a part of the body, or its end alone. */
+/* Whether there is anything to frame: a part of the body, or only its end. */
 static bool may_pull(struct h3_stream *x)
 {
 	if (x->m.out.len == x->m.framed)

@@ -17,9 +17,8 @@ bool http_authority_valid(struct slice authority);
 /* The target of CONNECT: a host and a port that is not empty (RFC 9110 9.3.6). */
 bool http_authority_has_port(struct slice authority);
 /*
- * What the request is for: the authority that head has from its target (or :authority), or else the Host field, which is absent
- * where there is none; where
- * both are there they must agree (RFC 9112 3.2.2, RFC 9113 8.3.1, RFC 9114 4.3.1). Returns NULL, or what is wrong.
+ * Determines the authority of the request: the one in its target (or :authority), or else the Host field, absent if there is
+ * none; if both exist they must agree (RFC 9112 3.2.2, RFC 9113 8.3.1, RFC 9114 4.3.1). Returns NULL, or what is wrong.
  */
 const char *http_settle_authority(struct request_head *head, struct slice host, bool may_be_empty);
 /* A target that begins with a slash, as path and query; an absent query has no question mark. */

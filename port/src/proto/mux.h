@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What HTTP/2 and HTTP/3 have in common: many streams on one connection, of which a library makes frames: mux_head.c (header blocks),
- * mux_stream.c (one stream), mux_ops.c (its operations), mux_act.c (what comes of what was recorded), mux_write.c (heads and
+ * What HTTP/2 and HTTP/3 have in common: many streams on one connection, which a library turns into frames: mux_head.c (header
+ * blocks), mux_stream.c (one stream), mux_ops.c (its operations), mux_act.c (acts on what was recorded), mux_write.c (heads and
  * trailers), mux_wait.c (how long it waits for its client). What the library does, and how, is in a table (struct mux_kind).
  *
- * The library's callbacks record: in the stream's `heard`, in its queues, in the session's `fault`. A stream that something was
- * recorded of is in `todo`; it is acted on when the library has returned.
+ * The library's callbacks record: in the stream's `heard`, in its queues, in the session's `fault`. A stream for which something
+ * was recorded is in `todo`, and is handled when the library has returned.
  */
 #ifndef SPARX_PROTO_MUX_H
 #define SPARX_PROTO_MUX_H
@@ -24,7 +24,8 @@ enum {
 	MUX_PAIRS_MAX = SESSION_FIELDS_MAX + MUX_PSEUDO_MAX,
 };
 
-/* A field of a response. The libraries' own structs and flags have the same layout and values, which MUX_SAME_NV and their users check. */
+/* A field of a response. The libraries' own structs and flags have the same layout and values; MUX_SAME_NV and its users check
+ * that. */
 struct mux_nv {
 	const uint8_t *name, *value;
 	size_t name_len, value_len;
@@ -34,7 +35,7 @@ struct mux_nv {
 /* The field is kept out of the compression's table; its name, or value, stays in place, so that the library need not copy it. */
 enum { MUX_NO_INDEX = 1, MUX_NO_COPY_NAME = 2, MUX_NO_COPY_VALUE = 4 };
 
-/* Fails the build where a library's struct for a field differs from ours. */
+/* Fails the build if a library's struct for a field differs from ours. */
 #define MUX_SAME_NV(nv) \
 	_Static_assert(sizeof(struct mux_nv) == sizeof(nv) && offsetof(struct mux_nv, name) == offsetof(nv, name) && \
 			       offsetof(struct mux_nv, value) == offsetof(nv, value) && \
@@ -43,20 +44,20 @@ enum { MUX_NO_INDEX = 1, MUX_NO_COPY_NAME = 2, MUX_NO_COPY_VALUE = 4 };
 			       offsetof(struct mux_nv, flags) == offsetof(nv, flags), \
 		       "another struct")
 
-/* A header block as it comes in. Its texts are the library's, which keeps them while they are referenced. */
+/* A header block as it comes in. The library owns its texts, and keeps them while they are referenced. */
 struct mux_head {
 	struct mux_head *next; /* in the environment's store */
 	unsigned count, pseudo;
-	uint64_t bytes;                 /* of what is kept: names, values, and 32 for each field (RFC 9113 6.5.2, RFC 9114 4.2.2) */
+	uint64_t bytes;                 /* kept bytes: names, values, and 32 per field (RFC 9113 6.5.2, RFC 9114 4.2.2) */
 	uint64_t all_bytes;             /* the same of all that came, */
 	uint64_t all_fields;            /* and how many fields came; */
-	uint64_t max_bytes, max_fields; /* beyond so many the connection ends, as dropped ones have to be decoded too */
+	uint64_t max_bytes, max_fields; /* beyond this number the connection ends, since dropped ones must be decoded too */
 	bool too_large;                 /* the rest is decoded and dropped */
 	bool malformed;                 /* the library has dropped a field */
 	bool cookie;                    /* there is a cookie field; */
 	struct buf cookies;             /* its value, if it came in several (RFC 9113 8.2.3, RFC 9114 4.2.1) */
 	struct http_pair pairs[MUX_PAIRS_MAX];
-	void *references[2 * MUX_PAIRS_MAX]; /* of each pair's name and value */
+	void *references[2 * MUX_PAIRS_MAX]; /* the texts of each pair's name and value */
 };
 
 /* What the sessions of one environment share. */
@@ -71,28 +72,28 @@ struct mux_env {
 struct mux;
 struct mux_stream;
 
-/* Why a stream is reset that is no error of its client's. */
+/* Reasons to reset a stream that are not errors of the client. */
 enum mux_cut { MUX_CANCELLED, MUX_FAILED };
 
 /* What a session of either protocol does for its streams. Only `over` may call an event (on_lapse), and only mux_act calls it. */
 struct mux_kind {
 	const struct stream_ops *streams; /* of its streams: mux_stream_ops */
-	uint64_t failed;                  /* the code of the session's end where there is no memory, or the library fails */
-	bool indexes;                     /* fields that are sent enter a table, unless they say not to */
-	bool keeps;                       /* what was sent stays in memory until it is acknowledged, so nothing is lent */
-	/* What the head, which is complete, says. 0, or the status that refuses it; 400: it is malformed. */
+	uint64_t failed;                  /* the code with which the session ends if memory runs out or the library fails */
+	bool indexes;                     /* sent fields enter a table, unless they are marked */
+	bool keeps;                       /* sent bytes stay in memory until they are acknowledged, so nothing is lent */
+	/* Examines the complete head. Returns 0, or the status that refuses it; 400: it is malformed. */
 	unsigned (*examine)(struct mux_stream *x, struct field *fields, struct request_head *head);
 	void (*unreference)(void *text);
-	/* The library takes a head, which a body follows or not; an interim one. False: out of memory. */
+	/* Gives the library a head, with or without a body; an interim one. False: out of memory. */
 	bool (*put_head)(struct mux_stream *x, const struct mux_nv *nv, size_t n, bool body);
 	bool (*put_info)(struct mux_stream *x, const struct mux_nv *nv, size_t n);
-	/* There is something again that the library may pull. False: out of memory. */
+	/* There are bytes again that the library may pull. False: out of memory. */
 	bool (*resume)(struct mux_stream *x);
 	/* The client may send n more bytes. */
 	void (*credit)(struct mux_stream *x, size_t n);
 	/* The rest of the request is not needed, which is no error. */
 	void (*stop)(struct mux_stream *x);
-	/* Resets it; and for an error of the client's, which is counted. */
+	/* Resets it; the same for a client's error, which is counted. */
 	void (*cut)(struct mux_stream *x, enum mux_cut why);
 	void (*malformed)(struct mux_stream *x);
 	/* Forgets what is to be sent. */
@@ -129,13 +130,13 @@ struct mux_stream {
 	struct mux_head *head, *trailers; /* received, and not yet handed on */
 	struct mux_trailers *last;        /* the response's, to be sent */
 	struct bufq in;                   /* received body that was not delivered; the stream's window bounds it */
-	struct bufq out;                  /* body of the response: not yet in frames, */
-	size_t framed;                    /* but for so many bytes, which must stay until they are acknowledged */
+	struct bufq out;                  /* the response's body that is not yet in frames, */
+	size_t framed;                    /* except this many bytes, which must stay until they are acknowledged */
 	struct pace pace;                 /* of the response's body */
 	struct pace body;                 /* of the request's body; stopped while it waits for credit */
 	uint64_t held;                    /* deadline (ms) after which an owed stream stops counting; 0 if not owed */
 	uint64_t lingers;                 /* deadline (ms) for the client to end a finished tunnel; 0 while it is open */
-	uint64_t room;                    /* bytes of body that are to be reported as room (on_room) */
+	uint64_t room;                    /* bytes of body to report as room (on_room) */
 	uint32_t marks;                   /* places in the output where something of it ends */
 	uint8_t heard, acted;             /* enum mux_heard */
 	uint8_t why;                      /* enum stream_end, if it is closed early */
@@ -151,7 +152,7 @@ struct mux_stream {
 	bool waits;                       /* there is something in out that is not in a frame, */
 	bool cold;                        /* which is of a file, and not in memory */
 	bool broken;                      /* which is of a file that is not what was said */
-	bool spent;                       /* its allowance is used up, which was not reported */
+	bool spent;                       /* its allowance is used up, and this was not reported yet */
 };
 
 struct mux {
@@ -163,7 +164,7 @@ struct mux {
 	uint64_t review;    /* deadline (ms) of the stream that waits longest; UINT64_MAX: none waits */
 	uint64_t requests;
 	struct bucket own_resets;
-	uint64_t fault;   /* a code of its protocol: why to give up, once the library has returned; 0: it is not */
+	uint64_t fault;   /* a code of its protocol: why the session must end once the library has returned; 0: it need not */
 	uint32_t open;    /* streams */
 	uint32_t waiting; /* of these, those that wait with something in out, */
 	uint32_t cold;    /* and of these, those for which a disk has to be read first */
@@ -173,7 +174,7 @@ struct mux {
 
 /* False: out of memory. */
 bool mux_init(struct mux *mux, struct session_owner *owner, const struct mux_kind *kind);
-/* Frees what the environment keeps for its sessions. */
+/* Frees the memory that the environment keeps for its sessions. */
 void mux_env_free(struct session_env *env);
 
 static inline struct session_env *mux_env_of(const struct mux *mux)

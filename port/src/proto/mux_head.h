@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Header blocks that come in: what of them is kept, and their memory, of which some is kept as well. */
+/* Incoming header blocks: the fields that are kept, and their memory, some of which is kept for reuse. */
 #ifndef SPARX_PROTO_MUX_HEAD_H
 #define SPARX_PROTO_MUX_HEAD_H
 
@@ -13,7 +13,7 @@ void mux_head_free(struct mux *mux, struct mux_head *head);
 enum mux_took {
 	MUX_TOOK,      /* it is the last pair, and the caller gives references to its texts (mux_head_refer) */
 	MUX_TOOK_COPY, /* it is copied, or dropped */
-	MUX_TOOK_ALL,  /* it is more than is decoded and dropped: the connection ends */
+	MUX_TOOK_ALL,  /* it is longer than what may be decoded and dropped: the connection ends */
 	MUX_TOOK_NONE, /* out of memory */
 };
 

@@ -44,7 +44,7 @@ static bool upgrade(struct stream *s, struct slice protocol, const struct field 
 	return mux_is_mute(x) || mux_write_upgrade(x, fields, count);
 }
 
-/* What was sent may have to stay until it is acknowledged. */
+/* Sent bytes may have to stay until they are acknowledged. */
 static bool append(struct mux_stream *x, struct slice data)
 {
 	bool well = x->mux->kind->keeps ? bufq_append(&x->out, data.at, data.len) : bufq_lend(&x->out, data.at, data.len);

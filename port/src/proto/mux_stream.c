@@ -57,8 +57,8 @@ void mux_stream_ends(struct mux_stream *x, enum stream_end why)
 }
 
 /*
- * Resetting a request does not stop the handler working on it, so reset streams keep counting against the most streams that there may be
- * (CVE-2023-44487, CVE-2025-8671).
+ * Resetting a request does not stop the handler working on it, so reset streams still count as open streams (CVE-2023-44487,
+ * CVE-2025-8671).
  */
 void mux_stream_lost(struct mux_stream *x, enum stream_end why)
 {

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One stream of many: its beginning and its end, and answers of the port's own. */
+/* One stream of many: its beginning and its end, and the port's own answers. */
 #ifndef SPARX_PROTO_MUX_STREAM_H
 #define SPARX_PROTO_MUX_STREAM_H
 
 #include "proto/mux.h"
 
-/* The memory is the session's own kind of stream. */
+/* `memory` is the session's own kind of stream. */
 void mux_stream_begin(struct mux_stream *x, struct mux *mux);
 /* All but the memory itself. */
 void mux_stream_free(struct mux_stream *x);
-/* Forgets what is to be sent: what all sessions do for `drop`. */
+/* Forgets the output: what all sessions do for `drop`. */
 void mux_stream_drop(struct mux_stream *x);
 
 /* A response has made progress, or begins to wait for the client. */

@@ -28,7 +28,8 @@ enum mux_blocked mux_blocked(const struct mux_stream *x)
 }
 
 /*
- * A body waits for a window that the client does not open; and will not, once it has closed its side. Waiting for more urgent streams does
+ * A body waits for a window that the client does not open, and cannot open once it has closed its side. Waiting for more urgent
+ * streams does
  * not count.
  */
 uint64_t mux_stall_deadline(const struct mux_stream *x)
@@ -91,7 +92,7 @@ void mux_timed_out(struct mux_stream *x)
 	}
 }
 
-/* A deadline that has passed, and of which nothing came, is not waited for again. */
+/* A deadline that has passed without effect is not waited for again. */
 static uint64_t review_one(struct mux_stream *x)
 {
 	struct mux *mux = x->mux;

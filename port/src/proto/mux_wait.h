@@ -17,7 +17,8 @@ enum mux_blocked mux_blocked(const struct mux_stream *x);
 /* Whether every stream waits for its client; closed streams that are not released yet do not count. */
 bool mux_all_wait(const struct mux *mux);
 
-/* When it has been too slow: the client that is to take the response, or that is to send more of the body; either, or it is not released. */
+/* When the client will have been too slow: to take the response, or to send more of the body; either, or the stream is not
+ * released. */
 uint64_t mux_stall_deadline(const struct mux_stream *x);
 uint64_t mux_deadline(const struct mux_stream *x);
 /* It was. */

@@ -80,7 +80,8 @@ bool mux_write_head(struct mux_stream *x, const struct response_head *head, bool
 	size_t n = 0;
 
 	nv[n++] = nv_of_status(shared, head->status);
-	/* It changes each second: its values would fill the table of an idle connection. Where there is none, some clients do not take the flag. */
+	/* It changes each second: its values would fill the table of an idle connection. If there is no table, some clients do
+	 * not accept the flag. */
 	if (!head->has_date)
 		nv[n++] = nv_of(SLICE_LIT("date"), slice_of(env->date, DATE_LEN),
 				MUX_NO_COPY_NAME | (x->mux->kind->indexes ? MUX_NO_INDEX : 0));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the libraries are given of a response: heads and trailers. */
+/* The parts of a response that are passed to the libraries: heads and trailers. */
 #ifndef SPARX_PROTO_MUX_WRITE_H
 #define SPARX_PROTO_MUX_WRITE_H
 

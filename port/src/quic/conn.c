@@ -15,12 +15,12 @@ enum {
 	PROGRESS_EACH = 100, /* bytes of streams that explain one more packet */
 	TOKENS_MAX = 2000,
 	IDS_OF_CLIENT = 4,
-	WIDENS = 16384,          /* bytes after which it is worth while to try larger packets, */
+	WIDENS = 16384,          /* bytes after which larger packets are worth trying, */
 	WIDENS_FURTHER = 262144, /* and very large ones */
 	MOVES = 4096,            /* bytes that it must move, both ways together, not to be taken for one that only stands there */
 	CLOSE_SHORT = 1200,
 	PATIENT_PACKETS = 2,
-	PATIENCE_MS = 5,      /* for which an acknowledgement waits for a response; clients expect that of up to 25 */
+	PATIENCE_MS = 5,      /* time that an acknowledgement waits for a response; clients expect up to 25 */
 	CRYPTO_ERROR = 0x100, /* and the number of an alert: RFC 9001 4.8 */
 };
 
@@ -44,7 +44,7 @@ static int alert_of(const struct quic_conn *c)
 	return (int)(e->error_code - CRYPTO_ERROR);
 }
 
-/* As over TCP: a client that only leaves has not failed, and one that does not like our certificate has. */
+/* As over TCP: a client that only leaves has not failed; one that rejects our certificate has. */
 static void note_failure(struct quic_conn *c)
 {
 	bool shakes = c->state == QUIC_HANDSHAKE && c->failed && !c->silent;
@@ -71,7 +71,7 @@ static size_t close_packet(struct quic_conn *c, ngtcp2_path_storage *path, uint8
 	return n > 0 ? (size_t)n : 0;
 }
 
-/* Leaves a ghost behind, unless the client has heard nothing of us. */
+/* Leaves a ghost behind, unless the client has received nothing from us. */
 static void leave(struct quic_conn *c)
 {
 	struct quic *q = c->quic;
@@ -215,13 +215,13 @@ static bool send_burst(struct quic_conn *c, struct burst *b)
 	return false;
 }
 
-/* What HTTP/3 gave out to be sent: it is asked again when all of it is in packets. */
+/* Output of HTTP/3; when all of it is in packets, HTTP/3 is asked for more. */
 struct output {
 	int64_t id; /* of the stream; -1: there is nothing */
 	bool end;
 	ngtcp2_vec vec[VECTORS], *next;
 	size_t count, left; /* pieces, and their bytes, that are not in a packet yet */
-	size_t used;        /* bytes that are, and HTTP/3 has not heard of it */
+	size_t used;        /* bytes that are, and were not reported to HTTP/3 */
 };
 
 static void fill_output(struct quic_conn *c, struct output *o)
@@ -237,7 +237,7 @@ static void fill_output(struct quic_conn *c, struct output *o)
 	}
 }
 
-/* HTTP/3 hears of what is in packets (done: that is all of it), and is asked again. */
+/* Reports to HTTP/3 the bytes that are in packets (done: all of them), and asks again. */
 static void settle_output(struct quic_conn *c, struct output *o, bool done)
 {
 	if (o->id >= 0 && (o->used > 0 || done))
@@ -266,7 +266,7 @@ static void refuse_output(struct quic_conn *c, struct output *o, void (*why)(str
 	why(c->h3, id);
 }
 
-/* How long a packet may be. ngtcp2 keeps to what the path is known to take, but for packets that try it, which wait for room. */
+/* How long a packet may be. ngtcp2 stays within the known size of the path, except for probes, which wait for room. */
 static size_t packet_room(const struct quic_conn *c)
 {
 	return c->sent < WIDENS ? QUIC_PACKET_MIN : c->sent < WIDENS_FURTHER ? QUIC_PACKET : QUIC_PACKET_MAX;
@@ -318,7 +318,7 @@ static void begin_burst(struct burst *b, const ngtcp2_path *path, uint8_t ecn, s
 	b->segment = n;
 }
 
-/* Whether there is anything of a response to send. What is for streams of our own comes first: the control stream and QPACK's. */
+/* Whether there is anything of a response to send. The server's own streams come first: the control stream and QPACK's. */
 static bool has_response(struct quic_conn *c)
 {
 	enum { OWN_STREAMS = 3 };
@@ -338,8 +338,9 @@ static bool has_response(struct quic_conn *c)
 }
 
 /*
- * A packet that does nothing but acknowledge a request, be it in QPACK, waits a moment for the response, whose packet can do it as well. More
- * than two packets are to be acknowledged at once (RFC 9000 13.2.2): of two, one often does nothing but acknowledge the response before.
+ * A packet that would only acknowledge a request (also in QPACK) waits a moment for the response, whose packet can do it too.
+ * More than two packets must be acknowledged at once (RFC 9000 13.2.2): of two, one often only acknowledges the previous
+ * response.
  */
 static bool is_patient(struct quic_conn *c, uint64_t now)
 {
@@ -693,7 +694,7 @@ static void fill_params(struct quic_conn *c, const ngtcp2_pkt_hd *hd, const ngtc
 
 static void fill_settings(struct quic_conn *c, const ngtcp2_pkt_hd *hd, enum quic_token token, ngtcp2_settings *s)
 {
-	/* What is most likely comes first. Each is tried three times, unless a shorter one was lost. */
+	/* The most likely case comes first. Each is tried three times, unless a shorter one was lost. */
 	static const uint16_t probes[] = {QUIC_PACKET, QUIC_PACKET_MAX, 1406, 1342, 1232};
 
 	ngtcp2_settings_default(s);

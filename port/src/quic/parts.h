@@ -19,9 +19,9 @@
 enum {
 	QUIC_CID = 8, /* bytes of a connection id of ours: a key of the map of routes */
 	QUIC_SECRET = 32,
-	QUIC_PACKET_MIN = 1200, /* bytes of a packet that every path takes, */
-	QUIC_PACKET = 1452,     /* of one that all but tunnels take, */
-	QUIC_PACKET_MAX = 8952, /* and of one that networks with large frames take: the largest both ways */
+	QUIC_PACKET_MIN = 1200, /* bytes of a packet that every path carries, */
+	QUIC_PACKET = 1452,     /* of one that all paths but tunnels carry, */
+	QUIC_PACKET_MAX = 8952, /* and of one that networks with large frames carry: the largest in both directions */
 	QUIC_BURST = 65000,     /* bytes that one call sends, */
 	QUIC_SEGMENTS = 64,     /* in so many packets of the same size */
 	QUIC_SCRATCH = QUIC_BURST + QUIC_PACKET_MAX,
@@ -110,7 +110,7 @@ struct quic_conn {
 	bool validated;         /* its address is validated */
 	bool shaken;            /* the handshake is done; */
 	bool shrunk;            /* and what only that needed is freed */
-	bool looks;             /* what HTTP/3 has to say is only looked at */
+	bool looks;             /* HTTP/3's output is only examined */
 	bool failed;            /* to be closed, with `error` */
 	bool silent;            /* silently */
 	bool unordered;         /* its first packet has a later part of the ClientHello */
@@ -155,8 +155,8 @@ enum quic_token { QUIC_TOKEN_NONE, QUIC_TOKEN_RETRY, QUIC_TOKEN_NEW, QUIC_TOKEN_
 /* Whether a token proves the address. *original: the id that the client made up first, of QUIC_TOKEN_RETRY. */
 enum quic_token quic_token_check(const struct quic *q, const ngtcp2_pkt_hd *hd, const struct quic_datagram *d, uint64_t now,
 				 ngtcp2_cid *original);
-/* Whether a client without a token must first prove its address: there are too many whose is not, or too many in this turn. Counts the
-   handshake that begins otherwise. */
+/* Whether a client without a token must first prove its address: too many clients have not, or came in this turn. Otherwise
+   counts the handshake that begins. */
 bool quic_wants_proof(struct quic *q);
 /* Answers that need no connection. */
 void quic_say_versions(struct quic *q, const ngtcp2_version_cid *vc, const struct quic_datagram *d);

@@ -77,8 +77,8 @@ static void set_buffers(int fd)
 }
 
 /*
- * The address that a packet was sent to, its ECN mark; packets that belong together come in one piece; and no packet of ours is cut on
- * its way.
+ * Asks for the address that a packet was sent to and its ECN mark; for packets that belong together in one message; and that no
+ * packet of ours is fragmented.
  */
 static void set_options(int fd, const struct listener_config *config, int family)
 {
@@ -87,7 +87,7 @@ static void set_options(int fd, const struct listener_config *config, int family
 	set_buffers(fd);
 	if (config->reuse_port)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
-	setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof on); /* Linux 5.0; before that each comes alone */
+	setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof on); /* Linux 5.0; before that, each packet comes alone */
 	setsockopt(fd, IPPROTO_IP, IP_RECVTOS, &on, sizeof on);
 	setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &probe, sizeof probe);
 	if (family == AF_INET) {
@@ -144,7 +144,8 @@ static void read_control(struct msghdr *m, struct quic_datagram *d, size_t *segm
 	}
 }
 
-/* Takes the packets of one message. Those that are too long are none of ours. Returns how many there were; an empty one counts. */
+/* Takes the packets of one message. Packets that are too long are not for us. Returns how many there were; an empty one counts.
+ * */
 static unsigned take_message(struct quic *q, struct mmsghdr *m, unsigned i,
 			     void (*take)(struct quic *q, const struct quic_datagram *d))
 {
@@ -249,7 +250,7 @@ static bool would_wait(void)
 	return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS;
 }
 
-/* One by one. *too_long: the device takes no packet of that size. */
+/* One by one. *too_long: the device refuses packets of that size. */
 static bool send_each(struct quic *q, const ngtcp2_path *path, uint8_t ecn, const uint8_t *bytes, size_t n, size_t segment,
 		      size_t *sent, bool *too_long)
 {

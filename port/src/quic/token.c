@@ -50,8 +50,8 @@ enum quic_token quic_token_check(const struct quic *q, const ngtcp2_pkt_hd *hd, 
 /* ---- who must prove an address ---- */
 
 /*
- * Whether clients must show first that their address is real: when very many have not; and where a peer's connections are limited, since
- * anybody could use up another's with packets in its name.
+ * Whether clients must first prove their address: if very many have not; and if connections of a peer are limited, since anybody
+ * could use up another peer's limit with forged packets.
  */
 bool quic_wants_proof(struct quic *q)
 {

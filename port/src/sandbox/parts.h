@@ -38,7 +38,7 @@ struct filter_needs {
 	uint32_t pid; /* the only process that may be sent a signal: itself, by abort */
 	bool unlink;  /* of a unix socket's path */
 	int channel;  /* from which descriptors may be received; -1: none */
-	/* sockets of HTTP/3, to which and from which packets go; none: there is no HTTP/3 */
+	/* sockets of HTTP/3, for packets in both directions; none without HTTP/3 */
 	unsigned udp_count;
 	int udp[LISTENERS_MAX];
 };

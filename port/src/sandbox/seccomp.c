@@ -173,7 +173,7 @@ static void put_channel(struct writer *w, uint32_t channel)
 	put_rule(w, &(struct rule){SYS_fcntl, {{IS, 1, F_GETFL}}}); /* open for reading only? */
 }
 
-/* HTTP/3: packets come and go by these sockets. On any other descriptor the calls could pass descriptors on. */
+/* HTTP/3: packets in both directions use these sockets. On other descriptors these calls could pass descriptors on. */
 static void put_packets(struct writer *w, const int *sockets, unsigned count)
 {
 	put(w, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_recvmmsg, 1, 0));

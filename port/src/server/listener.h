@@ -9,7 +9,7 @@
 #include "stream/stream.h"
 
 struct listener {
-	struct loop_io io; /* fd -1: closed. That of a socket which others hold as well is not the socket's: platform_watchable */
+	struct loop_io io; /* fd -1: closed. for a socket that others also have open, another one: platform_watchable */
 	int fd;            /* the socket */
 	uint8_t index;
 	unsigned batch; /* connections that it accepts in one turn */

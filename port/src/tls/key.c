@@ -81,7 +81,7 @@ static int sign_hash(gnutls_privkey_t key, gnutls_sign_algorithm_t algorithm, vo
 	(void)key;
 	(void)flags;
 	signature->data = gnutls_malloc(most);
-	/* Without memory, ECDSA of libcrypto says that it has signed, and that the signature is endless. */
+	/* Without memory, libcrypto's ECDSA reports success, and a signature of endless length. */
 	if (signature->data && prepare(sign, ours, algorithm))
 		well = EVP_PKEY_sign(sign, signature->data, &size, hash->data, hash->size) > 0 && size <= most;
 	EVP_PKEY_CTX_free(sign);
@@ -133,7 +133,7 @@ static bool gains(gnutls_x509_privkey_t x509)
 	return kind == GNUTLS_PK_RSA || (kind == GNUTLS_PK_ECDSA && bits == 256);
 }
 
-/* The same key, with libcrypto behind it. NULL: that cannot be, or is of no use. */
+/* The same key, with libcrypto behind it. NULL: that is impossible, or useless. */
 static gnutls_privkey_t faster(gnutls_x509_privkey_t x509)
 {
 	gnutls_datum_t der = {NULL, 0};

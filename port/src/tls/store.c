@@ -214,7 +214,7 @@ static bool claim_names(struct reader *r, unsigned i)
 		return fault_at(r, i, "chain", rule);
 	g->kind = (gnutls_pk_algorithm_t)gnutls_x509_crt_get_pk_algorithm(list[0], NULL);
 	well = g->names.at ? given_names(r, g->names) : tls_certificate_names(list[0], add_claim, r);
-	if (!s->trial) /* what is tried out is warned of when it is used */
+	if (!s->trial) /* a trial does not warn; the real use will */
 		warn_of_dates(list[0], i, s->claim_count > before ? s->claims[before].name : "without a name");
 	tls_certificates_free(list, count);
 	return well;

@@ -35,7 +35,7 @@ struct tls_store *tls_store_read(struct slice map, struct config_fault *fault);
 struct tls_store *tls_store_keep(struct tls_store *store);
 void tls_store_drop(struct tls_store *store);
 unsigned tls_store_certificates(const struct tls_store *store);
-/* It was only to be seen whether it can be made. */
+/* The store was made only as a trial. */
 bool tls_store_is_trial(const struct tls_store *store);
 /* The secret of tickets, from the next session on. Those made with another are not taken. False: its length is wrong. */
 bool tls_store_tickets(struct tls_store *store, struct slice key);

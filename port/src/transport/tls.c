@@ -3,7 +3,7 @@
  * Records between a socket and a session of TLS.
  *
  * A connection that is silent has no session; one that is idle has no buffer: what is read goes through one buffer for all, and
- * what is written too, unless the socket does not take it. The session sees whole records only: for the first byte of one the
+ * what is written too, unless the socket does not take it. The session gets only whole records: for the first byte of one the
  * library allocates room for the largest, and more for each part that follows, up to 75 kB. What a session has encrypted must
  * leave as it is: the writer learns that its bytes are sent as the records leave, and until the last one has, nothing more is
  * encrypted.
@@ -28,10 +28,10 @@ enum {
 	AT_ONCE = 65536,      /* plain bytes that one write takes, */
 	PROVEN = 196608,      /* if the socket has taken so many without a pause: what it does not take is kept */
 	FLIGHT_MAX = 131072,  /* memory that stays for the next write */
-	OWED_MAX = 262144,    /* bytes for a socket that does not take them: a client may ask for a KeyUpdate again and again */
-	RECORD_HEAD = 5,      /* type, version, length of what follows, */
-	RECORD_BODY = 18432,  /* which is no more than this (RFC 5246 6.2.3) */
-	RECORDS_A_READ = 64,  /* one of a byte costs as much time as one of a hundred: others have their turn in between */
+	OWED_MAX = 262144,    /* bytes for a socket that accepts none: a client may request KeyUpdates repeatedly */
+	RECORD_HEAD = 5,      /* type, version, length of the rest, */
+	RECORD_BODY = 18432,  /* which is at most this (RFC 5246 6.2.3) */
+	RECORDS_A_READ = 64,  /* a record of one byte takes as long as one of a hundred: then others get a turn */
 };
 
 struct tls {
@@ -47,8 +47,8 @@ struct tls {
 	int fd;
 	int error;     /* errno of the socket */
 	bool eof;      /* of the socket */
-	bool was_full; /* the last read of the socket: there may be more */
-	bool emptied;  /* a read of this call has left nothing there */
+	bool was_full; /* the last read filled its buffer: there may be more */
+	bool emptied;  /* a read of this call has emptied the socket */
 	bool over;     /* the session has said so, or that the peer broke a rule */
 	bool shaken, failed, said_bye;
 };
@@ -226,7 +226,7 @@ static struct io_result fill(struct tls *t)
 	return (struct io_result){.status = IO_OK, .n = (size_t)n};
 }
 
-/* What is not pulled is of no use any more. */
+/* Bytes that were not pulled are no longer needed. */
 static void drop(struct tls *t)
 {
 	t->wire = (struct slice){0};
@@ -366,7 +366,7 @@ static bool has_something(struct tls *t)
 	return has_record(t) || t->eof || t->over || tls_session_pending(t->session);
 }
 
-/* Plain bytes of what is there. Fewer than n: TLS_AGAIN if there is no whole record, TLS_DONE if these were many, or it is over. */
+/* Decrypts what has arrived. Fewer than n bytes: TLS_AGAIN without a whole record, TLS_DONE after many records or at the end. */
 static size_t decrypt(struct tls *t, uint8_t *bytes, size_t n, enum tls_outcome *outcome)
 {
 	size_t total = 0, got;
