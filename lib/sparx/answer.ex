@@ -13,7 +13,7 @@ defmodule Sparx.Answer do
   #     window   bytes that may still be sent: writers subtract from it, the server adds what ROOM grants
   #     left     for a body of declared length: one more than the bytes still to come; 0 if no length was declared
   #     senders  for a WebSocket: how many processes are about to send, and @lock while one of them sends a message in pieces
-  #     credit   for a WebSocket: messages that were asked for and have not arrived
+  #     credit for a WebSocket: messages that were requested and have not arrived
   #     read     for a request body that arrived with its request: bytes that were read
   #     behind   1 once a part of the body went through the server: what follows goes behind it, the same way
 
@@ -37,7 +37,7 @@ defmodule Sparx.Answer do
 
   @lock 0x1_0000_0000
 
-  # Bytes of the window that a piece of a message costs beside its data (PROTOCOL.md, section 4, SEND).
+  # Bytes of the window that a piece of a message costs in addition to its data (PROTOCOL.md, section 4, SEND).
   @piece 16
 
   @type t :: :atomics.atomics_ref()
@@ -157,9 +157,10 @@ defmodule Sparx.Answer do
   # ── the window ─────────────────────────────────────────────────────────────────────────────────────
 
   @doc """
-  Takes as much of `size` bytes as there is room for, which may be nothing.
+  Reserves window for as many of `size` bytes as there is room for, which may be none.
 
-  `:head` if the head must go out first, `:empty` if there is no body to be sent. `{:error, :too_long}` if that is more than was said.
+  Returns `:head` if the head must go out first, `:empty` if the response has no body, and `{:error, :too_long}` if
+  `size` exceeds the declared length.
   """
   @spec reserve(t, non_neg_integer) :: {:ok, non_neg_integer} | :head | :empty | error | {:error, :too_long}
   def reserve(answer, size) do
@@ -180,7 +181,7 @@ defmodule Sparx.Answer do
     {:ok, taken}
   end
 
-  # Another process may take of the same window meanwhile: then this one gives back and waits.
+  # Another process may reserve from the same window meanwhile: then this one gives its part back and waits.
   defp take_window(answer, size) do
     wanted = max(min(:atomics.get(answer, @window), size), 0)
 
@@ -278,8 +279,8 @@ defmodule Sparx.Answer do
     do: with(:ok <- open_socket(answer), do: rem(:atomics.get(answer, @senders), @lock))
 
   @doc """
-  Takes up to `most` bytes of the window of a socket that the calling process has locked, for a piece of a message: 0 if
-  there is no room for one that has at least a byte of data.
+  Reserves up to `most` bytes of the window of a socket that the calling process has locked, for a piece of a message:
+  0 if there is no room for at least one byte of data.
   """
   @spec take(t, non_neg_integer) :: {:ok, non_neg_integer} | error
   def take(answer, most) do

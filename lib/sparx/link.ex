@@ -9,8 +9,8 @@ defmodule Sparx.Link do
   alias Sparx.{Answer, Frame}
   alias Sparx.Server.{Channel, Files, Region}
 
-  # slots: the process that counts the running handlers: the server, or a Sparx.Workers.
-  # channel, files: of use on the server's own node; nil: there is no channel.
+  # slots: the process that counts the running handlers: the server, or a Sparx.Workers. channel, files: only for
+  # processes on the server's node; nil: there is no channel.
   # region: the process that puts large parts into shared memory; nil: there is none.
   defstruct [:server, :slots, :port, :window, :max_frame, :write_timeout, :channel, :files, :region]
 
@@ -36,10 +36,10 @@ defmodule Sparx.Link do
   # Bytes. A larger response is written by its process; smaller ones go through the server, which writes many of them at once.
   @own_write 16_384
 
-  # ms. A handler that waits for its client longer than this holds no slot until it goes on.
+  # ms. A handler that waits for its client longer than this occupies no slot until its wait ends.
   @moment 100
 
-  # Atomics are opaque, but they are references: that is how an answer is recognized.
+  # An answer is recognized by being a reference: atomics are opaque references.
   @dialyzer :no_opaque
   defguardp is_local(answer) when is_reference(answer) and node(answer) == node()
 
@@ -64,7 +64,7 @@ defmodule Sparx.Link do
     Port.command(port, [<<size::32>> | messages])
     :ok
   rescue
-    # The port is closed; the server learns of it by a message of its own.
+    # The port is closed; the server gets its own message about that.
     ArgumentError -> {:error, :closed}
   end
 
@@ -132,9 +132,11 @@ defmodule Sparx.Link do
   end
 
   @doc """
-  Hands a file, opened with `:raw`, to the port program for the answer of a stream: the token by which FILE names it. The file can be closed then.
+  Hands a file, opened with `:raw`, to the port program for the answer of a stream: returns the token by which FILE
+  names it. The file can be closed afterwards.
 
-  `:error` where that is not possible: without a channel, on another node, or with too many files in use. Its bytes then go through the pipe.
+  Returns `:error` if that is not possible: without a channel, on another node, or with too many files in use. The
+  bytes must then go through the pipe.
   """
   @spec hand_file(t, Frame.stream(), Answer.t() | nil, :file.fd()) :: {:ok, token :: pos_integer} | :error
   def hand_file(%{channel: channel, files: files, server: server}, id, answer, file)
@@ -183,7 +185,8 @@ defmodule Sparx.Link do
   # ── waiting for the client ─────────────────────────────────────────────────────────────────────────
 
   @doc """
-  Asks the server for something that the client decides, and waits for it: `{:error, :timeout}` if it does not come in time.
+  Asks the server for something that depends on the client, and waits for it: returns `{:error, :timeout}` if it does
+  not come in time.
   """
   @spec ask_client(t, Frame.stream(), (reference -> term), timeout) :: term | error
   def ask_client(link, id, question, timeout) do
@@ -226,8 +229,8 @@ defmodule Sparx.Link do
   # ── streamed responses ─────────────────────────────────────────────────────────────────────────────
 
   @doc """
-  Writes all of `data`, and waits for room as often as there is none. `head` goes out with the first of it; an answer whose head
-  the server keeps takes that along.
+  Writes all of `data`, and waits whenever there is no room. `head` goes out with the first bytes, and so does a head
+  that the server keeps.
   """
   @spec send_data(t, Frame.stream(), Answer.t() | nil, iodata, iodata) :: :ok | error
   def send_data(link, id, answer, head, data),

@@ -2,11 +2,10 @@
 defmodule Sparx.Server do
   @moduledoc false
   # A producer of requests: the process that owns one port program.
-  #
-  # With a handler it has slots, and starts a process for each request (`Sparx.Server.Slots`). Besides, or instead, it
-  # speaks the producer's side of the GenStage message protocol: consumers of that library, on this node or another, subscribe
-  # to it and receive `Sparx.Request` structs as events. It passes demand on to the port, so no request arrives that was not
-  # asked for. The consumer that asked first is served first.
+  # With a handler it has slots, and starts a process for each request (`Sparx.Server.Slots`). With or without a
+  # handler it speaks the producer's side of the GenStage message protocol: consumers of that library, on this node or
+  # another, subscribe to it and receive `Sparx.Request` structs as events. It passes demand on to the port,
+  # so requests arrive only on demand. The consumer that asked first is served first.
   #
   # The process survives its port program: requests in progress get `{:error, :closed}`, and the program is restarted on the
   # same address, immediately at first, then with pauses of up to a second, for as long as it takes.
@@ -51,7 +50,7 @@ defmodule Sparx.Server do
   # The initial heap in words: a burst of requests fits between two garbage collections.
   @heap 65_536
 
-  # ── the door ───────────────────────────────────────────────────────────────────────────────────────
+  # ── the API ───────────────────────────────────────────────────────────────────────────────────────
 
   @doc false
   # `on_ready` is called in the server with the bound listeners each time a port program is ready. `again`: this server replaces an
@@ -125,7 +124,8 @@ defmodule Sparx.Server do
     if again, do: {:ok, state, {:continue, :start_again}}, else: start_first(state)
   end
 
-  # Whose end is the end of this one too: other port programs would hold the sockets, and nobody could bind them again.
+  # If that process ends, this one ends too: otherwise other port programs would keep the sockets, and they could not
+  # be bound again.
   defp holder(%{holder: nil} = config) do
     case Listeners.start_link(config) do
       {:ok, holder} -> holder
@@ -331,7 +331,8 @@ defmodule Sparx.Server do
     end
   end
 
-  # Those that change nothing but this, so that the state is copied once for all of them. The first other one is returned.
+  # Handles messages that change only these values, so that the state is copied once for all. Returns the first other
+  # message.
   defp burst(left, {port, most} = to, out, size, slots, streams) when left > 0 and size < @most_out do
     receive do
       {:"$sparx_write", ^port, message} when size + byte_size(message) <= most ->
@@ -345,7 +346,7 @@ defmodule Sparx.Server do
       {:"$sparx_write", ^port, _message} = message ->
         {message, left - 1, out, size, slots, streams}
 
-      # It arrives before the end that it explains.
+      # This message arrives before the end that it explains.
       {:"$sparx_failed", ^port, _id, _crash} = message ->
         {message, left - 1, out, size, slots, streams}
 
@@ -386,12 +387,12 @@ defmodule Sparx.Server do
 
   def handle_call(:info, from, state), do: state |> ask_figures(from) |> noreply()
 
-  # A program that is about to start reads the files by itself.
+  # A program that is about to start gets the new files anyway.
   def handle_call({:certify, _listener, _tls}, _from, %{port: nil} = state), do: reply(:ok, state)
 
   def handle_call({:certify, listener, tls}, from, %{program: %{next_tag: tag} = program} = state) do
     program = %{program | calls: Map.put(program.calls, tag, {:certify, from}), next_tag: tag + 1}
-    # Its kept head goes out with the next frame, and is forgotten here.
+    # The kept head goes out with the next frame, and is forgotten here.
     %{state | program: program} |> write(Frame.certificates(tag, listener, tls.())) |> flush() |> noreply()
   end
 
@@ -524,7 +525,7 @@ defmodule Sparx.Server do
     end
   end
 
-  # Not a line for each try: a lasting cause is logged now and then.
+  # Logs a lasting cause only now and then, not at each try.
   defp log_failure(failures, error) when failures in [2, 6] or rem(failures, 60) == 0,
     do: Logger.error("sparx_port cannot be started; trying again: " <> StartError.message(error))
 
@@ -532,7 +533,7 @@ defmodule Sparx.Server do
 
   # ── the end ────────────────────────────────────────────────────────────────────────────────────────
 
-  # Who comes now is refused, and not kept waiting for nobody.
+  # New clients are refused from now on, instead of waiting in vain.
   defp start_drain(state, timeout) do
     Listeners.close(state.config.holder)
     ask_drain(update_life(state, phase: :draining), timeout)

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Worker do
   @moduledoc false
-  # The process of one request: started for it, and gone after it with everything that its handler has left behind.
+  # The process of one request: it is started for the request, and ends with it, together with everything that its
+  # handler has left behind.
   #
   # Its starter monitors it: the server for its own slots, Sparx.Workers on other nodes. The starter cleans up, since it always
-  # notices the end. The process reports only what its end does not show: that the handler failed, and the logged reason.
+  # notices the end. The process itself reports only that the handler failed, and the logged reason, since its end
+  # does not show that.
 
   alias Sparx.{Answer, BodyError, Frame, Link, Request}
   alias Sparx.Server.SharedTerms
@@ -89,7 +91,7 @@ defmodule Sparx.Worker do
   end
 
   @doc """
-  Ends a handler that has failed, and has logged it itself. Its client gets a 500, if there is no answer yet.
+  Ends a handler that has failed and has logged the failure itself. Its client gets a 500, if there is no answer yet.
   """
   @spec give_up(:error | :exit | :throw, term, Exception.stacktrace()) :: no_return
   def give_up(kind, reason, stacktrace), do: throw({:"$sparx_logged", kind, reason, stacktrace})
@@ -108,7 +110,7 @@ defmodule Sparx.Worker do
     fail(kind, reason, stacktrace, request, job)
   end
 
-  # Like OTP's own processes it exits with the reason, so that linked processes end too.
+  # Like OTP's own processes, it exits with the reason, so that linked processes end too.
   @spec fail(:error | :exit | :throw, term, Exception.stacktrace(), Request.t(), job) :: no_return
   defp fail(kind, reason, stacktrace, request, job) do
     send(job.link.slots, {:"$sparx_failed", job.link.port, request.id, {kind, reason, stacktrace}})
@@ -119,7 +121,7 @@ defmodule Sparx.Worker do
   defp exit_reason(:error, reason, stacktrace), do: {reason, stacktrace}
   defp exit_reason(:throw, value, stacktrace), do: {{:nocatch, value}, stacktrace}
 
-  # A client that leaves is no error of the handler, even if the handler fails because of it.
+  # A client that leaves is not an error of the handler, even if the handler fails because of it.
   defp log(kind, reason, stacktrace, request, job) do
     cond do
       not client_left?(reason, request) ->

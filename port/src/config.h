@@ -24,7 +24,7 @@ struct listener_config {
 	uint64_t descriptor;         /* the token of a socket that the host hands over; 0: it is bound here */
 	int fd;                      /* that socket, until it is listened on; -1: it has not arrived */
 	char hsts[32];               /* the field strict-transport-security of all responses; empty: none */
-	uint16_t redirect;           /* all requests are sent to https at this port; 0: they are not */
+	uint16_t redirect;           /* all requests are redirected to https at this port; 0: none */
 	bool http3;                  /* HTTP/3 at the same port over UDP; */
 	int udp;                     /* the socket for that, once it is bound; -1: there is none */
 	uint8_t h3_place, h3_places; /* number of this port program at a shared address; 0 places: no others */

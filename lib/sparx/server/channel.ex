@@ -2,11 +2,11 @@
 defmodule Sparx.Server.Channel do
   @moduledoc false
   # The channel over which open descriptors are handed to a port program (PROTOCOL.md, section 3.6): a unix socket, since a pipe carries none.
-  #
-  # It listens in a folder of its own, which nobody else may enter, until the port program has connected; then nothing is left of it in the
-  # file system. The server owns it, and any process of this node may send: a packet goes out whole, or not at all.
+  # It listens in a new folder that only this user may enter, until the port program has connected; then it is removed
+  # from the file system. The server owns it, and any process of this node may send: a packet goes out completely or
+  # not at all.
 
-  # What a descriptor is for.
+  # The uses of descriptors.
   @file_of_stream 0
   @listener 1
   @region 2
@@ -64,8 +64,9 @@ defmodule Sparx.Server.Channel do
   end
 
   @doc """
-  Waits, in a process of its own, for the connection of the port program, nobody else's, and hands over the sockets that it is to listen on, and the memory to be shared with it (a descriptor as `:prim_file` gives it).
-  `os_pid` is the program's number, nil where that is not known. See `met/1`.
+  Waits, in a process of its own, for the connection of the port program (any other is refused), and hands over its
+  listening sockets and the shared memory (a descriptor from `:prim_file`). `os_pid` is the program's process id, nil
+  if it is unknown. See `met/1`.
   """
   @spec meet(listening, pos_integer | nil, [fd :: non_neg_integer], region :: binary | nil) :: Task.t()
   def meet(listening, os_pid, listeners, region \\ nil) do
@@ -110,7 +111,7 @@ defmodule Sparx.Server.Channel do
     stop(listening)
   end
 
-  # The tokens of listeners are their places, from 1; there is one region.
+  # The token of a listener is its place in the list, from 1; there is only one region.
   defp hand_over(socket, listeners, region) do
     for {fd, token} <- Enum.with_index(listeners, 1),
         do: hand(socket, packet(@listener, token, 0), <<fd::native-32>>, @patience)
@@ -144,9 +145,9 @@ defmodule Sparx.Server.Channel do
   end
 
   @doc """
-  Hands a file, opened with `:raw`, over for the response of a stream. It can be closed here afterwards.
+  Hands over a file, opened with `:raw`, for the response of a stream. It can be closed here afterwards.
 
-  An error where that is not possible now: nothing was sent then.
+  Returns an error if that is not possible now; then nothing was sent.
   """
   @spec hand_file(t, token :: pos_integer, Sparx.Frame.stream(), :file.fd()) :: :ok | {:error, term}
   def hand_file(socket, token, stream, file),
@@ -161,7 +162,7 @@ defmodule Sparx.Server.Channel do
     end
   end
 
-  # Not documented: the number of its descriptor, of the native kind.
+  # Undocumented: the number of its descriptor.
   defp handle(file), do: apply(:prim_file, :get_handle, [file])
 
   @doc "What a packet says of the descriptor that it brings."

@@ -45,7 +45,7 @@ defmodule Sparx.Server.Consumers do
   defp cancel_current(nil, state), do: state
   defp cancel_current({tag, reason}, state), do: with(:error <- cancel(tag, reason, state), do: state)
 
-  # The consumer keeps its requests in progress: each of them monitors it from now on.
+  # The consumer keeps its requests in progress: each of them has its own monitor from now on.
   defp cancel(tag, reason, state) do
     with {:ok, subscription, demand} <- Demand.cancel(state.demand, tag) do
       Process.demonitor(subscription.monitor, [:flush])

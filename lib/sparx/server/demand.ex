@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Demand do
   @moduledoc false
-  # Which consumers asked for how many requests: the producer's side of the GenStage accounting, as a pure structure.
+  # How many requests each consumer has asked for: the producer's side of the GenStage accounting, as a pure
+  # structure.
   #
-  # Subscriptions are known by their tag, any term. Consumers are given requests in the order in which their
-  # demand came, one at a time: who has demand left goes to the end of the line. So the first to ask is the
-  # first to be served, and nobody who asked for a thousand keeps the others waiting.
+  # Subscriptions are known by their tag, any term. Consumers get requests in the order in which they asked, one at a
+  # time: a consumer with more demand goes to the end of the line. So the first to ask is served first, and a consumer
+  # that asked for a thousand does not keep the others waiting.
+  # Demand is passed on to the port and cannot be taken back. When a subscription ends, its demand becomes `surplus`,
+  # which later requests for events use up before more is passed on. At any time
   #
-  # Demand is passed on to the port, and what was passed on cannot be taken back. When a subscription ends, its
-  # demand becomes `surplus`, which later asks use up before more is passed on. At any time
+  #     credit at the port = sum of all demand + surplus + demand of the server's own slots (Sparx.Server.Slots)
   #
-  #     credit at the port = sum of all demand + surplus + what the server's own slots have asked for (Sparx.Server.Slots)
-  #
-  # and a request that arrives finds a slot, a subscription with demand, or surplus, and then it must wait.
+  # and a request that arrives finds a slot or a subscription with demand; or only surplus, and then it must wait.
 
   defmodule Subscription do
     @moduledoc false
@@ -69,7 +69,7 @@ defmodule Sparx.Server.Demand do
   def watched_by(demand, monitor), do: Map.fetch(demand.monitors, monitor)
 
   @doc """
-  Adds demand. `waiting` requests that have already come, and were paid for then, take their part of it.
+  Adds demand. `waiting` requests have already arrived, and spent credit then: their part of it is not granted.
 
   Returns how much must be passed on to the port.
   """

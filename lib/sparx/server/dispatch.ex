@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Dispatch do
   @moduledoc false
-  # Hands requests out: to a process of their own that runs the handler, to a consumer, or to the queue, if the demand that they
-  # came for was taken back.
+  # Hands requests out: to a new process that runs the handler, to a consumer, or to the queue, if the demand that
+  # they came for was taken back.
 
   alias Sparx.{Answer, Config, Request, Telemetry, Worker}
   alias Sparx.Server.{Demand, Slots, State, Streams, Streams.Stream, Waiting}
@@ -46,7 +46,7 @@ defmodule Sparx.Server.Dispatch do
     facts = facts(id, head, answer, pid, state)
     fresh = {pid, head, half(body), answer, state.now, facts}
 
-    # As `counted/2`, but for one copy of the state less.
+    # Like `counted/2`, with one copy of the state less.
     %{
       state
       | last_id: id,
@@ -77,7 +77,7 @@ defmodule Sparx.Server.Dispatch do
     end
   end
 
-  # A raw event names its port program, whose link is asked for once (Sparx.Workers).
+  # A raw event names its port program; Sparx.Workers asks once for the program's link.
   defp hand_out(id, stream, tag, %{mode: :raw, pid: pid}, state) do
     stream = noted(stream, fn -> Request.decode(id, stream.head, stream.answer, pid, state.link) end, state)
     tell_consumer(pid, tag, [{id, state.port, stream.head, stream.inline, stream.answer}])
@@ -109,7 +109,7 @@ defmodule Sparx.Server.Dispatch do
   # ── requests that wait ─────────────────────────────────────────────────────────────────────────────
 
   defp wait(id, stream, state) do
-    # The port's credit was checked, so this demand was taken back.
+    # The credit was checked, so the demand for this request was taken back.
     {:ok, demand} = Demand.spend_surplus(state.demand)
     state = %{state | demand: demand}
 

@@ -36,7 +36,7 @@ defmodule Sparx.Server.Endings do
     end
   end
 
-  # The stream had ended before. The port has counted it for its client until now, unless it was answered.
+  # The stream had already ended. The port has counted it for its client until now, unless it was answered.
   defp released(id, stream, reason, state) do
     log_unless_told(stream, reason, "; its client had gone before", state)
     owner = if stream.owner == stream.handler, do: nil, else: stream.owner

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Exchange do
   @moduledoc false
-  # Questions and reports of processes about the streams that they handle. A complete response of a process of this node does not
-  # come this way, but as bytes to be written (Sparx.Link.respond/5).
+  # Questions and reports of processes about the streams that they handle. Complete responses of processes on this
+  # node do not come this way, but as bytes to write (Sparx.Link.respond/5).
   #
   # A question whose answer depends on the client (for room, or a chunk) carries a reference, and is answered when the client allows.
 
@@ -184,7 +184,7 @@ defmodule Sparx.Server.Exchange do
     end
   end
 
-  # From a handler that Sparx.Workers runs.
+  # Reports of a handler that Sparx.Workers runs.
   defp tell({:failed, crash}, id, _stream, state), do: failed(id, crash, state)
   defp tell({:returned, pid, reason}, id, stream, state), do: Endings.returned(id, pid, reason, stream, state)
 
@@ -194,7 +194,7 @@ defmodule Sparx.Server.Exchange do
     state
   end
 
-  # A large message has gone out completely: others may send.
+  # A large message has gone out completely: other processes may send.
   defp tell(:unlocked, id, stream, state), do: room(id, stream, state)
 
   defp tell({:await_close, ref}, id, %{max_message: most} = stream, state) when most != nil,
@@ -322,7 +322,7 @@ defmodule Sparx.Server.Exchange do
     if slowest, do: cut(slowest, state), else: state
   end
 
-  # It will not wait much longer: the port's answer to ABORT ends that.
+  # It will not wait much longer: the port's answer to ABORT ends its wait.
   defp cut(id, state) do
     {true, slots} = Slots.resume(state.slots, id)
     %{state | slots: slots} |> update_stream(id, waiting: []) |> abort(id, 408)

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Executable do
   @moduledoc false
-  # Finds and starts the program, and explains its exit statuses.
+  # Finds and starts sparx_port, and explains its exit statuses.
 
   alias Sparx.StartError
 
   # A process that writes to a port whose queue is above the high mark is suspended until it is below the
   # low one. The defaults (8 and 4 KiB) would suspend a worker for nearly every answer; and the way to write
   # without being suspended, :nosuspend, can leave a port busy for ever on the OTP releases in use. The port
-  # program always reads its stdin, so a queue of a few whole windows empties in microseconds. A longer one only makes
-  # small answers wait behind large ones: beside 50 downloads at full speed, 4 MiB was twice the p99 of 1 MiB.
+  # program always reads its stdin, so a queue of a few whole windows empties in microseconds. A longer queue only
+  # makes small answers wait behind large ones: with 50 downloads at full speed, 4 MiB had twice the p99 of 1 MiB.
   @busy_limits {262_144, 1_048_576}
 
   @sigsys 128 + 31

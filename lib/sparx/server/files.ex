@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Files do
   @moduledoc false
-  # The streams for which files were handed to the port program: it holds no more than `max_files` (PROTOCOL.md, section 3.6), and whoever would hand
-  # over one more sends it through the pipe instead. Handlers enter streams, and the server takes out those that have ended.
+  # The streams for which files were handed to the port program. It keeps at most `max_files` (PROTOCOL.md, section
+  # 3.6); a handler that would exceed that sends its file through the pipe instead. Handlers enter streams, and the
+  # server takes out those that have ended.
 
   alias Sparx.Answer
 
-  # Each end of a stream asks how many there are, and a table answers that behind a lock, so they are counted beside it.
+  # Every end of a stream asks how many there are, which a table answers only under a lock, so they are counted
+  # separately.
   @type t :: {:ets.tid(), count :: :atomics.atomics_ref(), most :: non_neg_integer}
 
   @doc "The calling process owns it. nil where nothing can be handed over."
@@ -40,7 +42,7 @@ defmodule Sparx.Server.Files do
     false
   end
 
-  # The server closes an answer before it looks here.
+  # The server marks an answer as closed before it checks this table.
   defp still_open?(files, id, answer) do
     open = Answer.phase(answer) != :over
     open || leave(files, id)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Framing do
   @moduledoc false
-  # Cuts the bytes that come over the pipe into frames (PROTOCOL.md, section 1): a pure structure.
+  # Splits the bytes from the pipe into frames (PROTOCOL.md, section 1): a pure structure.
   #
   # At most one incomplete frame is kept; its announced length is checked before any of its bytes are kept.
 
   # The longest payload, in bytes, that the port program may send.
   @most 65_532
 
-  # missing: bytes that the frame still needs, without its head; nil while the head is incomplete.
+  # missing: bytes that the frame still needs, without its length; nil while the length is incomplete.
   defstruct kept: [], size: 0, missing: nil
 
   @type t :: %__MODULE__{kept: iodata, size: non_neg_integer, missing: pos_integer | nil}

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Heart do
   @moduledoc false
-  # A process that notices when the server's port program stands still, and kills it. The server cannot do that itself: a
+  # A process that notices when the server's port program hangs, and kills it. The server cannot do that itself: a
   # process that writes to a program that does not read is suspended.
   #
-  # Twice per `:heartbeat` it asks the server to send a PING. If nothing has come from the program for that time, although a PING was
-  # written or could not be written, the program stands still. `pulse` is two words that server and heart share: how often
-  # something has come, and how often a PING was written.
+  # Twice per `:heartbeat` it asks the server to send a PING. If the program has sent nothing for that time, although
+  # a PING was written or could not be written, it hangs. `pulse` is two words that server and heart share: how often
+  # the program has sent something, and how often a PING was written.
 
   use GenServer
 
@@ -63,7 +63,7 @@ defmodule Sparx.Server.Heart do
 
   @impl GenServer
   def handle_info(:look, state) do
-    # If the VM itself stood still, the program was not asked in time.
+    # If the VM itself was suspended, the program was not asked in time.
     late = now() > state.due + state.interval
     look(if(late, do: %{state | silent: 0, seen: read(state.pulse)}, else: seen(read(state.pulse), state)))
   end

@@ -51,7 +51,7 @@ defmodule Sparx.Server.Inbox do
     {:malformed, what} -> {:violation, "the head of a REQUEST: #{what}"}
   end
 
-  # Most messages are requests, and ends of streams that were forgotten already.
+  # Most messages are requests, and ends of streams that the server has already forgotten.
   defp payload(<<>>, state), do: charge(:empty, 0, state)
 
   defp payload(payload, state) do
@@ -120,13 +120,13 @@ defmodule Sparx.Server.Inbox do
 
   defp request(id, head, body, state), do: Dispatch.request(id, head, body, state)
 
-  # Each stream ends once. Most were forgotten already, so their ends are counted.
+  # Each stream ends once. Most of them are already forgotten, so only the number of ends is checked.
   defp all_done([], state), do: state
   defp all_done(ids, state), do: Enum.reduce(ids, less(length(ids), state), &done(&1, nil, &2))
 
   defp done(id, report, state), do: file_left(Endings.done(id, report, state), id)
 
-  # Nothing of a file is sent any more.
+  # No file of this stream is being sent any more.
   defp file_left(%{program: %{files: files}} = state, id) do
     Files.leave(files, id)
     state
@@ -257,7 +257,7 @@ defmodule Sparx.Server.Inbox do
     %{state | program: %{state.program | calls: calls}}
   end
 
-  # The stream of a body or of room, which must exist.
+  # The stream of a BODY or a ROOM, which must exist.
   defp stream!(id, state) do
     case Streams.fetch(state.streams, id) do
       {:ok, %{ended: false} = stream} -> stream
@@ -292,7 +292,7 @@ defmodule Sparx.Server.Inbox do
     state
   end
 
-  # It waited for demand, or its handler has ended.
+  # The request waited for demand, or its handler has ended.
   defp waits_no_longer(id, state) do
     state =
       case Waiting.delete(state.waiting, id) do

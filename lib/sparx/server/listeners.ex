@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Listeners do
   @moduledoc false
-  # The sockets that a server listens on: bound here once, and handed to each port program that starts (Sparx.Server.Channel). So no program's end
-  # closes them: who connects meanwhile waits in the kernel's queue, and the next program, or another one of the server, accepts.
-  #
-  # A process of its own holds them, since a server may be started again too. It binds when it is first asked. All port programs of a server
-  # share each socket. Where nothing can be handed over, nothing is bound here, and each port program binds for itself.
+  # The sockets that a server listens on: bound here once, and handed to each port program that starts
+  # (Sparx.Server.Channel). So they stay open when a program ends: clients that connect meanwhile wait in the kernel's
+  # queue until the next program, or another one of the server, accepts them.
+  # This process owns them, so that they outlive a restart of the server process. It binds at the first request. All
+  # port programs of a server share each socket. If descriptors cannot be handed over, nothing is bound here, and each
+  # port program binds for itself.
 
   use GenServer
 
@@ -54,7 +55,7 @@ defmodule Sparx.Server.Listeners do
     {:ok, %{listeners: config.listeners, bound: nil}}
   end
 
-  # bound: nil, a socket for each listener, or :none for good
+  # bound: nil (not yet), a socket for each listener, or :none (never)
   @impl GenServer
   def handle_call(:fetch, _from, %{bound: :none} = state), do: {:reply, :none, state}
 
@@ -95,7 +96,7 @@ defmodule Sparx.Server.Listeners do
 
   # ── binding ────────────────────────────────────────────────────────────────────────────────────────
 
-  # All or none.
+  # Either all are bound or none.
   defp bind_all(listeners), do: bind_all(listeners, [])
   defp bind_all([], bound), do: {:ok, bound |> Enum.reverse() |> Enum.map(&elem(&1, 0))}
 
@@ -114,7 +115,7 @@ defmodule Sparx.Server.Listeners do
     end
   end
 
-  # As the port program says it, whose listening is in the place of this elsewhere.
+  # The same text as the port program's when it binds itself.
   defp error(listener, reason),
     do: StartError.new(:address, "cannot listen on #{Config.address(listener)}: #{text(reason)}", "listeners")
 
@@ -136,7 +137,7 @@ defmodule Sparx.Server.Listeners do
 
   defp open(listener), do: open(listener, @attempts)
 
-  # A port that the system chose may be another's for UDP.
+  # A port that the system chose may already be in use for UDP.
   defp open(listener, attempts) do
     with {:ok, socket} <- bind(listener) do
       if attempts == 0 or udp_free?(socket, listener) do
@@ -172,7 +173,7 @@ defmodule Sparx.Server.Listeners do
     end
   end
 
-  # The one that was inherited stays open, for the next start in this VM.
+  # The inherited descriptor stays open, for the next start in this VM.
   defp adopt(fd) do
     case :socket.open(fd, %{dup: true}) do
       {:ok, socket} -> {:ok, socket}
@@ -219,7 +220,7 @@ defmodule Sparx.Server.Listeners do
   defp set(socket, option, true), do: :socket.setopt(socket, option, true)
   defp set(_socket, _option, _off), do: :ok
 
-  # Before it listens, so that nobody connects who may not.
+  # Set before it listens, so that nobody can connect without permission.
   defp set_file(nil, _listener), do: :ok
 
   defp set_file(path, listener) do
@@ -247,7 +248,7 @@ defmodule Sparx.Server.Listeners do
     end
   end
 
-  # Of a unix socket, if it is one that is in the file system and ours.
+  # The path of a unix socket, if it is in the file system and was bound here.
   defp file(%{fd: _fd}), do: nil
   defp file(%{address: "unix:@" <> _name}), do: nil
   defp file(%{address: "unix:" <> path}), do: path

@@ -3,8 +3,8 @@ defmodule Sparx.Server.Owed do
   @moduledoc false
   # Streams that are gone while a consumer may still handle their requests: a pure structure.
   #
-  # The port counts such a stream for its client until RELEASE. It is released when the process that owns it dies, or when its
-  # subscription asks for as many new requests as it received in vain, oldest first. Streams with a handler of this server are not
+  # The port counts such a stream for its client until RELEASE. It is released when its owner dies, or when its
+  # subscription asks for new requests: one per request, oldest first. Streams with a handler of this server are not
   # among these: the server sees their handlers end.
 
   defstruct subscriptions: %{}, monitors: %{}

@@ -3,7 +3,7 @@ defmodule Sparx.Server.Reaper do
   @moduledoc false
   # Cleans up after servers that are killed. A port program ends by itself when its pipe closes, but one that hangs
   # cannot, and would keep its address; and the processes of requests remain. This process, one per node, monitors
-  # servers, and ends what a dead one leaves. The registry has the servers too, so a restarted reaper knows
+  # servers, and ends what a dead one leaves. The registry also has the servers, so that a restarted reaper finds
   # them.
 
   use GenServer
@@ -27,7 +27,7 @@ defmodule Sparx.Server.Reaper do
 
     GenServer.call(__MODULE__, {:watch, self(), program})
   catch
-    # It is being started again, and looks then.
+    # The reaper is being restarted, and finds the server in the registry then.
     :exit, _reason -> :ok
   end
 
@@ -45,7 +45,7 @@ defmodule Sparx.Server.Reaper do
   def kill(os_pid), do: :os.cmd(~c"kill -KILL #{os_pid} 2>/dev/null")
 
   @impl GenServer
-  # servers: {their monitor, their last program}. leaving: programs of servers that have died.
+  # servers: {monitor, last program}. leaving: programs of servers that have died.
   def init(_) do
     known = Registry.select(Sparx.Registry, [{{{__MODULE__, :"$1"}, :_, :"$2"}, [], [{{:"$1", :"$2"}}]}])
     servers = Map.new(known, fn {server, program} -> {server, {Process.monitor(server), program}} end)
@@ -98,7 +98,7 @@ defmodule Sparx.Server.Reaper do
     :ok
   end
 
-  # The system may reuse a program's number; the time of its start tells them apart.
+  # The system may reuse a process id; the start time distinguishes the programs.
   defp alive?({os_pid, birth}), do: birth != nil and birth(os_pid) == birth
 
   # When a program was started, in ticks since boot: field 22 of proc(5).

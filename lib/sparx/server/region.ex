@@ -62,7 +62,7 @@ defmodule Sparx.Server.Region do
   Makes a region of `bytes` bytes, its process, which is linked to the caller, and a descriptor, which the caller must
   pass on and then close.
 
-  An error where that cannot be: everything crosses the pipe then.
+  Returns an error if that is not possible: then everything crosses the pipe.
   """
   @spec new(bytes :: non_neg_integer) :: {:ok, t, :file.fd()} | {:error, term}
   def new(bytes) when bytes < @slot, do: {:error, :off}

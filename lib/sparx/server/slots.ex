@@ -3,13 +3,13 @@ defmodule Sparx.Server.Slots do
   @moduledoc false
   # Counts the handlers that run, and those that wait for their clients: a pure structure.
   #
-  # A free slot is demand for one request. A handler that waits for its client (`yield/3`) holds no slot until it goes on
-  # (`resume/2`), so for a moment more handlers may run than there are slots; then nothing is requested until fewer do.
+  # A free slot is demand for one request. A handler that waits for its client (`yield/3`) occupies no slot until its
+  # wait ends (`resume/2`), so for a moment more handlers may run than there are slots; then no requests are asked for
+  # until fewer run.
+  # requested + running <= limit, except for handlers whose wait has ended
   #
-  #     requested + running <= limit, except for handlers that went on
-  #
-  # At most `most_waiting` handlers wait. Beyond that, the one whose clock is farthest behind is cut. A clock says how far a stream has
-  # progressed (`Sparx.Server.Streams.progress/3`), and does not change while its handler waits.
+  # At most `most_waiting` handlers wait. Beyond that, the one whose clock is farthest behind is cut. A clock shows a
+  # stream's progress (`Sparx.Server.Streams.progress/3`), and does not change while its handler waits.
 
   defstruct limit: 0, most_waiting: 0, running: 0, asked: 0, waiting: %{}, by_clock: :gb_sets.new()
 

@@ -50,7 +50,7 @@ defmodule Sparx.Server.Sockets do
   defp deliver(id, stream, type, data, state),
     do: whole(id, stream, frame(type, data), byte_size(data), state)
 
-  # The end may come without having been asked for.
+  # The end comes without a request for it.
   defp whole(id, %{receiver: nil} = stream, frame, size, state) do
     case Streams.chunk(Streams.progress(stream, size, state.now), frame) do
       {:ok, reader, stream} ->

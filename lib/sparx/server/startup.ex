@@ -23,7 +23,8 @@ defmodule Sparx.Server.Startup do
   @doc """
   Starts a port program and waits until it listens.
 
-  An address may still be held by a program of a server that has died: that one leaves soon, or is ended, and is waited for.
+  The program of a server that has died may still have the address: it ends soon, or is killed, and this waits for
+  that.
   """
   @spec run(Config.t(), report :: boolean) :: {:ok, started} | {:error, StartError.t()}
   def run(config, report) do
@@ -34,7 +35,7 @@ defmodule Sparx.Server.Startup do
     end
   end
 
-  # What was bound here could not be handed over.
+  # The bound sockets could not be handed over.
   defp run_alone(config, report, error) do
     Logger.warning(
       "cannot hand listeners to sparx_port, so it binds them itself, and they close when it ends: " <>
@@ -104,7 +105,7 @@ defmodule Sparx.Server.Startup do
     error
   end
 
-  # Nothing to be handed over: the port program binds.
+  # There are no sockets to hand over: the port program binds.
   defp listeners(config, nil) do
     Listeners.give_up(config.holder)
     bound_by_port(config)
@@ -170,7 +171,7 @@ defmodule Sparx.Server.Startup do
   defp open(%{opener: nil} = config), do: Executable.open(config)
   defp open(config), do: {:ok, config.opener.(config)}
 
-  # The VM's own number of the program, not the one that the program reports.
+  # The program's process id as the VM knows it, not the one that the program reports.
   defp os_pid(port) when is_pid(port), do: nil
 
   defp os_pid(port) do

@@ -11,25 +11,25 @@ defmodule Sparx.Server.State do
 
   defmodule Program do
     @moduledoc false
-    # What is known of one port program, from its start to its end.
+    # The state of one port program, from its start to its end.
     defstruct [
-      # what READY said, and the number by which the system knows it
+      # READY's info, and the program's process id
       :ready,
       :os_pid,
       :started,
-      # over which files are handed to it, and for which streams that was done; nil: there is none
+      # the channel over which files are handed over, and the streams with files; nil: there is none
       :channel,
       :files,
       # memory that is shared with it (Sparx.Server.Region); nil: there is none
       :region,
-      # words that the server shares with Sparx.Server.Heart, and its process
+      # the words that the server shares with Sparx.Server.Heart, and the heart's process
       :pulse,
       :heart,
-      # who has asked for FIGURES, by tag, and what they were the last time
+      # processes that wait for FIGURES, by tag, and the previous FIGURES
       calls: %{},
       next_tag: 1,
       figures: %{},
-      # lines that it has had logged: {second, how many in it}
+      # its log lines: {second, how many in it}
       logged: {0, 0},
       # bytes of messages that cost no credit: {second, how many in it}
       notes: {0, 0}
@@ -38,36 +38,36 @@ defmodule Sparx.Server.State do
 
   defmodule Life do
     @moduledoc false
-    # What the server goes through, whatever its port programs do.
+    # The phase of the server, independent of its port programs.
     defstruct [
       # called with the bound listeners when a program is ready
       :on_ready,
       # connections that the last program had to cut
       :cut,
-      # of the next question for FIGURES, where somebody listens
+      # timer of the next question for FIGURES, if telemetry has listeners
       :stats_timer,
       phase: :running,
       drainers: [],
       restarters: [],
       restarts: 0,
-      # programs in a row that did not live long
+      # how many programs in a row ended soon after their start
       failures: 0
     ]
   end
 
-  # With more than 31 fields the map would become a tree, and each change would cost many times as much.
+  # With more than 32 keys the map would become a tree, and each change would cost many times as much.
   defstruct [
     :config,
     :telemetry,
     :port,
     :link,
-    # what the processes of requests need, but for the link (Sparx.Worker)
+    # what the processes of requests need, except the link (Sparx.Worker)
     :job,
     :program,
     :life,
     demand: Demand.new(),
     slots: Slots.new(0, 0),
-    # whose turn it is where slots and consumers both ask: :slots or :line
+    # whose turn it is if slots and consumers both have demand: :slots or :line
     turn: :slots,
     streams: Streams.new(),
     waiting: Waiting.new(),
@@ -82,13 +82,13 @@ defmodule Sparx.Server.State do
     # demand of consumers to be passed on; not while `forward` is false
     grant: 0,
     forward: true,
-    # of a message of a WebSocket that comes in pieces: {id, type, bytes left, pieces}
+    # the WebSocket message that is arriving in pieces: {id, type, bytes left, pieces}
     partial: nil,
     out: [],
     out_size: 0,
-    # messages that were taken since the last write
+    # messages that were handled since the last write
     taken: 0,
-    # ms, when the bytes at hand came
+    # ms: when the current bytes arrived
     now: 0
   ]
 
@@ -98,7 +98,8 @@ defmodule Sparx.Server.State do
   @spec write(t, iodata) :: t
   def write(state, message), do: write(state, message, IO.iodata_length(message))
 
-  # A frame that is too long would end the port program. A DEMAND still fits after the messages.
+  # A frame that is too long would end the port program, so messages are split into frames. A DEMAND still fits after
+  # them.
   defp write(%{out_size: size, link: %{max_frame: most}} = state, message, more)
        when size > 0 and size + more > most - 16,
        do: state |> send_out() |> write(message, more)

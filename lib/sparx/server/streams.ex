@@ -20,50 +20,50 @@ defmodule Sparx.Server.Streams do
       # watches an owner that is not the handler
       :monitor,
       :answer,
-      # as REQUEST brought it: for log lines
+      # the undecoded head of REQUEST, for log lines
       :head,
       # a body that arrived with its request, until the request is handed out
       :inline,
-      # what telemetry noted at the start
+      # telemetry's data from the start
       :facts,
-      # {status, headers, whether it has no body} of an answer whose phase is :head
+      # {status, headers, whether it has no body} of a response in the phase :head
       :kept_head,
-      # how far it has progressed, in ms (progress/3)
+      # its progress, in ms (progress/3)
       :clock,
-      # what the handler failed with: {kind, reason, stacktrace}
+      # the failure of the handler: {kind, reason, stacktrace}
       :crash,
-      # the process of a WebSocket that gets its messages as they come
+      # the process of a WebSocket, to which its messages are delivered
       :receiver,
-      # bytes of a message of a WebSocket, at most
+      # the longest message of a WebSocket, in bytes
       :max_message,
-      # DONE or GONE has come
+      # DONE or GONE was received
       ended: false,
-      # the port counts it as one of its client's until it is released
+      # the port counts it for its client until RELEASE
       owed: false,
       # the client has closed its side
       hung_up: false,
       # the request body: :open, {:ended, trailers} or :skipped
       body: :open,
-      # somebody has asked for a chunk, or for all of it to be decoded
+      # a process has asked for a chunk, or for decoding
       reading: false,
-      # who waits for a chunk of it, or a message, in order
+      # processes that wait for a chunk, or a message, in order
       readers: [],
-      # chunks that were asked for, and for which nobody waits any more
+      # chunks that were requested, and for which no process waits any more
       spare: 0,
-      # chunks that have come for nobody
+      # chunks that have arrived while no process waited for them
       chunks: [],
-      # who waits for room: {reference, bytes}
+      # processes that wait for room: {reference, bytes}
       writers: [],
-      # who waits for the end of a closing handshake
+      # processes that wait for the end of a closing handshake
       closers: [],
-      # who is to be told when the client goes: {pid, request}
+      # processes to notify when the client leaves: {pid, request}
       watchers: [],
       drain_watchers: [],
-      # processes that have waited for the client so long that the handler holds no slot
+      # processes that have waited for the client so long that the handler occupies no slot
       waiting: [],
       # a WebSocket's closing handshake is over
       socket_closed: false,
-      # somebody has read, or asked for something
+      # a process has read, or asked for something
       touched: false
     ]
   end
@@ -191,7 +191,7 @@ defmodule Sparx.Server.Streams do
   @doc """
   Gives a stream another owner, or the same one with a monitor of its own.
 
-  From then on the stream belongs to no subscription. Returns the monitor that watched the owner before.
+  From then on the stream belongs to no subscription. Returns the monitor of the previous owner.
   """
   @spec own(t, id, pid, reference) :: {reference | nil, t}
   def own(streams, id, owner, monitor) do
@@ -219,8 +219,8 @@ defmodule Sparx.Server.Streams do
   @doc """
   A stream's clock after its client has sent or taken `bytes`.
 
-  It begins with the stream, and moves by a ms for every #{@pace} bytes, but never beyond `now`: who is slow falls behind, and what
-  was fast once does not pay for later.
+  It begins with the stream, and moves by 1 ms for every #{@pace} bytes, but never beyond `now`: a slow client falls
+  behind, and a fast burst does not make up for later slowness.
   """
   @spec progress(stream, non_neg_integer, integer) :: stream
   def progress(stream, bytes, now), do: %{stream | clock: min(stream.clock + div(bytes, @pace), now)}
@@ -228,8 +228,8 @@ defmodule Sparx.Server.Streams do
   # ── the request's body ─────────────────────────────────────────────────────────────────────────────
 
   @doc """
-  Someone wants a chunk: what to tell, or to wait, for a chunk that was asked for already or that must be asked
-  of the port.
+  A process wants a chunk: returns the reply, or whether it must wait for a chunk that was already requested or that
+  must be requested from the port.
   """
   @spec read(t, id, reference) :: {:ok, term, t} | {:wait, t} | {:ask, t} | :eof | {:error, :closed}
   def read(streams, id, reader) do
@@ -273,7 +273,7 @@ defmodule Sparx.Server.Streams do
   @spec chunk(stream, term) :: {:ok, reference, stream} | {:kept, stream} | :not_asked
   def chunk(%{readers: [reader | rest]} = stream, _data), do: {:ok, reader, %{stream | readers: rest}}
 
-  # It has crossed DISCARD.
+  # The chunk has crossed DISCARD.
   def chunk(%{spare: spare, body: :skipped} = stream, _data) when spare > 0,
     do: {:kept, %{stream | spare: spare - 1}}
 

@@ -37,7 +37,7 @@ struct exchange {
 	struct share *share;      /* of its peer in the host's work */
 	/* Credits */
 	uint64_t chunks; /* chunks of the body, or messages, that the host has granted credit for, */
-	uint64_t chunk;  /* of at most so many bytes */
+	uint64_t chunk;  /* of at most this many bytes */
 	uint64_t window; /* bytes of the response that the host may still send */
 	uint64_t room;   /* bytes that have left, and were not yet granted again (ROOM) */
 	uint64_t unsent; /* bytes of the window that were spent and have not left */

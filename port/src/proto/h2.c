@@ -121,7 +121,7 @@ static void h2_taken(struct session *s, uint64_t n)
 }
 
 /*
- * Copies the bytes that were not sent in this turn, or not put into frames. If that fails, the output ends inside a frame, and
+ * Copies lent bytes that were not sent, or not put into frames, in this turn. If that fails, the output ends inside a frame, and
  * nothing may follow it, not even GOAWAY.
  */
 static void h2_own(struct session *s)
@@ -230,7 +230,7 @@ static bool make_options(struct h2_env *shared, const struct config *c)
 	nghttp2_option_set_no_closed_streams(o, 1);
 	nghttp2_option_set_max_settings(o, 32);
 	nghttp2_option_set_max_outbound_ack(o, 1000);
-	nghttp2_option_set_stream_reset_rate_limit(o, 1 << 20, 1 << 20); /* h2_scan's limits come first */
+	nghttp2_option_set_stream_reset_rate_limit(o, 1 << 20, 1 << 20); /* h2_scan's limits are lower */
 	nghttp2_option_set_max_continuations(o, (size_t)c->h2_max_continuations + 1);
 	nghttp2_option_set_max_deflate_dynamic_table_size(o, (size_t)c->h2_deflate_table);
 	return true;

@@ -5,7 +5,7 @@
 
 #include "proto/session.h"
 
-/* The client's preface comes with the first input. NULL: out of memory. */
+/* The first input begins with the client's preface. NULL: out of memory. */
 struct session *h2_start(struct session_owner *owner);
 /* Frees what the environment keeps for sessions of this kind. */
 void h2_env_free(struct session_env *env);

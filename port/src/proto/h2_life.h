@@ -5,7 +5,7 @@
 
 #include "proto/h2_session.h"
 
-/* A drain that loses no request: RFC 9113 6.8. */
+/* Begins a drain that loses no request: RFC 9113 6.8. */
 void h2_begin_drain(struct h2 *h2);
 /* Ends the session if it has nothing left to do. */
 void h2_look_around(struct h2 *h2);

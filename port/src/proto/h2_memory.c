@@ -6,7 +6,7 @@
 
 #include "platform/platform.h"
 
-/* 1.41 to 1.64: their sources were read. */
+/* Versions 1.41 to 1.64, whose sources were read. */
 enum { VERSION_FIRST = 0x012900, VERSION_LAST = 0x0140ff };
 
 /* Whether nghttp2's buffer and tables are recognized by their size. -DH2_MEMORY_PLAIN: everything comes from malloc. */
@@ -16,7 +16,7 @@ enum { RECOGNIZES = 0 };
 enum { RECOGNIZES = 1 };
 #endif
 
-/* A page for small things when malloc has no memory. */
+/* A page for small allocations when malloc has no memory. */
 static void *last_resort(struct h2_memory *m, size_t n)
 {
 	m->starved = true;

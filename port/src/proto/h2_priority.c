@@ -3,7 +3,7 @@
 
 enum { ID_LEN = 4, URGENCY_DEFAULT = 3, URGENCY_MAX = 7 };
 
-/* A stream that is to come. */
+/* The priority of a stream that does not exist yet. */
 struct h2_update {
 	int32_t id;
 	uint8_t urgency;
@@ -48,7 +48,7 @@ static struct slice take_key(struct slice *in)
 	return key;
 }
 
-/* Up to its closing mark; none if that is missing. */
+/* A string up to its closing quote; empty if that is missing. */
 static size_t string_length(struct slice in)
 {
 	for (size_t i = 1; i < in.len; i++) {
@@ -78,7 +78,7 @@ static struct slice take_value(struct slice *in)
 	return value;
 }
 
-/* key [ "=" value ]; a value that is not there is true. */
+/* key [ "=" value ]; a missing value means true. */
 static bool take_pair(struct slice *in, struct slice *key, struct slice *value)
 {
 	*key = take_key(in);
@@ -123,7 +123,7 @@ bool h2_priority_parse(struct slice text, unsigned *urgency, bool *incremental)
 			return false;
 		skip_blanks(&text);
 		if (text.len == 0)
-			return false; /* a comma, and nothing behind it */
+			return false; /* a comma with nothing after it */
 	}
 	*urgency = u;
 	*incremental = i;
@@ -219,7 +219,7 @@ void h2_priority_begins(struct h2 *h2, int32_t id)
 	for (size_t i = 0; i < count; i++) {
 		if (kept[i].id == id)
 			set_priority(h2, &kept[i]);
-		else if (kept[i].id > id) /* smaller ones will not come any more */
+		else if (kept[i].id > id) /* lower stream numbers cannot be opened any more */
 			kept[left++] = kept[i];
 	}
 	h2->updates.tail -= (count - left) * sizeof *kept;

@@ -31,7 +31,7 @@ bool h2_push_allowed(const struct h2_stream *x)
 	       nghttp2_session_get_remote_settings(h2->ng, NGHTTP2_SETTINGS_ENABLE_PUSH) == 1;
 }
 
-/* ---- what was promised, in one piece of memory ---- */
+/* ---- promised requests, each in one piece of memory ---- */
 
 static struct slice keep(uint8_t **at, struct slice text, bool lower)
 {
@@ -122,6 +122,6 @@ bool h2_push(struct h2_stream *parent, struct slice target, const struct field *
 		x->id = submit(parent, x);
 	if (x->promise && x->id > 0)
 		return true;
-	mux_note(&x->m, HEARD_CLOSE); /* it never was: to be freed */
+	mux_note(&x->m, HEARD_CLOSE); /* the stream was never opened: freed here */
 	return x->promise && x->id != NGHTTP2_ERR_NOMEM;
 }

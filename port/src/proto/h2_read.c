@@ -18,7 +18,7 @@ static struct slice text_of(nghttp2_rcbuf *rcbuf)
 
 /* ---- nghttp2's callbacks: they record ---- */
 
-/* Ends the session, once nghttp2 has returned, which it does at once. */
+/* Records why the session must end, and makes nghttp2 return at once. */
 static int give_up(struct h2 *h2, uint32_t code)
 {
 	if (!h2->m.fault)
@@ -27,7 +27,7 @@ static int give_up(struct h2 *h2, uint32_t code)
 }
 
 /*
- * A stream beyond the limit: RFC 9113 5.1.2. nghttp2 decodes its head and drops it. It is counted at once, so that no more than a few
+ * A stream beyond the limit: RFC 9113 5.1.2. nghttp2 decodes its head and drops it. It is counted at once, so that at most a few
  * hundred resets wait to be sent.
  */
 static int refuse(struct h2 *h2, int32_t id)
@@ -89,7 +89,7 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rc
 	}
 }
 
-/* nghttp2 would drop a field that is not valid, and go on. */
+/* An invalid field makes the request malformed; nghttp2 would just drop the field. */
 static int on_invalid_header(nghttp2_session *ng, const nghttp2_frame *frame, nghttp2_rcbuf *name, nghttp2_rcbuf *value,
 			     uint8_t flags, void *ctx)
 {
@@ -131,7 +131,7 @@ static void take_block(struct h2 *h2, struct h2_stream *x, const nghttp2_frame *
 		h2_priority_begins(h2, x->id);
 }
 
-/* A frame that has nothing but padding is as empty as one that has not even that. */
+/* A frame that contains only padding counts as empty too. */
 static int take_data(struct h2 *h2, const nghttp2_frame *frame)
 {
 	bool padding = frame->hd.length > 0 && frame->hd.length <= frame->data.padlen;
@@ -247,7 +247,7 @@ static uint32_t code_of(ssize_t error)
 	}
 }
 
-/* Frames that this turn still has steps for, and how many of them were taken. */
+/* How many more frames may be read in this turn, and how many of them were. */
 static unsigned steps_left(const struct session_owner *owner)
 {
 	return owner->max_steps ? owner->max_steps - (owner->steps < owner->max_steps ? owner->steps : owner->max_steps) : UINT_MAX;
@@ -278,7 +278,7 @@ size_t h2_receive(struct h2 *h2, const uint8_t *data, size_t len)
 	return h2->m.fault ? all : len;
 }
 
-/* ---- what a complete head says ---- */
+/* ---- a complete head ---- */
 
 /* Referenced; NULL if it has none. */
 static nghttp2_rcbuf *authority_of(const struct mux_head *block)

@@ -57,7 +57,8 @@ static uint64_t bit_of(const struct h2_past *past, int32_t id)
 }
 
 /*
- * A frame for a stream that the client itself has ended is an error, and so is a stream that is opened out of order. Frames that were
+ * A frame for a stream that the client itself has ended is an error, and so is a stream that is opened out of order. Frames that
+ * were
  * on their way to a stream that we ended are accepted, and so are frames for streams too old to remember.
  */
 static uint32_t check_stream(struct h2_past *past, const struct frame *f)
@@ -110,7 +111,8 @@ static bool take_other(struct h2_scan *scan, const struct config *c, uint64_t no
 	return bucket_take(&scan->others, now_us, c->h2_other_frames, 1000000);
 }
 
-/* nghttp2 ignores frames for closed streams, which costs us CPU time. Some of them may have been on their way. */
+/* nghttp2 ignores frames for closed streams, which still costs CPU time. Some of them may have been sent before the client knew.
+ * */
 static bool is_for_the_past(const struct h2_scan *scan, const struct frame *f)
 {
 	return f->id > 0 && f->id <= scan->known && scan->is_open && !scan->is_open(scan->ctx, f->id);
@@ -135,7 +137,7 @@ static bool take_headers(struct h2_scan *scan, const struct config *c, uint64_t 
 
 static bool take(struct h2_scan *scan, const struct config *c, uint64_t now_us, const struct frame *f, bool opens)
 {
-	bool ack = f->flags & NGHTTP2_FLAG_ACK; /* nghttp2 knows what it waits for */
+	bool ack = f->flags & NGHTTP2_FLAG_ACK; /* nghttp2 checks this itself */
 
 	switch (f->type) {
 	case NGHTTP2_HEADERS:
@@ -166,7 +168,7 @@ static bool is_whole(const struct h2_scan *scan)
 	return scan->have == (priority ? sizeof scan->head : HEAD_LEN);
 }
 
-/* RFC 9113 6.10: between a HEADERS and the last of its CONTINUATION there is no other frame, on whatever stream. */
+/* RFC 9113 6.10: no other frame, on any stream, may come between a HEADERS and the last of its CONTINUATIONs. */
 static bool interrupts(const struct h2_scan *scan, const struct frame *f)
 {
 	bool inside = scan->head_id && !scan->head_ends;

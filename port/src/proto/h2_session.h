@@ -14,11 +14,9 @@
 #include "proto/mux.h"
 
 enum {
-	H2_OUT_HIGH =
-		64 *
-		1024, /* beyond this many bytes in front of the socket no more frames are made, so that nghttp2 can still reorder the rest */
+	H2_OUT_HIGH = 64 * 1024, /* bytes for the socket at which no more frames are made, so that nghttp2 can reorder the rest */
 	H2_MARKS_HIGH = 1024,
-	H2_QUEUE_HIGH = 512, /* beyond this many frames for a peer that does not read, the peer is not read either */
+	H2_QUEUE_HIGH = 512, /* if this many frames wait for a peer that does not read, the peer is not read either */
 };
 
 /* What the sessions of one environment share, besides mux's. */
@@ -32,16 +30,16 @@ struct h2_stream {
 	struct mux_stream m;
 	struct h2_promise *promise; /* a pushed request */
 	nghttp2_rcbuf *authority;   /* of a request that may push */
-	uint32_t asides;            /* interim responses and promises that are not frames yet */
+	uint32_t asides;            /* bytes of interim responses and promises that are not in frames yet */
 	int32_t id;
 	bool https;
-	bool ours; /* the application's failure: not counted against the client */
+	bool ours; /* reset because the application failed: not counted against the client */
 };
 
-/* Where in the output something of a stream ends. */
+/* The place in the output where bytes of a stream end. */
 struct h2_mark {
 	struct h2_stream *x;
-	uint64_t at;    /* h2->sent when it has left */
+	uint64_t at;    /* value of h2->sent when they have left */
 	uint32_t bytes; /* of body */
 	bool end;       /* its response is complete there */
 };
@@ -56,26 +54,26 @@ struct h2 {
 	struct session session;
 	struct mux m;
 	nghttp2_session *ng;
-	void *table;            /* nghttp2's, of streams; NULL if it is not known */
-	struct bufq out;        /* frames, in front of the socket */
+	void *table;            /* nghttp2's table of streams; NULL if it is not known */
+	struct bufq out;        /* frames that wait for the socket */
 	struct buf marks;       /* struct h2_mark, in the order of out */
-	uint64_t queued, sent;  /* bytes that went into out, and left it, ever */
+	uint64_t queued, sent;  /* all bytes that went into out, and that left it, so far */
 	struct mux_head *block; /* the header block being received */
 	struct buf updates;     /* priorities of streams to come */
-	uint8_t update[36];     /* a PRIORITY_UPDATE being received, as far as it is of use: a stream and a field value */
+	uint8_t update[36];     /* the PRIORITY_UPDATE being received: its stream and field value */
 	uint8_t update_len;
 	int32_t newest;   /* of the client's streams */
-	int32_t widest;   /* window of a stream, when a SETTINGS began to come, */
-	uint32_t opened;  /* and what the client said then of new ones */
-	uint64_t unacked; /* ms: since when our SETTINGS wait for their acknowledgement; 0: they do not */
+	int32_t widest;   /* window of a stream when a SETTINGS began, */
+	uint32_t opened;  /* and the client's initial window then */
+	uint64_t unacked; /* ms: when our SETTINGS were sent, until they are acknowledged; else 0 */
 	struct pace pace; /* of out */
 	size_t arrived;   /* bytes of DATA received in this call, for the connection's window */
 	struct h2_scan scan;
 	uint8_t state;   /* enum h2_state */
-	uint8_t closing; /* enum session_close: how, when STOPPED and all is written */
+	uint8_t closing; /* enum session_close: how to close when STOPPED and everything is written */
 	bool broken;     /* nghttp2 ran out of memory while writing: it must not be called again */
-	bool trimmed;    /* memory of an idle session was given back */
-	bool greeted;    /* the client's SETTINGS have come */
+	bool trimmed;    /* the memory of the idle session was trimmed */
+	bool greeted;    /* the client's SETTINGS have arrived */
 	bool ponged;     /* the PING of a drain has come back */
 };
 

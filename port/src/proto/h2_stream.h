@@ -5,13 +5,13 @@
 
 #include "proto/h2_session.h"
 
-/* For the request that begins. NULL: out of memory. */
+/* Makes a stream for a request that begins. NULL: out of memory. */
 struct h2_stream *h2_stream_new(struct h2 *h2, int32_t id);
 void h2_stream_free(struct h2_stream *x);
 
-/* RST_STREAM, if it is still open. */
+/* Sends RST_STREAM if the stream is still open. */
 void h2_stream_reset(struct h2_stream *x, uint32_t code);
-/* Cuts the stream because the application failed or the client was too slow, which is no protocol error. */
+/* Cuts the stream because the application failed or the client was too slow, which is not a protocol error. */
 void h2_stream_cut(struct h2_stream *x, uint32_t code);
 
 #endif

@@ -39,7 +39,7 @@ bool h2_write_head(struct mux_stream *m, const struct mux_nv *nv, size_t n, bool
 
 /* ---- bodies: nghttp2 pulls, in the order of priority ---- */
 
-/* The end of the body: in the frame being made if there are no trailers. */
+/* The end of the body: END_STREAM on the current frame if there are no trailers. */
 static void pull_end(nghttp2_session *ng, struct h2_stream *x, uint32_t *flags)
 {
 	*flags |= NGHTTP2_DATA_FLAG_EOF;
@@ -56,7 +56,7 @@ static ssize_t defer(struct h2_stream *x)
 	return NGHTTP2_ERR_DEFERRED;
 }
 
-/* The file is not what it was: that is no fault of the client's, and not of its connection. */
+/* The file is shorter than FILE said: the stream ends, which is not counted against the client. */
 static ssize_t fail(struct h2_stream *x, enum loaded why)
 {
 	if (why == LOADED_NO_MEMORY)
@@ -66,7 +66,7 @@ static ssize_t fail(struct h2_stream *x, enum loaded why)
 	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
-/* How many of `len` bytes are in memory at the front of the body, after one look at the file there; or an error. */
+/* How many of the first `len` bytes of the body are in memory, after one attempt to read the file; or an error. */
 static ssize_t have(struct h2_stream *x, size_t len)
 {
 	struct bufq_file f;
@@ -77,7 +77,7 @@ static ssize_t have(struct h2_stream *x, size_t len)
 	if (!bufq_file(&x->m.out, &f))
 		f.before = x->m.out.len;
 	if (f.before > 0)
-		return (ssize_t)(len < f.before ? len : f.before); /* what is wrong is found again behind it */
+		return (ssize_t)(len < f.before ? len : f.before); /* the error is found again after these bytes */
 	if (found != LOADED_LATER)
 		return fail(x, found);
 	mux_is_cold(&x->m, true);
@@ -127,7 +127,7 @@ static struct h2_mark *last_mark(struct h2 *h2)
 	return buf_len(&h2->marks) ? (struct h2_mark *)(void *)(h2->marks.data + h2->marks.tail) - 1 : NULL;
 }
 
-/* What is in the output up to here is of this stream. */
+/* Records that the output up to here belongs to this stream. */
 static bool mark(struct h2_stream *x, uint32_t bytes, bool end)
 {
 	struct h2_mark new = {x, h2_session_of(x)->queued, bytes, end}, *last = last_mark(h2_session_of(x));
@@ -152,7 +152,7 @@ static bool put_body(struct h2_stream *x, size_t n)
 	return moved && mark(x, (uint32_t)(before - x->m.out.charged), false);
 }
 
-/* A DATA frame: its payload goes from the stream's queue to the output. Pausing lets h2_pump look at how much waits. */
+/* A DATA frame: moves its payload from the stream's queue to the output. The pause lets h2_pump check how much waits. */
 static int on_send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t *head, size_t len, nghttp2_data_source *source,
 			void *ctx)
 {
@@ -180,13 +180,13 @@ static int made_last(struct h2 *h2, struct h2_stream *x)
 	return 0;
 }
 
-/* A stream reset for the client's error costs us a frame, and may have cost the application a request. */
+/* A stream that is reset for the client's error costs us a frame, and may have cost the application a request. */
 static void count_reset(struct h2 *h2, struct h2_stream *x, uint32_t code)
 {
 	const struct config *c = h2_config(h2);
 	uint64_t now_us = mux_now_us(&h2->m);
 	if (code == NGHTTP2_NO_ERROR || code == NGHTTP2_REFUSED_STREAM || (x && x->ours))
-		return; /* streams that were refused are counted when they come */
+		return; /* refused streams are counted when they arrive */
 	if (!bucket_take(&h2->m.own_resets, now_us, c->h2_own_resets, 10000000) && !h2->m.fault)
 		h2->m.fault = NGHTTP2_ENHANCE_YOUR_CALM;
 }

@@ -22,7 +22,7 @@ static bool is_request(int64_t id)
 	return (id & 3) == 0;
 }
 
-/* Those with smaller numbers are open by that too: RFC 9000 2.1. */
+/* This also opens all streams with smaller numbers: RFC 9000 2.1. */
 static void note_opened(struct h3 *h3, int64_t id)
 {
 	uint64_t count = (uint64_t)id / 4 + 1;
@@ -32,7 +32,7 @@ static void note_opened(struct h3 *h3, int64_t id)
 	h3_allow_more(h3);
 }
 
-/* A stream that a request may come on. NULL: out of memory. */
+/* A stream that can carry a request. NULL: out of memory. */
 static struct h3_stream *find_or_make(struct h3 *h3, int64_t id)
 {
 	struct h3_stream *x = h3_stream_of(h3, id);
@@ -54,7 +54,7 @@ static struct h3_uni *uni_of(struct h3 *h3, int64_t id)
 	return NULL;
 }
 
-/* nghttp3 takes the end of a stream whose type it does not know yet for the end of a critical one, so it is not told of such. */
+/* nghttp3 treats the end of a stream of yet unknown type like the end of a critical stream, so such an end is not passed on. */
 static void note_type(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n)
 {
 	struct h3_uni *u = uni_of(h3, id);
@@ -90,8 +90,8 @@ void h3_receive(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n, bool 
 }
 
 /*
- * nghttp3 1.8 forgets the end of a stream that it has yet to send alone when all before it has arrived. So one byte of it has not, as long
- * as the end has not left.
+ * nghttp3 1.8 forgets to send a lone end of stream once all bytes before it are acknowledged. So one byte is reported as
+ * unacknowledged until the end has left.
  */
 void h3_acked(struct h3 *h3, int64_t id, uint64_t n)
 {
@@ -106,7 +106,7 @@ void h3_acked(struct h3 *h3, int64_t id, uint64_t n)
 		h3_give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
 }
 
-/* Some are ordinary, many a flood. */
+/* A few are normal, many are a flood. */
 static void count_reset(struct h3 *h3)
 {
 	const struct config *c = h3_config(h3);
@@ -125,8 +125,8 @@ void h3_reset(struct h3 *h3, int64_t id)
 		return; /* h3_gone follows */
 	x = h3_stream_of(h3, id);
 	if (x && (x->m.heard & HEARD_END))
-		return;                         /* all of the request is here */
-	if (!x || !(x->m.left || x->m.stopped)) /* else the answer has gone, or it was asked to */
+		return;                         /* the request is complete */
+	if (!x || !(x->m.left || x->m.stopped)) /* else the response has left, or the client was asked to stop */
 		count_reset(h3);
 	if (nghttp3_conn_shutdown_stream_read(h3->ng, id) != 0)
 		h3_give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
@@ -139,7 +139,7 @@ void h3_reset(struct h3 *h3, int64_t id)
 	mux_wake(&h3->m);
 }
 
-/* A stream of one direction. Those that must not end are known by their type. */
+/* A unidirectional stream. Its type says whether it must not end. */
 static void uni_gone(struct h3 *h3, int64_t id, uint64_t code)
 {
 	struct h3_uni *u = uni_of(h3, id);
@@ -148,7 +148,7 @@ static void uni_gone(struct h3 *h3, int64_t id, uint64_t code)
 
 	if (u)
 		u->id = -1;
-	if (!typed && ++h3->untyped > UNTYPED_MAX) /* nghttp3 keeps its memory */
+	if (!typed && ++h3->untyped > UNTYPED_MAX) /* nghttp3 keeps the memory */
 		h3_give_up(h3, NGHTTP3_H3_EXCESSIVE_LOAD);
 	if (error && error != NGHTTP3_ERR_STREAM_NOT_FOUND)
 		h3_give_up(h3, nghttp3_err_infer_quic_app_error_code(error));
@@ -239,7 +239,7 @@ int h3_output(struct h3 *h3, int64_t *id, bool *end, struct iovec *iov, int max)
 		return 0;
 	if (!mux_write_cold(&h3->m))
 		h3_give_up(h3, NGHTTP3_H3_INTERNAL_ERROR);
-	/* It gives nothing when the stream whose turn it is has nothing; another may have. */
+	/* nghttp3 returns nothing if the stream whose turn it is has nothing to send; another stream may have. */
 	do {
 		deferrals = h3->deferrals;
 		count = nghttp3_conn_writev_stream(h3->ng, id, &fin, vec, (size_t)(max < VECTORS_MAX ? max : VECTORS_MAX));
@@ -294,7 +294,7 @@ void h3_shut(struct h3 *h3, int64_t id)
 	if (!x || x->m.reset)
 		return;
 	count_reset(h3);
-	x->m.reset = true; /* the carrier has done so */
+	x->m.reset = true; /* the carrier has done that */
 	mux_note(&x->m, HEARD_LEFT);
 	mux_wake(&h3->m);
 }
@@ -386,7 +386,7 @@ void h3_close(struct h3 *h3, enum stream_end why)
 
 /* ---- the beginning ---- */
 
-/* Control, and what QPACK needs. */
+/* The control stream, and the two QPACK streams. */
 static bool open_streams(struct h3 *h3)
 {
 	int64_t id[3];

@@ -7,8 +7,8 @@
 #include "proto/mux_wait.h"
 
 enum {
-	NOTICE_MIN_MS = 20,   /* between the two GOAWAYs, and behind the second: three times there and back, but no less, */
-	NOTICE_MAX_MS = 2000, /* and no more */
+	NOTICE_MIN_MS = 20,   /* between the two GOAWAYs, and after the second: three round trips, but at least this, */
+	NOTICE_MAX_MS = 2000, /* and at most this */
 };
 
 static const char *const state_names[] = {"start", "open", "notice", "last", "stopped"};
@@ -27,7 +27,7 @@ static void moves(struct h3 *h3, enum h3_state to)
 	h3->m.since = h3_now(h3);
 }
 
-/* A packet for each of them would cost more than it brings: the client hears of them when half of what it has is used. */
+/* A packet for each closed stream would cost too much: the client gets new streams when half of its allowance is used. */
 void h3_allow_more(struct h3 *h3)
 {
 	if (h3->over == 0 || h3->allowed - h3->opened > h3_config(h3)->h3_max_streams / 2)
@@ -131,7 +131,7 @@ static uint64_t idle_deadline(const struct h3 *h3)
 	const struct config *c = h3_config(h3);
 
 	if (h3->state == H3_NOTICE ||
-	    (h3->state == H3_LAST && h3->m.open == 0)) /* the client is to hear which requests it may send again */
+	    (h3->state == H3_LAST && h3->m.open == 0)) /* the client must learn which requests it may send again */
 		return h3->m.since + notice_time(h3);
 	if (h3->state != H3_OPEN || h3->m.open > 0)
 		return UINT64_MAX;

@@ -7,13 +7,13 @@
 
 /* No new requests: RFC 9114 5.2, in two steps. */
 void h3_begin_drain(struct h3 *h3);
-/* What follows from what was recorded of the session. */
+/* Acts on what was recorded for the session. */
 void h3_look_around(struct h3 *h3);
-/* A stream is over: the client may open another. */
+/* A stream is closed: the client may open another. */
 void h3_allow_one_more(struct h3 *h3);
-/* It has opened one. */
+/* The client has opened a stream. */
 void h3_allow_more(struct h3 *h3);
-/* When h3_overdue is to be called, ms; UINT64_MAX: never. */
+/* When to call h3_overdue, in ms; UINT64_MAX: never. */
 uint64_t h3_deadline(const struct h3 *h3);
 /* A deadline has passed. */
 void h3_overdue(struct h3 *h3);

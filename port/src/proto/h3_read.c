@@ -7,10 +7,10 @@
 #include "proto/mux_head.h"
 
 enum {
-	/* Bytes around bodies that a stream may have beside its header blocks, and for each byte of a body. */
+	/* Bytes of framing that a stream may have in addition to its header blocks: in all, and for each byte of a body. */
 	AROUND_FREE = 64 * 1024,
 	AROUND_EACH = 3,
-	/* Bytes on a client's streams for one direction, at first and for each request: SETTINGS, priorities, the QPACK table. */
+	/* Bytes on a client's unidirectional streams (SETTINGS, priorities, the QPACK table): at first, and for each request. */
 	STRAY_FREE = 64 * 1024,
 	STRAY_EACH = 4096,
 };
@@ -24,7 +24,7 @@ static struct slice text_of(nghttp3_rcbuf *rcbuf)
 
 /* ---- nghttp3's callbacks: they record ---- */
 
-/* Ends the session, once nghttp3 has returned, which it does at once. */
+/* Records why the session must end, and makes nghttp3 return at once. */
 static int give_up(struct h3 *h3, uint64_t code)
 {
 	h3_give_up(h3, code);
@@ -72,7 +72,7 @@ static int on_field(nghttp3_conn *ng, int64_t id, int32_t token, nghttp3_rcbuf *
 	}
 }
 
-/* nghttp3 drops fields with octets that no field has (RFC 9114 10.3), and says nothing. */
+/* nghttp3 silently drops fields with invalid octets (RFC 9114 10.3). */
 static bool lost_some(const struct mux_head *block, uint32_t lines)
 {
 	return block->all_fields != lines;
@@ -160,7 +160,7 @@ static int on_end(nghttp3_conn *ng, int64_t id, void *ctx, void *user)
 	return 0;
 }
 
-/* nghttp3 wants a stream to end: its head is malformed, or it came behind a GOAWAY; or its type is unknown. */
+/* nghttp3 wants a stream to end: its head is malformed, or it came after a GOAWAY, or its type is unknown. */
 static int on_stop(nghttp3_conn *ng, int64_t id, uint64_t code, void *ctx, void *user)
 {
 	struct h3 *h3 = ctx;
@@ -228,7 +228,7 @@ void h3_read_callbacks(nghttp3_callbacks *callbacks)
 
 /* ---- bytes ---- */
 
-/* A request of which nghttp3 says that its body or its trailers are wrong is malformed, and not the connection: RFC 9114 4.1.2. */
+/* If nghttp3 finds an error in a body or in trailers, the request is malformed, but the connection goes on: RFC 9114 4.1.2. */
 static void fail(struct h3 *h3, struct h3_stream *x, int error)
 {
 	if (x && error == NGHTTP3_ERR_MALFORMED_HTTP_MESSAGING)
@@ -239,7 +239,7 @@ static void fail(struct h3 *h3, struct h3_stream *x, int error)
 		h3_give_up(h3, nghttp3_err_infer_quic_app_error_code(error));
 }
 
-/* Frames that bring nothing cost CPU time: there may be some for each byte of a body, and for each request. */
+/* Frames without effect cost CPU time: some are allowed for each byte of a body and for each request. */
 static void charge(struct h3 *h3, struct h3_stream *x, uint64_t n)
 {
 	const struct config *c = h3_config(h3);
@@ -255,7 +255,7 @@ static void charge(struct h3 *h3, struct h3_stream *x, uint64_t n)
 		h3_give_up(h3, NGHTTP3_H3_EXCESSIVE_LOAD);
 }
 
-/* nghttp3 takes a request without a byte for an error of the connection's: RFC 9114 4.1 */
+/* nghttp3 treats an empty request as an error of the connection: RFC 9114 4.1 */
 static bool is_void(const struct h3_stream *x, size_t n, bool end)
 {
 	return x && end && n == 0 && x->around == 0 && x->came == 0;

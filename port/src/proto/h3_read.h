@@ -7,7 +7,7 @@
 
 void h3_read_callbacks(nghttp3_callbacks *callbacks);
 
-/* Hands bytes of a stream to nghttp3. h3->fault is set if the session is to end. */
+/* Passes bytes of a stream to nghttp3. h3->fault is set if the session must end. */
 void h3_read(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n, bool end);
 
 #endif

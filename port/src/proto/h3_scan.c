@@ -5,7 +5,7 @@
 
 enum { FRAME_HEADERS = 1, FRAME_CANCEL_PUSH = 3, FRAME_SETTINGS = 4, FRAME_GOAWAY = 7, FRAME_MAX_PUSH_ID = 13, FRAME_OTHER = 0xff };
 enum { AT_TYPE, AT_LENGTH, AT_PAYLOAD };
-/* In a field section (RFC 9204 4.5): its two numbers, a line, and the parts of a line. */
+/* States in a field section (RFC 9204 4.5): its two integers, a field line, and the parts of a line. */
 enum { AT_COUNT, AT_BASE, AT_LINE, AT_INDEX, AT_NAME_INDEX, AT_NAME_LENGTH, AT_VALUE, AT_VALUE_LENGTH, AT_NAME, AT_TEXT };
 enum { CONTINUES = 0x80, SHIFT_MAX = 56 };
 
@@ -27,7 +27,7 @@ static bool is_in_frame(const struct h3_scan *scan)
 	return scan->state != AT_TYPE || scan->number.need;
 }
 
-/* The head of a frame. True: it is complete. */
+/* Reads the header of a frame. True: it is complete. */
 static bool take_frame_head(struct h3_scan *scan, uint8_t byte)
 {
 	if (!h3_number_take(&scan->number, byte))
@@ -42,7 +42,7 @@ static bool take_frame_head(struct h3_scan *scan, uint8_t byte)
 
 /* ---- field sections ---- */
 
-/* What comes behind an integer that is complete. */
+/* Chooses what follows a complete integer. */
 static void after_integer(struct h3_scan *scan)
 {
 	switch (scan->place) {
@@ -69,7 +69,7 @@ static void after_integer(struct h3_scan *scan)
 	}
 }
 
-/* The first byte of an integer, of which so many bits are its own (RFC 7541 5.1). */
+/* The first byte of an integer, which uses `bits` of its bits (RFC 7541 5.1). */
 static void begin_integer(struct h3_scan *scan, unsigned place, unsigned bits, uint8_t byte)
 {
 	uint8_t most = (uint8_t)((1u << bits) - 1);
@@ -78,7 +78,7 @@ static void begin_integer(struct h3_scan *scan, unsigned place, unsigned bits, u
 	scan->text = byte & most;
 	scan->shift = 0;
 	if (scan->text == most)
-		scan->shift = 1; /* more to come */
+		scan->shift = 1; /* more bytes follow */
 	else
 		after_integer(scan);
 }
@@ -113,7 +113,7 @@ static void begin_line(struct h3_scan *scan, uint8_t byte)
 		begin_integer(scan, AT_NAME_INDEX, 3, byte);
 }
 
-/* Returns how many bytes it took: one, or of a text as many as there are. */
+/* Returns how many bytes it consumed: one, or as many bytes of a string as there are. */
 static size_t take_section(struct h3_scan *scan, const uint8_t *bytes, size_t n)
 {
 	size_t part;
@@ -155,7 +155,7 @@ static uint64_t begin_request_frame(struct h3_scan *scan)
 	scan->shift = 0;
 	scan->lines = 0;
 	if (scan->type == FRAME_HEADERS && scan->left == 0)
-		return NGHTTP3_QPACK_DECOMPRESSION_FAILED; /* which nghttp3 would wait for */
+		return NGHTTP3_QPACK_DECOMPRESSION_FAILED; /* nghttp3 would wait for more bytes */
 	return 0;
 }
 
@@ -189,7 +189,7 @@ static bool is_one_number(uint8_t type)
 	return type == FRAME_CANCEL_PUSH || type == FRAME_GOAWAY || type == FRAME_MAX_PUSH_ID;
 }
 
-/* The number that a frame consists of. */
+/* A frame that consists of one integer. */
 static uint64_t take_only_number(struct h3_scan *scan, uint8_t byte)
 {
 	if (!h3_number_take(&scan->number, byte))
@@ -197,7 +197,7 @@ static uint64_t take_only_number(struct h3_scan *scan, uint8_t byte)
 	if (scan->left > 0)
 		return NGHTTP3_H3_FRAME_ERROR; /* RFC 9114 7.1 */
 	if (scan->type == FRAME_CANCEL_PUSH)
-		return NGHTTP3_H3_ID_ERROR; /* 7.2.3: nothing was promised */
+		return NGHTTP3_H3_ID_ERROR; /* 7.2.3: there are no pushes */
 	if (scan->type == FRAME_MAX_PUSH_ID && scan->number.value < scan->push_max)
 		return NGHTTP3_H3_ID_ERROR; /* 7.2.7 */
 	if (scan->type == FRAME_MAX_PUSH_ID)

@@ -15,21 +15,21 @@
 #include "proto/mux.h"
 
 enum {
-	H3_FRAME_MAX = 16 * 1024, /* of a DATA frame of ours: urgent streams wait for no more than this */
-	H3_UNI_MAX = 8,           /* streams for one direction that a client may have open */
+	H3_FRAME_MAX = 16 * 1024, /* longest DATA frame of ours: urgent streams wait for at most one */
+	H3_UNI_MAX = 8,           /* unidirectional streams that a client may have open */
 };
 
 struct h3_stream {
 	struct mux_stream m;
 	struct mux_head *block;   /* being received */
 	struct bufq_cursor given; /* bytes of `out` before this are in frames */
-	struct h3_scan scan;      /* of the frames that come */
-	uint64_t began;           /* ms: its first byte */
-	uint64_t came;            /* bytes of body that came, */
-	uint64_t around;          /* and bytes around it: heads of frames, header blocks, frames that are ignored */
+	struct h3_scan scan;      /* state of the check of received frames */
+	uint64_t began;           /* ms: when its first byte arrived */
+	uint64_t came;            /* received bytes of the body, */
+	uint64_t around;          /* and of framing: frame headers, header blocks, ignored frames */
 	int64_t id;
 	bool ended;       /* the end of its response is in a frame */
-	bool spared;      /* nghttp3 was not told of the last byte that arrived */
+	bool spared;      /* nghttp3 was not told that the last byte has arrived */
 	bool queued;      /* a field section is complete, and waits in nghttp3 for the QPACK table */
 	uint8_t sections; /* field sections that came out of nghttp3 */
 };
@@ -40,7 +40,7 @@ struct h3_stream {
  */
 enum h3_state { H3_START, H3_OPEN, H3_NOTICE, H3_LAST, H3_STOPPED };
 
-/* A stream of the client's for one direction, until its type is known. */
+/* A unidirectional stream of the client, until its type is known. */
 struct h3_uni {
 	int64_t id; /* -1: none */
 	struct h3_number type;
@@ -53,7 +53,7 @@ struct h3 {
 	nghttp3_conn *ng;
 	struct idmap map; /* id + 1 to struct h3_stream */
 	struct h3_uni uni[H3_UNI_MAX];
-	int64_t control_id;  /* the client's control stream; -1: it has not come */
+	int64_t control_id;  /* the client's control stream; -1: not opened yet */
 	int64_t own_control; /* ours */
 	struct h3_scan control;
 	uint64_t opened;  /* streams that the client has opened, ever */
@@ -62,14 +62,14 @@ struct h3 {
 	uint64_t unacked; /* bytes of bodies in frames, */
 	uint64_t kept;    /* of which the sink knows of so many */
 	uint64_t progress;
-	uint64_t stray; /* bytes on streams for one direction, beyond what requests explain */
+	uint64_t stray; /* bytes on unidirectional streams, beyond those that requests justify */
 	struct bucket resets, unis;
 	uint32_t queued;    /* streams whose field section waits for the QPACK table, */
 	uint32_t may_queue; /* and how many our SETTINGS allow */
 	uint32_t deferrals; /* how often nghttp3 heard that a stream has nothing to send now */
 	uint8_t state;      /* enum h3_state */
-	uint8_t untyped;    /* streams for one direction that ended before their type was known */
-	bool greeted;       /* the client's SETTINGS have come */
+	uint8_t untyped;    /* unidirectional streams that ended before their type was known */
+	bool greeted;       /* the client's SETTINGS have arrived */
 	bool promised;      /* our SETTINGS have been corrected */
 };
 

@@ -13,12 +13,12 @@ void h3_stream_free(struct h3_stream *x);
 void h3_stream_cut(struct h3_stream *x, uint64_t code);
 /* The same for an error of the client, which is counted. */
 void h3_stream_abort(struct h3_stream *x, uint64_t code);
-/* The rest of the request is not wanted. */
+/* Refuses the rest of the request. */
 void h3_stream_stop(struct h3_stream *x, uint64_t code);
 
 /* The client has acknowledged n bytes of its body. */
 void h3_stream_acked(struct h3_stream *x, size_t n);
-/* Forgets what is to be sent. */
+/* Drops all bytes that are still to be sent. */
 void h3_stream_drop(struct h3_stream *x);
 
 #endif

@@ -30,7 +30,7 @@ bool h3_write_head(struct mux_stream *m, const struct mux_nv *nv, size_t n, bool
 
 /* ---- bodies: nghttp3 pulls, in the order of priority ---- */
 
-/* The end of the body: in the frame being made if there are no trailers. */
+/* The end of the body: on the current frame if there are no trailers. */
 static int pull_end(nghttp3_conn *ng, struct h3_stream *x, uint32_t *flags)
 {
 	x->ended = true;
@@ -41,7 +41,7 @@ static int pull_end(nghttp3_conn *ng, struct h3_stream *x, uint32_t *flags)
 	return nghttp3_conn_submit_trailers(ng, x->id, h3_nv_of(x->m.last->nv), x->m.last->count);
 }
 
-/* n bytes are in a frame, of which so many are not of files. */
+/* n bytes are in a frame; `charged` of them are not from files. */
 static void count_framed(struct h3_stream *x, size_t n, size_t charged)
 {
 	struct h3 *h3 = h3_session_of(x);
@@ -55,7 +55,7 @@ static void count_framed(struct h3_stream *x, size_t n, size_t charged)
 	mux_note(&x->m, 0);
 }
 
-/* Whether the next byte of the body is in memory; where it is of a file, that is looked at once. */
+/* Whether the next byte of the body is in memory; tries once to read it if it is in a file. */
 static bool is_there(struct h3_stream *x)
 {
 	struct bufq_file f;

@@ -3,7 +3,7 @@
 
 #include "quic/parts.h"
 
-/* ngtcp2 ends the process when time goes back. */
+/* ngtcp2 ends the process if time goes backwards. */
 uint64_t quic_now(struct quic *q)
 {
 	struct timespec t;

@@ -12,16 +12,16 @@
 enum {
 	TURN_BUDGET = 256 * 1024, /* bytes that it sends in a turn */
 	VECTORS = 16,
-	PROGRESS_EACH = 100, /* bytes of streams that explain one more packet */
+	PROGRESS_EACH = 100, /* bytes of streams that justify one more packet */
 	TOKENS_MAX = 2000,
 	IDS_OF_CLIENT = 4,
 	WIDENS = 16384,          /* bytes after which larger packets are worth trying, */
 	WIDENS_FURTHER = 262144, /* and very large ones */
-	MOVES = 4096,            /* bytes that it must move, both ways together, not to be taken for one that only stands there */
+	MOVES = 4096,            /* fewer bytes moved (in both directions together) count as waiting for the client */
 	CLOSE_SHORT = 1200,
 	PATIENT_PACKETS = 2,
 	PATIENCE_MS = 5,      /* time that an acknowledgement waits for a response; clients expect up to 25 */
-	CRYPTO_ERROR = 0x100, /* and the number of an alert: RFC 9001 4.8 */
+	CRYPTO_ERROR = 0x100, /* plus the number of an alert: RFC 9001 4.8 */
 };
 
 static const char *const state_names[] = {"handshake", "open", "closed"};
@@ -58,7 +58,7 @@ static void note_failure(struct quic_conn *c)
 	conn_record_secured(c->member.pool, c->record, NULL, alert < 0 ? text : tls_alert_name((unsigned)alert));
 }
 
-/* The packet with the reason; its length, 0 for none. */
+/* Writes the packet with the reason; returns its length, 0 for none. */
 static size_t close_packet(struct quic_conn *c, ngtcp2_path_storage *path, uint8_t *packet)
 {
 	ngtcp2_pkt_info info;
@@ -123,7 +123,7 @@ static void conn_end(struct quic_conn *c, enum stream_end why)
 	member_leave(&c->member);
 }
 
-/* With an error of HTTP/3's, if it says so. */
+/* Closes with HTTP/3's error, if it has one. */
 static void end_failed(struct quic_conn *c)
 {
 	bool lost = c->silent;
@@ -177,7 +177,7 @@ static bool send_unsent(struct quic_conn *c)
 	return true;
 }
 
-/* Packets of one path, of one size but for the last. */
+/* Packets of one path, all of one size except the last. */
 struct burst {
 	ngtcp2_path_storage path;
 	uint8_t ecn;
@@ -186,7 +186,7 @@ struct burst {
 	unsigned count;
 };
 
-/* False: the socket does not take all of it now. */
+/* False: the socket does not accept all of them now. */
 static bool send_burst(struct quic_conn *c, struct burst *b)
 {
 	struct quic *q = c->quic;
@@ -204,7 +204,7 @@ static bool send_burst(struct quic_conn *c, struct burst *b)
 	if (all)
 		return true;
 	if (!buf_append(&c->unsent, b->bytes + sent, n - sent))
-		return true; /* lost on their way */
+		return true; /* lost like any packet on the network */
 	c->segment = b->segment;
 	c->unsent_ecn = b->ecn;
 	ngtcp2_path_storage_zero(&c->unsent_path);
@@ -305,7 +305,7 @@ static ngtcp2_ssize write_packet(struct quic_conn *c, struct output *o, ngtcp2_p
 	}
 }
 
-/* Whether a packet goes with those that are gathered. */
+/* Whether a packet can be sent together with the gathered ones. */
 static bool goes_with(const struct burst *b, const ngtcp2_path *path, uint8_t ecn, size_t n)
 {
 	return b->ecn == ecn && n <= b->segment && ngtcp2_path_eq(&b->path.path, path);
@@ -386,7 +386,7 @@ static bool write_packets(struct quic_conn *c, uint64_t now)
 		if (b.count > 0 && !goes_with(&b, &path.path, ecn, (size_t)n)) {
 			uint8_t *packet = b.bytes + b.n;
 			if (!send_burst(c, &b)) {
-				break; /* this one is lost on its way */
+				break; /* this packet is lost */
 			}
 			memmove(b.bytes, packet, (size_t)n);
 		}
@@ -394,7 +394,7 @@ static bool write_packets(struct quic_conn *c, uint64_t now)
 			begin_burst(&b, &path.path, ecn, (size_t)n);
 		b.n += (size_t)n;
 		b.count++;
-		if ((size_t)n < b.segment && !send_burst(c, &b)) /* a shorter one is the last of its call */
+		if ((size_t)n < b.segment && !send_burst(c, &b)) /* a shorter packet must be the last one of a call */
 			break;
 	}
 	if (b.n > 0)
@@ -409,7 +409,7 @@ static bool write_packets(struct quic_conn *c, uint64_t now)
 
 /* ---- packets from the client ---- */
 
-/* Packets that bring nothing cost CPU time: what came before explains some, and time some. */
+/* Packets without effect cost CPU time: earlier bytes and time justify some of them. */
 static bool is_bearable(struct quic_conn *c)
 {
 	const struct config *config = c->owner.env->config;
@@ -451,7 +451,7 @@ static void conn_receive(struct quic_end *end, const struct quic_datagram *d)
 	}
 	if (c->h3 && c->member.wait == CONN_IDLE && !h3_wants(c->h3).idle)
 		member_waits(&c->member,
-			     CONN_WORKS); /* it has sent its request, so it must not make room for others in this turn */
+			     CONN_WORKS); /* it has sent its request, so it must not be closed to make room in this turn */
 }
 
 /* ---- a turn ---- */
@@ -532,7 +532,7 @@ static bool run_open(struct quic_conn *c, uint64_t now)
 		list_append(&c->member.pool->paused, &c->member.link);
 	more = write_packets(c, now);
 	if (!paused && !c->failed)
-		h3_deliver(c->h3); /* room, answers that have left */
+		h3_deliver(c->h3); /* ROOM, and the ends of responses that have left */
 	w = h3_wants(c->h3);
 	if (w.close != CLOSE_NOT && !c->failed) {
 		c->failed = true;
@@ -589,8 +589,8 @@ static const struct member_ops quic_member = {
 /* ---- its memory ---- */
 
 /*
- * What a client makes ngtcp2 store has no other bound for all: bytes beyond gaps, and the gaps themselves, frames that wait to be
- * acknowledged, ids. Without memory the connection fails, and no other.
+ * This is the only limit on everything that a client can make ngtcp2 store: bytes after gaps, the gaps themselves, unacknowledged
+ * frames, ids. When it is used up, this connection fails, and no other.
  */
 static bool may_have(const struct quic_conn *c, size_t n)
 {
@@ -769,7 +769,7 @@ void quic_conn_open(struct quic *q, const ngtcp2_pkt_hd *hd, const struct quic_d
 	c->record = conn_record_begin(pool, &c->owner.peer);
 	member_shakes(&c->member);
 	conn_receive(&c->end, d);
-	if (c->unordered) { /* what would have to be stored is stored for addresses that are real */
+	if (c->unordered) { /* only connections of validated addresses may store bytes */
 		quic_say_retry(q, hd, d, quic_now(q));
 		conn_end(c, END_CLOSED);
 	}

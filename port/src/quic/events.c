@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What ngtcp2 tells of a connection, and what HTTP/3 asks of it. */
+/* ngtcp2's callbacks for a connection, and HTTP/3's calls to it. */
 #include <ngtcp2/ngtcp2_crypto_gnutls.h>
 #include <string.h>
 
@@ -9,7 +9,7 @@
 enum {
 	ALERT_UNEXPECTED_MESSAGE = 10,
 	ALERT_MISSING_EXTENSION = 109,
-	HELLO_MAX = 2 * TLS_HELLO_MAX, /* bytes: there may be a second one, if the first was answered by HelloRetryRequest */
+	HELLO_MAX = 2 * TLS_HELLO_MAX, /* bytes of ClientHellos: a second one may follow a HelloRetryRequest */
 };
 
 void quic_failed(struct quic_conn *c, int error)
@@ -39,7 +39,7 @@ void quic_failed(struct quic_conn *c, int error)
 
 /* ---- the handshake ---- */
 
-/* The session of TLS is made when the ClientHello is whole: until then nobody knows for which name it asks. */
+/* The TLS session is made when the ClientHello is complete, since only then the server name is known. */
 static int begin_tls(struct quic_conn *c, ngtcp2_encryption_level level, const uint8_t *data, size_t n)
 {
 	struct tls_hello hello;
@@ -71,8 +71,8 @@ static int begin_tls(struct quic_conn *c, ngtcp2_encryption_level level, const u
 }
 
 /*
- * After the handshake a client has nothing to say in TLS: KeyUpdate is forbidden (RFC 9001 6), and a library that answers it makes ngtcp2
- * abort.
+ * After the handshake no TLS message from a client is allowed: KeyUpdate is forbidden (RFC 9001 6), and if the library answered
+ * it, ngtcp2 would abort.
  */
 static int on_crypto(ngtcp2_conn *ng, ngtcp2_encryption_level level, uint64_t offset, const uint8_t *data, size_t n, void *ctx)
 {
@@ -125,7 +125,7 @@ static int on_shaken(ngtcp2_conn *ng, void *ctx)
 
 /* ---- streams ---- */
 
-/* ngtcp2 is left when HTTP/3 gives the connection up. */
+/* Makes ngtcp2 return when HTTP/3 has ended the connection. */
 static int go_on(const struct quic_conn *c)
 {
 	return c->failed ? NGTCP2_ERR_CALLBACK_FAILURE : 0;
@@ -223,7 +223,7 @@ static int on_id_retired(ngtcp2_conn *ng, const ngtcp2_cid *cid, void *ctx)
 	return 0;
 }
 
-/* Who asks is who the validated path leads to, never the address of the last packet. */
+/* The peer is the address of the validated path, not that of the last packet. */
 static int on_path(ngtcp2_conn *ng, uint32_t flags, const ngtcp2_path *path, const ngtcp2_path *old,
 		   ngtcp2_path_validation_result result, void *ctx)
 {
@@ -270,7 +270,7 @@ const ngtcp2_callbacks quic_callbacks = {
 	.version_negotiation = ngtcp2_crypto_version_negotiation_cb,
 };
 
-/* ---- what HTTP/3 asks ---- */
+/* ---- calls of HTTP/3 ---- */
 
 static struct quic_conn *conn_of(const struct session_owner *owner)
 {

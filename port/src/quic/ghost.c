@@ -14,7 +14,7 @@ struct ghost {
 	struct wheel_node timer;
 	unsigned heard; /* packets */
 	size_t count, n;
-	uint8_t *packet; /* behind the ids */
+	uint8_t *packet; /* after the ids */
 	ngtcp2_cid ids[];
 };
 
@@ -35,7 +35,7 @@ static void on_timer(struct wheel_node *node)
 	ghost_free(container_of(node, struct ghost, timer));
 }
 
-/* Answers the first, the second, the fourth, the eighth... And never with more than came. */
+/* Answers the first packet, the second, the fourth, the eighth, and so on, never with more bytes than it received. */
 static void on_packet(struct quic_end *end, const struct quic_datagram *d)
 {
 	struct ghost *g = container_of(end, struct ghost, end);

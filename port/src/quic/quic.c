@@ -14,7 +14,7 @@ enum { PACKETS_A_TURN = 256 };
 
 /* ---- packets ---- */
 
-/* Whether there is room for one more, or can be made. */
+/* Whether one more connection is possible, by closing another if necessary. */
 static bool has_room(struct quic *q)
 {
 	struct conn_pool *pool = q->pool;
@@ -24,7 +24,7 @@ static bool has_room(struct quic *q)
 	return pool->open < pool->env.config->max_connections || conn_pool_spare(pool);
 }
 
-/* A packet that may begin a connection. */
+/* Handles a packet that may begin a connection. */
 static void take_first(struct quic *q, const struct quic_datagram *d)
 {
 	uint64_t now = quic_now(q);

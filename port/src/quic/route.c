@@ -32,7 +32,7 @@ bool quic_route_move(struct quic *q, const ngtcp2_cid *cid, struct quic_end *end
 	return quic_route_add(q, cid, end);
 }
 
-/* Clients choose these, so the key is nothing that they could know. */
+/* Clients choose these ids, so the hash has a secret key. */
 static uint64_t initial_key(const struct quic *q, const uint8_t *cid, size_t len)
 {
 	uint64_t key = siphash(q->hash_secret, cid, len);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The UDP socket: many packets for each call, both ways. */
+/* The UDP socket: many packets received per call, in both directions. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/udp.h>
@@ -18,12 +18,12 @@
 enum {
 	RECEIVE_MAX = 16, /* messages for each call: packets, or several of the same client and size in one */
 	MESSAGE_MAX = 65535,
-	KERNEL_BUFFER = 4 << 20, /* bytes, each way; the system may give less */
+	KERNEL_BUFFER = 4 << 20, /* bytes of the socket's buffers in each direction; the system may allow less */
 	CONTROL_IN = 128,
 	CONTROL_OUT = 128,
 };
 
-/* One thread, and one call at a time. */
+/* Static, since there is one thread and one call at a time. */
 static struct {
 	uint8_t in[RECEIVE_MAX][MESSAGE_MAX];
 	uint8_t control[RECEIVE_MAX][CONTROL_IN];
@@ -65,7 +65,7 @@ static socklen_t parse(const struct listener_config *config, uint16_t port, unio
 	return 0;
 }
 
-/* Beyond what the system gives to everybody, if this process may have that. */
+/* Exceeds the system's ordinary limit, if this process is allowed to. */
 static void set_buffers(int fd)
 {
 	int size = KERNEL_BUFFER;
@@ -203,7 +203,7 @@ static struct cmsghdr *put_control(struct msghdr *m, int level, int type, const 
 	return c;
 }
 
-/* From the address that the client knows, with a mark, in pieces. */
+/* Control data: the source address that the client knows, the ECN mark, and the segment size. */
 static void control(struct msghdr *m, const ngtcp2_path *path, uint8_t ecn, size_t n, size_t segment)
 {
 	const union quic_address *local = (const void *)path->local.addr, *remote = (const void *)path->remote.addr;
@@ -285,6 +285,6 @@ bool quic_socket_send(struct quic *q, const ngtcp2_path *path, uint8_t ecn, cons
 	if (too_long && segment > QUIC_PACKET)
 		q->wide = false; /* probes of further connections would be in vain too */
 	else if (uncut && !too_long)
-		q->segments = false; /* it was not their size: the device does not cut them */
+		q->segments = false; /* it was not their size: the device does not support segmentation */
 	return true;
 }

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Answers without a connection, and tokens that prove addresses. All of it is bounded by received bytes and by time. */
+/* Answers without a connection, and tokens that prove addresses. Received bytes and time bound both. */
 #include <string.h>
 
 #include "platform/platform.h"
 #include "quic/parts.h"
 
 enum {
-	STRAYS = 100,   /* answers in a second to what belongs to nothing */
-	RESET_MIN = 21, /* bytes of a reset that is taken for one: RFC 9000 10.3, */
-	RESET_MAX = 42, /* and of one that looks like any packet; always less than what it answers, so that none goes on for ever */
+	STRAYS = 100,   /* answers per second to packets that belong to no connection */
+	RESET_MIN = 21, /* shortest stateless reset: RFC 9000 10.3, */
+	RESET_MAX = 42, /* and one that looks like any packet; always shorter than its cause, so that no loop can arise */
 };
 
 static const uint64_t second = NGTCP2_SECONDS;
@@ -44,7 +44,7 @@ enum quic_token quic_token_check(const struct quic *q, const ngtcp2_pkt_hd *hd, 
 	    ngtcp2_crypto_verify_regular_token(hd->token, hd->tokenlen, q->token_secret, QUIC_SECRET, &d->from.any, d->from_len,
 					       86400 * second, now) == 0)
 		return QUIC_TOKEN_NEW;
-	return QUIC_TOKEN_NONE; /* perhaps of another server, or of long ago */
+	return QUIC_TOKEN_NONE; /* a token of another server, or an old one */
 }
 
 /* ---- who must prove an address ---- */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Certificates as they come: PEM or DER, one or many. */
+/* Parses certificates: PEM or DER, one or many. */
 #include <stdlib.h>
 
 #include "tls/parts.h"
@@ -21,7 +21,7 @@ void tls_certificates_free(gnutls_x509_crt_t *list, unsigned count)
 	gnutls_free(list);
 }
 
-/* The length of the DER value at the front; 0: there is none. */
+/* The length of the DER value at the front; 0: it is not DER. */
 static size_t der_length(struct slice bytes)
 {
 	size_t n, octets;
@@ -87,7 +87,7 @@ bool tls_certificates_read(struct slice bytes, gnutls_x509_crt_t **list, unsigne
 	return false;
 }
 
-/* The common name counts only where there are no alternative names (RFC 9525 leaves it out; old certificates have nothing else). */
+/* The common name counts only if there are no alternative names (RFC 9525 ignores it, but old certificates have nothing else). */
 static bool common_name(gnutls_x509_crt_t crt, bool (*each)(void *ctx, struct slice name), void *ctx)
 {
 	char text[TLS_NAME_MAX];

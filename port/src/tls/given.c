@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A listener's `tls` map: what it says is noted, and what certificates it has. They are read afterwards (store.c). */
+/* Reads a listener's `tls` map: records its settings and the bytes of its certificates, which store.c parses afterwards. */
 #include <stdio.h>
 #include <stdlib.h>
 

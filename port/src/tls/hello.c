@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The ClientHello, as far as it must be known before a session is made: whether it is complete, and for which server it asks. What
- * the library lets pass though it is malformed is found here; all other faults are left to it.
+ * Reads the ClientHello before a session is made: whether it is complete, and which server it asks for. It also finds the errors
+ * that the library does not notice; all others are left to the library.
  */
 #include "tls/tls.h"
 
@@ -22,10 +22,10 @@ enum {
 	ALERT_ILLEGAL_PARAMETER = 47,
 	ALERT_DECODE_ERROR = 50,
 	NAME_OF_HOST = 0,
-	KEPT_MAX = TLS_HELLO_MAX + 64 * RECORD_HEAD, /* bytes of the wire that are worth keeping */
+	KEPT_MAX = TLS_HELLO_MAX + 64 * RECORD_HEAD, /* the most bytes that are kept */
 };
 
-/* A walk over bytes that never leaves them. */
+/* A cursor that never leaves its bytes. */
 static bool take(struct slice *in, size_t n, struct slice *part)
 {
 	if (in->len < n)
@@ -47,7 +47,7 @@ static bool take_number(struct slice *in, unsigned bytes, size_t *number)
 	return true;
 }
 
-/* A vector: its length in so many bytes, and then that. */
+/* A vector: its length, in `n` bytes, and its contents. */
 static bool take_vector(struct slice *in, unsigned bytes, struct slice *part)
 {
 	size_t n;
@@ -55,7 +55,7 @@ static bool take_vector(struct slice *in, unsigned bytes, struct slice *part)
 	return take_number(in, bytes, &n) && take(in, n, part);
 }
 
-/* Letters, digits, hyphens, dots and underscores: what is no name of a host is no name at all. */
+/* Letters, digits, hyphens, dots and underscores: other names cannot be host names and are ignored. */
 static bool copy_name(struct slice from, char name[TLS_NAME_MAX])
 {
 	if (from.len == 0 || from.len >= TLS_NAME_MAX)
@@ -71,7 +71,7 @@ static bool copy_name(struct slice from, char name[TLS_NAME_MAX])
 	return true;
 }
 
-/* RFC 6066 3: no two names of one type. Returns an alert, 0 for none. */
+/* RFC 6066 3: at most one name per type. Returns an alert, 0 for none. */
 static uint8_t read_name(struct slice extension, struct tls_hello *hello)
 {
 	struct slice list, host;
@@ -139,7 +139,7 @@ static uint8_t read_extension(size_t type, struct slice extension, struct tls_he
 	}
 }
 
-/* True if it was there before: none may stand twice, known or not (RFC 8446 4.2). */
+/* True if the extension has occurred before: none may occur twice, known or not (RFC 8446 4.2). */
 static bool note(uint8_t seen[8192], size_t type)
 {
 	uint8_t bit = (uint8_t)(1u << type % 8);
@@ -171,7 +171,7 @@ static enum tls_first wrong(struct tls_hello *hello, uint8_t alert)
 	return TLS_FIRST_WRONG;
 }
 
-/* What is no ClientHello is whole at once: a session finds what is wrong with it. */
+/* Input that is not a ClientHello counts as complete: a session finds the error. */
 enum tls_first tls_first_bytes(const uint8_t *bytes, size_t len, struct tls_hello *hello)
 {
 	uint8_t message[MESSAGE_HEAD + TLS_HELLO_MAX];

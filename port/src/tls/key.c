@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Private keys. An RSA signature takes GnuTLS about 1 ms and libcrypto 0.2 ms, one of ECDSA with P-256 33 us and 16 us: so
- * libcrypto
- * does that one thing if it is there, and nothing else.
+ * libcrypto makes these signatures if it is installed, and does nothing else.
  */
 #include "base/wipe.h"
 #include "tls/parts.h"
@@ -69,7 +68,7 @@ static bool prepare(EVP_PKEY_CTX *sign, const EVP_PKEY *key, gnutls_sign_algorit
 	       EVP_PKEY_CTX_set_rsa_pss_saltlen(sign, RSA_PSS_SALTLEN_DIGEST) > 0;
 }
 
-/* The signature is the library's to free. */
+/* The library frees the signature. */
 static int sign_hash(gnutls_privkey_t key, gnutls_sign_algorithm_t algorithm, void *userdata, unsigned flags,
 		     const gnutls_datum_t *hash, gnutls_datum_t *signature)
 {

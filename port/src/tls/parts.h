@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the parts of tls/ share; only tls/ names the library. */
+/* Declarations that the parts of tls/ share; only tls/ uses the library. */
 #ifndef SPARX_TLS_PARTS_H
 #define SPARX_TLS_PARTS_H
 
@@ -14,7 +14,7 @@
 
 enum { TLS_ALPN_MAX = 4, TLS_KINDS_MAX = 4, TLS_CHAIN_MAX = 16 };
 
-/* Certificates with keys of different kinds for the same names: a client gets one of them. */
+/* A group: certificates with keys of different kinds for the same names, of which a client gets one. */
 struct tls_group {
 	gnutls_certificate_credentials_t credentials;
 	unsigned members[TLS_KINDS_MAX]; /* numbers of certificates */
@@ -30,7 +30,7 @@ struct tls_claim {
 struct tls_name {
 	const char *name;
 	struct tls_group *group;
-	const struct tls_claim *claims; /* all that are for it */
+	const struct tls_claim *claims; /* all certificates for it */
 	unsigned claim_count;
 };
 
@@ -45,26 +45,26 @@ struct tls_store {
 	unsigned name_count;
 	struct tls_group *standard; /* for clients that name no server, or an unknown one */
 	gnutls_priority_t priority;
-	gnutls_priority_t quic_priority; /* made with the first session that needs it */
+	gnutls_priority_t quic_priority; /* made for the first session that needs it */
 	char alpn[TLS_ALPN_MAX][16];
 	unsigned alpn_count;
 	unsigned min, max; /* versions: 12, 13 */
-	unsigned ciphers;  /* 1: those of older clients too */
+	unsigned ciphers;  /* 1: also those for older clients */
 	unsigned client;   /* enum tls_client */
 	bool strict_sni;
 	bool trial;
-	gnutls_datum_t client_ca; /* as it came */
+	gnutls_datum_t client_ca; /* undecoded */
 	bool tickets;
-	bool own_secret;                /* the host gave it */
+	bool own_secret;                /* the secret came from the host */
 	uint8_t secret[TLS_TICKET_KEY]; /* of tickets */
-	uint8_t rules[64]; /* a digest of the demands on client certificates: a ticket is valid only under the same demands */
+	uint8_t rules[64];        /* a digest of the rules for client certificates: a ticket is valid only under the same rules */
 	unsigned ticket_lifetime; /* s */
 };
 
-/* What sessions of QUIC speak. NULL: out of memory. */
+/* The priorities of QUIC sessions. NULL: out of memory. */
 gnutls_priority_t tls_store_quic_priority(struct tls_store *store);
 
-/* The group for a name in lower case; NULL: there is none, and no standard. */
+/* The group for a name in lower case, or the default; NULL: there is neither. */
 struct tls_group *tls_store_find(const struct tls_store *store, const char *name);
 
 /* Whether the group's certificates also cover this name. */
@@ -72,39 +72,40 @@ bool tls_store_covers(const struct tls_store *store, const struct tls_group *gro
 
 /* ---- given.c ---- */
 
-/* One certificate of the map, as it came. */
+/* One certificate of the map, undecoded. */
 struct tls_given {
 	struct slice chain, key, password;
 	struct slice names; /* msgpack; absent: those in the certificate */
 	gnutls_pk_algorithm_t kind;
 };
 
-/* Reads the map into the store, and its certificates into an array of store->certificate_count, to be freed in any case. */
+/* Reads the map into the store, and its certificates into an array of store->certificate_count entries, which the caller frees in
+ * any case. */
 bool tls_given_read(struct slice map, struct tls_store *store, struct tls_given **given, struct config_fault *fault);
-/* A fault of one certificate. Returns false. */
+/* Reports a fault of one certificate. Returns false. */
 bool tls_fault_at(struct config_fault *fault, unsigned i, const char *what, const char *rule);
 
 /* ---- key.c ---- */
 
 /* Reads a private key, PEM or DER. NULL: *rule says why not. */
 gnutls_privkey_t tls_key_read(struct slice bytes, const char *password, const char **rule);
-/* Has libraries open their files now, before the sandbox. */
+/* Makes libraries open their files now, before the sandbox. */
 void tls_key_start(void);
 /* RSA keys sign slowly: logs a recommendation. */
 bool tls_key_is_slow(gnutls_privkey_t key);
 
 /* ---- chain.c ---- */
 
-/* Certificates, PEM or DER, one after the other; to be given back by tls_certificates_free. False: *rule says why not. */
+/* Reads certificates, PEM or DER, one after the other; freed with tls_certificates_free. False: *rule says why not. */
 bool tls_certificates_read(struct slice bytes, gnutls_x509_crt_t **list, unsigned *count, const char **rule);
 void tls_certificates_free(gnutls_x509_crt_t *list, unsigned count);
 bool tls_is_pem(struct slice bytes);
-/* Calls `each` with every name of a host that the certificate is for. False: one of the calls was. */
+/* Calls `each` with every host name of the certificate. False: one of the calls returned false. */
 bool tls_certificate_names(gnutls_x509_crt_t crt, bool (*each)(void *ctx, struct slice name), void *ctx);
 
 /* ---- ticket.c ---- */
 
-/* Lets a session give and take tickets that are good for this name, this transport and under the store's rules alone. False: no
+/* Lets a session issue and accept tickets that are valid only for this name, this transport and the store's rules. False: out of
    memory. */
 bool tls_ticket_enable(gnutls_session_t session, const struct tls_store *store, const char *name, bool quic);
 

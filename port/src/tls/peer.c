@@ -11,7 +11,7 @@ static int verify(gnutls_session_t session)
 	unsigned status = 0, count = 0;
 
 	if (!gnutls_certificate_get_peers(session, &count) || count == 0)
-		return 0; /* the library reports a required one that is missing */
+		return 0; /* the library reports a missing required one */
 	if (count > DEPTH_MAX || gnutls_certificate_verify_peers(session, &purpose, 1, &status) < 0 || status != 0)
 		return GNUTLS_E_CERTIFICATE_ERROR;
 	return 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One handshake, and then one record layer. */
+/* A session: one handshake, then one record layer. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,11 +7,11 @@
 #include "tls/parts.h"
 
 enum {
-	EMPTY_MAX = 1000, /* records without data that a connection may send: they cost CPU time, and bring nothing */
+	EMPTY_MAX = 1000, /* records without data that a connection may send, since they cost CPU time and have no effect */
 	BARREN_MAX =
-		16, /* in a row: the library keeps 4 kB for an empty one of the handshake; and the bytes of a message without end, */
+		16, /* how many in a row (the library keeps 4 kB for an empty handshake record); bytes of an endless message, */
 	BARREN_BYTES = 65536,
-	STEPS_MAX = 48, /* records of a handshake behind the ClientHello, which may be of one byte */
+	STEPS_MAX = 48, /* records of a handshake after the ClientHello, which may have one byte each */
 	HANDSHAKE_BYTES = 131072,
 };
 
@@ -24,13 +24,13 @@ struct tls_session {
 	char alpn[16];
 	char *name;      /* that the client asked for; empty: none */
 	unsigned empty;  /* records without data */
-	unsigned barren; /* of these, since data came; of the handshake, since it was answered */
-	size_t pulled;   /* bytes, since data came or the handshake began */
-	bool answered;   /* a flight was sent */
-	bool starved;    /* the wire has nothing now */
+	unsigned barren; /* of these, since the last data; handshake records since the answer */
+	size_t pulled;   /* bytes since the last data, or since the handshake began */
+	bool answered;   /* our flight was sent */
+	bool starved;    /* the wire has no bytes now */
 	bool quic;       /* without records */
-	uint8_t *client; /* the client's certificate, when the rest is gone */
-	int error;       /* the library's; why it failed */
+	uint8_t *client; /* the client's certificate, after the library's session was freed */
+	int error;       /* the library's error: why it failed */
 };
 
 /* ---- the wire ---- */
@@ -58,7 +58,7 @@ static ssize_t push(gnutls_transport_ptr_t ctx, const giovec_t *iov, int count)
 	return sent;
 }
 
-/* The wire never waits: that there is nothing is what pull says. */
+/* The wire never waits: pull reports when there are no bytes. */
 static int there_is_something(gnutls_transport_ptr_t ctx, unsigned ms)
 {
 	(void)ctx;
@@ -79,7 +79,7 @@ static bool offer_alpn(struct tls_session *s)
 								   GNUTLS_ALPN_MANDATORY | GNUTLS_ALPN_SERVER_PRECEDENCE) == 0;
 }
 
-/* What all handshakes have in common. */
+/* Settings of all handshakes. */
 static bool prepare_any(struct tls_session *s, gnutls_priority_t priority, unsigned flags)
 {
 	static const gnutls_certificate_request_t ask[] = {
@@ -111,7 +111,7 @@ static bool prepare(struct tls_session *s)
 	return offer_alpn(s);
 }
 
-/* A client that offers no protocol at all is let through by the library. */
+/* The library accepts a client that offers no protocol at all. */
 static int require_h3(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming, const gnutls_datum_t *message)
 {
 	gnutls_datum_t alpn;
@@ -123,7 +123,7 @@ static int require_h3(gnutls_session_t session, unsigned type, unsigned when, un
 	return gnutls_alpn_get_selected_protocol(session, &alpn) == 0 ? 0 : GNUTLS_E_NO_APPLICATION_PROTOCOL;
 }
 
-/* A name that no certificate is for: RFC 6066 3. */
+/* There is no certificate for the name: RFC 6066 3. */
 static int refuse_name(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming, const gnutls_datum_t *message)
 {
 	(void)session;
@@ -202,7 +202,7 @@ void tls_session_free(struct tls_session *s)
 	free(s);
 }
 
-/* The other side learns what is wrong, unless it was the one to say so. */
+/* Sends an alert, unless the peer has sent one. */
 static enum tls_outcome fail(struct tls_session *s, int error)
 {
 	bool first = s->error == 0;
@@ -215,7 +215,7 @@ static enum tls_outcome fail(struct tls_session *s, int error)
 
 /* ---- the handshake ---- */
 
-/* IANA's number: the library tells it of its list of suites only. */
+/* IANA's number of the suite, which the library reveals only in its list of suites. */
 static unsigned suite_number(gnutls_session_t session, bool is_13)
 {
 	gnutls_cipher_algorithm_t cipher, wanted = gnutls_cipher_get(session);
@@ -248,7 +248,7 @@ static void note_facts(struct tls_session *s)
 	}
 }
 
-/* A client of TLS 1.3 takes a ticket any time; behind its Finished it does not hold up the first request. */
+/* A client of TLS 1.3 accepts a ticket at any time; after its Finished it does not delay the first request. */
 static void send_ticket(struct tls_session *s)
 {
 	if (s->store->tickets && s->facts.version == 13)
@@ -279,7 +279,7 @@ enum tls_outcome tls_session_handshake(struct tls_session *s)
 {
 	int error;
 
-	if (!s->group) { /* no certificate is for that name */
+	if (!s->group) { /* there is no certificate for that name */
 		gnutls_alert_send(s->session, GNUTLS_AL_FATAL, GNUTLS_A_UNRECOGNIZED_NAME);
 		s->error = GNUTLS_E_UNRECOGNIZED_NAME;
 		return TLS_FAILED;
@@ -349,7 +349,7 @@ void tls_session_bye(struct tls_session *s)
 	gnutls_bye(s->session, GNUTLS_SHUT_WR);
 }
 
-/* ---- what is known ---- */
+/* ---- results ---- */
 
 const struct secure *tls_session_facts(const struct tls_session *s)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a listener shows and demands, made of what the host gave (given.c). */
+/* Makes a listener's store, its certificates and rules, from the host's map (given.c). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -14,12 +14,12 @@ enum { LIFETIME = 86400, PASSWORD_MAX = 1024 };
 static const char strong[] = "NORMAL:-VERS-ALL:%s-RSA:-DHE-RSA:-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305%s:"
 			     "-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:+GROUP-SECP384R1:%%SERVER_PRECEDENCE";
 
-/* A store while it is made of what was given. */
+/* State while a store is being made. */
 struct reader {
 	struct tls_store *store;
 	struct tls_given *given; /* of store->certificate_count */
 	unsigned at;             /* the certificate whose names are added */
-	bool slow;               /* a key is, that of: */
+	bool slow;               /* reading the key of this certificate */
 	unsigned slow_one;
 	struct config_fault *fault;
 };
@@ -46,7 +46,7 @@ static void warn_of_dates(gnutls_x509_crt_t crt, unsigned i, const char *name)
 		log_line(LOG_WARNING, "certificate %u (%s) is not valid yet", i, name);
 }
 
-/* What the credentials of a group need of one certificate; both are theirs afterwards. */
+/* Adds one certificate and its key to the credentials of a group, which own both afterwards. */
 static bool load(struct reader *r, unsigned i, gnutls_pcert_st **chain, unsigned *count, gnutls_privkey_t *key)
 {
 	const struct tls_given *g = &r->given[i];
@@ -119,7 +119,7 @@ static bool same_members(const struct tls_group *a, const struct tls_group *b)
 	return a->member_count == b->member_count && memcmp(a->members, b->members, a->member_count * sizeof *a->members) == 0;
 }
 
-/* The group of these members, made if it is not there. NULL: a fault. */
+/* The group of these members, made if it does not exist. NULL: a fault. */
 static struct tls_group *group_of(struct reader *r, const struct tls_group *wanted)
 {
 	struct tls_store *s = r->store;
@@ -169,7 +169,7 @@ static char *lower(struct slice name)
 	return copy;
 }
 
-/* The certificate `at` is for this name. */
+/* Records that the certificate `at` is for this name. */
 static bool add_claim(void *ctx, struct slice name)
 {
 	struct reader *r = ctx;
@@ -220,7 +220,7 @@ static bool claim_names(struct reader *r, unsigned i)
 	return well;
 }
 
-/* By name; those of one name in the order in which the certificates came. */
+/* Sorts by name; entries of one name stay in the order of the certificates. */
 static int compare_claims(const void *a, const void *b)
 {
 	const struct tls_claim *x = a, *y = b;
@@ -229,7 +229,7 @@ static int compare_claims(const void *a, const void *b)
 	return order ? order : (x->certificate > y->certificate) - (x->certificate < y->certificate);
 }
 
-/* Of each kind of key the first. */
+/* Keeps the first certificate of each kind of key. */
 static void choose(const struct reader *r, struct tls_group *group, unsigned certificate)
 {
 	for (unsigned i = 0; i < group->member_count; i++)
@@ -261,7 +261,7 @@ static bool settle_names(struct reader *r)
 	return true;
 }
 
-/* For clients that name nobody we know: what those get who ask for a name of the first certificate. */
+/* For clients that name no known server: the same group as for a name of the first certificate. */
 static bool settle_standard(struct reader *r)
 {
 	struct tls_group alone = {.members = {0}, .member_count = 1};
@@ -285,7 +285,7 @@ static bool check_unnamed(struct reader *r)
 		for (unsigned g = 0; g < r->store->group_count; g++)
 			for (unsigned m = 0; m < r->store->groups[g]->member_count; m++)
 				known = known || r->store->groups[g]->members[m] == i;
-		if (!known && !group_of(r, &alone)) /* nobody will be shown it, but its faults are told */
+		if (!known && !group_of(r, &alone)) /* it will never be used, but its faults are reported */
 			return false;
 	}
 	return true;
@@ -417,7 +417,7 @@ static const struct tls_name *exactly(const struct tls_store *store, const char 
 	return bsearch(&key, store->names, store->name_count, sizeof *store->names, compare_names);
 }
 
-/* The name itself, or its wildcard: the first label, and no more, may be anything. */
+/* The name itself, or its wildcard, which replaces only the first label. */
 static const struct tls_name *named(const struct tls_store *store, const char *name)
 {
 	const struct tls_name *found = exactly(store, name);
@@ -447,7 +447,7 @@ static bool claims(const struct tls_name *name, unsigned certificate)
 	return false;
 }
 
-/* An exact name may have other certificates than the wildcard that covers it too. */
+/* An exact name may have other certificates than a wildcard that also covers it. */
 static bool covers(const struct tls_store *store, const char *name, unsigned certificate)
 {
 	const struct tls_name *found = exactly(store, name);

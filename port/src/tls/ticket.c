@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tickets. The library derives the keys of the day from 64 bytes; those are derived here from the store's secret, from the name
- * that the client asked for, and from what a client must have shown: so a session is never resumed for another name (RFC 6066,
- * section 3), nor where other certificates would have been demanded, and nodes that have the same secret take each other's.
+ * Tickets. The library derives the keys of the day from 64 bytes; those are derived here from the store's secret, the server
+ * name, and the rules for client certificates. So a session is never resumed for another name (RFC 6066, section 3) or under
+ * other rules, and nodes with the same secret accept each other's tickets.
  */
 #include "base/wipe.h"
 #include "tls/parts.h"

@@ -46,7 +46,7 @@ static struct io_result tcp_writev(int fd, void *state, const struct iovec *iov,
 	return wrote(writev(fd, iov, count), offered);
 }
 
-/* At its end a file gives nothing, and whoever looks at it next finds that. */
+/* sendfile returns 0 at the end of a file; the next read finds that it is too short. */
 static struct io_result tcp_send_file(int fd, void *state, int file, uint64_t offset, size_t n)
 {
 	(void)state;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Records between a socket and a session of TLS.
+ * Records between a socket and a TLS session.
  *
- * A connection that is silent has no session; one that is idle has no buffer: what is read goes through one buffer for all, and
- * what is written too, unless the socket does not take it. The session gets only whole records: for the first byte of one the
- * library allocates room for the largest, and more for each part that follows, up to 75 kB. What a session has encrypted must
- * leave as it is: the writer learns that its bytes are sent as the records leave, and until the last one has, nothing more is
- * encrypted.
+ * A silent connection has no session, and an idle one has no buffer: all connections share one buffer for reading and one for
+ * writing, unless the socket does not accept all bytes. The session gets only whole records: for the first byte of one the
+ * library allocates room for the largest, and more for each part that follows, up to 75 kB. A record that is encrypted must be
+ * sent unchanged: the writer is told that bytes were sent only when their records have left, and nothing more is encrypted until
+ * then.
  */
 #include "transport/tls.h"
 
@@ -36,7 +36,7 @@ enum {
 
 struct tls {
 	struct transport_tls *shared;
-	struct tls_session *session; /* NULL: the ClientHello is not complete */
+	struct tls_session *session; /* NULL: the ClientHello is incomplete */
 	struct buf in;               /* from the socket, not yet pulled by the session */
 	struct buf out;              /* for the socket, which did not take it */
 	struct slice wire;           /* what comes behind `in`: of scratch.in, and only within a call */
@@ -49,15 +49,15 @@ struct tls {
 	bool eof;      /* of the socket */
 	bool was_full; /* the last read filled its buffer: there may be more */
 	bool emptied;  /* a read of this call has emptied the socket */
-	bool over;     /* the session has said so, or that the peer broke a rule */
+	bool over;     /* the session has reported the end, or an error of the peer */
 	bool shaken, failed, said_bye;
 };
 
-/* One thread, and one call at a time: what a call leaves here, it takes away before it returns. */
+/* Static, since there is one thread and one call at a time: each call empties it before it returns. */
 static struct {
 	uint8_t in[READ_SIZE];
 	uint8_t plain[RECORD_LARGE];
-	struct buf flight; /* what the session has pushed in this call */
+	struct buf flight; /* bytes that the session has pushed in this call */
 } scratch;
 
 void *transport_tls_open(struct transport_tls *shared)
@@ -76,7 +76,7 @@ static bool would_wait(void)
 	return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
 }
 
-/* What the socket takes of it; -1: it is broken. */
+/* How many bytes the socket accepts; -1: it is broken. */
 static ssize_t put(struct tls *t, const void *bytes, size_t n)
 {
 	ssize_t sent = n ? write(t->fd, bytes, n) : 0;
@@ -89,7 +89,8 @@ static ssize_t put(struct tls *t, const void *bytes, size_t n)
 	return -1;
 }
 
-/* Gives the socket what was pushed; what it does not take is kept. False: it is broken, or there is no memory. */
+/* Writes the pushed bytes to the socket, and keeps those that it does not accept. False: the socket is broken, or out of memory.
+ * */
 static bool flush(struct tls *t)
 {
 	struct buf *from = buf_len(&t->out) ? &t->out : &scratch.flight;
@@ -233,7 +234,7 @@ static void drop(struct tls *t)
 	buf_free(&t->in);
 }
 
-/* What a call came to, when all that was pushed has been given to the socket. */
+/* The outcome of a call, after the pushed bytes were written to the socket. */
 static struct io_result end(struct tls *t, struct io_result r)
 {
 	if (!keep(t))
@@ -271,7 +272,7 @@ static struct io_result refuse_http(struct tls *t)
 	return fail(t, EPROTO);
 }
 
-/* An alert without a session: what came is not worth one. */
+/* Sends an alert without a session, which would cost too much. */
 static struct io_result refuse(struct tls *t, uint8_t alert)
 {
 	uint8_t record[] = {21, 3, 3, 0, 2, 2, alert};
@@ -291,7 +292,7 @@ static bool make_session(struct tls *t, const char *name)
 	return t->session;
 }
 
-/* Bytes are kept until the ClientHello is whole: only then a session is worth its memory. */
+/* Keeps bytes until the ClientHello is complete: only then a session is made. */
 static struct io_result await_hello(struct tls *t)
 {
 	struct tls_hello hello = {.alert = 0};
@@ -360,7 +361,7 @@ static struct io_result tls_handshake(int fd, void *state)
 
 /* ---- reading ---- */
 
-/* Else the session would say TLS_AGAIN, which costs as much as a short record. */
+/* Otherwise the session would return TLS_AGAIN, which costs as much as a short record. */
 static bool has_something(struct tls *t)
 {
 	return has_record(t) || t->eof || t->over || tls_session_pending(t->session);
@@ -380,7 +381,7 @@ static size_t decrypt(struct tls *t, uint8_t *bytes, size_t n, enum tls_outcome 
 	return total;
 }
 
-/* A connection that only lingers is read so as to be emptied. */
+/* A lingering connection is only read to empty the socket. */
 static struct io_result read_and_drop(struct tls *t)
 {
 	struct io_result r = fill(t);
@@ -403,7 +404,7 @@ static struct io_result tls_read(int fd, void *state, void *bytes, size_t n)
 		return read_and_drop(t);
 	for (;;) {
 		total = decrypt(t, bytes, n, &outcome);
-		if (total > 0) /* what has ended it is found again */
+		if (total > 0) /* the next call finds the reason again */
 			return end(t, (struct io_result){.status = IO_OK, .n = total, .more = outcome != TLS_AGAIN || t->was_full});
 		if (outcome == TLS_FAILED)
 			return fail(t, EPROTO);
@@ -417,7 +418,7 @@ static struct io_result tls_read(int fd, void *state, void *bytes, size_t n)
 
 /* ---- writing ---- */
 
-/* Of what is to be written, bytes that lie together: a record's worth of them, or all that there are. */
+/* Bytes to write that are contiguous in memory: as many as a record holds, or all. */
 struct source {
 	const struct iovec *iov;
 	int count;
@@ -458,7 +459,7 @@ static size_t next_record(const struct source *from, size_t record, const void *
 	return n;
 }
 
-/* A burst begins behind a silence; to wait for a full socket is none. */
+/* A burst begins after a silence; waiting for a full socket is not a silence. */
 static void note_time(struct tls *t)
 {
 	uint64_t now = *t->shared->now;
@@ -474,8 +475,8 @@ static size_t record_size(const struct tls *t)
 }
 
 /*
- * Several records are one write, which costs less than one each. A client that reads slowly gets one at a time, so that no more
- * than that is kept for it.
+ * Several records go out in one write, which costs less than a write for each. A client that reads slowly gets one record at a
+ * time, so that at most one is stored for it.
  */
 static size_t size_at_once(const struct tls *t)
 {
@@ -507,7 +508,7 @@ static size_t encrypt_all(struct tls *t, const struct iovec *iov, int count)
 	return total;
 }
 
-/* Of the plain bytes that are in `out` the share that has left. */
+/* How many of the plain bytes in `out` have left, in proportion. */
 static struct io_result sent_some(struct tls *t, size_t left_before)
 {
 	size_t left = buf_len(&t->out), n;
@@ -534,7 +535,7 @@ static struct io_result tls_writev(int fd, void *state, const struct iovec *iov,
 	struct io_result r;
 
 	t->fd = fd;
-	if (buf_len(&t->out) || t->spent) { /* a read may have given the socket the last of it */
+	if (buf_len(&t->out) || t->spent) { /* a read may have written the last of it to the socket */
 		r = write_rest(t);
 		if (r.status != IO_AGAIN || buf_len(&t->out))
 			return r;
@@ -579,7 +580,7 @@ static void tls_close(int fd, void *state, bool abort)
 	struct tls *t = state;
 
 	t->fd = fd;
-	if (!abort && !t->said_bye) { /* as much as the socket takes */
+	if (!abort && !t->said_bye) { /* as much as the socket accepts */
 		say_bye(t);
 		flush(t);
 	}
@@ -604,7 +605,7 @@ static bool tls_covers(const void *state, struct slice host)
 	return tls_session_covers(t->session, host);
 }
 
-/* Of the socket: it counts the overhead of records too, which makes a peer look a little slower than it is. */
+/* The socket's count, which includes the overhead of records, so the peer looks a little slower than it is. */
 static size_t tls_unsent(int fd, void *state)
 {
 	(void)state;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* TLS over a socket: the state of one connection, and what its listener's connections share. */
+/* TLS over a socket: the state of one connection, and the state that a listener's connections share. */
 #ifndef SPARX_TRANSPORT_TLS_H
 #define SPARX_TRANSPORT_TLS_H
 
@@ -7,9 +7,9 @@
 #include "transport/transport.h"
 
 struct transport_tls {
-	struct tls_store *store;              /* what new connections are shown */
+	struct tls_store *store;              /* certificates for new connections */
 	const uint64_t *now;                  /* ms */
-	uint64_t handshakes, resumed, failed; /* done; of these, without a full one; ended by an error */
+	uint64_t handshakes, resumed, failed; /* handshakes completed, of these resumed, and ended by an error */
 };
 
 extern const struct transport_ops transport_tls_ops;
