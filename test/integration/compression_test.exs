@@ -266,20 +266,20 @@ defmodule Sparx.Integration.CompressionTest do
         end
 
       answer = Client.get(server, "/", for(field <- fields, do: {"accept-encoding", field}))
-      # Where Sparx.Static would answer 406, the port sends the body as it is.
+      # Where Sparx.Static would answer 406, the port sends the body unchanged.
       chosen = Sparx.HTTP.AcceptEncoding.choose(Enum.map(fields, &String.trim/1), ["br", "gzip"])
       expected = if is_binary(chosen), do: chosen
       assert {fields, answer.status, answer.headers["content-encoding"]} == {fields, 200, expected}
     end
   end
 
-  # An encoder of each, what the port may have of a response, and what it may have of the encoded bytes.
+  # An encoder for each coding, the bytes that the port may store of a response, and of its encoded form.
   @encoder %{"gzip" => 140, "zstd" => 900, "br" => 900}
 
   for coding <- ["gzip", "zstd", "br"] do
     test "200 clients that read slowly of responses without an end: #{coding}" do
       coding = unquote(coding)
-      # Letters and spaces, of which about a third is left.
+      # Letters and spaces, which compress to about a third.
       text = for(_ <- 1..65_536, into: "", do: <<Enum.random(?a..?z), ?\s>>) |> binary_part(0, 65_536)
       fields = [{"content-type", "text/plain"}]
       handler = &Response.stream(&1, 200, fields, Stream.cycle([text]))

@@ -140,7 +140,7 @@ defmodule Sparx.Integration.Http3ClientsTest do
            """) == "true"
   end
 
-  # A name of the same host in the list lets it take a certificate that no known authority has signed.
+  # If the same host is in the list, it accepts a certificate that no known authority has signed.
   @tag skip: Needs.http3() || Browser.skip()
   test "Chromium: comes over HTTP/2, and over HTTP/3 when it has read alt-svc" do
     port = serve(max_requests: 2)

@@ -147,7 +147,7 @@ defmodule Sparx.Integration.Http3Test do
     assert {415, _} = post.(plain, "rot13")
   end
 
-  # What is not in the system's cache is read while others go on.
+  # Bytes outside the system's cache are read while other requests continue.
   @tag :tmp_dir
   test "a file on a disk that is read for it first", %{tmp_dir: folder} do
     file = Path.join(folder, "cold")

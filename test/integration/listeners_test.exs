@@ -91,7 +91,7 @@ defmodule Sparx.Integration.ListenersTest do
     assert %{port: ^port} = Sparx.info(server)
   end
 
-  # A request that is in flight until its handler is told to go on.
+  # A request in progress until its handler gets a message to continue.
   defp in_flight(options) do
     test = self()
 
@@ -166,7 +166,7 @@ defmodule Sparx.Integration.ListenersTest do
     assert Task.await(restart, 20_000) == :ok
     assert children(server) == Sparx.producers(server)
     assert once(port) == :ok
-    # One that is killed later is started again, and is the only one.
+    # A port program that is killed later is restarted, and is the only one.
     [now] = Sparx.producers(server)
     Process.exit(now, :kill)
     await(fn -> match?([next] when next != now, Sparx.producers(server)) and once(port) == :ok end)

@@ -90,7 +90,7 @@ defmodule Sparx.Integration.RateLimitTest do
       end)
       |> Enum.map(&Task.await(&1, 30_000))
 
-    # One comes back each 864 ms, so few numbers are told twice.
+    # One use returns every 864 ms, so few numbers are reported twice.
     for told <- remaining, do: assert(Enum.all?(told, &(&1 in 59_999..99_999)))
     assert remaining |> Enum.concat() |> Enum.uniq() |> length() > 39_900
   end

@@ -70,7 +70,7 @@ defmodule Sparx.Integration.RegionTest do
     end
   end
 
-  # ASCII that tells where it belongs.
+  # ASCII that identifies its position.
   defp text(seed, size), do: seed |> body(div(size, 2) + 1) |> Base.encode16() |> binary_part(0, size)
 
   defp written(seed), do: for({{_who, size}, n} <- parts(seed), into: "", do: text(seed * 100 + n, size))
@@ -216,7 +216,7 @@ defmodule Sparx.Integration.RegionTest do
       {:ok, test}
     end
 
-    # That many bytes, as one message, between two small ones.
+    # This many bytes, as one message, between two small ones.
     @impl true
     def handle_frame({:text, size}, test) do
       data = Sparx.Integration.RegionTest.message(String.to_integer(size))
@@ -281,7 +281,7 @@ defmodule Sparx.Integration.RegionTest do
       client = WsClient.open(server, "/")
       assert_receive {:socket, pid, _socket}, 5_000
       monitor = Process.monitor(pid)
-      # It reads nothing of them, so that the process waits in the midst of one.
+      # The client reads none of them, so that the process waits in the middle of one.
       WsClient.send(client, for(_ <- 1..4, do: {:text, "900000"}))
       {:ok, _} = :gen_tcp.recv(client, 70_000, 5_000)
       if way == :kill, do: Process.exit(pid, :kill), else: Client.abort(client)
@@ -296,7 +296,7 @@ defmodule Sparx.Integration.RegionTest do
     assert WsClient.recv(client) == {:binary, message(100_000)}
   end
 
-  # ── clients, handlers and programs that go ─────────────────────────────────────────────────────────
+  # ── clients, handlers and programs that end ─────────────────────────────────────────────────────────
 
   test "many clients get nobody else's bytes, with few slots" do
     handler = fn %{path: "/" <> seed} = request ->

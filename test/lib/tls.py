@@ -93,7 +93,7 @@ class Gcm:
 
 
 def sign(key, data):
-    """ECDSA with SHA-256, by a key in PEM."""
+    """ECDSA with SHA-256, with a key in PEM."""
     bio = ctypes.c_void_p(_CRYPTO.BIO_new_mem_buf(key, len(key)))
     private = ctypes.c_void_p(_CRYPTO.PEM_read_bio_PrivateKey(bio, None, None, None))
     context, size = ctypes.c_void_p(_CRYPTO.EVP_MD_CTX_new()), ctypes.c_size_t(256)
@@ -390,7 +390,7 @@ class Client:
         self.app_out = Keys13(expand_label(master, b"c ap traffic", now, 32), True)
         self.read = Keys13(expand_label(master, b"s ap traffic", now, 32), False)
 
-    # ---- a certificate of the client's own
+    # ---- the client's certificate
 
     def certificate_message(self, chain, context=b""):
         """The message Certificate; chain: certificates in DER."""
@@ -398,7 +398,7 @@ class Client:
         return message(CERTIFICATE, (vector(1, context) if self.version == 13 else b"") + vector(3, entries))
 
     def certificate_verify(self, key, scheme=ECDSA_SHA256, role=b"client", transcript=None):
-        """The message CertificateVerify for what was said so far, or for another transcript."""
+        """The message CertificateVerify for the messages so far, or for another transcript."""
         transcript = self.transcript if transcript is None else transcript
         if self.version == 13:
             transcript = b" " * 64 + b"TLS 1.3, " + role + b" CertificateVerify\0" + sha(transcript)

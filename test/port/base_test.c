@@ -262,7 +262,7 @@ static void test_shared_bytes_keep_all_slots_that_they_reach_into(void **state)
 	assert_true(bufq_move(&from, &to, 5 * SHARED_SLOT + SHARED_SLOT / 2)); /* both have bytes of slot 6 now */
 	assert_int_equal(shared_used(), 11);
 	bufq_consume(&to, to.len);
-	assert_int_equal(shared_used(), 11); /* a block keeps its slots as long as it is */
+	assert_int_equal(shared_used(), 11); /* a block keeps its slots as long as it exists */
 	assert_int_equal(bufq_iov(&from, iov, 2), 1);
 	assert_ptr_equal(iov[0].iov_base, memory + 6 * SHARED_SLOT + SHARED_SLOT / 2);
 	assert_int_equal(shared_next_free(&slot), 0);

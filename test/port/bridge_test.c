@@ -2202,7 +2202,7 @@ static void test_a_peer_whose_answers_wait_for_it_begins_no_more(void **state)
 	request_of(3, bob);
 	EXPECT_HEARD(h, GET_MESSAGE("1") GET_MESSAGE("2") GET_MESSAGE("3"));
 	host_says(h, "[RESPOND, 1, 200, [], 'x'*4000] [RESPOND, 2, 200, [], 'y'*2000]");
-	requests_of(4, 5, alice); /* 6,000 are not less than twice the 3,000 that are left */
+	requests_of(4, 5, alice); /* 6,000 are not less than twice the 3,000 that are free */
 	EXPECT_HEARD(h, "");
 	expect_figures("'queued': 2, 'held_back': 2, ");
 	request_of(6, bob);
@@ -2213,7 +2213,7 @@ static void test_a_peer_whose_answers_wait_for_it_begins_no_more(void **state)
 	request_of(7, alice);
 	request_of(8, bob);
 	EXPECT_HEARD(h, "");
-	lost(2); /* what was for somebody who has gone waits no more */
+	lost(2); /* bytes for a client that has left no longer wait */
 	EXPECT_HEARD(h, GET_MESSAGE("8") GET_MESSAGE("7") "[GONE, 2, 'reset']\n");
 	text_clear(&ops);
 }

@@ -26,7 +26,7 @@ static struct {
 	struct secure secure;
 	int stalls; /* LOOP_READ, LOOP_WRITE: never reported for the socket */
 	unsigned reads;
-	bool brings_little; /* a read that gives less than it could has more all the same */
+	bool brings_little; /* a read that returns less than it could still has more */
 	const char *closed; /* "close" or "abort" */
 	struct text outbox;
 } peer;

@@ -35,7 +35,7 @@ static struct {
 	bool rests;         /* no call fails now */
 	int error;          /* errno; 0: one byte is moved */
 	bool trickles;      /* sockets accept few bytes at a time */
-	bool one_clock;     /* the port's is the clients' too */
+	bool one_clock;     /* the port's clock is the clients' too */
 	unsigned long count[CALLS];
 } fault;
 
@@ -260,7 +260,7 @@ WRAP(ssize_t, recvmsg, (int fd, struct msghdr *m, int flags))
 	return fails(CALL_OTHER) && fault.error ? -1 : __real_recvmsg(fd, m, flags);
 }
 
-/* Packets that have come: all, or one. */
+/* Packets that have arrived: all, or one. */
 WRAP(int, recvmmsg, (int fd, struct mmsghdr *m, unsigned n, int flags, struct timespec *wait))
 {
 	bool one;
@@ -390,7 +390,7 @@ static const struct trial exchanges[] = {
 	{"tls", SLICE_LIT("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n"),
 	 SLICE_LIT("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"), ANSWER_READ, false, answers_tls, 3},
 #ifdef SPARX_HTTP3
-	/* two requests, of which one has a body */
+	/* two requests, one with a body */
 	{"http/3", SLICE_LIT(""), SLICE_LIT("hello"), ANSWER_READ, false, answers_h3, 2},
 	{"http/3 stream", SLICE_LIT(""), SLICE_LIT("hello"), ANSWER_STREAM, true, answers_h3, 2},
 	{"http/3 file", SLICE_LIT(""), SLICE_LIT("hello"), ANSWER_FILE, false, answers_h3, 2},
@@ -454,7 +454,7 @@ static unsigned answers_tls(struct slice wire)
 	return answers_h1(wire);
 }
 
-/* Of what the client of HTTP/3 has seen: ends of streams, of either kind. */
+/* Ends of streams, of either kind, that the HTTP/3 client has seen. */
 static unsigned answers_h3(struct slice seen)
 {
 	unsigned count = 0;
@@ -606,7 +606,7 @@ static void h3_asks(const struct trial *x, struct quic_client *c)
 	quic_client_posts(c, "/", &body);
 }
 
-/* Packets may be lost; so time passes, and they are sent again. */
+/* Packets may be lost; so time passes, and they are resent. */
 static void converse_h3(const struct trial *x)
 {
 	struct quic_client c;
@@ -615,7 +615,7 @@ static void converse_h3(const struct trial *x)
 	if (!a.rig.server.quic[0] || a.rig.server.state == SERVER_STOPPED)
 		return; /* it does not listen */
 	fault.one_clock = true;
-	fault.rests = x->way != ANSWER_READ; /* the handshake is that of the first of these */
+	fault.rests = x->way != ANSWER_READ; /* the handshake of the first one */
 	quic_client_init_at(&c, ntohs(a.rig.server.quic[0]->local.v4.sin_port));
 	quic_client_begin(&c);
 	for (unsigned i = 0; i < H3_ROUNDS && !h3_is_served(x, &c); i++) {
@@ -630,7 +630,7 @@ static void converse_h3(const struct trial *x)
 		if (!read)
 			rig_pass_time(&a.rig, i < H3_SOON ? H3_SOON_MS : i < H3_LATER ? H3_LATER_MS : H3_LAST_MS);
 	}
-	/* what had no memory for a client at all has forgotten it */
+	/* without memory for a client, the server has forgotten it */
 	if (!h3_is_served(x, &c) && !(fault.call == CALL_MEMORY && fault.and_all_after && a.rig.server.pool.open == 0))
 		fail_msg("%s: left waiting when call %lu of kind %d fails with %s: %s", x->name, fault.at, fault.call,
 			 strerror(fault.error), text_str(&c.seen));
@@ -1031,7 +1031,7 @@ static void test_other_calls(void **state)
 	each_exchange(CALL_OTHER, ENOMEM);
 }
 
-/* Packets that do not come yet; and those that are not sent, or are lost, or that the kernel does not cut. */
+/* Packets that have not arrived yet, that cannot be sent, that are lost, or that the kernel does not split. */
 static void test_packets(void **state)
 {
 	static const int in[] = {0, EAGAIN, EINTR, ENOMEM, ENOBUFS, ECONNREFUSED};

@@ -13,7 +13,7 @@ enum { FIXTURE_STREAMS = 128 };
 struct fixture_stream {
 	unsigned id;
 	uint64_t chunks, body_out, room;
-	unsigned spent; /* how often it was told that nothing more is allowed */
+	unsigned spent; /* how often it learned that nothing more is allowed */
 	uint64_t chunk;
 };
 

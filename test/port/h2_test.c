@@ -410,7 +410,7 @@ static void test_the_client_closes_its_side(void **state)
 	text_clear(&host->events);
 }
 
-/* It will not open a window any more, so what waits for one need not be kept until write_timeout. */
+/* It can no longer open a window, so bytes that wait for one need not be kept until write_timeout. */
 static void test_no_window_is_waited_for_whose_client_has_closed_its_side(void **state)
 {
 	nghttp2_settings_entry none = {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 0};

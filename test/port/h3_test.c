@@ -535,7 +535,7 @@ static void allow(unsigned id, uint64_t bytes)
 	h3_talk(f);
 }
 
-/* One stream waits for its rate; that is not its client's fault, and others go on. */
+/* One stream waits for its rate, which is not its client's fault; others continue. */
 static void test_no_more_of_a_body_leaves_than_is_allowed(void **state)
 {
 	(void)state;
@@ -562,7 +562,7 @@ static void test_no_more_of_a_body_leaves_than_is_allowed(void **state)
 	assert_true(h3_wants(f->h3).idle);
 }
 
-/* The bytes of a file count as well, though they are not charged to the window. */
+/* The bytes of a file count too, although they cost no window. */
 static void test_no_more_of_a_file_leaves_than_is_allowed(void **state)
 {
 	(void)state;
@@ -579,7 +579,7 @@ static void test_no_more_of_a_file_leaves_than_is_allowed(void **state)
 	EXPECT_EVENTS(host, "request 1 GET /\ndone 1\n");
 }
 
-/* What the port answers by itself when the host fails is not held back, nor is what the host has left behind. */
+/* Neither the port's own answers after the host's end are delayed, nor those that the host left behind. */
 static void test_what_nobody_looks_after_waits_for_no_allowance(void **state)
 {
 	(void)state;

@@ -40,7 +40,7 @@ static void test_the_target_and_host_agree_on_the_authority(void **state)
 	assert_false(agrees("u@a.example", NULL, false, ""));
 	assert_false(agrees(NULL, "u@a.example", true, ""));
 	assert_false(agrees(NULL, NULL, false, ""));
-	/* Host may be empty where the target has no authority, but not in HTTP/2 and HTTP/3 */
+	/* Host may be empty if the target has no authority, but not in HTTP/2 and HTTP/3 */
 	assert_true(agrees(NULL, "", true, ""));
 	assert_false(agrees(NULL, "", false, ""));
 	assert_false(agrees("a.example", "", true, ""));

@@ -589,11 +589,11 @@ static void test_who_holds_too_much_begins_nothing(void **state)
 	shares_wait(&t, greedy, &of_greedy.node);
 	shares_wait(&t, modest, &of_modest.node);
 	shares_hold(&t, greedy, 59);
-	assert_ptr_equal(next_waiter(&t, 9, 2), &of_greedy); /* 59 is less than twice the 31 that are left */
+	assert_ptr_equal(next_waiter(&t, 9, 2), &of_greedy); /* 59 is less than twice the 31 that are free */
 	shares_hold(&t, greedy, 1);
 	assert_ptr_equal(next_waiter(&t, 9, 2), &of_modest);
 	assert_false(share_may_begin(&t, greedy, 9, 2));
-	shares_hold(&t, modest, 20); /* that is twice the ten that are left */
+	shares_hold(&t, modest, 20); /* that is twice the ten that are free */
 	assert_null(next_waiter(&t, 9, 2));
 	assert_true(shares_let_go(&t, greedy, 1, 2)); /* now there are eleven */
 	assert_ptr_equal(next_waiter(&t, 9, 2), &of_modest);

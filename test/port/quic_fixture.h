@@ -43,7 +43,7 @@ struct quic_client {
 	unsigned packets;    /* that came */
 	const char *alpn;    /* NULL: none is offered */
 	const char *name;    /* SNI */
-	bool doubtful;       /* it does not take the server's certificate */
+	bool doubtful;       /* it rejects the server's certificate */
 	size_t path_max;     /* longer packets never arrive; 0: all do */
 	size_t largest;      /* packet that arrived */
 	size_t body;         /* bytes of bodies that came */
@@ -59,9 +59,9 @@ void quic_server_turn(struct quic_server *s);
 
 /* A client that has not sent anything. */
 void quic_client_init(struct quic_client *c, struct quic_server *s);
-/* The same, of a server at this port of 127.0.0.1 that makes its turns itself: quic_talk is not for it. */
+/* The same for a server at this port of 127.0.0.1 whose loop runs by itself: quic_talk does not apply. */
 void quic_client_init_at(struct quic_client *c, uint16_t port);
-/* Reads what has come, and writes what there is to say. True if there was something to read. */
+/* Reads what has arrived, and writes what there is to send. True if there was something to read. */
 bool quic_client_goes_on(struct quic_client *c);
 /* Its first packet, with whatever was planted before. */
 void quic_client_begin(struct quic_client *c);

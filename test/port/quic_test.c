@@ -175,7 +175,7 @@ static void test_a_client_shows_that_its_address_is_real(void **state)
 
 enum { SPOOFED = 1200, FLOOD = 2000, FLOOD_A_TURN = 50 };
 
-/* A first packet as anybody makes it up: nothing that is encrypted in it can be decrypted. */
+/* An invented first packet, whose encrypted part cannot be decrypted. */
 static void make_up(uint8_t packet[SPOOFED])
 {
 	static const uint8_t head[] = {0xc0, 0, 0, 0, 1, 8};
@@ -188,7 +188,7 @@ static void make_up(uint8_t packet[SPOOFED])
 	packet[25] = (SPOOFED - 26) & 0xff;
 }
 
-/* Returns how many bytes the server has more in memory afterwards. */
+/* Returns how many more bytes of memory the server uses afterwards. */
 static long flood(void)
 {
 	struct mallinfo2 before = mallinfo2();
@@ -220,7 +220,7 @@ static void test_a_flood_of_first_packets_takes_no_memory(void **state)
 {
 	(void)state;
 	start_again(always);
-	flood(); /* the libraries have made what they keep */
+	flood(); /* the libraries have allocated what they keep */
 	assert_true(flood() < FLOOD);
 	expect_nothing_left();
 	assert_int_equal(s->quic->figures.retries, 2 * FLOOD);
@@ -229,7 +229,7 @@ static void test_a_flood_of_first_packets_takes_no_memory(void **state)
 	text_clear(&host->events);
 }
 
-/* Connections that they begin end at once, and no one is answered. */
+/* The connections that they start end at once, without an answer. */
 static void test_first_packets_that_are_noise_leave_nothing(void **state)
 {
 	(void)state;
@@ -334,7 +334,7 @@ static void test_short_first_packets_are_nothing(void **state)
 	assert_true(s->quic->figures.dropped >= 3);
 }
 
-/* ---- what a watcher hears of handshakes ---- */
+/* ---- reports about handshakes ---- */
 
 static struct text heard;
 
@@ -505,7 +505,7 @@ static void test_packets_grow_as_far_as_the_path_takes_them(void **state)
 	text_clear(&host->events);
 }
 
-/* Where the device of the server's side takes no large packets, they are tried once, and not for each connection. */
+/* If the server's device refuses large packets, they are tried once, not for each connection. */
 static void test_large_packets_are_not_tried_for_ever(void **state)
 {
 	(void)state;
@@ -516,7 +516,7 @@ static void test_large_packets_are_not_tried_for_ever(void **state)
 	text_clear(&host->events);
 }
 
-/* A socket without checksums lets the kernel cut nothing into packets. */
+/* With a socket without checksums, the kernel cannot split messages into packets. */
 static void test_where_the_kernel_does_not_cut_we_do(void **state)
 {
 	int on = 1;
@@ -534,7 +534,7 @@ static void test_where_the_kernel_does_not_cut_we_do(void **state)
 
 enum { TOGETHER = 50, LAST = 1100 };
 
-/* TOGETHER first packets that are noise, and a shorter one, in one message. */
+/* TOGETHER first packets of noise, and a shorter one, in one message. */
 static void throw_together(void)
 {
 	static uint8_t packets[TOGETHER * SPOOFED + LAST];
@@ -584,7 +584,7 @@ static bool has_come(void)
 	return recv(c->fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) >= 0;
 }
 
-/* The client asks, and the server has read it; its clock stands still from now on. */
+/* The client sends a request, which the server reads; its clock stands still from now on. */
 static void ask_and_stop_the_clock(uint64_t *us)
 {
 	shake();

@@ -34,8 +34,7 @@ def pattern(slot, turn, length):
 
 
 class Host(Program):
-    """Answers each request with the parts that `plan` has for it: ("shared", length) or ("pipe", length), through free slots, of which there
-    are UNIT times `slots`."""
+    """Answers each request with its parts in `plan`, ("shared", length) or ("pipe", length), through free slots; there are UNIT times `slots`."""
 
     def __init__(self, slots, plan=(), path=None, given=None, **options):
         slots *= UNIT
@@ -81,7 +80,7 @@ class Host(Program):
         self.folder.cleanup()
 
     def neighbours(self, count):
-        """The first of so many free slots one behind the other, or None."""
+        """The first of this many adjacent free slots, or None."""
         return next((s for s in self.free if all(s + i in self.free for i in range(count))), None)
 
     def fill(self, length):

@@ -361,7 +361,7 @@ static void test_packets_come_and_go_by_the_sockets_of_http3_alone(void **state)
 	assert_int_equal(on_call(SYS_sendmsg, 7, 0, 0, 0), KILL);
 }
 
-/* The filter has room for as many sockets as there may be. */
+/* The filter has room for the most sockets that there can be. */
 static void test_the_filter_holds_all_sockets_of_http3(void **state)
 {
 	static struct filter_needs with = {.pid = 4711, .channel = 200, .unlink = true, .udp_count = LISTENERS_MAX};
@@ -420,7 +420,7 @@ static long receive_by(int fd)
 	return recvmmsg(fd, NULL, 0, MSG_DONTWAIT, NULL);
 }
 
-/* On a socket that is none of HTTP/3. */
+/* On a socket that is not one of HTTP/3. */
 static long try_packet(void)
 {
 	return send_by(others);

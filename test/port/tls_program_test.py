@@ -104,7 +104,7 @@ def context(ca="ca.crt", **more):
 
 
 class Elsewhere:
-    """The place of a host, for clients that look after one: another thread does that."""
+    """Replaces the host, for clients that would serve one: another thread does that here."""
 
     def __init__(self, address):
         self.address = address
@@ -286,7 +286,7 @@ class Tls(unittest.TestCase):
         self.get(before)
 
     def reload_a_thousand_times(self, host, clients):
-        """While each of the clients, a function that is called with `over`, `served` and a place for failures, goes on."""
+        """Runs the clients: each is a function that is called with `over`, `served` and a list for failures."""
         names = itertools.cycle([("a-ec", "a-rsa", "b", "ed", "wild"), ("b", "a-ec"), ("a-rsa", "a-ec")])
         over, failures, served = threading.Event(), [], [0]
 

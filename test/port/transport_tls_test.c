@@ -824,7 +824,7 @@ static void test_reading_into_little_room(void **s)
 	assert_memory_equal(got, bulk, sizeof got);
 }
 
-/* Takes what the client has written out of the server's socket. */
+/* Takes the client's bytes out of the server's socket. */
 static size_t intercept(uint8_t *bytes, size_t size)
 {
 	ssize_t n = recv(fd, bytes, size, 0);

@@ -17,7 +17,8 @@ defmodule Sparx.Examples.Http3Test do
         &{&1, example(&1)}
       )
 
-    # Only of a host that is named to it does Chromium take HTTP/3 with a certificate whose authority it does not know. The port is nobody's.
+    # Chromium accepts HTTP/3 with a certificate of an unknown authority only from a host that it is told. The port is
+    # nobody's.
     more = Browser.trusting(["--enable-quic", "--origin-to-force-quic-on=localhost:1"])
     browser = Browser.open("https://localhost:#{ports.hello_world}/", more)
     assert Browser.evaluate(browser, @protocol) == "h2"
@@ -101,7 +102,7 @@ defmodule Sparx.Examples.Http3Test do
     Sparx.Example.serve("#{name}.exs", options).port
   end
 
-  # As any browser comes to a page: over TCP at first, and over HTTP/3 once it has seen the field alt-svc.
+  # Like any browser: first over TCP, and over HTTP/3 once it has seen the field alt-svc.
   defp visit(browser, port, path) do
     learn(browser, port, 20)
     Browser.go(browser, "https://localhost:#{port}#{path}")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attacks on HTTP/3, and the clients for them: those of test/lib, many in one thread.
 
-What a client does is a generator, as in crowd.py. It yields frames (a tuple of them, for one packet), seconds to wait, or CLOSE; what the
-server did is in the client's attributes. How the server ended a connection, and what else was noted, is counted.
+A generator drives each client, as in crowd.py. It yields frames (a tuple of them, for one packet), seconds to wait, or CLOSE; the client's attributes show
+what the server did. Counts how the server ended connections, and what else was noted.
 """
 
 import collections
@@ -23,7 +23,7 @@ except ImportError:  # python3-cryptography is missing
 
 
 class Nobody:
-    """In the place of the host that this client's tests play."""
+    """Replaces the host that this client's tests play."""
 
     def __init__(self, address):
         self.address = address
@@ -109,7 +109,7 @@ class Crowd:
 
 
 class Probe:
-    """Asks on a new connection and on one that is kept, in turns."""
+    """Sends requests on a new connection and on a kept one, in turns."""
 
     def __init__(self, address):
         self.nobody, self.kept = Nobody(address), None
@@ -159,7 +159,7 @@ def opened(client):
 
 
 def flood(client, frames):
-    """What frames(n) gives, again and again."""
+    """Sends the results of frames(n), repeatedly."""
     yield from opened(client)
     n = 0
     while True:
@@ -194,7 +194,7 @@ def first_packets_of_noise(client):
     return raw(client, noise())
 
 
-@over_quic("packets of no connection", "100 resets a second", "reset", clients=50, loud=True)
+@over_quic("packets of no connection", "100 resets per second", "reset", clients=50, loud=True)
 def packets_of_no_connection(client):
     return raw(client, strays())
 

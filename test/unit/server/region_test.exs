@@ -68,7 +68,7 @@ defmodule Sparx.Server.RegionTest do
   defp part(data), do: {{:data, 7}, [data], byte_size(data)}
   defp random(size), do: :crypto.strong_rand_bytes(size)
 
-  # So that what is given next is found together.
+  # So that the parts that follow are written together.
   defp together(region, fun) do
     :sys.suspend(region.pid)
     fun.()
@@ -196,7 +196,7 @@ defmodule Sparx.Server.RegionTest do
               size
             )
 
-    # One is in slots; a part that is itself longer is alone.
+    # One group is in slots; a part that is longer than that is alone.
     assert Enum.all?(sizes, &(&1 < 41 * @slot))
   end
 
@@ -215,7 +215,7 @@ defmodule Sparx.Server.RegionTest do
     assert Region.count(region) == {64, 0}
   end
 
-  # Each part is read before its slots are given back, and filled anew only then.
+  # Each part is read before its slots are returned, and only then refilled.
   defp seen(region, file, seen) do
     receive do
       {:command, <<_size::32, payload::binary>>} ->

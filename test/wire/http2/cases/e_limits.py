@@ -373,7 +373,7 @@ LARGE = b"x" * 60_000
 
 
 def fill(t):
-    """Two responses that this client does not take, with which 100,000 bytes are more than full."""
+    """Two responses that this client does not read, which together exceed 100,000 bytes."""
     t.open((wire.INITIAL_WINDOW_SIZE, 0))
     for stream in (1, 3):
         t.send(wire.headers(stream, get(), end=True))
@@ -386,7 +386,7 @@ FULL = {"max_unsent": 100_000, "queue_timeout": 60_000}
 
 @case(*[script(("respond 200", [], LARGE))] * 2, **FULL)
 def limit_unsent(t):
-    """responses that no client takes: no more requests begin, on whatever connection, until some of it has been taken"""
+    """unread responses: no request begins, on any connection, until a client has read some of them"""
     fill(t)
     t.send(wire.headers(5, get(), end=True))
     t.sync()
@@ -398,7 +398,7 @@ def limit_unsent(t):
 
 @case(*[script(("respond 200", [], LARGE))] * 2, **FULL)
 def limit_unsent_reset(t):
-    """what nobody wants any more is not held"""
+    """bytes that nobody wants any more do not count"""
     fill(t)
     t.send(wire.headers(5, get(), end=True))
     t.sync()
@@ -408,7 +408,7 @@ def limit_unsent_reset(t):
 
 @case(*[script(("respond 200", [], LARGE))] * 2, **FULL)
 def limit_unsent_closed(t):
-    """nor what waits for a window that its client cannot open any more"""
+    """nor do bytes that wait for a window that the client can no longer open"""
     fill(t)
     other = H2(t.port)
     try:

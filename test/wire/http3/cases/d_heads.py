@@ -317,7 +317,7 @@ def qpack_blocked_and_reset(t):
 
 @case()
 def qpack_blocked_and_reset_too_many(t):
-    """those that were taken back do not count, those that wait do"""
+    """cancelled ones do not count, waiting ones do"""
     t.open()
     t.on_stream_of_ours(ENCODER, quic.number(wire.ENCODER) + wire.capacity(4096))
     for stream in range(0, 4 * 20, 4):
@@ -335,7 +335,7 @@ def qpack_blocked_and_reset_too_many(t):
 
 @case(h3_max_resets=1000)
 def qpack_blocked_and_reset_for_ever(t):
-    """what is taken back is kept until the table has what it waits for, and not without end"""
+    """cancelled sections are kept until the table has their entries, but their number is bounded"""
     t.open()
     t.on_stream_of_ours(ENCODER, quic.number(wire.ENCODER) + wire.capacity(4096))
     for number in range(1100):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits by peer (PROTOCOL.md 3.10): what is beyond them costs the stream, or the connection, and nobody else."""
+"""Limits by peer (PROTOCOL.md 3.10): exceeding them costs the stream, or the connection, and affects nobody else."""
 
 import time
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ LARGE = b"x" * 40_000
 
 @contextmanager
 def another(t, **how):
-    """One more client, of the same address unless `source` is another."""
+    """One more client, from the same address unless `source` differs."""
     client = H3(t.port, **how)
     try:
         yield client
@@ -35,14 +35,14 @@ def expect_429(t, stream, policy, service, body=TEXT):
 
 
 def expect_shaped(t, began, size):
-    """It has taken as long as the rate says, or longer."""
+    """It took at least as long as the rate demands."""
     took = time.monotonic() - began
     t.expect(took >= (size - AHEAD) / RATE, f"{size} bytes in {took} s")
 
 
 @case(limit_requests=2, limit_window=3_600_000)
 def peer_requests(t):
-    """Each stream beyond the rate gets 429; the connection goes on, and another address has its own"""
+    """Each stream beyond the rate gets 429; the connection stays, and another address has its own rate"""
     policy, service = '"requests";q=2;w=3600', lambda after: f'"requests";r=0;t={after}'
     t.open()
     for stream in (0, 4):
@@ -86,7 +86,7 @@ def peer_concurrent(t):
 
 @case(script("wait gone"), limit_concurrent=1)
 def peer_concurrent_reset(t):
-    """What is reset counts until the host is done with it (CVE-2023-44487)"""
+    """A request that is reset counts until the host releases it (CVE-2023-44487)"""
     t.open().ask(0, get())
     exchange = t.wait_request()
     t.send(quic.stop_sending(0, 0x10C))
@@ -101,7 +101,7 @@ def peer_concurrent_reset(t):
 
 @case(script(("respond 200", (), LARGE)), script("respond 204"), limit_body_out=RATE)
 def peer_body_out(t):
-    """The body comes whole, no faster than that; heads are free, and other streams go on"""
+    """The body arrives completely, no faster than that; heads are free, and other streams continue"""
     began = time.monotonic()
     t.open().ask(0, get())
     t.until(lambda: t.answer_on(0).body, "the first bytes")
@@ -115,7 +115,7 @@ def peer_body_out(t):
 
 @case(*[script(("respond 200", (), LARGE))] * 2, limit_body_out=RATE, limit_exempt=["127.0.0.3"])
 def peer_body_out_shared(t):
-    """Two streams of a peer share its rate, one that is exempt has none"""
+    """Two streams of a peer share its rate; an exempt peer has none"""
     began = time.monotonic()
     t.open()
     for stream in (0, 4):
@@ -133,7 +133,7 @@ def peer_body_out_shared(t):
 
 @case(script(("respond 200", (), LARGE)), limit_body_out=RATE)
 def peer_body_out_cut(t):
-    """A client that takes its request back gives back what it was allowed"""
+    """A client that cancels its request returns its allowance"""
     t.open().ask(0, get())
     t.until(lambda: t.answer_on(0).body, "the first bytes")
     t.send(quic.stop_sending(0, 0x10C))
@@ -165,7 +165,7 @@ def expect_welcome(t, **how):
 
 @case(limit_connections=1)
 def peer_connections(t):
-    """One beyond that is closed before its handshake; what is open goes on"""
+    """One beyond that is closed before its handshake; open connections continue"""
     t.open()
     expect_refused(t)
     expect_welcome(t, source=OTHER)
@@ -192,7 +192,7 @@ def peer_connection_rate(t):
 
 @case(limit_connection_rate=1, limit_connection_burst=1)
 def peer_connection_rate_spoofed(t):
-    """An address that was not proven costs its owner nothing: the answer to its first packets is Retry"""
+    """An unproven address costs its owner nothing: the answer to its first packets is Retry"""
     for _ in range(5):
         with another(t) as one:
             one.send_hello()

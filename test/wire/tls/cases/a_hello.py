@@ -91,7 +91,7 @@ def hello_empty_name(t, version):
 
 @both
 def hello_name_with_a_nul(t, version):
-    """what an application in C would take for the name before it (CVE-2009-2408 is of this kind)"""
+    """a name with NUL, which a C program would cut there (as in CVE-2009-2408)"""
     for name in (b"a.example\0.b.example", b"\0", b"a.example\0"):
         one = t.another()
         client = one.client(version=version)
@@ -101,7 +101,7 @@ def hello_name_with_a_nul(t, version):
 
 @both
 def hello_names_of_any_length(t, version):
-    """of a host, up to 253 bytes; what is longer is the name of nobody"""
+    """a host's name, up to 253 bytes; a longer one belongs to nobody"""
     for size in (63, 253, 254, 255, 256, 257, 1000, 12000):
         one = t.another()
         client = one.client(version=version)
@@ -113,7 +113,7 @@ def hello_names_of_any_length(t, version):
 
 @case("a-ec", strict_sni=True)
 def hello_names_that_are_none(t):
-    """with strict_sni no spelling reaches a certificate that is not for it"""
+    """with strict_sni no spelling reaches another name's certificate"""
     for name in ("a.example..", ".a.example", "a..example", " a.example", "a.example/", "a.example:443", "*.example", "a.exampl\u00e9", "127.0.0.1", "x" * 300):
         one = t.another()
         one.hello(name=name).expect_alert("unrecognized_name", "illegal_parameter").no_request()
@@ -128,13 +128,13 @@ def hello_many_extensions(t, version):
 
 @both
 def hello_many_protocols(t, version):
-    """2,000 of them, and the last is ours"""
+    """2,000 of them, and the last one is known"""
     t.served(version=version, alpn=[struct.pack(">H", i) for i in range(2000)] + [b"http/1.1"])
 
 
 @both
 def hello_protocols_of_any_length(t, version):
-    """255 bytes, one that is ours but for a NUL, and ours in upper case: none is taken for ours"""
+    """255 bytes, a known one with a NUL, and a known one in upper case: none counts as known"""
     for name in (bytes(255), b"http/1.1\0", b"HTTP/1.1", b"h2\0", b"h"):
         one = t.another()
         one.hello(version=version, alpn=[name]).expect_alert("no_application_protocol").no_request()
@@ -142,7 +142,7 @@ def hello_protocols_of_any_length(t, version):
 
 @both
 def hello_records_of_other_versions(t, version):
-    """what a record says of its version is passed over (RFC 8446, section 5.1), but for the SSL that nobody speaks"""
+    """a record's version is ignored (RFC 8446, section 5.1), except versions of SSL, which nobody speaks"""
     for minor in (0, 1, 2, 3, 4, 5, 255):
         one = t.another()
         client = one.client(version=version)
@@ -154,7 +154,7 @@ def hello_records_of_other_versions(t, version):
 
 @both
 def hello_and_more(t, version):
-    """records behind it that are no answer to anything"""
+    """records after it that answer nothing"""
     for kind, payload in ((tls.DATA, GET), (tls.HANDSHAKE, bytes(16000)), (tls.ALERT, b"\1\x5a" * 9), (99, b"x")):
         one = t.another()
         client = one.client(version=version)
@@ -165,7 +165,7 @@ def hello_and_more(t, version):
 
 @both
 def hello_that_stops(t, version):
-    """at each byte of its head, and then somewhere; the client goes away, or stays"""
+    """cut at each byte of its head, and then at some positions; the client leaves, or stays"""
     octets = b""
     for at in (*range(12), 50, 100, -1):
         one = t.another()

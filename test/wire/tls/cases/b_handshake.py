@@ -200,7 +200,7 @@ def certificate_that_is_required(t):
 
 
 def retried(t, name="a.example", alpn=(b"http/1.1",), suites=None, share=True):
-    """A ClientHello without a share, and behind the HelloRetryRequest one that says this."""
+    """A ClientHello without a share, and after the HelloRetryRequest one with these values."""
     first = t.client()
     nothing = [one for one in first.extensions() if one[:2] != struct.pack(">H", KEY_SHARE)] + [extension(KEY_SHARE, vector(2, b""))]
     said = first.hello(nothing)
@@ -267,14 +267,14 @@ def alerts_in_the_handshake(t, version):
 
 @case()
 def ccs_without_end(t):
-    """TLS 1.3: again and again, before Finished"""
+    """TLS 1.3: repeatedly, before Finished"""
     t.flight().send(record(CCS, b"\1") * 300)
     t.until(lambda: t.alerts or t.closed, "end").no_request()
 
 
 @both
 def finished_by_the_byte(t, version):
-    """each byte of the client's flight in a packet of its own, and a request behind it"""
+    """each byte of the client's flight in its own packet, followed by a request"""
     t.flight(version=version)
     octets = t.tls.finish() + t.tls.seal(DATA, GET)
     for at in range(len(octets)):
@@ -291,7 +291,7 @@ def retry_and_the_same_hello(t):
 
 @case("a-ec b")
 def retry_and_another_name(t):
-    """TLS 1.3: behind a HelloRetryRequest the client asks for another server: it stays with the first (RFC 8446, section 4.1.2: a client must not)"""
+    """TLS 1.3: after a HelloRetryRequest the client asks for another server: the first one stays (RFC 8446, section 4.1.2: a client must not)"""
     retried(t, name="b.example")
     if not t.alerts:
         shown = dict(t.tls.heard)[tls.CERTIFICATE]
@@ -300,7 +300,7 @@ def retry_and_another_name(t):
 
 @case("a-ec b")
 def retry_and_other_suites(t):
-    """TLS 1.3: without the one that the server has chosen, which stays"""
+    """TLS 1.3: without the suite that the server has chosen, which stays"""
     retried(t, suites=b"\x13\x02")
     t.expect(t.alerts or t.tls.facts["suite"] == 0x1301, "another suite")
 

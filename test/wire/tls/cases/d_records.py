@@ -264,7 +264,7 @@ def alerts_without_end(t, version):
 
 @both
 def records_of_a_byte_in_a_flood(t, version):
-    """an upload in 5,000 records of one byte each: another client is served in between, and it has its own answer"""
+    """an upload in 5,000 records of one byte each: another client is served in between, and the upload is answered"""
     t.shake(version=version)
     t.sealed(DATA, b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 5000\r\n\r\n")
     t.send(*(t.tls.seal(DATA, b"x") for _ in range(4999)))

@@ -11,7 +11,7 @@ REFUSED = (
 
 
 def required(function):
-    """A case for each version, of a listener that demands a certificate. Behind it somebody who has one is served."""
+    """A case for each version, with a listener that requires a certificate. Afterwards a client with a certificate is served."""
 
     def named(version):
         def run(t):
@@ -28,13 +28,13 @@ def required(function):
 
 
 def say(t, whole, counts=True):
-    """A message of the handshake, as its place wants it."""
+    """A handshake message, encrypted as its position requires."""
     t.tls.transcript += whole if counts else b""
     return t.message(whole) if t.tls.version == 12 else t.sealed(HANDSHAKE, whole)
 
 
 def show(t, chain):
-    """The certificate, and what comes before its proof."""
+    """The certificate, and the messages before its proof."""
     say(t, t.tls.certificate_message(chain))
     if t.tls.version == 12:
         t.message(t.tls.key_exchange())
@@ -56,14 +56,14 @@ def well(t, version):
 
 
 def refused(t, *more):
-    """However it is said; and what comes behind it is nobody's request."""
+    """However it is done; a request after it reaches nobody."""
     t.sealed(tls.DATA, GET) if t.tls.write else None
     return t.expect_alert(*REFUSED, *more).no_request()
 
 
 @required
 def client_plain(t, version):
-    """a certificate, and the proof that its key is there"""
+    """a certificate, and the proof that the client has its key"""
     well(t, version).get()
 
 
@@ -77,7 +77,7 @@ def client_without_a_proof(t, version):
 
 @required
 def client_with_the_proof_of_another(t, version):
-    """another key, whose certificate stands behind it in the chain"""
+    """another key, whose certificate follows in the chain"""
     t.flight(version=version)
     show(t, [der("client"), der("stranger")])
     say(t, t.tls.certificate_verify(pem("b.key")))
@@ -86,7 +86,7 @@ def client_with_the_proof_of_another(t, version):
 
 @required
 def client_with_a_proof_of_before(t, version):
-    """the signature of another handshake, played again"""
+    """the signature of another handshake, replayed"""
     first = t.another()
     first.flight(version=version)
     show(first, [der("client")])
@@ -99,7 +99,7 @@ def client_with_a_proof_of_before(t, version):
 
 @required
 def client_with_a_proof_by_a_scheme_that_is_not_taken(t, version):
-    """SHA-1, and a scheme of another kind of key"""
+    """SHA-1, and a scheme for another kind of key"""
     for scheme in (ECDSA_SHA1, RSA_SHA256, 0):
         one = t.another().flight(version=version)
         show(one, [der("client")])
@@ -109,7 +109,7 @@ def client_with_a_proof_by_a_scheme_that_is_not_taken(t, version):
 
 @case("a-ec", client=2, client_ca=CA)
 def client_with_the_proof_of_a_server(t):
-    """TLS 1.3: what is signed names who signs it"""
+    """TLS 1.3: the signed text names the signer's role"""
     t.flight()
     show(t, [der("client")])
     say(t, t.tls.certificate_verify(pem("client.key"), role=b"server"))
@@ -118,7 +118,7 @@ def client_with_the_proof_of_a_server(t):
 
 @required
 def client_with_a_proof_that_is_cut(t, version):
-    """empty, short, longer than it says"""
+    """empty, too short, longer than announced"""
     for body in (b"", b"\4", b"\4\3", b"\4\3\0\0", b"\4\3\0\10abc", b"\4\3\0\1a" + bytes(60)):
         one = t.another().flight(version=version)
         show(one, [der("client")])
@@ -128,7 +128,7 @@ def client_with_a_proof_that_is_cut(t, version):
 
 @required
 def client_with_nothing_to_show(t, version):
-    """an empty list, with a proof of nothing or without"""
+    """an empty list, with or without a proof"""
     for proof in (False, True):
         one = t.another().flight(version=version)
         show(one, [])
@@ -148,7 +148,7 @@ def client_that_says_no_certificate(t, version):
 
 @required
 def client_of_a_stranger(t, version):
-    """issued by nobody we know; a server's; and the authority of clients behind it, which does not help"""
+    """issued by an unknown authority; a server's; and one followed by the clients' authority, which does not help"""
     for chain, key in ((["stranger"], "stranger"), (["b"], "b"), (["stranger", "ca"], "stranger"), (["stranger", "client", "ca"], "stranger")):
         one = t.another().flight(version=version)
         show(one, [der(name) for name in chain])
@@ -174,7 +174,7 @@ def client_with_a_long_chain(t, version):
 
 @required
 def client_with_no_certificate_in_it(t, version):
-    """garbage, an entry of nothing, a certificate that is cut"""
+    """garbage, an empty entry, a truncated certificate"""
     for chain in ([b"garbage"], [b""], [der("client")[:-5]], [der("client"), b""], [der("client") + b"\0"], [b"\x30\x84\xff\xff\xff\xff"]):
         one = t.another().flight(version=version)
         show(one, chain)
@@ -184,7 +184,7 @@ def client_with_no_certificate_in_it(t, version):
 
 @required
 def client_with_lengths_that_do_not_fit(t, version):
-    """of the list, and of what is in it"""
+    """wrong lengths, of the list and inside it"""
     one_entry = vector(3, der("client")) + (b"\0\0" if version == 13 else b"")
     for body in (b"", b"\0", b"\0\0\5ab", vector(3, one_entry)[:-3], vector(3, one_entry) + b"\0", vector(3, b"\xff\xff\xff" + one_entry), vector(3, b"\0\0")):
         one = t.another().flight(version=version)
@@ -224,7 +224,7 @@ def client_proof_before_the_key_exchange(t):
 
 @case("a-ec", client=1, client_ca=CA)
 def client_that_is_asked_only(t):
-    """none is well, and one without its proof is not"""
+    """no certificate is fine, but one without its proof is not"""
     for version in (12, 13):
         one = t.another().flight(version=version)
         show(one, [])
