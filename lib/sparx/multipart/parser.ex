@@ -183,7 +183,7 @@ defmodule Sparx.Multipart.Parser do
     case padding(bytes, 0) do
       {:ok, at} -> continue.(drop(bytes, at))
       :more -> wait(bytes, parser, events)
-      :error -> malformed("a line begins with the boundary and goes on")
+      :error -> malformed("a boundary is followed by other bytes in its line")
     end
   end
 

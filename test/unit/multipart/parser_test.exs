@@ -16,7 +16,7 @@ defmodule Sparx.Multipart.ParserTest do
 
   @malformed %{
     incomplete: "the form ends before its last boundary",
-    goes_on: "a line begins with the boundary and goes on",
+    goes_on: "a boundary is followed by other bytes in its line",
     header: "a part has a malformed header",
     disposition: "a part has a malformed Content-Disposition",
     extended: "a part has a malformed filename*",
