@@ -28,9 +28,9 @@ defmodule Sparx.Telemetry do
 
   | event | measurements | metadata |
   | --- | --- | --- |
-  | `[:sparx, :request, :start]` | `monotonic_time`, `system_time`, `waited` | `conn`, `plug`: as it was given, with its options, `telemetry_span_context` |
+  | `[:sparx, :request, :start]` | `monotonic_time`, `system_time`, `waited` | `conn`, `plug`: as configured, with its options, `telemetry_span_context` |
   | `[:sparx, :request, :stop]` | `monotonic_time`, `duration`, `req_header_end_time`, `req_body_start_time`, `req_body_end_time`, `req_body_bytes`, `resp_start_time`, `resp_end_time`, `resp_body_bytes`; a measurement of something that did not happen is missing, and what happened at once has one time: a body that came with its request, a response that fits the window | the same, with the `conn` that the plug returned, and `error`: `:closed` or `:timeout`, if the client did not get the answer |
-  | `[:sparx, :request, :exception]` | `monotonic_time`, `duration` | the same, and `kind`, `reason` (and the same as `exception`), `stacktrace` |
+  | `[:sparx, :request, :exception]` | `monotonic_time`, `duration` | the same, and `kind`, `reason`, `exception` (the same as `reason`), `stacktrace` |
   | `[:sparx, :websocket, :start]` | `monotonic_time` | `websock`: its module, `telemetry_span_context`, `origin_telemetry_span_context`: that of its request |
   | `[:sparx, :websocket, :stop]` | `monotonic_time`, `duration`, and counts of messages: `recv_text_frame_count`, `recv_text_frame_bytes`, likewise with `send`, and with `binary`, `ping`, `pong`; `recv_connection_close_frame_count`; those that are 0 are missing | the same, and `error` if the socket did not end as its module or its client wanted |
 

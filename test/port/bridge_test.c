@@ -2242,7 +2242,7 @@ static void test_what_a_session_keeps_counts_for_its_peer(void **state)
 	EXPECT_HEARD(h, GET_MESSAGE("3"));
 }
 
-/* Without shares it is one bound for all. */
+/* Without shares there is one limit for all. */
 static void test_without_shares_too_the_answers_that_wait_have_a_bound(void **state)
 {
 	(void)state;

@@ -227,7 +227,7 @@ static void on_kept(void *ctx, const struct peer *peer, int64_t bytes)
 		b->hand_out(b);
 }
 
-/* Of a response that is compressed: what the host wrote has become nothing that is to be sent. */
+/* The host's bytes of a compressed response have left although their encoded form is empty. */
 static void on_coded(void *ctx, struct stream *s)
 {
 	on_room(ctx, s, 0);

@@ -56,9 +56,9 @@ struct h3 {
 	int64_t control_id;  /* the client's control stream; -1: not opened yet */
 	int64_t own_control; /* ours */
 	struct h3_scan control;
-	uint64_t opened;  /* streams that the client has opened, ever */
-	uint64_t over;    /* streams that are over, and that the client may not open others for yet */
-	uint64_t allowed; /* streams that the client may have opened, ever */
+	uint64_t opened;  /* all streams that the client has opened so far */
+	uint64_t over;    /* closed streams for which the client has not been allowed new ones yet */
+	uint64_t allowed; /* all streams that the client may open, counted from the beginning */
 	uint64_t unacked; /* bytes of bodies in frames, */
 	uint64_t kept;    /* of which the sink knows of so many */
 	uint64_t progress;

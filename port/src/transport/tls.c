@@ -20,13 +20,13 @@
 #include "platform/platform.h"
 
 enum {
-	READ_SIZE = 65624,    /* of the socket at once: four of the largest records of TLS 1.3 */
-	RECORD_SMALL = 1400,  /* fits one packet, so that a browser can begin with it */
-	RECORD_LARGE = 16384, /* the largest there is */
-	SMALL_FIRST = 65536,  /* so many bytes go in small records, */
-	IDLE_MS = 1000,       /* and again after so long a silence */
-	AT_ONCE = 65536,      /* plain bytes that one write takes, */
-	PROVEN = 196608,      /* if the socket has taken so many without a pause: what it does not take is kept */
+	READ_SIZE = 65624,    /* bytes of one read: four of the largest records of TLS 1.3 */
+	RECORD_SMALL = 1400,  /* bytes of a record that fits one packet, so that a browser can use each packet at once */
+	RECORD_LARGE = 16384, /* bytes of the largest record */
+	SMALL_FIRST = 65536,  /* bytes that go in small records, */
+	IDLE_MS = 1000,       /* and again after this much silence (ms) */
+	AT_ONCE = 65536,      /* plain bytes of one write, */
+	PROVEN = 196608,      /* if the socket has accepted this many without a pause, since the rest must be stored */
 	FLIGHT_MAX = 131072,  /* memory that stays for the next write */
 	OWED_MAX = 262144,    /* bytes for a socket that accepts none: a client may request KeyUpdates repeatedly */
 	RECORD_HEAD = 5,      /* type, version, length of the rest, */
@@ -38,10 +38,10 @@ struct tls {
 	struct transport_tls *shared;
 	struct tls_session *session; /* NULL: the ClientHello is incomplete */
 	struct buf in;               /* from the socket, not yet pulled by the session */
-	struct buf out;              /* for the socket, which did not take it */
-	struct slice wire;           /* what comes behind `in`: of scratch.in, and only within a call */
+	struct buf out;              /* bytes that the socket did not accept */
+	struct slice wire;           /* bytes after `in`: in scratch.in, and only within a call */
 	size_t open;                 /* bytes still to be pulled of a record, which is whole in `in` and `wire` */
-	size_t spent;                /* plain bytes of the writer that are encrypted in `out` */
+	size_t spent;                /* plain bytes of the writer that are in `out`, encrypted */
 	uint64_t burst;              /* bytes since the last silence */
 	uint64_t wrote_at;           /* ms */
 	int fd;

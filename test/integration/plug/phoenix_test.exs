@@ -25,7 +25,7 @@ if Enum.all?([Sparx.PhoenixAdapter, Phoenix, Phoenix.LiveView, Jason], &Code.ens
     def upload(conn, %{"file" => file, "note" => note}),
       do: text(conn, "#{note}: #{file.filename}, #{File.stat!(file.path).size} bytes")
 
-    # What the page in the browser has seen.
+    # Reports from the page in the browser.
     def seen(conn, %{"what" => what}) do
       send(Sparx.PhoenixTest, {:seen, what})
       text(conn, "ok")
