@@ -245,7 +245,7 @@ class Region(unittest.TestCase):
         host.until(lambda: host.waiting != first)
         host.send([HEAD, host.waiting, 200, [], None], [SHARED, host.waiting, slot, BIG])
         host.until(lambda: host.errors)
-        self.assertIn("slot does not exist, or belongs to the port", host.errors[0])
+        self.assertIn("slot is none that the host may use now", host.errors[0])
         self.assertEqual(host.back, [])
         host.send([END, first, None])
         body, want = b"", 10 * 60000 + BIG
@@ -266,7 +266,7 @@ class Region(unittest.TestCase):
         slots = [host.fill(BIG)[0] for _ in range(2)]
         host.send([HEAD, host.waiting, 200, [], None], *[[SHARED, host.waiting, s, BIG] for s in slots])
         host.until(lambda: len(host.free) == 4 * UNIT)
-        self.assertIn("is more than the window", host.errors[0])
+        self.assertIn("exceeds the window", host.errors[0])
         client.close()
 
     def socket(self, host, compress=None):
@@ -342,7 +342,7 @@ class Region(unittest.TestCase):
         self.assertEqual(host.errors, [])
 
     def test_what_is_wrong_with_a_message_ends_the_websocket_and_its_slots_come_back(self):
-        for type, length, rule in ((3, 10, "must be 1, 2, 9 or 10"), (9, 200, "125 bytes"), (2, 2 * BIG, "more than the window"), (1, 0, "length")):
+        for type, length, rule in ((3, 10, "must be 1, 2, 9 or 10"), (9, 200, "125 bytes"), (2, 2 * BIG, "exceeds the window"), (1, 0, "length")):
             host = self.host(4, window=BIG, max_frame=200000)
             _, _, stream = self.socket(host)
             slot, _ = host.fill(length or 1)

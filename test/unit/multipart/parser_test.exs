@@ -20,7 +20,7 @@ defmodule Sparx.Multipart.ParserTest do
     header: "a part has a malformed header",
     disposition: "a part has a malformed Content-Disposition",
     extended: "a part has a malformed filename*",
-    pieces: "a part has a name or a filename in pieces or of an unknown form"
+    pieces: "a part has a name or a filename in pieces or in an unknown form"
   }
 
   # ── reading ────────────────────────────────────────────────────────────────────────────────────────
