@@ -98,7 +98,7 @@ defmodule Sparx.EventStream do
 
     * `:heartbeat` - after this many ms without an event a comment is sent, so that proxies do not close the
       connection as idle (default 15,000; 0 for none)
-    * `:max_buffer` - bytes of events that may wait for a slow client, besides the window (default 262,144); with more, the client is cut off, and reconnects
+    * `:max_buffer` - bytes of events that may wait for a slow client behind the events that it is receiving (default 262,144); with more, the client is cut off, and reconnects
     * `:hibernate_after` - ms without a message, after which the process hibernates (default 100; `:infinity` for never)
   """
   @spec serve(Request.t(), module, term, keyword) :: {:ok, pid} | {:error, atom}

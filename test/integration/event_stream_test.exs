@@ -206,6 +206,24 @@ defmodule Sparx.Integration.EventStreamTest do
       end
     end
 
+    test "an event larger than the window and the buffer is sent, with what follows" do
+      server = serve([max_buffer: 50_000], Echo, nil, window: 16_384)
+      {socket, pid, _} = open(server)
+      large = String.duplicate("x", 500_000)
+      send(pid, {:return, {:push, large, self()}})
+      take(socket, "data: #{large}\n\n")
+      send(pid, {:return, {:push, large, self()}})
+
+      for number <- 1..40,
+          do: send(pid, {:return, {:push, "#{number} " <> String.duplicate("x", 1_000), self()}})
+
+      send(pid, {:return, {:stop, self()}})
+      rest = Enum.map_join(1..40, &"data: #{&1} #{String.duplicate("x", 1_000)}\n\n")
+      take(socket, "data: #{large}\n\n" <> rest)
+      ends(socket)
+      assert_receive {:terminated, ^pid, :stop}
+    end
+
     test "what a slow client has not taken comes when it reads, in order" do
       server = serve([max_buffer: 10_000_000], Echo, nil, window: 16_384)
       {socket, pid, _} = open(server)

@@ -12,7 +12,8 @@ defmodule Sparx.EventStream.Handler do
   | `{:stop, state}` | the response ends; `EventSource` reconnects after its retry time |
   | `{:stop, events, state}` | the same, after these events |
 
-  A callback never waits for the client. Events for a slow client wait in the process, up to `:max_buffer` bytes; beyond that the client is cut off.
+  A callback never waits for the client. Events for a slow client wait in the process, up to `:max_buffer` bytes; beyond that the client is cut off. What is pushed
+  when nothing waits may be larger.
 
   `terminate/2` is called once, with the reason: `:stop` (a callback returned it), `:closed` (the client has left), `:timeout` (the client was slower than `:response_rate`),
   `:slow` (more than `:max_buffer` bytes waited for it), `:shutdown` (the server has ended, or `handle_drain/1` has stopped), `{:error, reason}` (a

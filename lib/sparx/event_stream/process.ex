@@ -12,10 +12,11 @@ defmodule Sparx.EventStream.Process do
 
   # Of the request it keeps only the fields that it needs to send (id, link, answer), since thousands of
   # streams may sleep for hours.
-  # waiting: events that were not sent yet, of `size` bytes, and the reference of the server's message about room.
+  # waiting: events that were not sent yet, of `size` bytes, `behind` of them pushed while others waited, and
+  # the reference of the server's message about room.
   # pushed: something was sent since the last heartbeat. ends: the reason to end with, once everything is sent.
   defstruct [:server, :id, :link, :answer, :module, :state, :heartbeat, :max_buffer, :hibernate_after] ++
-              [:room, :ends, waiting: [], size: 0, pushed: false, debug: [], runner: __MODULE__]
+              [:room, :ends, waiting: [], size: 0, behind: 0, pushed: false, debug: [], runner: __MODULE__]
 
   @defaults [heartbeat: 15_000, max_buffer: 262_144, hibernate_after: 100]
   @beat [":\n\n"]
@@ -135,19 +136,15 @@ defmodule Sparx.EventStream.Process do
 
   # ── sending ────────────────────────────────────────────────────────────────────────────────────────
 
+  # What is pushed when nothing waits may have any size: it says nothing about the client.
   defp push(data, process) do
-    process = %{
-      process
-      | waiting: [process.waiting | data],
-        size: process.size + IO.iodata_length(data),
-        pushed: true
-    }
-
-    if process.room, do: check(process), else: write_on(process)
+    added = IO.iodata_length(data)
+    process = %{process | waiting: [process.waiting | data], size: process.size + added, pushed: true}
+    if process.room, do: check(%{process | behind: process.behind + added}), else: write_on(process)
   end
 
   # The client is slower than the events.
-  defp check(%{size: size, max_buffer: most} = process) when size > most do
+  defp check(%{behind: behind, max_buffer: most} = process) when behind > most do
     abort(process)
     terminate(process, :slow, :normal)
   end
@@ -158,12 +155,13 @@ defmodule Sparx.EventStream.Process do
     case Link.answer(link, id, process.answer, :reserve, [size]) do
       {:ok, ^size} ->
         write(process, process.waiting, size)
-        sent_all(%{process | waiting: [], size: 0})
+        sent_all(%{process | waiting: [], size: 0, behind: 0})
 
       {:ok, taken} ->
         {part, rest} = Link.split(process.waiting, taken)
         write(process, part, taken)
-        check(ask_room(%{process | waiting: rest, size: size - taken}))
+        left = size - taken
+        loop(ask_room(%{process | waiting: rest, size: left, behind: min(process.behind, left)}))
 
       {:error, reason} ->
         terminate(process, process.ends || reason, :normal)
