@@ -360,8 +360,8 @@ defmodule Sparx.Response do
   end
 
   @doc false
-  # `:raw` avoids the process that all other file operations go through; without `:posix` three times are converted to local time, for which the
-  # C library looks at /etc/localtime each time.
+  # `:raw` avoids the process that serves all other file operations; without `:posix`, three times would be converted
+  # to local time, for which the C library reads /etc/localtime each time.
   def file_size(path) do
     case :file.read_file_info(path, [:raw, time: :posix]) do
       {:ok, info} when elem(info, 2) == :regular -> {:ok, elem(info, 1)}

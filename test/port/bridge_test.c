@@ -2218,7 +2218,7 @@ static void test_a_peer_whose_answers_wait_for_it_begins_no_more(void **state)
 	text_clear(&ops);
 }
 
-/* HTTP/3 keeps what was sent until it is acknowledged. */
+/* HTTP/3 keeps sent bytes until they are acknowledged. */
 static void test_what_a_session_keeps_counts_for_its_peer(void **state)
 {
 	struct peer peer = {.share = NULL};
@@ -2234,7 +2234,7 @@ static void test_what_a_session_keeps_counts_for_its_peer(void **state)
 	b->sink.on_kept(b, &peer, -1);
 	EXPECT_HEARD(h, GET_MESSAGE("1"));
 	b->sink.on_kept(b, &peer, -5999);
-	peer.share = NULL; /* one of a peer that is not told apart */
+	peer.share = NULL; /* a request of a peer that is not distinguished */
 	b->sink.on_kept(b, &peer, 9000);
 	request_of(3, bob);
 	EXPECT_HEARD(h, "");

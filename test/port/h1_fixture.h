@@ -31,7 +31,7 @@ struct h1_fixture {
 	struct stream *owed[FIXTURE_STREAMS];    /* over, and to be released */
 	struct fixture_stream known[FIXTURE_STREAMS];
 	unsigned count; /* of all requests; the first is number 1 */
-	int64_t kept;   /* bytes that the session says it keeps */
+	int64_t kept;   /* bytes that the session reports as kept */
 	int last_body;  /* the stream whose body was the last event: pieces are joined */
 	struct text events, wire;
 };

@@ -479,7 +479,7 @@ static void test_a_drain_does_not_wait_for_a_silent_client(void **state)
 
 /* ---- time ---- */
 
-/* After a second memory is given back, where this nghttp2 keeps a page of it (h2_memory). Returns the time that has passed. */
+/* After a second memory is freed, if this nghttp2 keeps a page of it (h2_memory). Returns the time that has passed. */
 static uint64_t pass_trim(void)
 {
 	enum { TRIM_MS = 1000 };

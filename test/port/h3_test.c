@@ -662,7 +662,7 @@ static void test_what_is_kept_until_it_is_acknowledged_is_reported(void **state)
 	host_data(host, 2, "cd");
 	host_end(host, 2, NULL);
 	h3_talk(f);
-	assert_int_equal(host->kept, 2); /* and no more of it when the connection ends, which the fixture looks at */
+	assert_int_equal(host->kept, 2); /* and none when the connection ends, which the fixture checks */
 	text_clear(&f->seen);
 	text_clear(&host->events);
 }

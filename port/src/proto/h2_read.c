@@ -293,7 +293,7 @@ static nghttp2_rcbuf *authority_of(const struct mux_head *block)
 	return NULL;
 }
 
-/* What a push needs to know, where there may be one. */
+/* Keeps what a push needs, if the request may push. */
 static void note_push(struct h2_stream *x, struct request_head *head)
 {
 	if (nghttp2_session_get_remote_settings(h2_session_of(x)->ng, NGHTTP2_SETTINGS_ENABLE_PUSH) != 1)

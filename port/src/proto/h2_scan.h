@@ -20,7 +20,7 @@ struct h2_past {
 struct h2_scan {
 	uint8_t head[13]; /* bytes of the current frame: its header of 9, and 4 of a PRIORITY's payload */
 	uint8_t have;
-	uint32_t left;          /* of the payload, or of the preface */
+	uint32_t left;          /* bytes of the payload, or of the preface */
 	uint32_t continuations; /* of the newest head */
 	uint32_t earned;        /* frames of other types that requests and our DATA justify */
 	uint64_t head_since;    /* µs: since when a head is being received; 0: none is */

@@ -301,7 +301,7 @@ void h3_shut(struct h3 *h3, int64_t id)
 
 /* ---- its life ---- */
 
-/* Here, since the bytes change while nghttp3 is at work, and in operations. */
+/* Here, since the bytes change while nghttp3 works, and in operations. */
 static void tell_kept(struct h3 *h3)
 {
 	const struct stream_sink *sink = mux_sink(&h3->m);

@@ -60,7 +60,7 @@ struct h3 {
 	uint64_t over;    /* closed streams for which the client has not been allowed new ones yet */
 	uint64_t allowed; /* all streams that the client may open, counted from the beginning */
 	uint64_t unacked; /* bytes of bodies in frames, */
-	uint64_t kept;    /* of which the sink knows of so many */
+	uint64_t kept;    /* of these, streams that the sink knows */
 	uint64_t progress;
 	uint64_t stray; /* bytes on unidirectional streams, beyond those that requests justify */
 	struct bucket resets, unis;

@@ -20,7 +20,7 @@
 #include "proto/session.h"
 
 enum {
-	MUX_PSEUDO_MAX = 6, /* pseudo-header fields of one head, at most */
+	MUX_PSEUDO_MAX = 6, /* most pseudo-header fields of one head */
 	MUX_PAIRS_MAX = SESSION_FIELDS_MAX + MUX_PSEUDO_MAX,
 };
 
@@ -49,7 +49,7 @@ struct mux_head {
 	struct mux_head *next; /* in the environment's store */
 	unsigned count, pseudo;
 	uint64_t bytes;                 /* kept bytes: names, values, and 32 per field (RFC 9113 6.5.2, RFC 9114 4.2.2) */
-	uint64_t all_bytes;             /* the same of all that came, */
+	uint64_t all_bytes;             /* the same for all received fields, */
 	uint64_t all_fields;            /* and how many fields came; */
 	uint64_t max_bytes, max_fields; /* beyond this number the connection ends, since dropped ones must be decoded too */
 	bool too_large;                 /* the rest is decoded and dropped */
@@ -119,7 +119,7 @@ enum mux_heard {
 	HEARD_HEAD = 1,
 	HEARD_END = 2,   /* the client's side is complete */
 	HEARD_CLOSE = 4, /* it is over, both ways, for the library; or never was */
-	HEARD_LEFT = 8,  /* the client wants no answer, or does not complete its request */
+	HEARD_LEFT = 8,  /* the client cancelled the request, or does not complete it */
 };
 
 struct mux_stream {
@@ -148,10 +148,10 @@ struct mux_stream {
 	bool finished;                    /* the last frame of its response is made, and will not be taken back */
 	bool left;                        /* and has left */
 	bool holds;                       /* it may be upgraded: bytes that come before the response are kept */
-	bool reset, stopped;              /* our side of it, or the client's, was ended before its time */
-	bool waits;                       /* there is something in out that is not in a frame, */
-	bool cold;                        /* which is of a file, and not in memory */
-	bool broken;                      /* which is of a file that is not what was said */
+	bool reset, stopped;              /* our side of it, or the client's, was ended early */
+	bool waits;                       /* there are bytes in `out` that are not in a frame, */
+	bool cold;                        /* which are in a file, and not in memory */
+	bool broken;                      /* which are in a file that is shorter than FILE said */
 	bool spent;                       /* its allowance is used up, and this was not reported yet */
 };
 
@@ -166,8 +166,8 @@ struct mux {
 	struct bucket own_resets;
 	uint64_t fault;   /* a code of its protocol: why the session must end once the library has returned; 0: it need not */
 	uint32_t open;    /* streams */
-	uint32_t waiting; /* of these, those that wait with something in out, */
-	uint32_t cold;    /* and of these, those for which a disk has to be read first */
+	uint32_t waiting; /* of these, those that wait with bytes in `out`, */
+	uint32_t cold;    /* and of these, those that wait for a disk */
 	bool eof;         /* the client has closed its side */
 	bool borrows;     /* streams may hold lent bytes */
 };
@@ -273,7 +273,7 @@ static inline bool mux_is_closed(const struct mux_stream *x)
 	return x->heard & HEARD_CLOSE;
 }
 
-/* Nothing that is sent would reach the client. */
+/* Sent bytes would not reach the client. */
 static inline bool mux_is_mute(const struct mux_stream *x)
 {
 	return x->reset || (x->heard & (HEARD_CLOSE | HEARD_LEFT));
@@ -286,7 +286,7 @@ static inline void mux_is_cold(struct mux_stream *x, bool cold)
 	x->cold = cold;
 }
 
-/* To be called when what is in its out, or in frames, has changed. */
+/* Call it when the bytes in its `out`, or in frames, have changed. */
 static inline void mux_count_waiting(struct mux_stream *x)
 {
 	struct mux *mux = x->mux;

@@ -69,10 +69,10 @@ static struct slice whole_body(struct mux_stream *x)
 	    (c->max_body && x->in.len > c->max_body))
 		return (struct slice){0};
 	whole = front(x, x->in.len);
-	return whole.len == x->in.len ? whole : (struct slice){0}; /* it may lie in very many pieces */
+	return whole.len == x->in.len ? whole : (struct slice){0}; /* it may consist of very many pieces */
 }
 
-/* It has gone with its request. */
+/* It was delivered with its request. */
 static void body_taken(struct mux_stream *x)
 {
 	x->s.body_in = x->in.len;
@@ -286,7 +286,7 @@ static void end_request(struct mux_stream *x)
 		x->mux->kind->stop(x);
 }
 
-/* A file is not what was said, so the response cannot be complete. */
+/* A file is shorter than FILE said, so the response cannot be complete. */
 static void cut_for_file(struct mux_stream *x)
 {
 	x->why = END_FILE;

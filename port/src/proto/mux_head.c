@@ -99,7 +99,7 @@ enum mux_took mux_head_take(struct mux *mux, struct mux_head *head, struct slice
 	return MUX_TOOK;
 }
 
-/* ---- what a complete head says ---- */
+/* ---- complete heads ---- */
 
 static struct http_pairs pairs_of(const struct mux_head *head)
 {

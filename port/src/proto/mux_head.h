@@ -30,9 +30,9 @@ static inline void mux_head_refer(struct mux_head *head, void *name, void *value
  * refuse it with: 400 if it is malformed.
  */
 unsigned mux_head_examine(struct mux_stream *x, unsigned version, struct field *fields, struct request_head *head);
-/* The same for trailers, which may not be there. */
+/* The same for trailers, of which there may be none. */
 unsigned mux_head_trailers(const struct mux_head *trailers, struct field *fields, unsigned *count);
-/* Whether the method is HEAD, of a head that may not be whole. */
+/* Whether the method is HEAD; the head may be incomplete. */
 bool mux_head_asks_head(const struct mux_head *head);
 
 #endif

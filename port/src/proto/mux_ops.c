@@ -36,7 +36,7 @@ static bool upgrade(struct stream *s, struct slice protocol, const struct field 
 {
 	struct mux_stream *x = mux_stream_of(s);
 
-	(void)protocol; /* there is no field that would say it */
+	(void)protocol; /* there is no field for it */
 	begin_output(x);
 	s->status = 200;
 	stream_request_moves(s, REQUEST_OPEN);

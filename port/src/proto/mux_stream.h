@@ -17,7 +17,7 @@ void mux_pace_begins(struct mux_stream *x);
 
 /* Reports the end of the stream to the sink, unless it has detached. */
 void mux_stream_ends(struct mux_stream *x, enum stream_end why);
-/* The same if the client ended it, or was too slow: it keeps counting until the sink releases it. */
+/* The same if the client ended it, or was too slow: it still counts as open until the sink releases it. */
 void mux_stream_lost(struct mux_stream *x, enum stream_end why);
 /* A complete response of the port's own. */
 void mux_stream_answer(struct mux_stream *x, unsigned status, unsigned retry_after);

@@ -8,7 +8,7 @@
 /* What a field costs besides its bytes, and a frame that the library keeps. */
 enum { MUX_FIELD_COST = 32, MUX_ASIDE_COST = 256 };
 
-/* Kept until the body has gone. */
+/* Kept until the body has been sent. */
 struct mux_trailers {
 	size_t count;
 	struct mux_nv nv[];
@@ -23,9 +23,9 @@ bool mux_write_upgrade(struct mux_stream *x, const struct field *fields, unsigne
 bool mux_write_trailers(struct mux_stream *x, const struct field *fields, unsigned count);
 /* A complete response of the port's own: the status as plain text. */
 bool mux_write_error(struct mux_stream *x, unsigned status, unsigned retry_after);
-/* More of the body, or its end, is there to be pulled. */
+/* More of the body, or its end, can be pulled. */
 bool mux_write_more(struct mux_stream *x);
-/* Looks again for what was not in memory. */
+/* Tries again to read bytes that were not in memory. */
 bool mux_write_cold(struct mux *mux);
 
 /* A head that the library keeps for a while is charged to the stream. */

@@ -136,7 +136,8 @@ struct stream_sink {
 	void (*on_reset)(void *ctx, struct stream *s, enum stream_end why);
 	/* An owed stream is freed, because its connection has ended, or it was not released in time. */
 	void (*on_lapse)(void *ctx, struct stream *s);
-	/* A session keeps so many more bytes of responses that it has reported as room, or fewer: until the client acknowledges them. */
+	/* Changes the number of response bytes that were reported as room but that the session keeps until the client
+	 * acknowledges them. */
 	void (*on_kept)(void *ctx, const struct peer *peer, int64_t bytes);
 };
 

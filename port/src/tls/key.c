@@ -132,7 +132,7 @@ static bool gains(gnutls_x509_privkey_t x509)
 	return kind == GNUTLS_PK_RSA || (kind == GNUTLS_PK_ECDSA && bits == 256);
 }
 
-/* The same key, with libcrypto behind it. NULL: that is impossible, or useless. */
+/* The same key, for signing with libcrypto. NULL: that is impossible, or useless. */
 static gnutls_privkey_t faster(gnutls_x509_privkey_t x509)
 {
 	gnutls_datum_t der = {NULL, 0};

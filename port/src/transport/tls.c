@@ -114,7 +114,7 @@ static bool flush(struct tls *t)
 
 /* ---- the session's wire ---- */
 
-/* Of the bytes that were not pulled, those that were kept and then those of the last read. */
+/* The bytes that were not pulled: first the kept ones, then those of the last read. */
 static uint8_t unpulled_at(const struct tls *t, size_t i)
 {
 	size_t kept = buf_len(&t->in);
@@ -122,7 +122,8 @@ static uint8_t unpulled_at(const struct tls *t, size_t i)
 	return i < kept ? buf_at(&t->in)[i] : t->wire.at[i - kept];
 }
 
-/* Whether the session may pull: the rest of a record, or the next, which must be whole. One that is too long it is to find out. */
+/* Whether the session may pull: the rest of a record, or the next, which must be whole. The session reports a record that is too
+ * long. */
 static bool has_record(struct tls *t)
 {
 	size_t have = buf_len(&t->in) + t->wire.len, body;
@@ -193,7 +194,7 @@ static const struct tls_wire wire = {.pull = wire_pull, .push = wire_push};
 
 /* ---- the socket: from it ---- */
 
-/* What was read and not pulled stays for the next call. False: no memory. */
+/* Keeps bytes that were read and not pulled for the next call. False: no memory. */
 static bool keep(struct tls *t)
 {
 	bool well = buf_append(&t->in, t->wire.at, t->wire.len);
@@ -204,7 +205,7 @@ static bool keep(struct tls *t)
 	return well;
 }
 
-/* One read, when the session has no record left. IO_AGAIN: nothing is there; IO_OK also when nothing will ever be. */
+/* One read, when the session has no record left. IO_AGAIN: nothing is there; IO_OK also if it never will. */
 static struct io_result fill(struct tls *t)
 {
 	ssize_t n;

@@ -294,7 +294,7 @@ static int make_file(void)
 	return in;
 }
 
-static int file = -1; /* which is handed over, again and again */
+static int file = -1; /* which is passed repeatedly */
 
 static void close_file(void)
 {

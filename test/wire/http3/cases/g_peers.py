@@ -204,7 +204,7 @@ def peer_connection_rate_spoofed(t):
 
 @case(script(("respond 200", (), b"x" * 60_000)), max_unsent=50_000, queue_timeout=60_000)
 def unsent_and_unacked(t):
-    """No more requests begin while so many bytes of responses wait, or are sent and not acknowledged (max_unsent)"""
+    """No request begins while this many bytes of responses wait, or are sent but not acknowledged (max_unsent)"""
     t.open()
     t.acks = False
     t.ask(0, get())
