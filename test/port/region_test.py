@@ -245,7 +245,7 @@ class Region(unittest.TestCase):
         host.until(lambda: host.waiting != first)
         host.send([HEAD, host.waiting, 200, [], None], [SHARED, host.waiting, slot, BIG])
         host.until(lambda: host.errors)
-        self.assertIn("slot is none that the host may use now", host.errors[0])
+        self.assertIn("slot does not exist, or belongs to the port", host.errors[0])
         self.assertEqual(host.back, [])
         host.send([END, first, None])
         body, want = b"", 10 * 60000 + BIG

@@ -201,7 +201,7 @@ struct slice descriptors_share(struct bridge *b, uint64_t slot, uint64_t length,
 	struct slice bytes = {0};
 
 	if (!shared_fits(slot, 1) || shared_is_used((uint32_t)slot, fits ? (size_t)length : 1)) {
-		*fault = (struct message_fault){.field = "slot", .rule = "is none that the host may use now"};
+		*fault = (struct message_fault){.field = "slot", .rule = "does not exist, or belongs to the port"};
 		return bytes;
 	}
 	if (!fits) {
