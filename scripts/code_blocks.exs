@@ -4,7 +4,7 @@
 #     elixir -pa _build/dev/lib/sparx/ebin scripts/code_blocks.exs README.md docs/getting_started.md
 #
 # A block with `defmodule` is compiled as it is, one with `def` as a part of a module, any other as the body of a function that has `request`, `server`,
-# `socket` and `conn`. A function of Sparx that does not exist is an error. In a console block, lines behind `$ ` are commands, and the others what they print.
+# `socket` and `conn`. A function of Sparx that does not exist is an error. In a console block, lines that begin with `$ ` are commands, the others are their output.
 defmodule CodeBlocks do
   import ExUnit.CaptureIO
 
