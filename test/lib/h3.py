@@ -129,6 +129,8 @@ def decode(block):
             index, at = read_integer(block, at, 6)
             fields.append(STATIC[index])
         elif byte & 0x40:
+            if byte & 0x20:
+                raise Undecodable("a field that is never to be indexed, which the QPACK of quic-go 0.29 refuses")
             index, at = read_integer(block, at, 4)
             value, at = read_text(block, at, 7)
             fields.append((STATIC[index][0], value))

@@ -15,24 +15,30 @@ static struct mux_nv nv_of(struct slice name, struct slice value, unsigned flags
 	return (struct mux_nv){name.at, value.at, name.len, value.len, (uint8_t)flags};
 }
 
-/* Credentials are not put into the table: a later guess could be tested against it. */
-static unsigned flags_of(const struct field *f)
+/* The flag for fields that stay out of the table. Without a table it is not set: the QPACK of quic-go 0.29 refuses it. */
+static unsigned secret(const struct mux_stream *x)
 {
-	unsigned flags = f->index >= 0 ? MUX_NO_COPY_NAME : 0;
-
-	return f->index == NAME_SET_COOKIE ? flags | MUX_NO_INDEX : flags;
+	return x->mux->kind->indexes ? MUX_NO_INDEX : 0;
 }
 
 static struct mux_nv nv_of_field(const struct field *f)
 {
-	return nv_of(f->index >= 0 ? name_text(f->index) : f->name, f->value, flags_of(f));
+	return nv_of(f->index >= 0 ? name_text(f->index) : f->name, f->value, f->index >= 0 ? MUX_NO_COPY_NAME : 0);
 }
 
-static size_t put_fields(struct mux_nv *nv, size_t n, const struct field *fields, unsigned count)
+/* Credentials are not put into the table: a later guess could be tested against it. */
+static size_t put_fields(const struct mux_stream *x, size_t n, const struct field *fields, unsigned count)
 {
-	for (unsigned i = 0; i < count; i++)
-		if (!http_is_ours(&fields[i]))
-			nv[n++] = nv_of_field(&fields[i]);
+	struct mux_nv *nv = mux_shared(x->mux)->nv;
+
+	for (unsigned i = 0; i < count; i++) {
+		if (http_is_ours(&fields[i]))
+			continue;
+		nv[n] = nv_of_field(&fields[i]);
+		if (fields[i].index == NAME_SET_COOKIE)
+			nv[n].flags |= (uint8_t)secret(x);
+		n++;
+	}
 	return n;
 }
 
@@ -66,7 +72,7 @@ bool mux_write_info(struct mux_stream *x, unsigned status, const struct field *f
 	size_t n = 0;
 
 	shared->nv[n++] = nv_of_status(shared, status);
-	n = put_fields(shared->nv, n, fields, count);
+	n = put_fields(x, n, fields, count);
 	mux_charge_aside(x, shared->nv, n);
 	return took(x, x->mux->kind->put_info(x, shared->nv, n));
 }
@@ -80,14 +86,11 @@ bool mux_write_head(struct mux_stream *x, const struct response_head *head, bool
 	size_t n = 0;
 
 	nv[n++] = nv_of_status(shared, head->status);
-	/* It changes each second: its values would fill the table of an idle connection. If there is no table, some clients do
-	 * not accept the flag. */
-	if (!head->has_date)
-		nv[n++] = nv_of(SLICE_LIT("date"), slice_of(env->date, DATE_LEN),
-				MUX_NO_COPY_NAME | (x->mux->kind->indexes ? MUX_NO_INDEX : 0));
+	if (!head->has_date) /* it changes each second: its values would fill the table of an idle connection */
+		nv[n++] = nv_of(SLICE_LIT("date"), slice_of(env->date, DATE_LEN), MUX_NO_COPY_NAME | secret(x));
 	if (!head->has_server && env->config->server[0])
 		nv[n++] = nv_of(SLICE_LIT("server"), slice_str(env->config->server), MUX_NO_COPY_NAME | MUX_NO_COPY_VALUE);
-	n = put_fields(nv, n, head->fields, head->field_count);
+	n = put_fields(x, n, head->fields, head->field_count);
 	if (length != LENGTH_UNKNOWN)
 		nv[n++] = nv_of(SLICE_LIT("content-length"), number(shared->length, sizeof shared->length, (uint64_t)length),
 				MUX_NO_COPY_NAME);
@@ -100,7 +103,7 @@ bool mux_write_upgrade(struct mux_stream *x, const struct field *fields, unsigne
 	size_t n = 0;
 
 	shared->nv[n++] = nv_of_status(shared, 200);
-	n = put_fields(shared->nv, n, fields, count);
+	n = put_fields(x, n, fields, count);
 	return took(x, x->mux->kind->put_head(x, shared->nv, n, true));
 }
 

@@ -374,3 +374,10 @@ def response_end_alone(t):
     t.send(t.spaces[quic.APP].received.frame())
     t.expect_answer(0, body=b"x" * 500)
     t.expect_answer(4, body=BODY)
+
+
+@case(script(("respond 200", [("set-cookie", b"a=b; Secure"), ("x-mixed", b"c")], b"ok")))
+def set_cookie(t):
+    """a field that no table keeps needs no mark that says so"""
+    t.open().ask(0, get())
+    t.expect(t.expect_answer(0).get("set-cookie") == "a=b; Secure", "no cookie")
