@@ -318,11 +318,9 @@ struct list *shares_next(struct shares *t, uint64_t left, uint64_t factor)
 	return NULL;
 }
 
-bool shares_let_go(struct shares *t, struct share *s, uint64_t bytes, uint64_t factor)
+bool shares_look_again(struct shares *t, uint64_t factor)
 {
-	t->unsent -= bytes;
-	s->unsent -= bytes;
-	for (unsigned i = 0; bytes && i < TRIES && !list_empty(&t->full);) {
+	for (unsigned i = 0; i < TRIES && !list_empty(&t->full);) {
 		struct share *one = container_of(list_pop(&t->full), struct share, waiters);
 		if (share_may_begin(t, one, UINT64_MAX, factor)) {
 			enter_level(t, one);
@@ -331,5 +329,5 @@ bool shares_let_go(struct shares *t, struct share *s, uint64_t bytes, uint64_t f
 			i++;
 		}
 	}
-	return bytes && t->occupied;
+	return t->occupied;
 }

@@ -84,6 +84,8 @@ static inline bool share_may_begin(const struct shares *t, const struct share *s
 	return share_allows(s->in_progress, left, factor) && (t->most_unsent == 0 || share_allows(s->unsent, room, factor));
 }
 
+/* Looks again at some of the peers that had too many bytes. True: some request waits. */
+bool shares_look_again(struct shares *t, uint64_t factor);
 /* This many bytes of responses begin to wait for it; or no longer wait. True: a peer that had too many bytes may have a waiting
  * request. */
 static inline void shares_hold(struct shares *t, struct share *s, uint64_t bytes)
@@ -91,7 +93,12 @@ static inline void shares_hold(struct shares *t, struct share *s, uint64_t bytes
 	t->unsent += bytes;
 	s->unsent += bytes;
 }
-bool shares_let_go(struct shares *t, struct share *s, uint64_t bytes, uint64_t factor);
+static inline bool shares_let_go(struct shares *t, struct share *s, uint64_t bytes, uint64_t factor)
+{
+	t->unsent -= bytes;
+	s->unsent -= bytes;
+	return bytes && (t->occupied || !list_empty(&t->full)) && shares_look_again(t, factor);
+}
 
 /* Counts a request in progress, and its end. */
 void shares_began(struct shares *t, struct share *s);
