@@ -26,6 +26,9 @@ defmodule Sparx do
 
   alias Sparx.{Config, Server, StartError}
 
+  # As long as a timer of the VM can be, less what a call may take besides.
+  defguardp is_ms(timeout) when is_integer(timeout) and timeout in 0..0xFFFF_0000
+
   @typedoc "What `start_link/1` returned, or the name that was given."
   @type server :: GenServer.server()
 
@@ -141,7 +144,7 @@ defmodule Sparx do
   stay alive. Returns `{:error, {:cut, n}}` if `n` connections had to be cut when the time was over.
   """
   @spec drain(server, timeout :: non_neg_integer) :: :ok | {:error, {:cut, pos_integer}}
-  def drain(server, timeout \\ 30_000) do
+  def drain(server, timeout \\ 30_000) when is_ms(timeout) do
     pid = whereis(server)
     answer = pid |> producers() |> drain_all(timeout)
     stop_supervisor(Registry.lookup(Sparx.Registry, pid), pid)
@@ -164,7 +167,7 @@ defmodule Sparx do
   `ports: 2` or more. Only programs that bind by themselves cause refused connections meanwhile.
   """
   @spec restart(server, timeout :: non_neg_integer) :: :ok | {:error, {:cut, pos_integer} | StartError.t()}
-  def restart(server, timeout \\ 30_000) do
+  def restart(server, timeout \\ 30_000) when is_ms(timeout) do
     pid = whereis(server)
 
     case Registry.lookup(Sparx.Registry, pid) do

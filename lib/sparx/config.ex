@@ -40,7 +40,9 @@ defmodule Sparx.Config do
   IPv6 /64; each connection of a unix socket is a peer of its own. For a connection from `:trusted_proxies` it is the client that the
   proxy names in `forwarded` (RFC 7239) or `x-forwarded-for`: the last address there that is not a trusted
   proxy itself. If both fields are present and in `:trusted_fields`, they must name the same client. If there
-  is no such field, or it is malformed or hides the client, the connection is a peer of its own. List only
+  is no such field, the connection is a peer of its own. If a field is malformed, hides the client or contradicts
+  the other one, a client may have written it: all such requests of a proxy count for one peer, the proxy's
+  address. List only
   proxies that write one of these fields themselves. Behind a proxy that is not listed, all clients are one
   peer. `Sparx.Request.client/1`, `Sparx.Request.scheme/1` and `Sparx.Request.host/1` return the values of
   these fields.

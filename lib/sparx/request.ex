@@ -434,15 +434,19 @@ defmodule Sparx.Request do
 
   def read_chunk(%{inline: body} = request, options) when is_binary(body) do
     ref = make_ref()
-    send(self(), {ref, next_inline(request, min(options[:max] || @chunk, @most))})
+    send(self(), {ref, next_inline(request, min(max!(options), @most))})
     ref
   end
 
   def read_chunk(request, options) do
+    max = max!(options)
     ref = Link.monitor(request.link)
-    Link.tell(request.link, request.id, {:read, ref, options[:max] || @chunk})
+    Link.tell(request.link, request.id, {:read, ref, max})
     ref
   end
+
+  # The server would fail for all of its clients if it had to ask for anything else.
+  defp max!(options), do: if(options[:max], do: bounded!(options, :max, @chunk, 1..0xFFFF_FFFF), else: @chunk)
 
   defp next_inline(request, most) do
     case take_inline(request, most) do
@@ -487,7 +491,12 @@ defmodule Sparx.Request do
   No byte of the body is lost: chunks that have already arrived are the next ones to be read.
   """
   @spec cancel_chunks(t, [reference]) :: :ok
-  def cancel_chunks(request, refs), do: take_back(request, refs)
+  def cancel_chunks(request, refs) when is_list(refs) do
+    Enum.all?(refs, &is_reference/1) ||
+      raise ArgumentError, "questions are references of read_chunk/2, got: #{inspect(refs)}"
+
+    take_back(request, refs)
+  end
 
   defp take_back(_request, []), do: :ok
 
@@ -600,7 +609,9 @@ defmodule Sparx.Request do
         ) :: Enumerable.t()
   def body_stream(request, options \\ []) do
     options = Config.known!(options, [:decode, :timeout, :prefetch, :chunk_size])
-    timeout = Keyword.get(options, :timeout, @timeout)
+    timeout = timeout!(options)
+    bounded!(options, :prefetch, @prefetch, 1..0xFFFF_FFFF)
+    bounded!(options, :chunk_size, @chunk, 1..0xFFFF_FFFF)
     request = maybe_decode(request, options)
 
     Stream.resource(
@@ -608,6 +619,13 @@ defmodule Sparx.Request do
       fn state -> next_chunk(state, request, timeout, options) end,
       fn {reads, _count, _left} -> cancel_chunks(request, :queue.to_list(reads)) end
     )
+  end
+
+  defp timeout!(options) do
+    case Keyword.get(options, :timeout, @timeout) do
+      :infinity -> :infinity
+      _ms -> bounded!(options, :timeout, @timeout, 0..0xFFFF_FFFF)
+    end
   end
 
   # `reads`: the `count` open requests for chunks. `left`: how many bytes of the body have not arrived, if its
@@ -642,7 +660,7 @@ defmodule Sparx.Request do
   @doc """
   Reads the whole body.
 
-    * `:limit`: the largest body, in bytes (default #{@body_limit}); beyond it this returns `{:error,
+    * `:limit`: the largest body, in bytes, or `:infinity` (default #{@body_limit}); beyond it this returns `{:error,
       :too_large}`: answer with 413. A body whose declared length exceeds the limit is not read at all
     * `:decode`: `true`, or options of `decode_body/2`, to decode its content codings (default `false`);
       `:limit` then counts decoded bytes
@@ -656,16 +674,25 @@ defmodule Sparx.Request do
         {:error, _closed_or_timeout} -> :ok
       end
   """
-  @spec read_body(t, limit: non_neg_integer, decode: boolean | keyword, timeout: timeout) ::
+  @spec read_body(t, limit: non_neg_integer | :infinity, decode: boolean | keyword, timeout: timeout) ::
           {:ok, binary} | {:error, :too_large | :timeout | :closed}
   def read_body(request, options \\ []) do
     options = Config.known!(options, [:limit, :decode, :timeout])
-    limit = Keyword.get(options, :limit, @body_limit)
+    limit = limit!(options)
+    timeout!(options)
     request = maybe_decode(request, options)
 
     if is_integer(request.body) and request.body > limit,
       do: {:error, :too_large},
       else: read_all(request, limit, options)
+  end
+
+  # Any text would be larger than any number.
+  defp limit!(options) do
+    case Keyword.get(options, :limit, @body_limit) do
+      limit when limit == :infinity or (is_integer(limit) and limit >= 0) -> limit
+      other -> raise ArgumentError, "limit is a number of bytes or :infinity, got: #{inspect(other)}"
+    end
   end
 
   defp read_all(%{inline: body} = request, _limit, _options) when is_binary(body),
@@ -913,7 +940,7 @@ defmodule Sparx.Request do
   Returns the request with its new owner: send this request to `pid`.
   """
   @spec hand_over(t, pid) :: {:ok, t} | {:error, :closed}
-  def hand_over(request, pid) do
+  def hand_over(request, pid) when is_pid(pid) do
     with :ok <- Link.ask(request.link, request.id, {:own, pid}), do: {:ok, %{request | owner: pid}}
   end
 end

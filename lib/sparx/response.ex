@@ -349,15 +349,22 @@ defmodule Sparx.Response do
           conditional: boolean
         ) :: result | {:error, :truncated | File.posix()}
   def send_file(response, request, path, options \\ []) do
+    options = Sparx.Config.known!(options, [:offset, :length, :conditional])
+
     with {:ok, size} <- file_size(path) do
-      offset = Keyword.get(options, :offset, 0)
-      length = Keyword.get(options, :length, max(size - offset, 0))
+      offset = bytes!(:offset, Keyword.get(options, :offset, 0))
+      length = bytes!(:length, Keyword.get(options, :length, max(size - offset, 0)))
 
       if options[:conditional],
         do: Sparx.Static.Sender.send_file(headers(response), response.status, request, path),
         else: send_part(response, request, path, {offset, length, size})
     end
   end
+
+  defp bytes!(_name, bytes) when is_integer(bytes) and bytes >= 0, do: bytes
+
+  defp bytes!(name, other),
+    do: raise(ArgumentError, "#{name} is a number of bytes of at least 0, got: #{inspect(other)}")
 
   @doc false
   # `:raw` avoids the process that serves all other file operations; without `:posix`, three times would be converted

@@ -273,7 +273,7 @@ defmodule Sparx.Server do
 
   def handle_info({:"$sparx_violation", port, text}, %{port: port} = state), do: violated(text, state)
 
-  def handle_info({:"$gen_producer", {pid, tag}, message}, state),
+  def handle_info({:"$gen_producer", {pid, tag}, message}, state) when is_pid(pid),
     do: noreply(Consumers.message(message, pid, tag, state))
 
   def handle_info({:DOWN, monitor, :process, _pid, reason}, state),
@@ -421,6 +421,8 @@ defmodule Sparx.Server do
   def handle_call({:"$info", _message}, _from, state), do: reply(:ok, state)
   def handle_call(:"$estimate_buffered_count", _from, state), do: reply(state.waiting.count, state)
   def handle_call({:"$subscribe", _, _, _}, _from, state), do: reply({:error, :not_a_consumer}, state)
+  # Whoever asks what nobody knows is not to cost all others their connections.
+  def handle_call(_other, _from, state), do: reply({:error, :unknown_call}, state)
 
   @impl GenServer
   def handle_cast({:stream, port, id, message}, %{port: port} = state),

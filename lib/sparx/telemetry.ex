@@ -99,17 +99,17 @@ defmodule Sparx.Telemetry do
     end
   end
 
-  @doc "Emits an event. An exception in a listener is logged and otherwise ignored."
+  @doc "Emits an event. A listener that fails, exits or throws is logged, and does no other harm."
   @spec emit(listener | nil, [atom], map, map) :: :ok
   def emit(nil, _event, _measurements, _metadata), do: :ok
 
   def emit(listener, event, measurements, metadata) do
     listener.([:sparx | event], measurements, metadata)
     :ok
-  rescue
-    error ->
+  catch
+    kind, reason ->
       require Logger
-      Logger.error("a telemetry listener failed: " <> Exception.format(:error, error, __STACKTRACE__))
+      Logger.error("a telemetry listener failed: " <> Exception.format(kind, reason, __STACKTRACE__))
       :ok
   end
 

@@ -201,6 +201,34 @@ defmodule Sparx.Integration.LimitsTest do
     assert client.(two, "2001:db8::3") == 429
   end
 
+  test "a client that contradicts its proxy, or confuses it, has no limit less for that" do
+    server =
+      start(
+        limit_requests: 2,
+        limit_window: 3_600_000,
+        trusted_proxies: ["127.0.0.1"],
+        limit_exempt: ["127.0.0.1"]
+      )
+
+    # Of the proxy, which adds the address, each request comes on a connection of its own.
+    from = fn fields -> ask(connect(server), "GET", "/", fields).status end
+    ours = {"x-forwarded-for", "203.0.113.1, 192.0.2.1"}
+
+    confused = [
+      [{"forwarded", "for=192.0.2.9"}, ours],
+      [{"forwarded", "for=unknown"}, ours],
+      [{"forwarded", "for=_hidden, for=\"[::1"}, ours],
+      [{"forwarded", "by=a"}, ours],
+      [{"x-forwarded-for", "192.0.2.1, nobody"}]
+    ]
+
+    assert [200, 200, 429, 429, 429] = Enum.map(confused, from)
+
+    # Those that a proxy names are none of them, nor is who writes no field, such as a health check that is exempt.
+    assert from.([ours]) == 200
+    for _ <- 1..4, do: assert(from.([]) == 200)
+  end
+
   test "with the PROXY protocol the client that was named has them" do
     server =
       start(

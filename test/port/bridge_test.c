@@ -2430,9 +2430,14 @@ static void test_who_asks_through_a_trusted_proxy_is_the_client_that_it_names(vo
 	host_says(h, "[DEMAND, 9]");
 	request_of_peer(1, head, &peer);
 	assert_int_equal(alice->in_progress, 1);
-	head.field_count = 2;
+	head.field_count = 2; /* the client's own word against the proxy's, or the other way around */
 	request_of_peer(2, head, &peer);
 	assert_int_equal(alice->in_progress, 1);
+	assert_int_equal(proxy->in_progress, 0);
+	assert_int_equal(exchange_of(&streams[2].s)->share->in_progress, 1);
+	assert_int_equal(exchange_of(&streams[2].s)->share->family, 4);
+	head.field_count = 0; /* no word at all */
+	request_of_peer(5, head, &peer);
 	assert_int_equal(proxy->in_progress, 1);
 	peer.trusted = false; /* not believed from anybody else */
 	peer.share = bob;
@@ -2442,13 +2447,13 @@ static void test_who_asks_through_a_trusted_proxy_is_the_client_that_it_names(vo
 	named[0].value = SLICE_LIT("for=203.0.113.1"); /* about whom nothing is known yet */
 	peer.trusted = true;
 	peer.share = proxy;
-	assert_int_equal(b->shares.peers, 3);
-	request_of_peer(4, head, &peer);
 	assert_int_equal(b->shares.peers, 4);
+	request_of_peer(4, head, &peer);
+	assert_int_equal(b->shares.peers, 5);
 	assert_int_equal(exchange_of(&streams[4].s)->share->in_progress, 1);
-	for (unsigned i = 1; i <= 4; i++)
+	for (unsigned i = 1; i <= 5; i++)
 		lost(i);
-	host_says(h, "[RELEASE, 1] [RELEASE, 2] [RELEASE, 3] [RELEASE, 4]");
+	host_says(h, "[RELEASE, 1] [RELEASE, 2] [RELEASE, 3] [RELEASE, 4] [RELEASE, 5]");
 	assert_int_equal(b->shares.peers, 3);
 	h->link.urgent = true;
 	link_flush(&h->link);

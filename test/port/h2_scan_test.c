@@ -197,6 +197,7 @@ static void test_floods(void **state)
 	flood(NGHTTP2_RST_STREAM, 0, 100);
 	flood(NGHTTP2_CONTINUATION, 0, 8);
 	flood(NGHTTP2_WINDOW_UPDATE, 0, 1000);
+	flood(NGHTTP2_GOAWAY, 0, 1000);
 	flood(0x42, 0, 1000);
 }
 

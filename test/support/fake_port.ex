@@ -36,11 +36,11 @@ defmodule Sparx.FakePort do
   def dead_options(status),
     do: [opener: fn _ -> spawn_fake(fn server -> send(server, {self(), {:exit_status, status}}) end) end]
 
-  @doc "The same, but the port's first word is the given message."
+  @doc "The same, but the port's first word is the given message, or messages."
   def answering_options(message, status) do
     opener = fn _ ->
       spawn_fake(fn server ->
-        send(server, {self(), {:data, encode([message])}})
+        send(server, {self(), {:data, encode(if(is_list(hd(message)), do: message, else: [message]))}})
         send(server, {self(), {:exit_status, status}})
       end)
     end

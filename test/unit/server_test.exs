@@ -237,6 +237,22 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, ^port, [1, 2]}
     end
 
+    test "demand that is more than there can be, and what no consumer says" do
+      %{server: server, port: port} = start()
+      tag = subscribe(server)
+      ask(server, tag, 0x1_0000_0000)
+      assert_receive {:"$gen_consumer", {^server, ^tag}, {:cancel, {:demand_too_large, 0x1_0000_0000}}}
+      for tag <- [subscribe(server), subscribe(server)], do: ask(server, tag, 0xFFFF_FFFF)
+      for _ <- 1..2, do: assert_receive({:host, ^port, [1, 0xFFFF_FFFF]})
+
+      for wrong <- [{:subscribe, nil, :all}, {:subscribe, 7, []}, {:ask, -1}, {:ask, 1.5}, nil],
+          do: send(server, {:"$gen_producer", {self(), make_ref()}, wrong})
+
+      send(server, {:"$gen_producer", {:nobody, make_ref()}, {:subscribe, nil, []}})
+      assert GenServer.call(server, :what) == {:error, :unknown_call}
+      assert [%{subscriptions: 2}] = sync(server, port).ports
+    end
+
     test "other messages to producers" do
       %{server: server, port: port} = start()
       assert GenServer.call(server, :"$demand") == :forward
@@ -945,6 +961,20 @@ defmodule Sparx.ServerTest do
       end
     end
 
+    test "log lines without end before READY, which never comes" do
+      Process.flag(:trap_exit, true)
+
+      log =
+        ExUnit.CaptureLog.capture_log(fn ->
+          lines = for n <- 1..1_000, do: [71, "info", "early #{n}."]
+          options = FakePort.answering_options(lines ++ [[64, 9, %{}]], 0)
+          assert {:error, %StartError{reason: :protocol}} = Sparx.start_link(options)
+        end)
+
+      assert log =~ "early 50."
+      refute log =~ "early 51."
+    end
+
     test "endless log lines are not all logged" do
       log =
         ExUnit.CaptureLog.capture_log(fn ->
@@ -1108,9 +1138,29 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, _, [0, 1, %{"report" => true}]}
     end
 
-    test "a handler that fails is harmless" do
-      %{port: port, server: server} = start_with_request([], telemetry: fn _, _, _ -> raise "oops" end)
-      assert [%{streams: 1}] = sync(server, port).ports
+    test "a listener that fails does no harm, however it does" do
+      for fail <- [fn -> raise "oops" end, fn -> throw(:oops) end, fn -> GenServer.call(:nobody, :oops) end] do
+        log =
+          ExUnit.CaptureLog.capture_log(fn ->
+            %{port: port, server: server} = start_with_request([], telemetry: fn _, _, _ -> fail.() end)
+            assert [%{streams: 1}] = sync(server, port).ports
+            stop_supervised!(Sparx)
+          end)
+
+        assert log =~ "a telemetry listener failed"
+      end
+    end
+
+    test "figures that are no numbers are none" do
+      %{port: port, server: server} = start([telemetry_interval: 1] ++ listening())
+      assert_receive {:host, ^port, [11, tag]}
+
+      FakePort.say(port, [
+        [73, tag, %{"shed" => "x", "requests" => -1, "connections" => [], 7 => 7, "idle" => 2}]
+      ])
+
+      assert_receive {[:sparx, :connection, :stats], %{open: 0, idle: 2, accepted: 0}, %{server: ^server}}
+      assert_receive {[:sparx, :port, :stats], %{requests: 0}, _}
     end
   end
 end

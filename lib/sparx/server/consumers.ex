@@ -7,7 +7,13 @@ defmodule Sparx.Server.Consumers do
 
   import Sparx.Server.State
 
+  # What DEMAND can carry.
+  @most 0xFFFF_FFFF
+
   @spec message(term, pid, Demand.tag(), State.t()) :: State.t()
+  def message({:ask, count}, pid, tag, state) when is_integer(count) and count > @most,
+    do: message({:cancel, {:demand_too_large, count}}, pid, tag, state)
+
   def message({:ask, count}, pid, tag, state) when is_integer(count) and count > 0 do
     case Demand.ask(state.demand, tag, count, state.waiting.count) do
       {:ok, grant, demand} -> asked(tag, count, %{state | demand: demand, grant: state.grant + grant})
@@ -15,12 +21,13 @@ defmodule Sparx.Server.Consumers do
     end
   end
 
-  def message({:subscribe, current, options}, pid, tag, state) do
+  def message({:subscribe, current, options}, pid, tag, state)
+      when is_list(options) and (current == nil or tuple_size(current) == 2) do
     if Demand.known?(state.demand, tag) do
       refuse(pid, tag, :duplicated_subscription, state)
     else
       state = cancel_current(current, state)
-      mode = if options[:sparx] == :raw, do: :raw, else: :request
+      mode = if {:sparx, :raw} in options, do: :raw, else: :request
       %{state | demand: Demand.subscribe(state.demand, tag, pid, Process.monitor(pid), mode)}
     end
   end

@@ -43,6 +43,7 @@ defmodule Sparx.Server.Notes do
               remembered over_requests over_concurrent over_connections over_connection_rate shaped)
   @known Map.new(@figures, &{&1, String.to_atom(&1)})
 
-  @doc "The port's figures, with atoms for the known names."
-  def figures(map), do: for({name, n} <- map, key = @known[name], into: %{}, do: {key, n})
+  @doc "The port's figures, with atoms for the known names. What is no number of something is none."
+  def figures(map),
+    do: for({name, n} <- map, key = @known[name], is_integer(n) and n >= 0, into: %{}, do: {key, n})
 end

@@ -8,8 +8,11 @@ defmodule Sparx.Server.Startup do
 
   require Logger
 
+  # ms to READY, whatever else is said before.
   @patience 10_000
   @last_words 1_000
+  # Log lines before READY; further ones are dropped.
+  @most_lines 50
 
   @type started :: %{
           port: port | pid,
@@ -64,7 +67,8 @@ defmodule Sparx.Server.Startup do
         listening && Channel.meet(listening, os_pid(port), handed, memory && :prim_file.get_handle(memory))
 
       Link.command(port, Frame.hello(hello))
-      started = port |> await(Framing.new(), config) |> with_channel(listening, meeting)
+      patience = {System.monotonic_time(:millisecond) + @patience, @most_lines}
+      started = port |> await(Framing.new(), config, patience) |> with_channel(listening, meeting)
       memory && :file.close(memory)
       with_region(started, region)
     else
@@ -181,27 +185,36 @@ defmodule Sparx.Server.Startup do
     end
   end
 
-  defp await(port, framing, config) do
+  # A program that says much, and never READY, is not waited for any longer than one that says nothing.
+  defp await(port, framing, config, {deadline, _lines} = patience) do
+    left = deadline - System.monotonic_time(:millisecond)
+    if left > 0, do: await(port, framing, config, patience, left), else: silent(port)
+  end
+
+  defp await(port, framing, config, patience, left) do
     receive do
-      {^port, {:data, data}} -> framing |> Framing.take(data) |> heard(port, config)
+      {^port, {:data, data}} -> framing |> Framing.take(data) |> heard(port, config, patience)
       {^port, {:exit_status, status}} -> failed(port, :exit, "sparx_port " <> Executable.explain(status))
       {:EXIT, ^port, reason} -> failed(port, :exit, "sparx_port " <> Executable.explain(reason))
     after
-      @patience -> failed(port, :timeout, "sparx_port did not answer in #{@patience} ms")
+      left -> silent(port)
     end
   end
 
-  defp heard({:ok, payloads, framing}, port, config) do
+  defp silent(port), do: failed(port, :timeout, "sparx_port was not ready in #{@patience} ms")
+
+  defp heard({:ok, payloads, framing}, port, config, patience) do
     case payloads |> IO.iodata_to_binary() |> Frame.decode_all() do
-      {:ok, messages} -> answer(messages, framing, port, config)
+      {:ok, messages} -> answer(messages, framing, port, config, patience)
       {:error, reason, _messages} -> failed(port, :protocol, not_spoken(inspect(reason)))
     end
   end
 
-  defp heard({:error, reason}, port, _config), do: failed(port, :protocol, not_spoken(inspect(reason)))
+  defp heard({:error, reason}, port, _config, _patience),
+    do: failed(port, :protocol, not_spoken(inspect(reason)))
 
-  defp answer([{:ready, version, info} | rest], framing, port, config) do
-    Enum.each(rest, &Notes.log/1)
+  defp answer([{:ready, version, info} | rest], framing, port, config, {_deadline, lines}) do
+    rest |> Enum.take(lines) |> Enum.each(&Notes.log/1)
 
     cond do
       version != Frame.version() ->
@@ -218,15 +231,15 @@ defmodule Sparx.Server.Startup do
     end
   end
 
-  defp answer([{:error, _kind, _stream, field, rule, _} | _], _framing, port, config),
+  defp answer([{:error, _kind, _stream, field, rule, _} | _], _framing, port, config, _patience),
     do: refused(last_words(port), port, field, rule, config)
 
-  defp answer([message | rest], framing, port, config) do
-    Notes.log(message)
-    answer(rest, framing, port, config)
+  defp answer([message | rest], framing, port, config, {deadline, lines}) do
+    if lines > 0, do: Notes.log(message)
+    answer(rest, framing, port, config, {deadline, max(lines - 1, 0)})
   end
 
-  defp answer([], framing, port, config), do: await(port, framing, config)
+  defp answer([], framing, port, config, patience), do: await(port, framing, config, patience)
 
   defp ready?(%{"listeners" => listeners, "limits" => limits} = info, config)
        when is_list(listeners) and is_map(limits) do
@@ -287,7 +300,9 @@ defmodule Sparx.Server.Startup do
 
   defp not_spoken(why), do: "the program that was started does not speak this library's protocol: #{why}"
 
+  # One that does not do what it should may not end either when its pipe closes.
   defp failed(port, reason, message, field \\ nil) do
+    if reason in [:timeout, :protocol], do: Reaper.kill(os_pid(port))
     close(port)
     {:error, StartError.new(reason, message, field)}
   end

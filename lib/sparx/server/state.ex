@@ -92,6 +92,9 @@ defmodule Sparx.Server.State do
     now: 0
   ]
 
+  # What one DEMAND can carry.
+  @most_demand 0xFFFF_FFFF
+
   @type t :: %__MODULE__{}
 
   @doc "Adds a message to the next frame."
@@ -117,6 +120,10 @@ defmodule Sparx.Server.State do
   end
 
   defp demand(state, 0), do: state
+
+  defp demand(state, count) when count > @most_demand,
+    do: state |> demand(@most_demand) |> demand(count - @most_demand)
+
   defp demand(state, count), do: write(%{state | credit: state.credit + count}, Frame.demand(count))
 
   defp send_out(%{out: []} = state), do: %{state | taken: 0}

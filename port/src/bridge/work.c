@@ -16,6 +16,17 @@ struct absent {
 	bool counted; /* by the limits on its peer */
 };
 
+/*
+ * A client can make its proxy's words doubtful by a field of its own. If each connection of the proxy were a peer then, such a client
+ * would have no limit at all: so all of them are one peer, that of the proxy's address.
+ */
+static struct share *doubted(struct bridge *b, const struct peer *proxy)
+{
+	struct ip ip = ip_of(proxy->address, proxy->address_len);
+
+	return ip.len ? shares_take(&b->shares, &ip) : share_keep(&b->shares.everyone);
+}
+
 struct share *work_share(struct bridge *b, const struct request_head *h, bool *exempt)
 {
 	struct share *named = NULL;
@@ -27,6 +38,9 @@ struct share *work_share(struct bridge *b, const struct request_head *h, bool *e
 	if (f->client.len) {
 		named = shares_take(&b->shares, &f->client);
 		*exempt = cidr_list_contains(&b->config->limit_exempt, &f->client);
+	} else if (f->doubted) {
+		named = doubted(b, h->peer);
+		*exempt = false;
 	}
 	return named ? named : share_keep(h->peer->share);
 }

@@ -270,7 +270,7 @@ static unsigned read_client(struct forwarded *f, const struct field *fields, uns
 	if (which & TRUST_FOR)
 		usual = find_client(&usual_walk, trusted, &other, &element, &other_place);
 	if (standard == STEP_BAD || usual == STEP_BAD || (standard == STEP_NAMED && usual == STEP_NAMED && !same_client(f, &other)))
-		*f = (struct forwarded){.https = -1}; /* no client, and no other values either */
+		*f = (struct forwarded){.https = -1, .doubted = true}; /* no client, and no other values either */
 	else if (standard == STEP_END && usual == STEP_NAMED)
 		*f = other;
 	return standard == STEP_NAMED ? place : other_place;

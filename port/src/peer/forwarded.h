@@ -14,6 +14,7 @@ struct forwarded {
 	uint16_t port;     /* 0: unknown */
 	int8_t https;      /* 1 https, 0 http; -1: unknown */
 	bool told;         /* one of these is known */
+	bool doubted;      /* there is a field, but no client: it is malformed, hides the client, or contradicts the other one */
 	struct slice host; /* the host that the client asked for, with its port if there is one; absent: unknown */
 };
 

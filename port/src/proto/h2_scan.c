@@ -144,8 +144,6 @@ static bool take(struct h2_scan *scan, const struct config *c, uint64_t now_us, 
 		return take_headers(scan, c, now_us, f, opens);
 	case NGHTTP2_CONTINUATION:
 		return ++scan->continuations <= c->h2_max_continuations;
-	case NGHTTP2_GOAWAY:
-		return true;
 	case NGHTTP2_DATA:
 		return take_data(scan, c, now_us, f);
 	case NGHTTP2_RST_STREAM:

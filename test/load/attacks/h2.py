@@ -134,6 +134,12 @@ def goaway(_):
     return forever(wire.goaway())
 
 
+@flood("GOAWAY again and again, beside a request that goes on", f"GOAWAY {CALM}", CALM, ":h2_other_frames")
+def goaway_beside(_):
+    yield wire.headers(1, NEVER, end=True)
+    yield from forever(wire.goaway())
+
+
 @flood("unknown frames", f"GOAWAY {CALM}", CALM, ":h2_other_frames")
 def unknown(_):
     return forever(wire.frame(0x42, 0, 0, b"x" * 16))

@@ -209,6 +209,15 @@ def limit_unknown_frames(t):
     t.expect_goaway(CALM)
 
 
+@case(SLOW)
+def limit_goaways(t):
+    """beside a request that goes on"""
+    t.open().send(wire.headers(1, get(), end=True))
+    t.wait_request()
+    t.send(wire.goaway() * 1100)
+    t.expect_goaway(CALM)
+
+
 @case()
 def limit_resets(t):
     """rapid reset"""
