@@ -77,9 +77,19 @@ defmodule Sparx.Answer do
   @spec open(t) :: :ok | error
   def open(answer), do: step(answer, @waiting, @head)
 
-  @doc "The head that the server kept goes out."
-  @spec start(t, body) :: :ok | error
-  def start(answer, body), do: begin(answer, @head, body)
+  @doc "The head that the server kept has gone out, and `size` bytes of the body with it."
+  @spec start(t, body, non_neg_integer) :: :ok | error
+  def start(answer, body, size \\ 0) do
+    # Only the server moves an answer on from here, and nobody takes of it before that.
+    :atomics.sub(answer, @window, size)
+    if is_integer(body), do: :atomics.put(answer, @left, body - size + 1)
+    begin(answer, @head, if(body == :empty, do: :empty))
+  end
+
+  @doc "Whether so many bytes may go with the head that the server kept: `:too_long` for a body of this length."
+  @spec goes_with_head?(t, body, non_neg_integer) :: boolean | :too_long
+  def goes_with_head?(_answer, length, size) when is_integer(length) and size > length, do: :too_long
+  def goes_with_head?(answer, _body, size), do: size <= :atomics.get(answer, @window)
 
   defp begin(answer, from, :empty), do: step(answer, from, @empty)
   defp begin(answer, from, nil), do: step(answer, from, @streaming)
@@ -175,10 +185,17 @@ defmodule Sparx.Answer do
   defp reserve(answer, size, 0), do: {:ok, take_window(answer, size)}
   defp reserve(_answer, size, left) when size >= left, do: {:error, :too_long}
 
+  # Another process may take of it meanwhile.
   defp reserve(answer, size, _left) do
     taken = take_window(answer, size)
-    :atomics.sub(answer, @left, taken)
-    {:ok, taken}
+
+    if :atomics.sub_get(answer, @left, taken) >= 1 do
+      {:ok, taken}
+    else
+      :atomics.add(answer, @left, taken)
+      :atomics.add(answer, @window, taken)
+      {:error, :too_long}
+    end
   end
 
   # Another process may reserve from the same window meanwhile: then this one gives its part back and waits.

@@ -229,8 +229,7 @@ defmodule Sparx.Link do
   # ── streamed responses ─────────────────────────────────────────────────────────────────────────────
 
   @doc """
-  Writes all of `data`, and waits whenever there is no room. `head` goes out with the first bytes, and so does a head
-  that the server keeps.
+  Writes all of `data`, and waits whenever there is no room. `head` goes out with the first bytes.
   """
   @spec send_data(t, Frame.stream(), Answer.t() | nil, iodata, iodata) :: :ok | error
   def send_data(link, id, answer, head, data),
@@ -245,13 +244,24 @@ defmodule Sparx.Link do
         send_part(link, id, answer, head, data, size, taken)
 
       :head ->
-        with {:ok, head} <- ask(link, id, :take_head), do: send_data(link, id, answer, head, data, size)
+        start_and_send(link, id, answer, data, size)
 
       :empty ->
         if head == [], do: :ok, else: write(link, head)
 
       {:error, reason} ->
         {:error, reason}
+    end
+  end
+
+  # The server writes the head that it keeps, and the first bytes in the same frame, if they are few.
+  defp start_and_send(link, id, answer, data, size) do
+    first = if size <= @own_write, do: IO.iodata_to_binary(data), else: ""
+
+    case ask(link, id, {:start, first}) do
+      {:ok, ^size} -> :ok
+      {:ok, 0} -> send_data(link, id, answer, [], data, size)
+      error -> error
     end
   end
 

@@ -190,8 +190,10 @@ defmodule Sparx.Response do
   def send_status(_request, status), do: bad_status!(status, "200 to 599")
 
   # The calling process begins the response, and writes its head with the first bytes.
-  defp start(%{id: id, link: link} = request, status, headers, length) do
-    with :ok <- Link.answer(link, id, request.answer, :stream, [length]),
+  defp start(request, status, headers, length), do: start(request, status, headers, length, length)
+
+  defp start(%{id: id, link: link} = request, status, headers, body, length) do
+    with :ok <- Link.answer(link, id, request.answer, :stream, [body]),
          :ok <- own(request),
          do: {:ok, Frame.head(id, status, headers, length)}
   end
@@ -210,7 +212,10 @@ defmodule Sparx.Response do
   """
   @spec send_head(Request.t(), 200..599, Enumerable.t()) :: result
   def send_head(request, status, headers) when status in 200..599 do
-    with {:ok, head} <- start(request, status, Headers.fields!(headers), nil), do: write(request, head, [])
+    headers = Headers.fields!(headers)
+    length = Headers.length(headers)
+    body = if bodiless?(request, status), do: :empty, else: length
+    with {:ok, head} <- start(request, status, headers, body, length), do: write(request, head, [])
   end
 
   def send_head(_request, status, _headers), do: bad_status!(status, "200 to 599")

@@ -164,6 +164,53 @@ defmodule Sparx.Integration.StreamingTest do
       assert %{status: 200, body: ^expected} = Client.get(server, "/")
     end
 
+    test "may be written by several processes at once, from its first byte on" do
+      handler = fn request ->
+        :ok = Response.send_status(request, 200)
+        part = fn n -> String.duplicate(<<?a + n>>, 1_000) end
+
+        tasks =
+          for n <- 0..3,
+              do: Task.async(fn -> for _ <- 1..5, do: :ok = Response.write_chunk(request, part.(n)) end)
+
+        Task.await_many(tasks)
+        Response.finish(request)
+      end
+
+      server = serve(handler)
+
+      for _ <- 1..50 do
+        assert %{status: 200, body: body} = Client.get(server, "/")
+        assert body |> String.graphemes() |> Enum.frequencies() == Map.new(~w(a b c d), &{&1, 5_000})
+      end
+
+      assert [%{figures: %{errors: 0}}] = Sparx.info(server).ports
+    end
+
+    test "has the length that was declared, whoever writes it" do
+      test = self()
+
+      handler = fn request ->
+        :ok = Response.send_head(request, 200, [{"content-length", 1_000}])
+
+        tasks =
+          for _ <- 1..4, do: Task.async(fn -> for _ <- 1..100, do: Response.write_chunk(request, "12345") end)
+
+        send(test, {:written, tasks |> Task.await_many() |> List.flatten() |> Enum.frequencies()})
+        Response.finish(request)
+      end
+
+      server = serve(handler)
+
+      for _ <- 1..20 do
+        assert %{status: 200, body: body} = Client.get(server, "/")
+        assert byte_size(body) == 1_000
+        assert_receive {:written, %{{:error, :too_long} => 200, ok: 200}}
+      end
+
+      assert [%{figures: %{errors: 0}}] = Sparx.info(server).ports
+    end
+
     test "of an endless enumerable takes no more of it than the client does" do
       test = self()
       taken = :counters.new(1, [])

@@ -458,6 +458,30 @@ defmodule Sparx.ServerTest do
       assert Response.new(200) |> Response.send(request) == {:error, :already_sent}
     end
 
+    test "a streamed one with its whole head at once is as long as it says" do
+      %{port: port, request: request} = start_with_request()
+      assert Response.send_head(request, 200, [{"content-length", 3}]) == :ok
+      assert_receive {:host, ^port, [5, 1, 200, ["content-length", "3"], 3]}
+      assert Response.write_chunk(request, "1234") == {:error, :too_long}
+      assert Response.write_chunk(request, "12") == :ok
+      assert Response.finish(request) == {:error, :too_short}
+      assert Response.write_chunk(request, "34") == {:error, :too_long}
+      assert Response.write_chunk(request, "3") == :ok
+      assert Response.finish(request) == :ok
+      for data <- ["12", "3"], do: assert_receive({:host, ^port, [6, 1, ^data]})
+    end
+
+    test "a streamed one whose first part is too long can still go on" do
+      %{port: port, request: request} = start_with_request()
+      :ok = Response.send_status(request, 200)
+      :ok = Response.send_header(request, "content-length", 3)
+      assert Response.write_chunk(request, "1234") == {:error, :too_long}
+      assert Response.write_chunk(request, "123") == :ok
+      assert_receive {:host, ^port, [5, 1, 200, ["content-length", "3"], 3]}
+      assert_receive {:host, ^port, [6, 1, "123"]}
+      assert Response.finish(request) == :ok
+    end
+
     test "a streamed one without a part is a complete one" do
       %{port: port, request: request} = start_with_request()
       :ok = Response.send_status(request, 204)

@@ -61,23 +61,26 @@ defmodule Sparx.Server.Exchange do
 
   defp ask({:add_header, _field}, _id, stream, state), do: {no_head(stream), state}
 
-  defp ask(:take_head, id, %{kept_head: {status, headers, bodiless}} = stream, state) do
-    length = Headers.length(headers)
+  # The head goes out, with these bytes if there is room for all of them; how many that is. It is written before others see that the response
+  # has begun: what they write goes to the port by itself, and must come behind it.
+  defp ask({:start, data}, id, %{kept_head: {status, headers, bodiless}} = stream, state) do
+    length = if bodiless, do: :empty, else: Headers.length(headers)
 
-    case Answer.start(stream.answer, if(bodiless, do: :empty, else: length)) do
-      :ok ->
-        {{:ok, Frame.head(id, status, headers, length)}, put_stream(state, id, %{stream | kept_head: nil})}
-
-      # Another process has used the room meanwhile.
-      {:error, :already_sent} ->
-        {{:ok, []}, state}
-
-      error ->
-        {error, state}
+    with :head <- Answer.phase(stream.answer),
+         fits when fits != :too_long <- Answer.goes_with_head?(stream.answer, length, byte_size(data)) do
+      size = if fits and not bodiless, do: byte_size(data), else: 0
+      message = [Frame.head(id, status, headers, Headers.length(headers)) | first(id, data, size)]
+      state = state |> write(message) |> flush() |> put_stream(id, %{stream | kept_head: nil})
+      Answer.start(stream.answer, length, size)
+      {{:ok, size}, state}
+    else
+      :too_long -> {{:error, :too_long}, state}
+      _begun_or_over -> {{:ok, 0}, state}
     end
   end
 
-  defp ask(:take_head, _id, _stream, state), do: {{:ok, []}, state}
+  # Another process has begun it meanwhile.
+  defp ask({:start, _data}, _id, _stream, state), do: {{:ok, 0}, state}
 
   # A response that has not gone out becomes a complete one, unless a declared length forbids it.
   defp ask({:finish_head, trailers}, id, %{kept_head: {status, headers, bodiless}} = stream, state) do
@@ -121,6 +124,9 @@ defmodule Sparx.Server.Exchange do
   defp ask({:own, _pid}, _id, %{ended: true}, state), do: {{:error, :closed}, state}
   defp ask({:own, pid}, id, _stream, state), do: {:ok, own(state, id, pid)}
   defp ask(_other, _id, _stream, state), do: {{:error, :closed}, state}
+
+  defp first(_id, _data, 0), do: []
+  defp first(id, data, size), do: Frame.data(id, data, size)
 
   defp if_ok(:ok, state, change), do: {:ok, change.(state)}
   defp if_ok(other, state, _change), do: {other, state}
