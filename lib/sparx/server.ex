@@ -249,8 +249,6 @@ defmodule Sparx.Server do
 
   @impl GenServer
   def handle_info({port, {:data, data}}, %{port: port} = state) do
-    Heart.heard(state.program.pulse)
-
     case Inbox.deliver(data, state) do
       {:ok, state} -> noreply(state)
       {:violation, text} -> violated(text, state)

@@ -75,6 +75,31 @@ defmodule Sparx.Integration.ReturnTest do
     assert %{status: 200} = Client.get(port, "/")
   end
 
+  @tag :tmp_dir
+  test "one that sends a frame without end, byte by byte, is as good as silent", %{tmp_dir: folder} do
+    ready = %{
+      "listeners" => [%{"address" => "127.0.0.1", "port" => 1}],
+      "limits" => %{"window" => 65_536},
+      "max_frame" => 1_048_576
+    }
+
+    File.write!(Path.join(folder, "ready"), FakePort.encode([[64, 1, ready]]))
+    program = Path.join(folder, "program")
+
+    File.write!(program, """
+    #!/bin/sh
+    /bin/cat #{folder}/ready
+    printf '\\000\\000\\377\\374'
+    while printf x; do /bin/sleep 0.05; done
+    """)
+
+    File.chmod!(program, 0o755)
+    server = serve(executable: program, heartbeat: 500, descriptors: false)
+    [producer] = Sparx.producers(server)
+    await(fn -> :sys.get_state(producer).life.restarts end, &(&1 >= 2))
+    assert Sparx.producers(server) == [producer]
+  end
+
   test "a program that answers is left alone, however little there is to do" do
     server = serve(heartbeat: 2_000)
     %{os_pid: os_pid} = info(server)

@@ -4,9 +4,9 @@ defmodule Sparx.Server.Heart do
   # A process that notices when the server's port program hangs, and kills it. The server cannot do that itself: a
   # process that writes to a program that does not read is suspended.
   #
-  # Twice per `:heartbeat` it asks the server to send a PING. If the program has sent nothing for that time, although
+  # Twice per `:heartbeat` it asks the server to send a PING. If the program has sent no complete frame for that time, although
   # a PING was written or could not be written, it hangs. `pulse` is two words that server and heart share: how often
-  # the program has sent something, and how often a PING was written.
+  # it has sent a complete frame, and how often a PING was written.
 
   use GenServer
 
@@ -22,7 +22,7 @@ defmodule Sparx.Server.Heart do
   @spec new() :: pulse
   def new, do: :atomics.new(2, [])
 
-  @doc "Something has come from the program."
+  @doc "A whole frame has come from the program."
   @spec heard(pulse) :: :ok
   def heard(pulse), do: :atomics.add(pulse, @heard, 1)
 

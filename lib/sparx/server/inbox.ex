@@ -12,6 +12,7 @@ defmodule Sparx.Server.Inbox do
     Exchange,
     Files,
     Framing,
+    Heart,
     Notes,
     Owed,
     Region,
@@ -40,6 +41,8 @@ defmodule Sparx.Server.Inbox do
   def deliver(data, state) do
     case Framing.take(state.framing, data) do
       {:ok, payloads, framing} ->
+        # A program that never ends a frame is as good as silent.
+        payloads == [] || Heart.heard(state.program.pulse)
         now = System.monotonic_time(:millisecond)
         {:ok, Enum.reduce(payloads, %{state | framing: framing, now: now}, &payload/2)}
 
