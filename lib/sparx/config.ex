@@ -701,12 +701,13 @@ defmodule Sparx.Config do
   defp listening(:any), do: "0.0.0.0"
   defp listening("localhost"), do: "127.0.0.1"
   defp listening("unix:" <> path = address) when path != "", do: address
+
   defp listening(text) when is_binary(text), do: if(match?({:ok, _}, parse(text)), do: text)
   defp listening(ip) when is_tuple(ip), do: ntoa(ip)
   defp listening(_value), do: nil
 
   defp parse(text) do
-    case :inet.parse_strict_address(String.to_charlist(text)) do
+    case :inet.parse_strict_address(:binary.bin_to_list(text)) do
       {:ok, _ip} -> {:ok, text}
       {:error, _} -> :error
     end
@@ -729,9 +730,14 @@ defmodule Sparx.Config do
 
   defp range?(text) when is_binary(text) do
     case String.split(text, "/") do
-      [address] -> match?({:ok, _}, parse(address))
-      [address, bits] -> prefix?(:inet.parse_strict_address(String.to_charlist(address)), Integer.parse(bits))
-      _ -> false
+      [address] ->
+        match?({:ok, _}, parse(address))
+
+      [address, bits] ->
+        prefix?(:inet.parse_strict_address(:binary.bin_to_list(address)), Integer.parse(bits))
+
+      _ ->
+        false
     end
   end
 

@@ -52,6 +52,7 @@ defmodule Sparx.Form do
     case Keyword.get_lazy(options, :from, fn -> source(request.method) end) do
       :query -> decode(request.query || "", Keyword.take(options, [:max_fields]))
       :body -> read_body(request, options)
+      other -> raise ArgumentError, "from is :body or :query, got: #{inspect(other)}"
     end
   end
 
@@ -94,10 +95,16 @@ defmodule Sparx.Form do
       {:ok, [{"a", "1"}, {"b", "x y"}, {"a", "ä"}]}
   """
   @spec decode(binary, max_fields: non_neg_integer) :: {:ok, t} | {:error, FormError.t()}
-  def decode(text, options \\ []) do
+  def decode(text, options \\ []) when is_binary(text) do
     options = Sparx.Config.known!(options, [:max_fields])
-    pairs(text, Keyword.get(options, :max_fields, @max_fields), 0, [])
+    pairs(text, most!(Keyword.get(options, :max_fields, @max_fields)), 0, [])
   end
+
+  # No count of fields ever equals anything else, which would be no bound.
+  defp most!(most) when is_integer(most) and most >= 0, do: most
+
+  defp most!(other),
+    do: raise(ArgumentError, "max_fields is a number of at least 0, got: #{inspect(other)}")
 
   defp pairs("", _most, _count, taken), do: {:ok, Enum.reverse(taken)}
   defp pairs(<<?&, rest::binary>>, most, count, taken), do: pairs(rest, most, count, taken)

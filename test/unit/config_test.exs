@@ -70,6 +70,8 @@ defmodule Sparx.ConfigTest do
 
     assert message(port: "80") =~ "option :port: \"80\""
     assert message(host: "example") =~ "option :host: \"example\""
+    assert message(host: <<255>>) =~ "option :host: <<255>>"
+    assert message(trusted_proxies: [<<255>>]) =~ "option :trusted_proxies"
     assert message(window: 1) =~ "option :window: 1, expected an integer from 4096 to 16777216 (bytes)"
     assert message(workers: 0) =~ "option :workers: 0"
     assert message(max_waiting: -1) =~ "option :max_waiting: -1, expected an integer from 0 to 1000000"

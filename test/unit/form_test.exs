@@ -75,6 +75,10 @@ defmodule Sparx.FormTest do
   test "a limit on the number of fields" do
     assert {:ok, [_, _]} = Form.decode("a=1&b=2", max_fields: 2)
     assert {:error, %FormError{reason: :too_large, status: 413}} = Form.decode("a=1&b=2", max_fields: 1)
+
+    for wrong <- [-1, "1", nil],
+        do: assert_raise(ArgumentError, fn -> Form.decode("a", max_fields: wrong) end)
+
     assert {:ok, form} = Form.decode(String.duplicate("a&", 1_000))
     assert length(form) == 1_000
     assert {:error, %{reason: :too_large}} = Form.decode(String.duplicate("a&", 1_001))
