@@ -323,6 +323,17 @@ def body_too_slow(t):
     t.expect_alive()
 
 
+@case(script("read", "wait gone"), body_grace=200, write_timeout=300, h2_reset_hold=0)
+def body_too_slow_without_a_window(t):
+    """nor does the window for the 408: the stream ends all the same, and the connection with its client"""
+    t.open((wire.INITIAL_WINDOW_SIZE, 0)).send(wire.headers(1, post()))
+    t.until(lambda: t.answer_on(1).status == 408, "the head of 408")
+    t.expect_reset(1, "CANCEL")
+    t.expect_alive()
+    t.end()
+    t.expect_closed()
+
+
 LOW, HIGH = get(extra=[("priority", "u=7")]), get(extra=[("priority", "u=0")])
 
 
