@@ -69,7 +69,7 @@ static bool is_full(const struct mux *mux)
 
 static bool is_stuck(const struct mux_stream *m)
 {
-	return m->waits && !m->cold && (h2_of_mux(m->mux)->out.len > 0 || mux_blocked(m));
+	return !m->cold && (mux_blocked(m) || (m->waits && h2_of_mux(m->mux)->out.len > 0));
 }
 
 static bool push(struct mux_stream *m, struct slice target, const struct field *fields, unsigned count)

@@ -16,11 +16,17 @@ static uint64_t body_deadline(const struct mux_stream *x)
 	return mux_config(x->mux)->body_rate && waits_for_body(x) ? pace_deadline(&x->body) : UINT64_MAX;
 }
 
+/* All of the body is in frames but for its end, for which nghttp2 wants an open window too, although it has no byte. */
+static bool end_waits(const struct mux_stream *x)
+{
+	return x->s.response == RESPONSE_ENDED && !x->waits && !x->finished && !x->whole && !mux_is_mute(x);
+}
+
 enum mux_blocked mux_blocked(const struct mux_stream *x)
 {
 	const struct mux *mux = x->mux;
 
-	if (!x->waits || stream_allows(&x->s) == 0)
+	if (x->waits ? stream_allows(&x->s) == 0 : !end_waits(x))
 		return MUX_BLOCKED_NOT;
 	if (mux->kind->is_shut(x))
 		return MUX_BLOCKED_STREAM;
@@ -36,7 +42,7 @@ uint64_t mux_stall_deadline(const struct mux_stream *x)
 {
 	enum mux_blocked blocked;
 
-	if (mux_is_closed(x) || !x->waits)
+	if (mux_is_closed(x) || (!x->waits && !end_waits(x)))
 		return UINT64_MAX;
 	blocked = mux_blocked(x);
 	if (blocked && x->mux->eof)
@@ -45,7 +51,7 @@ uint64_t mux_stall_deadline(const struct mux_stream *x)
 	case MUX_BLOCKED_STREAM:
 		return pace_deadline(&x->pace);
 	case MUX_BLOCKED_CONNECTION:
-		return pace_deadline(&x->mux->framed);
+		return pace_deadline(x->mux->waiting ? &x->mux->framed : &x->pace);
 	case MUX_BLOCKED_NOT:
 		break;
 	}
@@ -115,7 +121,7 @@ void mux_review(struct mux *mux)
 	mux->review = UINT64_MAX;
 	for (struct list *l = mux->streams.next; l != &mux->streams && !mux->fault; l = l->next) {
 		struct mux_stream *x = container_of(l, struct mux_stream, link);
-		if (x->waits && !mux_blocked(x))
+		if ((x->waits || end_waits(x)) && !mux_blocked(x))
 			pace_start(&x->pace, mux_now_us(mux), mux_write_grace(mux)); /* nothing but the client kept it waiting */
 		next = mux_earlier(next, review_one(x));
 	}

@@ -308,6 +308,28 @@ def response_stalled_for_long(t):
     t.expect_alive()
 
 
+@case(script(("respond 200", [], BODY)), script("head 200 -", "wait go", "end"), write_timeout=300)
+def response_end_stalled(t):
+    """so it does when all that waits for the connection's window is the end of a body"""
+    t.open((wire.INITIAL_WINDOW_SIZE, 1 << 20)).send(wire.headers(1, get(), end=True), wire.headers(3, get(), end=True))
+    t.until(lambda: len(t.answer_on(1).body) == 65535 and t.answer_on(3).status == 200, "all that the window takes")
+    t.port.go()
+    t.expect_reset(1, "CANCEL")
+    t.expect_reset(3, "CANCEL")
+    t.expect_alive()
+
+
+@case(script(("respond 200", [], BODY)), script("head 200 -", "wait go", "end"))
+def response_end_stalled_of_one_who_left(t):
+    """nobody opens that window any more"""
+    t.open((wire.INITIAL_WINDOW_SIZE, 1 << 20)).send(wire.headers(1, get(), end=True), wire.headers(3, get(), end=True))
+    t.until(lambda: len(t.answer_on(1).body) == 65535 and t.answer_on(3).status == 200, "all that the window takes")
+    t.port.go()
+    t.sync()
+    t.end()
+    t.expect_closed()
+
+
 @case(script(("respond 200", [], BODY)))
 def response_large_frames(t):
     """a client that accepts larger frames"""
