@@ -52,7 +52,7 @@ defmodule Sparx.Form do
     case Keyword.get_lazy(options, :from, fn -> source(request.method) end) do
       :query -> decode(request.query || "", Keyword.take(options, [:max_fields]))
       :body -> read_body(request, options)
-      other -> raise ArgumentError, "from is :body or :query, got: #{inspect(other)}"
+      other -> raise ArgumentError, "from must be :body or :query, got: #{inspect(other)}"
     end
   end
 
@@ -104,7 +104,7 @@ defmodule Sparx.Form do
   defp most!(most) when is_integer(most) and most >= 0, do: most
 
   defp most!(other),
-    do: raise(ArgumentError, "max_fields is a number of at least 0, got: #{inspect(other)}")
+    do: raise(ArgumentError, "max_fields must be a number of at least 0, got: #{inspect(other)}")
 
   defp pairs("", _most, _count, taken), do: {:ok, Enum.reverse(taken)}
   defp pairs(<<?&, rest::binary>>, most, count, taken), do: pairs(rest, most, count, taken)

@@ -493,7 +493,7 @@ defmodule Sparx.Request do
   @spec cancel_chunks(t, [reference]) :: :ok
   def cancel_chunks(request, refs) when is_list(refs) do
     Enum.all?(refs, &is_reference/1) ||
-      raise ArgumentError, "questions are references of read_chunk/2, got: #{inspect(refs)}"
+      raise ArgumentError, "refs must be references of read_chunk/2, got: #{inspect(refs)}"
 
     take_back(request, refs)
   end
@@ -691,7 +691,7 @@ defmodule Sparx.Request do
   defp limit!(options) do
     case Keyword.get(options, :limit, @body_limit) do
       limit when limit == :infinity or (is_integer(limit) and limit >= 0) -> limit
-      other -> raise ArgumentError, "limit is a number of bytes or :infinity, got: #{inspect(other)}"
+      other -> raise ArgumentError, "limit must be a number of bytes or :infinity, got: #{inspect(other)}"
     end
   end
 

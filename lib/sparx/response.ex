@@ -369,7 +369,7 @@ defmodule Sparx.Response do
   defp bytes!(_name, bytes) when is_integer(bytes) and bytes >= 0, do: bytes
 
   defp bytes!(name, other),
-    do: raise(ArgumentError, "#{name} is a number of bytes of at least 0, got: #{inspect(other)}")
+    do: raise(ArgumentError, "#{name} must be a number of bytes of at least 0, got: #{inspect(other)}")
 
   @doc false
   # `:raw` avoids the process that serves all other file operations; without `:posix`, three times would be converted

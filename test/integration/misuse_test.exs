@@ -38,18 +38,19 @@ defmodule Sparx.Integration.MisuseTest do
 
   test "the size of a chunk" do
     for max <- [0, -1, 1.5, "64k", :all, 0x1_0000_0000] do
-      assert {ArgumentError, "max is 1 to " <> _} = misuse(&Request.read_chunk(&1, max: max))
+      assert {ArgumentError, "max must be 1 to " <> _} = misuse(&Request.read_chunk(&1, max: max))
     end
   end
 
   test "options of a body" do
     for options <- [[prefetch: 0], [prefetch: "4"], [chunk_size: 0], [chunk_size: nil], [timeout: -1]] do
       assert {ArgumentError, message} = misuse(&Enum.to_list(Request.body_stream(&1, options)))
-      assert message =~ "#{options |> Keyword.keys() |> hd()} is "
+      assert message =~ "#{options |> Keyword.keys() |> hd()} must be "
     end
 
     for limit <- ["1000", -1, nil, 1.0] do
-      assert {ArgumentError, "limit is a number of bytes" <> _} = misuse(&Request.read_body(&1, limit: limit))
+      assert {ArgumentError, "limit must be a number of bytes" <> _} =
+               misuse(&Request.read_body(&1, limit: limit))
     end
 
     assert {:returned, {:ok, "body"}} = misuse(&Request.read_body(&1, limit: :infinity))
