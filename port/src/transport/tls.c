@@ -20,7 +20,8 @@
 #include "platform/platform.h"
 
 enum {
-	READ_SIZE = 65624,    /* bytes of one read: four of the largest records of TLS 1.3 */
+	READ_SIZE = 49218,    /* bytes of one read: three of the largest records of TLS 1.3; */
+	READ_OVERHEAD = 88,   /* but no more than there is room for, and this: so only an incomplete record is stored */
 	RECORD_SMALL = 1400,  /* bytes of a record that fits one packet, so that a browser can use each packet at once */
 	RECORD_LARGE = 16384, /* bytes of the largest record */
 	SMALL_FIRST = 65536,  /* bytes that go in small records, */
@@ -31,7 +32,7 @@ enum {
 	OWED_MAX = 262144,    /* bytes for a socket that accepts none: a client may request KeyUpdates repeatedly */
 	RECORD_HEAD = 5,      /* type, version, length of the rest, */
 	RECORD_BODY = 18432,  /* which is at most this (RFC 5246 6.2.3) */
-	RECORDS_A_READ = 64,  /* a record of one byte takes as long as one of a hundred: then others get a turn */
+	RECORDS_MANY = 32,    /* of one read: a record of one byte takes as long as one of a hundred, so others get a turn */
 };
 
 struct tls {
@@ -47,7 +48,7 @@ struct tls {
 	int fd;
 	int error;     /* errno of the socket */
 	bool eof;      /* of the socket */
-	bool was_full; /* the last read filled its buffer: there may be more */
+	bool was_full; /* the last read filled its buffer: the next one need not wait for an event */
 	bool emptied;  /* a read of this call has emptied the socket */
 	bool over;     /* the session has reported the end, or an error of the peer */
 	bool shaken, failed, said_bye;
@@ -206,16 +207,17 @@ static bool keep(struct tls *t)
 }
 
 /* One read, when the session has no record left. IO_AGAIN: nothing is there; IO_OK also if it never will. */
-static struct io_result fill(struct tls *t)
+static struct io_result fill(struct tls *t, size_t room)
 {
+	size_t size = room < READ_SIZE - READ_OVERHEAD ? room + READ_OVERHEAD : READ_SIZE;
 	ssize_t n;
 
 	if (!keep(t))
 		return io_failed(ENOMEM);
 	if (t->emptied && !t->eof)
 		return io_again(IO_READ);
-	n = t->eof ? 0 : read(t->fd, scratch.in, sizeof scratch.in);
-	t->was_full = n == (ssize_t)sizeof scratch.in;
+	n = t->eof ? 0 : read(t->fd, scratch.in, size);
+	t->was_full = n == (ssize_t)size;
 	t->emptied = !t->was_full;
 	if (n < 0 && would_wait())
 		return io_again(IO_READ);
@@ -314,7 +316,7 @@ static struct io_result await_hello(struct tls *t)
 		case TLS_FIRST_MORE:
 			break;
 		}
-		r = fill(t);
+		r = fill(t, RECORD_LARGE);
 		if (r.status != IO_OK)
 			return r;
 		if (t->eof)
@@ -354,7 +356,7 @@ static struct io_result tls_handshake(int fd, void *state)
 		case TLS_AGAIN:
 			break;
 		}
-		r = fill(t);
+		r = fill(t, RECORD_LARGE);
 		if (r.status != IO_OK)
 			return end(t, r);
 	}
@@ -368,24 +370,26 @@ static bool has_something(struct tls *t)
 	return has_record(t) || t->eof || t->over || tls_session_pending(t->session);
 }
 
-/* Decrypts what has arrived. Fewer than n bytes: TLS_AGAIN without a whole record, TLS_DONE after many records or at the end. */
+/* Decrypts what has arrived. Fewer than n bytes: TLS_AGAIN without a whole record, or it is the end. */
 static size_t decrypt(struct tls *t, uint8_t *bytes, size_t n, enum tls_outcome *outcome)
 {
 	size_t total = 0, got;
+	unsigned records = 0;
 
-	*outcome = TLS_DONE;
-	for (unsigned i = 0; i < RECORDS_A_READ && total < n && *outcome == TLS_DONE; i++) {
+	for (*outcome = TLS_DONE; total < n && *outcome == TLS_DONE; records++) {
 		*outcome = has_something(t) ? tls_session_read(t->session, bytes + total, n - total, &got) : TLS_AGAIN;
 		total += *outcome == TLS_DONE ? got : 0;
 	}
 	t->over = *outcome == TLS_EOF || *outcome == TLS_FAILED;
+	if (records > RECORDS_MANY)
+		t->was_full = false; /* the loop's next event says whether there is more */
 	return total;
 }
 
 /* A lingering connection is only read to empty the socket. */
 static struct io_result read_and_drop(struct tls *t)
 {
-	struct io_result r = fill(t);
+	struct io_result r = fill(t, READ_SIZE);
 
 	drop(t);
 	if (r.status == IO_OK && t->eof)
@@ -411,7 +415,7 @@ static struct io_result tls_read(int fd, void *state, void *bytes, size_t n)
 			return fail(t, EPROTO);
 		if (outcome == TLS_EOF)
 			return end(t, (struct io_result){.status = IO_EOF});
-		r = fill(t);
+		r = fill(t, n);
 		if (r.status != IO_OK)
 			return end(t, r);
 	}
