@@ -15,7 +15,7 @@ defmodule Sparx.Answer do
   #     senders  for a WebSocket: how many processes are about to send, and @lock while one of them sends a message in pieces
   #     credit for a WebSocket: messages that were requested and have not arrived
   #     read     for a request body that arrived with its request: bytes that were read
-  #     behind   1 once a part of the body went through the server: what follows goes behind it, the same way
+  #     behind   writes of the body that another process does (Sparx.Server.Region) and has not done yet: what follows goes behind them
 
   @phase 1
   @window 2
@@ -218,13 +218,17 @@ defmodule Sparx.Answer do
   @spec room?(t) :: boolean
   def room?(answer), do: :atomics.get(answer, @window) > 0
 
-  @doc "A part of the body is about to go through the server, so all that follows must."
+  @doc "Another process is about to get something to write."
   @spec go_behind(t) :: :ok
-  def go_behind(answer), do: :atomics.put(answer, @behind, 1)
+  def go_behind(answer), do: :atomics.add(answer, @behind, 1)
 
-  @doc "Whether what is written next must go through the server, behind what went there."
+  @doc "It has written it."
+  @spec written(t) :: :ok
+  def written(answer), do: :atomics.sub(answer, @behind, 1)
+
+  @doc "Whether what is written next must be given to that process too, to stay in order."
   @spec behind?(t) :: boolean
-  def behind?(answer), do: :atomics.get(answer, @behind) == 1
+  def behind?(answer), do: :atomics.get(answer, @behind) > 0
 
   # ── the request's body ─────────────────────────────────────────────────────────────────────────────
 

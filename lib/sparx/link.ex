@@ -11,7 +11,7 @@ defmodule Sparx.Link do
 
   # slots: the process that counts the running handlers: the server, or a Sparx.Workers. channel, files: only for
   # processes on the server's node; nil: there is no channel.
-  # region: the process that puts large parts into shared memory; nil: there is none.
+  # region: puts large parts into shared memory; nil: there is none.
   defstruct [:server, :slots, :port, :window, :max_frame, :write_timeout, :channel, :files, :region]
 
   @type t :: %__MODULE__{
@@ -23,7 +23,7 @@ defmodule Sparx.Link do
           write_timeout: pos_integer,
           channel: Channel.t() | nil,
           files: Files.t() | nil,
-          region: pid | nil
+          region: Region.t() | nil
         }
 
   @typedoc "What of a link says where its server is."
@@ -35,6 +35,9 @@ defmodule Sparx.Link do
 
   # Bytes. A larger response is written by its process; smaller ones go through the server, which writes many of them at once.
   @own_write 16_384
+
+  # Bytes of a large part that go over the pipe at once.
+  @piece 24_576
 
   # ms. A handler that waits for its client longer than this occupies no slot until its wait ends.
   @moment 100
@@ -273,15 +276,46 @@ defmodule Sparx.Link do
          do: send_data(link, id, answer, [], rest, size - taken)
   end
 
-  # Once a part goes through the process of the shared memory, everything after it does too, so that the order is
-  # kept.
   defp write_data(link, id, answer, head, data, size) do
-    if shared?(link, answer, size) do
-      Answer.go_behind(answer)
-      Region.write(link.region, [packed(head), part(id, data, size)])
-    else
-      write_behind(link, id, answer, [head | data(id, data, size)])
+    if shared?(link, answer, size),
+      do: write_large(link, id, answer, head, :erlang.iolist_to_iovec(data), size),
+      else: write_behind(link, id, answer, [head | data(id, data, size)])
+  end
+
+  # While no other stream has large parts, small pieces over the pipe cost least: they stay in the caches, and nobody else needs to run. The process
+  # of the shared memory writes the parts of many at once, and it takes what finds the pipe full.
+  defp write_large(link, id, answer, head, data, size) do
+    if Region.alone?(link.region, id) and not Answer.behind?(answer),
+      do: write_pieces(link, id, answer, head, data, size),
+      else: share(link, id, answer, head, data, size)
+  end
+
+  defp write_pieces(link, id, answer, head, data, size) do
+    length = min(size, @piece)
+    {piece, rest} = split(data, length)
+
+    case write_now(link, [head | Frame.data(id, piece, length)]) do
+      true when length == size -> :ok
+      true -> write_pieces(link, id, answer, [], rest, size - length)
+      false -> share(link, id, answer, head, data, size)
+      error -> error
     end
+  end
+
+  # False: the pipe is full.
+  defp write_now(%{port: port}, messages) do
+    :erlang.port_command(port, [<<IO.iodata_length(messages)::32>> | messages], [:nosuspend])
+  rescue
+    ArgumentError -> {:error, :closed}
+  end
+
+  defp share(link, id, answer, head, data, size),
+    do: give(link, answer, [packed(head), part(id, data, size)])
+
+  # What is given is followed by all else, until it is written.
+  defp give(%{region: region}, answer, items) do
+    Answer.go_behind(answer)
+    Region.write(region, items ++ [{:written, answer}])
   end
 
   defp write_behind(_link, _id, _answer, [[]]), do: :ok
@@ -290,7 +324,7 @@ defmodule Sparx.Link do
     cond do
       # The server knows whether earlier parts must be written first.
       not is_local(answer) -> tell(link, id, {:write, IO.iodata_to_binary(messages)})
-      Answer.behind?(answer) -> Region.write(link.region, [packed(messages)])
+      Answer.behind?(answer) -> give(link, answer, [packed(messages)])
       true -> write(link, messages)
     end
   end

@@ -238,7 +238,7 @@ defmodule Sparx.Server do
       port: port,
       channel: program.channel,
       files: program.files,
-      region: program.region && program.region.pid,
+      region: program.region,
       window: Map.get(info["limits"], "window", Config.limit(config, :window)),
       max_frame: Map.get(info, "max_frame", Config.limit(config, :max_frame)),
       write_timeout: Config.limit(config, :write_timeout)

@@ -183,7 +183,8 @@ defmodule Sparx.Server.Exchange do
   # Parts of a response that a process on another node writes.
   defp tell({:write, messages}, _id, stream, state) do
     if Answer.behind?(stream.answer) do
-      Region.write(state.link.region, [messages])
+      Answer.go_behind(stream.answer)
+      Region.write(state.link.region, [messages, {:written, stream.answer}])
       state
     else
       write(state, messages)

@@ -8,12 +8,14 @@ defmodule Sparx.Server.Region do
   # also sends the port program the messages that name the slots, and those that must follow them (Sparx.Answer,
   # behind). Parts for which no slots are free use the pipe.
   #
+  # A process that sends alone is faster by itself, over the pipe (Sparx.Link).
+  #
   # A word for each slot says whether the port program has it: this process sets it when it takes the slot, and the server clears it when the
   # slot comes back. Nobody else ever owns a slot, so none is lost, whatever happens to the senders.
 
   use GenServer
 
-  alias Sparx.{Frame, Link}
+  alias Sparx.{Answer, Frame, Link}
 
   @slot 4_096
   # Bytes. Below that the pipe is cheaper.
@@ -35,14 +37,14 @@ defmodule Sparx.Server.Region do
   @typedoc "A part of a streamed response, or a message of a WebSocket, or a piece of one of which so many bytes are to come."
   @type kind :: {:data, Frame.stream()} | {:message, Frame.stream(), type :: 1 | 2, left :: non_neg_integer}
 
-  @typedoc "Messages to be written as they are, or bytes to be shared."
-  @type item :: iodata | {kind, iodata, size :: pos_integer}
+  @typedoc "Messages to be written as they are, bytes to be shared, or an answer that is to know when all before it is written."
+  @type item :: iodata | {kind, iodata, size :: pos_integer} | {:written, Answer.t()}
 
   defmodule State do
     @moduledoc false
     # run: parts that are to be written together: {first slot, how many, what to write, the last first}. pending: the items since it began, the
-    # last first. out: messages that can be written to the port program, and their size. waiting: the processes that
-    # wait for that.
+    # last first. out: messages that can be written to the port program, and their size. waiting: the processes and answers
+    # that are to know when that is done.
     defstruct [
       :file,
       :words,
@@ -87,7 +89,7 @@ defmodule Sparx.Server.Region do
   end
 
   defp start(path, count) do
-    words = :atomics.new(count, signed: false)
+    words = :atomics.new(count + 1, signed: false)
     {:ok, pid} = GenServer.start_link(__MODULE__, {words, count})
 
     case GenServer.call(pid, {:open, path}, :infinity) do
@@ -122,16 +124,20 @@ defmodule Sparx.Server.Region do
   @spec worth?(non_neg_integer) :: boolean
   def worth?(size), do: size >= @least
 
+  @doc "Whether the last large part was of this stream too. From now on it is."
+  @spec alone?(t, Frame.stream()) :: boolean
+  def alone?(%{words: words, count: count}, id), do: :atomics.exchange(words, count + 1, id) == id
+
   @doc "Has items written in their order, behind those that were given before."
-  @spec write(pid, [item]) :: :ok
-  def write(pid, items) do
+  @spec write(t, [item]) :: :ok
+  def write(%{pid: pid}, items) do
     send(pid, {:"$sparx_region", items, nil})
     :ok
   end
 
   @doc "The same, and waits until they are written."
-  @spec write_and_wait(pid, [item]) :: :ok | {:error, :closed}
-  def write_and_wait(pid, items) do
+  @spec write_and_wait(t, [item]) :: :ok | {:error, :closed}
+  def write_and_wait(%{pid: pid}, items) do
     ref = :erlang.monitor(:process, pid, alias: :reply_demonitor)
     send(pid, {:"$sparx_region", items, ref})
 
@@ -204,12 +210,17 @@ defmodule Sparx.Server.Region do
 
   defp written(state) do
     state = state |> end_run() |> send_out()
-    for ref <- state.waiting, do: send(ref, {ref, :ok})
+    Enum.each(state.waiting, &done/1)
     {:noreply, %{state | waiting: []}, @idle}
   end
 
+  defp done({:written, answer}), do: Answer.written(answer)
+  defp done(ref), do: send(ref, {ref, :ok})
+
   defp add_all(state, items, nil), do: Enum.reduce(items, state, &add/2)
   defp add_all(state, items, ref), do: add_all(%{state | waiting: [ref | state.waiting]}, items, nil)
+
+  defp add({:written, _answer} = written, state), do: %{state | waiting: [written | state.waiting]}
 
   defp add({kind, data, size}, state) do
     slots = div(size + @slot - 1, @slot)

@@ -89,7 +89,7 @@ defmodule Sparx.Server.RegionTest do
   test "what is given can be read where the messages say, in its order", %{region: region, memory: file} do
     data = random(2 * @slot + 1_000)
 
-    Region.write(region.pid, [
+    Region.write(region, [
       "a",
       {{:data, 7}, [binary_part(data, 0, 10), binary_part(data, 10, 9_182)], 9_192},
       ["b", "c"]
@@ -102,7 +102,7 @@ defmodule Sparx.Server.RegionTest do
 
   test "a message of a WebSocket is named with its type and what is left", %{region: region, memory: file} do
     data = random(5_000)
-    assert Region.write_and_wait(region.pid, [{{:message, 7, 2, 99}, data, 5_000}]) == :ok
+    assert Region.write_and_wait(region, [{{:message, 7, 2, 99}, data, 5_000}]) == :ok
     assert_received {:command, <<_size::32, payload::binary>>}
     assert [{:message, 2, slot, 5_000, 99}] = messages(payload, [])
     assert bytes(file, slot, 5_000) == data
@@ -114,7 +114,7 @@ defmodule Sparx.Server.RegionTest do
     :erlang.trace_pattern({:file, :pwrite, 3}, true, [:global])
 
     together(region, fn ->
-      for {data, n} <- Enum.with_index(parts), do: Region.write(region.pid, [<<?a + n>>, part(data)])
+      for {data, n} <- Enum.with_index(parts), do: Region.write(region, [<<?a + n>>, part(data)])
     end)
 
     assert ["a", {:shared, first, 1}, "b" | _] = all = frame()
@@ -129,21 +129,21 @@ defmodule Sparx.Server.RegionTest do
   end
 
   test "without free slots, everything crosses the pipe", %{region: region} do
-    Region.write(region.pid, [part(random(60 * @slot))])
+    Region.write(region, [part(random(60 * @slot))])
     assert [{:shared, 0, _}] = frame()
     data = random(5 * @slot)
-    Region.write(region.pid, ["a", part(data), "b"])
+    Region.write(region, ["a", part(data), "b"])
     assert frame() == ["a", {:data, data}, "b"]
     assert Region.count(region) == {64, 60}
-    Region.write(region.pid, [part(random(4 * @slot))])
+    Region.write(region, [part(random(4 * @slot))])
     assert [{:shared, 60, _}] = frame()
-    Region.write(region.pid, [part(random(65 * @slot))])
+    Region.write(region, [part(random(65 * @slot))])
     assert [{:data, _}] = frame()
   end
 
   test "slots that are used are passed, wherever they are", %{region: region, memory: file} do
     for n <- 0..15 do
-      Region.write(region.pid, [part(random(4 * @slot))])
+      Region.write(region, [part(random(4 * @slot))])
       slot = 4 * n
       assert [{:shared, ^slot, _}] = frame()
     end
@@ -153,15 +153,15 @@ defmodule Sparx.Server.RegionTest do
     assert Region.unused(region, 40, 8)
     assert Region.unused(region, 60, 4)
     parts = for n <- [5, 4, 4, 3], do: random(n * @slot)
-    together(region, fn -> for data <- parts, do: Region.write(region.pid, [part(data)]) end)
+    together(region, fn -> for data <- parts, do: Region.write(region, [part(data)]) end)
     assert [{:shared, 40, _}, {:shared, 60, _}, {:shared, 8, _}, {:shared, 45, _}] = all = frame()
     for {{:shared, slot, length}, data} <- Enum.zip(all, parts), do: assert(bytes(file, slot, length) == data)
-    Region.write(region.pid, [part(random(1))])
+    Region.write(region, [part(random(1))])
     assert [{:data, _}] = frame()
   end
 
   test "the port returns its slots, once", %{region: region} do
-    Region.write(region.pid, [part(random(3 * @slot))])
+    Region.write(region, [part(random(3 * @slot))])
     assert [{:shared, 0, _}] = frame()
     assert Region.unused(region, 1, 2)
     refute Region.unused(region, 1, 1)
@@ -179,14 +179,14 @@ defmodule Sparx.Server.RegionTest do
     end)
 
     data = random(3 * @slot)
-    Region.write(region.pid, ["a", part(data), "b"])
+    Region.write(region, ["a", part(data), "b"])
     assert frame() == ["a", {:data, data}, "b"]
     assert Region.count(region) == {64, 0}
   end
 
   test "no frame is longer than the port program takes", %{region: region} do
     :ok = Region.serve(region, self(), 65_536)
-    together(region, fn -> for _ <- 1..8, do: Region.write(region.pid, [part(random(40 * @slot)), "a"]) end)
+    together(region, fn -> for _ <- 1..8, do: Region.write(region, [part(random(40 * @slot)), "a"]) end)
 
     sizes =
       for _ <- 1..8,
@@ -204,12 +204,12 @@ defmodule Sparx.Server.RegionTest do
     tasks =
       for n <- 1..16 do
         Task.async(fn ->
-          for turn <- 1..20, do: Region.write(region.pid, [part(:binary.copy(<<n, turn>>, 500 * n))])
+          for turn <- 1..20, do: Region.write(region, [part(:binary.copy(<<n, turn>>, 500 * n))])
         end)
       end
 
     Task.await_many(tasks, 30_000)
-    assert :ok = Region.write_and_wait(region.pid, ["z"])
+    assert :ok = Region.write_and_wait(region, ["z"])
     assert %{} = seen = seen(region, file, %{})
     assert map_size(seen) == 16 * 20
     assert Region.count(region) == {64, 0}
@@ -238,11 +238,35 @@ defmodule Sparx.Server.RegionTest do
 
   defp see("z", seen, _region, _file), do: seen
 
+  test "a stream is alone while no other has large parts", %{region: region} do
+    refute Region.alone?(region, 7)
+    assert Region.alone?(region, 7)
+    refute Region.alone?(region, 8)
+    refute Region.alone?(region, 7)
+    assert Region.alone?(region, 7)
+    assert Region.count(region) == {64, 0}
+  end
+
+  test "an answer knows when what was given before is written", %{region: region} do
+    answer = Sparx.Answer.new(1)
+
+    together(region, fn ->
+      Sparx.Answer.go_behind(answer)
+      Region.write(region, [part(random(9_000)), {:written, answer}])
+      Sparx.Answer.go_behind(answer)
+      Region.write(region, ["b", {:written, answer}])
+      assert Sparx.Answer.behind?(answer)
+    end)
+
+    assert [{:shared, _, 9_000}, "b"] = frame()
+    Sparx.Await.await(fn -> not Sparx.Answer.behind?(answer) end)
+  end
+
   test "when it has been stopped, who waits is told, and nobody else hears of it", %{region: region} do
     assert Region.stop(region) == :ok
     refute Process.alive?(region.pid)
-    assert Region.write(region.pid, [part("x")]) == :ok
-    assert Region.write_and_wait(region.pid, [part("x")]) == {:error, :closed}
+    assert Region.write(region, [part("x")]) == :ok
+    assert Region.write_and_wait(region, [part("x")]) == {:error, :closed}
     refute_received {:EXIT, _, _}
   end
 
@@ -267,7 +291,7 @@ defmodule Sparx.Server.RegionTest do
   test "what was sent last is let go of" do
     {:ok, region, _file} = Region.new(64 * @slot)
     :ok = Region.serve(region, self(), @max_frame)
-    Region.write(region.pid, [part(random(100_000))])
+    Region.write(region, [part(random(100_000))])
     frame()
     assert Sparx.Await.await(fn -> match?({:binary, []}, Process.info(region.pid, :binary)) end)
   end
