@@ -19,7 +19,7 @@ SOCKET = [UPGRADE, 1, "websocket", [], {}]
 
 # The messages in answer to the first request: stream 1.
 ANSWERS = {
-    "kind": [[31, 1]],
+    "kind": [[63, 1]],
     "fields": [[RESPOND, 1, 200, []]],
     "type": [[RESPOND, 1, "200", [], b""]],
     "status": [[RESPOND, 1, 99, [], b""]],

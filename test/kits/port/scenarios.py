@@ -579,7 +579,7 @@ def told(kit, kind, stream, consequence, wrong):
 def wrong_ignored(kit):
     started(kit)
     for kind, stream, wrong in (
-        (31, None, [31, 1]),
+        (63, None, [63, 1]),
         (65, None, [65, 1, b""]),
         (DEMAND, None, [DEMAND]),
         (DEMAND, None, [DEMAND, 1, 2]),
