@@ -505,6 +505,20 @@ static void test_packets_grow_as_far_as_the_path_takes_them(void **state)
 	text_clear(&host->events);
 }
 
+/* After a change of the route, packets of the size that it carried before are lost without a report. */
+static void test_packets_shrink_when_they_do_not_arrive_any_more(void **state)
+{
+	(void)state;
+	shake();
+	get_large();
+	QUIC_AWAIT(c, packets_go_up_to() == 8952);
+	get_large();
+	c->path_max = 1300;
+	get_large();
+	get_large();
+	text_clear(&host->events);
+}
+
 /* If the server's device refuses large packets, they are tried once, not for each connection. */
 static void test_large_packets_are_not_tried_for_ever(void **state)
 {
@@ -947,6 +961,7 @@ int main(void)
 		TEST(test_a_handshake_that_the_client_refuses_is_reported),
 		TEST(test_a_client_that_only_leaves_has_not_failed),
 		TEST(test_packets_grow_as_far_as_the_path_takes_them),
+		TEST(test_packets_shrink_when_they_do_not_arrive_any_more),
 		TEST(test_large_packets_are_not_tried_for_ever),
 		TEST(test_packets_of_one_message_are_all_taken),
 		TEST(test_a_turn_has_so_many_handshakes),

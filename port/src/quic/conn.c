@@ -17,7 +17,10 @@ enum {
 	IDS_OF_CLIENT = 4,
 	WIDENS = 16384,          /* bytes after which larger packets are worth trying, */
 	WIDENS_FURTHER = 262144, /* and very large ones */
-	MOVES = 4096,            /* fewer bytes moved (in both directions together) count as waiting for the client */
+	SILENT_TIMEOUTS = 3,     /* without a packet of the client, and at least this long in ms, until packets get small, */
+	SILENT_MS = 1000,
+	NARROW_MS = 600000, /* and for how long (RFC 8899 5.1.1) */
+	MOVES = 4096,       /* fewer bytes moved (in both directions together) count as waiting for the client */
 	CLOSE_SHORT = 1200,
 	PATIENT_PACKETS = 2,
 	PATIENCE_MS = 5,      /* time that an acknowledgement waits for a response; clients expect up to 25 */
@@ -267,9 +270,11 @@ static void refuse_output(struct quic_conn *c, struct output *o, void (*why)(str
 }
 
 /* How long a packet may be. ngtcp2 stays within the known size of the path, except for probes, which wait for room. */
-static size_t packet_room(const struct quic_conn *c)
+static size_t packet_room(const struct quic_conn *c, uint64_t now)
 {
-	return c->sent < WIDENS ? QUIC_PACKET_MIN : c->sent < WIDENS_FURTHER ? QUIC_PACKET : QUIC_PACKET_MAX;
+	if (c->sent < WIDENS || now < c->narrow_until)
+		return QUIC_PACKET_MIN;
+	return c->sent < WIDENS_FURTHER ? QUIC_PACKET : QUIC_PACKET_MAX;
 }
 
 /* Fills one packet. 0: there is none to send now. */
@@ -281,7 +286,7 @@ static ngtcp2_ssize write_packet(struct quic_conn *c, struct output *o, ngtcp2_p
 
 		if (o->id < 0)
 			fill_output(c, o);
-		n = ngtcp2_conn_writev_stream(c->ng, path, &info, at, packet_room(c), &used,
+		n = ngtcp2_conn_writev_stream(c->ng, path, &info, at, packet_room(c, now), &used,
 					      NGTCP2_WRITE_STREAM_FLAG_MORE | (o->end ? NGTCP2_WRITE_STREAM_FLAG_FIN : 0), o->id,
 					      o->next, o->count, now);
 		*ecn = info.ecn;
@@ -401,6 +406,7 @@ static bool write_packets(struct quic_conn *c, uint64_t now)
 		send_burst(c, &b);
 	settle_output(c, &output, false);
 	if (total > 0) {
+		c->silent_since = c->silent_since ? c->silent_since : now;
 		c->moved += total;
 		ngtcp2_conn_update_pkt_tx_time(c->ng, now);
 	}
@@ -439,6 +445,8 @@ static void conn_receive(struct quic_end *end, const struct quic_datagram *d)
 		return;
 	member_is_dirty(&c->member);
 	c->unanswered++;
+	c->silent_since = 0;
+	c->timeouts = 0;
 	c->member.pool->bytes_in += d->n;
 	if (c->record)
 		c->record->bytes_in += d->n;
@@ -455,6 +463,19 @@ static void conn_receive(struct quic_end *end, const struct quic_datagram *d)
 }
 
 /* ---- a turn ---- */
+
+/* The client is silent, perhaps because larger packets are lost since its route has changed (RFC 9000 14.3). The smallest may still arrive. */
+static void look_for_black_hole(struct quic_conn *c, uint64_t now)
+{
+	ngtcp2_conn_info info;
+
+	if (c->silent_since == 0 || ++c->timeouts < SILENT_TIMEOUTS || now - c->silent_since < SILENT_MS * NGTCP2_MILLISECONDS)
+		return;
+	ngtcp2_conn_get_conn_info(c->ng, &info);
+	if (info.bytes_in_flight > 0 && c->sent >= WIDENS)
+		c->narrow_until = now + NARROW_MS * NGTCP2_MILLISECONDS;
+	c->silent_since = 0;
+}
 
 static void on_expiry(struct wheel_node *node)
 {
@@ -560,6 +581,7 @@ static bool conn_run(struct member *m)
 	if (c->state == QUIC_CLOSED)
 		return false;
 	if (!c->failed && now >= c->patient_until && ngtcp2_conn_get_expiry(c->ng) <= now) {
+		look_for_black_hole(c, now);
 		error = ngtcp2_conn_handle_expiry(c->ng, now);
 		if (error)
 			quic_failed(c, error);

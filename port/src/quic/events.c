@@ -237,6 +237,7 @@ static int on_path(ngtcp2_conn *ng, uint32_t flags, const ngtcp2_path *path, con
 	(void)old;
 	if (result != NGTCP2_PATH_VALIDATION_RESULT_SUCCESS)
 		return 0;
+	c->narrow_until = 0;
 	octets = quic_octets((const void *)path->remote.addr, &port);
 	peer->address_len = (uint8_t)octets.len;
 	memcpy(peer->address, octets.at, octets.len);

@@ -105,8 +105,11 @@ struct quic_conn {
 	struct bucket packets;
 	size_t moved;           /* bytes moved since it began to wait for its client */
 	uint64_t sent;          /* bytes */
+	uint64_t silent_since;  /* ns: when the first packet was sent since the client was last heard; 0: none was */
+	uint64_t narrow_until;  /* ns: until then packets are small, since the path lost larger ones; 0: they need not be */
 	uint64_t patient_until; /* ns: an acknowledgement waits till then for a response; 0: none does */
 	uint32_t unanswered;    /* packets that came since one was written */
+	uint32_t timeouts;      /* since the client was last heard */
 	uint8_t state;          /* enum quic_state */
 	bool validated;         /* its address is validated */
 	bool shaken;            /* the handshake is done; */
