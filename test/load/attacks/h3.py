@@ -253,7 +253,7 @@ def rapid_reset(client):
         yield quic.stream(id, octets), quic.reset_stream(id, 0x10C, len(octets)), quic.stop_sending(id, 0x10C)
 
 
-@over_quic("answers that are not acknowledged", "cut", "REQUEST_CANCELLED EXCESSIVE_LOAD", ":write_timeout, :response_rate, :h3_unacked", clients=16, write_timeout=400)  # fmt: skip
+@over_quic("answers that are not acknowledged", "cut", "REQUEST_CANCELLED EXCESSIVE_LOAD", ":write_timeout, :response_rate, :h3_unacked, :max_unsent", clients=16, write_timeout=400)  # fmt: skip
 def not_acknowledged(client):
     yield from opened(client)
     client.counts_resets = True
