@@ -622,7 +622,7 @@ static void test_a_response_acknowledges_its_request(void **state)
 
 	(void)state;
 	ask_and_stop_the_clock(&us);
-	us += 4000;
+	us += 9000;
 	quic_server_turn(s);
 	assert_false(has_come());
 	before = c->packets;

@@ -23,7 +23,7 @@ enum {
 	MOVES = 4096,       /* fewer bytes moved (in both directions together) count as waiting for the client */
 	CLOSE_SHORT = 1200,
 	PATIENT_PACKETS = 2,
-	PATIENCE_MS = 5,      /* time that an acknowledgement waits for a response; clients expect up to 25 */
+	PATIENCE_MS = 10,     /* time that an acknowledgement waits for a response; clients expect up to 25 */
 	CRYPTO_ERROR = 0x100, /* plus the number of an alert: RFC 9001 4.8 */
 };
 
