@@ -275,7 +275,7 @@ defmodule Sparx.Integration.DecodingTest do
     assert Client.request(server, "POST", "/form", form, gzip("a=1&b=2")).body == "1"
     assert Client.request(server, "POST", "/", fields, gzip(@text)).status == 200
     assert_received {:raised, %ArgumentError{}}
-    assert_received {:options, %ArgumentError{message: "ratio is 1 to" <> _}}
+    assert_received {:options, %ArgumentError{message: "ratio must be 1 to" <> _}}
   end
 
   # Chunks are decoded, and read from the client, only when the handler asks for them.

@@ -84,7 +84,7 @@ defmodule Sparx.Browser do
     end
   end
 
-  @doc "The value of an expression, which may be a promise, as text."
+  @doc "The value of an expression, which may be a promise, as text. It is empty while the page is being replaced."
   def evaluate(browser, expression) do
     answer =
       command(browser, [
@@ -93,8 +93,11 @@ defmodule Sparx.Browser do
         "}}"
       ])
 
-    assert [_, value] = Regex.run(~r/"type":"string","value":"((?:[^"\\]|\\.)*)"/s, answer), answer
-    unquoted(value)
+    case Regex.run(~r/"type":"string","value":"((?:[^"\\]|\\.)*)"/s, answer) do
+      [_, value] -> unquoted(value)
+      # The page is being replaced by another one.
+      nil -> if answer =~ ~s("error":{), do: "", else: flunk(answer)
+    end
   end
 
   @doc "Waits until an expression is true."
