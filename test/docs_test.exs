@@ -64,8 +64,6 @@ defmodule Sparx.DocsTest do
   test "the threats in SECURITY.md and the attacks name each other, and the same limits" do
     table = ~r/\| threat \|[^\n]*\n\|[^\n]*\n(.*?)\n\n/s
     [_, threats] = Regex.run(table, read("SECURITY.md"))
-    [_, http3] = String.split(read("SECURITY.md"), "\n## HTTP/3\n")
-    [_, over_quic] = Regex.run(table, http3)
     attacks = read("test/load/attacks/README.md")
     limits = fn text -> for [limit] <- Regex.scan(~r/`:\w+`/, text), uniq: true, do: limit end
     assert [] == limits.(attacks) -- limits.(read("SECURITY.md"))
