@@ -512,7 +512,8 @@ static void test_what_a_server_has_no_business_with_kills(void **state)
 		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSYS)
 			fail_msg("%s: status %#x, no SIGSYS", crimes[i].name, status);
 	}
-	expect_well_in_child(exchange_packets);
+	if (!LEFT_OUT) /* sanitizers make calls of their own */
+		expect_well_in_child(exchange_packets);
 	close(file);
 	close(packets);
 	close(others);

@@ -71,7 +71,7 @@ bool http_authority_valid(struct slice authority)
 {
 	struct slice host, rest;
 
-	if (authority.len && authority.at[0] == '[') {
+	if (authority.at && authority.len && authority.at[0] == '[') {
 		host = text_cut(authority, ']', &rest);
 		if (!rest.at)
 			return false;
