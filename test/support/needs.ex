@@ -11,8 +11,8 @@ defmodule Sparx.Needs do
   # Debian's packages of Node have their own folder.
   @node_path Enum.join([System.get_env("NODE_PATH", ""), "/usr/share/nodejs"], ":")
 
-  @doc "The environment in which Node finds Debian's packages."
-  def node_environment, do: [{"NODE_PATH", @node_path}]
+  @doc "The environment in which Node finds Debian's packages, and connects to IPv4 first."
+  def node_environment, do: [{"NODE_PATH", @node_path}, {"NODE_OPTIONS", "--dns-result-order=ipv4first"}]
 
   @doc "Where a command is, such as `haproxy`; also where only root looks for commands."
   def find(command), do: System.find_executable(command) || System.find_executable("/usr/sbin/#{command}")

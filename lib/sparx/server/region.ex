@@ -90,7 +90,7 @@ defmodule Sparx.Server.Region do
 
   defp start(path, count) do
     words = :atomics.new(count + 1, signed: false)
-    {:ok, pid} = GenServer.start_link(__MODULE__, {words, count})
+    {:ok, pid} = GenServer.start_link(__MODULE__, {words, count, self()})
 
     case GenServer.call(pid, {:open, path}, :infinity) do
       :ok ->
@@ -166,8 +166,8 @@ defmodule Sparx.Server.Region do
 
   @impl GenServer
   # It ends with the server, also if that ends normally.
-  def init({words, count}) do
-    Process.flag(:trap_exit, true)
+  def init({words, count, server}) do
+    Process.monitor(server)
     {:ok, %State{words: words, count: count}}
   end
 
@@ -193,6 +193,7 @@ defmodule Sparx.Server.Region do
     state |> add_all(items, ref) |> more(@most)
   end
 
+  def handle_info({:DOWN, _monitor, :process, _server, _reason}, state), do: {:stop, :normal, state}
   def handle_info(:timeout, state), do: {:noreply, state, :hibernate}
 
   # Those that have come meanwhile. A part uses slots of the limit, and each message one more, so that many small ones
