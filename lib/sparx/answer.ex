@@ -86,7 +86,7 @@ defmodule Sparx.Answer do
     begin(answer, @head, if(body == :empty, do: :empty))
   end
 
-  @doc "Whether so many bytes may go with the head that the server kept: `:too_long` for a body of this length."
+  @doc "Whether `size` bytes of the body may be sent together with the kept head. `:too_long` if they exceed the declared length."
   @spec goes_with_head?(t, body, non_neg_integer) :: boolean | :too_long
   def goes_with_head?(_answer, length, size) when is_integer(length) and size > length, do: :too_long
   def goes_with_head?(answer, _body, size), do: size <= :atomics.get(answer, @window)

@@ -11,7 +11,7 @@ defmodule Sparx.Link do
 
   # slots: the process that counts the running handlers: the server, or a Sparx.Workers. channel, files: only for
   # processes on the server's node; nil: there is no channel.
-  # region: puts large parts into shared memory; nil: there is none.
+  # region: the process that puts large parts into shared memory; nil without shared memory.
   defstruct [:server, :slots, :port, :window, :max_frame, :write_timeout, :channel, :files, :region]
 
   @type t :: %__MODULE__{
@@ -89,7 +89,7 @@ defmodule Sparx.Link do
   def respond(link, id, _answer, _size, message),
     do: ask(link, id, {:respond, IO.iodata_to_binary(message)})
 
-  @doc "Whether a part of so many bytes is put into shared memory: it is large enough, and there is some for this process."
+  @doc "Whether a part of `size` bytes crosses in shared memory. False for small parts, and without shared memory."
   @spec shared?(t, Answer.t() | nil, non_neg_integer) :: boolean
   def shared?(%{region: region}, answer, size),
     do: is_local(answer) and region != nil and Region.worth?(size)
@@ -312,7 +312,7 @@ defmodule Sparx.Link do
   defp share(link, id, answer, head, data, size),
     do: give(link, answer, [packed(head), part(id, data, size)])
 
-  # What is given is followed by all else, until it is written.
+  # Until the region has written these items, all later messages of the stream go through the region too.
   defp give(%{region: region}, answer, items) do
     Answer.go_behind(answer)
     Region.write(region, items ++ [{:written, answer}])

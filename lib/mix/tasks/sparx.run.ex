@@ -144,7 +144,7 @@ defmodule Mix.Tasks.Sparx.Run do
     "unknown option #{option} (there are #{known})"
   end
 
-  # What to serve: {its name, options of the server}
+  # Returns the name of what is served, for the first line of output, and the options that serve it.
 
   defp served(nil, []), do: {inspect(Sparx.DefaultPage), [handler: &Sparx.DefaultPage.handle(&1, __MODULE__)]}
 

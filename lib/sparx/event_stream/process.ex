@@ -10,7 +10,7 @@ defmodule Sparx.EventStream.Process do
 
   import StreamProcess, only: [attempt: 1, loop: 1]
 
-  # Of the request it keeps only the fields that it needs to send (id, link, answer), since thousands of
+  # It keeps only those fields of the request that it needs for sending (id, link, answer): thousands of
   # streams may sleep for hours.
   # waiting: events that were not sent yet, of `size` bytes, `behind` of them pushed while others waited, and
   # the reference of the server's message about room.

@@ -98,7 +98,7 @@ static int h2_output(struct session *s, struct iovec *iov, int max)
 		if (!well || !h2_pump(h2))
 			h2_stop(h2, CLOSE_CUT, END_ERROR);
 		settle(h2);
-		more = !list_empty(&h2->m.todo) || (h2->m.fault && h2->state != H2_STOPPED);
+		more = !list_empty(&h2->m.pending) || (h2->m.fault && h2->state != H2_STOPPED);
 		act_all(h2);
 	} while (more);
 	return bufq_iov(&h2->out, iov, max);

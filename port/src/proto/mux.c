@@ -12,7 +12,7 @@ bool mux_init(struct mux *mux, struct session_owner *owner, const struct mux_kin
 	mux->owner = owner;
 	mux->kind = kind;
 	list_init(&mux->streams);
-	list_init(&mux->todo);
+	list_init(&mux->pending);
 	mux->since = *env->now;
 	mux->review = UINT64_MAX;
 	return env->mux;

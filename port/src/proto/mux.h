@@ -5,7 +5,7 @@
  * trailers), mux_wait.c (how long it waits for its client). What the library does, and how, is in a table (struct mux_kind).
  *
  * The library's callbacks record: in the stream's `heard`, in its queues, in the session's `fault`. A stream for which something
- * was recorded is in `todo`, and is handled when the library has returned.
+ * was recorded is in `pending`, and is handled when the library has returned.
  */
 #ifndef SPARX_PROTO_MUX_H
 #define SPARX_PROTO_MUX_H
@@ -126,7 +126,7 @@ struct mux_stream {
 	struct stream s;
 	struct mux *mux;
 	struct list link;                 /* mux->streams */
-	struct list todo;                 /* mux->todo */
+	struct list pending;              /* mux->pending */
 	struct mux_head *head, *trailers; /* received, and not yet handed on */
 	struct mux_trailers *last;        /* the response's, to be sent */
 	struct bufq in;                   /* received body that was not delivered; the stream's window bounds it */
@@ -158,7 +158,7 @@ struct mux_stream {
 struct mux {
 	struct session_owner *owner;
 	const struct mux_kind *kind;
-	struct list streams, todo;
+	struct list streams, pending;
 	struct pace framed; /* of all bodies: what the connection's window, or the network, lets into frames */
 	uint64_t since;     /* ms: the beginning of the session's state, or of being idle */
 	uint64_t review;    /* deadline (ms) of the stream that waits longest; UINT64_MAX: none waits */
@@ -260,12 +260,12 @@ static inline void mux_framed_moved(struct mux *mux, uint64_t n)
 	pace_moved(&mux->framed, mux_now_us(mux), n, mux_rate_of_all(mux), mux_write_grace(mux));
 }
 
-/* Something was recorded for it: puts it on the list `todo`. */
+/* Something was recorded for it: puts it on the list `pending`. */
 static inline void mux_note(struct mux_stream *x, unsigned heard)
 {
 	x->heard |= (uint8_t)heard;
-	list_remove(&x->todo);
-	list_append(&x->mux->todo, &x->todo);
+	list_remove(&x->pending);
+	list_append(&x->mux->pending, &x->pending);
 }
 
 static inline bool mux_is_closed(const struct mux_stream *x)

@@ -319,6 +319,6 @@ void mux_act_all(struct mux *mux)
 {
 	struct list *l;
 
-	while ((l = list_pop(&mux->todo)))
-		act(container_of(l, struct mux_stream, todo));
+	while ((l = list_pop(&mux->pending)))
+		act(container_of(l, struct mux_stream, pending));
 }

@@ -5,7 +5,7 @@
 
 #include "proto/mux.h"
 
-/* Every stream of mux->todo. */
+/* Every stream of mux->pending. */
 void mux_act_all(struct mux *mux);
 
 #endif

@@ -14,7 +14,7 @@ void mux_stream_begin(struct mux_stream *x, struct mux *mux)
 	x->s.born_us = mux_now_us(mux);
 	x->mux = mux;
 	x->why = END_RESET;
-	list_init(&x->todo);
+	list_init(&x->pending);
 	list_append(&mux->streams, &x->link);
 	mux->open++;
 }
@@ -35,7 +35,7 @@ void mux_stream_free(struct mux_stream *x)
 	if (x->s.owed)
 		sink->on_lapse(sink->ctx, &x->s);
 	list_remove(&x->link);
-	list_remove(&x->todo);
+	list_remove(&x->pending);
 	mux->open--;
 	if (mux->open == 0)
 		mux->since = mux_now(mux);
