@@ -11,7 +11,7 @@ import report
 CLIENTS = 50
 SIZE = 200 * 10**6 // 2**16 * 2**16
 RATE = 64_000  # bytes per second, of each
-WINDOW = 262_144  # Sparx's default
+WINDOW = 524_288  # Sparx's default
 PAUSE = 0.01  # s, between two small requests
 
 

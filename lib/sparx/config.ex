@@ -33,7 +33,7 @@ defmodule Sparx.Config do
   | `:sandbox` | `:best_effort` | how the port program is sandboxed after binding its addresses (SECURITY.md): `:best_effort` logs each part that the kernel lacks and goes on; `:strict` refuses to start if a part is missing; `:off` is for debuggers |
   | `:user` | none | the user that the port program switches to after binding, if the VM runs as root |
   | `:descriptors` | `true` | whether open files and listening sockets are handed to the port program (Linux; SECURITY.md). `false` sends the bytes of files over the pipe, and each port program binds by itself, so that connections are refused while it restarts |
-  | `:shared_memory` | `8_388_608` | bytes of memory (in /dev/shm) that the server shares with each port program, in slots of 4,096 bytes: bodies and messages of WebSockets of 20,480 bytes and more, and such chunks of several streams at a time, use slots, or the pipe if not enough are free. With `0` all of them use the pipe. It needs `:descriptors` |
+  | `:shared_memory` | `8_388_608` | bytes of memory (in /dev/shm) that the server shares with each port program, in slots of 4,096 bytes: parts of bodies, and messages of WebSockets, of 20,480 bytes and more use slots, or the pipe if not enough are free. With `0` all of them use the pipe. It needs `:descriptors` |
   | `:executable` | see meaning | the path of `sparx_port`; by default `config :sparx, executable: path`, or the one of the library |
 
   Peers get fair shares (`:share`) of the workers and of the queue; each port program counts for itself. A peer is an IPv4 address or an

@@ -36,9 +36,6 @@ defmodule Sparx.Link do
   # Bytes. A larger response is written by its process; smaller ones go through the server, which writes many of them at once.
   @own_write 16_384
 
-  # Bytes of a large part that go over the pipe at once.
-  @piece 24_576
-
   # ms. A handler that waits for its client longer than this occupies no slot until its wait ends.
   @moment 100
 
@@ -278,35 +275,8 @@ defmodule Sparx.Link do
 
   defp write_data(link, id, answer, head, data, size) do
     if shared?(link, answer, size),
-      do: write_large(link, id, answer, head, :erlang.iolist_to_iovec(data), size),
+      do: share(link, id, answer, head, data, size),
       else: write_behind(link, id, answer, [head | data(id, data, size)])
-  end
-
-  # While no other stream has large parts, small pieces over the pipe cost least: they stay in the caches, and nobody else needs to run. The process
-  # of the shared memory writes the parts of many at once, and it takes what finds the pipe full.
-  defp write_large(link, id, answer, head, data, size) do
-    if Region.alone?(link.region, id) and not Answer.behind?(answer),
-      do: write_pieces(link, id, answer, head, data, size),
-      else: share(link, id, answer, head, data, size)
-  end
-
-  defp write_pieces(link, id, answer, head, data, size) do
-    length = min(size, @piece)
-    {piece, rest} = split(data, length)
-
-    case write_now(link, [head | Frame.data(id, piece, length)]) do
-      true when length == size -> :ok
-      true -> write_pieces(link, id, answer, [], rest, size - length)
-      false -> share(link, id, answer, head, data, size)
-      error -> error
-    end
-  end
-
-  # False: the pipe is full.
-  defp write_now(%{port: port}, messages) do
-    :erlang.port_command(port, [<<IO.iodata_length(messages)::32>> | messages], [:nosuspend])
-  rescue
-    ArgumentError -> {:error, :closed}
   end
 
   defp share(link, id, answer, head, data, size),

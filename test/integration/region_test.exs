@@ -60,14 +60,13 @@ defmodule Sparx.Integration.RegionTest do
 
   # ── streams at random ──────────────────────────────────────────────────────────────────────────────
 
-  # The parts of an answer; who writes each: the handler, or another process; and whether another stream has had a large part before it, so that it
-  # does not go over the pipe.
+  # The parts of an answer, and who writes each: the handler, or another process.
   defp plan(seed) do
     :rand.seed(:exsss, seed)
 
     for _ <- 1..(3 + :rand.uniform(5)) do
       size = Enum.random([0, 1, 100, 20_479, 20_480, 65_536, 65_537, 100_000, 131_072, 270_000])
-      {Enum.random([:handler, :handler, :other]), size, Enum.random([true, false])}
+      {Enum.random([:handler, :handler, :other]), size}
     end
   end
 
@@ -75,18 +74,17 @@ defmodule Sparx.Integration.RegionTest do
   defp text(seed, size), do: seed |> body(div(size, 2) + 1) |> Base.encode16() |> binary_part(0, size)
 
   defp written(seed),
-    do: for({{_who, size, _crowded}, n} <- parts(seed), into: "", do: text(seed * 100 + n, size))
+    do: for({{_who, size}, n} <- parts(seed), into: "", do: text(seed * 100 + n, size))
 
   defp parts(seed), do: Enum.with_index(plan(seed))
 
   defp stream_plan(%{path: "/" <> seed, query: query} = request) do
     seed = String.to_integer(seed)
-    sizes = for {_who, size, _crowded} <- plan(seed), do: size
+    sizes = for {_who, size} <- plan(seed), do: size
     length = if query == "length", do: [{"content-length", Enum.sum(sizes)}], else: []
     :ok = Response.send_head(request, 200, [{"content-type", "text/plain"} | length])
 
-    for {{who, size, crowded}, n} <- parts(seed) do
-      if crowded, do: Region.alone?(request.link.region, 0)
+    for {{who, size}, n} <- parts(seed) do
       data = text(seed * 100 + n, size)
 
       write = fn ->

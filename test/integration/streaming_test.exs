@@ -346,7 +346,7 @@ defmodule Sparx.Integration.StreamingTest do
     end
 
     test "an echo holds no more than its read credit and one window, whatever the client does" do
-      window = 262_144
+      window = 524_288
       server = serve(fn request -> Response.stream(request, 200, [], Request.body_stream(request)) end)
       # One-time costs of the first run are not counted.
       assert %{status: 200} = Client.request(server, "POST", "/", [], @block)

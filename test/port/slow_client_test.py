@@ -13,7 +13,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from lib.program import DATA, DEMAND, GONE, HEAD, PATH, REQUEST, ROOM, Program  # noqa: E402
 
-WINDOW = 262144
+WINDOW = 524288
 RATE = 12_000  # bytes per second that it reads, and that it must read
 LEAST = 4_000
 

@@ -19,7 +19,7 @@ defmodule Sparx.ConfigTest do
     assert %{handler: nil, ports: 1, server: "sparx", limits: limits, claim_timeout: :infinity} = config
     assert %{sandbox: :best_effort, user: nil} = config
     assert limits == %{}
-    assert Config.limit(config, :window) == 262_144
+    assert Config.limit(config, :window) == 524_288
   end
 
   test "addresses in all their forms" do

@@ -8,8 +8,6 @@ defmodule Sparx.Server.Region do
   # also sends the port program the messages that name the slots, and those that must follow them (Sparx.Answer,
   # behind). Parts for which no slots are free use the pipe.
   #
-  # A process that sends alone is faster by itself, over the pipe (Sparx.Link).
-  #
   # A word for each slot says whether the port program has it: this process sets it when it takes the slot, and the server clears it when the
   # slot comes back. Nobody else ever owns a slot, so none is lost, whatever happens to the senders.
 
@@ -89,7 +87,7 @@ defmodule Sparx.Server.Region do
   end
 
   defp start(path, count) do
-    words = :atomics.new(count + 1, signed: false)
+    words = :atomics.new(count, signed: false)
     {:ok, pid} = GenServer.start_link(__MODULE__, {words, count, self()})
 
     case GenServer.call(pid, {:open, path}, :infinity) do
@@ -123,10 +121,6 @@ defmodule Sparx.Server.Region do
   @doc "Whether so many bytes are worth a slot."
   @spec worth?(non_neg_integer) :: boolean
   def worth?(size), do: size >= @least
-
-  @doc "Whether the last large part was of this stream too. From now on it is."
-  @spec alone?(t, Frame.stream()) :: boolean
-  def alone?(%{words: words, count: count}, id), do: :atomics.exchange(words, count + 1, id) == id
 
   @doc "Has items written in their order, behind those that were given before."
   @spec write(t, [item]) :: :ok

@@ -238,15 +238,6 @@ defmodule Sparx.Server.RegionTest do
 
   defp see("z", seen, _region, _file), do: seen
 
-  test "a stream is alone while no other has large parts", %{region: region} do
-    refute Region.alone?(region, 7)
-    assert Region.alone?(region, 7)
-    refute Region.alone?(region, 8)
-    refute Region.alone?(region, 7)
-    assert Region.alone?(region, 7)
-    assert Region.count(region) == {64, 0}
-  end
-
   test "an answer knows when what was given before is written", %{region: region} do
     answer = Sparx.Answer.new(1)
 

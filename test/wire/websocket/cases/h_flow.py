@@ -6,6 +6,8 @@ from wire.websocket.case import COST
 from wire.websocket.case import DATA, END, GONE, READ, ROOM, SEND, case
 from lib.ws import BINARY, PING, PONG, TEXT, frame, fragments
 
+WINDOW = 524288  # the default
+
 
 def says(t, *messages):
     t.port.send(*([kind, t.port.stream, *rest] for kind, *rest in messages))
@@ -65,11 +67,11 @@ def flow_window(t):
     t.open()
     sent = 0
     for _ in range(20):
-        size = (262144 - sent + room(t)) // 2 - COST
+        size = (WINDOW - sent + room(t)) // 2 - COST
         says(t, (SEND, BINARY, bytes(size), size), (SEND, BINARY, bytes(size), 0))
         sent += 2 * (size + COST)
         t.expect_message(BINARY, bytes(2 * size))
-        t.until(lambda: sent - room(t) < 131072, "ROOM")
+        t.until(lambda: sent - room(t) < WINDOW // 2, "ROOM")
         t.expect(room(t) <= sent, "more room than was spent")
     t.closes()
 
@@ -80,12 +82,12 @@ def flow_window_of_empty_messages(t):
     t.open()
     sent = 0
     for _ in range(4):
-        times = (262144 - sent + room(t)) // (4 * COST)
+        times = (WINDOW - sent + room(t)) // (4 * COST)
         says(t, *[(SEND, TEXT, b"", 0), (SEND, PING, b"", 0), (SEND, PONG, b"", 0), (SEND, BINARY, b"", 0)] * times)
         sent += times * 4 * COST
         for _ in range(4 * times):
             t.expect(t.frame()[1] == b"", "another message")
-        t.until(lambda: sent - room(t) < 131072, "ROOM")
+        t.until(lambda: sent - room(t) < WINDOW // 2, "ROOM")
         t.expect(room(t) <= sent, "more room than was spent")
     t.closes()
 
@@ -96,9 +98,9 @@ def flow_empty_messages_to_a_client_that_does_not_read(t):
     t.open()
     t.reads = False
     sent = 0
-    while sent - room(t) + COST <= 262144 and sent < 1 << 28:
-        says(t, *[(SEND, TEXT, b"", 0)] * ((262144 - sent + room(t)) // COST))
-        sent = sent + 262144 - sent + room(t)
+    while sent - room(t) + COST <= WINDOW and sent < 1 << 28:
+        says(t, *[(SEND, TEXT, b"", 0)] * ((WINDOW - sent + room(t)) // COST))
+        sent = sent + WINDOW - sent + room(t)
         t.sync()
         t.sync()
     t.expect(sent < 1 << 28, "empty messages are not charged")
@@ -113,12 +115,12 @@ def flow_empty_messages_to_a_client_that_does_not_read(t):
 def flow_slow_client(t):
     t.open()
     t.reads = False
-    sent, size = 262144, 65536 - COST
-    says(t, *[(SEND, BINARY, bytes(size), 0)] * 4)
+    sent, size = WINDOW, 65536 - COST
+    says(t, *[(SEND, BINARY, bytes(size), 0)] * (WINDOW // 65536))
     while sent < 1 << 23:
-        if sent - room(t) > 262144 - 65536:
+        if sent - room(t) > WINDOW - 65536:
             t.reads = True
-            t.until(lambda: sent - room(t) <= 262144 - 65536, "room")
+            t.until(lambda: sent - room(t) <= WINDOW - 65536, "room")
             t.reads = False
         says(t, (SEND, BINARY, bytes(size), 0))
         sent += 65536
