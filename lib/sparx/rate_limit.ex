@@ -59,7 +59,7 @@ defmodule Sparx.RateLimit do
 
   | event | measurements | metadata |
   | --- | --- | --- |
-  | `[:sparx, :limit, :refused]` | `retry_after` (s), `cost` | `limiter`, `policy`, `key` |
+  | `[:sparx, :limit, :refused]` | `retry_after` (s, or nil), `cost` | `limiter`, `policy`, `key` |
   """
 
   alias Sparx.{Request, Response, Telemetry}
@@ -70,7 +70,8 @@ defmodule Sparx.RateLimit do
   @typedoc """
   The state of a key: `remaining` uses out of `limit` (the burst); `window`: the seconds after which an empty
   burst is full again; `reset`: the seconds until one more use is available, nil if the burst is full;
-  `retry_after`: the seconds until a refused use would be allowed, nil if it was not refused.
+  `retry_after`: the seconds until a refused use would be allowed, nil if it was not refused, or never will be
+  allowed because its cost is higher than `limit`.
   """
   @type t :: %__MODULE__{
           policy: binary,
@@ -112,7 +113,8 @@ defmodule Sparx.RateLimit do
   end
 
   @doc """
-  Counts a request: `{:ok, quota}`, or `:refused` after it has sent a 429.
+  Counts a request: `{:ok, quota}`, or `:refused` after it has sent a 429, with `retry-after` if it can be
+  allowed later.
 
     * `:key`: the key to count by (default: `client/1`)
     * `:cost`: how much it counts (default 1)
@@ -192,7 +194,9 @@ defmodule Sparx.RateLimit do
       remaining: remaining,
       reset: if(remaining < policy.burst, do: seconds(policy.each - rem(room, policy.each))),
       retry_after:
-        if(verdict == :error, do: max(seconds(ahead + cost * policy.each - policy.burst * policy.each), 1))
+        if(verdict == :error and cost <= policy.burst,
+          do: max(seconds(ahead + (cost - policy.burst) * policy.each), 1)
+        )
     }
   end
 

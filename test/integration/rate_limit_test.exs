@@ -35,6 +35,20 @@ defmodule Sparx.Integration.RateLimitTest do
     assert {:ok, %{remaining: 2}} = RateLimit.hit(limits, :hour, "a")
   end
 
+  test "a cost above the burst is never allowed, and no time is named for it" do
+    limits = limiter()
+
+    assert {:error, %{remaining: 3, reset: nil, retry_after: nil} = quota} =
+             RateLimit.hit(limits, :hour, "a", 4)
+
+    assert {"ratelimit", ~s("hour";r=3)} in RateLimit.fields(quota)
+    refute List.keymember?(RateLimit.fields(quota), "retry-after", 0)
+    assert {:ok, %{remaining: 0}} = RateLimit.hit(limits, :hour, "a", 3)
+    assert {:error, %{retry_after: nil}} = RateLimit.hit(limits, :hour, "a", 4)
+    assert {:error, %{retry_after: wait}} = RateLimit.hit(limits, :hour, "a", 3)
+    assert wait in 3_590..3_600
+  end
+
   test "time pays" do
     limits = limiter()
 

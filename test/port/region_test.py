@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Memory that the host shares with the port (PROTOCOL.md, section 3.8). Run by `make -C port test`; or
+"""Memory that the host shares with the port (PROTOCOL.md, section 3.7). Run by `make -C port test`; or
 SPARX_PORT=priv/sparx_port test/port/region_test.py."""
 
 import contextlib

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Region do
   @moduledoc false
-  # Memory that the server shares with its port program (PROTOCOL.md, section 3.8): large parts of bodies cross in it and not over the pipe, which
+  # Memory that the server shares with its port program (PROTOCOL.md, section 3.7): large parts of bodies cross in it and not over the pipe, which
   # would copy them twice more. It is a nameless file in memory, divided into slots.
   # One process fills the slots for all senders. Another scheduler does each write to a file, and switching to it
   # costs more than copying a small part: so parts that arrive meanwhile are joined, and written at once. The process
