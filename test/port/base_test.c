@@ -9,12 +9,41 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/pace.h"
+#include "base/pool.h"
 #include "base/shared.h"
 #include "base/sm.h"
 #include "base/text.h"
 #include "support.h"
 
 enum { STEPS = 20000, PLENTY = 1 << 20 };
+
+/* ---- pool ---- */
+
+static void test_pool_gives_again_what_was_given_back_last_and_keeps_no_more_than_its_limit(void **state)
+{
+	enum { SIZE = 64, MOST = 3, ALL = 5 };
+	struct pool pool = {0};
+	void *blocks[ALL];
+
+	(void)state;
+	for (unsigned i = 0; i < ALL; i++) {
+		blocks[i] = pool_take(&pool, SIZE);
+		assert_non_null(blocks[i]);
+		memset(blocks[i], 0xa5, SIZE);
+	}
+	for (unsigned i = 0; i < ALL; i++)
+		pool_give(&pool, blocks[i], MOST);
+	assert_int_equal(pool.kept, POOL_KEEPS ? MOST : 0);
+	for (unsigned i = MOST; POOL_KEEPS && i-- > 0;) {
+		assert_ptr_equal(pool_take(&pool, SIZE), blocks[i]);
+		assert_int_equal(pool.kept, i);
+	}
+	for (unsigned i = 0; POOL_KEEPS && i < MOST; i++)
+		pool_give(&pool, blocks[i], MOST);
+	pool_free(&pool);
+	assert_null(pool.first);
+	assert_int_equal(pool.kept, 0);
+}
 
 /* ---- buf ---- */
 
@@ -812,6 +841,7 @@ int main(void)
 		cmocka_unit_test(test_bytes_buy_time_by_the_rate_and_never_more_than_the_grace),
 		cmocka_unit_test(test_without_a_rate_any_byte_is_enough),
 		cmocka_unit_test(test_the_clock_of_a_pace_stops_and_goes_on),
+		cmocka_unit_test(test_pool_gives_again_what_was_given_back_last_and_keeps_no_more_than_its_limit),
 		cmocka_unit_test(test_buf_owns_nothing_before_the_first_append),
 		cmocka_unit_test(test_buf_gives_back_what_was_appended_in_order),
 		cmocka_unit_test(test_buf_moves_before_it_grows),

@@ -3,6 +3,7 @@
 #include "h2_fixture.h"
 
 #include "proto/h2.h"
+#include "proto/h2_memory.h"
 #include "proto/h2_priority.h"
 
 static struct h2_fixture fixture, *const f = &fixture;
@@ -1083,10 +1084,49 @@ static void test_a_priority_before_its_request_is_forgotten_with_it(void **state
 	assert_true(wants(host).idle);
 }
 
+/* ---- nghttp2's memory ---- */
+
+static void test_small_memory_is_kept_for_its_size_up_to_a_limit(void **state)
+{
+	enum { COUNT_MAX = 4 * H2_KEPT_BYTES / H2_SMALL };
+	struct h2_memory *m = calloc(1, sizeof *m);
+	nghttp2_mem *mem;
+	void **at = calloc(COUNT_MAX, sizeof *at), *first;
+
+	(void)state;
+	assert_non_null(m);
+	assert_non_null(at);
+	h2_memory_init(m);
+	mem = &m->mem;
+	for (size_t n = 1; n <= H2_SMALL + 64; n += 7) {
+		first = mem->malloc(n, m);
+		assert_non_null(first);
+		memset(first, 0xa5, n);
+		mem->free(first, m);
+		at[0] = mem->malloc(n, m);
+		assert_non_null(at[0]);
+		memset(at[0], 0x5a, n);
+		at[0] = mem->realloc(at[0], n + 100, m);
+		assert_int_equal(((uint8_t *)at[0])[n - 1], 0x5a);
+		mem->free(at[0], m);
+	}
+	mem->free(NULL, m);
+	for (size_t i = 0; i < COUNT_MAX; i++)
+		assert_non_null(at[i] = mem->malloc(H2_SMALL - H2_STEP_HEAD, m));
+	assert_true(m->kept <= H2_KEPT_BYTES);
+	for (size_t i = 0; i < COUNT_MAX; i++)
+		mem->free(at[i], m);
+	assert_true(m->kept <= H2_KEPT_BYTES + H2_SMALL);
+	h2_memory_free(m);
+	free(at);
+	free(m);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_small_memory_is_kept_for_its_size_up_to_a_limit),
 		CASE(test_requests_are_answered_in_any_order),
 		CASE(test_a_response_is_streamed_with_trailers),
 		CASE(test_a_file_is_a_part_of_a_body),

@@ -6,9 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pool.h"
 #include "base/shared.h"
 
-enum { BLOCK_MIN = 480, BLOCK_MAX = 64 * 1024, LEND_MIN = 8 * 1024 };
+enum { BLOCK_MIN = 480, BLOCK_MAX = 64 * 1024, LEND_MIN = 8 * 1024, SPARES_MAX = 512 };
+
+/* Freed blocks of BLOCK_MIN bytes. Static, since queues have nothing in common but this. */
+static struct pool spares;
 
 enum kind { OWNED, LENT, SHARED, LOADED, PART };
 
@@ -47,6 +51,14 @@ void bufq_init(struct bufq *q)
 	*q = (struct bufq){0};
 }
 
+static void free_block(struct bufq_block *block)
+{
+	if (block->cap == BLOCK_MIN)
+		pool_give(&spares, block, SPARES_MAX);
+	else
+		free(block);
+}
+
 static void drop_first(struct bufq *q)
 {
 	struct bufq_block *block = q->first;
@@ -61,7 +73,7 @@ static void drop_first(struct bufq *q)
 		q->charged -= FILE_COST;
 		file_give(part_of(block)->file);
 	}
-	free(block);
+	free_block(block);
 }
 
 void bufq_free(struct bufq *q)
@@ -74,7 +86,8 @@ void bufq_free(struct bufq *q)
 
 static struct bufq_block *new_block(enum kind kind, size_t cap)
 {
-	struct bufq_block *block = malloc(sizeof *block + cap);
+	size_t size = sizeof(struct bufq_block) + cap;
+	struct bufq_block *block = cap == BLOCK_MIN ? pool_take(&spares, size) : malloc(size);
 
 	if (block)
 		*block = (struct bufq_block){.cap = (uint32_t)cap, .kind = (uint8_t)kind};
@@ -128,20 +141,24 @@ static size_t fill(struct bufq *q, const uint8_t *bytes, size_t n)
 	struct bufq_block *block = q->last;
 	size_t room = room_of(block);
 
-	if (n > room)
-		n = room;
-	if (n) {
-		memcpy(block->data + block->tail, bytes, n);
-		bufq_filled(q, n);
-	}
+	if (room == 0)
+		return 0;
+	n = n < room ? n : room;
+	memcpy(block->data + block->tail, bytes, n);
+	block->tail += (uint32_t)n;
+	q->len += n;
+	q->charged += n;
 	return n;
 }
 
 bool bufq_append(struct bufq *q, const void *bytes, size_t n)
 {
 	const uint8_t *at = bytes;
-	size_t used = fill(q, at, n);
+	size_t used;
 
+	if (n == 0)
+		return true;
+	used = fill(q, at, n);
 	for (at += used, n -= used; n; at += used, n -= used) {
 		size_t cap = n < BLOCK_MIN ? BLOCK_MIN : n > BLOCK_MAX ? BLOCK_MAX : n;
 		if (!add_block(q, OWNED, cap))
@@ -204,7 +221,7 @@ bool bufq_own(struct bufq *q)
 		q->len -= n;
 		q->charged -= n;
 		well = well && bufq_append(q, block->lent + block->head, n);
-		free(block);
+		free_block(block);
 	}
 	return well;
 }
@@ -250,6 +267,8 @@ static struct bufq_block *shrunk(struct bufq_block *block, size_t n)
 {
 	struct bufq_block *less = n < block->cap / 2 ? realloc(block, sizeof *block + n) : NULL;
 
+	if (less)
+		less->cap = (uint32_t)n;
 	return less ? less : block;
 }
 
@@ -268,7 +287,7 @@ ssize_t bufq_load(struct bufq *q, size_t n, ssize_t (*read)(struct file *f, void
 	}
 	got = read(part->file, block->data, n, part->offset);
 	if (got <= 0) {
-		free(block);
+		free_block(block);
 		return got;
 	}
 	block = shrunk(block, (size_t)got);

@@ -9,6 +9,7 @@
 #include "base/chunk.h"
 #include "base/idmap.h"
 #include "base/log.h"
+#include "base/pool.h"
 #include "channel/channel.h"
 #include "coding/coding.h"
 #include "coding/decoding.h"
@@ -35,9 +36,8 @@ struct bridge {
 	struct sandbox sandbox;
 	struct idmap exchanges;
 	struct idmap owed;  /* ended exchanges whose handlers are still running */
-	struct list spares; /* freed exchanges, kept for reuse */
-	unsigned spare_count;
-	uint8_t state; /* enum bridge_state */
+	struct pool spares; /* freed exchanges */
+	uint8_t state;      /* enum bridge_state */
 	bool host_gone;
 	bool pressed;     /* requests were turned away in this second */
 	bool handing_out; /* at this moment */

@@ -15,53 +15,23 @@
 #include "ws/handshake.h"
 #include "ws/ws.h"
 
-/* ---- memory: some exchanges are kept for reuse, since malloc caches few blocks of one size ---- */
-
-/* Sanitizers and valgrind would not see errors in kept memory, so nothing is kept there. */
-#ifdef SANDBOX_LEFT_OUT
-enum { SPARES_MAX = 0 };
-#else
-enum { SPARES_MAX = 256 };
-#endif
-
-static struct exchange *take_memory(struct bridge *b)
-{
-	struct list *spare = b->spares.prev; /* the last one is still in the CPU's caches */
-
-	if (spare == &b->spares)
-		return malloc(sizeof(struct exchange));
-	b->spare_count--;
-	list_remove(spare);
-	return container_of(spare, struct exchange, queue);
-}
+enum { SPARES_MAX = 512 };
 
 static void give_memory(struct exchange *x)
 {
-	struct bridge *b = x->b;
-
 	x->s->sink_data = NULL;
-	if (b->spare_count + 1 > SPARES_MAX) {
-		free(x);
-		return;
-	}
-	b->spare_count++;
-	list_init(&x->queue);
-	list_append(&b->spares, &x->queue);
+	pool_give(&x->b->spares, x, SPARES_MAX);
 }
 
 void exchange_init(struct bridge *b)
 {
 	idmap_init(&b->exchanges);
 	idmap_init(&b->owed);
-	list_init(&b->spares);
 }
 
 void exchange_free(struct bridge *b)
 {
-	struct list *spare;
-
-	while ((spare = list_pop(&b->spares)))
-		free(container_of(spare, struct exchange, queue));
+	pool_free(&b->spares);
 	idmap_free(&b->exchanges);
 	idmap_free(&b->owed);
 }
@@ -70,7 +40,7 @@ void exchange_free(struct bridge *b)
 
 struct exchange *exchange_new(struct bridge *b, struct stream *s, const struct exchange_kind *kind)
 {
-	struct exchange *x = take_memory(b);
+	struct exchange *x = pool_take(&b->spares, sizeof *x);
 
 	if (!x)
 		return NULL;

@@ -43,6 +43,7 @@ struct session *h1_start(struct session_owner *owner)
 
 void h1_env_free(struct session_env *env)
 {
+	pool_free(&env->h1_streams);
 	free(env->spare_parse);
 	env->spare_parse = NULL;
 }

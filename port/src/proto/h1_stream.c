@@ -18,11 +18,13 @@ const struct sm h1_machine = {"h1", state_names, state_next};
 
 /* ---- streams ---- */
 
+enum { SPARES_MAX = 256 };
+
 static const struct stream_ops h1_stream_ops;
 
 struct h1_stream *h1_stream_new(struct h1 *h1)
 {
-	struct h1_stream *x = malloc(sizeof *x);
+	struct h1_stream *x = pool_take(&h1_env_of(h1)->h1_streams, sizeof *x);
 
 	if (!x)
 		return NULL;
@@ -46,7 +48,7 @@ void h1_stream_free(struct h1_stream *x)
 	list_remove(&x->link);
 	h1->open--;
 	bufq_free(&x->out);
-	free(x);
+	pool_give(&h1_env_of(h1)->h1_streams, x, SPARES_MAX);
 }
 
 /* Reports the end of the stream to the sink, unless it has detached. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/h1_write.h"
 
+#include <assert.h>
+
 #include "frames/names.h"
 #include "proto/http.h"
 
@@ -38,16 +40,30 @@ static uint8_t *put_hex(uint8_t *at, uint64_t n)
 	}
 }
 
+enum { STATUS_LINE_MAX = 64 };
+
+/* Most responses have the status of the one before, so its line is kept. */
 static uint8_t *put_status(uint8_t *at, unsigned status)
 {
-	at = put(at, SLICE_LIT("HTTP/1.1 "));
-	at = put_number(at, status);
-	*at++ = ' ';
-	at = put(at, slice_str(http_reason(status)));
-	return put(at, SLICE_LIT("\r\n"));
+	static uint8_t line[STATUS_LINE_MAX];
+	static unsigned of;
+	static size_t len;
+	uint8_t *end;
+
+	if (of != status) {
+		end = put(line, SLICE_LIT("HTTP/1.1 "));
+		end = put_number(end, status);
+		*end++ = ' ';
+		end = put(end, slice_str(http_reason(status)));
+		end = put(end, SLICE_LIT("\r\n"));
+		of = status;
+		len = (size_t)(end - line);
+		assert(len <= sizeof line);
+	}
+	return put(at, slice_of(line, len));
 }
 
-static uint8_t *put_field(uint8_t *at, struct slice name, struct slice value)
+static inline uint8_t *put_field(uint8_t *at, struct slice name, struct slice value)
 {
 	at = put(at, name);
 	at = put(at, SLICE_LIT(": "));
@@ -55,7 +71,8 @@ static uint8_t *put_field(uint8_t *at, struct slice name, struct slice value)
 	return put(at, SLICE_LIT("\r\n"));
 }
 
-enum { OWN_FIELDS_BOUND = 512 }; /* status line, date, server, framing, connection */
+/* Bytes of the status line, and of the fields for the date, framing and connection; the empty line. */
+enum { OWN_FIELDS_BOUND = STATUS_LINE_MAX + 40 + 40 + 26 + 2 };
 
 static size_t bound_of(const struct field *fields, unsigned count)
 {
@@ -97,15 +114,16 @@ static uint8_t *put_plan(uint8_t *at, const struct h1_frame_plan *plan)
 bool h1_write_head(struct bufq *out, const struct session_env *env, const struct response_head *head,
 		   const struct h1_frame_plan *plan)
 {
-	uint8_t *start = bufq_reserve(out, bound_of(head->fields, head->field_count)), *at = start;
+	struct slice server = head->has_server ? (struct slice){0} : slice_str(env->config->server);
+	uint8_t *start = bufq_reserve(out, bound_of(head->fields, head->field_count) + server.len + 10), *at = start;
 
 	if (!at)
 		return false;
 	at = put_status(at, head->status);
 	if (!head->has_date)
 		at = put_field(at, SLICE_LIT("Date"), slice_of(env->date, DATE_LEN));
-	if (!head->has_server && env->config->server[0])
-		at = put_field(at, SLICE_LIT("Server"), slice_str(env->config->server));
+	if (server.len)
+		at = put_field(at, SLICE_LIT("Server"), server);
 	at = put_fields(at, head->fields, head->field_count);
 	at = put_plan(at, plan);
 	at = put(at, SLICE_LIT("\r\n"));

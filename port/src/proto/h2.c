@@ -268,6 +268,7 @@ void h2_env_free(struct session_env *env)
 
 	if (!shared)
 		return;
+	pool_free(&shared->streams);
 	h2_memory_free(&shared->memory);
 	nghttp2_session_callbacks_del(shared->callbacks);
 	nghttp2_option_del(shared->option);

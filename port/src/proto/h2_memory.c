@@ -23,6 +23,31 @@ static void *last_resort(struct h2_memory *m, size_t n)
 	return n <= PAGE_BYTES ? pages_take(&m->pages) : NULL;
 }
 
+/* An allocation of at least n bytes that was freed; NULL: none is kept. */
+static void *take_small(struct h2_memory *m, size_t n)
+{
+	size_t i = (n + H2_STEP_HEAD + H2_STEP - 1) / H2_STEP;
+
+	if (n > H2_SMALL - H2_STEP_HEAD || !m->small[i].first)
+		return NULL;
+	m->kept -= i * H2_STEP;
+	return pool_take(&m->small[i], n);
+}
+
+/* Keeps an allocation of malloc's; its size says for what it is large enough. */
+static void give_small(struct h2_memory *m, void *at)
+{
+	size_t size = platform_memory_size(at), i = (size + H2_STEP_HEAD) / H2_STEP;
+
+	if (size < H2_STEP || i > H2_SMALL / H2_STEP || m->kept >= H2_KEPT_BYTES || m->small[i].kept >= H2_KEPT_MAX ||
+	    !POOL_KEEPS) {
+		free(at);
+		return;
+	}
+	m->kept += i * H2_STEP;
+	pool_give(&m->small[i], at, H2_KEPT_MAX);
+}
+
 static void *allocate(size_t n, void *ctx)
 {
 	struct h2_memory *m = ctx;
@@ -32,7 +57,9 @@ static void *allocate(size_t n, void *ctx)
 		m->sharing = false;
 		return m->frame;
 	}
-	at = malloc(n);
+	at = take_small(m, n);
+	if (!at)
+		at = malloc(n);
 	if (!at)
 		at = last_resort(m, n);
 	return at;
@@ -44,8 +71,8 @@ static void release(void *at, void *ctx)
 
 	if (pages_own(&m->pages, at))
 		pages_give(&m->pages, at);
-	else if (at != m->frame)
-		free(at);
+	else if (at && at != m->frame)
+		give_small(m, at);
 }
 
 /* Only nghttp2's tables of streams have this size, and they are allocated while a session is made. */
@@ -102,11 +129,15 @@ void h2_memory_init(struct h2_memory *m)
 	m->mem = (nghttp2_mem){m, allocate, release, allocate_zeroed, resize};
 	m->known = RECOGNIZES && version >= VERSION_FIRST && version <= VERSION_LAST;
 	m->sharing = m->making = m->starved = false;
+	m->kept = 0;
+	memset(m->small, 0, sizeof m->small);
 	pages_init(&m->pages);
 }
 
 void h2_memory_free(struct h2_memory *m)
 {
+	for (size_t i = 0; i < sizeof m->small / sizeof *m->small; i++)
+		pool_free(&m->small[i]);
 	pages_free(&m->pages);
 }
 

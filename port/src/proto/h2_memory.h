@@ -6,6 +6,7 @@
  * its own, whose memory is returned to the system while there are no streams.
  * nghttp2 does not survive every failed allocation (a failed submit can leave an item that is freed twice): when malloc fails,
  * small allocations come from such pages too, and the session that made them ends soon.
+ * A request costs nghttp2 about ten small allocations, so some freed ones are kept for the next, by their size.
  */
 #ifndef SPARX_PROTO_H2_MEMORY_H
 #define SPARX_PROTO_H2_MEMORY_H
@@ -14,14 +15,24 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/pool.h"
 #include "platform/pages.h"
 
 enum { H2_FRAME_BUFFER_MIN = 16384, H2_FRAME_BUFFER_MAX = 16384 + 64 };
+enum {
+	H2_SMALL = 512,             /* bytes of the largest allocation that is kept; */
+	H2_STEP = 16,               /* each size is kept for itself, in steps of malloc's, */
+	H2_STEP_HEAD = 8,           /* which include its head: */
+	H2_KEPT_MAX = 1024,         /* at most this many of one size, */
+	H2_KEPT_BYTES = 512 * 1024, /* and this many bytes in all */
+};
 
 struct h2_memory {
 	nghttp2_mem mem;
 	struct pages pages;
-	void *table;  /* table of the session that is being made */
+	struct pool small[H2_SMALL / H2_STEP + 1]; /* at i: freed allocations of at least i * H2_STEP - H2_STEP_HEAD bytes */
+	size_t kept;                               /* bytes in them */
+	void *table;                               /* table of the session that is being made */
 	bool sharing; /* the next buffer must be the shared one, since this version of nghttp2 is known to allow that */
 	bool making;  /* a session is being made */
 	bool starved; /* an allocation failed */

@@ -23,6 +23,7 @@ enum {
 struct h2_env {
 	nghttp2_session_callbacks *callbacks;
 	nghttp2_option *option;
+	struct pool streams; /* freed streams */
 	struct h2_memory memory;
 };
 

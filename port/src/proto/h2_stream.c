@@ -6,12 +6,15 @@
 
 #include "proto/mux_stream.h"
 
+enum { SPARES_MAX = 512 };
+
 struct h2_stream *h2_stream_new(struct h2 *h2, int32_t id)
 {
-	struct h2_stream *x = calloc(1, sizeof *x);
+	struct h2_stream *x = pool_take(&h2_shared(h2)->streams, sizeof *x);
 
 	if (!x)
 		return NULL;
+	memset(x, 0, sizeof *x);
 	mux_stream_begin(&x->m, &h2->m);
 	x->id = id;
 	h2->trimmed = false;
@@ -20,12 +23,14 @@ struct h2_stream *h2_stream_new(struct h2 *h2, int32_t id)
 
 void h2_stream_free(struct h2_stream *x)
 {
+	struct h2_env *shared = h2_shared(h2_session_of(x));
+
 	assert(x->m.marks == 0);
 	mux_stream_free(&x->m);
 	free(x->promise);
 	if (x->authority)
 		nghttp2_rcbuf_decref(x->authority);
-	free(x);
+	pool_give(&shared->streams, x, SPARES_MAX);
 }
 
 void h2_stream_reset(struct h2_stream *x, uint32_t code)

@@ -21,12 +21,9 @@ bool mux_init(struct mux *mux, struct session_owner *owner, const struct mux_kin
 void mux_env_free(struct session_env *env)
 {
 	struct mux_env *shared = env->mux;
-	struct mux_head *head;
 
-	while (shared && (head = shared->spare)) {
-		shared->spare = head->next;
-		free(head);
-	}
+	if (shared)
+		pool_free(&shared->heads);
 	free(shared);
 	env->mux = NULL;
 }

@@ -46,7 +46,6 @@ enum { MUX_NO_INDEX = 1, MUX_NO_COPY_NAME = 2, MUX_NO_COPY_VALUE = 4 };
 
 /* A header block as it comes in. The library owns its texts, and keeps them while they are referenced. */
 struct mux_head {
-	struct mux_head *next; /* in the environment's store */
 	unsigned count, pseudo;
 	uint64_t bytes;                 /* kept bytes: names, values, and 32 per field (RFC 9113 6.5.2, RFC 9114 4.2.2) */
 	uint64_t all_bytes;             /* the same for all received fields, */
@@ -62,8 +61,7 @@ struct mux_head {
 
 /* What the sessions of one environment share. */
 struct mux_env {
-	struct mux_head *spare;
-	unsigned spares;
+	struct pool heads;                        /* freed ones */
 	char status[4], length[24];               /* of a head being submitted, */
 	struct mux_nv nv[SESSION_FIELDS_MAX + 8]; /* and all of it */
 	uint8_t chunk[CHUNK_MAX];                 /* a chunk that lies in several pieces */

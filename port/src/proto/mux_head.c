@@ -9,15 +9,8 @@ enum { SPARES_MAX = 32, FIELD_OVERHEAD = 32 };
 
 struct mux_head *mux_head_new(struct mux *mux, uint64_t max_bytes, uint64_t max_fields)
 {
-	struct mux_env *shared = mux_shared(mux);
-	struct mux_head *head = shared->spare;
+	struct mux_head *head = pool_take(&mux_shared(mux)->heads, sizeof *head);
 
-	if (head) {
-		shared->spare = head->next;
-		shared->spares--;
-	} else {
-		head = malloc(sizeof *head);
-	}
 	if (!head)
 		return NULL;
 	memset(head, 0, offsetof(struct mux_head, pairs));
@@ -28,20 +21,12 @@ struct mux_head *mux_head_new(struct mux *mux, uint64_t max_bytes, uint64_t max_
 
 void mux_head_free(struct mux *mux, struct mux_head *head)
 {
-	struct mux_env *shared = mux_shared(mux);
-
 	if (!head)
 		return;
 	for (unsigned i = 0; i < 2 * head->count; i++)
 		mux->kind->unreference(head->references[i]);
 	buf_free(&head->cookies);
-	if (shared->spares >= SPARES_MAX) {
-		free(head);
-		return;
-	}
-	head->next = shared->spare;
-	shared->spare = head;
-	shared->spares++;
+	pool_give(&mux_shared(mux)->heads, head, SPARES_MAX);
 }
 
 /* ---- fields, as they come ---- */

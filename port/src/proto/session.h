@@ -6,6 +6,7 @@
 #include <sys/uio.h>
 
 #include "base/bufq.h"
+#include "base/pool.h"
 #include "base/secure.h"
 #include "config.h"
 
@@ -27,7 +28,8 @@ struct session_env {
 	struct shares *shares;                   /* the peers' shares; NULL: they are not counted */
 	uint64_t rejected;                       /* requests that the port itself answered with 4xx, 5xx */
 	struct field fields[SESSION_FIELDS_MAX]; /* scratch for on_request and on_end */
-	void *spare_parse;                       /* h1's: a parser that is kept for reuse */
+	struct pool h1_streams;                  /* h1's: freed streams, */
+	void *spare_parse;                       /* and a parser that is kept for reuse */
 	void *mux;                               /* mux's: what sessions of HTTP/2 and HTTP/3 share */
 	void *h2;                                /* h2's, the same */
 };
