@@ -692,6 +692,39 @@ static void test_idmap_holds_ids_of_a_long_life_in_a_small_table(void **state)
 	idmap_free(&m);
 }
 
+/* Every byte value at every place of texts of every length around the steps, with its neighbours on both sides. */
+static void test_letters_become_lower_case_and_nothing_else_changes(void **state)
+{
+	enum { MOST = 27 };
+	uint8_t text[MOST + 2], wanted[MOST + 2];
+
+	(void)state;
+	for (size_t len = 0; len <= MOST; len++)
+		for (unsigned c = 0; c < 256; c++) {
+			for (size_t i = 0; i < sizeof text; i++)
+				text[i] = (uint8_t)(c + i * 37);
+			memcpy(wanted, text, sizeof text);
+			for (size_t i = 1; i <= len; i++)
+				if (wanted[i] >= 'A' && wanted[i] <= 'Z')
+					wanted[i] = (uint8_t)(wanted[i] + 'a' - 'A');
+			text_lower(text + 1, len);
+			assert_memory_equal(text, wanted, sizeof text);
+		}
+}
+
+static void test_characters_are_in_the_classes_that_the_grammar_says(void **state)
+{
+	static const char alnum[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+	(void)state;
+	for (unsigned c = 0; c < 256; c++) {
+		bool word = c && strchr(alnum, (int)c), token = word || (c && strchr("!#$%&'*+-.^_`|~", (int)c));
+		bool host = word || (c && strchr("-._~!$&'()*+,;=", (int)c)), target = c > 0x20 && c < 0x7f && c != '#';
+		unsigned classes = (token ? CHAR_TOKEN : 0) | (host ? CHAR_HOST : 0) | (target ? CHAR_TARGET : 0);
+		assert_int_equal(text_classes[c], classes);
+	}
+}
+
 /* ---- sm ---- */
 
 static void test_sm_moves_and_names_states(void **state)
@@ -862,6 +895,8 @@ int main(void)
 		cmocka_unit_test(test_idmap_holds_ids_of_a_long_life_in_a_small_table),
 		cmocka_unit_test(test_idmap_walk_leaves_nothing_out),
 		cmocka_unit_test(test_text_is_trimmed_cut_and_listed),
+		cmocka_unit_test(test_letters_become_lower_case_and_nothing_else_changes),
+		cmocka_unit_test(test_characters_are_in_the_classes_that_the_grammar_says),
 		cmocka_unit_test(test_sm_moves_and_names_states),
 		cmocka_unit_test(test_log_goes_to_its_sink_and_long_lines_are_cut),
 	};

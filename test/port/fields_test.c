@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* names and fields */
 #include "frames/fields.h"
+
+#include <ctype.h>
+
 #include "frames/mp.h"
 #include "frames/names.h"
 #include "support.h"
@@ -38,6 +41,17 @@ static void test_indices_that_the_code_speaks_of_are_those_of_the_table(void **s
 static void test_other_names_are_not_found(void **state)
 {
 	(void)state;
+	for (int i = 0; i < NAMES_COUNT; i++) {
+		uint8_t upper[64];
+		for (size_t k = 0; k < name_text(i).len; k++)
+			upper[k] = (uint8_t)toupper(name_text(i).at[k]);
+		assert_int_equal(name_find_nocase(name_text(i)), i);
+		assert_int_equal(name_find_nocase(slice_of(upper, name_text(i).len)), i);
+		upper[0] = '@';
+		assert_int_equal(name_find_nocase(slice_of(upper, name_text(i).len)), NAME_UNKNOWN);
+	}
+	assert_int_equal(name_find_nocase(SLICE_LIT("")), NAME_UNKNOWN);
+	assert_int_equal(name_find_nocase(SLICE_LIT("X-Own")), NAME_UNKNOWN);
 	assert_int_equal(name_find(SLICE_LIT("")), NAME_UNKNOWN);
 	assert_int_equal(name_find(SLICE_LIT("a")), NAME_UNKNOWN);
 	assert_int_equal(name_find(SLICE_LIT("Host")), NAME_UNKNOWN);

@@ -292,6 +292,29 @@ static void test_skip_takes_one_whole_value_and_leaves_the_rest(void **state)
 	buf_free(&bytes);
 }
 
+static void test_skip_takes_several_values_or_says_that_they_are_cut_short(void **state)
+{
+	struct buf bytes = {0};
+	struct slice in;
+
+	(void)state;
+	notation_pack(&bytes,
+		      "1 'abc' [1, {'a': 2}] 70000 'a text that is longer than thirty-one bytes, so it has another head' 9");
+	for (size_t n = 0; n <= buf_len(&bytes); n++) {
+		in = slice_of(buf_at(&bytes), n);
+		assert_int_equal(mp_skip_values(&in, 6), n == buf_len(&bytes));
+	}
+	in = slice_of(buf_at(&bytes), buf_len(&bytes));
+	assert_true(mp_skip_values(&in, 0));
+	assert_int_equal(in.len, buf_len(&bytes));
+	assert_true(mp_skip_values(&in, 5));
+	assert_int_equal(in.len, 1);
+	assert_false(mp_skip_values(&in, 2));
+	in = slice_of(buf_at(&bytes), buf_len(&bytes));
+	assert_false(mp_skip_values(&in, UINT64_MAX));
+	buf_free(&bytes);
+}
+
 /* Each would cost time or stack if it were believed. */
 static void test_bombs_are_refused_by_what_is_there_not_by_what_is_announced(void **state)
 {
@@ -359,6 +382,7 @@ int main(void)
 		cmocka_unit_test(test_input_cut_at_any_byte_is_refused_and_not_read_beyond),
 		cmocka_unit_test(test_every_mark_cut_short_is_refused),
 		cmocka_unit_test(test_skip_takes_one_whole_value_and_leaves_the_rest),
+		cmocka_unit_test(test_skip_takes_several_values_or_says_that_they_are_cut_short),
 		cmocka_unit_test(test_bombs_are_refused_by_what_is_there_not_by_what_is_announced),
 		cmocka_unit_test(test_random_bytes_are_judged_as_msgpack_c_judges_them),
 	};

@@ -42,6 +42,16 @@ static void test_values(void **state)
 		assert_int_equal(is_field_value(slice_of(&byte, 1)), c == '\t' || (c >= 0x20 && c != 0x7f));
 	}
 	assert_true(is_field_value(SLICE_LIT("")));
+	for (size_t len = 1; len <= 20; len++) /* eight bytes are looked at together */
+		for (size_t at = 0; at < len; at++)
+			for (unsigned c = 0; c < 256; c++) {
+				uint8_t text[20];
+				memset(text, (at + c) % 3 ? 0x80 : ' ', sizeof text);
+				text[at] = (uint8_t)c;
+				assert_int_equal(is_field_value(slice_of(text, len)), c == '\t' || (c >= 0x20 && c != 0x7f));
+			}
+	assert_false(is_field_value(slice_of("\t2345678\t234\n678", 16)));
+	assert_true(is_field_value(slice_of("\t2345678\t234\t678", 16)));
 }
 
 static void test_lengths(void **state)

@@ -14,7 +14,12 @@ struct slice {
 	size_t len;
 };
 
-#define SLICE_LIT(text) ((struct slice){(const uint8_t *)("" text), sizeof(text) - 1})
+#define SLICE_LIT(text) ((struct slice)SLICE_INIT(text))
+/* The same in the initializer of a static array. */
+#define SLICE_INIT(text) \
+	{ \
+		(const uint8_t *)("" text), sizeof(text) - 1 \
+	}
 
 static inline struct slice slice_of(const void *at, size_t len)
 {

@@ -1,6 +1,69 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/text.h"
 
+#define IS_ALNUM(c) (((c) >= '0' && (c) <= '9') || ((c) >= 'A' && (c) <= 'Z') || ((c) >= 'a' && (c) <= 'z'))
+/* Marks that are in both, in tokens only, in hosts only. */
+#define IS_MARK(c) \
+	((c) == '!' || (c) == '$' || (c) == '&' || (c) == '\'' || (c) == '*' || (c) == '+' || (c) == '-' || (c) == '.' || \
+	 (c) == '_' || (c) == '~')
+#define IS_TOKEN_MARK(c) ((c) == '#' || (c) == '%' || (c) == '^' || (c) == '`' || (c) == '|')
+#define IS_HOST_MARK(c) ((c) == '(' || (c) == ')' || (c) == ',' || (c) == ';' || (c) == '=')
+#define CLASSES(c) \
+	((IS_ALNUM(c) || IS_MARK(c) || IS_TOKEN_MARK(c) ? CHAR_TOKEN : 0) | \
+	 ((c) > 0x20 && (c) < 0x7f && (c) != '#' ? CHAR_TARGET : 0) | \
+	 (IS_ALNUM(c) || IS_MARK(c) || IS_HOST_MARK(c) ? CHAR_HOST : 0))
+#define FOUR(c) CLASSES(c), CLASSES((c) + 1), CLASSES((c) + 2), CLASSES((c) + 3)
+#define SIXTEEN(c) FOUR(c), FOUR((c) + 4), FOUR((c) + 8), FOUR((c) + 12)
+
+const uint8_t text_classes[256] = {
+	SIXTEEN(0x00), SIXTEEN(0x10), SIXTEEN(0x20), SIXTEEN(0x30), SIXTEEN(0x40), SIXTEEN(0x50), SIXTEEN(0x60), SIXTEEN(0x70),
+};
+
+/* Eight bytes at once. A byte's highest bit says whether it is a capital letter: it is at least 'A', not beyond 'Z', and ASCII. */
+static uint64_t lower_eight(uint64_t eight)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101), low = eight & ones * 0x7f;
+	uint64_t from_a = low + ones * (0x80 - 'A'), beyond_z = low + ones * (0x7f - 'Z');
+
+	return eight | ((from_a ^ beyond_z) & ~eight & ones * 0x80) >> 2;
+}
+
+static void lower_8(uint8_t *at)
+{
+	uint64_t eight;
+
+	memcpy(&eight, at, 8);
+	eight = lower_eight(eight);
+	memcpy(at, &eight, 8);
+}
+
+static void lower_4(uint8_t *at)
+{
+	uint32_t four;
+
+	memcpy(&four, at, 4);
+	four = (uint32_t)lower_eight(four);
+	memcpy(at, &four, 4);
+}
+
+/* The last step overlaps the one before, which changes nothing there. */
+void text_lower(uint8_t *text, size_t len)
+{
+	size_t i = 0;
+
+	if (len >= 8) {
+		for (; len - i > 8; i += 8)
+			lower_8(text + i);
+		lower_8(text + len - 8);
+	} else if (len >= 4) {
+		lower_4(text);
+		lower_4(text + len - 4);
+	} else {
+		for (; i < len; i++)
+			text[i] = (uint8_t)lower_eight(text[i]);
+	}
+}
+
 struct slice text_cut(struct slice text, uint8_t mark, struct slice *rest)
 {
 	const uint8_t *at = text.len ? memchr(text.at, mark, text.len) : NULL;
@@ -26,21 +89,6 @@ bool text_lists(struct slice list, struct slice element)
 		if (slice_eq_nocase(one, element))
 			return true;
 	return false;
-}
-
-bool is_token_char(uint8_t c)
-{
-	static const uint8_t marks[] = "!#$%&'*+-.^_`|~";
-
-	return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || (c && memchr(marks, c, sizeof marks - 1));
-}
-
-bool is_token(struct slice text)
-{
-	for (size_t i = 0; i < text.len; i++)
-		if (!is_token_char(text.at[i]))
-			return false;
-	return text.len > 0;
 }
 
 bool parse_length(struct slice text, int64_t *length)

@@ -30,9 +30,36 @@ bool text_next(struct slice *list, struct slice *element);
 /* Whether a list has this element, letters compared without case. */
 bool text_lists(struct slice list, struct slice element);
 
-/* 5.6.2 */
-bool is_token_char(uint8_t c);
-bool is_token(struct slice text);
+/* Classes of characters, as bits of text_classes. */
+enum {
+	CHAR_TOKEN = 1,  /* tchar, 5.6.2 */
+	CHAR_TARGET = 2, /* visible ASCII without '#': what a request's target may contain */
+	CHAR_HOST = 4,   /* unreserved and sub-delims, RFC 3986 2.2, 2.3: what a name in an authority may contain */
+};
+extern const uint8_t text_classes[256];
+
+/* Whether all characters are of this class; an empty text has none of another. */
+static inline bool text_is(struct slice text, unsigned class)
+{
+	for (size_t i = 0; i < text.len; i++)
+		if (!(text_classes[text.at[i]] & class))
+			return false;
+	return true;
+}
+
+static inline bool is_token_char(uint8_t c)
+{
+	return text_classes[c] & CHAR_TOKEN;
+}
+
+static inline bool is_token(struct slice text)
+{
+	return text.len > 0 && text_is(text, CHAR_TOKEN);
+}
+
+/* ASCII letters become lower case, in place. */
+void text_lower(uint8_t *text, size_t len);
+
 /* A decimal number without sign that fits; false otherwise. */
 bool parse_length(struct slice text, int64_t *length);
 

@@ -4,19 +4,6 @@
 #include "frames/mp.h"
 #include "frames/names.h"
 
-enum { NAME_MAX_LOOKUP = 32 };
-
-static int find_any_case(struct slice name)
-{
-	uint8_t lower[NAME_MAX_LOOKUP];
-
-	if (name.len > sizeof lower)
-		return NAME_UNKNOWN;
-	for (size_t i = 0; i < name.len; i++)
-		lower[i] = (uint8_t)(name.at[i] >= 'A' && name.at[i] <= 'Z' ? name.at[i] | 0x20 : name.at[i]);
-	return name_find(slice_of(lower, name.len));
-}
-
 static bool decode_name(struct slice *in, struct field *field)
 {
 	struct mp_value v;
@@ -29,7 +16,7 @@ static bool decode_name(struct slice *in, struct field *field)
 		return true;
 	}
 	field->name = v.bytes;
-	field->index = v.type == MP_STR || v.type == MP_BIN ? find_any_case(v.bytes) : NAME_UNKNOWN;
+	field->index = v.type == MP_STR || v.type == MP_BIN ? name_find_nocase(v.bytes) : NAME_UNKNOWN;
 	return v.type == MP_STR || v.type == MP_BIN;
 }
 

@@ -28,7 +28,7 @@
 #define FIELDS_OR_NIL(name) STREAM(name)
 #define MAP(name) STREAM(name)
 #define ARRAY_OR_NIL(name) STREAM(name)
-#define MESSAGE(NAME, name, kind, direction, fields) {#NAME, format_##name, &(fields)[1], kind, direction},
+#define MESSAGE(NAME, name, kind, direction, fields) {#NAME, format_##name, &(fields)[1], kind, sizeof format_##name, direction},
 static const struct message_def defs[] = {
 #include "frames/messages.def"
 };
@@ -117,14 +117,11 @@ static bool take_whole(struct reader *r, const char *field, unsigned types, cons
 {
 	const uint8_t *start = r->in.at;
 	struct mp_value v;
-	uint64_t elements;
 
 	if (!take(r, field, types, rule, &v))
 		return false;
-	elements = v.type == MP_MAP ? 2 * v.u : v.u;
-	while (elements-- > 0)
-		if (!mp_skip(&r->in, NULL))
-			return fault_at(r->fault, field, "is cut short");
+	if (!mp_skip_values(&r->in, v.type == MP_MAP ? 2 * v.u : v.u))
+		return fault_at(r->fault, field, "is cut short");
 	*to = v.type == MP_NIL ? (struct slice){0} : slice_of(start, (size_t)(r->in.at - start));
 	return true;
 }
@@ -219,7 +216,7 @@ static uint8_t *begin(uint8_t *at, size_t elements, enum message_kind kind)
 
 uint8_t *message_begin(uint8_t *at, enum message_kind kind)
 {
-	return begin(at, strlen(message_def(kind)->format) + 1, kind);
+	return begin(at, message_def(kind)->elements, kind);
 }
 
 static uint8_t *put_uint_or_nil(uint8_t *at, uint64_t value, bool has)

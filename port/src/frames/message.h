@@ -51,6 +51,7 @@ struct message_def {
 	const char *format; /* a letter for each field: the first of its type, in lower case unless nil is allowed */
 	const char *fields; /* their names, separated by spaces */
 	uint8_t kind;
+	uint8_t elements; /* of its array: the fields and the kind */
 	enum message_direction direction;
 };
 

@@ -13,6 +13,17 @@ static bool take(struct slice *in, size_t n, const uint8_t **at)
 	return true;
 }
 
+static uint16_t be16(const uint8_t *at)
+{
+	return (uint16_t)(at[0] << 8 | at[1]);
+}
+
+static uint32_t be32(const uint8_t *at)
+{
+	return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+}
+
+/* width: 1, 2, 4 or 8 */
 static bool take_be(struct slice *in, unsigned width, uint64_t *value)
 {
 	const uint8_t *at;
@@ -20,8 +31,20 @@ static bool take_be(struct slice *in, unsigned width, uint64_t *value)
 
 	if (!take(in, width, &at))
 		return false;
-	for (unsigned i = 0; i < width; i++)
-		v = v << 8 | at[i];
+	switch (width) {
+	case 1:
+		v = at[0];
+		break;
+	case 2:
+		v = be16(at);
+		break;
+	case 4:
+		v = be32(at);
+		break;
+	case 8:
+		v = (uint64_t)be32(at) << 32 | be32(at + 4);
+		break;
+	}
 	*value = v;
 	return true;
 }
@@ -114,47 +137,84 @@ static bool read_marked(struct slice *in, uint8_t mark, struct mp_value *value)
 
 bool mp_read(struct slice *in, struct mp_value *value)
 {
-	const uint8_t *at;
+	size_t head = 1, bytes = 0;
 	uint8_t mark;
 
 	value->u = 0;
-	if (!take(in, 1, &at))
+	if (in->len == 0)
 		return false;
-	mark = *at;
+	mark = in->at[0];
 	if (mark < 0x80 || mark >= 0xe0) {
 		value->type = mark < 0x80 ? MP_UINT : MP_INT;
 		value->u = (uint64_t)(int64_t)(int8_t)mark;
-		return true;
-	}
-	if (mark < 0xa0) {
+	} else if (mark < 0xa0) {
 		value->type = mark < 0x90 ? MP_MAP : MP_ARRAY;
 		value->u = mark & 0x0f;
-		return true;
-	}
-	if (mark < 0xc0) {
+	} else if (mark < 0xc0) {
 		value->type = MP_STR;
-		return take_bytes(in, mark & 0x1f, value);
+		bytes = mark & 0x1f;
+		value->bytes = slice_of(in->at + head, bytes);
+	} else if ((mark == 0xc4 || mark == 0xd9) && in->len > 1) {
+		value->type = mark == 0xc4 ? MP_BIN : MP_STR;
+		head = 2;
+		bytes = in->at[1];
+		value->bytes = slice_of(in->at + head, bytes);
+	} else {
+		*in = slice_of(in->at + 1, in->len - 1);
+		return read_marked(in, mark, value);
 	}
-	return read_marked(in, mark, value);
+	if (in->len - head < bytes)
+		return false;
+	*in = slice_of(in->at + head + bytes, in->len - head - bytes);
+	return true;
+}
+
+/* Skips a value that fits into few bytes and contains no others; these are nearly all. False: it is not one, or is truncated. */
+static bool skip_short(struct slice *in)
+{
+	uint8_t mark = in->at[0];
+	size_t n = 1;
+
+	if (mark >= 0xa0 && mark < 0xc0)
+		n += mark & 0x1f;
+	else if ((mark == 0xc4 || mark == 0xd9) && in->len > 1)
+		n += 1 + (size_t)in->at[1];
+	else if (mark >= 0x80 && mark < 0xe0)
+		return false;
+	if (in->len < n)
+		return false;
+	in->at += n;
+	in->len -= n;
+	return true;
+}
+
+bool mp_skip_values(struct slice *in, uint64_t values)
+{
+	uint64_t left = values; /* containers add their elements, so nesting needs no stack */
+	struct mp_value v;
+
+	while (left > 0) {
+		if (left > in->len) /* each value has at least one byte */
+			return false;
+		left--;
+		if (skip_short(in))
+			continue;
+		if (!mp_read(in, &v))
+			return false;
+		if (v.type == MP_ARRAY)
+			left += v.u;
+		else if (v.type == MP_MAP)
+			left += 2 * v.u;
+	}
+	return true;
 }
 
 bool mp_skip(struct slice *in, struct slice *raw)
 {
 	const uint8_t *start = in->at;
-	uint64_t left = 1; /* values still to be read: containers add their elements, so nesting needs no stack */
-	struct mp_value v;
 
-	while (left > 0) {
-		if (!mp_read(in, &v))
-			return false;
-		left--;
-		if (v.type == MP_ARRAY)
-			left += v.u;
-		else if (v.type == MP_MAP)
-			left += 2 * v.u;
-		if (left > in->len) /* each value has at least one byte */
-			return false;
-	}
+	if (!mp_skip_values(in, 1))
+		return false;
 	if (raw)
 		*raw = slice_of(start, (size_t)(in->at - start));
 	return true;
@@ -182,24 +242,14 @@ static uint8_t *put_bytes(uint8_t *at, struct slice bytes)
 	return at + bytes.len;
 }
 
-uint8_t *mp_nil(uint8_t *at)
-{
-	*at++ = 0xc0;
-	return at;
-}
-
 uint8_t *mp_bool(uint8_t *at, bool value)
 {
 	*at++ = value ? 0xc3 : 0xc2;
 	return at;
 }
 
-uint8_t *mp_uint(uint8_t *at, uint64_t value)
+uint8_t *mp_uint_long(uint8_t *at, uint64_t value)
 {
-	if (value < 0x80) {
-		*at++ = (uint8_t)value;
-		return at;
-	}
 	if (value <= UINT8_MAX)
 		return put_marked(at, 0xcc, 1, value);
 	if (value <= UINT16_MAX)
@@ -226,12 +276,8 @@ uint8_t *mp_int(uint8_t *at, int64_t value)
 	return put_marked(at, 0xd3, 8, (uint64_t)value);
 }
 
-uint8_t *mp_array(uint8_t *at, uint32_t elements)
+uint8_t *mp_array_long(uint8_t *at, uint32_t elements)
 {
-	if (elements < 16) {
-		*at++ = (uint8_t)(0x90 | elements);
-		return at;
-	}
 	if (elements <= UINT16_MAX)
 		return put_marked(at, 0xdc, 2, elements);
 	return put_marked(at, 0xdd, 4, elements);

@@ -22,16 +22,43 @@ bool mp_read(struct slice *in, struct mp_value *value);
 /* Reads one complete value with everything in it; raw, if not NULL, gets its bytes. False as above, or if it is nested too
  * deeply. */
 bool mp_skip(struct slice *in, struct slice *raw);
+/* Reads this many complete values. */
+bool mp_skip_values(struct slice *in, uint64_t values);
 
 /* Upper bounds of what the functions below write. */
 enum { MP_MAX_UINT = 9, MP_MAX_HEAD = 5 };
 
 /* Each writes at `at`, in the shortest form, and returns where it ended. */
-uint8_t *mp_nil(uint8_t *at);
+static inline uint8_t *mp_nil(uint8_t *at)
+{
+	*at = 0xc0;
+	return at + 1;
+}
+
 uint8_t *mp_bool(uint8_t *at, bool value);
-uint8_t *mp_uint(uint8_t *at, uint64_t value);
+
+/* At least 0x80. */
+uint8_t *mp_uint_long(uint8_t *at, uint64_t value);
+static inline uint8_t *mp_uint(uint8_t *at, uint64_t value)
+{
+	if (value >= 0x80)
+		return mp_uint_long(at, value);
+	*at = (uint8_t)value;
+	return at + 1;
+}
+
 uint8_t *mp_int(uint8_t *at, int64_t value);
-uint8_t *mp_array(uint8_t *at, uint32_t elements);
+
+/* At least 16. */
+uint8_t *mp_array_long(uint8_t *at, uint32_t elements);
+static inline uint8_t *mp_array(uint8_t *at, uint32_t elements)
+{
+	if (elements >= 16)
+		return mp_array_long(at, elements);
+	*at = (uint8_t)(0x90 | elements);
+	return at + 1;
+}
+
 uint8_t *mp_map(uint8_t *at, uint32_t pairs);
 uint8_t *mp_str(uint8_t *at, struct slice text);
 uint8_t *mp_bin_head(uint8_t *at, uint32_t len);

@@ -15,9 +15,10 @@ static const struct slice methods[METHODS_COUNT] = {
 
 enum { TABLE_SIZE = 256 };
 
+/* The same for upper case: no name has a character that 0x20 would change. */
 static unsigned hash(struct slice name)
 {
-	unsigned first = name.at[0], middle = name.at[name.len / 2], last = name.at[name.len - 1];
+	unsigned first = name.at[0] | 0x20, middle = name.at[name.len / 2] | 0x20, last = name.at[name.len - 1] | 0x20;
 
 	return (unsigned)(name.len * 7 + first * 31 + middle * 17 + last * 3) % TABLE_SIZE;
 }
@@ -40,7 +41,7 @@ struct slice name_text(int index)
 	return names[index];
 }
 
-int name_find(struct slice lower)
+static inline int find(struct slice name, bool (*same)(struct slice a, struct slice b))
 {
 	static bool filled;
 	unsigned slot;
@@ -49,12 +50,22 @@ int name_find(struct slice lower)
 		fill_table();
 		filled = true;
 	}
-	if (lower.len == 0)
+	if (name.len == 0)
 		return NAME_UNKNOWN;
-	for (slot = hash(lower); table[slot]; slot = (slot + 1) % TABLE_SIZE)
-		if (slice_eq(names[table[slot] - 1], lower))
+	for (slot = hash(name); table[slot]; slot = (slot + 1) % TABLE_SIZE)
+		if (same(names[table[slot] - 1], name))
 			return table[slot] - 1;
 	return NAME_UNKNOWN;
+}
+
+int name_find(struct slice lower)
+{
+	return find(lower, slice_eq);
+}
+
+int name_find_nocase(struct slice name)
+{
+	return find(name, slice_eq_nocase);
 }
 
 int method_find(struct slice text)

@@ -24,6 +24,8 @@ enum method {
 struct slice name_text(int index);
 /* The index of a name in lower case; NAME_UNKNOWN if it has none. */
 int name_find(struct slice lower);
+/* The same for a name in any case. */
+int name_find_nocase(struct slice name);
 
 /* The index of a method; METHOD_UNKNOWN if it has none. */
 int method_find(struct slice text);

@@ -5,15 +5,18 @@
 #include "frames/names.h"
 #include "proto/http.h"
 
-/* The part before the first `mark`; the mark and the rest stay in `in`. */
-static struct slice take_until(struct slice *in, uint8_t mark)
+/* Takes the characters of this class, and the space after them. False: there are none, or something else follows. */
+static bool take_word(struct slice *in, unsigned class, struct slice *word)
 {
-	const uint8_t *end = in->len ? memchr(in->at, mark, in->len) : NULL;
-	struct slice taken = slice_of(in->at, end ? (size_t)(end - in->at) : in->len);
+	size_t n = 0;
 
-	in->at += taken.len;
-	in->len -= taken.len;
-	return taken;
+	while (n < in->len && text_classes[in->at[n]] & class)
+		n++;
+	if (n == 0 || n == in->len || in->at[n] != ' ')
+		return false;
+	*word = slice_of(in->at, n);
+	*in = slice_of(in->at + n + 1, in->len - n - 1);
+	return true;
 }
 
 static bool is_digit(uint8_t c)
@@ -82,14 +85,9 @@ unsigned h1_line_parse(struct slice text, struct h1_line *line)
 	unsigned status;
 
 	*line = (struct h1_line){0};
-	line->method = take_until(&text, ' ');
-	if (!is_token(line->method) || text.len == 0)
+	if (!take_word(&text, CHAR_TOKEN, &line->method) || !take_word(&text, CHAR_TARGET, &line->target))
 		return 400;
-	text = slice_of(text.at + 1, text.len - 1);
-	line->target = take_until(&text, ' ');
-	if (!http_target_valid(line->target) || text.len == 0)
-		return 400;
-	status = parse_version(slice_of(text.at + 1, text.len - 1), &line->version);
+	status = parse_version(text, &line->version);
 	if (status)
 		return status;
 	line->method_index = method_find(line->method);
@@ -98,10 +96,10 @@ unsigned h1_line_parse(struct slice text, struct h1_line *line)
 
 bool h1_line_foreign(struct slice text)
 {
+	const uint8_t *space = text.len ? memchr(text.at, ' ', text.len) : NULL;
 	unsigned blanks = 0;
 
-	take_until(&text, ' ');
-	for (size_t i = 0; i < text.len; i++) {
+	for (size_t i = space ? (size_t)(space - text.at) : text.len; i < text.len; i++) {
 		if (text.at[i] == '/' || text.at[i] == ':' || text.at[i] == '*')
 			return false;
 		blanks += text.at[i] == ' ';

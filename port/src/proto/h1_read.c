@@ -155,29 +155,33 @@ static enum h1_read_result bad(struct h1_parse *p, unsigned status, const char *
 	return H1_BAD;
 }
 
+/* Visible ASCII, or a space. */
+static bool is_text(uint8_t c)
+{
+	return (uint8_t)(c - 0x20) < 0x5f;
+}
+
 /* Reads the request line as far as it has arrived; p->seen of its bytes were read before. */
 static enum h1_read_result read_line(struct h1_parse *p, const uint8_t *data, size_t len)
 {
-	size_t i = p->seen;
+	size_t most = p->config->max_request_line, end = len <= most ? len : (size_t)most + 1, i = p->seen;
 
-	for (; i < len && i <= p->config->max_request_line; i++) {
-		uint8_t c = data[i];
-		if (c == '\r') {
-			if (i + 1 == len)
-				break;
-			if (data[i + 1] != '\n')
-				return bad(p, 400, "a bare CR in the request line");
-			p->line_len = i;
-			p->seen = i + 2;
-			return H1_DONE;
-		}
-		if (c < 0x20 || c >= 0x7f || (i == 0 && !is_token_char(c)))
-			return bad(p, 400, "the request line has a byte that is not allowed there");
-		if (i == HTTP_METHOD_MAX && is_token(slice_of(data, i + 1)))
-			return bad(p, 501, "the method is too long");
-	}
+	while (i < end && is_text(data[i]))
+		i++;
+	if (p->seen == 0 && i > 0 && !is_token_char(data[0]))
+		return bad(p, 400, "the request line has a byte that is not allowed there");
+	if (p->seen <= HTTP_METHOD_MAX && i > HTTP_METHOD_MAX && is_token(slice_of(data, HTTP_METHOD_MAX + 1)))
+		return bad(p, 501, "the method is too long");
+	if (i < end && data[i] != '\r')
+		return bad(p, 400, "the request line has a byte that is not allowed there");
 	p->seen = i;
-	return i > p->config->max_request_line ? bad(p, 414, "the request line is too long") : H1_MORE;
+	if (i == end || i + 1 == len)
+		return i > most ? bad(p, 414, "the request line is too long") : H1_MORE;
+	if (data[i + 1] != '\n')
+		return bad(p, 400, "a bare CR in the request line");
+	p->line_len = i;
+	p->seen = i + 2;
+	return H1_DONE;
 }
 
 static enum h1_read_result fault_of(struct h1_parse *p, llhttp_errno_t error)
@@ -294,9 +298,7 @@ static struct field field_of(uint8_t *data, const struct h1_span *span)
 {
 	struct field f;
 
-	for (uint32_t i = span->name; i < span->name + span->name_len; i++)
-		if (data[i] >= 'A' && data[i] <= 'Z')
-			data[i] |= 0x20;
+	text_lower(data + span->name, span->name_len);
 	f.name = slice_of(data + span->name, span->name_len);
 	f.value = text_trim(slice_of(data + span->value, span->value_len));
 	f.index = name_find(f.name);
@@ -415,7 +417,7 @@ static bool settle_body(struct h1_parse *p, struct request_head *head)
 /* An Upgrade that Connection does not name, or with a body, or on HTTP/1.0, is not one (RFC 9110 7.8). */
 static void examine_upgrade(struct request_head *head, const struct h1_facts *facts)
 {
-	bool asked = (facts->upgrade && facts->upgrade_field) || slice_eq(head->method, SLICE_LIT("CONNECT"));
+	bool asked = (facts->upgrade && facts->upgrade_field) || head->method_index == METHOD_CONNECT;
 
 	if (asked && head->version >= 11 && head->body == BODY_NONE)
 		head->flags |= REQUEST_MAY_UPGRADE;

@@ -10,10 +10,7 @@
 
 bool http_target_valid(struct slice text)
 {
-	for (size_t i = 0; i < text.len; i++)
-		if (text.at[i] <= 0x20 || text.at[i] >= 0x7f || text.at[i] == '#')
-			return false;
-	return text.len > 0;
+	return text.len > 0 && text_is(text, CHAR_TARGET);
 }
 
 static bool is_digit(uint8_t c)
@@ -43,14 +40,12 @@ static bool is_hex(uint8_t c)
 /* RFC 3986 3.2.2: reg-name or IPv4 address: unreserved, sub-delims, percent-encoded. */
 static bool valid_name(struct slice host)
 {
-	static const uint8_t marks[] = "-._~!$&'()*+,;=";
-
 	for (size_t i = 0; i < host.len; i++) {
-		uint8_t c = host.at[i];
-		if (c == '%' && i + 2 < host.len && is_hex(host.at[i + 1]) && is_hex(host.at[i + 2]))
-			i += 2;
-		else if (!is_digit(c) && !((c | 0x20) >= 'a' && (c | 0x20) <= 'z') && !memchr(marks, c, sizeof marks - 1))
+		if (text_classes[host.at[i]] & CHAR_HOST)
+			continue;
+		if (host.at[i] != '%' || i + 2 >= host.len || !is_hex(host.at[i + 1]) || !is_hex(host.at[i + 2]))
 			return false;
+		i += 2;
 	}
 	return host.len > 0;
 }
@@ -70,7 +65,14 @@ static bool valid_ip_literal(struct slice host)
 bool http_authority_valid(struct slice authority)
 {
 	struct slice host, rest;
+	size_t plain = 0;
 
+	while (plain < authority.len && text_classes[authority.at[plain]] & CHAR_HOST)
+		plain++;
+	if (plain > 0 && plain == authority.len)
+		return true;
+	if (plain > 0 && authority.at[plain] == ':')
+		return valid_port(slice_of(authority.at + plain + 1, authority.len - plain - 1));
 	if (authority.at && authority.len && authority.at[0] == '[') {
 		host = text_cut(authority, ']', &rest);
 		if (!rest.at)

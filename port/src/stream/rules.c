@@ -1,22 +1,53 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "stream/rules.h"
 
-static const char *const refused[] = {"transfer-encoding", "keep-alive", "proxy-connection", "te", "upgrade"};
-/* RFC 9110 6.5.1: fields for framing, routing, authentication, request control, and content handling. */
-static const char *const refused_in_trailers[] = {
-	"transfer-encoding", "content-length", "trailer",       "te",     "connection",      "keep-alive",
-	"upgrade",           "host",           "forwarded",     "via",    "authorization",   "proxy-authorization",
-	"proxy-connection",  "cookie",         "set-cookie",    "expect", "max-forwards",    "content-encoding",
-	"content-type",      "content-range",  "cache-control", "date",   "x-forwarded-for", "x-forwarded-host",
-	"x-forwarded-proto", "x-real-ip",
+static const struct slice refused[] = {
+	SLICE_INIT("transfer-encoding"), SLICE_INIT("keep-alive"), SLICE_INIT("proxy-connection"), SLICE_INIT("te"),
+	SLICE_INIT("upgrade"),
 };
+/* RFC 9110 6.5.1: fields for framing, routing, authentication, request control, and content handling. */
+static const struct slice refused_in_trailers[] = {
+	SLICE_INIT("transfer-encoding"), SLICE_INIT("content-length"),
+	SLICE_INIT("trailer"),           SLICE_INIT("te"),
+	SLICE_INIT("connection"),        SLICE_INIT("keep-alive"),
+	SLICE_INIT("upgrade"),           SLICE_INIT("host"),
+	SLICE_INIT("forwarded"),         SLICE_INIT("via"),
+	SLICE_INIT("authorization"),     SLICE_INIT("proxy-authorization"),
+	SLICE_INIT("proxy-connection"),  SLICE_INIT("cookie"),
+	SLICE_INIT("set-cookie"),        SLICE_INIT("expect"),
+	SLICE_INIT("max-forwards"),      SLICE_INIT("content-encoding"),
+	SLICE_INIT("content-type"),      SLICE_INIT("content-range"),
+	SLICE_INIT("cache-control"),     SLICE_INIT("date"),
+	SLICE_INIT("x-forwarded-for"),   SLICE_INIT("x-forwarded-host"),
+	SLICE_INIT("x-forwarded-proto"), SLICE_INIT("x-real-ip"),
+};
+
+/* Whether one of eight bytes is a control character. */
+static bool has_control(uint64_t eight)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101), highs = ones << 7, del = eight ^ ones * 0x7f;
+
+	return (((eight - ones * 0x20) & ~eight) | ((del - ones) & ~del)) & highs;
+}
+
+static bool is_plain(struct slice text)
+{
+	for (size_t i = 0; i < text.len; i++)
+		if ((text.at[i] < 0x20 && text.at[i] != '\t') || text.at[i] == 0x7f)
+			return false;
+	return true;
+}
 
 bool is_field_value(struct slice value)
 {
-	for (size_t i = 0; i < value.len; i++)
-		if ((value.at[i] < 0x20 && value.at[i] != '\t') || value.at[i] == 0x7f)
+	uint64_t eight;
+
+	for (; value.len >= sizeof eight; value = slice_of(value.at + sizeof eight, value.len - sizeof eight)) {
+		memcpy(&eight, value.at, sizeof eight);
+		if (has_control(eight) && !is_plain(slice_of(value.at, sizeof eight))) /* it may be a tab */
 			return false;
-	return true;
+	}
+	return is_plain(value);
 }
 
 enum { PROTOCOL_MAX = 128 };
@@ -30,10 +61,10 @@ bool is_protocol(struct slice name)
 	       (!slash || is_token(slice_of(slash + 1, name.len - len - 1)));
 }
 
-static bool is_one_of(struct slice name, const char *const *names, size_t count)
+static bool is_one_of(struct slice name, const struct slice *names, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		if (slice_eq_nocase(name, slice_str(names[i])))
+		if (slice_eq_nocase(name, names[i]))
 			return true;
 	return false;
 }
