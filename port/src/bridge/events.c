@@ -125,6 +125,7 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 	struct exchange *x;
 	struct share *share;
 	bool exempt, counted;
+	size_t bound;
 
 	if (port) {
 		redirect(s, h, port);
@@ -143,7 +144,8 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 		shares_give(&b->shares, share);
 		return;
 	}
-	if (queue_head_bound(b, h) + QUEUE_OVERHEAD > FRAME_PAYLOAD_MAX) {
+	bound = queue_head_bound(b, h);
+	if (bound + QUEUE_OVERHEAD > FRAME_PAYLOAD_MAX) {
 		b->n.refused++;
 		turn_away(b, s, share, counted, 431);
 		return;
@@ -165,7 +167,7 @@ static void on_request(void *ctx, struct stream *s, const struct request_head *h
 	if (!upgrade_note(x, h)) {
 		exchange_forget(x);
 		refuse_request(s, 503, 0);
-	} else if (!queue_take(x, h)) {
+	} else if (!queue_take(x, h, bound)) {
 		exchange_forget(x);
 		refuse_request(s, 503, (unsigned)b->config->retry_after);
 	}

@@ -119,11 +119,10 @@ static void handed_out(struct exchange *x)
 }
 
 /* Writes a REQUEST or a COMPLETE; both bin headers have the maximum width, since the size of the first is not known yet. */
-static void send_request(struct exchange *x, const struct request_head *h)
+static void send_request(struct exchange *x, const struct request_head *h, size_t bound)
 {
-	size_t bound = queue_head_bound(x->b, h) + x->whole.len + MP_MAX_HEAD;
 	enum message_kind kind = x->whole.at ? MSG_COMPLETE : MSG_REQUEST;
-	uint8_t *at = say_begin(x->b, kind, MP_MAX_UINT + MP_MAX_HEAD + bound), *start, *waited;
+	uint8_t *at = say_begin(x->b, kind, MP_MAX_UINT + 2 * MP_MAX_HEAD + bound + x->whole.len), *start, *waited;
 
 	if (!at) {
 		exchange_no_memory(x);
@@ -143,10 +142,10 @@ static void send_request(struct exchange *x, const struct request_head *h)
 }
 
 /* Keeps the head, encoded, until there is demand. */
-static bool keep(struct exchange *x, const struct request_head *h)
+static bool keep(struct exchange *x, const struct request_head *h, size_t bound)
 {
 	struct bridge *b = x->b;
-	uint8_t *head = malloc(queue_head_bound(b, h) + x->whole.len), *waited, *end;
+	uint8_t *head = malloc(bound + x->whole.len), *waited, *end;
 
 	if (!head)
 		return false;
@@ -226,9 +225,9 @@ static bool may_wait(const struct bridge *b, const struct share *share)
 }
 
 /* Sends the body along with its request, unless the host may want it decoded. */
-static void take_whole(struct exchange *x, const struct request_head *h)
+static void take_whole(struct exchange *x, const struct request_head *h, size_t bound)
 {
-	bool fits = queue_head_bound(x->b, h) + h->whole.len + QUEUE_OVERHEAD <= FRAME_PAYLOAD_MAX;
+	bool fits = bound + h->whole.len + QUEUE_OVERHEAD <= FRAME_PAYLOAD_MAX;
 
 	if (!h->whole.at || !fits || x->coded.count || x->coded.unknown || (h->flags & REQUEST_MAY_UPGRADE))
 		return;
@@ -237,7 +236,7 @@ static void take_whole(struct exchange *x, const struct request_head *h)
 	stream_take_whole(x->s);
 }
 
-bool queue_take(struct exchange *x, const struct request_head *h)
+bool queue_take(struct exchange *x, const struct request_head *h, size_t bound)
 {
 	bool begins = may_begin(x->b, x->share);
 
@@ -245,10 +244,10 @@ bool queue_take(struct exchange *x, const struct request_head *h)
 		count_shed(x->b);
 		return false;
 	}
-	take_whole(x, h);
+	take_whole(x, h, bound);
 	if (begins)
-		send_request(x, h);
-	else if (!keep(x, h)) {
+		send_request(x, h, bound);
+	else if (!keep(x, h, bound)) {
 		count_shed(x->b);
 		return false;
 	}

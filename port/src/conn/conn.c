@@ -554,10 +554,9 @@ static bool write_once(struct conn *c, size_t *budget)
 		c->written += r.n;
 		if (c->record)
 			c->record->bytes_out += r.n;
-		c->session->ops->sent(c->session, r.n);
 		c->writable = r.more;
 		c->write_on = IO_WRITE;
-		return true;
+		return c->session->ops->sent(c->session, r.n);
 	}
 	c->writable = false;
 	if (r.status == IO_AGAIN)
@@ -647,7 +646,7 @@ static bool conn_run(struct member *m)
 	run_input(c, &budget);
 	if (c->state != CONN_OPEN)
 		return false;
-	took_all = c->session->ops->wants(c->session).read;
+	took_all = buf_len(&c->tail) == 0 || c->session->ops->wants(c->session).read;
 	run_output(c, &out_budget);
 	if (c->state != CONN_OPEN)
 		return false;

@@ -281,14 +281,15 @@ void shares_leave(struct shares *t, struct share *s, struct list *node)
 /* Peers on the last level are in no order; one that has used up its share moves to the end, and is tried again later. */
 static struct share *next_of_last(struct shares *t, uint64_t left, uint64_t factor)
 {
-	struct list *level = &t->levels[LAST];
+	struct list *level = &t->levels[LAST], *last = level->prev, *tried = NULL;
 
-	for (unsigned i = 0; i < TRIES; i++) {
+	for (unsigned i = 0; i < TRIES && tried != last; i++) {
 		struct share *s = container_of(level->next, struct share, waiters);
 		if (share_allows(s->in_progress, left, factor))
 			return s;
-		list_remove(&s->waiters);
-		list_append(level, &s->waiters);
+		tried = &s->waiters;
+		list_remove(tried);
+		list_append(level, tried);
 	}
 	return NULL;
 }
@@ -309,7 +310,7 @@ struct list *shares_next(struct shares *t, uint64_t left, uint64_t factor)
 {
 	struct share *s;
 
-	while (t->occupied && (s = first(t, left, factor))) {
+	while (left > 0 && t->occupied && (s = first(t, left, factor))) {
 		if (share_may_begin(t, s, left, factor))
 			return s->queue.next;
 		leave_level(t, s, level_of(s));

@@ -2,6 +2,7 @@
 /* The reading half of an HTTP/1 session: bytes become requests, bodies, and refusals. */
 #include <stdlib.h>
 
+#include "frames/names.h"
 #include "proto/h1_line.h"
 #include "proto/h1_session.h"
 
@@ -58,10 +59,9 @@ void h1_refuse_body(struct h1 *h1, unsigned status, enum stream_end why)
 
 static bool is_safe(const struct request_head *head)
 {
-	enum { GET = 0, HEAD = 1, OPTIONS = 6, TRACE = 7 };
 	int m = head->method_index;
 
-	return (m == GET || m == HEAD || m == OPTIONS || m == TRACE) && head->body == BODY_NONE &&
+	return (m == METHOD_GET || m == METHOD_HEAD || m == METHOD_OPTIONS || m == METHOD_TRACE) && head->body == BODY_NONE &&
 	       !(head->flags & REQUEST_MAY_UPGRADE);
 }
 
@@ -83,8 +83,8 @@ static void note_request(struct h1_stream *x, const struct request_head *head, c
 	x->close = h1_env_of(h1)->draining || facts->close || (x->http10 && !facts->keep_alive) || (most && h1->requests >= most);
 	x->expects = head->flags & REQUEST_EXPECTS_CONTINUE;
 	x->takes_trailers = head->flags & REQUEST_TAKES_TRAILERS;
-	x->s.head_method = slice_eq(head->method, SLICE_LIT("HEAD"));
-	x->connects = slice_eq(head->method, SLICE_LIT("CONNECT"));
+	x->s.head_method = head->method_index == METHOD_HEAD;
+	x->connects = head->method_index == METHOD_CONNECT;
 	h1->holds = head->flags & REQUEST_MAY_UPGRADE;
 	h1->last = h1->last || x->close;
 }

@@ -159,11 +159,25 @@ static int gather(struct h1 *h1, struct iovec *iov, int max)
 	return count;
 }
 
+/* True: the first response has neither bytes to write nor anything to report, so no other has. */
+static bool rests(struct h1 *h1)
+{
+	const struct h1_stream *x = h1_first(h1);
+
+	if (x && (x->out.len > 0 || x->unsent > 0 || x->body > 0 || x->cut || x->s.response == RESPONSE_ENDED))
+		return false;
+	h1->cold = h1->held = false;
+	set_pace(h1);
+	return true;
+}
+
 int h1_output(struct session *s, struct iovec *iov, int max)
 {
 	struct h1 *h1 = h1_of(s);
 	int count;
 
+	if (rests(h1))
+		return 0;
 	settle(h1);
 	h1->cold = false;
 	h1->held = h1_is_held(h1);
@@ -212,7 +226,7 @@ void h1_taken(struct session *s, uint64_t n)
 	moved(h1_of(s), n);
 }
 
-void h1_sent(struct session *s, size_t n)
+bool h1_sent(struct session *s, size_t n)
 {
 	struct h1 *h1 = h1_of(s);
 
@@ -225,6 +239,7 @@ void h1_sent(struct session *s, size_t n)
 		n -= part;
 	}
 	settle(h1);
+	return !rests(h1);
 }
 
 void h1_own(struct session *s)
@@ -233,6 +248,7 @@ void h1_own(struct session *s)
 
 	for (struct list *l = h1->streams.next; l != &h1->streams; l = l->next) {
 		struct h1_stream *x = container_of(l, struct h1_stream, link);
-		x->cut = !bufq_own(&x->out) || x->cut;
+		if (x->out.borrows)
+			x->cut = !bufq_own(&x->out) || x->cut;
 	}
 }

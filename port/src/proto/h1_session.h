@@ -197,7 +197,7 @@ void h1_refuse_body(struct h1 *h1, unsigned status, enum stream_end why);
 
 int h1_output(struct session *s, struct iovec *iov, int max);
 bool h1_file(struct session *s, struct bufq_file *f);
-void h1_sent(struct session *s, size_t n);
+bool h1_sent(struct session *s, size_t n);
 void h1_taken(struct session *s, uint64_t n);
 void h1_own(struct session *s);
 

@@ -104,7 +104,7 @@ static int h2_output(struct session *s, struct iovec *iov, int max)
 	return bufq_iov(&h2->out, iov, max);
 }
 
-static void h2_sent(struct session *s, size_t n)
+static bool h2_sent(struct session *s, size_t n)
 {
 	struct h2 *h2 = h2_of(s);
 
@@ -113,6 +113,7 @@ static void h2_sent(struct session *s, size_t n)
 	bufq_consume(&h2->out, n);
 	settle(h2);
 	act_all(h2);
+	return true;
 }
 
 static void h2_taken(struct session *s, uint64_t n)

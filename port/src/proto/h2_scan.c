@@ -209,6 +209,11 @@ size_t h2_scan(struct h2_scan *scan, const struct config *config, uint64_t now_u
 			break;
 		if (scan->have == 0 && *most == 0)
 			return at;
+		if (scan->have == 0 && len - at >= HEAD_LEN) { /* all but its last byte */
+			memcpy(scan->head, data + at, HEAD_LEN - 1);
+			scan->have = HEAD_LEN - 1;
+			at += HEAD_LEN - 1;
+		}
 		scan->head[scan->have++] = data[at];
 		if (scan->have == HEAD_LEN)
 			scan->left = number_at(scan->head) >> 8;

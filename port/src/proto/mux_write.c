@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/mux_write.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "frames/names.h"
@@ -42,9 +41,15 @@ static size_t put_fields(const struct mux_stream *x, size_t n, const struct fiel
 	return n;
 }
 
+/* In decimal, at the end of the text. */
 static struct slice number(char *text, size_t size, uint64_t n)
 {
-	return slice_of(text, (size_t)snprintf(text, size, "%llu", (unsigned long long)n));
+	size_t at = size;
+
+	do
+		text[--at] = (char)('0' + n % 10);
+	while ((n /= 10) > 0);
+	return slice_of(text + at, size - at);
 }
 
 static struct mux_nv nv_of_status(struct mux_env *shared, unsigned status)

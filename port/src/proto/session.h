@@ -96,8 +96,8 @@ struct session_ops {
 	int (*output)(struct session *s, struct iovec *iov, int max);
 	/* If output returns nothing: the next bytes to write, as a part of a file. False: there are none. NULL: never. */
 	bool (*file)(struct session *s, struct bufq_file *f);
-	/* n bytes of it were written. */
-	void (*sent)(struct session *s, size_t n);
+	/* n bytes of it were written. False: there are certainly no more. */
+	bool (*sent)(struct session *s, size_t n);
 	/* The peer has taken n of the written bytes, although the kernel has no room for more yet. */
 	void (*taken)(struct session *s, uint64_t n);
 	/* The end of the connection's share of a turn: bytes that operations lent (send_data) will not be there after it. */
