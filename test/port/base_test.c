@@ -692,6 +692,24 @@ static void test_idmap_holds_ids_of_a_long_life_in_a_small_table(void **state)
 	idmap_free(&m);
 }
 
+static void test_printable_characters_end_at_the_first_other_one(void **state)
+{
+	enum { MOST = 27 };
+	uint8_t text[MOST];
+
+	(void)state;
+	for (size_t len = 0; len <= MOST; len++)
+		for (size_t at = 0; at < len; at++)
+			for (unsigned c = 0; c < 256; c++) {
+				bool printable = c >= 0x20 && c < 0x7f;
+				for (size_t i = 0; i < len; i++)
+					text[i] = (uint8_t)(0x20 + (c + i * 29) % 0x5f);
+				text[at] = (uint8_t)c;
+				assert_int_equal(text_printable(text, len), printable ? len : at);
+			}
+	assert_int_equal(text_printable(text, 0), 0);
+}
+
 /* Every byte value at every place of texts of every length around the steps, with its neighbours on both sides. */
 static void test_letters_become_lower_case_and_nothing_else_changes(void **state)
 {
@@ -895,6 +913,7 @@ int main(void)
 		cmocka_unit_test(test_idmap_holds_ids_of_a_long_life_in_a_small_table),
 		cmocka_unit_test(test_idmap_walk_leaves_nothing_out),
 		cmocka_unit_test(test_text_is_trimmed_cut_and_listed),
+		cmocka_unit_test(test_printable_characters_end_at_the_first_other_one),
 		cmocka_unit_test(test_letters_become_lower_case_and_nothing_else_changes),
 		cmocka_unit_test(test_characters_are_in_the_classes_that_the_grammar_says),
 		cmocka_unit_test(test_sm_moves_and_names_states),

@@ -47,6 +47,34 @@ static void test_requests_are_answered_in_any_order(void **state)
 	assert_true(wants(host).idle);
 }
 
+/* A request and its response; returns the bytes of the fields that the client must remember. */
+static size_t remembered_after_another(unsigned number)
+{
+	client_asks(f, "GET", "/", NULL, NULL);
+	talk(f);
+	host_responds(host, number, 200, "two");
+	talk(f);
+	return nghttp2_session_get_hd_inflate_dynamic_table_size(f->client);
+}
+
+/* An entry of the table is its name, its value, and 32 bytes (RFC 7541 4.1). */
+static void test_a_date_enters_the_table_only_if_many_responses_have_it(void **state)
+{
+	enum { FEW = 15, MANY = 30, ENTRY = 4 + DATE_LEN + 32 };
+	size_t before = remembered_after_another(1);
+	unsigned number = 2;
+
+	(void)state;
+	for (; number <= FEW; number++)
+		assert_int_equal(remembered_after_another(number), before);
+	for (; number <= MANY; number++)
+		assert_int_equal(remembered_after_another(number), before + ENTRY);
+	host->now += 1000; /* the next second has few again */
+	host->env.date[24]++;
+	for (; number <= MANY + FEW; number++)
+		assert_int_equal(remembered_after_another(number), before + ENTRY);
+}
+
 static void test_a_file_is_a_part_of_a_body(void **state)
 {
 	(void)state;
@@ -1128,6 +1156,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_small_memory_is_kept_for_its_size_up_to_a_limit),
 		CASE(test_requests_are_answered_in_any_order),
+		CASE(test_a_date_enters_the_table_only_if_many_responses_have_it),
 		CASE(test_a_response_is_streamed_with_trailers),
 		CASE(test_a_file_is_a_part_of_a_body),
 		CASE(test_a_file_that_is_shorter_ends_its_stream),

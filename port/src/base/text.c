@@ -19,6 +19,29 @@ const uint8_t text_classes[256] = {
 	SIXTEEN(0x00), SIXTEEN(0x10), SIXTEEN(0x20), SIXTEEN(0x30), SIXTEEN(0x40), SIXTEEN(0x50), SIXTEEN(0x60), SIXTEEN(0x70),
 };
 
+/* Whether all of eight bytes are: none is below a space, none is DEL, and none has its highest bit. */
+static bool is_printable(uint64_t eight)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101);
+
+	return !((eight | (eight - ones * 0x20) | (eight + ones)) & ones * 0x80);
+}
+
+size_t text_printable(const uint8_t *text, size_t len)
+{
+	uint64_t eight;
+	size_t i = 0;
+
+	for (; len - i >= sizeof eight; i += sizeof eight) {
+		memcpy(&eight, text + i, sizeof eight);
+		if (!is_printable(eight))
+			break;
+	}
+	while (i < len && text[i] >= 0x20 && text[i] < 0x7f)
+		i++;
+	return i;
+}
+
 /* Eight bytes at once. A byte's highest bit says whether it is a capital letter: it is at least 'A', not beyond 'Z', and ASCII. */
 static uint64_t lower_eight(uint64_t eight)
 {

@@ -57,6 +57,9 @@ static inline bool is_token(struct slice text)
 	return text.len > 0 && text_is(text, CHAR_TOKEN);
 }
 
+/* How many of the first characters are visible ASCII or spaces. */
+size_t text_printable(const uint8_t *text, size_t len);
+
 /* ASCII letters become lower case, in place. */
 void text_lower(uint8_t *text, size_t len);
 

@@ -480,10 +480,19 @@ static bool may_read(const struct conn *c, const struct session_wants *w)
 	return w->read || (w->peek && buf_len(&c->tail) < CONN_PEEK_SIZE);
 }
 
+static bool may_read_now(const struct conn *c)
+{
+	struct session_wants w = {.read = c->session->ops->reads(c->session)};
+
+	if (!w.read)
+		w = c->session->ops->wants(c->session);
+	return may_read(c, &w);
+}
+
 /* Offers the kept bytes again: the session may use them by now. */
 static void offer_tail(struct conn *c)
 {
-	if (buf_len(&c->tail) && c->session->ops->wants(c->session).read)
+	if (buf_len(&c->tail) && c->session->ops->reads(c->session))
 		offer(c, buf_at(&c->tail), buf_len(&c->tail));
 }
 
@@ -493,9 +502,8 @@ static void run_input(struct conn *c, size_t *budget)
 		c->session->ops->deliver(c->session);
 	offer_tail(c);
 	while (c->state == CONN_OPEN && c->readable && *budget > 0 && !session_is_tired(&c->owner)) {
-		struct session_wants w = c->session->ops->wants(c->session);
 		uint64_t before = c->member.pool->bytes_in, took;
-		if (!may_read(c, &w) || !read_once(c))
+		if (!may_read_now(c) || !read_once(c))
 			return;
 		took = c->member.pool->bytes_in - before;
 		took = took < READ_LEAST ? READ_LEAST : took;
@@ -646,7 +654,7 @@ static bool conn_run(struct member *m)
 	run_input(c, &budget);
 	if (c->state != CONN_OPEN)
 		return false;
-	took_all = buf_len(&c->tail) == 0 || c->session->ops->wants(c->session).read;
+	took_all = buf_len(&c->tail) == 0 || c->session->ops->reads(c->session);
 	run_output(c, &out_budget);
 	if (c->state != CONN_OPEN)
 		return false;

@@ -63,7 +63,7 @@ void member_leave(struct member *m)
 
 void member_is_dirty(struct member *m)
 {
-	if (m->left)
+	if (m->left || m->pool->dirty.prev == &m->link)
 		return;
 	list_remove(&m->link);
 	list_append(&m->pool->dirty, &m->link);

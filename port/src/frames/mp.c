@@ -57,10 +57,11 @@ static bool take_bytes(struct slice *in, size_t n, struct mp_value *value)
 
 static bool read_sized(struct slice *in, struct mp_value *value, enum mp_type type, unsigned width, size_t extra)
 {
-	uint64_t n;
+	bool well = take_be(in, width, &value->u) && take_bytes(in, value->u + extra, value);
 
 	value->type = type;
-	return take_be(in, width, &n) && take_bytes(in, n + extra, value);
+	value->u = 0;
+	return well;
 }
 
 static bool read_count(struct slice *in, struct mp_value *value, enum mp_type type, unsigned width)

@@ -23,6 +23,7 @@ static const struct session_ops h1_ops = {
 	.taken = h1_taken,
 	.own = h1_own,
 	.wants = h1_wants,
+	.reads = h1_reads,
 	.stalled = h1_stalled,
 	.tick = h1_tick,
 	.drain = h1_drain,

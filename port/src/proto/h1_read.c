@@ -155,19 +155,12 @@ static enum h1_read_result bad(struct h1_parse *p, unsigned status, const char *
 	return H1_BAD;
 }
 
-/* Visible ASCII, or a space. */
-static bool is_text(uint8_t c)
-{
-	return (uint8_t)(c - 0x20) < 0x5f;
-}
-
 /* Reads the request line as far as it has arrived; p->seen of its bytes were read before. */
 static enum h1_read_result read_line(struct h1_parse *p, const uint8_t *data, size_t len)
 {
 	size_t most = p->config->max_request_line, end = len <= most ? len : (size_t)most + 1, i = p->seen;
 
-	while (i < end && is_text(data[i]))
-		i++;
+	i += text_printable(data + i, end - i);
 	if (p->seen == 0 && i > 0 && !is_token_char(data[0]))
 		return bad(p, 400, "the request line has a byte that is not allowed there");
 	if (p->seen <= HTTP_METHOD_MAX && i > HTTP_METHOD_MAX && is_token(slice_of(data, HTTP_METHOD_MAX + 1)))
@@ -284,10 +277,12 @@ enum h1_read_result h1_read_head(struct h1_parse *p, uint8_t *data, size_t len)
 /* ---- a complete head ---- */
 
 /* A line that begins with white space continues the previous one (RFC 9112 5.2); llhttp has joined them. */
-static bool is_folded(const uint8_t *head, size_t len)
+static bool is_folded(const uint8_t *fields, const uint8_t *end)
 {
-	const uint8_t *at = head, *end = head + len;
+	const uint8_t *at = fields;
 
+	if (is_blank(*at))
+		return true;
 	while ((at = memchr(at, '\n', (size_t)(end - at))) && ++at < end)
 		if (is_blank(*at))
 			return true;
@@ -427,7 +422,7 @@ bool h1_examine(struct h1_parse *p, uint8_t *data, struct field *fields, struct 
 {
 	*facts = (struct h1_facts){0};
 	p->chunked = false;
-	if (is_folded(data, p->head_len))
+	if (is_folded(data + p->line_len + 2, data + p->head_len))
 		return refuse(p, 400, "a folded header line");
 	if (!examine_line(p, data, head))
 		return false;

@@ -204,6 +204,7 @@ void h1_own(struct session *s);
 /* ---- h1_times.c ---- */
 
 struct session_wants h1_wants(const struct session *s);
+bool h1_reads(const struct session *s);
 bool h1_stalled(const struct session *s);
 void h1_tick(struct session *s);
 void h1_drain(struct session *s);

@@ -4,8 +4,10 @@
 
 enum { DRAIN_GRACE = 250 }; /* ms in which a connection that has not been served may still send its request during a drain */
 
-static bool wants_read(const struct h1 *h1)
+bool h1_reads(const struct session *s)
 {
+	const struct h1 *h1 = h1_of(s);
+
 	switch ((enum h1_state)h1->state) {
 	case H1_IDLE:
 		return h1_may_begin(h1);
@@ -74,7 +76,7 @@ struct session_wants h1_wants(const struct session *s)
 	bool over = h1->state == H1_STOPPED && (h1->open == 0 || h1->closing == CLOSE_CUT);
 
 	return (struct session_wants){
-		.read = wants_read(h1),
+		.read = h1_reads(s),
 		.peek = h1->open > 0 && (h1->state == H1_IDLE || h1->state == H1_HEAD),
 		.alert = h1->open > 0,
 		.write = h1_has_output(h1) && !h1->cold,

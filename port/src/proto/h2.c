@@ -86,7 +86,8 @@ static void settle(struct h2 *h2)
 		tell_room(m.x, m.bytes);
 		mux_note(&m.x->m, 0);
 	}
-	buf_free(&h2->marks);
+	if (h2->m.open <= 1 || h2->marks.cap > H2_MARKS_KEPT * sizeof(struct h2_mark))
+		buf_free(&h2->marks); /* else it is freed with the last stream */
 }
 
 static int h2_output(struct session *s, struct iovec *iov, int max)
@@ -150,6 +151,13 @@ static bool has_begun(const struct h2 *h2)
 	return h2->m.open == 1 && h2->block && !container_of(h2->m.streams.next, struct mux_stream, link)->known;
 }
 
+static bool h2_reads(const struct session *s)
+{
+	const struct h2 *h2 = h2_of(s);
+
+	return h2->state != H2_STOPPED && nghttp2_session_get_outbound_queue_size(h2->ng) < H2_QUEUE_HIGH;
+}
+
 static struct session_wants h2_wants(const struct session *s)
 {
 	const struct h2 *h2 = h2_of(s);
@@ -158,7 +166,7 @@ static struct session_wants h2_wants(const struct session *s)
 	bool over = stopped && (h2->out.len == 0 || h2->closing != CLOSE_LINGER);
 
 	return (struct session_wants){
-		.read = !stopped && nghttp2_session_get_outbound_queue_size(h2->ng) < H2_QUEUE_HIGH,
+		.read = h2_reads(s),
 		.peek = false,
 		.write = h2->out.len > 0 || (!h2->broken && nghttp2_session_want_write(h2->ng)),
 		.later = h2->m.cold > 0,
@@ -212,6 +220,7 @@ static const struct session_ops h2_ops = {
 	.taken = h2_taken,
 	.own = h2_own,
 	.wants = h2_wants,
+	.reads = h2_reads,
 	.stalled = h2_stalled,
 	.tick = h2_tick,
 	.drain = h2_drain,
@@ -241,7 +250,7 @@ static bool is_open(void *ctx, int32_t id)
 {
 	struct h2 *h2 = ctx;
 
-	return h2_stream_of(h2->ng, id);
+	return h2_stream_of(h2, id);
 }
 
 /* NULL: out of memory. */

@@ -69,9 +69,11 @@ static void release(void *at, void *ctx)
 {
 	struct h2_memory *m = ctx;
 
-	if (pages_own(&m->pages, at))
+	if (!at || at == m->frame)
+		return;
+	if ((uintptr_t)at % PAGE_BYTES == 0 && pages_own(&m->pages, at))
 		pages_give(&m->pages, at);
-	else if (at && at != m->frame)
+	else
 		give_small(m, at);
 }
 

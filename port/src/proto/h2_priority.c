@@ -206,7 +206,7 @@ uint32_t h2_priority_take(struct h2 *h2, const nghttp2_frame *frame)
 	u.urgency = (uint8_t)urgency;
 	if (is_to_come(h2, u.id))
 		return keep(h2, &u);
-	if (h2_stream_of(h2->ng, u.id))
+	if (h2_stream_of(h2, u.id))
 		set_priority(h2, &u);
 	return NGHTTP2_NO_ERROR;
 }

@@ -105,8 +105,9 @@ static int on_invalid_header(nghttp2_session *ng, const nghttp2_frame *frame, ng
 static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t *data, size_t len, void *ctx)
 {
 	struct h2 *h2 = ctx;
-	struct h2_stream *x = h2_stream_of(ng, id);
+	struct h2_stream *x = h2_stream_of(h2, id);
 
+	(void)ng;
 	(void)flags;
 	h2->arrived += len;
 	if (!x)
@@ -186,14 +187,15 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
 	struct h2_stream *x = NULL;
 	uint32_t fault;
 
+	(void)ng;
 	switch (frame->hd.type) {
 	case NGHTTP2_HEADERS:
-		x = h2_stream_of(ng, frame->hd.stream_id);
+		x = h2_stream_of(h2, frame->hd.stream_id);
 		if (x)
 			take_block(h2, x, frame);
 		break;
 	case NGHTTP2_DATA:
-		x = h2_stream_of(ng, frame->hd.stream_id);
+		x = h2_stream_of(h2, frame->hd.stream_id);
 		break;
 	case NGHTTP2_SETTINGS:
 		return take_settings(h2, frame);
@@ -213,9 +215,9 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
 
 static int on_close(nghttp2_session *ng, int32_t id, uint32_t code, void *ctx)
 {
-	struct h2_stream *x = h2_stream_of(ng, id);
+	struct h2_stream *x = h2_stream_of(ctx, id);
 
-	(void)ctx;
+	(void)ng;
 	(void)code;
 	if (x)
 		mux_note(&x->m, HEARD_CLOSE);

@@ -16,6 +16,7 @@
 enum {
 	H2_OUT_HIGH = 64 * 1024, /* bytes for the socket at which no more frames are made, so that nghttp2 can reorder the rest */
 	H2_MARKS_HIGH = 1024,
+	H2_MARKS_KEPT = 64,  /* memory for as many stays while there are several streams */
 	H2_QUEUE_HIGH = 512, /* if this many frames wait for a peer that does not read, the peer is not read either */
 };
 
@@ -55,13 +56,14 @@ struct h2 {
 	struct session session;
 	struct mux m;
 	nghttp2_session *ng;
-	void *table;            /* nghttp2's table of streams; NULL if it is not known */
-	struct bufq out;        /* frames that wait for the socket */
-	struct buf marks;       /* struct h2_mark, in the order of out */
-	uint64_t queued, sent;  /* all bytes that went into out, and that left it, so far */
-	struct mux_head *block; /* the header block being received */
-	struct buf updates;     /* priorities of streams to come */
-	uint8_t update[36];     /* the PRIORITY_UPDATE being received: its stream and field value */
+	void *table;              /* nghttp2's table of streams; NULL if it is not known */
+	struct bufq out;          /* frames that wait for the socket */
+	struct buf marks;         /* struct h2_mark, in the order of out */
+	uint64_t queued, sent;    /* all bytes that went into out, and that left it, so far */
+	struct mux_head *block;   /* the header block being received */
+	struct h2_stream *recent; /* the stream that was found last; NULL: it is freed */
+	struct buf updates;       /* priorities of streams to come */
+	uint8_t update[36];       /* the PRIORITY_UPDATE being received: its stream and field value */
 	uint8_t update_len;
 	int32_t newest;   /* of the client's streams */
 	int32_t widest;   /* window of a stream when a SETTINGS began, */
@@ -118,9 +120,14 @@ static inline void h2_out_moved(struct h2 *h2, uint64_t n)
 	pace_moved(&h2->pace, mux_now_us(&h2->m), n, mux_rate_of_all(&h2->m), mux_write_grace(&h2->m));
 }
 
-static inline struct h2_stream *h2_stream_of(nghttp2_session *ng, int32_t id)
+/* NULL: nghttp2 has no such stream, or has closed it. Most calls are about the stream of the call before. */
+static inline struct h2_stream *h2_stream_of(struct h2 *h2, int32_t id)
 {
-	return nghttp2_session_get_stream_user_data(ng, id);
+	struct h2_stream *x = h2->recent;
+
+	if (!x || x->id != id || mux_is_closed(&x->m))
+		x = h2->recent = nghttp2_session_get_stream_user_data(h2->ng, id);
+	return x;
 }
 
 #endif

@@ -23,14 +23,18 @@ struct h2_stream *h2_stream_new(struct h2 *h2, int32_t id)
 
 void h2_stream_free(struct h2_stream *x)
 {
-	struct h2_env *shared = h2_shared(h2_session_of(x));
+	struct h2 *h2 = h2_session_of(x);
 
 	assert(x->m.marks == 0);
 	mux_stream_free(&x->m);
+	if (h2->recent == x)
+		h2->recent = NULL;
+	if (h2->m.open == 0 && buf_len(&h2->marks) == 0)
+		buf_free(&h2->marks);
 	free(x->promise);
 	if (x->authority)
 		nghttp2_rcbuf_decref(x->authority);
-	pool_give(&shared->streams, x, SPARES_MAX);
+	pool_give(&h2_shared(h2)->streams, x, SPARES_MAX);
 }
 
 void h2_stream_reset(struct h2_stream *x, uint32_t code)

@@ -194,8 +194,9 @@ static void count_reset(struct h2 *h2, struct h2_stream *x, uint32_t code)
 static int on_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
 {
 	struct h2 *h2 = ctx;
-	struct h2_stream *x = h2_stream_of(ng, frame->hd.stream_id);
+	struct h2_stream *x = h2_stream_of(h2, frame->hd.stream_id);
 
+	(void)ng;
 	switch (frame->hd.type) {
 	case NGHTTP2_RST_STREAM:
 		count_reset(h2, x, frame->rst_stream.error_code);
@@ -204,7 +205,7 @@ static int on_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
 		return 0;
 	case NGHTTP2_PUSH_PROMISE:
 		aside_gone(x);
-		x = h2_stream_of(ng, frame->push_promise.promised_stream_id);
+		x = h2_stream_of(h2, frame->push_promise.promised_stream_id);
 		if (x)
 			mux_note(&x->m, HEARD_HEAD);
 		return 0;
@@ -231,12 +232,13 @@ static void forget_promise(struct h2 *h2, int32_t id)
 /* A head of ours that nghttp2 would not send (it is too long): the stream cannot go on. */
 static int on_not_sent(nghttp2_session *ng, const nghttp2_frame *frame, int why, void *ctx)
 {
-	struct h2_stream *x = h2_stream_of(ng, frame->hd.stream_id);
+	struct h2 *h2 = ctx;
+	struct h2_stream *x = h2_stream_of(h2, frame->hd.stream_id);
 
 	if (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_PUSH_PROMISE)
 		aside_gone(x);
 	if (frame->hd.type == NGHTTP2_PUSH_PROMISE)
-		forget_promise(ctx, frame->push_promise.promised_stream_id);
+		forget_promise(h2, frame->push_promise.promised_stream_id);
 	if (!x || frame->hd.type != NGHTTP2_HEADERS || why == NGHTTP2_ERR_STREAM_CLOSED || why == NGHTTP2_ERR_STREAM_CLOSING)
 		return 0;
 	x->ours = true;

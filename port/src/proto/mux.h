@@ -161,6 +161,8 @@ struct mux {
 	uint64_t since;     /* ms: the beginning of the session's state, or of being idle */
 	uint64_t review;    /* deadline (ms) of the stream that waits longest; UINT64_MAX: none waits */
 	uint64_t requests;
+	uint64_t dated; /* s: when a response was dated last, */
+	uint32_t dates; /* and how many were in that second */
 	struct bucket own_resets;
 	uint64_t fault;   /* a code of its protocol: why the session must end once the library has returned; 0: it need not */
 	uint32_t open;    /* streams */

@@ -6,6 +6,8 @@
 #include "frames/names.h"
 #include "proto/http.h"
 
+enum { DATES_MANY = 16 };
+
 /* ---- heads ---- */
 
 /* The libraries copy fields unless told that they stay in place; they make copied names lower case. */
@@ -54,7 +56,12 @@ static struct slice number(char *text, size_t size, uint64_t n)
 
 static struct mux_nv nv_of_status(struct mux_env *shared, unsigned status)
 {
-	return nv_of(SLICE_LIT(":status"), number(shared->status, sizeof shared->status, status), MUX_NO_COPY_NAME);
+	char *text = shared->status;
+
+	text[0] = (char)('0' + status / 100);
+	text[1] = (char)('0' + status / 10 % 10);
+	text[2] = (char)('0' + status % 10);
+	return nv_of(SLICE_LIT(":status"), slice_of(text, 3), MUX_NO_COPY_NAME);
 }
 
 static bool took(struct mux_stream *x, bool well)
@@ -82,6 +89,21 @@ bool mux_write_info(struct mux_stream *x, unsigned status, const struct field *f
 	return took(x, x->mux->kind->put_info(x, shared->nv, n));
 }
 
+/*
+ * The date changes each second: its values would fill the table of a connection with few requests, which then keeps them while it is
+ * idle. So it enters the table only where many responses of one second use it.
+ */
+static unsigned date_flags(struct mux *mux)
+{
+	uint64_t second = mux_now(mux) / 1000;
+
+	if (mux->dated != second)
+		mux->dates = 0;
+	mux->dated = second;
+	mux->dates++;
+	return MUX_NO_COPY_NAME | MUX_NO_COPY_VALUE | (mux->kind->indexes && mux->dates < DATES_MANY ? MUX_NO_INDEX : 0);
+}
+
 bool mux_write_head(struct mux_stream *x, const struct response_head *head, bool whole)
 {
 	struct session_env *env = mux_env_of(x->mux);
@@ -91,8 +113,8 @@ bool mux_write_head(struct mux_stream *x, const struct response_head *head, bool
 	size_t n = 0;
 
 	nv[n++] = nv_of_status(shared, head->status);
-	if (!head->has_date) /* it changes each second: its values would fill the table of an idle connection */
-		nv[n++] = nv_of(SLICE_LIT("date"), slice_of(env->date, DATE_LEN), MUX_NO_COPY_NAME | secret(x));
+	if (!head->has_date)
+		nv[n++] = nv_of(SLICE_LIT("date"), slice_of(env->date, DATE_LEN), date_flags(x->mux));
 	if (!head->has_server && env->config->server[0])
 		nv[n++] = nv_of(SLICE_LIT("server"), slice_str(env->config->server), MUX_NO_COPY_NAME | MUX_NO_COPY_VALUE);
 	n = put_fields(x, n, head->fields, head->field_count);

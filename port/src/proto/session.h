@@ -103,6 +103,8 @@ struct session_ops {
 	/* The end of the connection's share of a turn: bytes that operations lent (send_data) will not be there after it. */
 	void (*own)(struct session *s);
 	struct session_wants (*wants)(const struct session *s);
+	/* The same as `read` of these, for which nothing else is looked at. */
+	bool (*reads)(const struct session *s);
 	/* Whether all its requests wait for the client: for room, or for more of their bodies. Only called when crowded. */
 	bool (*stalled)(const struct session *s);
 	/* The deadline has passed. */
