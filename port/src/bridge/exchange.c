@@ -102,7 +102,8 @@ static void let_go(struct exchange *x)
 	limit_leaves(x);
 	b->n.read_credit -= x->chunks;
 	waiting_forget(x);
-	exchange_unspend(x, x->unsent);
+	if (x->unsent)
+		exchange_unspend(x, x->unsent);
 	work_forget(x);
 	descriptors_forget(x);
 	coding_forget(x->s);

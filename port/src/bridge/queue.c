@@ -60,9 +60,14 @@ static void on_handler_timeout(struct wheel_node *node)
 
 size_t queue_head_bound(const struct bridge *b, const struct request_head *h)
 {
-	return 17 * MP_MAX_UINT + h->method.len + h->authority.len + h->path.len + h->query.len + h->target.len + 16 +
-	       sizeof h->peer->local + fields_bound(h->fields, h->field_count) + secure_bound(h->secure) +
-	       via_bound(h->peer->proxied) + named_bound(&b->named);
+	size_t bound = 17 * MP_MAX_UINT + h->method.len + h->authority.len + h->path.len + h->query.len + h->target.len + 16 +
+		       sizeof h->peer->local + fields_bound(h->fields, h->field_count);
+
+	if (h->secure)
+		bound += secure_bound(h->secure);
+	if (h->peer->proxied)
+		bound += via_bound(h->peer->proxied);
+	return b->named.told ? bound + named_bound(&b->named) : bound;
 }
 
 static uint8_t *put_text_or_nil(uint8_t *at, struct slice text)
@@ -202,8 +207,8 @@ void queue_hand_out(struct bridge *b)
 {
 	struct list *turn;
 
-	if (b->handing_out)
-		return; /* and will try again */
+	if (b->queued == 0 || b->handing_out)
+		return; /* it will try again */
 	b->handing_out = true;
 	while ((turn = shares_next(&b->shares, b->demand, b->config->share)))
 		if (!send_waiting(container_of(turn, struct exchange, turn)))

@@ -620,7 +620,8 @@ static void set_interest(struct conn *c, const struct session_wants *w)
 		events |= c->write_on;
 	if (!may_read(c, w) && !w->later && (c->member.pool->read_paused || c->owner.env->paused) && !list_linked(&c->member.link))
 		list_append(&c->member.pool->paused, &c->member.link);
-	loop_io_watch(c->member.pool->loop, &c->io, events);
+	if (events != loop_io_events(&c->io))
+		loop_io_watch(c->member.pool->loop, &c->io, events);
 	watch_hup(c, w->alert && !(events & LOOP_READ));
 	set_timer(c, w->deadline);
 	member_waits(&c->member, wait_of(c, w));

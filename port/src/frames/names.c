@@ -63,9 +63,15 @@ int name_find(struct slice lower)
 	return find(lower, slice_eq);
 }
 
+/* Most hosts write names in lower case. */
+static bool same_nocase(struct slice a, struct slice b)
+{
+	return slice_eq(a, b) || slice_eq_nocase(a, b);
+}
+
 int name_find_nocase(struct slice name)
 {
-	return find(name, slice_eq_nocase);
+	return find(name, same_nocase);
 }
 
 int method_find(struct slice text)

@@ -27,6 +27,10 @@ static bool is_digit(uint8_t c)
 /* 0, 400, 505 */
 static unsigned parse_version(struct slice text, unsigned *version)
 {
+	if (slice_eq(text, SLICE_LIT("HTTP/1.1"))) {
+		*version = 11;
+		return 0;
+	}
 	if (text.len != 8 || memcmp(text.at, "HTTP/", 5) != 0 || !is_digit(text.at[5]) || text.at[6] != '.' ||
 	    !is_digit(text.at[7]))
 		return 400;

@@ -138,7 +138,7 @@ static const llhttp_t *behind_line(void)
 
 void h1_parse_init(struct h1_parse *p, const struct config *config)
 {
-	memset(p, 0, offsetof(struct h1_parse, spans));
+	memset(&p->config, 0, offsetof(struct h1_parse, spans) - offsetof(struct h1_parse, config));
 	p->parser = *behind_line();
 	p->parser.data = p;
 	p->config = config;
@@ -289,15 +289,12 @@ static bool is_folded(const uint8_t *fields, const uint8_t *end)
 	return false;
 }
 
-static struct field field_of(uint8_t *data, const struct h1_span *span)
+static void describe(struct field *f, uint8_t *data, const struct h1_span *span)
 {
-	struct field f;
-
 	text_lower(data + span->name, span->name_len);
-	f.name = slice_of(data + span->name, span->name_len);
-	f.value = text_trim(slice_of(data + span->value, span->value_len));
-	f.index = name_find(f.name);
-	return f;
+	f->name = slice_of(data + span->name, span->name_len);
+	f->value = text_trim(slice_of(data + span->value, span->value_len));
+	f->index = name_find(f->name);
 }
 
 static void examine_connection(struct slice value, struct h1_facts *facts)
@@ -427,7 +424,7 @@ bool h1_examine(struct h1_parse *p, uint8_t *data, struct field *fields, struct 
 	if (!examine_line(p, data, head))
 		return false;
 	for (unsigned i = 0; i < p->count; i++) {
-		fields[i] = field_of(data, &p->spans[i]);
+		describe(&fields[i], data, &p->spans[i]);
 		if (!examine_field(p, &fields[i], head, facts))
 			return false;
 	}
@@ -570,6 +567,6 @@ bool h1_trailers(struct h1_parse *p, struct field *fields, unsigned *count)
 	if (!p->in_trailers || p->count == 0 || !data)
 		return true;
 	for (; *count < p->count; ++*count)
-		fields[*count] = field_of(data, &p->spans[*count]);
+		describe(&fields[*count], data, &p->spans[*count]);
 	return trailers_check(fields, *count, NULL) == NULL;
 }

@@ -23,10 +23,9 @@ static bool valid_port(struct slice port)
 	unsigned n = 0;
 
 	for (size_t i = 0; i < port.len; i++) {
-		if (!is_digit(port.at[i]))
-			return false;
-		n = n * 10 + (unsigned)(port.at[i] - '0');
-		if (n > 65535)
+		unsigned digit = (uint8_t)(port.at[i] - '0');
+		n = n * 10 + digit;
+		if (digit > 9 || n > 65535)
 			return false;
 	}
 	return true;
