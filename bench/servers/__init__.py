@@ -205,6 +205,21 @@ class Brotli(Compressing):
     name = "sparx, br 3"
 
 
+class TwoCompressing(Compressing):
+    """Two port programs, since one compresses on one core."""
+
+    def command(self):
+        return [*super().command(), "2"]
+
+
+class GzipSixOfTwo(TwoCompressing):
+    name = "sparx, gzip 6, 2 ports"
+
+
+class ZstdOfTwo(TwoCompressing):
+    name = "sparx, zstd 3, 2 ports"
+
+
 class SixPorts(Sparx):
     """Six port programs, enough for 100,000 connections where a process may have 20,000 descriptors."""
 
@@ -423,7 +438,7 @@ NAMES = [kind.name for kind in PEERS]
 PLUGS = [kind.name for kind, library_name in ((SparxPlug, "plug"), (Bandit, "bandit"), (PlugCowboy, "plug_cowboy")) if library(library_name)]
 SECURE = [SparxTls, NginxTls, CowboyTls] + ([BanditTls] if library("bandit") else [])
 SECURE_NAMES = [kind.name for kind in SECURE]
-CLASSES = PEERS + SECURE + [SparxPlug, Bandit, PlugCowboy, GzipOne, GzipSix, Zstd, Brotli, CompressingCowboy, SixPorts, TwoPorts, NoBusyWait, OneScheduler, Bare, Protocol, GenStage, PortAlone] + HOSTS
+CLASSES = PEERS + SECURE + [SparxPlug, Bandit, PlugCowboy, GzipOne, GzipSix, Zstd, Brotli, GzipSixOfTwo, ZstdOfTwo, CompressingCowboy, SixPorts, TwoPorts, NoBusyWait, OneScheduler, Bare, Protocol, GenStage, PortAlone] + HOSTS
 
 
 class Group:

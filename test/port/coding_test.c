@@ -250,6 +250,13 @@ static void head(unsigned status, const char *text, int64_t length)
 	stream_response_moves(&rig.s, RESPONSE_STREAMING);
 	assert_true(coding_begin(&rig.all, &rig.s, rig.accepts, &h));
 	assert_true(rig.s.ops->send_head(&rig.s, &h));
+	memset(fields, 0, sizeof fields);
+}
+
+static void turn(void)
+{
+	for (int turns = 0; codings_run(&rig.all); turns++)
+		assert_true(turns < 10000);
 }
 
 /* ---- heads ---- */
@@ -311,6 +318,7 @@ static void heads_that_are_coded(void **state)
 		text_add(&same, " %d\n", (int)heads[i].length);
 		begin(CODING_GZIP);
 		head(heads[i].status, heads[i].fields, heads[i].length);
+		turn();
 		EXPECT_TEXT(&rig.said, heads[i].said ? heads[i].said : text_str(&same));
 		end();
 		text_free(&same);
@@ -430,12 +438,6 @@ static void assert_decodes_to(enum coding coding, size_t n)
 	assert_memory_equal(got.at, plain, n);
 }
 
-static void run(void)
-{
-	for (int turns = 0; codings_run(&rig.all); turns++)
-		assert_true(turns < 10000);
-}
-
 /* The session sends at once whatever it gets. */
 static uint64_t leave(void)
 {
@@ -462,7 +464,7 @@ static void round_trip(enum coding coding, size_t total, size_t piece, bool each
 			continue;
 		for (int i = 0; counted < at + n; i++) {
 			assert_true(i < 1000);
-			run();
+			turn();
 			counted += leave();
 		}
 		if (total <= 100000)
@@ -503,6 +505,143 @@ static void what_was_encoded_decodes(void **state)
 	}
 }
 
+/* ---- whole bodies, which are encoded in one call ---- */
+
+static size_t longest(enum coding coding, int level)
+{
+	size_t whole = whole_max(coding, level), stream = encoder_whole_max(coding, level);
+
+	return whole > stream ? whole : stream;
+}
+
+/* Expects a head with this length, and the end. */
+static void expect_said(int64_t length)
+{
+	struct text wanted = {0};
+
+	text_add(&wanted, "200 content-type=text/plain content-encoding=%s " VARY " %d\nend\n", coding_name(rig.accepts),
+		 (int)length);
+	EXPECT_TEXT(&rig.said, text_str(&wanted));
+	text_free(&wanted);
+}
+
+static void respond(size_t n, size_t piece, int64_t length)
+{
+	head(200, TEXT, length);
+	for (size_t at = 0; at < n; at += piece)
+		assert_true(rig.s.ops->send_data(&rig.s, slice_of(plain + at, piece < n - at ? piece : n - at)));
+	assert_true(rig.s.ops->send_end(&rig.s, NULL, 0));
+}
+
+/* Up to a length that depends on the coding and its level, the head says the encoded length. */
+static void a_whole_body_has_a_length(void **state)
+{
+	static const size_t pieces[] = {1000, 65536, sizeof plain};
+
+	(void)state;
+	make_plain();
+	for (enum coding c = CODING_GZIP; c < CODINGS; c++)
+		for (int level = c == CODING_BR ? 0 : 1; encoder_exists(c) && level <= (c < CODING_BR ? 9 : 5); level++)
+			for (unsigned i = 0; i < 15; i++) {
+				size_t most = longest(c, level), sizes[] = {0, 10, 5000, most, most + 1}, n = sizes[i / 3];
+
+				begin(c);
+				rig.all.options.least = 0;
+				rig.all.options.levels[c] = level;
+				respond(n, pieces[i % 3], i % 2 ? LENGTH_UNKNOWN : (int64_t)n);
+				for (int turns = 0; turns < 100 && rig.s.response != RESPONSE_ENDED; turns++) {
+					turn();
+					leave();
+				}
+				expect_said(n <= most ? (int64_t)buf_len(&rig.body) : LENGTH_UNKNOWN);
+				assert_decodes_to(c, n);
+				leave();
+				end();
+			}
+}
+
+/* Bytes count as sent when their encoded form has left. */
+static void a_whole_body_is_counted_once(void **state)
+{
+	uint64_t counted = 0;
+
+	(void)state;
+	make_plain();
+	begin(CODING_GZIP);
+	respond(20000, 20000, 20000);
+	assert_int_equal(rig.all.memory, 0);
+	for (size_t left = buf_len(&rig.body); left > 0; left -= left < 7 ? left : 7)
+		counted += coding_sent(&rig.s, left < 7 ? left : 7);
+	assert_int_equal(counted, 20000);
+	end();
+}
+
+/* A turn has a share for all responses: what exceeds it is encoded in a later turn, with its length all the same. */
+static void a_whole_body_may_wait(void **state)
+{
+	(void)state;
+	make_plain();
+	begin(CODING_GZIP);
+	rig.all.left = 0;
+	respond(5000, 5000, 5000);
+	EXPECT_TEXT(&rig.said, "");
+	assert_true(codings_run(&rig.all));
+	EXPECT_TEXT(&rig.said, "");
+	assert_false(codings_run(&rig.all));
+	expect_said((int64_t)buf_len(&rig.body));
+	assert_decodes_to(CODING_GZIP, 5000);
+	end();
+}
+
+/* What the host has sent by the end of a turn leaves, its head too. */
+static void a_pause_ends_the_wait_for_the_end(void **state)
+{
+	(void)state;
+	make_plain();
+	begin(CODING_GZIP);
+	head(200, TEXT, LENGTH_UNKNOWN);
+	EXPECT_TEXT(&rig.said, "");
+	turn();
+	EXPECT_TEXT(&rig.said, "200 content-type=text/plain " CODED " " VARY " -1\n");
+	assert_true(rig.s.ops->send_data(&rig.s, slice_of(plain, 100)));
+	assert_true(rig.s.ops->send_end(&rig.s, NULL, 0));
+	turn();
+	EXPECT_TEXT(&rig.said, "end\n");
+	assert_decodes_to(CODING_GZIP, 100);
+	end();
+	begin(CODING_GZIP);
+	head(200, TEXT, 1000);
+	assert_true(rig.s.ops->send_data(&rig.s, slice_of(plain, 100)));
+	turn();
+	assert_decodes_to(CODING_GZIP, 100);
+	EXPECT_TEXT(&rig.said, "200 content-type=text/plain " CODED " " VARY " -1\n");
+	end();
+}
+
+/* gzip (RFC 1952), the zlib format (RFC 1950), whose first byte has the window too, and zstd (RFC 8878). */
+static void whole_bodies_have_the_format_of_their_coding(void **state)
+{
+	static const struct {
+		enum coding coding;
+		uint8_t mask, first;
+	} formats[] = {{CODING_GZIP, 0xff, 0x1f}, {CODING_DEFLATE, 0x0f, 0x08}, {CODING_ZSTD, 0xff, 0x28}};
+
+	(void)state;
+	make_plain();
+	for (unsigned i = 0; i < sizeof formats / sizeof *formats * 2; i++) {
+		size_t n = i % 2 ? 5000 : 0;
+
+		if (!encoder_exists(formats[i / 2].coding))
+			continue;
+		begin(formats[i / 2].coding);
+		rig.all.options.least = 0;
+		respond(n, 5000, (int64_t)n);
+		assert_int_equal(*buf_at(&rig.body) & formats[i / 2].mask, formats[i / 2].first);
+		assert_decodes_to(formats[i / 2].coding, n);
+		end();
+	}
+}
+
 /* ---- credit and memory ---- */
 
 /* Everything that the host wrote is counted as sent once it has left; nothing is counted twice. */
@@ -521,13 +660,13 @@ static void every_byte_is_counted_once(void **state)
 			size_t before = buf_len(&rig.body);
 
 			assert_true(rig.s.ops->send_data(&rig.s, slice_of(plain + at, 65536)));
-			run();
+			turn();
 			/* in parts of any size */
 			while (before < buf_len(&rig.body)) {
 				size_t n = buf_len(&rig.body) - before < 777 ? buf_len(&rig.body) - before : 777;
 				counted += coding_sent(&rig.s, n);
 				before += n;
-				run();
+				turn();
 				assert_true(counted <= at + 65536);
 			}
 			assert_int_equal(counted, at + 65536);
@@ -547,7 +686,7 @@ static void a_client_that_does_not_read(void **state)
 		begin(c);
 		head(200, TEXT, LENGTH_UNKNOWN);
 		assert_true(rig.s.ops->send_data(&rig.s, slice_of(plain, sizeof plain)));
-		run();
+		turn();
 		assert_true(buf_len(&rig.body) < 65536 + 65536 + 4096);
 		assert_int_equal(rig.all.memory, encoder_memory(c, rig.all.options.levels[c]));
 		end();
@@ -561,7 +700,7 @@ static void room_without_output(void **state)
 	begin(CODING_GZIP);
 	head(200, TEXT, LENGTH_UNKNOWN);
 	assert_true(rig.s.ops->send_data(&rig.s, SLICE_LIT("hello")));
-	run();
+	turn();
 	assert_int_equal(rig.rooms, 0);
 	assert_int_equal(coding_sent(&rig.s, buf_len(&rig.body)), 5);
 	assert_int_equal(coding_sent(&rig.s, 0), 0);
@@ -628,6 +767,30 @@ static void memory_is_what_was_said(void **state)
 	assert_int_equal(encoder_memory(CODING_IDENTITY, 1), 0);
 }
 
+/* What is kept for whole bodies; PROTOCOL.md 4.2 says so. */
+static void memory_for_whole_bodies_is_what_was_said(void **state)
+{
+	enum { COMPRESSOR = 660 << 10, ROOM = 130 << 10 };
+
+	(void)state;
+	make_plain();
+	for (int level = 1; level <= 9; level++) {
+		size_t before, held;
+
+		begin(CODING_GZIP);
+		rig.all.options.levels[CODING_GZIP] = level;
+		before = allocated();
+		respond(30000, 30000, 30000);
+		coding_forget(&rig.s);
+		buf_free(&rig.body);
+		text_free(&rig.said);
+		held = allocated() - before;
+		if (held > COMPRESSOR + ROOM)
+			fail_msg("gzip of level %d holds %zu bytes", level, held);
+		end();
+	}
+}
+
 static void no_memory_ends_the_stream(void **state)
 {
 	(void)state;
@@ -636,7 +799,7 @@ static void no_memory_ends_the_stream(void **state)
 	head(200, TEXT, LENGTH_UNKNOWN);
 	rig.full = true;
 	assert_true(rig.s.ops->send_data(&rig.s, slice_of(plain, 65536)));
-	run();
+	turn();
 	assert_int_equal(rig.failures, 1);
 	assert_null(rig.s.coding);
 	end();
@@ -650,12 +813,11 @@ static void trailers(void **state)
 	(void)state;
 	begin(CODING_GZIP);
 	head(200, TEXT, LENGTH_UNKNOWN);
-	text_clear(&rig.said);
 	assert_true(rig.s.ops->send_data(&rig.s, SLICE_LIT("hello")));
 	assert_true(rig.s.ops->send_end(&rig.s, fields, count));
 	memset(fields, 0, sizeof fields);
-	run();
-	EXPECT_TEXT(&rig.said, "end x-sum=1 x-more=2\n");
+	turn();
+	EXPECT_TEXT(&rig.said, "200 content-type=text/plain " CODED " " VARY " -1\nend x-sum=1 x-more=2\n");
 	end();
 }
 
@@ -669,11 +831,17 @@ int main(void)
 		cmocka_unit_test(heads_that_are_not_coded_vary),
 		cmocka_unit_test(head_says_what_get_would),
 		cmocka_unit_test(what_was_encoded_decodes),
+		cmocka_unit_test(a_whole_body_has_a_length),
+		cmocka_unit_test(a_whole_body_is_counted_once),
+		cmocka_unit_test(a_whole_body_may_wait),
+		cmocka_unit_test(a_pause_ends_the_wait_for_the_end),
+		cmocka_unit_test(whole_bodies_have_the_format_of_their_coding),
 		cmocka_unit_test(every_byte_is_counted_once),
 		cmocka_unit_test(a_client_that_does_not_read),
 		cmocka_unit_test(room_without_output),
 		cmocka_unit_test(a_turn_is_bounded),
 		cmocka_unit_test(memory_is_what_was_said),
+		cmocka_unit_test(memory_for_whole_bodies_is_what_was_said),
 		cmocka_unit_test(no_memory_ends_the_stream),
 		cmocka_unit_test(trailers),
 	};

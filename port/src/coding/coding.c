@@ -7,6 +7,8 @@
 #include "stream/rules.h"
 
 enum { SLICE = 16384, TURN = 65536, OUT = SEND_COPIED, UNSENT_MAX = 65536, SHORT_MAX = 131072 };
+/* The longest body that is encoded in one call; and room for its output, with what encoders add to bytes that do not compress. */
+enum { WHOLE_MAX = 131072, WHOLE_ROOM = WHOLE_MAX + WHOLE_MAX / 128 + 1024 };
 
 struct response_coding {
 	struct stream *s;
@@ -17,10 +19,12 @@ struct response_coding {
 	int64_t length; /* of the response; LENGTH_UNKNOWN */
 	size_t memory;  /* the most memory that the encoder may use; counted from the start */
 	struct list link;
-	struct bufq raw; /* bytes of the host that are not encoded yet */
-	uint64_t owed;   /* bytes of the host that were encoded and have not been counted as sent */
-	uint64_t unsent; /* encoded bytes that the session has and that have not left */
-	bool dirty;      /* the encoder may hold bytes back */
+	struct bufq raw;           /* bytes of the host that are not encoded yet */
+	uint64_t owed;             /* bytes of the host that were encoded and have not been counted as sent */
+	uint64_t unsent;           /* encoded bytes that the session has and that have not left */
+	struct response_head head; /* while `fields` is not NULL: the session does not have it yet */
+	struct field *fields;      /* of the head, followed by their bytes */
+	bool dirty;                /* the encoder may hold bytes back */
 	bool ends;
 	bool over;              /* the whole response is encoded */
 	bool broken;            /* a file in raw is shorter than FILE said */
@@ -186,6 +190,8 @@ void codings_free(struct codings *all)
 	for (int i = 0; i < CODINGS; i++)
 		encoder_free(all->spare[i]);
 	encoder_blocks_free(&all->blocks);
+	whole_free(&all->whole);
+	free(all->once);
 }
 
 enum coding codings_note(const struct codings *all, const struct field *fields, unsigned count)
@@ -262,6 +268,7 @@ void coding_forget(struct stream *s)
 	end_encoder(c, false);
 	list_remove(&c->link);
 	bufq_free(&c->raw);
+	free(c->fields);
 	free(c->trailers);
 	s->ops = c->below;
 	s->coding = NULL;
@@ -372,13 +379,16 @@ static bool take(struct response_coding *c, size_t most, size_t *taken)
 	return true;
 }
 
-static bool finish(struct response_coding *c)
+static bool end(struct response_coding *c)
 {
-	if (!encode(c, ENCODER_FINISH, SLICE_LIT("")))
-		return false;
 	end_encoder(c, true);
 	stream_response_moves(c->s, RESPONSE_ENDED);
 	return c->below->send_end(c->s, c->trailers, c->trailer_count);
+}
+
+static bool finish(struct response_coding *c)
+{
+	return encode(c, ENCODER_FINISH, SLICE_LIT("")) && end(c);
 }
 
 static bool flush(struct response_coding *c)
@@ -387,9 +397,118 @@ static bool flush(struct response_coding *c)
 	return encode(c, ENCODER_FLUSH, SLICE_LIT(""));
 }
 
+static bool release_head(struct response_coding *c, int64_t length)
+{
+	struct field *fields = c->fields;
+	bool well;
+
+	c->fields = NULL;
+	c->head.length = length;
+	well = c->below->send_head(c->s, &c->head);
+	free(fields);
+	return well;
+}
+
+/* ---- a whole body at once ---- */
+
+static size_t longest_whole(const struct response_coding *c)
+{
+	int level = c->all->options.levels[c->coding];
+	size_t whole = whole_max(c->coding, level), stream = encoder_whole_max(c->coding, level);
+
+	return whole > stream ? whole : stream;
+}
+
+/* Trailers need chunks, and a file is not in memory. */
+static bool is_whole(const struct response_coding *c)
+{
+	return c->ends && c->trailer_count == 0 && c->raw.files == 0 && c->raw.len <= longest_whole(c);
+}
+
+/* The queue's bytes, moved together if they are in several blocks. False: out of memory. */
+static bool join(struct bufq *q, struct slice *bytes)
+{
+	struct iovec parts[2] = {{0}};
+	struct bufq one;
+	uint8_t *at;
+
+	if (bufq_iov(q, parts, 2) > 1) {
+		bufq_init(&one);
+		at = bufq_reserve(&one, q->len);
+		if (!at)
+			return false;
+		for (size_t n = q->len; q->len > 0; at += parts[0].iov_len, bufq_consume(q, parts[0].iov_len)) {
+			bufq_iov(q, parts, 1);
+			memcpy(at, parts[0].iov_base, parts[0].iov_len);
+			if (q->len == parts[0].iov_len)
+				bufq_filled(&one, n);
+		}
+		bufq_free(q);
+		*q = one;
+		bufq_iov(q, parts, 1);
+	}
+	*bytes = q->len > 0 ? slice_of(parts[0].iov_base, parts[0].iov_len) : SLICE_LIT("");
+	return true;
+}
+
+static bool send_pieces(struct response_coding *c, struct slice bytes)
+{
+	for (size_t n; bytes.len > 0; bytes = slice_of(bytes.at + n, bytes.len - n)) {
+		n = bytes.len < OUT ? bytes.len : OUT;
+		c->unsent += n;
+		if (!c->below->send_data(c->s, slice_of(bytes.at, n)))
+			return false;
+	}
+	return true;
+}
+
+/* Encodes the whole body into all->once. Returns how many bytes that are; 0 if it is not possible, and nothing has changed. */
+static size_t encode_whole(struct response_coding *c, struct slice body)
+{
+	struct codings *all = c->all;
+	int level = all->options.levels[c->coding];
+	size_t used = 0, most = whole_max(c->coding, level);
+
+	if (most > 0 && body.len <= most)
+		used = whole_encode(&all->whole, c->coding, level, body, all->once, WHOLE_ROOM);
+	if (used > 0 || body.len > encoder_whole_max(c->coding, level))
+		return used;
+	c->length = (int64_t)body.len;
+	if (begun(c) && encoder_run(c->encoder, ENCODER_FINISH, &body, all->once, WHOLE_ROOM, &used) == 1)
+		return used;
+	encoder_free(c->encoder);
+	c->encoder = NULL;
+	return 0;
+}
+
+/* Encodes a response that has ended before its head was sent, in one call. `done`: that was possible. False: out of memory. */
+static bool finish_whole(struct response_coding *c, size_t *taken, bool *done)
+{
+	struct slice body;
+	size_t used = 0;
+
+	if (!c->all->once)
+		c->all->once = malloc(WHOLE_ROOM);
+	if (c->all->once && join(&c->raw, &body))
+		used = encode_whole(c, body);
+	*done = used > 0;
+	if (!*done)
+		return true;
+	*taken = body.len;
+	c->owed += body.len;
+	bufq_consume(&c->raw, body.len);
+	return release_head(c, (int64_t)used) && send_pieces(c, slice_of(c->all->once, used)) && end(c);
+}
+
 /* Encodes one slice, or the end after the last one. False: out of memory. */
 static bool step(struct response_coding *c, size_t *taken)
 {
+	bool done = false;
+
+	if (c->fields && is_whole(c) && (!finish_whole(c, taken, &done) || done))
+		return done;
+	if (c->fields && !release_head(c, LENGTH_UNKNOWN))
+		return false;
 	if (c->raw.len > 0 && !take(c, SLICE, taken))
 		return false;
 	if (c->raw.len > 0)
@@ -446,10 +565,61 @@ bool codings_run(struct codings *all)
 
 /* ---- operations ---- */
 
+/*
+ * A copy of fields, followed by their bytes, without those that describe bytes that the client does not get. NULL: out of memory.
+ */
+static struct field *copy_fields(const struct field *fields, unsigned count, unsigned *copied)
+{
+	size_t bytes = 0;
+	struct field *copy;
+	uint8_t *at;
+
+	for (unsigned i = 0; i < count; i++)
+		bytes += fields[i].name.len + fields[i].value.len;
+	copy = malloc(count * sizeof *copy + bytes);
+	if (!copy)
+		return NULL;
+	at = (uint8_t *)(copy + count);
+	*copied = 0;
+	for (unsigned i = 0; i < count; i++) {
+		struct field f = fields[i];
+
+		if (is_of_the_plain_bytes(&f))
+			continue;
+		memcpy(at, f.name.at, f.name.len);
+		memcpy(at + f.name.len, f.value.at, f.value.len);
+		copy[(*copied)++] = (struct field){slice_of(at, f.name.len), slice_of(at + f.name.len, f.value.len), f.index};
+		at += f.name.len + f.value.len;
+	}
+	return copy;
+}
+
+/* It leaves with the first bytes, or at the end of the turn. */
+static bool coded_send_head(struct stream *s, const struct response_head *head)
+{
+	struct response_coding *c = s->coding;
+
+	c->head = *head;
+	c->fields = copy_fields(head->fields, head->field_count, &c->head.field_count);
+	c->head.fields = c->fields;
+	activate(c);
+	return c->fields != NULL;
+}
+
+/* In one block if it can become a whole body: that is encoded where it is. */
+static bool keep(struct response_coding *c, struct slice data)
+{
+	size_t length = c->length == LENGTH_UNKNOWN ? 0 : (size_t)c->length;
+
+	if (c->raw.len == 0 && c->fields && length >= data.len && length <= WHOLE_MAX && !bufq_reserve(&c->raw, length))
+		return false;
+	return bufq_append(&c->raw, data.at, data.len);
+}
+
 static bool coded_send_data(struct stream *s, struct slice data)
 {
 	activate(s->coding);
-	return data.len == 0 || bufq_append(&s->coding->raw, data.at, data.len);
+	return data.len == 0 || keep(s->coding, data);
 }
 
 static bool coded_send_file(struct stream *s, struct file *f, uint64_t offset, size_t n)
@@ -458,41 +628,13 @@ static bool coded_send_file(struct stream *s, struct file *f, uint64_t offset, s
 	return bufq_append_file(&s->coding->raw, f, offset, n);
 }
 
-/* The digests describe bytes that the client does not get. */
-static bool copy_trailers(struct response_coding *c, const struct field *trailers, unsigned count)
-{
-	size_t bytes = 0;
-	uint8_t *at;
-
-	for (unsigned i = 0; i < count; i++)
-		bytes += trailers[i].name.len + trailers[i].value.len;
-	if (count == 0)
-		return true;
-	c->trailers = malloc(count * sizeof *c->trailers + bytes);
-	if (!c->trailers)
-		return false;
-	at = (uint8_t *)(c->trailers + count);
-	for (unsigned i = 0; i < count; i++) {
-		struct field f = trailers[i];
-
-		if (is_of_the_plain_bytes(&f))
-			continue;
-		memcpy(at, f.name.at, f.name.len);
-		memcpy(at + f.name.len, f.value.at, f.value.len);
-		c->trailers[c->trailer_count++] = (struct field){slice_of(at, f.name.len), slice_of(at + f.name.len, f.value.len),
-								 f.index};
-		at += f.name.len + f.value.len;
-	}
-	return true;
-}
-
 static bool coded_send_end(struct stream *s, const struct field *trailers, unsigned count)
 {
 	struct response_coding *c = s->coding;
 
 	c->ends = true;
 	activate(c);
-	if (!copy_trailers(c, trailers, count))
+	if (count > 0 && !(c->trailers = copy_fields(trailers, count, &c->trailer_count)))
 		return false;
 	/* Encodes at once if no other response waits, so that few encoders are in use at a time. */
 	return c->all->active.next != &c->link || c->all->active.prev != &c->link || c->all->left == 0 || work(c);
@@ -503,11 +645,6 @@ static bool coded_send_end(struct stream *s, const struct field *trailers, unsig
 static bool coded_send_info(struct stream *s, unsigned status, const struct field *fields, unsigned count)
 {
 	return s->coding->below->send_info(s, status, fields, count);
-}
-
-static bool coded_send_head(struct stream *s, const struct response_head *head)
-{
-	return s->coding->below->send_head(s, head);
 }
 
 static bool coded_push(struct stream *s, struct slice target, const struct field *fields, unsigned count)

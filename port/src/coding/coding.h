@@ -2,6 +2,7 @@
 /*
  * Response compression: a step between the bridge and a session. Bytes that the bridge sends are kept, encoded in slices by
  * `codings_run` once per turn of the loop, and handed to the session. A stream is flushed when the host has sent nothing more.
+ * The head is kept too: a short response that has ended by then is encoded in one call, and its head says its length.
  *
  *   bridge ──stream_ops──> coding ──stream_ops──> session
  *
@@ -14,6 +15,7 @@
 #include "base/bufq.h"
 #include "base/list.h"
 #include "coding/encoder.h"
+#include "coding/whole.h"
 #include "stream/stream.h"
 
 enum { CODING_FIELDS_MAX = 260, CODING_ETAG_MAX = 1024 };
@@ -39,6 +41,8 @@ struct codings {
 	void (*room)(void *ctx, struct stream *s);   /* all bytes of the host are encoded, and none waits */
 	void (*failed)(void *ctx, struct stream *s); /* out of memory, or the file is broken */
 	struct encoder_blocks blocks;
+	struct whole whole;
+	uint8_t *once;                          /* for the output of one call; NULL before the first */
 	struct field fields[CODING_FIELDS_MAX]; /* scratch */
 	uint8_t etag[CODING_ETAG_MAX];
 };

@@ -200,6 +200,18 @@ size_t encoder_memory(enum coding coding, int level)
 	}
 }
 
+size_t encoder_whole_max(enum coding coding, int level)
+{
+	switch (coding) {
+	case CODING_BR:
+		return (size_t)(level < 5 ? 128 : 64) << 10;
+	case CODING_ZSTD:
+		return (size_t)128 << 10;
+	default:
+		return (size_t)64 << 10;
+	}
+}
+
 static bool start(struct encoder *e, int level, struct encoder_blocks *blocks)
 {
 	(void)blocks;

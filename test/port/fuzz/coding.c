@@ -29,11 +29,13 @@ static struct buf written, coded;
 static size_t left;      /* of what is coded */
 static uint64_t counted; /* of what was written */
 static bool ended;
+static int64_t said; /* length in the head */
 
 static bool say_head(struct stream *s, const struct response_head *head)
 {
 	(void)s;
 	MUST(head->field_count >= 1 && head->field_count <= 4);
+	said = head->length;
 	return true;
 }
 
@@ -47,6 +49,7 @@ static bool say_end(struct stream *s, const struct field *trailers, unsigned cou
 {
 	(void)trailers;
 	MUST(s->response == RESPONSE_ENDED && count == 0 && !ended);
+	MUST(said == LENGTH_UNKNOWN || said == (int64_t)buf_len(&coded));
 	ended = true;
 	return true;
 }
@@ -161,6 +164,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	codings_init(&all, NULL, on_room, on_failed);
 	left = counted = ended = 0;
+	said = LENGTH_UNKNOWN;
 	start(&s, &offered, &in);
 	coding = s.coding != NULL;
 	while (in.left > 0 && (what = input_byte(&in)) != 255)
