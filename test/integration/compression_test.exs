@@ -73,7 +73,6 @@ defmodule Sparx.Integration.CompressionTest do
     assert answer.headers["content-encoding"] == "gzip"
     assert answer.headers["vary"] == "accept-encoding"
     assert answer.headers["etag"] == ~s(W/"a")
-    assert answer.headers["content-length"] == Integer.to_string(byte_size(answer.body))
     for name <- ["content-digest", "accept-ranges"], do: refute(answer.headers[name])
     assert inflate(get(server, "/parts").body) == @text
 
@@ -83,15 +82,85 @@ defmodule Sparx.Integration.CompressionTest do
     assert {plain.headers["content-encoding"], plain.headers["etag"]} == {nil, ~s("a")}
   end
 
-  test "HEAD says what GET would; the next request on the connection is answered" do
-    socket = Client.connect(serve(&respond/1))
+  # As long as every build compresses at once, and longer than any does.
+  @short binary_part(@text, 0, 60_000)
+  @long String.duplicate(@text, 2)
+  @handler &__MODULE__.short_or_long/1
 
-    for method <- ["HEAD", "GET", "HEAD"] do
-      Client.send(socket, Client.head(method, "/", [{"accept-encoding", "gzip"}]))
-      answer = Client.answer(socket, method)
-      assert answer.headers["content-encoding"] == "gzip"
-      if method == "HEAD", do: refute(answer.headers["content-length"])
-      if method == "GET", do: assert(inflate(answer.body) == @text)
+  def short_or_long(%{path: "/long"} = request), do: respond(request, [{"etag", ~s("a")}], @long)
+  def short_or_long(request), do: respond(request, [{"etag", ~s("a")}], @short)
+
+  test "HEAD says what GET would; the next request on the connection is answered" do
+    socket = Client.connect(serve(@handler))
+
+    for path <- ["/", "/long"] do
+      [first, get, last] =
+        for method <- ["HEAD", "GET", "HEAD"] do
+          Client.send(socket, Client.head(method, path, [{"accept-encoding", "gzip"}]))
+          Client.answer(socket, method)
+        end
+
+      fields = Map.drop(get.headers, ["date", "content-length", "transfer-encoding"])
+      assert {fields["content-encoding"], fields["etag"]} == {"gzip", ~s(W/"a")}
+      for head <- [first, last], do: assert(Map.delete(head.headers, "date") == fields)
+      assert inflate(get.body) == if(path == "/", do: @short, else: @long)
+    end
+  end
+
+  test "a short answer has the length of its coded body, a long one is in chunks" do
+    server = serve(@handler)
+    answer = get(server)
+    assert answer.headers["content-length"] == Integer.to_string(byte_size(answer.body))
+    refute answer.headers["transfer-encoding"]
+    assert inflate(answer.body) == @short
+
+    answer = get(server, "/long")
+    refute answer.headers["content-length"]
+    assert answer.headers["transfer-encoding"] == "chunked"
+    assert inflate(answer.body) == @long
+  end
+
+  test "a connection of HTTP/1.0 is kept after a short answer" do
+    socket = Client.connect(serve(@handler))
+
+    for _ <- 1..2 do
+      fields = "connection: keep-alive\r\naccept-encoding: gzip\r\n"
+      Client.send(socket, "GET / HTTP/1.0\r\n" <> fields <> "\r\n")
+      answer = Client.answer(socket, "GET")
+      assert answer.headers["connection"] == "keep-alive"
+      assert inflate(answer.body) == @short
+    end
+  end
+
+  test "many short answers at once, of which most wait for a later turn" do
+    server = serve(@handler, workers: 64)
+
+    sockets =
+      for _ <- 1..64 do
+        socket = Client.connect(server)
+        Client.send(socket, Client.head("GET", "/", [{"accept-encoding", "gzip"}]))
+        socket
+      end
+
+    for socket <- sockets do
+      answer = Client.answer(socket, "GET")
+      assert answer.headers["content-length"] == Integer.to_string(byte_size(answer.body))
+      assert inflate(answer.body) == @short
+    end
+  end
+
+  for {offered, codings} <- [{true, ["gzip", "br", "zstd"]}, {[:deflate], ["deflate"]}] do
+    @tag skip: @no_curl
+    test "in all protocols, a short answer has its length: #{Enum.join(codings, ", ")}" do
+      server = serve(@handler, compress: unquote(offered))
+
+      for coding <- unquote(codings), protocol <- ["--http1.0", "--http1.1", "--http2-prior-knowledge"] do
+        accept = [protocol, "-H", "accept-encoding: #{coding}"]
+        fields_and_size = curl(server, accept ++ ["-D", "-", "-o", "/dev/null", "-w", "%{size_download}"])
+        [fields, size] = String.split(fields_and_size, "\r\n\r\n")
+        assert "content-length: #{size}" in String.split(String.downcase(fields), "\r\n")
+        assert curl(server, accept ++ ["--compressed"]) == @short
+      end
     end
   end
 

@@ -642,6 +642,34 @@ static void whole_bodies_have_the_format_of_their_coding(void **state)
 	}
 }
 
+/* One compressor serves both codings and, one after the other, all levels. */
+static void one_compressor_serves_all_levels(void **state)
+{
+	static const int levels[] = {1, 9, 1};
+	static uint8_t out[40000];
+	struct whole w = {0};
+	size_t sizes[3];
+
+	(void)state;
+	make_plain();
+	if (whole_max(CODING_GZIP, 1) == 0)
+		skip();
+	begin(CODING_GZIP);
+	for (unsigned i = 0; i < 6; i++) {
+		enum coding coding = i % 2 ? CODING_DEFLATE : CODING_GZIP;
+
+		sizes[i / 2] = whole_encode(&w, coding, levels[i / 2], slice_of(plain, 30000), out, sizeof out);
+		assert_true(buf_append(&rig.body, out, sizes[i / 2]));
+		assert_decodes_to(coding, 30000);
+		buf_free(&rig.body);
+	}
+	assert_true(sizes[1] < sizes[0]);
+	assert_int_equal(sizes[2], sizes[0]);
+	assert_int_equal(whole_encode(&w, CODING_GZIP, 1, slice_of(plain, 30000), out, sizes[0]), 0);
+	whole_free(&w);
+	end();
+}
+
 /* ---- credit and memory ---- */
 
 /* Everything that the host wrote is counted as sent once it has left; nothing is counted twice. */
@@ -836,6 +864,7 @@ int main(void)
 		cmocka_unit_test(a_whole_body_may_wait),
 		cmocka_unit_test(a_pause_ends_the_wait_for_the_end),
 		cmocka_unit_test(whole_bodies_have_the_format_of_their_coding),
+		cmocka_unit_test(one_compressor_serves_all_levels),
 		cmocka_unit_test(every_byte_is_counted_once),
 		cmocka_unit_test(a_client_that_does_not_read),
 		cmocka_unit_test(room_without_output),
