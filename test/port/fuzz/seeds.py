@@ -234,6 +234,8 @@ def coding():
         yield name + "-flushed", begin(i, accept) + (hello + turn + leaves) * 5 + noise + turn * 3 + end
         yield name + "-slow", begin(i, accept) + b"\x9fy" * 16 + turn * 4 + b"\xc0" * 20 + turn + end
         yield name + "-empty", begin(i, accept) + end
+        yield name + "-whole", begin(i, accept) + hello + noise + b"\x87z" * 4 + leaves + end
+        yield name + "-too-long", begin(i, accept) + noise + b"\x9fy" * 5 + end
     yield "refused", begin(0, b"gzip;q=0, *;q=0.5, identity;q=0.5") + hello + end
     yield "star", begin(3, b"*;q=0.001,identity;q=0", b"application/json;charset=utf-8") + much + end
     yield "other-type", begin(0, b"gzip", b"image/png") + hello + end
