@@ -29,6 +29,7 @@ FILE = 23
 SHARED = 25
 DECODE = 30
 SEND_SHARED = 31
+CLOSE_FILE = 32
 
 # from the port
 READY = 64

@@ -34,6 +34,7 @@ defmodule Sparx.Config do
   | `:user` | none | the user that the port program switches to after binding, if the VM runs as root |
   | `:descriptors` | `true` | whether open files and listening sockets are handed to the port program (Linux; SECURITY.md). `false` sends the bytes of files over the pipe, and each port program binds by itself, so that connections are refused while it restarts |
   | `:shared_memory` | `8_388_608` | bytes of memory (in /dev/shm) that the server shares with each port program, in slots of 4,096 bytes: parts of bodies, and messages of WebSockets, of 20,480 bytes and more use slots, or the pipe if not enough are free. With `0` all of them use the pipe. It needs `:descriptors` |
+  | `:open_files` | `256` | how many files each port program keeps open for responses that send the same file again soon (`Sparx.Response.send_file/4`); at most half of `:max_files`. A file is closed 2 to 4 s after its last use. `0`: each response opens its file anew. It needs `:descriptors` |
   | `:executable` | see meaning | the path of `sparx_port`; by default `config :sparx, executable: path`, or the one of the library |
 
   Peers get fair shares (`:share`) of the workers and of the queue; each port program counts for itself. A peer is an IPv4 address or an
@@ -115,6 +116,7 @@ defmodule Sparx.Config do
     :user,
     :descriptors,
     :shared_memory,
+    :open_files,
     :executable,
     :opener,
     :redirect_from,
@@ -157,6 +159,7 @@ defmodule Sparx.Config do
             user: nil,
             descriptors: true,
             shared_memory: 8_388_608,
+            open_files: 256,
             executable: nil,
             opener: nil,
             holder: nil,
@@ -203,6 +206,7 @@ defmodule Sparx.Config do
           user: binary | nil,
           descriptors: boolean,
           shared_memory: non_neg_integer,
+          open_files: non_neg_integer,
           executable: binary | nil,
           opener: (t -> port | pid) | nil,
           holder: pid | nil,
@@ -461,6 +465,11 @@ defmodule Sparx.Config do
     do: %{config | shared_memory: bytes}
 
   defp put!({:shared_memory, value}, _), do: bad!(:shared_memory, value, "an integer from 0 to 1073741824")
+
+  defp put!({:open_files, count}, config) when is_integer(count) and count in 0..1_048_576,
+    do: %{config | open_files: count}
+
+  defp put!({:open_files, value}, _), do: bad!(:open_files, value, "an integer from 0 to 1048576")
 
   defp put!({:executable, nil}, config), do: config
   defp put!({:executable, path}, config) when is_binary(path), do: %{config | executable: path}

@@ -112,6 +112,10 @@ defmodule Sparx.Frame do
   def file(stream, token, offset, length),
     do: [<<0x95, 23>>, Term.int(stream), Term.int(token), Term.int(offset), Term.int(length)]
 
+  @doc "CLOSE_FILE: no further FILE names a file that was handed over for all responses."
+  @spec close_file(token :: pos_integer) :: iodata
+  def close_file(token), do: [<<0x92, 32>>, Term.int(token)]
+
   @doc "SHARED: a part of a streamed response that lies in shared memory (Sparx.Server.Region)."
   @spec shared(stream, slot :: non_neg_integer, length :: pos_integer) :: iodata
   def shared(stream, slot, length), do: [<<0x94, 25>>, Term.int(stream), Term.int(slot), Term.int(length)]

@@ -7,12 +7,23 @@ defmodule Sparx.Link do
   # another node it asks the server, and sends it the messages to write.
 
   alias Sparx.{Answer, Frame}
-  alias Sparx.Server.{Channel, Files, Region}
+  alias Sparx.Server.{Channel, Files, OpenFiles, Region}
 
-  # slots: the process that counts the running handlers: the server, or a Sparx.Workers. channel, files: only for
-  # processes on the server's node; nil: there is no channel.
+  # slots: the process that counts the running handlers: the server, or a Sparx.Workers. channel, files, open_files: only
+  # for processes on the server's node; nil: there is no channel, or no files stay open.
   # region: the process that puts large parts into shared memory; nil without shared memory.
-  defstruct [:server, :slots, :port, :window, :max_frame, :write_timeout, :channel, :files, :region]
+  defstruct [
+    :server,
+    :slots,
+    :port,
+    :window,
+    :max_frame,
+    :write_timeout,
+    :channel,
+    :files,
+    :open_files,
+    :region
+  ]
 
   @type t :: %__MODULE__{
           server: pid,
@@ -23,6 +34,7 @@ defmodule Sparx.Link do
           write_timeout: pos_integer,
           channel: Channel.t() | nil,
           files: Files.t() | nil,
+          open_files: OpenFiles.t() | nil,
           region: Region.t() | nil
         }
 
@@ -152,6 +164,20 @@ defmodule Sparx.Link do
   end
 
   def hand_file(_link, _id, _answer, _file), do: :error
+
+  @doc """
+  The token of a file that is open in the port program, for the response of a stream. `identity` is that of a stat of this path
+  that was just made.
+
+  `:error` if it is not open, or not any more.
+  """
+  @spec use_file(t, Frame.stream(), Answer.t() | nil, Path.t(), OpenFiles.identity()) ::
+          {:ok, token :: pos_integer} | :error
+  def use_file(%{open_files: open, files: files, server: server}, id, answer, path, identity)
+      when open != nil and answer != nil and is_binary(path) and node(server) == node(),
+      do: OpenFiles.use_file(open, files, id, answer, path, identity)
+
+  def use_file(_link, _id, _answer, _path, _identity), do: :error
 
   # ── to the server ──────────────────────────────────────────────────────────────────────────────────
 

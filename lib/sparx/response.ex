@@ -36,6 +36,7 @@ defmodule Sparx.Response do
   """
 
   alias Sparx.{Frame, Headers, Link, Request}
+  alias Sparx.Server.OpenFiles
 
   # checked: the headers that the builder has checked. Headers that were set by hand are checked when they are sent.
   defstruct status: 200, headers: [], body: [], checked: []
@@ -332,7 +333,7 @@ defmodule Sparx.Response do
   @doc """
   Answers with a file, or a part of it. Files of more than 64 KiB are not read here: the open file is handed
   to `sparx_port`, which sends it at the pace of the client, and closes it when the response ends, for
-  whatever reason. So this returns at once. If that is not possible (on another node, with `descriptors:
+  whatever reason. A file that is sent again within a few seconds stays open there (the option `:open_files`). So this returns at once. If that is not possible (on another node, with `descriptors:
   false`, or with more than `:max_files` in use), the file is read and sent in chunks, and at most one window
   of it is in memory.
 
@@ -356,13 +357,13 @@ defmodule Sparx.Response do
   def send_file(response, request, path, options \\ []) do
     options = Sparx.Config.known!(options, [:offset, :length, :conditional])
 
-    with {:ok, size} <- file_size(path) do
+    with {:ok, size, identity} <- file_stat(path) do
       offset = bytes!(:offset, Keyword.get(options, :offset, 0))
       length = bytes!(:length, Keyword.get(options, :length, max(size - offset, 0)))
 
       if options[:conditional],
-        do: Sparx.Static.Sender.send_file(headers(response), response.status, request, path),
-        else: send_part(response, request, path, {offset, length, size})
+        do: Sparx.Static.Sender.send_file(headers(response), response.status, request, path, identity),
+        else: send_part(response, request, path, {offset, length, size, identity})
     end
   end
 
@@ -374,9 +375,9 @@ defmodule Sparx.Response do
   @doc false
   # `:raw` avoids the process that serves all other file operations; without `:posix`, three times would be converted
   # to local time, for which the C library reads /etc/localtime each time.
-  def file_size(path) do
+  def file_stat(path) do
     case :file.read_file_info(path, [:raw, time: :posix]) do
-      {:ok, info} when elem(info, 2) == :regular -> {:ok, elem(info, 1)}
+      {:ok, info} when elem(info, 2) == :regular -> {:ok, elem(info, 1), OpenFiles.identity(info)}
       {:ok, info} when elem(info, 2) == :directory -> {:error, :eisdir}
       {:ok, _device} -> {:error, :einval}
       error -> error
@@ -384,11 +385,11 @@ defmodule Sparx.Response do
   end
 
   @doc false
-  # A file of known size. If it fits the window, it goes out in one piece with its head. For a response without a body nothing is read.
-  def send_part(_response, _request, _path, {offset, length, size}) when offset + length > size,
+  # A file of known size and identity. If it fits the window, it goes out in one piece with its head. For a response without a body nothing is read.
+  def send_part(_response, _request, _path, {offset, length, size, _identity}) when offset + length > size,
     do: {:error, :truncated}
 
-  def send_part(%{status: status} = response, request, path, {offset, length, size}) do
+  def send_part(%{status: status} = response, request, path, {offset, length, size, identity}) do
     headers = headers(response)
 
     cond do
@@ -405,7 +406,10 @@ defmodule Sparx.Response do
         send_file_whole(response, headers, request, path, size)
 
       true ->
-        send_file_part(response, headers, request, path, {offset, length})
+        file = {:open, path, identity}
+
+        with :pipe <- hand_over(request, status, headers, length, [{offset, length}], file),
+             do: send_file_part(response, headers, request, path, {offset, length})
     end
   end
 
@@ -432,12 +436,13 @@ defmodule Sparx.Response do
   end
 
   @doc false
-  # Lets the port program send an answer of `length` bytes from parts of an open file and bytes between them.
+  # Lets the port program send an answer of `length` bytes from parts of a file and bytes between them. The file was opened here,
+  # or is named by its path and what a stat has just said.
   # `:pipe`: that is not possible, and nothing was sent.
   def hand_over(%{id: id, link: link, answer: answer} = request, status, headers, length, parts, file) do
     with true <- Enum.reduce(parts, 0, &(cost(&1) + &2)) <= link.window,
          :ok <- unsent(request),
-         {:ok, token} <- Link.hand_file(link, id, answer, file) do
+         {:ok, token} <- token(link, id, answer, file) do
       body = for part <- parts, do: body_part(id, token, part)
 
       Link.respond(link, id, answer, 0, [
@@ -449,6 +454,9 @@ defmodule Sparx.Response do
       _not_possible -> :pipe
     end
   end
+
+  defp token(link, id, answer, {:open, path, identity}), do: Link.use_file(link, id, answer, path, identity)
+  defp token(link, id, answer, file), do: Link.hand_file(link, id, answer, file)
 
   defp cost({_offset, _length}), do: @file_cost
   defp cost(bytes), do: byte_size(bytes)

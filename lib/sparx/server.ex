@@ -26,6 +26,7 @@ defmodule Sparx.Server do
     Heart,
     Inbox,
     Listeners,
+    OpenFiles,
     Reaper,
     Region,
     Slots,
@@ -180,13 +181,16 @@ defmodule Sparx.Server do
 
   defp program(port, %{info: info, os_pid: os_pid, channel: channel, region: region}, config) do
     pulse = Heart.new()
+    most = Map.get(info["limits"], "max_files", 0)
+    files = Files.new(channel, most)
 
     %State.Program{
       ready: info,
       os_pid: os_pid,
       channel: channel,
       region: region,
-      files: Files.new(channel, Map.get(info["limits"], "max_files", 0)),
+      files: files,
+      open_files: OpenFiles.start(channel, files, port, min(config.open_files, div(most, 2))),
       started: System.monotonic_time(),
       pulse: pulse,
       heart: Heart.start(pulse, port, os_pid, config.heartbeat)
@@ -238,6 +242,7 @@ defmodule Sparx.Server do
       port: port,
       channel: program.channel,
       files: program.files,
+      open_files: program.open_files,
       region: program.region,
       window: Map.get(info["limits"], "window", Config.limit(config, :window)),
       max_frame: Map.get(info, "max_frame", Config.limit(config, :max_frame)),
@@ -289,6 +294,10 @@ defmodule Sparx.Server do
   def handle_info({:EXIT, pid, reason}, %{program: %{region: %{pid: pid}}, port: port} = state)
       when port != nil,
       do: violated("the process of the shared memory has ended: #{inspect(reason)}", state)
+
+  def handle_info({:EXIT, pid, reason}, %{program: %{open_files: %{pid: pid}}, port: port} = state)
+      when port != nil,
+      do: violated("the process of the open files has ended: #{inspect(reason)}", state)
 
   def handle_info({:EXIT, holder, reason}, %{config: %{holder: holder}} = state),
     do: {:stop, {:listeners, reason}, state}
@@ -488,10 +497,11 @@ defmodule Sparx.Server do
     Heart.stop(program.heart)
     Startup.close(state.port)
     Channel.close(program.channel)
+    OpenFiles.stop(program.open_files)
     Files.close(program.files)
     Region.stop(program.region)
     Worker.retire(state.port)
-    program = %{program | heart: nil, calls: %{}, channel: nil, files: nil, region: nil}
+    program = %{program | heart: nil, calls: %{}, channel: nil, files: nil, open_files: nil, region: nil}
     %{state | port: nil, program: program, out: [], out_size: 0, taken: 0, grant: 0}
   end
 

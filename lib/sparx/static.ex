@@ -181,8 +181,13 @@ defmodule Sparx.Static do
     cond do
       not Sender.reads?(request, plan) -> Sender.send(request, plan, nil)
       Sender.read_whole?(plan, info.size) -> send_read(request, plan, path, info, options)
-      true -> with_file(request, path, info, options, &Sender.send(request, plan, &1))
+      true -> send_large(request, plan, path, info, options)
     end
+  end
+
+  defp send_large(request, plan, path, info, options) do
+    with :pipe <- Sender.send_open(request, plan, path, info.identity),
+         do: with_file(request, path, info, options, &Sender.send(request, plan, &1))
   end
 
   defp send_read(request, plan, path, %{size: size}, options) do

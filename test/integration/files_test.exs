@@ -4,6 +4,7 @@ defmodule Sparx.Integration.FilesTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureLog
+  import Sparx.Await
 
   alias Sparx.{Client, H2Client, Response}
 
@@ -220,6 +221,195 @@ defmodule Sparx.Integration.FilesTest do
       {:ok, data} -> recv_until_end(socket, 0, [taken | data])
       {:error, _closed_or_reset} -> IO.iodata_to_binary(taken)
     end
+  end
+
+  describe "a file that is sent again and again" do
+    # Whether a file stays open in the port program while no response needs it.
+    defp stays_open?(server), do: match?(%{files: 1, streams: 0}, port_of(server).figures)
+
+    # Sends it until it stays open: its last change must be more than a second ago.
+    defp until_open(server, path \\ "/", headers \\ []) do
+      await(fn ->
+        response = Client.get(server, path, headers)
+        if stays_open?(server), do: response
+      end)
+    end
+
+    test "stays open, and is closed a few seconds later", %{tmp_dir: dir} do
+      path = file(dir, 300_000)
+      server = serve(sends(path))
+      assert until_open(server).body == pattern(300_000)
+      assert Client.get(server, "/").body == pattern(300_000)
+      assert stays_open?(server)
+      await(fn -> port_of(server).figures.files == 0 end)
+      assert Client.get(server, "/").body == pattern(300_000)
+      assert port_of(server).figures.errors == 0
+    end
+
+    test "is the new one as soon as it was replaced", %{tmp_dir: dir} do
+      path = file(dir, 300_000)
+      server = serve(sends(path))
+      until_open(server)
+      new = :binary.copy("new file", 40_000)
+      File.write!(path <> ".new", new)
+      File.rename!(path <> ".new", path)
+      assert Client.get(server, "/").body == new
+      assert until_open(server).body == new
+    end
+
+    test "has its present bytes and length", %{tmp_dir: dir} do
+      path = file(dir, 300_000)
+      server = serve(sends(path))
+      until_open(server)
+      File.write!(path, :binary.copy("x", 100_000))
+      assert Client.get(server, "/").body == :binary.copy("x", 100_000)
+      File.write!(path, :binary.copy("y", 400_000))
+      assert Client.get(server, "/").body == :binary.copy("y", 400_000)
+      File.write!(path, "short")
+      assert Client.get(server, "/").body == "short"
+      assert port_of(server).figures.errors == 0
+    end
+
+    test "is an error as soon as it is deleted, and takes no space afterwards", %{tmp_dir: dir} do
+      path = file(dir, 300_000)
+      test = self()
+
+      server =
+        serve(fn request ->
+          with {:error, reason} <- Response.new(200) |> Response.send_file(request, path) do
+            send(test, {:failed, reason})
+            Response.new(404) |> Response.send(request)
+          end
+        end)
+
+      until_open(server)
+      File.rm!(path)
+      assert Client.get(server, "/").status == 404
+      assert_receive {:failed, :enoent}
+      await(fn -> port_of(server).figures.files == 0 end)
+    end
+
+    test "is read anew when a link leads elsewhere", %{tmp_dir: dir} do
+      file(dir, "old", 300_000)
+      new = :binary.copy("new file", 40_000)
+      File.write!(Path.join(dir, "new"), new)
+      path = Path.join(dir, "link")
+      File.ln_s!("old", path)
+      server = serve(sends(path))
+      assert until_open(server).body == pattern(300_000)
+      File.ln_s!("new", path <> ".new")
+      File.rename!(path <> ".new", path)
+      assert Client.get(server, "/").body == new
+    end
+
+    test "in ranges", %{tmp_dir: dir} do
+      path = file(dir, 500_000)
+      server = serve(sends(path, conditional: true))
+      %{headers: headers} = until_open(server)
+      etag = Map.fetch!(headers, "etag")
+      data = pattern(500_000)
+      assert %{status: 206, body: body} = Client.get(server, "/", [{"range", "bytes=100000-399999"}])
+      assert body == binary_part(data, 100_000, 300_000)
+      assert %{status: 206, body: body} = Client.get(server, "/", [{"range", "bytes=0-99999,200000-299999"}])
+      assert :binary.match(body, binary_part(data, 0, 100_000)) != :nomatch
+      assert :binary.match(body, binary_part(data, 200_000, 100_000)) != :nomatch
+      assert %{status: 304} = Client.get(server, "/", [{"if-none-match", etag}])
+      assert %{status: 200, body: ""} = Client.request(server, "HEAD", "/")
+      assert stays_open?(server)
+      assert port_of(server).figures.errors == 0
+    end
+
+    test "by Sparx.Static", %{tmp_dir: dir} do
+      path = file(dir, "file", 300_000)
+      server = serve(&Sparx.Static.serve(&1, dir))
+      assert until_open(server, "/file").body == pattern(300_000)
+      assert Client.get(server, "/file").body == pattern(300_000)
+      assert %{status: 206, body: body} = Client.get(server, "/file", [{"range", "bytes=1-200000"}])
+      assert body == binary_part(pattern(300_000), 1, 200_000)
+      assert stays_open?(server)
+      File.rename!(file(dir, "next", 200_000), path)
+      assert Client.get(server, "/file").body == pattern(200_000)
+      File.rm!(path)
+      assert Client.get(server, "/file").status == 404
+    end
+
+    test "by handlers that are killed", %{tmp_dir: dir} do
+      path = file(dir, 300_000)
+
+      server =
+        serve(fn request ->
+          :ok = Response.new(200) |> Response.send_file(request, path)
+          Process.exit(self(), :kill)
+        end)
+
+      capture_log(fn ->
+        assert until_open(server).body == pattern(300_000)
+        for _ <- 1..20, do: assert(Client.get(server, "/").body == pattern(300_000))
+        await(fn -> port_of(server).figures.files == 0 end)
+      end)
+    end
+
+    test "to many clients at once, each at its own pace", %{tmp_dir: dir} do
+      path = file(dir, 3_000_000)
+      server = serve(sends(path))
+      until_open(server)
+
+      {:ok, slow} =
+        :gen_tcp.connect({127, 0, 0, 1}, Sparx.info(server).port, [:binary, active: false, recbuf: 4096])
+
+      :ok = :gen_tcp.send(slow, "GET / HTTP/1.0\r\n\r\n")
+
+      1..20
+      |> Task.async_stream(fn _ -> Client.get(server, "/").body == pattern(3_000_000) end,
+        max_concurrency: 10,
+        timeout: 60_000
+      )
+      |> Enum.each(&assert &1 == {:ok, true})
+
+      # The file is only closed when the last response with it has left.
+      await(fn -> :ets.info(link(server).open_files.table, :size) == 0 end)
+      assert port_of(server).figures.files == 1
+      [_head, body] = :binary.split(recv_all(slow, []), "\r\n\r\n")
+      assert body == pattern(3_000_000)
+      await(fn -> port_of(server).figures.files == 0 end)
+      assert port_of(server).figures.errors == 0
+    end
+
+    test "by the next port program too", %{tmp_dir: dir} do
+      path = file(dir, 300_000)
+      server = serve(sends(path))
+      until_open(server)
+      %{pid: former} = link(server).open_files
+      monitor = Process.monitor(former)
+      assert Sparx.restart(server) == :ok
+      assert_receive {:DOWN, ^monitor, :process, ^former, _reason}
+      assert until_open(server).body == pattern(300_000)
+    end
+
+    test "is opened for each response if the option says so", %{tmp_dir: dir} do
+      path = file(dir, 300_000)
+      server = serve(sends(path), open_files: 0)
+      assert link(server).open_files == nil
+      for _ <- 1..3, do: assert(Client.get(server, "/").body == pattern(300_000))
+      assert port_of(server).figures.files == 0
+    end
+
+    defp link(server), do: GenServer.call(port_of(server).server, :link)
+  end
+
+  test "the process of the open files is part of the server", %{tmp_dir: dir} do
+    path = file(dir, 300_000)
+    server = serve(sends(path))
+    %{pid: pid} = link(server).open_files
+
+    log =
+      capture_log(fn ->
+        Process.exit(pid, :kill)
+        await(fn -> link(server).open_files.pid != pid end)
+      end)
+
+    assert log =~ "the process of the open files has ended: :killed"
+    assert Client.get(server, "/").body == pattern(300_000)
   end
 
   test "an answer that was sent before is not sent again", %{tmp_dir: dir} do

@@ -10,6 +10,7 @@ from . import mp
 from .program import Program
 
 FILE_OF_STREAM = 0
+FILE_OF_ALL = 3
 
 
 class HandingProgram(Program):

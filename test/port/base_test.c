@@ -401,6 +401,31 @@ static void test_bufq_holds_parts_of_files_and_charges_a_little_for_each(void **
 	bufq_free(&q);
 }
 
+static bool is_open(int fd)
+{
+	return fcntl(fd, F_GETFD) >= 0;
+}
+
+static void test_a_view_keeps_its_file_open(void **state)
+{
+	struct file *f = some_file(), *one, *two;
+	int fd = f->fd;
+
+	(void)state;
+	f->cold_to = 100;
+	one = file_view(f);
+	two = file_view(f);
+	assert_true(one && two && one->fd == fd && two->fd == fd);
+	assert_int_equal(one->cold_to, 0); /* what one reader found out is not for the others */
+	file_give(f);
+	file_keep(one);
+	file_give(one);
+	file_give(two);
+	assert_true(is_open(fd));
+	file_give(one);
+	assert_false(is_open(fd));
+}
+
 static void test_bufq_loads_a_file_where_it_stands(void **state)
 {
 	struct file *f = some_file();
@@ -903,6 +928,7 @@ int main(void)
 		cmocka_unit_test(test_shared_bytes_keep_all_slots_that_they_reach_into),
 		cmocka_unit_test(test_bufq_reserve_without_use_leaves_nothing_to_write),
 		cmocka_unit_test(test_bufq_holds_parts_of_files_and_charges_a_little_for_each),
+		cmocka_unit_test(test_a_view_keeps_its_file_open),
 		cmocka_unit_test(test_bufq_loads_a_file_where_it_stands),
 		cmocka_unit_test(test_bufq_is_walked_as_far_as_files_are_in_memory),
 		cmocka_unit_test(test_bufq_owns_what_is_lent_around_a_file),

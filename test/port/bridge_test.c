@@ -2094,6 +2094,8 @@ static void test_a_descriptor_that_is_wrong_is_told_and_closed(void **state)
 	EXPECT_HEARD(h, WRONG("1", "must be a regular file that is open for reading only"));
 	hand("[9, 5, 1]", file_with("x", 1));
 	EXPECT_HEARD(h, WRONG("1", "is for an unknown use"));
+	hand("[3, 5, 1]", file_with("x", 1));
+	EXPECT_HEARD(h, WRONG("1", "is for all streams, and must name none"));
 	assert_int_equal(descriptors_open(), before);
 	hand("[0, 5, 1]", file_with("x", 1));
 	hand("[0, 5, 1]", file_with("x", 1));
@@ -2101,8 +2103,58 @@ static void test_a_descriptor_that_is_wrong_is_told_and_closed(void **state)
 	hand("[0, 6, 1]", file_with("x", 1));
 	hand("[0, 7, 1]", file_with("x", 1));
 	EXPECT_HEARD(h, WRONG("1", "exceeds max_files"));
+	hand("[3, 8, 0]", file_with("x", 1));
+	EXPECT_HEARD(h, WRONG("nil", "exceeds max_files"));
 	assert_int_equal(descriptors_open(), before + 2);
-	assert_int_equal(b->n.errors, 6);
+	assert_int_equal(b->n.errors, 8);
+	handed_over();
+}
+
+static void test_a_file_of_all_streams_is_held_till_close_file(void **state)
+{
+	struct stream *s = handing("");
+	unsigned before = descriptors_open();
+
+	(void)state;
+	hand("[3, 5, 0]", file_with("x", 1));
+	hand("[3, 6, 0]", file_with("x", 1));
+	stream_detach(s);
+	b->sink.on_reset(b, s, END_CLOSED);
+	EXPECT_HEARD(h, "[GONE, 1, 'closed']\n");
+	assert_int_equal(b->handed.count, 2);
+	assert_int_equal(descriptors_open(), before + 2);
+	host_says(h, "[CLOSE_FILE, 5]");
+	assert_int_equal(b->handed.count, 1);
+	assert_int_equal(descriptors_open(), before + 1);
+	EXPECT_HEARD(h, "");
+	host_says(h, "[CLOSE_FILE, 5]");
+	EXPECT_HEARD(h, "[ERROR, 32, nil, 'token', 'names no file that was handed over for all streams', 'ignored']\n");
+	handed_over(); /* the end of the bridge closes the other one */
+}
+
+static void test_close_file_closes_no_file_of_a_stream(void **state)
+{
+	(void)state;
+	handing("");
+	hand("[0, 5, 1]", file_with("x", 1));
+	host_says(h, "[CLOSE_FILE, 5]");
+	EXPECT_HEARD(h, "[ERROR, 32, nil, 'token', 'names no file that was handed over for all streams', 'ignored']\n");
+	assert_int_equal(b->handed.count, 1);
+	handed_over();
+}
+
+static void test_close_file_may_overtake_its_file(void **state)
+{
+	unsigned before;
+
+	(void)state;
+	handing("");
+	before = descriptors_open();
+	channel_host_hands(&channel, "[3, 5, 0]", file_with("x", 1));
+	host_says(h, "[CLOSE_FILE, 5]");
+	EXPECT_HEARD(h, "");
+	assert_int_equal(b->handed.count, 0);
+	assert_int_equal(descriptors_open(), before);
 	handed_over();
 }
 
@@ -2803,6 +2855,9 @@ int main(void)
 		TEST(test_a_file_is_held_till_its_stream_ends),
 		TEST(test_a_file_that_crosses_the_end_of_its_stream_is_dropped),
 		TEST(test_a_descriptor_that_is_wrong_is_told_and_closed),
+		TEST(test_a_file_of_all_streams_is_held_till_close_file),
+		TEST(test_close_file_closes_no_file_of_a_stream),
+		TEST(test_close_file_may_overtake_its_file),
 		TEST(test_the_end_of_the_channel_leaves_what_is_held),
 		TEST(test_a_drain_is_handed_on_and_drained_is_the_last_word),
 		TEST(test_a_signal_before_the_hello_ends_the_port),

@@ -12,8 +12,8 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from lib import h2  # noqa: E402
-from lib.channel import HandingProgram  # noqa: E402
-from lib.program import DATA, DEMAND, DONE, END, FILE, GONE, HEAD, PATH, REQUEST, ROOM, STATS  # noqa: E402
+from lib.channel import FILE_OF_ALL, HandingProgram  # noqa: E402
+from lib.program import CLOSE_FILE, DATA, DEMAND, DONE, END, FILE, GONE, HEAD, PATH, REQUEST, ROOM, STATS  # noqa: E402
 
 PORT = os.environ.get("SPARX_PORT") or PATH
 PORTABLE = os.environ.get("PORTABLE")
@@ -383,6 +383,56 @@ class Files(unittest.TestCase):
         client.head()
         self.assertEqual(client.body(5), b"0\r\n\r\n")
         host.until(lambda: len(host.errors) == 2)
+
+    def test_a_file_of_all_streams(self):
+        data = pattern(3_000_000)
+        file = self.file(data)
+        opened = []
+
+        def answer(host, stream):
+            if not opened:
+                with open(file.name, "rb") as f:
+                    opened.append(host.hand(0, f, use=FILE_OF_ALL))
+            host.send([HEAD, stream, 200, [], len(data)], [FILE, stream, opened[0], 0, len(data)], [END, stream, None])
+
+        host = self.serve(answer)
+        first, second = self.client(host, receive=4096), self.client(host)
+        first.ask()
+        first.head()
+        second.ask()  # while the first one is at another place of the file
+        second.head()
+        self.assertEqual(second.body(len(data)) == data, True)
+        host.send([CLOSE_FILE, opened[0]])
+        self.assertEqual(host.count("files"), 0)
+        self.assertEqual(first.body(len(data)) == data, True)  # what was named before is sent all the same
+        host.until(lambda: len(host.ends) == 2)
+        self.assertEqual(host.errors, [])
+        second.ask()
+        host.until(lambda: len(host.ends) == 3)
+        self.assertEqual(host.errors, ["FILE token names no file that was handed over for this stream reset"])
+
+    def test_a_file_of_all_streams_over_http2(self):
+        data = pattern(1_000_000)
+        file = self.file(data)
+        opened = []
+
+        def answer(host, stream):
+            if not opened:
+                with open(file.name, "rb") as f:
+                    opened.append(host.hand(0, f, use=FILE_OF_ALL))
+            part = [HEAD, stream, 200, [], 500_010], [FILE, stream, opened[0], 500_000, 500_000], [FILE, stream, opened[0], 0, 10]
+            host.send(*part, [END, stream, None])
+
+        host = self.serve(answer)
+        client = H2Client(host)
+        self.addCleanup(client.socket.close)
+        for stream in 1, 3, 5:
+            client.get(stream)
+        client.until(lambda: client.ended == {1, 3, 5})
+        for stream in 1, 3, 5:
+            self.assertEqual(bytes(client.bodies[stream]) == data[500_000:] + data[:10], True)
+        host.until(lambda: len(host.ends) == 3)
+        self.assertEqual((host.count("files"), host.count("body_queued"), host.errors), (1, 0, []))
 
     def test_http2(self):
         for size in 1, 100, 16_384, 16_385, 1_000_000:

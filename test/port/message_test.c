@@ -69,6 +69,7 @@ static void test_each_kind_decodes(void **state)
 		{"[CERTIFICATES, 1, 0, {}]", FROM_HOST, 20},
 		{"[TICKETS, 0, b'abc']", FROM_HOST, 21},
 		{"[REPORT, 1]", FROM_HOST, 22},
+		{"[CLOSE_FILE, 7]", FROM_HOST, 32},
 		{"[READY, 1, {}]", FROM_PORT, 64},
 		{"[REQUEST, 1, b'abc']", FROM_PORT, 65},
 		{"[BODY, 1, b'abc']", FROM_PORT, 66},
@@ -293,7 +294,7 @@ static void test_each_definition_names_as_many_fields_as_its_format_has(void **s
 		for (const char *at = def->fields; *at; at++)
 			names += *at == ' ';
 		assert_int_equal(names, strlen(def->format));
-		assert_int_equal(def->direction, def->kind < 32 ? FROM_HOST : FROM_PORT);
+		assert_int_equal(def->direction, def->kind < 64 ? FROM_HOST : FROM_PORT);
 	}
 }
 

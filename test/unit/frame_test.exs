@@ -51,6 +51,7 @@ defmodule Sparx.FrameTest do
           shared: quote(do: Frame.shared(12, 127, 65_536)),
           shared_small: quote(do: Frame.shared(256, 0, 1)),
           send_shared: quote(do: Frame.send_shared(12, 1, 3, 100_000, 0)),
+          close_file: quote(do: Frame.close_file(7)),
           close: quote(do: Frame.close(5, 1000, "bye")),
           host_several:
             quote do

@@ -165,7 +165,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     @impl true
     def send_file(payload, status, headers, path, offset, length) do
       begun = now()
-      size = size!(path)
+      {size, identity} = stat!(path)
       length = if length == :all, do: max(size - offset, 0), else: length
 
       if offset < 0 or length < 0 or offset + length > size do
@@ -173,11 +173,11 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
               "#{inspect(path)} has only #{size} bytes: #{length} bytes from offset #{offset} on go beyond its end"
       end
 
-      {sent, bytes} = file(payload, status!(status), headers, path, {offset, length, size})
+      {sent, bytes} = file(payload, status!(status), headers, path, {offset, length, size, identity})
       sent!(payload, sent, %{resp_start_time: begun, resp_end_time: now(), resp_body_bytes: bytes})
     end
 
-    defp file(payload, status, headers, path, {_offset, length, _size} = part) do
+    defp file(payload, status, headers, path, {_offset, length, _size, _identity} = part) do
       headers = List.keydelete(headers, "content-length", 0)
 
       if sends_body?(payload, status) do
@@ -193,9 +193,9 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       end
     end
 
-    defp size!(path) do
-      case Response.file_size(path) do
-        {:ok, size} -> size
+    defp stat!(path) do
+      case Response.file_stat(path) do
+        {:ok, size, identity} -> {size, identity}
         {:error, reason} -> raise File.Error, reason: reason, action: "send file", path: path
       end
     end

@@ -10,6 +10,7 @@ defmodule Sparx.Server.Channel do
   @file_of_stream 0
   @listener 1
   @region 2
+  @file_of_all 3
 
   # getsockopt(SOL_SOCKET, SO_PEERCRED): pid, uid, gid
   @peer_credentials {1, 17}
@@ -152,6 +153,11 @@ defmodule Sparx.Server.Channel do
   @spec hand_file(t, token :: pos_integer, Sparx.Frame.stream(), :file.fd()) :: :ok | {:error, term}
   def hand_file(socket, token, stream, file),
     do: hand(socket, packet(@file_of_stream, token, stream), handle(file), 0)
+
+  @doc "Hands over a file, opened with `:raw`, for all responses. It can be closed here afterwards."
+  @spec hand_open_file(t, token :: pos_integer, :file.fd()) :: :ok | {:error, term}
+  def hand_open_file(socket, token, file),
+    do: hand(socket, packet(@file_of_all, token, 0), handle(file), 0)
 
   defp hand(socket, packet, fd, timeout) do
     message = %{iov: [packet], ctrl: [%{level: :socket, type: :rights, data: fd}]}

@@ -20,6 +20,8 @@ defmodule Sparx.Server.State do
       # the channel over which files are handed over, and the streams with files; nil: there is none
       :channel,
       :files,
+      # files that stay open in it (Sparx.Server.OpenFiles); nil: there are none
+      :open_files,
       # memory that is shared with it (Sparx.Server.Region); nil: there is none
       :region,
       # the words that the server shares with Sparx.Server.Heart, and the heart's process

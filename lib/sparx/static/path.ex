@@ -5,10 +5,22 @@ defmodule Sparx.Static.Path do
   # slash cannot separate segments. Every segment is examined with lstat: only files are opened, and a symbolic link is followed only
   # if it leads to a place below the folder.
 
+  require Record
+
+  alias Sparx.Server.OpenFiles
+
+  Record.defrecordp(:file_info, Record.extract(:file_info, from_lib: "kernel/include/file.hrl"))
+
   @most_links 40
 
   @type segments :: [binary]
-  @type info :: %{type: :file | :folder, size: non_neg_integer, modified: integer, id: term}
+  @typedoc "What `locate/2` returns is a file or a folder."
+  @type info :: %{
+          type: :file | :folder | :link | :other,
+          size: non_neg_integer,
+          modified: integer,
+          identity: OpenFiles.identity()
+        }
 
   @doc """
   The decoded segments of a raw path below the prefix `at`, and whether it ends with a slash.
@@ -141,14 +153,13 @@ defmodule Sparx.Static.Path do
   @spec info_of(:file.fd() | Path.t()) :: {:ok, info} | {:error, File.posix()}
   def info_of(file), do: info(:file.read_file_info(file, [:raw, time: :posix]))
 
-  defp info({:ok, record}) do
-    info = File.Stat.from_record(record)
-
-    {:ok,
-     %{type: type(info.type), size: info.size, modified: info.mtime, id: {info.major_device, info.inode}}}
-  end
-
+  defp info({:ok, record}), do: {:ok, described(OpenFiles.identity(record))}
   defp info(error), do: error
+
+  @doc "The same for a stat that was made before."
+  @spec described(OpenFiles.identity()) :: info
+  def described(file_info(type: type, size: size, mtime: modified) = identity),
+    do: %{type: type(type), size: size, modified: modified, identity: identity}
 
   defp type(:regular), do: :file
   defp type(:directory), do: :folder

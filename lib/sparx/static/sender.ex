@@ -5,6 +5,7 @@ defmodule Sparx.Static.Sender do
 
   alias Sparx.{Headers, Request, Response}
   alias Sparx.HTTP.{Date, ETag}
+  alias Sparx.Server.OpenFiles
   alias Sparx.Static.Path, as: Location
   alias Sparx.Static.Plan
 
@@ -45,6 +46,15 @@ defmodule Sparx.Static.Sender do
 
     with :pipe <- Response.hand_over(request, plan.status, headers, plan.length, plan.body, file),
          do: send_chunks(request, plan, file)
+  end
+
+  @doc "Sends a plan out of a file that is open in the port program, as a stat has just seen it. `:pipe`: it is not; nothing was sent."
+  @spec send_open(Request.t(), Plan.t(), Path.t(), OpenFiles.identity()) :: result | :pipe
+  def send_open(_request, %{length: length}, _path, _identity) when length <= @whole, do: :pipe
+
+  def send_open(request, plan, path, identity) do
+    headers = Headers.fields!(plan.headers)
+    Response.hand_over(request, plan.status, headers, plan.length, plan.body, {:open, path, identity})
   end
 
   defp send_chunks(request, plan, file) do
@@ -97,27 +107,38 @@ defmodule Sparx.Static.Sender do
 
   # ── a file by its path ─────────────────────────────────────────────────────────────────────────────
 
-  @doc "`Sparx.Response.send_file/4` with conditions, for a path that is a file."
-  @spec send_file(Headers.t(), 200..599, Request.t(), Path.t()) :: result
-  def send_file(headers, 200, request, path) do
+  @doc "`Sparx.Response.send_file/4` with conditions, for a file that a stat has just seen."
+  @spec send_file(Headers.t(), 200..599, Request.t(), Path.t(), OpenFiles.identity()) :: result
+  def send_file(headers, 200, request, path, identity) do
+    plan = plan(headers, request, Location.described(identity))
+
+    if reads?(request, plan) do
+      with :pipe <- send_open(request, plan, path, identity), do: send_opened(headers, request, path)
+    else
+      send(request, plan, nil)
+    end
+  end
+
+  def send_file(_headers, status, _request, _path, _identity),
+    do:
+      raise(
+        ArgumentError,
+        "a response with conditional: true must have the status 200, got: #{inspect(status)}"
+      )
+
+  # The file may have been replaced since the stat.
+  defp send_opened(headers, request, path) do
     with {:ok, file} <- :prim_file.open(path, [:read, :raw, :binary]) do
       try do
-        with {:ok, info} <- Location.info_of(file) do
-          plan = Plan.make(request.method, Request.headers(request), described(headers, info))
-          send(request, plan, file)
-        end
+        with {:ok, info} <- Location.info_of(file), do: send(request, plan(headers, request, info), file)
       after
         :prim_file.close(file)
       end
     end
   end
 
-  def send_file(_headers, status, _request, _path),
-    do:
-      raise(
-        ArgumentError,
-        "a response with conditional: true must have the status 200, got: #{inspect(status)}"
-      )
+  defp plan(headers, request, info),
+    do: Plan.make(request.method, Request.headers(request), described(headers, info))
 
   @of_content ~w(content-type content-encoding content-language content-disposition)
 

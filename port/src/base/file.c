@@ -15,6 +15,15 @@ struct file *file_new(int fd)
 	return f;
 }
 
+struct file *file_view(struct file *f)
+{
+	struct file *view = malloc(sizeof *view);
+
+	if (view)
+		*view = (struct file){.fd = f->fd, .users = 1, .viewed = file_keep(f)};
+	return view;
+}
+
 struct file *file_keep(struct file *f)
 {
 	f->users++;
@@ -25,6 +34,9 @@ void file_give(struct file *f)
 {
 	if (--f->users > 0)
 		return;
-	close(f->fd);
+	if (f->viewed)
+		file_give(f->viewed);
+	else
+		close(f->fd);
 	free(f);
 }

@@ -166,6 +166,7 @@ void bridge_init(struct bridge *b, struct loop *loop, struct link *link, struct 
 	b->ws.now = &loop->now;
 	channel_init(&b->channel);
 	idmap_init(&b->handed);
+	list_init(&b->open_files);
 	exchange_init(b);
 	shares_init(&b->shares, secret);
 	queue_init(b);

@@ -52,6 +52,7 @@ struct bridge {
 	struct wheel_node forgets;          /* the first of them */
 	struct channel channel;             /* the channel for descriptors from the host */
 	struct idmap handed;                /* descriptors that are kept: struct handed by its token */
+	struct list open_files;             /* those of them that every response may use, until CLOSE_FILE: struct handed */
 	uint64_t shed_second, shed_count;   /* turned away in this second */
 	struct wheel_node relief;           /* when it is over */
 	char policies[LIMITS][80];          /* RateLimit-Policy of each limit, for responses */

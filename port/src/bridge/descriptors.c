@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/shared.h"
+#include "bridge/orders.h"
 #include "bridge/say.h"
 #include "platform/platform.h"
 
@@ -14,10 +15,10 @@ enum {
 	NAMED_MS = 5000,      /* how long to wait for the descriptors that HELLO names */
 };
 
-/* A file that is kept for FILE messages, until the response of its stream has ended. */
+/* A file that is kept for FILE messages: until the response of its stream has ended, or until CLOSE_FILE. */
 struct handed {
-	struct list link; /* exchange->files */
-	const struct exchange *x;
+	struct list link;         /* exchange->files or bridge->open_files */
+	const struct exchange *x; /* NULL: every response may use it */
 	uint64_t token;
 	struct file *file;
 };
@@ -44,6 +45,7 @@ static struct exchange *find(struct bridge *b, uint64_t stream)
 	return NULL;
 }
 
+/* `x`: NULL for a file of all responses. */
 static const char *hold(struct bridge *b, struct exchange *x, const struct descriptor *d)
 {
 	struct handed *h = malloc(sizeof *h);
@@ -52,7 +54,7 @@ static const char *hold(struct bridge *b, struct exchange *x, const struct descr
 		h->x = x;
 		h->token = d->token;
 		if (idmap_put(&b->handed, d->token, h)) {
-			list_append(&x->files, &h->link);
+			list_append(x ? &x->files : &b->open_files, &h->link);
 			return NULL;
 		}
 		file_give(h->file);
@@ -75,12 +77,11 @@ static const char *refusal(const struct bridge *b, const struct descriptor *d)
 	return NULL;
 }
 
-static void take_file(struct bridge *b, const struct descriptor *d)
+static void keep(struct bridge *b, struct exchange *x, const struct descriptor *d)
 {
-	struct exchange *x = find(b, d->stream);
-	const char *rule = x ? refusal(b, d) : NULL;
+	const char *rule = refusal(b, d);
 
-	if (!x || rule)
+	if (rule)
 		close(d->fd);
 	else
 		rule = hold(b, x, d);
@@ -88,11 +89,34 @@ static void take_file(struct bridge *b, const struct descriptor *d)
 		wrong(b, d->stream, rule);
 }
 
+static void take_file(struct bridge *b, const struct descriptor *d)
+{
+	struct exchange *x = find(b, d->stream);
+
+	if (x)
+		keep(b, x, d);
+	else
+		close(d->fd);
+}
+
+static void take_open_file(struct bridge *b, const struct descriptor *d)
+{
+	if (d->stream == 0) {
+		keep(b, NULL, d);
+		return;
+	}
+	close(d->fd);
+	wrong(b, d->stream, "is for all streams, and must name none");
+}
+
 static void take(struct bridge *b, const struct descriptor *d)
 {
 	switch (d->use) {
 	case DESCRIPTOR_FILE:
 		take_file(b, d);
+		break;
+	case DESCRIPTOR_OPEN_FILE:
+		take_open_file(b, d);
 		break;
 	case DESCRIPTOR_LISTENER: /* listeners and the region arrive before READY */
 	case DESCRIPTOR_REGION:
@@ -244,9 +268,8 @@ bool bridge_receive(struct bridge *b)
 	return true;
 }
 
-struct file *descriptors_find(struct exchange *x, uint64_t token)
+static struct handed *find_token(struct bridge *b, uint64_t token)
 {
-	struct bridge *b = x->b;
 	struct handed *h = idmap_get(&b->handed, token);
 
 	/* The packet was sent before the message, but the loop may not yet have noticed that it is readable. */
@@ -254,19 +277,50 @@ struct file *descriptors_find(struct exchange *x, uint64_t token)
 		b->channel.ready = b->channel.open;
 		more = bridge_receive(b);
 	}
-	return h && h->x == x ? h->file : NULL;
+	return h;
+}
+
+bool descriptors_find(struct exchange *x, uint64_t token, struct file **file)
+{
+	struct handed *h = find_token(x->b, token);
+
+	if (!h || (h->x && h->x != x))
+		return false;
+	*file = h->x ? file_keep(h->file) : file_view(h->file);
+	return true;
+}
+
+static void let_go(struct bridge *b, struct handed *h)
+{
+	idmap_del(&b->handed, h->token);
+	file_give(h->file);
+	free(h);
+}
+
+static void let_all_go(struct bridge *b, struct list *files)
+{
+	struct list *l;
+
+	while ((l = list_pop(files)))
+		let_go(b, container_of(l, struct handed, link));
 }
 
 void descriptors_forget(struct exchange *x)
 {
-	struct list *l;
+	let_all_go(x->b, &x->files);
+}
 
-	while ((l = list_pop(&x->files))) {
-		struct handed *h = container_of(l, struct handed, link);
-		idmap_del(&x->b->handed, h->token);
-		file_give(h->file);
-		free(h);
+void order_close_file(struct bridge *b, struct exchange *x, const struct message *m)
+{
+	struct handed *h = find_token(b, m->close_file.token);
+
+	(void)x;
+	if (!h || h->x) {
+		say_fault(b, m, "token", "names no file that was handed over for all streams", "ignored");
+		return;
 	}
+	list_remove(&h->link);
+	let_go(b, h);
 }
 
 void descriptors_begin(struct bridge *b)
@@ -288,6 +342,7 @@ void descriptors_end(struct bridge *b)
 			close(b->config->listeners[i].fd);
 	if (b->config->region_fd >= 0)
 		close(b->config->region_fd);
+	let_all_go(b, &b->open_files);
 	shared_end();
 	channel_close(&b->channel, b->loop);
 	idmap_free(&b->handed);

@@ -247,15 +247,17 @@ void order_shared(struct bridge *b, struct exchange *x, const struct message *m)
 static void send_file(struct exchange *x, const struct message *m)
 {
 	const struct msg_file *f = &m->file;
-	struct file *file = descriptors_find(x, f->token);
+	struct file *file;
 
-	if (!file) {
+	if (!descriptors_find(x, f->token, &file)) {
 		exchange_break_rule(x, m, "token", "names no file that was handed over for this stream");
 		return;
 	}
 	count_body(x, f->length, FILE_COST);
-	if (!x->s->ops->send_file(x->s, file, f->offset, (size_t)f->length))
+	if (!file || !x->s->ops->send_file(x->s, file, f->offset, (size_t)f->length))
 		exchange_no_memory(x);
+	if (file)
+		file_give(file);
 }
 
 void order_file(struct bridge *b, struct exchange *x, const struct message *m)

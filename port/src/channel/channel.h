@@ -12,7 +12,7 @@
 #include "loop.h"
 
 /* What a descriptor is for: the first field of its packet. */
-enum descriptor_use { DESCRIPTOR_FILE, DESCRIPTOR_LISTENER, DESCRIPTOR_REGION, DESCRIPTOR_USES };
+enum descriptor_use { DESCRIPTOR_FILE, DESCRIPTOR_LISTENER, DESCRIPTOR_REGION, DESCRIPTOR_OPEN_FILE, DESCRIPTOR_USES };
 
 struct descriptor {
 	int fd;

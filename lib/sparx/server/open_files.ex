@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+defmodule Sparx.Server.OpenFiles do
+  @moduledoc false
+  # Files that the port program keeps open for all responses (PROTOCOL.md, section 3.6, use 3), so that a response with
+  # a file that was sent shortly before costs its process only the stat that it needs anyway: it opens, hands over and
+  # closes nothing.
+  #
+  # A process looks up its path with the stat that it has just made. The port program's descriptor keeps the file from
+  # being freed, so its device and inode are not used for another file meanwhile: if the stat has the same ones, the path
+  # still names the file that is open. All other values of the stat must be the same too: with another owner, mode or ctime
+  # the file might not be readable any more, and in a file system of layers a changed file has a new place. OTP gives these times in
+  # whole seconds, so a file that was changed less than about a second ago is not kept open.
+  #
+  # The process of this module opens and closes the files. A token, which names a file in messages, is never used
+  # again, so a message can never name another file. And none is closed while a stream may still name it: a process first enters
+  # its stream with the token (Sparx.Server.Files), which the server takes out when the stream has ended, whatever happens to the
+  # process; only then it checks, by counting its use, that the file is still to stay open. This process first ends the count,
+  # then looks for such streams.
+
+  use GenServer
+
+  require Record
+
+  alias Sparx.{Answer, Frame, Link}
+  alias Sparx.Server.{Channel, Files}
+
+  Record.defrecordp(:file_info, Record.extract(:file_info, from_lib: "kernel/include/file.hrl"))
+
+  # ms. A file is closed when it was not used for this long, or for up to twice as long.
+  @idle 2_000
+  # ms. A file that was changed more recently might change again without another mtime or ctime.
+  @settled 1_100
+  # More paths that were used once are forgotten.
+  @most_seen 1_024
+  # The count of a file that is no longer to be used.
+  @ended -1_000_000_000_000
+
+  @enforce_keys [:pid, :table, :deaf]
+  defstruct [:pid, :table, :deaf]
+
+  @typedoc "deaf: a word that is not 0 while the process wants to hear of no more paths."
+  @type t :: %__MODULE__{pid: pid, table: :ets.tid(), deaf: :atomics.atomics_ref()}
+
+  @typedoc "What a stat says of a file, except when it was read, and whether it may be, which follows from the rest."
+  @type identity :: tuple
+
+  defmodule State do
+    @moduledoc false
+    # entries: path => {token, count, uses at the last look}. closing: tokens whose streams have not all ended. seen:
+    # paths that were used once, since the last look.
+    defstruct [:table, :deaf, :files, :channel, :port, :most, :timer, entries: %{}, closing: [], seen: %{}]
+  end
+
+  @doc """
+  Starts the process, linked to the caller, for at most `most` files. nil: none are kept open, because `most` is 0 or files cannot be
+  handed over.
+  """
+  @spec start(Channel.t() | nil, Files.t() | nil, port | pid, most :: non_neg_integer) :: t | nil
+  def start(channel, files, _port, most) when channel == nil or files == nil or most == 0, do: nil
+
+  def start(channel, files, port, most) do
+    deaf = :atomics.new(1, signed: false)
+    {:ok, pid} = GenServer.start_link(__MODULE__, {channel, files, port, most, deaf, self()})
+    %__MODULE__{pid: pid, table: GenServer.call(pid, :table, :infinity), deaf: deaf}
+  end
+
+  @doc "The port program has ended."
+  @spec stop(t | nil) :: :ok
+  def stop(nil), do: :ok
+
+  def stop(%{pid: pid}) do
+    Process.unlink(pid)
+    Process.exit(pid, :kill)
+    receive(do: ({:EXIT, ^pid, _reason} -> :ok), after: (0 -> :ok))
+  end
+
+  @doc "The identity of a file: a record `file_info`, with its times in seconds since 1970."
+  @spec identity(tuple) :: identity
+  def identity(info), do: file_info(info, access: nil, atime: nil)
+
+  # ── the processes of requests ──────────────────────────────────────────────────────────────────────
+
+  @doc """
+  The token of the file with this path, if it is open and is still the file that the caller's stat has seen. FILE may name it until the
+  stream ends.
+
+  Otherwise `:error`, and the file will be opened if it is used again soon.
+  """
+  @spec use_file(t, Files.t(), Frame.stream(), Answer.t(), binary, identity) ::
+          {:ok, token :: pos_integer} | :error
+  def use_file(%{table: table} = open, files, id, answer, path, identity) do
+    case :ets.lookup(table, path) do
+      [{_path, ^identity, token, count}] ->
+        if Files.enter_with(files, id, answer, token), do: counted(files, id, token, count), else: :error
+
+      _none_or_another ->
+        wanted(open, path, identity)
+    end
+  rescue
+    # The port program has ended.
+    ArgumentError -> :error
+  end
+
+  defp counted(files, id, token, count) do
+    if :atomics.add_get(count, 1, 1) > 0 do
+      {:ok, token}
+    else
+      Files.leave(files, id)
+      :error
+    end
+  end
+
+  defp wanted(%{deaf: deaf, pid: pid}, path, identity) do
+    if :atomics.get(deaf, 1) == 0, do: send(pid, {:wanted, path, identity})
+    :error
+  end
+
+  # ── the process that opens files ───────────────────────────────────────────────────────────────────
+
+  @impl GenServer
+  def init({channel, files, port, most, deaf, server}) do
+    Process.monitor(server)
+    table = :ets.new(__MODULE__, [:protected, read_concurrency: true])
+
+    {:ok, %State{table: table, deaf: deaf, files: files, channel: channel, port: port, most: most}}
+  end
+
+  @impl GenServer
+  def handle_call(:table, _from, state), do: {:reply, state.table, state}
+
+  @impl GenServer
+  def handle_info({:wanted, path, identity}, state),
+    do: {:noreply, path |> wanted_again(identity, state) |> next_look()}
+
+  def handle_info(:look, state) do
+    state = Enum.reduce(state.entries, %{state | timer: nil, seen: %{}}, &look/2)
+    :atomics.put(state.deaf, 1, 0)
+    {:noreply, state |> close_unused() |> next_look()}
+  end
+
+  def handle_info({:DOWN, _monitor, :process, _server, _reason}, state), do: {:stop, :normal, state}
+  def handle_info(_message, state), do: {:noreply, state}
+
+  defp next_look(%{timer: nil} = state) when state.entries != %{} or state.closing != [] or state.seen != %{},
+    do: %{state | timer: Process.send_after(self(), :look, @idle)}
+
+  defp next_look(state), do: state
+
+  # A file that is sent only once is not worth opening again.
+  defp wanted_again(path, identity, state) do
+    case state do
+      %{entries: %{^path => _other}} -> path |> remove(state) |> replace(path, identity)
+      %{seen: %{^path => _once}} -> replace(state, path, identity)
+      %{seen: seen} when map_size(seen) < @most_seen -> %{state | seen: Map.put(seen, path, true)}
+      _many -> deaf(state)
+    end
+  end
+
+  # Nobody needs to send anything until the next look.
+  defp deaf(state) do
+    :atomics.put(state.deaf, 1, 1)
+    state
+  end
+
+  defp replace(%{entries: entries, most: most} = state, _path, _identity) when map_size(entries) >= most,
+    do: deaf(state)
+
+  defp replace(state, path, identity) do
+    # An entry may have been made since this message was sent.
+    if settled?(identity) and not :ets.member(state.table, path), do: open(path, identity, state), else: state
+  end
+
+  defp settled?(file_info(ctime: changed)),
+    do: System.os_time(:millisecond) >= changed * 1_000 + @settled
+
+  # Opening may wait for a disk: no messages pile up meanwhile.
+  defp open(path, identity, state) do
+    deaf(state)
+
+    state =
+      if Files.reserve(state.files) do
+        token = :erlang.unique_integer([:positive])
+
+        case hand(path, identity, token, state.channel) do
+          :ok ->
+            add(path, identity, token, state)
+
+          _error ->
+            Files.release(state.files)
+            state
+        end
+      else
+        state
+      end
+
+    :atomics.put(state.deaf, 1, 0)
+    state
+  end
+
+  defp hand(path, identity, token, channel) do
+    with {:ok, file} <- :prim_file.open(path, [:read, :raw, :binary]) do
+      try do
+        with {:ok, info} <- :file.read_file_info(file, [:raw, time: :posix]),
+             true <- identity(info) == identity,
+             do: Channel.hand_open_file(channel, token, file)
+      after
+        :prim_file.close(file)
+      end
+    end
+  end
+
+  defp add(path, identity, token, state) do
+    count = :atomics.new(1, signed: true)
+    :ets.insert(state.table, {path, identity, token, count})
+    %{state | entries: Map.put(state.entries, path, {token, count, 0})}
+  end
+
+  defp look({path, {token, count, former}}, state) do
+    case :atomics.get(count, 1) do
+      ^former -> remove(path, state)
+      uses -> %{state | entries: Map.put(state.entries, path, {token, count, uses})}
+    end
+  end
+
+  defp remove(path, state) do
+    {{token, count, _uses}, entries} = Map.pop!(state.entries, path)
+    :ets.delete(state.table, path)
+    :atomics.put(count, 1, @ended)
+    close_unused(%{state | entries: entries, closing: [token | state.closing]})
+  end
+
+  defp close_unused(state), do: %{state | closing: Enum.reject(state.closing, &close(&1, state))}
+
+  # Whether it could be closed now.
+  defp close(token, state) do
+    unused = not Files.uses?(state.files, token)
+
+    if unused do
+      Link.command(state.port, Frame.close_file(token))
+      Files.release(state.files)
+    end
+
+    unused
+  rescue
+    # The port program has ended.
+    ArgumentError -> true
+  end
+end
