@@ -33,6 +33,13 @@ defmodule Sparx.Headers do
 
   defp encode_each([]), do: []
 
+  # In one piece, which costs less than four; 64 bytes are the most that a process keeps in its heap.
+  defp encode_each([{name, value} | rest])
+       when byte_size(name) < 32 and byte_size(name) + byte_size(value) <= 61,
+       do: [
+         <<5::3, byte_size(name)::5, name::binary, 0xC4, byte_size(value), value::binary>> | encode_each(rest)
+       ]
+
   defp encode_each([{name, value} | rest]),
     do: [Term.str(name), Term.bin_header(byte_size(value)), value | encode_each(rest)]
 
@@ -154,6 +161,43 @@ defmodule Sparx.Headers do
   @doc "Checks a list of fields: each with `field!/2`, all with `limit!/1`."
   @spec fields!(Enumerable.t()) :: t
   def fields!(fields), do: limit!(for({name, value} <- fields, field = field!(name, value), do: field))
+
+  # Names that only the server writes, and content-length.
+  @framing ["transfer-encoding", "keep-alive", "proxy-connection", "te", "upgrade"]
+
+  @doc """
+  The fields of an application's response, checked like `fields!/1`, without those that only the server writes; also without
+  `content-length`, unless `length` says that it is kept.
+  """
+  @spec response!(t, length :: boolean) :: t
+  def response!(fields, length), do: response!(fields, length, 0, 0)
+
+  defp response!([], _length, count, size) when count <= @most_fields and size <= @most, do: []
+  defp response!([], _length, _count, _size), do: too_long!()
+
+  # No name that `own!/1` knows.
+  defp response!([{name, value} = field | rest], length, count, size)
+       when is_binary(value) and byte_size(name) not in [0, 2, 7, 10, 14, 16, 17] do
+    check_name(name, name)
+    check_value(value, value)
+    [field | response!(rest, length, count + 1, size + byte_size(name) + byte_size(value) + 8)]
+  end
+
+  defp response!([{name, _value} | rest], length, count, size) when name in @framing,
+    do: response!(rest, length, count, size)
+
+  defp response!([{"content-length", _value} | rest], false, count, size),
+    do: response!(rest, false, count, size)
+
+  defp response!([{name, value} | rest], length, count, size) do
+    case field!(name, value) do
+      nil ->
+        response!(rest, length, count, size)
+
+      {name, value} = field ->
+        [field | response!(rest, length, count + 1, size + byte_size(name) + byte_size(value) + 8)]
+    end
+  end
 
   @doc "The fields without those of this name, which is in lower case."
   @spec delete(t, binary) :: t

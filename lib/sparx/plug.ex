@@ -79,6 +79,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       decode_body: false,
       remote_ip: :peer,
       telemetry: nil,
+      asks_telemetry: false,
       log_client_closures: false
     ]
 
@@ -173,6 +174,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         | plug: init(served.plug),
           adapter: Shim.adapter(),
           telemetry: config.telemetry,
+          asks_telemetry: Span.asks?(),
           log_client_closures: config.log_client_closures
       }
 
@@ -214,8 +216,9 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     @doc false
     def serve(request, served) do
-      conn = Adapter.conn(request, served)
-      span = Span.start(conn, served)
+      span = Span.start(served)
+      conn = Adapter.conn(request, served, span.timed)
+      Span.started(span, conn, request, served)
 
       try do
         conn |> call!(served.plug) |> complete(span)

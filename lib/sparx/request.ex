@@ -111,49 +111,104 @@ defmodule Sparx.Request do
   @doc false
   # Decodes the head of REQUEST (PROTOCOL.md, section 5); header fields stay encoded. Throws `{:malformed, text}`.
   #
-  # The first clauses are the most common shape, taken in one match: a short host and path, no query, no body,
-  # over IPv4. Over TLS the head has one more element, so its array header differs.
-  for array <- [[0x9F], [0xDC, quote(do: _elements :: 16)]] do
-    def decode(
-          id,
-          <<unquote_splicing(array), version, method, scheme, 5::3, a::5, authority::binary-size(a), 5::3,
-            p::5, path::binary-size(p), 0xC0, 0xC0, 0xC0, flags, 0xC4, 4, peer::binary-size(4), 0xCD,
-            peer_port::16, listener, 0xCE, waited::32, headers::binary>>,
-          answer,
-          owner,
-          link
-        )
-        when method < 0x80 and flags < 0x80 and listener < 0x80 do
-      %__MODULE__{
-        id: id,
-        method: method(method),
-        path: path,
-        query: nil,
-        target: nil,
-        scheme: scheme_of(scheme),
-        authority: authority,
-        version: version(version),
-        body: nil,
-        waited: waited,
-        owner: owner,
-        link: link,
-        answer: answer,
-        flags: flags,
-        address: {peer, peer_port},
-        listener: listener,
-        head: headers
-      }
+  # Nearly all heads have short fields: they are taken by one function for each field, without a term in between. Whatever has another
+  # form is taken by `Term`. Over TLS the head has one more element, so its array header differs.
+  def decode(id, <<0x9F, version, method, scheme, rest::binary>> = head, answer, owner, link)
+      when method < 0x80,
+      do: take_authority(rest, [method, version, scheme], id, head, answer, owner, link)
+
+  def decode(id, <<0xDC, _size::16, version, method, scheme, rest::binary>> = head, answer, owner, link)
+      when method < 0x80,
+      do: take_authority(rest, [method, version, scheme], id, head, answer, owner, link)
+
+  def decode(id, head, answer, owner, link), do: decode_any(id, head, answer, owner, link)
+
+  for {this, next} <- [authority: :path, path: :query, query: :target, target: :body] do
+    defp unquote(:"take_#{this}")(
+           <<5::3, size::5, text::binary-size(size), rest::binary>>,
+           taken,
+           id,
+           head,
+           answer,
+           owner,
+           link
+         ),
+         do: unquote(:"take_#{next}")(rest, [text | taken], id, head, answer, owner, link)
+
+    if this != :path do
+      defp unquote(:"take_#{this}")(<<0xC0, rest::binary>>, taken, id, head, answer, owner, link),
+        do: unquote(:"take_#{next}")(rest, [nil | taken], id, head, answer, owner, link)
     end
+
+    defp unquote(:"take_#{this}")(
+           <<0xD9, size, text::binary-size(size), rest::binary>>,
+           taken,
+           id,
+           head,
+           answer,
+           owner,
+           link
+         ),
+         do: unquote(:"take_#{next}")(rest, [text | taken], id, head, answer, owner, link)
+
+    defp unquote(:"take_#{this}")(_rest, _taken, id, head, answer, owner, link),
+      do: decode_any(id, head, answer, owner, link)
   end
 
-  def decode(id, <<type, rest::binary>>, answer, owner, link) do
+  defp take_body(<<0xC0, rest::binary>>, taken, id, head, answer, owner, link),
+    do: take_origin(rest, nil, taken, id, head, answer, owner, link)
+
+  defp take_body(<<0xCD, length::16, rest::binary>>, taken, id, head, answer, owner, link),
+    do: take_origin(rest, length, taken, id, head, answer, owner, link)
+
+  defp take_body(_rest, _taken, id, head, answer, owner, link),
+    do: decode_any(id, head, answer, owner, link)
+
+  # An IPv4 address.
+  defp take_origin(
+         <<flags, 0xC4, 4, peer::binary-size(4), 0xCD, port::16, listener, 0xCE, waited::32,
+           headers::binary>>,
+         body,
+         [target, query, path, authority, method, version, scheme],
+         id,
+         _head,
+         answer,
+         owner,
+         link
+       )
+       when flags < 0x80 and listener < 0x80 do
+    %__MODULE__{
+      id: id,
+      method: method(method),
+      path: path,
+      query: query,
+      target: target,
+      scheme: scheme_of(scheme),
+      authority: authority,
+      version: version(version),
+      body: body,
+      waited: waited,
+      owner: owner,
+      link: link,
+      answer: answer,
+      flags: flags,
+      address: {peer, port},
+      listener: listener,
+      head: headers
+    }
+  end
+
+  defp take_origin(_rest, _body, _taken, id, head, answer, owner, link),
+    do: decode_any(id, head, answer, owner, link)
+
+  defp decode_any(id, <<type, rest::binary>>, answer, owner, link) do
     {fields, headers} = take_fields(13, skip_size(type, rest))
     build(fields, %__MODULE__{id: id, owner: owner, link: link, answer: answer, head: headers})
   catch
     {Term, reason} -> malformed(inspect(reason))
   end
 
-  def decode(_id, _head, _answer, _owner, _link), do: malformed("empty")
+  defp decode_any(_id, _head, _answer, _owner, _link), do: malformed("empty")
 
   defguardp is_text(value) when value == nil or is_binary(value)
   defguardp is_uint(value) when is_integer(value) and value >= 0

@@ -111,22 +111,26 @@ defmodule Sparx.Response do
   with status 204, 205 or 304, is not sent.
   """
   @spec send(t, Request.t()) :: result
-  def send(%__MODULE__{} = response, %Request{} = request) do
-    size = IO.iodata_length(response.body)
-    headers = headers(response)
+  def send(%__MODULE__{status: status, body: body} = response, %Request{} = request) do
+    size = IO.iodata_length(body)
+    send_fields(request, status, headers(response), body, size)
+  end
 
+  @doc false
+  # With fields in the order of the message, which have been checked, and a body of `size` bytes.
+  def send_fields(request, status, fields, body, size) do
     cond do
-      bodiless?(request, response.status) ->
-        send_bodiless(request, response.status, headers, length_of(response, size))
+      bodiless?(request, status) ->
+        send_bodiless(request, status, fields, length_of(status, size))
 
-      wrong_length?(headers, size) ->
+      wrong_length?(fields, size) ->
         {:error, :wrong_length}
 
       size <= request.link.window ->
-        respond(response, headers, size, request)
+        respond(request, status, fields, body, size)
 
       true ->
-        send_large(response, headers, request, size)
+        send_large(request, status, fields, body, size)
     end
   end
 
@@ -148,9 +152,9 @@ defmodule Sparx.Response do
 
   # Only a response to HEAD states how long the body would be. Its body may be empty because the handler did
   # not make it.
-  defp length_of(%{status: status}, _size) when status in [204, 205, 304], do: nil
-  defp length_of(_response, 0), do: nil
-  defp length_of(_response, size), do: size
+  defp length_of(status, _size) when status in [204, 205, 304], do: nil
+  defp length_of(_status, 0), do: nil
+  defp length_of(_status, size), do: size
 
   # Only the head crosses the pipe. A content-length is kept, except for a status that must not have one.
   defp send_bodiless(%{id: id} = request, status, headers, length) do
@@ -160,20 +164,18 @@ defmodule Sparx.Response do
     Link.respond(request.link, id, request.answer, 0, message)
   end
 
-  defp respond(response, headers, size, %{id: id, link: link, answer: answer}) do
+  defp respond(%{id: id, link: link, answer: answer}, status, headers, body, size) do
     if Link.shared?(link, answer, size) do
-      head = Frame.head(id, response.status, headers, size)
-      Link.respond_shared(link, id, answer, size, head, response.body)
+      Link.respond_shared(link, id, answer, size, Frame.head(id, status, headers, size), body)
     else
-      message = Frame.respond(id, response.status, headers, response.body, size)
-      Link.respond(link, id, answer, size, message)
+      Link.respond(link, id, answer, size, Frame.respond(id, status, headers, body, size))
     end
   end
 
   # A body larger than the window: its head states the length, and the body follows as there is room.
-  defp send_large(response, headers, request, size) do
-    with {:ok, head} <- start(request, response.status, headers, size),
-         :ok <- write(request, head, response.body),
+  defp send_large(request, status, headers, body, size) do
+    with {:ok, head} <- start(request, status, headers, size),
+         :ok <- write(request, head, body),
          do: finish(request)
   end
 
@@ -394,13 +396,13 @@ defmodule Sparx.Response do
 
     cond do
       bodiless?(request, status) ->
-        send_bodiless(request, status, headers, length_of(response, length))
+        send_bodiless(request, status, headers, length_of(status, length))
 
       wrong_length?(headers, length) ->
         {:error, :wrong_length}
 
       length == 0 ->
-        respond(%{response | body: []}, headers, 0, request)
+        respond(request, status, headers, [], 0)
 
       length == size and size <= most_read(request.link) ->
         send_file_whole(response, headers, request, path, size)
@@ -470,7 +472,7 @@ defmodule Sparx.Response do
 
   # The file's size may have changed meanwhile.
   defp send_read(response, headers, request, data, length) when byte_size(data) >= length,
-    do: respond(%{response | body: binary_part(data, 0, length)}, headers, length, request)
+    do: respond(request, response.status, headers, binary_part(data, 0, length), length)
 
   defp send_read(_response, _headers, _request, _data, _length), do: {:error, :truncated}
 

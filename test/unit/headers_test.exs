@@ -27,6 +27,48 @@ defmodule Sparx.HeadersTest do
     assert Headers.decode(<<0x94, 25, 0xC4, 1, ?h, 63, 0xC4, 0>>) == [{"host", "h"}, {"x-forwarded-for", ""}]
   end
 
+  test "fields of every size come back" do
+    for name <- [1, 14, 30, 31, 32, 255, 256], value <- [0, 1, 30, 46, 47, 60, 61, 62, 255, 256] do
+      fields = [{String.duplicate("n", name), String.duplicate("v", value)}, {"x", ""}]
+      assert fields |> Headers.encode() |> IO.iodata_to_binary() |> Headers.decode() == fields
+    end
+  end
+
+  test "a response's fields without those that only the server writes" do
+    own = for name <- ~w(transfer-encoding keep-alive proxy-connection te upgrade), do: {name, "x"}
+    kept = [{"content-type", "text/plain"}, {"connection", "close"}, {"x", ""}, {"X-Own", "1"}]
+    length = {"content-length", "3"}
+
+    assert Headers.response!(own ++ kept ++ [{"connection", "keep-alive"}, length | own], false) == kept
+    assert Headers.response!([length | kept] ++ own, true) == [length | kept]
+    assert Headers.response!([{"age", 60}, {"etag-2", 7}], false) == [{"age", "60"}, {"etag-2", "7"}]
+    assert Headers.response!([], false) == []
+  end
+
+  test "a response's fields are checked as others are" do
+    for field <- [
+          {"", "v"},
+          {"two words", "v"},
+          {"x-five", "two\nlines"},
+          {"connection", "upgrade"},
+          {"Transfer-Encoding", "chunked"},
+          {:atom, "v"},
+          {"x-six", :atom},
+          {"expect", "a\0b"}
+        ] do
+      assert_raise ArgumentError, fn -> Headers.field!(elem(field, 0), elem(field, 1)) end
+      assert_raise ArgumentError, fn -> Headers.response!([{"a", "b"}, field], false) end
+    end
+
+    assert_raise ArgumentError, fn -> Headers.response!([{"content-length", "x"}], true) end
+    most = [{"a", String.duplicate("v", 65_536 - 2 * 8 - 2)}, {"b", ""}]
+    assert Headers.response!(most, false) == most
+    assert_raise ArgumentError, fn -> Headers.response!([{"b", "v"} | tl(most)] ++ most, false) end
+    many = for i <- 1..256, do: {"a#{i}", ""}
+    assert Headers.response!(many, false) == many
+    assert_raise ArgumentError, fn -> Headers.response!([{"connection", "close"} | many], false) end
+  end
+
   test "more than seven fields" do
     fields = for i <- 1..20, do: {"x-#{i}", "#{i}"}
     assert fields |> Headers.encode() |> IO.iodata_to_binary() |> Headers.decode() == fields

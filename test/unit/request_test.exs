@@ -61,6 +61,38 @@ defmodule Sparx.RequestTest do
     assert Request.local(request) == :local
   end
 
+  test "a head with fields of any size, and cut at any byte" do
+    texts = [nil, "", "a", String.duplicate("b", 31), String.duplicate("c", 32), String.duplicate("d", 300)]
+
+    for authority <- texts,
+        path <- tl(texts),
+        query <- texts,
+        target <- [nil, "http://h/x"],
+        length <- [nil, 0, 200, 10_240, 70_000, -1],
+        port <- [80, 50_000],
+        size <- [15, 16] do
+      fields = [11, 0, 0, authority, path, query, target, length, 4, {:bin, <<1, 2, 3, 4>>}, port, 0]
+      encoded = IO.iodata_to_binary(Enum.map(fields, &Frame.Term.encode/1))
+      head = <<if(size == 15, do: <<0x9F>>, else: <<0xDC, 16::16>>)::binary, encoded::binary, 0xCE, 7::32>>
+      request = Request.decode(1, head <> "rest", nil, self(), nil)
+
+      assert %{authority: ^authority, path: ^path, query: ^query, target: ^target, waited: 7, head: "rest"} =
+               request
+
+      assert %{method: "GET", scheme: :http, version: :"HTTP/1.1", flags: 4, listener: 0} = request
+      assert request.body == if(length == -1, do: :unknown, else: length)
+      assert Request.peer(request) == {{1, 2, 3, 4}, port}
+    end
+
+    whole = Golden.payload("request_get")
+    {:ok, [{:request, id, head}]} = Frame.decode_all(whole)
+
+    for size <- 0..39 do
+      assert catch_throw(Request.decode(id, binary_part(head, 0, size), nil, self(), nil)) ==
+               {:malformed, if(size == 0, do: "empty", else: ":incomplete")}
+    end
+  end
+
   test "many fields, and values that are not UTF-8" do
     request = golden("request_wide")
     assert request.id == 9_007_199_254_740_991

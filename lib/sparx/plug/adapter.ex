@@ -5,11 +5,11 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     # Plug's side of a request: the callbacks of Plug.Conn.Adapter, with the struct of this module as their
     # payload.
     # Any process may call them. The payload that a callback returns contains times and sizes for the end of
-    # the span; a plug that drops it loses only those.
+    # the span, if anybody listens to it; a plug that drops it loses only those.
 
     @behaviour Plug.Conn.Adapter
 
-    alias Sparx.{Request, Response}
+    alias Sparx.{Headers, Request, Response}
 
     defstruct [:request, :owner, :served, :protocol, :upgrade, :error, times: %{}]
 
@@ -20,7 +20,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
             protocol: atom,
             upgrade: {module, term, keyword} | nil,
             error: term,
-            times: map
+            times: map | nil
           }
 
     @already_sent Plug.Conn.Adapter.already_sent()
@@ -36,9 +36,9 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     # ── the conn ─────────────────────────────────────────────────────────────────────────────────────
 
-    @doc "The conn of a request."
-    @spec conn(Request.t(), Sparx.Plug.t()) :: Plug.Conn.t()
-    def conn(request, served) do
+    @doc "The conn of a request; `timed`: whether its times and sizes are wanted."
+    @spec conn(Request.t(), Sparx.Plug.t(), timed :: boolean) :: Plug.Conn.t()
+    def conn(request, served, timed) do
       socket? = Sparx.WebSocket.requested?(request)
       request = if socket?, do: copied(request), else: request
       {request, headers} = decoded(request, Request.headers(request), served.decode_body)
@@ -48,7 +48,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         request: request,
         owner: self(),
         served: served,
-        protocol: if(socket?, do: :"HTTP/1.1", else: request.version)
+        protocol: if(socket?, do: :"HTTP/1.1", else: request.version),
+        times: if(timed, do: %{})
       }
 
       # The same value as Plug.Conn.Adapter.conn/5 makes from a URI.
@@ -92,8 +93,18 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       end)
     end
 
+    # Paths are short: a search with :binary.split/3 costs more to begin than this in all.
     defp segments("/"), do: []
-    defp segments(path), do: for(segment <- :binary.split(path, "/", [:global]), segment != "", do: segment)
+    defp segments(path), do: segments(path, path, 0, 0)
+
+    defp segments(<<?/, rest::binary>>, path, from, size),
+      do: segment(path, from, size, segments(rest, path, from + size + 1, 0))
+
+    defp segments(<<_, rest::binary>>, path, from, size), do: segments(rest, path, from, size + 1)
+    defp segments(<<>>, path, from, size), do: segment(path, from, size, [])
+
+    defp segment(_path, _from, 0, rest), do: rest
+    defp segment(path, from, size, rest), do: [binary_part(path, from, size) | rest]
 
     defp remote_ip(request, which) do
       case if(which == :client, do: Request.client(request), else: Request.peer(request)) do
@@ -112,12 +123,15 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       end
     end
 
-    defp authority(authority, scheme) do
-      case :binary.split(authority, ":") do
-        [host, port] -> {host, port(port, scheme)}
-        [host] -> {host, default_port(scheme)}
-      end
-    end
+    defp authority(authority, scheme), do: authority(authority, authority, 0, scheme)
+
+    defp authority(<<?:, digits::binary>>, authority, size, scheme),
+      do: {binary_part(authority, 0, size), port(digits, scheme)}
+
+    defp authority(<<_, rest::binary>>, authority, size, scheme),
+      do: authority(rest, authority, size + 1, scheme)
+
+    defp authority(<<>>, authority, _size, scheme), do: {authority, default_port(scheme)}
 
     defp port("", scheme), do: default_port(scheme)
     defp port(digits, _scheme), do: String.to_integer(digits)
@@ -143,28 +157,28 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     # ── answers ──────────────────────────────────────────────────────────────────────────────────────
 
     @impl true
-    def send_resp(payload, status, headers, body) do
-      begun = now()
-      fields = headers |> drop_length(payload, status, body) |> fields()
-      response = %Response{status: status!(status), headers: fields, checked: fields, body: body}
-      sent = Response.send(response, payload.request)
-      bytes = if sends_body?(payload, status), do: IO.iodata_length(body), else: 0
-
-      sent!(payload, sent, %{
-        resp_start_time: begun,
-        resp_end_time: sent_at(begun, bytes, payload),
-        resp_body_bytes: bytes
-      })
+    def send_resp(%{request: request} = payload, status, headers, body) do
+      begun = now(payload)
+      size = IO.iodata_length(body)
+      fields = Headers.response!(headers, keeps_length?(request, status, size))
+      sent = Response.send_fields(request, status!(status), fields, body, size)
+      bytes = if sends_body?(request, status), do: size, else: 0
+      sent!(payload, sent, times(begun, sent_at(begun, bytes, request), bytes))
     end
 
     # A body that fits the window leaves in one piece, without waiting. Reading the clock costs as much as encoding
     # the head.
-    defp sent_at(begun, bytes, %{request: %{link: %{window: window}}}) when bytes <= window, do: begun
-    defp sent_at(_begun, _bytes, _payload), do: now()
+    defp sent_at(nil, _bytes, _request), do: nil
+    defp sent_at(begun, bytes, %{link: %{window: window}}) when bytes <= window, do: begun
+    defp sent_at(_begun, _bytes, _request), do: System.monotonic_time()
+
+    # The port writes the content-length of a body. In an answer to HEAD, or a 304, the plug sets it.
+    defp keeps_length?(%{method: method}, status, size),
+      do: size == 0 and (method == "HEAD" or status == 304)
 
     @impl true
     def send_file(payload, status, headers, path, offset, length) do
-      begun = now()
+      begun = now(payload)
       {size, identity} = stat!(path)
       length = if length == :all, do: max(size - offset, 0), else: length
 
@@ -173,23 +187,20 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
               "#{inspect(path)} has only #{size} bytes: #{length} bytes from offset #{offset} on go beyond its end"
       end
 
-      {sent, bytes} = file(payload, status!(status), headers, path, {offset, length, size, identity})
-      sent!(payload, sent, %{resp_start_time: begun, resp_end_time: now(), resp_body_bytes: bytes})
+      {sent, bytes} = file(payload.request, status!(status), headers, path, {offset, length, size, identity})
+      sent!(payload, sent, times(begun, now(payload), bytes))
     end
 
-    defp file(payload, status, headers, path, {_offset, length, _size, _identity} = part) do
-      headers = List.keydelete(headers, "content-length", 0)
-
-      if sends_body?(payload, status) do
-        fields = fields(headers)
+    defp file(request, status, headers, path, {_offset, length, _size, _identity} = part) do
+      if sends_body?(request, status) do
+        fields = headers |> Headers.response!(false) |> Enum.reverse()
         response = %Response{status: status, headers: fields, checked: fields}
-        {Response.send_part(response, payload.request, path, part), length}
+        {Response.send_part(response, request, path, part), length}
       else
         # The response has no body. With 204 a content-length would be wrong (RFC 9110, section 8.6).
-        fields =
-          if status == 204, do: headers, else: [{"content-length", Integer.to_string(length)} | headers]
-
-        {Response.send(%Response{status: status, headers: fields(fields)}, payload.request), 0}
+        fields = Headers.response!(headers, false)
+        fields = if status == 204, do: fields, else: [{"content-length", Integer.to_string(length)} | fields]
+        {Response.send_fields(request, status, fields, [], 0), 0}
       end
     end
 
@@ -202,16 +213,16 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     @impl true
     def send_chunked(payload, status, headers) do
-      begun = now()
+      begun = now(payload)
       fields = Enum.reject(headers, fn {name, _value} -> name in @framing end)
       started = Response.send_head(payload.request, status!(status), fields)
-      sent!(payload, started, %{resp_start_time: begun, resp_body_bytes: 0})
+      sent!(payload, started, if(begun, do: %{resp_start_time: begun, resp_body_bytes: 0}))
     end
 
     @impl true
     def chunk(payload, body) do
       case Response.write_chunk(payload.request, body) do
-        :ok -> {:ok, nil, count(payload, :resp_body_bytes, IO.iodata_length(body))}
+        :ok -> {:ok, nil, timed(payload, &add(&1, :resp_body_bytes, IO.iodata_length(body)))}
         error -> error
       end
     end
@@ -219,7 +230,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     @doc "Ends a chunked response after its plug has returned."
     @spec finish(t) :: t
     def finish(payload) do
-      payload = %{payload | times: Map.put(payload.times, :resp_end_time, now())}
+      payload = timed(payload, &Map.put(&1, :resp_end_time, System.monotonic_time()))
 
       case Response.finish(payload.request) do
         :ok -> payload
@@ -256,63 +267,48 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     defp sent!(%{owner: owner} = payload, times) do
       send(owner, @already_sent)
-      {:ok, nil, %{payload | times: Map.merge(payload.times, times)}}
+      {:ok, nil, timed(payload, &Map.merge(&1, times))}
     end
+
+    defp times(nil, _ended, _bytes), do: nil
+
+    defp times(begun, ended, bytes),
+      do: %{resp_start_time: begun, resp_end_time: ended, resp_body_bytes: bytes}
 
     defp status!(status) when status in 200..599, do: status
 
     defp status!(status),
       do: raise(ArgumentError, "a status must be 200 to 599, got: #{inspect(status)}")
 
-    defp sends_body?(%{request: %{method: "HEAD"}}, _status), do: false
-    defp sends_body?(_payload, status), do: status not in [204, 304]
-
-    # The port writes the content-length of a body. In an answer to HEAD, or a 304, the plug sets it.
-    defp drop_length(headers, %{request: %{method: method}}, status, body)
-         when method == "HEAD" or status == 304 do
-      if IO.iodata_length(body) == 0, do: headers, else: List.keydelete(headers, "content-length", 0)
-    end
-
-    defp drop_length(headers, _payload, _status, _body), do: List.keydelete(headers, "content-length", 0)
-
-    # In the form of Sparx.Response: checked, and the last one first.
-    defp fields(headers), do: fields(headers, [])
-    defp fields([], fields), do: fields
-    defp fields([{name, _value} | rest], fields) when name in @framing, do: fields(rest, fields)
-
-    defp fields([{name, value} | rest], fields) do
-      case Sparx.Headers.field!(name, value) do
-        nil -> fields(rest, fields)
-        field -> fields(rest, [field | fields])
-      end
-    end
+    defp sends_body?(%{method: "HEAD"}, _status), do: false
+    defp sends_body?(_request, status), do: status not in [204, 304]
 
     # ── the body ─────────────────────────────────────────────────────────────────────────────────────
 
     @impl true
     def read_req_body(payload, options) do
-      begun = now()
+      begun = now(payload)
       length = Keyword.get(options, :length, @length)
       timeout = Keyword.get(options, :read_timeout, @read_timeout)
 
       case Request.read_part(payload.request, length, timeout: timeout) do
         {what, data, request} ->
-          times =
-            payload.times |> Map.put_new(:req_body_start_time, begun) |> add(:req_body_bytes, byte_size(data))
-
-          times =
-            if what == :ok, do: Map.put_new(times, :req_body_end_time, read_at(begun, request)), else: times
-
-          {what, data, %{payload | request: request, times: times}}
+          payload = timed(payload, &read(&1, begun, what, byte_size(data), request))
+          {what, data, %{payload | request: request}}
 
         error ->
           error
       end
     end
 
+    defp read(times, begun, what, size, request) do
+      times = times |> Map.put_new(:req_body_start_time, begun) |> add(:req_body_bytes, size)
+      if what == :ok, do: Map.put_new(times, :req_body_end_time, read_at(begun, request)), else: times
+    end
+
     # A body that came with its request has already arrived.
     defp read_at(begun, %{inline: body}) when is_binary(body), do: begun
-    defp read_at(_begun, _request), do: now()
+    defp read_at(_begun, _request), do: System.monotonic_time()
 
     # ── the connection ───────────────────────────────────────────────────────────────────────────────
 
@@ -373,9 +369,11 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     # ── times and sizes ──────────────────────────────────────────────────────────────────────────────
 
-    defp now, do: System.monotonic_time()
+    defp now(%{times: nil}), do: nil
+    defp now(_payload), do: System.monotonic_time()
 
-    defp count(payload, name, bytes), do: %{payload | times: add(payload.times, name, bytes)}
+    defp timed(%{times: nil} = payload, _change), do: payload
+    defp timed(%{times: times} = payload, change), do: %{payload | times: change.(times)}
 
     defp add(times, name, bytes) do
       case times do

@@ -434,10 +434,10 @@ if Code.ensure_loaded?(Sparx.Plug) do
         assert header(answer, "content-length") == "200000"
 
         assert capture_log(fn -> assert Client.get(server, "/0/200001").status == 500 end) =~
-                 "has 200000 bytes"
+                 "has only 200000 bytes"
 
         assert capture_log(fn -> assert Client.get(server, "/200001/all").status == 500 end) =~
-                 "has 200000 bytes"
+                 "has only 200000 bytes"
       end
 
       test "that is none is an error, and nothing was sent", %{path: path} do

@@ -183,6 +183,46 @@ if Code.ensure_loaded?(Sparx.Plug) and Code.ensure_loaded?(WebSockAdapter) do
       assert_receive {:option, [:sparx, :connection, :start], false}
     end
 
+    test "a handler that is attached between two requests receives the events of the second, each by itself" do
+      :telemetry.detach(__MODULE__)
+
+      server =
+        serve(fn
+          %{path_info: ["fail"]}, _ ->
+            raise "oops"
+
+          conn, _ ->
+            {:ok, _body, conn} = read_body(conn)
+            conn = send_chunked(conn, 200)
+            {:ok, conn} = chunk(conn, "answer")
+            conn
+        end)
+
+      socket = Client.connect(server)
+      again = fn -> Client.send(socket, Client.head("GET", "/")) && Client.answer(socket) end
+      assert again.().body == "answer"
+      refute_received {:request, _, _, _, _}
+
+      :ok = :telemetry.attach(__MODULE__, [:sparx, :request, :start], &__MODULE__.told/4, self())
+      assert again.().status == 200
+      assert_receive {:request, :start, %{monotonic_time: _, system_time: _}, %{conn: %{status: nil}}, _}
+      :telemetry.detach(__MODULE__)
+
+      :ok = :telemetry.attach(__MODULE__, [:sparx, :request, :stop], &__MODULE__.told/4, self())
+      assert again.().status == 200
+      assert_receive {:request, :stop, %{resp_body_bytes: 6, resp_start_time: _}, %{conn: %{status: 200}}, _}
+      :telemetry.detach(__MODULE__)
+
+      :ok = :telemetry.attach(__MODULE__, [:sparx, :request, :exception], &__MODULE__.told/4, self())
+      capture_log(fn -> assert Client.get(server, "/fail").status == 500 end)
+      assert_receive {:request, :exception, %{duration: duration}, %{kind: :error, conn: _}, _}
+      assert duration > 0
+      :telemetry.detach(__MODULE__)
+
+      assert again.().status == 200
+      refute_received {:request, _, _, _, _}
+    end
+
     test "Plug.Telemetry, request ids and logger metadata are as ever" do
       defmodule Builder do
         use Plug.Builder
