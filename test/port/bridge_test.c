@@ -923,6 +923,38 @@ static void ends(struct stream *s, const struct field *trailers, unsigned count)
 	b->sink.on_end(b, s, trailers, count);
 }
 
+/* The memory of a head that waits grows with them, wherever it is from. */
+static void test_trailers_wait_with_their_request(void **state)
+{
+	static const size_t lengths[] = {1, 200, 600, 5000};
+	struct field trailer = {SLICE_LIT("x-sum"), {0}, -1};
+	uint8_t value[5000];
+	char wanted[80];
+
+	(void)state;
+	hello();
+	memset(value, 'v', sizeof value);
+	for (unsigned i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+		struct stream *s = post(i + 1);
+		trailer.value = slice_of(value, lengths[i]);
+		ends(s, &trailer, 1);
+		s->hung_up = true;
+	}
+	EXPECT_HEARD(h, "");
+	assert_int_equal(b->queued, sizeof lengths / sizeof *lengths);
+	for (unsigned i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+		host_says(h, "[DEMAND, 1]");
+		link_flush(&h->link);
+		host_listens(h);
+		snprintf(wanted, sizeof wanted, "\n[BODY_END, %u, ['x-sum', b'v*%zu']]\n[HANGUP, %u]\n", i + 1, lengths[i], i + 1);
+		if (lengths[i] == 1)
+			snprintf(wanted, sizeof wanted, "\n[BODY_END, %u, ['x-sum', b'v']]\n[HANGUP, %u]\n", i + 1, i + 1);
+		assert_non_null(strstr(text_str(&h->heard), wanted));
+		text_clear(&h->heard);
+	}
+	assert_int_equal(b->queued, 0);
+}
+
 static void test_a_body_is_decoded(void **state)
 {
 	struct stream *s = serving(gzip_post);
@@ -2768,6 +2800,7 @@ int main(void)
 		TEST(test_a_stream_that_waits_cannot_be_spoken_to),
 		TEST(test_read_credit_is_additive_and_spent_by_chunk),
 		TEST(test_trailers_of_a_body_are_told),
+		TEST(test_trailers_wait_with_their_request),
 		TEST(test_a_discard_takes_the_credit_back),
 		TEST(test_the_largest_chunk_fits_a_frame),
 		TEST(test_a_body_comes_with_its_request),

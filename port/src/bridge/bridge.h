@@ -36,7 +36,8 @@ struct bridge {
 	struct sandbox sandbox;
 	struct idmap exchanges;
 	struct idmap owed;  /* ended exchanges whose handlers are still running */
-	struct pool spares; /* freed exchanges */
+	struct pool spares; /* freed exchanges, */
+	struct pool heads;  /* and short heads of those that waited */
 	uint8_t state;      /* enum bridge_state */
 	bool host_gone;
 	bool pressed;     /* requests were turned away in this second */

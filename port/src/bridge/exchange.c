@@ -32,6 +32,7 @@ void exchange_init(struct bridge *b)
 void exchange_free(struct bridge *b)
 {
 	pool_free(&b->spares);
+	pool_free(&b->heads);
 	idmap_free(&b->exchanges);
 	idmap_free(&b->owed);
 }

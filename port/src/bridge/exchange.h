@@ -25,6 +25,7 @@ struct exchange {
 	uint32_t head_len, waited_at, end_len;
 	struct slice whole; /* the body that is sent with the request: memory of the event, or of the head while it waits */
 	bool known;         /* the host has received its REQUEST */
+	bool short_head;    /* head has WAITING_SHORT bytes */
 	bool h3;            /* it came by HTTP/3 */
 	uint8_t listener;   /* its number */
 	/* The host's work */

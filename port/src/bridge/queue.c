@@ -2,8 +2,6 @@
 /* Requests on their way to the host: handed out for its demand, kept until there is some, or turned away. */
 #include "bridge/queue.h"
 
-#include <stdlib.h>
-
 #include "bridge/limit.h"
 #include "bridge/say.h"
 #include "bridge/secure.h"
@@ -150,30 +148,30 @@ static void send_request(struct exchange *x, const struct request_head *h, size_
 static bool keep(struct exchange *x, const struct request_head *h, size_t bound)
 {
 	struct bridge *b = x->b;
-	uint8_t *head = malloc(bound + x->whole.len), *waited, *end;
+	uint8_t *head = waiting_room(x, bound + x->whole.len), *waited, *end;
 
 	if (!head)
 		return false;
 	end = put_head(head, x, h, &waited);
 	if (x->whole.at)
 		memcpy(end, x->whole.at, x->whole.len);
-	waiting_begin(x, head, (uint32_t)(end - head), (uint32_t)(waited - head));
+	waiting_begin(x, (uint32_t)(end - head), (uint32_t)(waited - head));
 	x->timer.fire = on_queue_timeout;
 	wheel_set(&b->loop->wheel, &x->timer, b->loop->now + b->config->queue_timeout);
 	return true;
 }
 
 /* Sends the events that happened to a request while it waited. */
-static void send_rest(struct exchange *x, struct slice trailers)
+static void send_rest(struct exchange *x)
 {
-	struct bridge *b = x->b;
-	bool hung_up = x->s->hung_up;
-	uint64_t id = x->id;
+	struct msg_body_end end = {.stream = x->id, .trailers = slice_of(x->head + x->head_len, x->end_len)};
+	bool well = x->end_len == 0 || say_body_end(x->b, &end);
 
-	if (trailers.len && !say_body_end(b, &(struct msg_body_end){.stream = id, .trailers = trailers}))
+	waiting_drop(x);
+	if (!well)
 		exchange_no_memory(x);
-	else if (hung_up)
-		say_hangup(b, &(struct msg_hangup){.stream = id});
+	else if (x->s->hung_up)
+		say_hangup(x->b, &(struct msg_hangup){.stream = x->id});
 }
 
 static bool say_waiting(struct exchange *x)
@@ -190,16 +188,13 @@ static bool send_waiting(struct exchange *x)
 {
 	struct bridge *b = x->b;
 	uint64_t waited = b->loop->now_us - x->whole_us;
-	uint8_t *head = x->head;
 
-	mp_uint32_wide(head + x->waited_at, waited > UINT32_MAX ? UINT32_MAX : (uint32_t)waited);
+	mp_uint32_wide(x->head + x->waited_at, waited > UINT32_MAX ? UINT32_MAX : (uint32_t)waited);
 	if (!say_waiting(x))
 		return false;
 	waiting_leave(x);
-	x->head = NULL;
 	handed_out(x);
-	send_rest(x, slice_of(head + x->head_len, x->end_len));
-	free(head);
+	send_rest(x);
 	return true;
 }
 
