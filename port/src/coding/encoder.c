@@ -69,7 +69,7 @@ struct block {
 	max_align_t at[];
 };
 
-enum { BLOCKS = sizeof((struct encoder_blocks *)0)->kept / sizeof(void *), BLOCK_MIN = 65536 };
+enum { BLOCKS = sizeof((struct encoder_blocks *)0)->kept / sizeof(void *), BLOCK_MIN = 65536, KEPT_MAX = 1850 << 10 };
 
 void encoder_blocks_free(struct encoder_blocks *blocks)
 {
@@ -87,6 +87,7 @@ static void *take_block(void *ctx, size_t size)
 		block = blocks->kept[i];
 		if (block && block->size == size) {
 			blocks->kept[i] = NULL;
+			blocks->bytes -= size;
 			return block->at;
 		}
 	}
@@ -102,9 +103,10 @@ static void give_block(void *ctx, void *at)
 	struct encoder_blocks *blocks = ctx;
 	struct block *block = at ? container_of(at, struct block, at) : NULL;
 
-	for (int i = 0; i < BLOCKS && block && block->size >= BLOCK_MIN; i++)
+	for (int i = 0; i < BLOCKS && block && block->size >= BLOCK_MIN && blocks->bytes + block->size <= KEPT_MAX; i++)
 		if (!blocks->kept[i]) {
 			blocks->kept[i] = block;
+			blocks->bytes += block->size;
 			return;
 		}
 	free(block);

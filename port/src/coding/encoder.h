@@ -17,7 +17,8 @@ struct encoder;
 /* Large blocks of memory, kept for the next encoder, since getting them from the system takes longer than a short response. Begins
  * as {0}. */
 struct encoder_blocks {
-	void *kept[4];
+	void *kept[8];
+	size_t bytes; /* in them: no more than one encoder uses */
 };
 
 void encoder_blocks_free(struct encoder_blocks *blocks);
