@@ -5,6 +5,9 @@
 
 #include "support.h"
 
+#include <stdio.h>
+#include <unistd.h>
+
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
@@ -642,6 +645,74 @@ static void whole_bodies_have_the_format_of_their_coding(void **state)
 	}
 }
 
+/* The first n bytes of `plain` as a file. */
+static struct file *plain_file(size_t n)
+{
+	FILE *f = tmpfile();
+	struct file *file;
+
+	assert_non_null(f);
+	assert_int_equal(fwrite(plain, 1, n, f), n);
+	assert_int_equal(fflush(f), 0);
+	file = file_new(dup(fileno(f)));
+	assert_non_null(file);
+	fclose(f);
+	return file;
+}
+
+/* A file costs what FILE costs, whatever comes before and after it. */
+static void a_file_in_memory_is_a_whole_body(void **state)
+{
+	struct file *f;
+
+	(void)state;
+	make_plain();
+	f = plain_file(60000);
+	for (size_t around = 0; around <= 10000; around += 10000) {
+		begin(CODING_GZIP);
+		rig.all.options.levels[CODING_GZIP] = 6;
+		head(200, TEXT, 60000);
+		assert_true(rig.s.ops->send_data(&rig.s, slice_of(plain, around)));
+		assert_true(rig.s.ops->send_file(&rig.s, f, around, 60000 - 2 * around));
+		assert_true(rig.s.ops->send_data(&rig.s, slice_of(plain + 60000 - around, around)));
+		assert_true(rig.s.ops->send_end(&rig.s, NULL, 0));
+		expect_said((int64_t)buf_len(&rig.body));
+		assert_decodes_to(CODING_GZIP, 60000);
+		assert_int_equal(leave(), FILE_COST + 2 * around);
+		end();
+	}
+	file_give(f);
+}
+
+/* It is longer than one call takes, or shorter than FILE said. */
+static void other_files_are_streams(void **state)
+{
+	struct file *f;
+
+	(void)state;
+	make_plain();
+	f = plain_file(200000);
+	begin(CODING_GZIP);
+	head(200, TEXT, 200000);
+	assert_true(rig.s.ops->send_file(&rig.s, f, 0, 200000));
+	assert_true(rig.s.ops->send_end(&rig.s, NULL, 0));
+	for (int turns = 0; turns < 100 && rig.s.response != RESPONSE_ENDED; turns++) {
+		turn();
+		leave();
+	}
+	expect_said(LENGTH_UNKNOWN);
+	assert_decodes_to(CODING_GZIP, 200000);
+	end();
+	begin(CODING_GZIP);
+	head(200, TEXT, 30000);
+	assert_true(rig.s.ops->send_file(&rig.s, f, 190000, 30000));
+	assert_false(rig.s.ops->send_end(&rig.s, NULL, 0));
+	assert_true(coding_is_broken(&rig.s));
+	EXPECT_TEXT(&rig.said, "200 content-type=text/plain " CODED " " VARY " -1\n");
+	end();
+	file_give(f);
+}
+
 /* One compressor serves both codings and, one after the other, all levels. */
 static void one_compressor_serves_all_levels(void **state)
 {
@@ -864,6 +935,8 @@ int main(void)
 		cmocka_unit_test(a_whole_body_may_wait),
 		cmocka_unit_test(a_pause_ends_the_wait_for_the_end),
 		cmocka_unit_test(whole_bodies_have_the_format_of_their_coding),
+		cmocka_unit_test(a_file_in_memory_is_a_whole_body),
+		cmocka_unit_test(other_files_are_streams),
 		cmocka_unit_test(one_compressor_serves_all_levels),
 		cmocka_unit_test(every_byte_is_counted_once),
 		cmocka_unit_test(a_client_that_does_not_read),

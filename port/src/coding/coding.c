@@ -419,35 +419,38 @@ static size_t longest_whole(const struct response_coding *c)
 	return whole > stream ? whole : stream;
 }
 
-/* Trailers need chunks, and a file is not in memory. */
+/* Trailers need chunks. */
 static bool is_whole(const struct response_coding *c)
 {
-	return c->ends && c->trailer_count == 0 && c->raw.files == 0 && c->raw.len <= longest_whole(c);
+	return c->ends && c->trailer_count == 0 && c->raw.len <= longest_whole(c);
 }
 
-/* The queue's bytes, moved together if they are in several blocks. False: out of memory. */
-static bool join(struct bufq *q, struct slice *bytes)
+/* Whether all of it is in memory now, files too. */
+static bool load_all(struct bufq *q)
 {
-	struct iovec parts[2] = {{0}};
-	struct bufq one;
+	struct bufq_file f;
+
+	while (bufq_file(q, &f))
+		if (file_load(q, f.len) != LOADED_SOME)
+			return false;
+	return true;
+}
+
+/* The queue's bytes; *copy, which the caller frees, has them if they are in several blocks. False: out of memory. */
+static bool join(const struct bufq *q, struct slice *bytes, uint8_t **copy)
+{
+	struct bufq_cursor cursor = {0};
+	struct iovec part = {.iov_base = (void *)(uintptr_t) ""};
+	size_t n, charged;
 	uint8_t *at;
 
-	if (bufq_iov(q, parts, 2) > 1) {
-		bufq_init(&one);
-		at = bufq_reserve(&one, q->len);
-		if (!at)
-			return false;
-		for (size_t n = q->len; q->len > 0; at += parts[0].iov_len, bufq_consume(q, parts[0].iov_len)) {
-			bufq_iov(q, parts, 1);
-			memcpy(at, parts[0].iov_base, parts[0].iov_len);
-			if (q->len == parts[0].iov_len)
-				bufq_filled(&one, n);
-		}
-		bufq_free(q);
-		*q = one;
-		bufq_iov(q, parts, 1);
-	}
-	*bytes = q->len > 0 ? slice_of(parts[0].iov_base, parts[0].iov_len) : SLICE_LIT("");
+	bufq_walk(q, &cursor, q->len, &part, 1, &n, &charged);
+	*copy = n < q->len ? malloc(q->len) : NULL;
+	*bytes = slice_of(*copy ? *copy : part.iov_base, q->len);
+	if (n == q->len || !*copy)
+		return n == q->len;
+	for (at = *copy; n > 0; at += n, bufq_walk(q, &cursor, q->len, &part, 1, &n, &charged))
+		memcpy(at, part.iov_base, n);
 	return true;
 }
 
@@ -484,19 +487,21 @@ static size_t encode_whole(struct response_coding *c, struct slice body)
 /* Encodes a response that has ended before its head was sent, in one call. `done`: that was possible. False: out of memory. */
 static bool finish_whole(struct response_coding *c, size_t *taken, bool *done)
 {
+	size_t used = 0, n = c->raw.len, charged = c->raw.charged;
+	uint8_t *copy = NULL;
 	struct slice body;
-	size_t used = 0;
 
 	if (!c->all->once)
 		c->all->once = malloc(WHOLE_ROOM);
-	if (c->all->once && join(&c->raw, &body))
+	if (c->all->once && load_all(&c->raw) && join(&c->raw, &body, &copy))
 		used = encode_whole(c, body);
+	free(copy);
 	*done = used > 0;
 	if (!*done)
 		return true;
-	*taken = body.len;
-	c->owed += body.len;
-	bufq_consume(&c->raw, body.len);
+	*taken = n;
+	c->owed += charged;
+	bufq_consume(&c->raw, n);
 	return release_head(c, (int64_t)used) && send_pieces(c, slice_of(c->all->once, used)) && end(c);
 }
 
