@@ -904,6 +904,19 @@ static void no_memory_ends_the_stream(void **state)
 	end();
 }
 
+static void no_memory_ends_a_whole_body(void **state)
+{
+	(void)state;
+	make_plain();
+	begin(CODING_GZIP);
+	head(200, TEXT, 5000);
+	rig.full = true;
+	assert_true(rig.s.ops->send_data(&rig.s, slice_of(plain, 5000)));
+	assert_false(rig.s.ops->send_end(&rig.s, NULL, 0));
+	assert_int_not_equal(rig.s.response, RESPONSE_ENDED);
+	end();
+}
+
 static void trailers(void **state)
 {
 	struct field fields[4];
@@ -945,6 +958,7 @@ int main(void)
 		cmocka_unit_test(memory_is_what_was_said),
 		cmocka_unit_test(memory_for_whole_bodies_is_what_was_said),
 		cmocka_unit_test(no_memory_ends_the_stream),
+		cmocka_unit_test(no_memory_ends_a_whole_body),
 		cmocka_unit_test(trailers),
 	};
 

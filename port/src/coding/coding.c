@@ -465,8 +465,8 @@ static bool send_pieces(struct response_coding *c, struct slice bytes)
 	return true;
 }
 
-/* Encodes the whole body into all->once. Returns how many bytes that are; 0 if it is not possible, and nothing has changed. */
-static size_t encode_whole(struct response_coding *c, struct slice body)
+/* Encodes a body into all->once. Returns how many bytes that are; 0 if it is not possible. */
+static size_t encode_body(struct response_coding *c, struct slice body)
 {
 	struct codings *all = c->all;
 	int level = all->options.levels[c->coding];
@@ -484,34 +484,42 @@ static size_t encode_whole(struct response_coding *c, struct slice body)
 	return 0;
 }
 
-/* Encodes a response that has ended before its head was sent, in one call. `done`: that was possible. False: out of memory. */
-static bool finish_whole(struct response_coding *c, size_t *taken, bool *done)
+/*
+ * Encodes a response that has ended before its head was sent, in one call. Returns how many bytes that are; 0 if it is not
+ * possible: then it is a stream, for which it is as before.
+ */
+static size_t encode_whole(struct response_coding *c)
 {
-	size_t used = 0, n = c->raw.len, charged = c->raw.charged;
+	size_t used = 0;
 	uint8_t *copy = NULL;
 	struct slice body;
 
+	if (!c->fields || !is_whole(c))
+		return 0;
 	if (!c->all->once)
 		c->all->once = malloc(WHOLE_ROOM);
 	if (c->all->once && load_all(&c->raw) && join(&c->raw, &body, &copy))
-		used = encode_whole(c, body);
+		used = encode_body(c, body);
 	free(copy);
-	*done = used > 0;
-	if (!*done)
-		return true;
-	*taken = n;
-	c->owed += charged;
-	bufq_consume(&c->raw, n);
+	return used;
+}
+
+/* False: out of memory. */
+static bool finish_whole(struct response_coding *c, size_t used, size_t *taken)
+{
+	*taken = c->raw.len;
+	c->owed += c->raw.charged;
+	bufq_consume(&c->raw, c->raw.len);
 	return release_head(c, (int64_t)used) && send_pieces(c, slice_of(c->all->once, used)) && end(c);
 }
 
-/* Encodes one slice, or the end after the last one. False: out of memory. */
+/* Encodes one slice, or the end after the last one; or all at once. False: out of memory. */
 static bool step(struct response_coding *c, size_t *taken)
 {
-	bool done = false;
+	size_t whole = encode_whole(c);
 
-	if (c->fields && is_whole(c) && (!finish_whole(c, taken, &done) || done))
-		return done;
+	if (whole > 0)
+		return finish_whole(c, whole, taken);
 	if (c->fields && !release_head(c, LENGTH_UNKNOWN))
 		return false;
 	if (c->raw.len > 0 && !take(c, SLICE, taken))
