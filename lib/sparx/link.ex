@@ -171,13 +171,20 @@ defmodule Sparx.Link do
 
   `:error` if it is not open, or not any more.
   """
-  @spec use_file(t, Frame.stream(), Answer.t() | nil, Path.t(), OpenFiles.identity()) ::
+  @spec use_file(t, Frame.stream(), Answer.t() | nil, Path.t(), OpenFiles.identity(), OpenFiles.look()) ::
           {:ok, token :: pos_integer} | :error
-  def use_file(%{open_files: open, files: files, server: server}, id, answer, path, identity)
+  def use_file(%{open_files: open, files: files, server: server}, id, answer, path, identity, look)
       when open != nil and answer != nil and is_binary(path) and node(server) == node(),
-      do: OpenFiles.use_file(open, files, id, answer, path, identity)
+      do: OpenFiles.use_file(open, files, id, answer, path, identity, look)
 
-  def use_file(_link, _id, _answer, _path, _identity), do: :error
+  def use_file(_link, _id, _answer, _path, _identity, _look), do: :error
+
+  @doc "What a look at a file returns (`Sparx.Server.OpenFiles.look/2`)."
+  @spec look(t, OpenFiles.look()) :: term
+  def look(%{open_files: open, server: server}, look) when open != nil and node(server) == node(),
+    do: OpenFiles.look(open, look)
+
+  def look(_link, {module, function, arguments}), do: apply(module, function, arguments)
 
   # ── to the server ──────────────────────────────────────────────────────────────────────────────────
 

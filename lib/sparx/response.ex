@@ -335,7 +335,8 @@ defmodule Sparx.Response do
   @doc """
   Answers with a file, or a part of it. Files of more than 64 KiB are not read here: the open file is handed
   to `sparx_port`, which sends it at the pace of the client, and closes it when the response ends, for
-  whatever reason. A file that is sent again within a few seconds stays open there (the option `:open_files`). So this returns at once. If that is not possible (on another node, with `descriptors:
+  whatever reason. So this returns at once. A file that is sent again within a few seconds, of any size, stays open there (the option
+  `:open_files`). If the file cannot be handed over (on another node, with `descriptors:
   false`, or with more than `:max_files` in use), the file is read and sent in chunks, and at most one window
   of it is in memory.
 
@@ -359,7 +360,7 @@ defmodule Sparx.Response do
   def send_file(response, request, path, options \\ []) do
     options = Sparx.Config.known!(options, [:offset, :length, :conditional])
 
-    with {:ok, size, identity} <- file_stat(path) do
+    with {:ok, size, identity} <- stat(request, path) do
       offset = bytes!(:offset, Keyword.get(options, :offset, 0))
       length = bytes!(:length, Keyword.get(options, :length, max(size - offset, 0)))
 
@@ -373,6 +374,10 @@ defmodule Sparx.Response do
 
   defp bytes!(name, other),
     do: raise(ArgumentError, "#{name} must be a number of bytes of at least 0, got: #{inspect(other)}")
+
+  @doc false
+  # What a path names now: the size and the identity of a file.
+  def stat(%{link: link}, path), do: Link.look(link, {__MODULE__, :file_stat, [path]})
 
   @doc false
   # `:raw` avoids the process that serves all other file operations; without `:posix`, three times would be converted
@@ -404,15 +409,18 @@ defmodule Sparx.Response do
       length == 0 ->
         respond(request, status, headers, [], 0)
 
-      length == size and size <= most_read(request.link) ->
-        send_file_whole(response, headers, request, path, size)
-
       true ->
-        file = {:open, path, identity}
+        file = {:open, path, identity, {__MODULE__, :file_stat, [path]}}
 
         with :pipe <- hand_over(request, status, headers, length, [{offset, length}], file),
-             do: send_file_part(response, headers, request, path, {offset, length})
+             do: send_unopened(response, headers, request, path, {offset, length, size})
     end
+  end
+
+  defp send_unopened(response, headers, request, path, {offset, length, size}) do
+    if length == size and size <= most_read(request.link),
+      do: send_file_whole(response, headers, request, path, size),
+      else: send_file_part(response, headers, request, path, {offset, length})
   end
 
   defp most_read(%{files: nil, window: window}), do: window
@@ -457,7 +465,9 @@ defmodule Sparx.Response do
     end
   end
 
-  defp token(link, id, answer, {:open, path, identity}), do: Link.use_file(link, id, answer, path, identity)
+  defp token(link, id, answer, {:open, path, identity, look}),
+    do: Link.use_file(link, id, answer, path, identity, look)
+
   defp token(link, id, answer, file), do: Link.hand_file(link, id, answer, file)
 
   defp cost({_offset, _length}), do: @file_cost

@@ -43,7 +43,7 @@ defmodule Sparx.Static do
   A program that changes the folder while it is served may replace a file between its check and its opening.
   """
 
-  alias Sparx.{Headers, Request, Response}
+  alias Sparx.{Headers, Link, Request, Response}
   alias Sparx.HTTP.AcceptEncoding
   alias Sparx.Static.{Listing, Plan, Sender, Types}
   alias Sparx.Static.Path, as: Location
@@ -94,7 +94,7 @@ defmodule Sparx.Static do
 
   defp answer(request, root, options) do
     with {:ok, segments, slash} <- Location.segments(request.path, options.at, options.dotfiles),
-         {:ok, path, info} <- Location.locate(root, segments) do
+         {:ok, path, info} <- locate(request, root, segments) do
       case {info.type, slash} do
         {:file, false} -> send_file(request, root, segments, {path, info}, options)
         {:file, true} -> missing(request, options)
@@ -105,6 +105,11 @@ defmodule Sparx.Static do
       :error -> missing(request, options)
     end
   end
+
+  # Looks at a file that is often sent are shared.
+  defp locate(request, root, segments), do: Link.look(request.link, look(root, segments))
+  defp look(root, segments), do: {Location, :locate, [root, segments]}
+  defp with_suffix(segments, suffix), do: List.update_at(segments, -1, &(&1 <> suffix))
 
   defp missing(_request, %{pass: true}), do: :pass
   defp missing(request, _options), do: status(request, 404, [])
@@ -138,7 +143,7 @@ defmodule Sparx.Static do
 
   defp folder(request, root, segments, options) do
     with index when index != nil <- options.index,
-         {:ok, path, %{type: :file} = info} <- Location.locate(root, segments ++ [index]) do
+         {:ok, path, %{type: :file} = info} <- locate(request, root, segments ++ [index]) do
       send_file(request, root, segments ++ [index], {path, info}, options)
     else
       _ when options.listing -> listing(request, root, segments, options)
@@ -172,22 +177,26 @@ defmodule Sparx.Static do
       {coding, {path, info}} ->
         plan = plan(request, segments, info, coding, options)
 
-        with :replaced <- send_planned(request, plan, path, info, options),
+        look = look(root, with_suffix(segments, Map.get(@suffixes, coding, "")))
+
+        with :replaced <- send_planned(request, plan, path, info, look, options),
              do: again(request, root, segments, options, attempts - 1)
     end
   end
 
-  defp send_planned(request, plan, path, info, options) do
-    cond do
-      not Sender.reads?(request, plan) -> Sender.send(request, plan, nil)
-      Sender.read_whole?(plan, info.size) -> send_read(request, plan, path, info, options)
-      true -> send_large(request, plan, path, info, options)
+  defp send_planned(request, plan, path, info, look, options) do
+    if Sender.reads?(request, plan) do
+      with :pipe <- Sender.send_open(request, plan, path, info.identity, look),
+           do: send_unopened(request, plan, path, info, options)
+    else
+      Sender.send(request, plan, nil)
     end
   end
 
-  defp send_large(request, plan, path, info, options) do
-    with :pipe <- Sender.send_open(request, plan, path, info.identity),
-         do: with_file(request, path, info, options, &Sender.send(request, plan, &1))
+  defp send_unopened(request, plan, path, info, options) do
+    if Sender.read_whole?(plan, info.size),
+      do: send_read(request, plan, path, info, options),
+      else: with_file(request, path, info, options, &Sender.send(request, plan, &1))
   end
 
   defp send_read(request, plan, path, %{size: size}, options) do
@@ -222,7 +231,7 @@ defmodule Sparx.Static do
   defp again(request, _root, _segments, _options, 0), do: status(request, 503, [{"retry-after", "1"}])
 
   defp again(request, root, segments, options, attempts) do
-    case Location.locate(root, segments) do
+    case locate(request, root, segments) do
       {:ok, path, %{type: :file} = info} ->
         send_file(request, root, segments, {path, info}, options, attempts)
 
@@ -234,12 +243,12 @@ defmodule Sparx.Static do
   # The file itself, or a sibling in a coding that the client accepts.
   defp variant(request, root, segments, original, options) do
     accepted = if options.precompressed == [], do: [], else: accepted(request)
-    choose(accepted, options.precompressed, root, segments, original)
+    choose(request, accepted, options.precompressed, root, segments, original)
   end
 
   defp accepted(request), do: Headers.get_all(Request.headers(request), "accept-encoding")
 
-  defp choose(accepted, codings, root, segments, original) do
+  defp choose(request, accepted, codings, root, segments, original) do
     case AcceptEncoding.choose(accepted, codings) do
       :identity ->
         {nil, original}
@@ -248,16 +257,16 @@ defmodule Sparx.Static do
         :none
 
       coding ->
-        sibling = sibling(root, segments, Map.fetch!(@suffixes, coding), original)
+        sibling = sibling(request, root, segments, Map.fetch!(@suffixes, coding), original)
 
         if sibling,
           do: {coding, sibling},
-          else: choose(accepted, codings -- [coding], root, segments, original)
+          else: choose(request, accepted, codings -- [coding], root, segments, original)
     end
   end
 
-  defp sibling(root, segments, suffix, {_path, original}) do
-    case Location.locate(root, List.update_at(segments, -1, &(&1 <> suffix))) do
+  defp sibling(request, root, segments, suffix, {_path, original}) do
+    case locate(request, root, with_suffix(segments, suffix)) do
       {:ok, path, %{type: :file, modified: modified} = info} when modified >= original.modified ->
         {path, info}
 

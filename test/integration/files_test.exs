@@ -394,6 +394,27 @@ defmodule Sparx.Integration.FilesTest do
       assert port_of(server).figures.files == 0
     end
 
+    test "also if it is short", %{tmp_dir: dir} do
+      File.mkdir!(Path.join(dir, "sub"))
+      path = file(dir, "sub/file", 100)
+      static = &Sparx.Static.serve(&1, dir, at: "/static")
+
+      server =
+        serve(fn request ->
+          if request.path == "/", do: sends(path).(request), else: static.(request)
+        end)
+
+      assert until_open(server, "/static/sub/file").body == pattern(100)
+      assert Client.get(server, "/").body == pattern(100)
+      assert %{status: 206, body: body} = Client.get(server, "/static/sub/file", [{"range", "bytes=10-19"}])
+      assert body == binary_part(pattern(100), 10, 10)
+      File.write!(path, "")
+      assert %{status: 200, body: ""} = Client.get(server, "/")
+      File.write!(path, "new")
+      assert Client.get(server, "/static/sub/file").body == "new"
+      assert port_of(server).figures.errors == 0
+    end
+
     defp link(server), do: GenServer.call(port_of(server).server, :link)
   end
 

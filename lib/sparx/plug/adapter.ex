@@ -179,7 +179,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     @impl true
     def send_file(payload, status, headers, path, offset, length) do
       begun = now(payload)
-      {size, identity} = stat!(path)
+      {size, identity} = stat!(payload.request, path)
       length = if length == :all, do: max(size - offset, 0), else: length
 
       if offset < 0 or length < 0 or offset + length > size do
@@ -204,8 +204,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       end
     end
 
-    defp stat!(path) do
-      case Response.file_stat(path) do
+    defp stat!(request, path) do
+      case Response.stat(request, path) do
         {:ok, size, identity} -> {size, identity}
         {:error, reason} -> raise File.Error, reason: reason, action: "send file", path: path
       end

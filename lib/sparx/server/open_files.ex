@@ -11,6 +11,10 @@ defmodule Sparx.Server.OpenFiles do
   # the file might not be readable any more, and in a file system of layers a changed file has a new place. OTP gives these times in
   # whole seconds, so a file that was changed less than about a second ago is not kept open.
   #
+  # Even that stat can be shared: each visit of another scheduler costs more than all else. So each open file has a
+  # process that looks at its path, for all who ask it while it does something else: the look begins after they have asked, as their own
+  # would.
+  #
   # The process of this module opens and closes the files. A token, which names a file in messages, is never used
   # again, so a message can never name another file. And none is closed while a stream may still name it: a process first enters
   # its stream with the token (Sparx.Server.Files), which the server takes out when the stream has ended, whatever happens to the
@@ -32,6 +36,8 @@ defmodule Sparx.Server.OpenFiles do
   @settled 1_100
   # More paths that were used once are forgotten.
   @most_seen 1_024
+  # Processes that one look is for, at most.
+  @most_askers 1_000
   # The count of a file that is no longer to be used.
   @ended -1_000_000_000_000
 
@@ -46,8 +52,8 @@ defmodule Sparx.Server.OpenFiles do
 
   defmodule State do
     @moduledoc false
-    # entries: path => {token, count, uses at the last look}. closing: tokens whose streams have not all ended. seen:
-    # paths that were used once, since the last look.
+    # entries: path => {token, count, uses at the last check, its shared look or nil}. closing: tokens whose streams have not all ended. seen:
+    # paths that were used once, or could not be opened, since the last check.
     defstruct [:table, :deaf, :files, :channel, :port, :most, :timer, entries: %{}, closing: [], seen: %{}]
   end
 
@@ -80,21 +86,51 @@ defmodule Sparx.Server.OpenFiles do
 
   # ── the processes of requests ──────────────────────────────────────────────────────────────────────
 
+  @typedoc "How a file is looked at: a function that tells what its path names, with arguments that name no other look."
+  @type look :: {module, atom, [term]}
+
+  @doc """
+  The result of a look: of one that began after this was called.
+
+  If the file is open, one look may be for several processes; otherwise the caller makes it.
+  """
+  @spec look(t, look) :: term
+  def look(%{table: table}, {module, function, arguments} = look) do
+    with [{_look, pid}] <- :ets.lookup(table, look), {:ok, result} <- ask(pid) do
+      result
+    else
+      _nobody -> apply(module, function, arguments)
+    end
+  rescue
+    # The port program has ended.
+    ArgumentError -> apply(module, function, arguments)
+  end
+
+  defp ask(pid) do
+    ref = :erlang.monitor(:process, pid, alias: :reply_demonitor)
+    send(pid, ref)
+
+    receive do
+      {^ref, result} -> result
+      {:DOWN, ^ref, :process, _pid, _reason} -> :closed
+    end
+  end
+
   @doc """
   The token of the file with this path, if it is open and is still the file that the caller's stat has seen. FILE may name it until the
   stream ends.
 
-  Otherwise `:error`, and the file will be opened if it is used again soon.
+  Otherwise `:error`, and the file will be opened, and its looks be shared, if it is used again soon.
   """
-  @spec use_file(t, Files.t(), Frame.stream(), Answer.t(), binary, identity) ::
+  @spec use_file(t, Files.t(), Frame.stream(), Answer.t(), binary, identity, look) ::
           {:ok, token :: pos_integer} | :error
-  def use_file(%{table: table} = open, files, id, answer, path, identity) do
+  def use_file(%{table: table} = open, files, id, answer, path, identity, look) do
     case :ets.lookup(table, path) do
       [{_path, ^identity, token, count}] ->
         if Files.enter_with(files, id, answer, token), do: counted(files, id, token, count), else: :error
 
       _none_or_another ->
-        wanted(open, path, identity)
+        wanted(open, {:wanted, path, identity, look})
     end
   rescue
     # The port program has ended.
@@ -110,8 +146,8 @@ defmodule Sparx.Server.OpenFiles do
     end
   end
 
-  defp wanted(%{deaf: deaf, pid: pid}, path, identity) do
-    if :atomics.get(deaf, 1) == 0, do: send(pid, {:wanted, path, identity})
+  defp wanted(%{deaf: deaf, pid: pid}, message) do
+    if :atomics.get(deaf, 1) == 0, do: send(pid, message)
     :error
   end
 
@@ -129,72 +165,85 @@ defmodule Sparx.Server.OpenFiles do
   def handle_call(:table, _from, state), do: {:reply, state.table, state}
 
   @impl GenServer
-  def handle_info({:wanted, path, identity}, state),
-    do: {:noreply, path |> wanted_again(identity, state) |> next_look()}
+  def handle_info({:wanted, path, identity, look}, state),
+    do: {:noreply, path |> wanted_again({identity, look}, state) |> next_check()}
 
-  def handle_info(:look, state) do
-    state = Enum.reduce(state.entries, %{state | timer: nil, seen: %{}}, &look/2)
+  def handle_info(:check, state) do
+    state = Enum.reduce(state.entries, %{state | timer: nil, seen: %{}}, &check/2)
     :atomics.put(state.deaf, 1, 0)
-    {:noreply, state |> close_unused() |> next_look()}
+    {:noreply, state |> close_unused() |> next_check()}
   end
 
   def handle_info({:DOWN, _monitor, :process, _server, _reason}, state), do: {:stop, :normal, state}
   def handle_info(_message, state), do: {:noreply, state}
 
-  defp next_look(%{timer: nil} = state) when state.entries != %{} or state.closing != [] or state.seen != %{},
-    do: %{state | timer: Process.send_after(self(), :look, @idle)}
+  defp next_check(%{timer: nil} = state)
+       when state.entries != %{} or state.closing != [] or state.seen != %{},
+       do: %{state | timer: Process.send_after(self(), :check, @idle)}
 
-  defp next_look(state), do: state
+  defp next_check(state), do: state
 
   # A file that is sent only once is not worth opening again.
-  defp wanted_again(path, identity, state) do
-    case state do
-      %{entries: %{^path => _other}} -> path |> remove(state) |> replace(path, identity)
-      %{seen: %{^path => _once}} -> replace(state, path, identity)
-      %{seen: seen} when map_size(seen) < @most_seen -> %{state | seen: Map.put(seen, path, true)}
+  defp wanted_again(path, {identity, _look} = file, state) do
+    case {:ets.lookup(state.table, path), state.seen} do
+      # It was opened since this message was sent.
+      {[{_path, ^identity, _token, _count}], _seen} -> state
+      {[_another], _seen} -> path |> remove(state) |> replace(path, file)
+      {[], %{^path => :once}} -> replace(state, path, file)
+      {[], %{^path => :failed}} -> state
+      {[], seen} when map_size(seen) < @most_seen -> see(state, path, :once)
       _many -> deaf(state)
     end
   end
 
-  # Nobody needs to send anything until the next look.
+  defp see(state, path, how), do: %{state | seen: Map.put(state.seen, path, how)}
+
+  # Nobody needs to send anything until the next check.
   defp deaf(state) do
     :atomics.put(state.deaf, 1, 1)
     state
   end
 
-  defp replace(%{entries: entries, most: most} = state, _path, _identity) when map_size(entries) >= most,
+  defp replace(%{entries: entries, most: most} = state, _path, _file) when map_size(entries) >= most,
     do: deaf(state)
 
-  defp replace(state, path, identity) do
-    # An entry may have been made since this message was sent.
-    if settled?(identity) and not :ets.member(state.table, path), do: open(path, identity, state), else: state
-  end
+  defp replace(state, path, {identity, _look} = file),
+    do: if(settled?(identity), do: open(path, file, state), else: see(state, path, :once))
 
   defp settled?(file_info(ctime: changed)),
     do: System.os_time(:millisecond) >= changed * 1_000 + @settled
 
   # Opening may wait for a disk: no messages pile up meanwhile.
-  defp open(path, identity, state) do
+  defp open(path, {identity, _look} = file, state) do
     deaf(state)
+    token = :erlang.unique_integer([:positive])
 
     state =
-      if Files.reserve(state.files) do
-        token = :erlang.unique_integer([:positive])
-
-        case hand(path, identity, token, state.channel) do
-          :ok ->
-            add(path, identity, token, state)
-
-          _error ->
-            Files.release(state.files)
-            state
-        end
-      else
-        state
-      end
+      if Files.reserve(state.files),
+        do: path |> hand(identity, token, state.channel) |> opened(path, file, token, state),
+        else: see(state, path, :failed)
 
     :atomics.put(state.deaf, 1, 0)
     state
+  end
+
+  defp opened(:ok, path, {identity, look}, token, state) do
+    count = :atomics.new(1, signed: true)
+    :ets.insert(state.table, {path, identity, token, count})
+    %{state | entries: Map.put(state.entries, path, {token, count, 0, share(look, state.table)})}
+  end
+
+  defp opened(_error, path, _file, _token, state) do
+    Files.release(state.files)
+    see(state, path, :failed)
+  end
+
+  # Two paths can have the same look, if a link has changed: then that of the former file goes on.
+  defp share(look, table) do
+    unless :ets.member(table, look) do
+      :ets.insert(table, {look, spawn_link(fn -> look_for_all(look) end)})
+      look
+    end
   end
 
   defp hand(path, identity, token, channel) do
@@ -209,22 +258,17 @@ defmodule Sparx.Server.OpenFiles do
     end
   end
 
-  defp add(path, identity, token, state) do
-    count = :atomics.new(1, signed: true)
-    :ets.insert(state.table, {path, identity, token, count})
-    %{state | entries: Map.put(state.entries, path, {token, count, 0})}
-  end
-
-  defp look({path, {token, count, former}}, state) do
+  defp check({path, {token, count, former, look}}, state) do
     case :atomics.get(count, 1) do
       ^former -> remove(path, state)
-      uses -> %{state | entries: Map.put(state.entries, path, {token, count, uses})}
+      uses -> %{state | entries: Map.put(state.entries, path, {token, count, uses, look})}
     end
   end
 
   defp remove(path, state) do
-    {{token, count, _uses}, entries} = Map.pop!(state.entries, path)
+    {{token, count, _uses, look}, entries} = Map.pop!(state.entries, path)
     :ets.delete(state.table, path)
+    for {_look, pid} <- :ets.take(state.table, look), do: send(pid, :stop)
     :atomics.put(count, 1, @ended)
     close_unused(%{state | entries: entries, closing: [token | state.closing]})
   end
@@ -244,5 +288,39 @@ defmodule Sparx.Server.OpenFiles do
   rescue
     # The port program has ended.
     ArgumentError -> true
+  end
+
+  # ── the process that looks at an open file ─────────────────────────────────────────────────────────
+
+  defp look_for_all(look) do
+    receive do
+      :stop ->
+        :ok
+
+      ref ->
+        refs = others([ref], @most_askers)
+
+        with {:ok, _result} = found <- try_look(look) do
+          for ref <- refs, do: send(ref, {ref, found})
+          look_for_all(look)
+        end
+    end
+  end
+
+  # If it fails, each asker looks by itself, and fails in its own process.
+  defp try_look({module, function, arguments}) do
+    {:ok, apply(module, function, arguments)}
+  catch
+    _kind, _reason -> :failed
+  end
+
+  defp others(refs, 0), do: refs
+
+  defp others(refs, left) do
+    receive do
+      ref when is_reference(ref) -> others([ref | refs], left - 1)
+    after
+      0 -> refs
+    end
   end
 end

@@ -49,12 +49,10 @@ defmodule Sparx.Static.Sender do
   end
 
   @doc "Sends a plan out of a file that is open in the port program, as a stat has just seen it. `:pipe`: it is not; nothing was sent."
-  @spec send_open(Request.t(), Plan.t(), Path.t(), OpenFiles.identity()) :: result | :pipe
-  def send_open(_request, %{length: length}, _path, _identity) when length <= @whole, do: :pipe
-
-  def send_open(request, plan, path, identity) do
+  @spec send_open(Request.t(), Plan.t(), Path.t(), OpenFiles.identity(), OpenFiles.look()) :: result | :pipe
+  def send_open(request, plan, path, identity, look) do
     headers = Headers.fields!(plan.headers)
-    Response.hand_over(request, plan.status, headers, plan.length, plan.body, {:open, path, identity})
+    Response.hand_over(request, plan.status, headers, plan.length, plan.body, {:open, path, identity, look})
   end
 
   defp send_chunks(request, plan, file) do
@@ -113,7 +111,8 @@ defmodule Sparx.Static.Sender do
     plan = plan(headers, request, Location.described(identity))
 
     if reads?(request, plan) do
-      with :pipe <- send_open(request, plan, path, identity), do: send_opened(headers, request, path)
+      look = {Response, :file_stat, [path]}
+      with :pipe <- send_open(request, plan, path, identity, look), do: send_opened(headers, request, path)
     else
       send(request, plan, nil)
     end

@@ -27,7 +27,10 @@ defmodule Sparx.Server.OpenFilesTest do
   end
 
   defp use_file(%{open: open, files: files}, id, path, answer \\ Answer.new(1_000)),
-    do: OpenFiles.use_file(open, files, id, answer, path, identity(path))
+    do: OpenFiles.use_file(open, files, id, answer, path, identity(path), look_at(path))
+
+  defp look_at(path), do: {__MODULE__, :size, [path]}
+  def size(path), do: path |> identity() |> elem(1)
 
   # A number for a stream that has no other meaning.
   defp some, do: :erlang.unique_integer([:positive])
@@ -56,8 +59,8 @@ defmodule Sparx.Server.OpenFilesTest do
     do: for({id, _token} <- :ets.tab2list(table), do: Files.leave(files, id))
 
   # Time passes.
-  defp look(%{open: open}) do
-    send(open.pid, :look)
+  defp check(%{open: open}) do
+    send(open.pid, :check)
     :sys.get_state(open.pid)
   end
 
@@ -69,7 +72,7 @@ defmodule Sparx.Server.OpenFilesTest do
     end
   end
 
-  defp open_count(%{open: open}), do: :ets.info(open.table, :size)
+  defp open_count(%{open: open}), do: open.table |> :ets.tab2list() |> Enum.count(&(tuple_size(&1) == 4))
 
   defp file(dir, name \\ "file", text) do
     path = Path.join(dir, name)
@@ -95,9 +98,9 @@ defmodule Sparx.Server.OpenFilesTest do
     here = start()
     open!(here, __ENV__.file)
     leave_all(here)
-    look(here)
+    check(here)
     refute closed()
-    look(here)
+    check(here)
     assert closed()
     assert open_count(here) == 0
     assert use_file(here, 1, __ENV__.file) == :error
@@ -106,15 +109,15 @@ defmodule Sparx.Server.OpenFilesTest do
   test "but not while it is used, nor while a stream may still name it" do
     here = start()
     open!(here, __ENV__.file)
-    look(here)
+    check(here)
     assert {:ok, _token} = use_file(here, 1, __ENV__.file)
-    look(here)
+    check(here)
     assert open_count(here) == 1
-    look(here)
+    check(here)
     assert open_count(here) == 0
     refute closed()
     leave_all(here)
-    look(here)
+    check(here)
     assert closed()
   end
 
@@ -125,10 +128,10 @@ defmodule Sparx.Server.OpenFilesTest do
     path = __ENV__.file
     {pid, monitor} = spawn_monitor(fn -> use_file(here, 7, path) && Process.exit(self(), :kill) end)
     assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}
-    for _ <- 1..3, do: look(here)
+    for _ <- 1..3, do: check(here)
     refute closed()
     assert Files.leave(here.files, 7) == :ok
-    look(here)
+    check(here)
     assert closed()
   end
 
@@ -154,7 +157,7 @@ defmodule Sparx.Server.OpenFilesTest do
     assert Files.enter(here.files, 10, Answer.new(1))
     refute Files.enter(here.files, 11, Answer.new(1))
     # When the first one is closed, there is room.
-    for _ <- 1..2, do: look(here)
+    for _ <- 1..2, do: check(here)
     assert closed()
     assert Files.enter(here.files, 11, Answer.new(1))
     leave_all(here)
@@ -205,6 +208,118 @@ defmodule Sparx.Server.OpenFilesTest do
     :sys.get_state(here.open.pid)
     # Unless the tests are so slow that a second has passed.
     assert open_count(here) == 0 or System.os_time(:second) > elem(identity(path), 6)
+  end
+
+  describe "looks at an open file" do
+    # A look that waits until the test lets it go on.
+    def look_slowly(test, result) do
+      send(test, {:looks, self()})
+      receive do: (:go -> result.())
+    end
+
+    defp open_with(here, look) do
+      path = __ENV__.file
+
+      await(fn ->
+        case OpenFiles.use_file(here.open, here.files, some(), Answer.new(1), path, identity(path), look) do
+          {:ok, _token} -> true
+          :error -> :sys.get_state(here.open.pid) && nil
+        end
+      end)
+    end
+
+    defp ask(here, look) do
+      test = self()
+      spawn_link(fn -> send(test, {:found, OpenFiles.look(here.open, look)}) end)
+    end
+
+    defp asked(pid, count),
+      do: await(fn -> match?({:message_queue_len, ^count}, Process.info(pid, :message_queue_len)) end)
+
+    test "are shared by those who ask before they begin, and by no others" do
+      here = start()
+      look = {__MODULE__, :look_slowly, [self(), fn -> :erlang.unique_integer() end]}
+      open_with(here, look)
+      ask(here, look)
+      assert_receive {:looks, pid}
+      for _ <- 1..3, do: ask(here, look)
+      asked(pid, 3)
+      send(pid, :go)
+      assert_receive {:found, first}
+      # The others had to wait for the next look.
+      assert_receive {:looks, ^pid}
+      refute_received {:found, _}
+      send(pid, :go)
+      for _ <- 1..3, do: assert_receive({:found, second} when second != first)
+      refute_received {:looks, _}
+    end
+
+    test "are made by the askers themselves before it is open, and when it is closed" do
+      here = start()
+      look = {__MODULE__, :look_slowly, [self(), fn -> :found end]}
+      asker = ask(here, look)
+      assert_receive {:looks, ^asker}
+      send(asker, :go)
+      assert_receive {:found, :found}
+      open_with(here, look)
+      leave_all(here)
+      ask(here, look)
+      assert_receive {:looks, pid} when pid != asker
+      ask(here, look)
+      asked(pid, 1)
+      monitor = Process.monitor(pid)
+      for _ <- 1..2, do: check(here)
+      assert closed()
+      asker = ask(here, look)
+      assert_receive {:looks, ^asker}
+      send(asker, :go)
+      send(pid, :go)
+      assert_receive {:looks, ^pid}
+      send(pid, :go)
+      assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}
+      for _ <- 1..3, do: assert_receive({:found, :found})
+    end
+
+    test "that fail do so in the process of each asker" do
+      here = start()
+      look = {__MODULE__, :look_slowly, [self(), fn -> raise "cannot look" end]}
+      open_with(here, look)
+      test = self()
+
+      spawn_link(fn ->
+        assert_raise RuntimeError, "cannot look", fn -> OpenFiles.look(here.open, look) end
+        send(test, :raised)
+      end)
+
+      assert_receive {:looks, pid}
+      send(pid, :go)
+      assert_receive {:looks, asker} when asker != pid
+      send(asker, :go)
+      assert_receive :raised
+      assert Process.alive?(here.open.pid)
+    end
+
+    test "go on when a link has come to name another file", %{tmp_dir: dir} do
+      here = start()
+      look = {__MODULE__, :look_slowly, [self(), fn -> :found end]}
+      open_with(here, look)
+      other = file(dir, "other")
+
+      await(fn ->
+        case OpenFiles.use_file(here.open, here.files, some(), Answer.new(1), other, identity(other), look) do
+          {:ok, _token} -> true
+          :error -> :sys.get_state(here.open.pid) && nil
+        end
+      end)
+
+      assert open_count(here) == 2
+      ask(here, look)
+      assert_receive {:looks, pid}
+      send(pid, :go)
+      assert_receive {:found, :found}
+      {:links, links} = Process.info(here.open.pid, :links)
+      assert Enum.sort(links) == Enum.sort([self(), pid])
+    end
   end
 
   test "without a channel it goes on as before", %{tmp_dir: dir} do
