@@ -394,6 +394,61 @@ defmodule Sparx.Integration.FilesTest do
       assert port_of(server).figures.files == 0
     end
 
+    # A counter is odd while the link is being changed: between two equal even values nothing has changed.
+    test "is never an old one, however often a link changes while it is sent", %{tmp_dir: dir} do
+      for name <- ["a", "b"] do
+        File.mkdir!(Path.join(dir, name))
+        file(dir, name <> "/file", 100_000)
+      end
+
+      old = pattern(100_000)
+      new = :binary.copy("new file", 15_000)
+      File.write!(Path.join(dir, "b/file"), new)
+      link = Path.join(dir, "current")
+      File.ln_s!("a", link)
+      path = Path.join(link, "file")
+
+      server =
+        serve(fn request ->
+          if request.path == "/",
+            do: sends(path).(request),
+            else: Sparx.Static.serve(request, dir)
+        end)
+
+      # The times of both files are more than a second ago.
+      until_open(server)
+      count = :counters.new(1, [])
+      reader = fn read, seen -> read_while_it_changes(server, count, {old, new}, read, seen) end
+      readers = for path <- ["/", "/", "/current/file"], do: Task.async(fn -> reader.(path, 0) end)
+
+      for n <- 1..100 do
+        File.ln_s!(if(rem(n, 2) == 1, do: "b", else: "a"), link <> ".new")
+        :counters.add(count, 1, 1)
+        File.rename!(link <> ".new", link)
+        :counters.add(count, 1, 1)
+        # So that there are requests between two changes.
+        for _ <- 1..6, do: assert(Client.get(server, "/").body == if(rem(n, 2) == 1, do: new, else: old))
+      end
+
+      :counters.add(count, 1, 1_000_000)
+      for seen <- Task.await_many(readers, 60_000), do: assert(seen > 0)
+      assert port_of(server).figures.errors == 0
+    end
+
+    defp read_while_it_changes(server, count, {old, new} = versions, path, seen) do
+      before = :counters.get(count, 1)
+
+      if before < 1_000_000 do
+        body = Client.get(server, path).body
+        assert body in [old, new]
+        same = rem(before, 2) == 0 and :counters.get(count, 1) == before
+        if same, do: assert(body == if(rem(before, 4) == 2, do: new, else: old))
+        read_while_it_changes(server, count, versions, path, if(same, do: seen + 1, else: seen))
+      else
+        seen
+      end
+    end
+
     test "also if it is short", %{tmp_dir: dir} do
       File.mkdir!(Path.join(dir, "sub"))
       path = file(dir, "sub/file", 100)
