@@ -73,10 +73,9 @@ defmodule Sparx.Server.Files do
     open
   end
 
-  @doc "Whether a stream uses this open file."
-  @spec uses?(t, token :: pos_integer) :: boolean
-  def uses?({table, _counts, _most}, token),
-    do: :ets.select_count(table, [{{:_, token}, [], [true]}]) > 0
+  @doc "The tokens of the open files that streams use, and 0 if some have a file of their own."
+  @spec used(t) :: [non_neg_integer]
+  def used({table, _counts, _most}), do: :ets.select(table, [{{:_, :"$1"}, [], [:"$1"]}])
 
   @doc "A stream has ended."
   @spec leave(t | nil, Sparx.Frame.stream()) :: :ok

@@ -188,7 +188,7 @@ defmodule Sparx.Server.OpenFiles do
     case {:ets.lookup(state.table, path), state.seen} do
       # It was opened since this message was sent.
       {[{_path, ^identity, _token, _count}], _seen} -> state
-      {[_another], _seen} -> path |> remove(state) |> replace(path, file)
+      {[_another], _seen} -> path |> remove(state) |> close_unused() |> replace(path, file)
       {[], %{^path => :once}} -> replace(state, path, file)
       {[], %{^path => :failed}} -> state
       {[], seen} when map_size(seen) < @most_seen -> see(state, path, :once)
@@ -270,24 +270,20 @@ defmodule Sparx.Server.OpenFiles do
     :ets.delete(state.table, path)
     for {_look, pid} <- :ets.take(state.table, look), do: send(pid, :stop)
     :atomics.put(count, 1, @ended)
-    close_unused(%{state | entries: entries, closing: [token | state.closing]})
+    %{state | entries: entries, closing: [token | state.closing]}
   end
 
-  defp close_unused(state), do: %{state | closing: Enum.reject(state.closing, &close(&1, state))}
+  defp close_unused(%{closing: []} = state), do: state
 
-  # Whether it could be closed now.
-  defp close(token, state) do
-    unused = not Files.uses?(state.files, token)
-
-    if unused do
-      Link.command(state.port, Frame.close_file(token))
-      Files.release(state.files)
-    end
-
-    unused
+  defp close_unused(state) do
+    used = MapSet.new(Files.used(state.files))
+    {closing, unused} = Enum.split_with(state.closing, &(&1 in used))
+    unused != [] && Link.command(state.port, Enum.map(unused, &Frame.close_file/1))
+    for _file <- unused, do: Files.release(state.files)
+    %{state | closing: closing}
   rescue
     # The port program has ended.
-    ArgumentError -> true
+    ArgumentError -> state
   end
 
   # ── the process that looks at an open file ─────────────────────────────────────────────────────────

@@ -67,6 +67,7 @@ defmodule Sparx.Server.OpenFilesTest do
   defp closed do
     receive do
       {:command, <<_size::32, 0x92, 32, _token::binary>>} -> true
+      other -> flunk("not CLOSE_FILE: #{inspect(other)}")
     after
       0 -> false
     end
