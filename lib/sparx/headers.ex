@@ -33,13 +33,6 @@ defmodule Sparx.Headers do
 
   defp encode_each([]), do: []
 
-  # In one piece, which costs less than four; 64 bytes are the most that a process keeps in its heap.
-  defp encode_each([{name, value} | rest])
-       when byte_size(name) < 32 and byte_size(name) + byte_size(value) <= 61,
-       do: [
-         <<5::3, byte_size(name)::5, name::binary, 0xC4, byte_size(value), value::binary>> | encode_each(rest)
-       ]
-
   defp encode_each([{name, value} | rest]),
     do: [Term.str(name), Term.bin_header(byte_size(value)), value | encode_each(rest)]
 

@@ -65,7 +65,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     """
 
     alias Sparx.Plug.{Adapter, Shim, Socket, Span}
-    alias Sparx.{Response, Worker}
+    alias Sparx.{Response, Telemetry, Worker}
 
     require Logger
 
@@ -79,7 +79,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       decode_body: false,
       remote_ip: :peer,
       telemetry: nil,
-      asks_telemetry: false,
+      listened: nil,
       log_client_closures: false
     ]
 
@@ -100,7 +100,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     def new!(options) do
       served = Enum.reduce(options, %__MODULE__{}, &put!/2)
       served.plug || bad!(:plug, nil, expected())
-      %{served | display: served.display || display(served.plug)}
+      %{served | display: served.display || display(served.plug), listened: Telemetry.listened()}
     end
 
     defp put!({:plug, plug}, served), do: %{served | plug: plug!(plug)}
@@ -174,7 +174,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         | plug: init(served.plug),
           adapter: Shim.adapter(),
           telemetry: config.telemetry,
-          asks_telemetry: Span.asks?(),
+          # The option hears of everything.
+          listened: if(config.telemetry == nil, do: served.listened),
           log_client_closures: config.log_client_closures
       }
 
@@ -218,7 +219,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     def serve(request, served) do
       span = Span.start(served)
       conn = Adapter.conn(request, served, span.timed)
-      Span.started(span, conn, request, served)
+      Span.started(span, conn, request)
 
       try do
         conn |> call!(served.plug) |> complete(span)

@@ -61,7 +61,7 @@ defmodule Sparx.Telemetry do
   @typedoc "What the option `:telemetry` takes."
   @type listener :: (event :: [atom], measurements :: map, metadata :: map -> term)
 
-  @compile {:no_warn_undefined, :telemetry}
+  @compile {:no_warn_undefined, [:telemetry, :telemetry_handler_table]}
 
   # ms between two checks whether a handler is attached to the library's events.
   @look 250
@@ -96,6 +96,49 @@ defmodule Sparx.Telemetry do
     fn event, measurements, metadata ->
       option.(event, measurements, metadata)
       library.(event, measurements, metadata)
+    end
+  end
+
+  # ── who listens to the spans of a plug ─────────────────────────────────────────────────────────────
+
+  @typedoc "Where a server notes whether anybody listens to its requests; nil: it cannot know, so somebody may."
+  @type listened :: :atomics.atomics_ref() | nil
+
+  @start 1
+  @stop 2
+
+  @doc false
+  @spec listened() :: listened
+  def listened do
+    if Code.ensure_loaded?(:telemetry_handler_table) and
+         function_exported?(:telemetry_handler_table, :list_for_event, 1),
+       do: :atomics.new(1, [])
+  end
+
+  @doc false
+  # The server calls this before it takes requests, so that a handler which is attached before a request receives its events.
+  # The table is what `:telemetry.execute/3` asks too; `:telemetry.list_handlers/1` would search the handlers of all events.
+  @spec look(listened) :: :ok
+  def look(nil), do: :ok
+
+  def look(listened) do
+    now = bit([:sparx, :request, :start], @start) + bit([:sparx, :request, :stop], @stop)
+    if now != :atomics.get(listened, 1), do: :atomics.put(listened, 1, now), else: :ok
+  end
+
+  defp bit(event, bit), do: if(:telemetry_handler_table.list_for_event(event) == [], do: 0, else: bit)
+
+  @doc false
+  # Whether anybody listens to the start, and to the end, of a request.
+  @spec listened?(listened) :: {boolean, boolean}
+  def listened?(nil), do: {true, true}
+
+  def listened?(listened) do
+    case :atomics.get(listened, 1) do
+      0 -> {false, false}
+      @start -> {true, false}
+      @stop -> {false, true}
+      _both -> {true, true}
     end
   end
 

@@ -222,7 +222,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     @impl true
     def chunk(payload, body) do
       case Response.write_chunk(payload.request, body) do
-        :ok -> {:ok, nil, timed(payload, &add(&1, :resp_body_bytes, IO.iodata_length(body)))}
+        :ok -> {:ok, nil, count(payload, :resp_body_bytes, body)}
         error -> error
       end
     end
@@ -230,7 +230,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     @doc "Ends a chunked response after its plug has returned."
     @spec finish(t) :: t
     def finish(payload) do
-      payload = timed(payload, &Map.put(&1, :resp_end_time, System.monotonic_time()))
+      payload = ended(payload)
 
       case Response.finish(payload.request) do
         :ok -> payload
@@ -267,7 +267,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     defp sent!(%{owner: owner} = payload, times) do
       send(owner, @already_sent)
-      {:ok, nil, timed(payload, &Map.merge(&1, times))}
+      {:ok, nil, if(times, do: %{payload | times: Map.merge(payload.times, times)}, else: payload)}
     end
 
     defp times(nil, _ended, _bytes), do: nil
@@ -293,13 +293,15 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
       case Request.read_part(payload.request, length, timeout: timeout) do
         {what, data, request} ->
-          payload = timed(payload, &read(&1, begun, what, byte_size(data), request))
-          {what, data, %{payload | request: request}}
+          times = read(payload.times, begun, what, byte_size(data), request)
+          {what, data, %{payload | request: request, times: times}}
 
         error ->
           error
       end
     end
+
+    defp read(nil, _begun, _what, _size, _request), do: nil
 
     defp read(times, begun, what, size, request) do
       times = times |> Map.put_new(:req_body_start_time, begun) |> add(:req_body_bytes, size)
@@ -372,8 +374,15 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp now(%{times: nil}), do: nil
     defp now(_payload), do: System.monotonic_time()
 
-    defp timed(%{times: nil} = payload, _change), do: payload
-    defp timed(%{times: times} = payload, change), do: %{payload | times: change.(times)}
+    defp ended(%{times: nil} = payload), do: payload
+
+    defp ended(%{times: times} = payload),
+      do: %{payload | times: Map.put(times, :resp_end_time, now(payload))}
+
+    defp count(%{times: nil} = payload, _name, _body), do: payload
+
+    defp count(%{times: times} = payload, name, body),
+      do: %{payload | times: add(times, name, IO.iodata_length(body))}
 
     defp add(times, name, bytes) do
       case times do

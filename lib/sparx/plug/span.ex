@@ -8,11 +8,11 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     alias Sparx.Telemetry
 
-    @compile {:no_warn_undefined, [:telemetry, :telemetry_handler_table]}
+    @compile {:no_warn_undefined, :telemetry}
 
     # timed: whether anybody listens to the end of the request, for which its steps are measured.
     @enforce_keys [:what, :context, :start, :telemetry]
-    defstruct @enforce_keys ++ [:plug, timed: true, metadata: %{}]
+    defstruct @enforce_keys ++ [:plug, reported: true, timed: true, metadata: %{}]
 
     @type t :: %__MODULE__{
             what: :request | :websocket,
@@ -20,46 +20,36 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
             start: integer,
             telemetry: Telemetry.listener() | nil,
             plug: term,
+            reported: boolean,
             timed: boolean,
             metadata: map
           }
 
-    @doc "Begins the span of a request; `started/4` reports that."
+    @doc "Begins the span of a request; `started/3` reports that."
     @spec start(Sparx.Plug.t()) :: t
-    def start(%{telemetry: telemetry, plug: plug} = served) do
+    def start(%{telemetry: telemetry, plug: plug, listened: listened}) do
+      {reported, timed} = Telemetry.listened?(listened)
+
       %__MODULE__{
         what: :request,
         context: make_ref(),
         start: System.monotonic_time(),
         telemetry: telemetry,
         plug: plug,
-        timed: telemetry != nil or attached?(served, [:sparx, :request, :stop])
+        reported: reported,
+        timed: timed
       }
     end
 
-    @spec started(t, Plug.Conn.t(), Sparx.Request.t(), Sparx.Plug.t()) :: :ok
-    def started(%{telemetry: telemetry, start: start} = span, conn, request, served) do
-      if telemetry != nil or attached?(served, [:sparx, :request, :start]) do
-        waited = System.convert_time_unit(request.waited, :microsecond, :native)
-        # Equals System.system_time/0, which would read the clock again.
-        measurements = %{monotonic_time: start, system_time: start + System.time_offset(), waited: waited}
-        emit(span, :start, measurements, metadata(span, conn))
-      end
+    @spec started(t, Plug.Conn.t(), Sparx.Request.t()) :: :ok
+    def started(%{reported: false}, _conn, _request), do: :ok
 
-      :ok
+    def started(%{start: start} = span, conn, request) do
+      waited = System.convert_time_unit(request.waited, :microsecond, :native)
+      # Equals System.system_time/0, which would read the clock again.
+      measurements = %{monotonic_time: start, system_time: start + System.time_offset(), waited: waited}
+      emit(span, :start, measurements, metadata(span, conn))
     end
-
-    @doc "Whether `attached?/2` can ask."
-    @spec asks?() :: boolean
-    def asks? do
-      Code.ensure_loaded?(:telemetry_handler_table) and
-        function_exported?(:telemetry_handler_table, :list_for_event, 1)
-    end
-
-    # Most requests have no listener. This is what :telemetry.execute/3 asks first, before anything is measured for it;
-    # :telemetry.list_handlers/1 would search the handlers of all events.
-    defp attached?(%{asks_telemetry: false}, _event), do: true
-    defp attached?(_served, event), do: :telemetry_handler_table.list_for_event(event) != []
 
     @spec stop(t, Plug.Conn.t(), term) :: :ok
     def stop(span, conn, error \\ nil)

@@ -43,6 +43,7 @@ defmodule Sparx.Server.Inbox do
       {:ok, payloads, framing} ->
         # A program that never ends a frame is as good as silent.
         payloads == [] || Heart.heard(state.program.pulse)
+        look(state.config.plug)
         now = System.monotonic_time(:millisecond)
         {:ok, Enum.reduce(payloads, %{state | framing: framing, now: now}, &payload/2)}
 
@@ -53,6 +54,9 @@ defmodule Sparx.Server.Inbox do
     {:violation, text} -> {:violation, text}
     {:malformed, what} -> {:violation, "the head of a REQUEST: #{what}"}
   end
+
+  defp look(nil), do: :ok
+  defp look(%{listened: listened}), do: Telemetry.look(listened)
 
   # Most messages are requests, and ends of streams that the server has already forgotten.
   defp payload(<<>>, state), do: charge(:empty, 0, state)
