@@ -168,6 +168,15 @@ defmodule Sparx.Headers do
   defp response!([], _length, count, size) when count <= @most_fields and size <= @most, do: []
   defp response!([], _length, _count, _size), do: too_long!()
 
+  # Nearly every response of a plug has it: it is Plug's default.
+  defp response!(
+         [{"cache-control", "max-age=0, private, must-revalidate"} = field | rest],
+         length,
+         count,
+         size
+       ),
+       do: [field | response!(rest, length, count + 1, size + 56)]
+
   # No name that `own!/1` knows.
   defp response!([{name, value} = field | rest], length, count, size)
        when is_binary(value) and byte_size(name) not in [0, 2, 7, 10, 14, 16, 17] do
@@ -235,6 +244,13 @@ defmodule Sparx.Headers do
             when c in ?a..?z or c in ?A..?Z or c in ?0..?9 or c == ?- or c == ?_ or c == ?! or c in ?#..?' or
                    c == ?* or c == ?+ or c == ?. or c == ?^ or c == ?` or c == ?| or c == ?~
 
+  defguardp is_usual(c) when c in ?a..?z or c == ?-
+
+  # Several bytes at once cost less than each by itself; most names have only these.
+  defp check_name(<<a, b, c, d, rest::binary>>, name)
+       when is_usual(a) and is_usual(b) and is_usual(c) and is_usual(d),
+       do: check_name(rest, name)
+
   defp check_name(<<c, rest::binary>>, name) when is_token(c), do: check_name(rest, name)
   defp check_name(<<>>, name), do: name
   defp check_name(_rest, name), do: bad_name(name)
@@ -244,6 +260,11 @@ defmodule Sparx.Headers do
        when band(bytes - 0x20202020202020, bnot(bytes)) |> band(0x80808080808080) == 0 and
               band(bxor(bytes, 0x7F7F7F7F7F7F7F) - 0x01010101010101, bnot(bxor(bytes, 0x7F7F7F7F7F7F7F)))
               |> band(0x80808080808080) == 0,
+       do: check_value(rest, value)
+
+  defp check_value(<<a, b, c, d, rest::binary>>, value)
+       when a >= 0x20 and a != 0x7F and b >= 0x20 and b != 0x7F and c >= 0x20 and c != 0x7F and d >= 0x20 and
+              d != 0x7F,
        do: check_value(rest, value)
 
   defp check_value(<<c, rest::binary>>, value) when (c >= 0x20 and c != 0x7F) or c == ?\t,

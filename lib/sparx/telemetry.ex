@@ -25,6 +25,7 @@ defmodule Sparx.Telemetry do
 
   The requests and WebSockets of a plug (`Sparx.Plug`) are spans, as with other servers for Plug. Their events are emitted in the process
   of the request, or of the socket, instead of the three above; `telemetry_span_context` is the same in all events of a span.
+  A handler receives the events of requests that arrive after it was attached.
 
   | event | measurements | metadata |
   | --- | --- | --- |
@@ -105,7 +106,7 @@ defmodule Sparx.Telemetry do
   @type listened :: :atomics.atomics_ref() | nil
 
   @start 1
-  @stop 2
+  @finish 2
 
   @doc false
   @spec listened() :: listened
@@ -122,11 +123,18 @@ defmodule Sparx.Telemetry do
   def look(nil), do: :ok
 
   def look(listened) do
-    now = bit([:sparx, :request, :start], @start) + bit([:sparx, :request, :stop], @stop)
+    start = if handled?(:start), do: @start, else: 0
+    finish = if handled?(:stop) or handled?(:exception), do: @finish, else: 0
+    now = start + finish
     if now != :atomics.get(listened, 1), do: :atomics.put(listened, 1, now), else: :ok
   end
 
-  defp bit(event, bit), do: if(:telemetry_handler_table.list_for_event(event) == [], do: 0, else: bit)
+  defp handled?(event) do
+    :telemetry_handler_table.list_for_event([:sparx, :request, event]) != []
+  catch
+    # The library's application is stopping.
+    _kind, _reason -> false
+  end
 
   @doc false
   # Whether anybody listens to the start, and to the end, of a request.
@@ -137,7 +145,7 @@ defmodule Sparx.Telemetry do
     case :atomics.get(listened, 1) do
       0 -> {false, false}
       @start -> {true, false}
-      @stop -> {false, true}
+      @finish -> {false, true}
       _both -> {true, true}
     end
   end

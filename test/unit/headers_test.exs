@@ -67,6 +67,13 @@ defmodule Sparx.HeadersTest do
     many = for i <- 1..256, do: {"a#{i}", ""}
     assert Headers.response!(many, false) == many
     assert_raise ArgumentError, fn -> Headers.response!([{"connection", "close"} | many], false) end
+    default = {"cache-control", "max-age=0, private, must-revalidate"}
+    assert Headers.response!([default, default, {"x", "y"}], false) == [default, default, {"x", "y"}]
+    assert Headers.response!([default | tl(many)], false) == [default | tl(many)]
+    assert_raise ArgumentError, fn -> Headers.response!([default | many], false) end
+    rest = {"a", String.duplicate("v", 65_536 - 56 - 9)}
+    assert Headers.response!([default, rest], false) == [default, rest]
+    assert_raise ArgumentError, fn -> Headers.response!([default, {"b", ""}, rest], false) end
   end
 
   test "more than seven fields" do
@@ -127,6 +134,16 @@ defmodule Sparx.HeadersTest do
       allowed = byte == ?\t or (byte >= 0x20 and byte != 0x7F)
       taken = match?({"a", ^value}, try(do: Headers.field!("a", value), rescue: (ArgumentError -> :refused)))
       assert taken == allowed, "#{inspect(value, binaries: :as_binaries)}: #{taken}"
+    end
+  end
+
+  test "field! finds each byte that is not allowed in a name, at each place, and no other" do
+    tokens = Enum.concat([?a..?z, ?A..?Z, ?0..?9, ~c"!#$%&'*+-.^_`|~"])
+
+    for length <- 3..9, place <- 0..(length - 1), byte <- 0..255, around <- ["a", "-", "Z"] do
+      name = String.duplicate(around, place) <> <<byte>> <> String.duplicate(around, length - place - 1)
+      taken = match?({^name, "v"}, try(do: Headers.field!(name, "v"), rescue: (ArgumentError -> :refused)))
+      assert taken == byte in tokens, "#{inspect(name, binaries: :as_binaries)}: #{taken}"
     end
   end
 

@@ -39,31 +39,42 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     @doc "The conn of a request; `timed`: whether its times and sizes are wanted."
     @spec conn(Request.t(), Sparx.Plug.t(), timed :: boolean) :: Plug.Conn.t()
     def conn(request, served, timed) do
-      socket? = Sparx.WebSocket.requested?(request)
-      request = if socket?, do: copied(request), else: request
-      {request, headers} = decoded(request, Request.headers(request), served.decode_body)
-      {host, port} = authority(request.authority, request.scheme)
+      if Sparx.WebSocket.requested?(request),
+        do: conn(copied(request), served, timed, true),
+        else: conn(request, served, timed, false)
+    end
+
+    # One match of many fields costs as much as looking for one or two of them.
+    defp conn(
+           %{method: method, path: path, query: query, scheme: scheme, authority: authority, version: version} =
+             request,
+           %{adapter: adapter, decode_body: decode, remote_ip: which} = served,
+           timed,
+           socket?
+         ) do
+      {request, headers} = decoded(request, Request.headers(request), decode)
+      {host, port} = authority(authority, scheme)
 
       payload = %__MODULE__{
         request: request,
         owner: self(),
         served: served,
-        protocol: if(socket?, do: :"HTTP/1.1", else: request.version),
+        protocol: if(socket?, do: :"HTTP/1.1", else: version),
         times: if(timed, do: %{})
       }
 
       # The same value as Plug.Conn.Adapter.conn/5 makes from a URI.
       %Plug.Conn{
-        adapter: {served.adapter, payload},
+        adapter: {adapter, payload},
         host: host,
         port: port,
-        scheme: request.scheme,
-        method: request.method,
-        path_info: segments(request.path),
-        request_path: request.path,
-        query_string: request.query || "",
-        remote_ip: remote_ip(request, served.remote_ip),
-        req_headers: handshake(headers, socket?, request)
+        scheme: scheme,
+        method: method,
+        path_info: segments(path),
+        request_path: path,
+        query_string: query || "",
+        remote_ip: remote_ip(request, which),
+        req_headers: if(socket?, do: handshake(headers, request), else: headers)
       }
     end
 
@@ -142,7 +153,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     # Over HTTP/2 and HTTP/3 a client asks for a WebSocket in a form (RFC 8441, RFC 9220) that WebSockAdapter
     # and Phoenix do not know: they get the HTTP/1.1 form of the request. The key is made up: the answer does
     # not depend on it.
-    defp handshake(headers, true, %{version: version} = request) when version in [:"HTTP/2", :"HTTP/3"] do
+    defp handshake(headers, %{version: version} = request) when version in [:"HTTP/2", :"HTTP/3"] do
       own = [
         {"host", request.authority},
         {"connection", "upgrade"},
@@ -152,7 +163,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       Enum.reject(own, fn {name, _} -> List.keymember?(headers, name, 0) end) ++ headers
     end
 
-    defp handshake(headers, _socket?, _request), do: headers
+    defp handshake(headers, _request), do: headers
 
     # ── answers ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -10,14 +10,15 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     @compile {:no_warn_undefined, :telemetry}
 
-    # timed: whether anybody listens to the end of the request, for which its steps are measured.
+    # reported: whether anybody listens to the start of the request. timed: to its end, for which its steps are measured. start: nil if
+    # nobody listens to either.
     @enforce_keys [:what, :context, :start, :telemetry]
     defstruct @enforce_keys ++ [:plug, reported: true, timed: true, metadata: %{}]
 
     @type t :: %__MODULE__{
             what: :request | :websocket,
             context: reference,
-            start: integer,
+            start: integer | nil,
             telemetry: Telemetry.listener() | nil,
             plug: term,
             reported: boolean,
@@ -33,7 +34,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       %__MODULE__{
         what: :request,
         context: make_ref(),
-        start: System.monotonic_time(),
+        start: if(reported or timed, do: System.monotonic_time()),
         telemetry: telemetry,
         plug: plug,
         reported: reported,
@@ -66,6 +67,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp metadata(span, conn), do: %{telemetry_span_context: span.context, conn: conn, plug: span.plug}
 
     @spec exception(t, Plug.Conn.t(), atom, term, Exception.stacktrace()) :: :ok
+    def exception(%{timed: false}, _conn, _kind, _reason, _stacktrace), do: :ok
+
     def exception(span, conn, kind, reason, stacktrace) do
       failure = %{kind: kind, reason: reason, exception: reason, stacktrace: stacktrace}
       emit(span, :exception, ended(span), Map.merge(metadata(span, conn), failure))

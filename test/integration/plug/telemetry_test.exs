@@ -223,6 +223,21 @@ if Code.ensure_loaded?(Sparx.Plug) and Code.ensure_loaded?(WebSockAdapter) do
       refute_received {:request, _, _, _, _}
     end
 
+    test "requests are served while the library's application is stopped" do
+      server = serve(fn conn, _ -> send_resp(conn, 200, "answer") end)
+      on_exit(fn -> {:ok, _} = Application.ensure_all_started(:telemetry) end)
+
+      capture_log(fn ->
+        :ok = Application.stop(:telemetry)
+        assert Client.get(server, "/").body == "answer"
+      end)
+
+      {:ok, _} = Application.ensure_all_started(:telemetry)
+      :ok = :telemetry.attach(__MODULE__, [:sparx, :request, :stop], &__MODULE__.told/4, self())
+      assert Client.get(server, "/").body == "answer"
+      assert_receive {:request, :stop, %{duration: _}, _, _}
+    end
+
     test "Plug.Telemetry, request ids and logger metadata are as ever" do
       defmodule Builder do
         use Plug.Builder
