@@ -7,6 +7,7 @@ defmodule Sparx.Server.Inbox do
   alias Sparx.{Answer, Config, Frame, Telemetry}
 
   alias Sparx.Server.{
+    Burst,
     Dispatch,
     Endings,
     Exchange,
@@ -63,7 +64,8 @@ defmodule Sparx.Server.Inbox do
 
   defp payload(payload, state) do
     {requests, done, rest} = Frame.take_requests(payload)
-    state = requests |> Enum.reverse() |> requests(@breath, state)
+    {requests, state} = requests |> Enum.reverse() |> Burst.run(state)
+    state = requests(requests, @breath, state)
     next(rest, all_done(done, state))
   end
 

@@ -7,7 +7,7 @@ defmodule Sparx.Server.State do
   # many handlers, and the demand that their ends free, are one write. See Sparx.Server.
 
   alias Sparx.{Frame, Link}
-  alias Sparx.Server.{Demand, Framing, Owed, Slots, Streams, Waiting}
+  alias Sparx.Server.{Burst, Demand, Framing, Owed, Slots, Streams, Waiting}
 
   defmodule Program do
     @moduledoc false
@@ -90,6 +90,8 @@ defmodule Sparx.Server.State do
     out_size: 0,
     # messages that were handled since the last write
     taken: 0,
+    # whether handlers are short (Sparx.Server.Burst)
+    pace: Burst.new(),
     # ms: when the current bytes arrived
     now: 0
   ]
