@@ -28,8 +28,8 @@ defmodule Sparx.Server.Burst do
   # Bytes that may wait to be written.
   @most_out 131_072
 
-  # last: the greatest number of a stream. open: handlers that were started and have not ended.
-  defstruct [:last, :out, :size, :streams, started: 0, open: 0]
+  # last: the greatest number of a stream. left: requests that may be started. open: handlers that have not ended.
+  defstruct [:last, :left, :out, :size, :streams, open: 0]
 
   @typedoc "µs that handlers have taken beyond @each, or how many bursts are still to be started as usual."
   @type pace :: {:debt, non_neg_integer} | {:pause, pos_integer}
@@ -42,7 +42,7 @@ defmodule Sparx.Server.Burst do
   @doc "Runs handlers of these requests, and returns the requests that must be started as usual."
   @spec run([request], State.t()) :: {[request], State.t()}
   def run([_, _ | _] = requests, %{pace: {:debt, debt}} = state) do
-    if alone?(state), do: groups(requests, debt, now(), begin(state), state), else: {requests, state}
+    if alone?(state), do: run(requests, debt, state), else: {requests, state}
   end
 
   def run([_, _ | _] = requests, %{pace: {:pause, 1}} = state),
@@ -57,66 +57,77 @@ defmodule Sparx.Server.Burst do
   defp alone?(%{demand: demand, telemetry: telemetry, config: config}),
     do: not Demand.any?(demand) and (telemetry == nil or config.plug != nil)
 
-  defp begin(state),
-    do: %__MODULE__{last: state.last_id, out: state.out, size: state.out_size, streams: state.streams}
+  defp run(requests, debt, %{port: port, link: link, job: job, now: now} = state) do
+    most = min(state.credit, state.slots.asked)
 
-  defp groups(requests, debt, since, burst, state) do
-    {rest, after_it} = group(requests, @group, burst, state)
-    count = after_it.started - burst.started
-    now = now()
-    debt = max(debt + min(now - since, @longest) - count * @each, 0)
+    burst = %__MODULE__{
+      last: state.last_id,
+      left: most,
+      out: state.out,
+      size: state.out_size,
+      streams: state.streams
+    }
 
-    cond do
-      debt > @most_debt -> {rest, finish(after_it, {:pause, @pause}, state)}
-      rest == [] or count < @group -> {rest, finish(after_it, {:debt, debt}, state)}
-      true -> groups(rest, debt, now, after_it, state)
-    end
+    same = {port, link.window, job.heap, link.max_frame - 16, now, state.config}
+    {rest, burst, pace} = groups(requests, debt, now(), burst, same)
+    {rest, finish(burst, most - burst.left, pace, state)}
   end
 
-  defp finish(%{started: started, open: open} = burst, pace, %{slots: slots} = state) do
+  defp finish(burst, started, pace, %{slots: slots} = state) do
     %{
       state
       | pace: pace,
         last_id: burst.last,
         credit: state.credit - started,
         open: state.open + started,
-        slots: %{slots | asked: slots.asked - started, running: slots.running + open},
+        slots: %{slots | asked: slots.asked - started, running: slots.running + burst.open},
         streams: burst.streams,
         out: burst.out,
         out_size: burst.size
     }
   end
 
-  # What is not as it should be is left to Sparx.Server.Inbox.
-  defp group([{id, head} | rest], left, %{last: last, started: started, size: size} = burst, state)
-       when left > 0 and id > last and started < state.credit and started < state.slots.asked and
-              size < @most_out,
-       do: group(rest, left - 1, one(id, head, nil, burst, state), state)
+  defp groups(requests, debt, since, burst, same) do
+    {rest, after_it} = group(requests, @group, burst, same)
+    count = burst.left - after_it.left
+    now = now()
+    debt = max(debt + min(now - since, @longest) - count * @each, 0)
 
-  defp group([{id, head, body} | rest], left, %{last: last, started: started, size: size} = burst, state)
-       when left > 0 and id > last and started < state.credit and started < state.slots.asked and
-              size < @most_out and byte_size(body) > 0 do
-    if byte_size(body) <= Config.limit(state.config, :inline_body),
-      do: group(rest, left - 1, one(id, head, body, burst, state), state),
+    cond do
+      debt > @most_debt -> {rest, after_it, {:pause, @pause}}
+      rest == [] or count < @group -> {rest, after_it, {:debt, debt}}
+      true -> groups(rest, debt, now, after_it, same)
+    end
+  end
+
+  # What is not as it should be is left to Sparx.Server.Inbox.
+  defp group([{id, head} | rest], count, %{last: last, left: left, size: size} = burst, same)
+       when count > 0 and left > 0 and id > last and size < @most_out,
+       do: group(rest, count - 1, one(id, head, nil, burst, same), same)
+
+  defp group([{id, head, body} | rest], count, %{last: last, left: left, size: size} = burst, same)
+       when count > 0 and left > 0 and id > last and size < @most_out and byte_size(body) > 0 do
+    if byte_size(body) <= Config.limit(elem(same, 5), :inline_body),
+      do: group(rest, count - 1, one(id, head, body, burst, same), same),
       else: {[{id, head, body} | rest], burst}
   end
 
-  defp group(requests, _left, burst, _state), do: {requests, burst}
+  defp group(requests, _count, burst, _same), do: {requests, burst}
 
-  defp one(id, head, body, burst, %{port: port, link: link} = state) do
-    answer = Answer.new(link.window)
+  defp one(id, head, body, %{left: left, out: out, size: size} = burst, same) do
+    {port, window, heap, most, now, _config} = same
+    answer = Answer.new(window)
     tag = {:"$sparx_ended", port, id}
-    pid = Worker.spawn_and_wait(id, head, body, answer, port, state.job.heap, tag)
-    {out, size} = answers(port, link.max_frame - 16, burst.out, burst.size)
-    burst = %{burst | last: id, started: burst.started + 1, out: out, size: size}
+    pid = Worker.spawn_and_wait(id, head, body, answer, port, heap, tag)
+    {out, size} = answers(port, most, out, size)
 
-    if Answer.over?(answer) and ended?(tag),
-      do: burst,
-      else: open(id, {pid, head, half(body), answer, state.now, nil}, burst)
+    if Answer.over?(answer) and ended?(tag) do
+      %{burst | last: id, left: left - 1, out: out, size: size}
+    else
+      streams = Streams.start(burst.streams, id, {pid, head, half(body), answer, now, nil})
+      %{burst | last: id, left: left - 1, out: out, size: size, open: burst.open + 1, streams: streams}
+    end
   end
-
-  defp open(id, fresh, burst),
-    do: %{burst | open: burst.open + 1, streams: Streams.start(burst.streams, id, fresh)}
 
   defp half(nil), do: :open
   defp half(_inline), do: {:ended, nil}

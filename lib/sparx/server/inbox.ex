@@ -131,13 +131,19 @@ defmodule Sparx.Server.Inbox do
 
   # Each stream ends once. Most of them are already forgotten, so only the number of ends is checked.
   defp all_done([], state), do: state
-  defp all_done(ids, state), do: Enum.reduce(ids, less(length(ids), state), &done(&1, nil, &2))
 
-  defp done(id, report, state), do: file_left(Endings.done(id, report, state), id)
+  defp all_done(ids, state) do
+    state = less(length(ids), state)
 
-  # No file of this stream is being sent any more.
-  defp file_left(%{program: %{files: files}} = state, id) do
-    Files.leave(files, id)
+    state =
+      if Streams.none?(state.streams), do: state, else: Enum.reduce(ids, state, &Endings.done(&1, nil, &2))
+
+    files_left(state, ids)
+  end
+
+  # No files of these streams are being sent any more.
+  defp files_left(%{program: %{files: files}} = state, ids) do
+    Enum.each(ids, &Files.leave(files, &1))
     state
   end
 
@@ -150,7 +156,7 @@ defmodule Sparx.Server.Inbox do
 
   defp message({:request, id, head}, state), do: request({id, head}, state)
   defp message({:request, id, head, body}, state), do: request({id, head, body}, state)
-  defp message({:done, id, report}, state), do: done(id, report, less(1, state))
+  defp message({:done, id, report}, state), do: files_left(Endings.done(id, report, less(1, state)), [id])
 
   defp message({:body, id, data}, state) do
     byte_size(data) in 1..@longest_chunk || throw({:violation, "a BODY of #{byte_size(data)} bytes"})
@@ -206,7 +212,7 @@ defmodule Sparx.Server.Inbox do
         :forgotten -> waits_no_longer(id, state)
       end
 
-    file_left(state, id)
+    files_left(state, [id])
   end
 
   defp message({:opened, connection, peer, listener}, state) do

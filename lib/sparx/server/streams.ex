@@ -117,6 +117,9 @@ defmodule Sparx.Server.Streams do
   @spec open(t, id, stream) :: t
   def open(streams, id, stream), do: %{streams | all: Map.put(streams.all, id, stream)}
 
+  @spec none?(t) :: boolean
+  def none?(%{all: all}), do: all == %{}
+
   @doc "Adds the stream of a handler that has been started."
   @spec start(t, id, fresh) :: t
   def start(streams, id, fresh), do: %{streams | all: Map.put(streams.all, id, fresh)}
