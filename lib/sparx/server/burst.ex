@@ -8,13 +8,15 @@ defmodule Sparx.Server.Burst do
   #
   # The server waits until the handler gets its turn, and no longer than that turn lasts. A handler that goes on, or waits for
   # something, has its stream like any other, and the next one is started. Long handlers must run on all schedulers, so the
-  # time is measured: when handlers take longer than @each on average, the next bursts are started as usual.
+  # time is measured: when handlers take longer on average than one scheduler has time for, the next bursts are started as usual.
 
   alias Sparx.{Answer, Config, Frame, Worker}
   alias Sparx.Server.{Demand, State, Streams}
 
-  # µs. A port program needs about as long for a request, so shorter handlers need no second scheduler.
-  @each 10
+  # µs. A port program needs about as long for a request, so shorter handlers never need a second scheduler.
+  @short 6
+  # µs. Longer ones do. In between it depends on how long the server has waited for the burst.
+  @long 15
   # Handlers between two looks at the clock.
   @group 4
   # The most µs that one group counts: another program may have had the processor meanwhile.
@@ -31,22 +33,22 @@ defmodule Sparx.Server.Burst do
   # last: the greatest number of a stream. left: requests that may be started. open: handlers that have not ended.
   defstruct [:last, :left, :out, :size, :streams, open: 0]
 
-  @typedoc "µs that handlers have taken beyond @each, or how many bursts are still to be started as usual."
-  @type pace :: {:debt, non_neg_integer} | {:pause, pos_integer}
+  @typedoc "µs that handlers took too long, and when the last burst ended; or how many bursts are still to be started as usual."
+  @type pace :: {:debt, non_neg_integer, integer} | {:pause, pos_integer}
 
   @type request :: {Frame.stream(), head :: binary} | {Frame.stream(), head :: binary, body :: binary}
 
   @spec new() :: pace
-  def new, do: {:debt, 0}
+  def new, do: {:debt, 0, 0}
 
   @doc "Runs handlers of these requests, and returns the requests that must be started as usual."
   @spec run([request], State.t()) :: {[request], State.t()}
-  def run([_, _ | _] = requests, %{pace: {:debt, debt}} = state) do
-    if alone?(state), do: run(requests, debt, state), else: {requests, state}
+  def run([_, _ | _] = requests, %{pace: {:debt, debt, ended}} = state) do
+    if alone?(state), do: run(requests, debt, ended, state), else: {requests, state}
   end
 
   def run([_, _ | _] = requests, %{pace: {:pause, 1}} = state),
-    do: {requests, %{state | pace: {:debt, @kept_debt}}}
+    do: {requests, %{state | pace: {:debt, @kept_debt, now()}}}
 
   def run([_, _ | _] = requests, %{pace: {:pause, left}} = state),
     do: {requests, %{state | pace: {:pause, left - 1}}}
@@ -57,7 +59,7 @@ defmodule Sparx.Server.Burst do
   defp alone?(%{demand: demand, telemetry: telemetry, config: config}),
     do: not Demand.any?(demand) and (telemetry == nil or config.plug != nil)
 
-  defp run(requests, debt, %{port: port, link: link, job: job, now: now} = state) do
+  defp run(requests, debt, ended, %{port: port, link: link, job: job, now: now} = state) do
     most = min(state.credit, state.slots.asked)
 
     burst = %__MODULE__{
@@ -69,7 +71,8 @@ defmodule Sparx.Server.Burst do
     }
 
     same = {port, link.window, job.heap, link.max_frame - 16, now, state.config}
-    {rest, burst, pace} = groups(requests, debt, now(), burst, same)
+    since = now()
+    {rest, burst, pace} = groups(requests, {debt, max(since - ended, 0), since}, burst, same)
     {rest, finish(burst, most - burst.left, pace, state)}
   end
 
@@ -87,16 +90,18 @@ defmodule Sparx.Server.Burst do
     }
   end
 
-  defp groups(requests, debt, since, burst, same) do
+  # idle: µs that the server has waited, and that no handler has used yet.
+  defp groups(requests, {debt, idle, since}, burst, same) do
     {rest, after_it} = group(requests, @group, burst, same)
     count = burst.left - after_it.left
     now = now()
-    debt = max(debt + min(now - since, @longest) - count * @each, 0)
+    used = min(idle, count * (@long - @short))
+    debt = max(debt + min(now - since, @longest) - count * @short - used, 0)
 
     cond do
       debt > @most_debt -> {rest, after_it, {:pause, @pause}}
-      rest == [] or count < @group -> {rest, after_it, {:debt, debt}}
-      true -> groups(rest, debt, now, after_it, same)
+      rest == [] or count < @group -> {rest, after_it, {:debt, debt, now}}
+      true -> groups(rest, {debt, idle - used, now}, after_it, same)
     end
   end
 

@@ -236,7 +236,7 @@ defmodule Sparx.Server.BurstTest do
       assert_receive {:host, ^port, [4, id | _]} when id == 41 + 2 * n
     end
 
-    assert {:debt, debt} = settled(server).pace
+    assert {:debt, debt, _ended} = settled(server).pace
     assert debt > 0
   end
 
@@ -255,7 +255,7 @@ defmodule Sparx.Server.BurstTest do
 
     test "pauses for a number of bursts", %{state: state} do
       assert {@requests, %{pace: {:pause, 1}} = state} = Burst.run(@requests, %{state | pace: {:pause, 2}})
-      assert {@requests, %{pace: {:debt, debt}}} = Burst.run(@requests, state)
+      assert {@requests, %{pace: {:debt, debt, _now}}} = Burst.run(@requests, state)
       assert debt > 0
     end
 
