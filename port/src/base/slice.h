@@ -31,9 +31,10 @@ static inline struct slice slice_str(const char *text)
 	return (struct slice){(const uint8_t *)text, strlen(text)};
 }
 
+/* A literal should be the second, since its length is known to the compiler. */
 static inline bool slice_eq(struct slice a, struct slice b)
 {
-	return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);
+	return a.len == b.len && (b.len == 0 || memcmp(a.at, b.at, b.len) == 0);
 }
 
 /* The last occurrence of a byte; NULL: there is none. */

@@ -21,10 +21,13 @@ struct mux_head *mux_head_new(struct mux *mux, uint64_t max_bytes, uint64_t max_
 
 void mux_head_free(struct mux *mux, struct mux_head *head)
 {
+	void (*unreference)(void *text);
+
 	if (!head)
 		return;
-	for (unsigned i = 0; i < 2 * head->count; i++)
-		mux->kind->unreference(head->references[i]);
+	unreference = mux->kind->unreference;
+	for (void **text = head->references, **end = text + 2 * head->count; text < end; text++)
+		unreference(*text);
 	buf_free(&head->cookies);
 	pool_give(&mux_shared(mux)->heads, head, SPARES_MAX);
 }
@@ -38,14 +41,26 @@ static bool is_bearable(struct mux_head *head, size_t bytes)
 	return head->all_bytes <= head->max_bytes && head->all_fields <= head->max_fields;
 }
 
-/* Makes room for a field, or for n more bytes of an earlier one. */
-static bool fits(struct mux_head *head, const struct config *c, size_t bytes, bool field, bool pseudo)
+/* Counts kept bytes. */
+static bool fits(struct mux_head *head, const struct config *c, size_t bytes)
 {
 	head->bytes += bytes;
+	return head->bytes <= c->max_header_block;
+}
+
+/* Makes room for a field. */
+static bool has_place(struct mux_head *head, const struct config *c, bool pseudo)
+{
 	head->pseudo += pseudo;
-	if (head->bytes > c->max_header_block || head->pseudo > MUX_PSEUDO_MAX)
-		return false;
-	return !field || pseudo || head->count - head->pseudo < c->max_header_count;
+	if (pseudo)
+		return head->pseudo <= MUX_PSEUDO_MAX;
+	return head->count - head->pseudo < c->max_header_count;
+}
+
+static enum mux_took drop(struct mux_head *head)
+{
+	head->too_large = true;
+	return MUX_TOOK_COPY;
 }
 
 static struct slice cookie_of(const struct mux_head *head)
@@ -56,30 +71,35 @@ static struct slice cookie_of(const struct mux_head *head)
 	return (struct slice){0};
 }
 
-/* Another piece of the cookie field. False: out of memory. */
-static bool join_cookie(struct mux_head *head, struct slice value)
+/* Another piece of the cookie field. */
+static enum mux_took join_cookie(struct mux_head *head, const struct config *c, struct slice value)
 {
 	struct slice first = buf_len(&head->cookies) ? (struct slice){0} : cookie_of(head);
 
-	return (first.len == 0 || buf_append(&head->cookies, first.at, first.len)) && buf_append(&head->cookies, "; ", 2) &&
-	       (value.len == 0 || buf_append(&head->cookies, value.at, value.len));
+	if (!fits(head, c, value.len + 2))
+		return drop(head);
+	if ((first.len > 0 && !buf_append(&head->cookies, first.at, first.len)) || !buf_append(&head->cookies, "; ", 2) ||
+	    !buf_append(&head->cookies, value.at, value.len))
+		return MUX_TOOK_NONE;
+	return MUX_TOOK_COPY;
 }
 
 enum mux_took mux_head_take(struct mux *mux, struct mux_head *head, struct slice name, struct slice value)
 {
 	size_t bytes = name.len + value.len + FIELD_OVERHEAD;
-	bool cookie = slice_eq(name, SLICE_LIT("cookie")), more = cookie && head->cookie;
+	const struct config *c = mux_config(mux);
 
 	if (!is_bearable(head, bytes))
 		return MUX_TOOK_ALL;
 	if (head->too_large)
 		return MUX_TOOK_COPY;
-	head->too_large = !fits(head, mux_config(mux), more ? value.len + 2 : bytes, !more, name.len && name.at[0] == ':');
-	if (head->too_large)
-		return MUX_TOOK_COPY;
-	if (more)
-		return join_cookie(head, value) ? MUX_TOOK_COPY : MUX_TOOK_NONE;
-	head->cookie = cookie || head->cookie;
+	if (slice_eq(name, SLICE_LIT("cookie"))) {
+		if (head->cookie)
+			return join_cookie(head, c, value);
+		head->cookie = true;
+	}
+	if (!fits(head, c, bytes) || !has_place(head, c, name.len > 0 && name.at[0] == ':'))
+		return drop(head);
 	head->pairs[head->count++] = (struct http_pair){name, value};
 	return MUX_TOOK;
 }
