@@ -40,7 +40,7 @@ void waiting_begin(struct exchange *x, uint32_t len, uint32_t waited_at)
 /* Memory of the store must keep its size. */
 static bool make_longer(struct exchange *x, size_t n)
 {
-	uint8_t *head = x->head;
+	uint8_t *head;
 
 	if (x->short_head && n <= WAITING_SHORT)
 		return true;
