@@ -84,6 +84,11 @@ void bufq_free(struct bufq *q)
 	q->borrows = false;
 }
 
+void bufq_free_spares(void)
+{
+	pool_free(&spares);
+}
+
 static struct bufq_block *new_block(enum kind kind, size_t cap)
 {
 	size_t size = sizeof(struct bufq_block) + cap;

@@ -35,6 +35,8 @@ struct bufq_file {
 
 void bufq_init(struct bufq *q);
 void bufq_free(struct bufq *q);
+/* Frees the blocks that are kept for the queues of this process. */
+void bufq_free_spares(void);
 /* n contiguous bytes to write into, at the end; bufq_filled says how many were used. NULL: out of memory. */
 uint8_t *bufq_reserve(struct bufq *q, size_t n);
 void bufq_filled(struct bufq *q, size_t n);

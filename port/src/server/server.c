@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/bufq.h"
 #include "base/sm.h"
 #include "platform/platform.h"
 
@@ -505,4 +506,5 @@ void server_free(struct server *s)
 	wheel_cancel(&s->loop->wheel, &s->accept_timer);
 	if (s->reserve_fd >= 0)
 		close(s->reserve_fd);
+	bufq_free_spares();
 }
