@@ -174,7 +174,8 @@ defmodule Sparx.Server.OpenFiles do
     {:noreply, state |> close_unused() |> next_check()}
   end
 
-  def handle_info({:DOWN, _monitor, :process, _server, _reason}, state), do: {:stop, :normal, state}
+  # The processes that look are linked, and end too.
+  def handle_info({:DOWN, _monitor, :process, _server, _reason}, state), do: {:stop, :shutdown, state}
   def handle_info(_message, state), do: {:noreply, state}
 
   defp next_check(%{timer: nil} = state)

@@ -300,6 +300,31 @@ defmodule Sparx.Server.OpenFilesTest do
       assert Process.alive?(here.open.pid)
     end
 
+    test "end with the server, also when that ends normally" do
+      test = self()
+      here = start()
+
+      server =
+        spawn(fn ->
+          send(test, {:open, OpenFiles.start(here.channel, here.files, test, 2)})
+          receive do: (:stop -> :ok)
+        end)
+
+      assert_receive {:open, open}
+      here = %{here | open: open}
+      look = {__MODULE__, :look_slowly, [test, fn -> :found end]}
+      open_with(here, look)
+      ask(here, look)
+      assert_receive {:looks, pid}
+      monitor = Process.monitor(pid)
+      send(server, :stop)
+      assert_receive {:DOWN, ^monitor, :process, ^pid, :shutdown}
+      # The asker goes on by itself.
+      assert_receive {:looks, asker} when asker != pid
+      send(asker, :go)
+      assert_receive {:found, :found}
+    end
+
     test "go on when a link has come to name another file", %{tmp_dir: dir} do
       here = start()
       look = {__MODULE__, :look_slowly, [self(), fn -> :found end]}
