@@ -10,24 +10,30 @@ defmodule Sparx.Server.Burst do
   # something, has its stream like any other, and the next one is started. Long handlers must run on all schedulers, so the
   # time is measured: when handlers take longer on average than one scheduler has time for, the next bursts are started as usual.
 
-  alias Sparx.{Answer, Config, Frame, Worker}
+  alias Sparx.{Answer, Config, Frame, Link, Worker}
   alias Sparx.Server.{Demand, State, Streams}
 
   # µs. A port program needs about as long for a request, so shorter handlers never need a second scheduler.
   @short 6
   # µs. Longer ones do. In between it depends on how long the server has waited for the burst.
   @long 15
+  # µs that a handler counts in addition if it has not ended: nothing was saved.
+  @unfinished 20
   # Handlers between two looks at the clock.
   @group 4
-  # The most µs that one group counts: another program may have had the processor meanwhile.
-  @longest 1_000
+  # µs. A group that takes longer ends its burst, so that the answers so far go out. It counts no more, since another program may
+  # have had the processor meanwhile.
+  @longest 500
   # The debt, in µs, beyond which bursts pause, and the debt after the pause.
   @most_debt 2_000
   @kept_debt 1_500
   # Bursts.
   @pause 64
 
-  # Bytes that may wait to be written.
+  # µs after which answers go out while other handlers still run.
+  @send_after 40
+
+  # Bytes of answers that wait to go out: with more, they go out at once.
   @most_out 131_072
 
   # last: the greatest number of a stream. left: requests that may be started. open: handlers that have not ended.
@@ -72,7 +78,7 @@ defmodule Sparx.Server.Burst do
 
     same = {port, link.window, job.heap, link.max_frame - 16, now, state.config}
     since = now()
-    {rest, burst, pace} = groups(requests, {debt, max(since - ended, 0), since}, burst, same)
+    {rest, burst, pace} = groups(requests, {debt, max(since - ended, 0), since, since}, burst, same)
     {rest, finish(burst, most - burst.left, pace, state)}
   end
 
@@ -91,21 +97,42 @@ defmodule Sparx.Server.Burst do
   end
 
   # idle: µs that the server has waited, and that no handler has used yet.
-  defp groups(requests, {debt, idle, since}, burst, same) do
+  defp groups(requests, {debt, idle, since, sent}, burst, same) do
     {rest, after_it} = group(requests, @group, burst, same)
     count = burst.left - after_it.left
     now = now()
     used = min(idle, count * (@long - @short))
-    debt = max(debt + min(now - since, @longest) - count * @short - used, 0)
+    excess = min(now - since, @longest) - count * @short - used
+    debt = max(debt + excess + (after_it.open - burst.open) * @unfinished, 0)
 
     cond do
-      debt > @most_debt -> {rest, after_it, {:pause, @pause}}
-      rest == [] or count < @group -> {rest, after_it, {:debt, debt, now}}
-      true -> groups(rest, {debt, idle - used, now}, after_it, same)
+      debt > @most_debt ->
+        {rest, after_it, {:pause, @pause}}
+
+      rest == [] or now - since > @longest ->
+        {rest, after_it, {:debt, debt, now}}
+
+      after_it.size >= @most_out or now - sent > @send_after ->
+        groups(rest, {debt, idle - used, now, now}, send_out(after_it, same), same)
+
+      # The next one is not as it should be.
+      count < @group ->
+        {rest, after_it, {:debt, debt, now}}
+
+      true ->
+        groups(rest, {debt, idle - used, now, sent}, after_it, same)
     end
   end
 
-  # What is not as it should be is left to Sparx.Server.Inbox.
+  # The port program is to work meanwhile.
+  defp send_out(%{out: []} = burst, _same), do: burst
+
+  defp send_out(%{out: out, size: size} = burst, same) do
+    Link.command(elem(same, 0), out, size)
+    %{burst | out: [], size: 0}
+  end
+
+  # A request that is not as it should be is left to Sparx.Server.Inbox.
   defp group([{id, head} | rest], count, %{last: last, left: left, size: size} = burst, same)
        when count > 0 and left > 0 and id > last and size < @most_out,
        do: group(rest, count - 1, one(id, head, nil, burst, same), same)
