@@ -33,6 +33,9 @@ defmodule Sparx.Server.Burst do
   # µs after which answers go out while other handlers still run.
   @send_after 40
 
+  # Messages in the mailbox. With more, looking for those of the handlers would take long.
+  @most_messages 128
+
   # Bytes of answers that wait to go out: with more, they go out at once.
   @most_out 131_072
 
@@ -50,7 +53,9 @@ defmodule Sparx.Server.Burst do
   @doc "Runs handlers of these requests, and returns the requests that must be started as usual."
   @spec run([request], State.t()) :: {[request], State.t()}
   def run([_, _ | _] = requests, %{pace: {:debt, debt, ended}} = state) do
-    if alone?(state), do: run(requests, debt, ended, state), else: {requests, state}
+    if alone?(state) and few_messages?(),
+      do: run(requests, debt, ended, state),
+      else: {requests, state}
   end
 
   def run([_, _ | _] = requests, %{pace: {:pause, 1}} = state),
@@ -64,6 +69,11 @@ defmodule Sparx.Server.Burst do
   # No consumer waits for requests, and the end of each need not be reported.
   defp alone?(%{demand: demand, telemetry: telemetry, config: config}),
     do: not Demand.any?(demand) and (telemetry == nil or config.plug != nil)
+
+  defp few_messages? do
+    {:message_queue_len, count} = Process.info(self(), :message_queue_len)
+    count <= @most_messages
+  end
 
   defp run(requests, debt, ended, %{port: port, link: link, job: job, now: now} = state) do
     most = min(state.credit, state.slots.asked)

@@ -262,6 +262,11 @@ defmodule Sparx.Server.BurstTest do
       assert debt > 0
     end
 
+    test "leaves all to others if the mailbox is full", %{state: state} do
+      for n <- 1..200, do: send(self(), {:other, n})
+      assert {@requests, ^state} = Burst.run(@requests, state)
+    end
+
     test "leaves all to others if a consumer waits, or telemetry wants to know each", %{state: state} do
       monitor = make_ref()
       demand = Sparx.Server.Demand.subscribe(state.demand, :tag, self(), monitor, :request)
