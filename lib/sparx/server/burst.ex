@@ -9,6 +9,7 @@ defmodule Sparx.Server.Burst do
   # The server waits until the handler gets its turn, and no longer than that turn lasts. A handler that goes on, or waits for
   # something, has its stream like any other, and the next one is started. Long handlers must run on all schedulers, so the
   # time is measured: when handlers take longer on average than one scheduler has time for, the next bursts are started as usual.
+  # So are bursts while other processes are ready to run, since these would have their turn before each handler has.
 
   alias Sparx.{Answer, Config, Frame, Link, Worker}
   alias Sparx.Server.{Demand, State, Streams}
@@ -33,6 +34,9 @@ defmodule Sparx.Server.Burst do
   # µs after which answers go out while other handlers still run.
   @send_after 40
 
+  # Processes that may be ready to run.
+  @most_ready 4
+
   # Messages in the mailbox. With more, looking for those of the handlers would take long.
   @most_messages 128
 
@@ -53,7 +57,7 @@ defmodule Sparx.Server.Burst do
   @doc "Runs handlers of these requests, and returns the requests that must be started as usual."
   @spec run([request], State.t()) :: {[request], State.t()}
   def run([_, _ | _] = requests, %{pace: {:debt, debt, ended}} = state) do
-    if alone?(state) and few_messages?(),
+    if alone?(state) and calm?() and few_messages?(),
       do: run(requests, debt, ended, state),
       else: {requests, state}
   end
@@ -69,6 +73,8 @@ defmodule Sparx.Server.Burst do
   # No consumer waits for requests, and the end of each need not be reported.
   defp alone?(%{demand: demand, telemetry: telemetry, config: config}),
     do: not Demand.any?(demand) and (telemetry == nil or config.plug != nil)
+
+  defp calm?, do: :erlang.statistics(:total_run_queue_lengths) <= @most_ready
 
   defp few_messages? do
     {:message_queue_len, count} = Process.info(self(), :message_queue_len)
@@ -119,7 +125,7 @@ defmodule Sparx.Server.Burst do
       debt > @most_debt ->
         {rest, after_it, {:pause, @pause}}
 
-      rest == [] or now - since > @longest ->
+      rest == [] or now - since > @longest or not calm?() ->
         {rest, after_it, {:debt, debt, now}}
 
       after_it.size >= @most_out or now - sent > @send_after ->
