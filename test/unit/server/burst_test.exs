@@ -167,8 +167,8 @@ defmodule Sparx.Server.BurstTest do
     test = self()
     %{port: port} = start(&send(test, {&1.id, Request.read_body(&1), answer(&1)}))
     body = fn id -> {:bin, "body #{id}"} end
-    FakePort.say(port, for(id <- 1..3, do: [89, id, {:bin, FakePort.head(f7: 6)}, body.(id)]))
-    for id <- 1..3, body = "body #{id}", do: assert_receive({^id, {:ok, ^body}, :ok})
+    FakePort.say(port, for(id <- 1..5, do: [89, id, {:bin, FakePort.head(f7: 6)}, body.(id)]))
+    for id <- 1..5, body = "body #{id}", do: assert_receive({^id, {:ok, ^body}, :ok})
   end
 
   test "of a client that has left meanwhile: the handler learns it" do
@@ -180,13 +180,13 @@ defmodule Sparx.Server.BurstTest do
         receive do: (:go -> send(test, {request.id, answer(request)}))
       end)
 
-    say(port, 1..3, [[70, 2, "closed"]])
-    handlers = for id <- 1..3, do: receive(do: ({:waits, ^id, pid} -> pid))
+    say(port, 1..5, [[70, 2, "closed"]])
+    handlers = for id <- 1..5, do: receive(do: ({:waits, ^id, pid} -> pid))
     :sys.get_state(server)
     for pid <- handlers, do: send(pid, :go)
     assert_receive {1, :ok}
     assert_receive {2, {:error, :closed}}
-    assert_receive {3, :ok}
+    for id <- 3..5, do: assert_receive({^id, :ok})
     assert_receive {:host, ^port, [17, 2]}
   end
 
@@ -200,18 +200,18 @@ defmodule Sparx.Server.BurstTest do
       end)
 
     capture_log(fn ->
-      say(port, 1..3)
-      handlers = for _ <- 1..3, do: receive(do: ({:waits, pid} -> pid))
+      say(port, 1..5)
+      handlers = for _ <- 1..5, do: receive(do: ({:waits, pid} -> pid))
       FakePort.die(port, 137)
       assert_receive {:opened, _next, _config}
       for pid <- handlers, do: send(pid, :go)
-      for _ <- 1..3, do: assert_receive({:result, {:error, :closed}})
+      for _ <- 1..5, do: assert_receive({:result, {:error, :closed}})
       settled(server)
     end)
   end
 
   test "a port program that sends a number twice, or more than it may, is replaced" do
-    for ids <- [[1, 2, 2, 3], [2, 1], Enum.to_list(1..9)] do
+    for ids <- [[1, 2, 3, 3, 4], [2, 3, 4, 1], Enum.to_list(1..9)] do
       capture_log(fn ->
         %{port: port} = start(&answer/1, workers: 8)
         say(port, ids)
@@ -232,7 +232,7 @@ defmodule Sparx.Server.BurstTest do
     {bursts, last} = until_paused(server, port, 0)
     Agent.update(short, fn _ -> true end)
 
-    for n <- 1..bursts, ids = [last + 2 * n - 1, last + 2 * n] do
+    for n <- 1..bursts, ids = (last + 4 * n - 3)..(last + 4 * n) do
       say(port, ids)
       for id <- ids, do: assert_receive({:host, ^port, [4, ^id | _]})
     end
@@ -258,11 +258,13 @@ defmodule Sparx.Server.BurstTest do
       %{state: :sys.get_state(server)}
     end
 
-    @requests [{1, "a"}, {2, "b"}, {3, "c"}]
+    @requests [{1, "a"}, {2, "b"}, {3, "c"}, {4, "d"}]
 
-    test "leaves a request that is alone to others", %{state: state} do
-      assert Burst.run([{1, "head"}], state) == {[{1, "head"}], state}
-      assert Burst.run([], state) == {[], state}
+    test "leaves few requests to others", %{state: state} do
+      for count <- 0..3 do
+        requests = Enum.take(@requests, count)
+        assert Burst.run(requests, state) == {requests, state}
+      end
     end
 
     test "pauses for a number of bursts", %{state: state} do
