@@ -31,8 +31,8 @@ defmodule Sparx.Server.Burst do
   # Bursts.
   @pause 64
 
-  # µs after which answers go out while other handlers still run.
-  @send_after 40
+  # µs after which answers go out while other handlers still run. Much earlier, each frame wakes the port program for few answers.
+  @send_after 300
 
   # Processes that may be ready to run.
   @most_ready 4
