@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Burst do
   @moduledoc false
-  # Runs the handlers of requests that came together one after the other, as long as they are short: the server starts one, and
+  # Runs the handlers of requests one after the other, as long as they are short: the server starts one, and
   # waits until it has begun. A short handler has ended by then, and the server finds its answer and its end in the mailbox: it
   # takes both at once, and never enters the stream. So the run queue of its scheduler never gets long, and the VM wakes no
   # other scheduler, which would cost more than a short handler does.
@@ -54,18 +54,18 @@ defmodule Sparx.Server.Burst do
   @spec new() :: pace
   def new, do: {:debt, 0, 0}
 
-  @doc "Runs handlers of these requests, if there are at least four, and returns the requests that must be started as usual."
+  @doc "Runs handlers of these requests, and returns the requests that must be started as usual."
   @spec run([request], State.t()) :: {[request], State.t()}
-  def run([_, _, _, _ | _] = requests, %{pace: {:debt, debt, ended}} = state) do
+  def run([_ | _] = requests, %{pace: {:debt, debt, ended}} = state) do
     if alone?(state) and calm?() and few_messages?(),
       do: run(requests, debt, ended, state),
       else: {requests, state}
   end
 
-  def run([_, _, _, _ | _] = requests, %{pace: {:pause, 1}} = state),
+  def run([_ | _] = requests, %{pace: {:pause, 1}} = state),
     do: {requests, %{state | pace: {:debt, @kept_debt, now()}}}
 
-  def run([_, _, _, _ | _] = requests, %{pace: {:pause, left}} = state),
+  def run([_ | _] = requests, %{pace: {:pause, left}} = state),
     do: {requests, %{state | pace: {:pause, left - 1}}}
 
   def run(requests, state), do: {requests, state}
