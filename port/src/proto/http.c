@@ -66,13 +66,15 @@ bool http_authority_valid(struct slice authority)
 	struct slice host, rest;
 	size_t plain = 0;
 
+	if (!authority.at)
+		return false;
 	while (plain < authority.len && text_classes[authority.at[plain]] & CHAR_HOST)
 		plain++;
 	if (plain > 0 && plain == authority.len)
 		return true;
 	if (plain > 0 && authority.at[plain] == ':')
 		return valid_port(slice_of(authority.at + plain + 1, authority.len - plain - 1));
-	if (authority.at && authority.len && authority.at[0] == '[') {
+	if (authority.len && authority.at[0] == '[') {
 		host = text_cut(authority, ']', &rest);
 		if (!rest.at)
 			return false;
