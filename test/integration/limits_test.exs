@@ -210,7 +210,7 @@ defmodule Sparx.Integration.LimitsTest do
         limit_exempt: ["127.0.0.1"]
       )
 
-    # Of the proxy, which adds the address, each request comes on a connection of its own.
+    # The proxy adds the address, and opens a connection for each request.
     from = fn fields -> ask(connect(server), "GET", "/", fields).status end
     ours = {"x-forwarded-for", "203.0.113.1, 192.0.2.1"}
 

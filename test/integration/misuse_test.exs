@@ -5,7 +5,7 @@ defmodule Sparx.Integration.MisuseTest do
 
   alias Sparx.{Client, EventStream, Request, Response, WebSocket}
 
-  # What a handler raised goes to its test, and it answers as if nothing had happened.
+  # Sends what a handler raised to its test. Then the handler answers as if nothing had happened.
   defp serve(fun) do
     test = self()
 

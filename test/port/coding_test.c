@@ -596,7 +596,7 @@ static void a_whole_body_may_wait(void **state)
 	end();
 }
 
-/* What the host has sent by the end of a turn leaves, its head too. */
+/* At the end of a turn, everything that the host has sent goes out, including the head. */
 static void a_pause_ends_the_wait_for_the_end(void **state)
 {
 	(void)state;

@@ -384,15 +384,19 @@ class Files(unittest.TestCase):
         self.assertEqual(client.body(5), b"0\r\n\r\n")
         host.until(lambda: len(host.errors) == 2)
 
+    def hand_once(self, host, file, opened):
+        """Hands the file over for all streams, and notes its token."""
+        if not opened:
+            with open(file.name, "rb") as f:
+                opened.append(host.hand(0, f, use=FILE_OF_ALL))
+
     def test_a_file_of_all_streams(self):
         data = pattern(3_000_000)
         file = self.file(data)
         opened = []
 
         def answer(host, stream):
-            if not opened:
-                with open(file.name, "rb") as f:
-                    opened.append(host.hand(0, f, use=FILE_OF_ALL))
+            self.hand_once(host, file, opened)
             host.send([HEAD, stream, 200, [], len(data)], [FILE, stream, opened[0], 0, len(data)], [END, stream, None])
 
         host = self.serve(answer)
@@ -417,9 +421,7 @@ class Files(unittest.TestCase):
         opened = []
 
         def answer(host, stream):
-            if not opened:
-                with open(file.name, "rb") as f:
-                    opened.append(host.hand(0, f, use=FILE_OF_ALL))
+            self.hand_once(host, file, opened)
             part = [HEAD, stream, 200, [], 500_010], [FILE, stream, opened[0], 500_000, 500_000], [FILE, stream, opened[0], 0, 10]
             host.send(*part, [END, stream, None])
 

@@ -43,7 +43,7 @@ defmodule Sparx.Server.Notes do
               remembered over_requests over_concurrent over_connections over_connection_rate shaped)
   @known Map.new(@figures, &{&1, String.to_atom(&1)})
 
-  @doc "The port's figures, with atoms for the known names. What is no number of something is none."
+  @doc "The port's figures, with atoms for the known names. Values that are not natural numbers are left out."
   def figures(map),
     do: for({name, n} <- map, key = @known[name], is_integer(n) and n >= 0, into: %{}, do: {key, n})
 end

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An open file that the host handed over, with a count of its users: it is closed when there is none. Several responses may read the
+ * An open file that the host handed over, with a count of its users: it is closed when the last one gives it back. Several responses may read the
  * same open file at different places, each with a view of its own: what the system was asked to read ahead belongs to one reader.
  */
 #ifndef SPARX_BASE_FILE_H

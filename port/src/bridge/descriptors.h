@@ -16,7 +16,10 @@ void descriptors_unused(struct bridge *b, uint64_t slot, uint64_t length);
 /* The bytes that a message names, kept until shared_give. Empty: it names invalid slots, as `fault` says. */
 struct slice descriptors_share(struct bridge *b, uint64_t slot, uint64_t length, struct message_fault *fault);
 void descriptors_end(struct bridge *b);
-/* The file with this token, if this exchange may use it: the caller gives it back. False: there is none. NULL: out of memory. */
+/*
+ * Finds the file with this token that this exchange may use. False: there is no such file. If true, the caller must call file_give; *file is
+ * NULL if memory ran out.
+ */
 bool descriptors_find(struct exchange *x, uint64_t token, struct file **file);
 /* No further message names files of this exchange: closes those that are not being sent. */
 void descriptors_forget(struct exchange *x);

@@ -94,7 +94,7 @@ defmodule Sparx.HostKitTest do
           {"version", "get", "the version is 1, not 2"},
           {"no_certificate", "get", "tls is a map with certificates"},
           {"hello_twice", "get", "comes once"},
-          {"kind", "get", "kind 63 is none that a host sends"},
+          {"kind", "get", "kind 63 is not a message that a host sends"},
           {"fields", "get", "RESPOND has 4 fields, not 3"},
           {"type", "get", "RESPOND: field 2 has the wrong type"},
           {"status", "get", "RESPOND: status is 200 to 599, not 99"},

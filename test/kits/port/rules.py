@@ -130,7 +130,7 @@ class Rules:
         if kind not in FROM_PORT and 81 <= kind <= 95:
             return  # of a later version
         if kind not in FROM_PORT:
-            raise Broken("5", f"kind {kind} is none that a port sends")
+            raise Broken("5", f"kind {kind} is not a message that a port sends")
         name, letters = FROM_PORT[kind]
         self.typed(name, letters, fields)
         if self.drained is not None:
