@@ -34,7 +34,7 @@ run:
 	@scripts/setup run
 	@scripts/run --port $(PORT) $(ARGS)
 
-# The last line lists skipped tests, including those of the C tests
+# The last lines list what was skipped and what failed, including the C tests
 test:
 	@scripts/setup $(if $(FULL),full,test)
 	@mix compile

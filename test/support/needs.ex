@@ -5,7 +5,7 @@ defmodule Sparx.Needs do
 
       @tag skip: Needs.command("haproxy")
 
-  The reason names the package, so that the last line of the tests can say how to get it (`Sparx.Skipped`).
+  The reason names the package, so that the last lines of the tests can say how to get it (`Sparx.Summary`).
   """
 
   # Debian's packages of Node have their own folder.

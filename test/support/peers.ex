@@ -17,7 +17,7 @@ defmodule Sparx.Peers do
         on_exit(&Node.stop/0)
 
       {:error, reason} ->
-        Sparx.Skipped.note("other nodes, since there is no distribution here: #{inspect(reason)}")
+        Sparx.Summary.note("other nodes, since there is no distribution here: #{inspect(reason)}")
     end
 
     :ok

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-defmodule Sparx.Skipped do
+defmodule Sparx.Summary do
   @moduledoc """
-  Prints, as the last line of the tests, what was skipped and how to get it.
+  Prints, as the last lines of the tests, what failed, and what was skipped and how to get it: who sees only the end of a
+  long output learns what to look for.
 
   It is a formatter of ExUnit. `make test` names a file with the output of the C tests (`SPARX_C_TESTS`) and gets the
-  line always;
-  `mix test` alone gets it when something was skipped.
+  line of skipped tests always; `mix test` alone gets it when something was skipped.
   """
   use GenServer
 
@@ -14,17 +14,24 @@ defmodule Sparx.Skipped do
   @libraries "needs the libraries "
 
   @doc "Keeps what a test that runs has not tried, and why."
-  def note(reason), do: :ets.insert(@table, {reason})
+  def note(reason), do: :ets.insert(@table, {:skipped, reason})
 
   @doc "Before `ExUnit.start/1`."
   def begin do
     :ets.new(@table, [:named_table, :public, :duplicate_bag])
 
     ExUnit.after_suite(fn _result ->
-      reasons = for({reason} <- :ets.tab2list(@table), do: reason) ++ of_c(System.get_env("SPARX_C_TESTS"))
-      if reasons != [] or System.get_env("SPARX_C_TESTS"), do: IO.puts("\n" <> line(reasons))
+      c_tests = text(System.get_env("SPARX_C_TESTS"))
+      reasons = of(:skipped) ++ skipped_of_c(c_tests)
+      if reasons != [] or c_tests, do: IO.puts("\n" <> line(reasons))
+      Enum.each(failed_of_c(c_tests) ++ of(:failed), &IO.puts("Failed: " <> &1))
     end)
   end
+
+  defp of(kind), do: for({^kind, what} <- :ets.tab2list(@table), do: what)
+
+  defp text(nil), do: nil
+  defp text(file), do: File.read!(file)
 
   @impl true
   def init(_options), do: {:ok, nil}
@@ -35,7 +42,23 @@ defmodule Sparx.Skipped do
     {:noreply, state}
   end
 
+  def handle_cast({:test_finished, %{state: {:failed, failures}} = test}, state) do
+    :ets.insert(@table, {:failed, failed(test, failures)})
+    {:noreply, state}
+  end
+
   def handle_cast(_event, state), do: {:noreply, state}
+
+  @doc "Which test failed, where it is, and the first line of why."
+  def failed(%{name: name, tags: %{file: file, line: line}}, failures) do
+    why = for {kind, reason, stack} <- Enum.take(failures, 1), do: ": " <> first_line(kind, reason, stack)
+    "#{name} (#{Path.relative_to_cwd(file)}:#{line})#{why}"
+  end
+
+  defp first_line(kind, reason, stack) do
+    lines = Exception.format_banner(kind, reason, stack) |> String.split("\n") |> Enum.map(&String.trim/1)
+    lines |> Enum.reject(&(&1 == "")) |> Enum.take(3) |> Enum.join(" ") |> String.slice(0, 300)
+  end
 
   @doc "The line for these reasons."
   def line([]), do: "Skipped: nothing."
@@ -66,10 +89,9 @@ defmodule Sparx.Skipped do
 
   # The lines that cmocka's tests print, and the counts of unittest.
   @doc false
-  def of_c(nil), do: []
+  def skipped_of_c(nil), do: []
 
-  def of_c(file) do
-    text = File.read!(file)
+  def skipped_of_c(text) do
     of_cmocka = for [_, why] <- Regex.scan(~r/^skipped: (.*)$/m, text), do: why
 
     of_python =
@@ -77,6 +99,15 @@ defmodule Sparx.Skipped do
           _ <- 1..String.to_integer(n),
           do: "in #{script} what this machine, this user or this build cannot do"
 
+    of_cmocka ++ of_python
+  end
+
+  @doc false
+  def failed_of_c(nil), do: []
+
+  def failed_of_c(text) do
+    of_cmocka = for [_, name] <- Regex.scan(~r/^\[  FAILED  \] ([^\s:]+)$/m, text), uniq: true, do: name
+    of_python = for [_, name] <- Regex.scan(~r/^(?:FAIL|ERROR): (.*)$/m, text), do: name
     of_cmocka ++ of_python
   end
 end

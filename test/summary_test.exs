@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-defmodule Sparx.SkippedTest do
+defmodule Sparx.SummaryTest do
   use ExUnit.Case, async: true
 
-  alias Sparx.{Needs, Skipped}
+  alias Sparx.{Needs, Summary}
 
   test "the last line names packages, libraries and what else was missing" do
-    assert Skipped.line([]) == "Skipped: nothing."
+    assert Summary.line([]) == "Skipped: nothing."
 
     reasons = [
       "needs the package haproxy",
@@ -15,17 +15,14 @@ defmodule Sparx.SkippedTest do
       "the kernel has no Landlock"
     ]
 
-    assert Skipped.line(reasons) ==
+    assert Summary.line(reasons) ==
              "Skipped: chromium: 2 tests, haproxy: 1 test (`make test FULL=1` installs these packages); " <>
                "gen_stage: 1 test (libraries of Elixir: ERL_LIBS=FOLDER, with FOLDER/NAME/ebin); " <>
                "the kernel has no Landlock: 1 test."
   end
 
-  @tag :tmp_dir
-  test "tests of the C program count, and each script of Python's", %{tmp_dir: folder} do
-    file = Path.join(folder, "c_tests")
-
-    File.write!(file, """
+  test "tests of the C program count, and each script of Python's" do
+    text = """
     == sandbox_test
     skipped: the kernel has no Landlock
     [  SKIPPED ] test_a_path
@@ -38,11 +35,40 @@ defmodule Sparx.SkippedTest do
     Ran 10 tests in 0.538s
 
     OK (skipped=2)
-    """)
+    """
 
     of_python = "in sandbox_program_test.py what this machine, this user or this build cannot do"
-    assert Skipped.of_c(file) == ["the kernel has no Landlock", of_python, of_python]
-    assert Skipped.of_c(nil) == []
+    assert Summary.skipped_of_c(text) == ["the kernel has no Landlock", of_python, of_python]
+    assert Summary.skipped_of_c(nil) == []
+    assert Summary.failed_of_c(text) == []
+  end
+
+  test "the last lines name the tests of the C program that failed" do
+    text = """
+    == text_test
+    [ RUN      ] test_a_number
+    [  ERROR   ] --- 0x1 != 0x2
+    [   LINE   ] --- text_test.c:6: error: Failure!
+    [  FAILED  ] test_a_number
+    [==========] 1 test(s) run.
+    [  FAILED  ] tests: 1 test(s), listed below:
+    [  FAILED  ] test_a_number
+    == hardening_test.py
+    FAIL: test_stack (__main__.Hardening)
+    """
+
+    assert Summary.failed_of_c(text) == ["test_a_number", "test_stack (__main__.Hardening)"]
+    assert Summary.failed_of_c(nil) == []
+  end
+
+  test "the last lines name a test that failed, its place, and why" do
+    test = %{name: :"test a room", tags: %{file: Path.expand("test/room_test.exs"), line: 7}}
+    why = [{:error, %RuntimeError{message: "it was locked\nand dark"}, []}]
+
+    assert Summary.failed(test, why) ==
+             "test a room (test/room_test.exs:7): ** (RuntimeError) it was locked and dark"
+
+    assert Summary.failed(test, []) == "test a room (test/room_test.exs:7)"
   end
 
   test "what is there is not needed, and each package that is named is one that scripts/setup installs" do
