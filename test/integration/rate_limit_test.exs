@@ -86,7 +86,7 @@ defmodule Sparx.Integration.RateLimitTest do
       |> Enum.map(fn _ ->
         Task.async(fn -> Enum.count(1..50, fn _ -> match?({:ok, _}, RateLimit.hit(limits, :many, :k)) end) end)
       end)
-      |> Task.await_many()
+      |> Task.await_many(60_000)
       |> Enum.sum()
 
     assert allowed == 100
@@ -102,7 +102,7 @@ defmodule Sparx.Integration.RateLimitTest do
           for _ <- 1..5_000, {:ok, quota} = RateLimit.hit(limits, :day, "a"), do: quota.remaining
         end)
       end)
-      |> Enum.map(&Task.await(&1, 30_000))
+      |> Enum.map(&Task.await(&1, 60_000))
 
     # One use returns every 864 ms, so few numbers are reported twice.
     for told <- remaining, do: assert(Enum.all?(told, &(&1 in 59_999..99_999)))
