@@ -280,7 +280,7 @@ defmodule Sparx.Link do
         start_and_send(link, id, answer, data, size)
 
       :empty ->
-        if head == [], do: :ok, else: write(link, head)
+        write_next(link, id, answer, head)
 
       {:error, reason} ->
         {:error, reason}
@@ -309,7 +309,7 @@ defmodule Sparx.Link do
   defp write_data(link, id, answer, head, data, size) do
     if shared?(link, answer, size),
       do: share(link, id, answer, head, data, size),
-      else: write_behind(link, id, answer, [head | data(id, data, size)])
+      else: write_next(link, id, answer, [head | data(id, data, size)])
   end
 
   defp share(link, id, answer, head, data, size),
@@ -321,12 +321,15 @@ defmodule Sparx.Link do
     Region.write(region, items ++ [{:written, answer}])
   end
 
-  defp write_behind(_link, _id, _answer, [[]]), do: :ok
+  @doc "Writes messages of a response, behind all that was written before."
+  @spec write_next(t, Frame.stream(), Answer.t() | nil, iodata) :: :ok | error
+  def write_next(_link, _id, _answer, nothing) when nothing in [[], [[]]], do: :ok
 
-  defp write_behind(link, id, answer, messages) do
+  def write_next(link, id, answer, messages) do
     cond do
-      # The server knows whether earlier parts must be written first.
-      not is_local(answer) -> tell(link, id, {:write, IO.iodata_to_binary(messages)})
+      # The server knows whether earlier parts must be written first. It replies when these are written, since a process of
+      # its node that writes next does not ask it.
+      not is_local(answer) -> ask(link, id, {:write, IO.iodata_to_binary(messages)})
       Answer.behind?(answer) -> give(link, answer, [packed(messages)])
       true -> write(link, messages)
     end
@@ -339,7 +342,7 @@ defmodule Sparx.Link do
   @spec finish(t, Frame.stream(), Answer.t() | nil, Sparx.Headers.t() | nil) :: :ok | error
   def finish(link, id, answer, trailers) do
     case answer(link, id, answer, :finish) do
-      :ok -> write_behind(link, id, answer, Frame.finish(id, trailers))
+      :ok -> write_next(link, id, answer, Frame.finish(id, trailers))
       :head -> ask(link, id, {:finish_head, trailers})
       {:error, reason} -> {:error, reason}
     end

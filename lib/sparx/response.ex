@@ -264,7 +264,7 @@ defmodule Sparx.Response do
   @spec inform(Request.t(), 100 | 102..199, Enumerable.t()) :: result
   def inform(request, status, headers) when status == 100 or status in 102..199 do
     message = Frame.inform(request.id, status, Headers.fields!(headers))
-    with :ok <- unsent(request), do: Link.write(request.link, message)
+    with :ok <- unsent(request), do: Link.write_next(request.link, request.id, request.answer, message)
   end
 
   def inform(_request, status, _headers), do: bad_status!(status, "100, or 102 to 199")
@@ -297,9 +297,14 @@ defmodule Sparx.Response do
 
   defp push_now(request, message) do
     case Link.answer(request.link, request.id, request.answer, :phase) do
-      phase when phase in [:waiting, :head, :streaming, :empty] -> Link.write(request.link, message)
-      phase when phase in [:sent, :socket] -> {:error, :already_sent}
-      _over -> {:error, :closed}
+      phase when phase in [:waiting, :head, :streaming, :empty] ->
+        Link.write_next(request.link, request.id, request.answer, message)
+
+      phase when phase in [:sent, :socket] ->
+        {:error, :already_sent}
+
+      _over ->
+        {:error, :closed}
     end
   end
 

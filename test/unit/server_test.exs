@@ -458,6 +458,30 @@ defmodule Sparx.ServerTest do
       assert Response.new(200) |> Response.send(request) == {:error, :already_sent}
     end
 
+    test "processes of two nodes that write one in turns: all parts keep their order" do
+      %{port: port, request: request} = start_with_request()
+      # A process of another node has no access to the answer.
+      remote = %{request | answer: nil}
+      assert Response.inform(remote, 103, []) == :ok
+      assert Response.send_head(request, 200, []) == :ok
+
+      for n <- 1..50 do
+        assert Response.write_chunk(remote, "remote #{n}") == :ok
+        assert Response.write_chunk(request, "local #{n}") == :ok
+      end
+
+      assert Response.finish(remote) == :ok
+
+      written =
+        for _ <- 1..103 do
+          assert_receive {:host, ^port, [kind, 1 | _] = message} when kind in 5..8
+          message
+        end
+
+      parts = for n <- 1..50, who <- ["remote", "local"], do: [6, 1, "#{who} #{n}"]
+      assert written == [[8, 1, 103, []], [5, 1, 200, [], nil]] ++ parts ++ [[7, 1, nil]]
+    end
+
     test "a streamed one with its whole head at once is as long as it says" do
       %{port: port, request: request} = start_with_request()
       assert Response.send_head(request, 200, [{"content-length", 3}]) == :ok

@@ -34,6 +34,17 @@ defmodule Sparx.Server.Exchange do
   defp ask({:respond, message}, _id, stream, state),
     do: if_ok(Answer.send_whole(stream.answer), state, &write(&1, message))
 
+  # Parts of a response that a process on another node writes. Nobody writes what follows before the answer.
+  defp ask({:write, messages}, _id, %{ended: false} = stream, state) do
+    if Answer.behind?(stream.answer) do
+      Answer.go_behind(stream.answer)
+      Region.write(state.link.region, [messages, {:written, stream.answer}])
+      {:ok, state}
+    else
+      {:ok, state |> write(messages) |> flush()}
+    end
+  end
+
   defp ask({:socket_send, messages, size}, _id, stream, state) do
     if_ok(Answer.enter(stream.answer, size), state, fn state ->
       state = state |> write(messages) |> flush()
@@ -179,17 +190,6 @@ defmodule Sparx.Server.Exchange do
 
   defp tell({:socket_room, size, ref}, id, stream, state),
     do: when_it_fits(ref, size, Answer.fits?(stream.answer, size), id, stream, state)
-
-  # Parts of a response that a process on another node writes.
-  defp tell({:write, messages}, _id, stream, state) do
-    if Answer.behind?(stream.answer) do
-      Answer.go_behind(stream.answer)
-      Region.write(state.link.region, [messages, {:written, stream.answer}])
-      state
-    else
-      write(state, messages)
-    end
-  end
 
   # Reports of a handler that Sparx.Workers runs.
   defp tell({:failed, crash}, id, _stream, state), do: failed(id, crash, state)
