@@ -72,7 +72,7 @@ enum { RECEIVED_MAX = 16 };
 
 static void take_descriptors(struct msghdr *m, unsigned max, struct received *r)
 {
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = platform_next_control(m, c)) {
 		unsigned n;
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 			continue;

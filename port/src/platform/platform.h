@@ -36,6 +36,15 @@ struct received {
 	bool cut;       /* bytes or descriptors were cut off */
 };
 
+/* CMSG_NXTHDR. The macro of musl converts a negative number to an unsigned one, and the compiler warns about that. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+static inline struct cmsghdr *platform_next_control(struct msghdr *m, struct cmsghdr *c)
+{
+	return CMSG_NXTHDR(m, c);
+}
+#pragma GCC diagnostic pop
+
 /* Receives one packet, and as many as max descriptors with it. False: errno says why; len and count are 0 at the end. */
 bool platform_receive(int fd, void *bytes, size_t size, unsigned max, struct received *r);
 /* Whether it is a file that can be read at any offset and not written. */

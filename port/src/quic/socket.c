@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "platform/platform.h"
 #include "quic/parts.h"
 
 #ifndef UDP_SEGMENT
@@ -122,7 +123,7 @@ int quic_socket(const struct listener_config *config, uint16_t port, union quic_
 /* *segment: the size of the packets in a message that has several. */
 static void read_control(struct msghdr *m, struct quic_datagram *d, size_t *segment)
 {
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = platform_next_control(m, c)) {
 		int number = 0;
 		if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
 			struct in_pktinfo info;
@@ -197,9 +198,9 @@ static struct cmsghdr *put_control(struct msghdr *m, int level, int type, const 
 
 	c->cmsg_level = level;
 	c->cmsg_type = type;
-	c->cmsg_len = CMSG_LEN(n);
+	c->cmsg_len = (__typeof__(c->cmsg_len))CMSG_LEN(n); /* glibc and musl give it different types */
 	memcpy(CMSG_DATA(c), value, n);
-	m->msg_controllen += CMSG_SPACE(n);
+	m->msg_controllen += (__typeof__(m->msg_controllen))CMSG_SPACE(n);
 	return c;
 }
 
