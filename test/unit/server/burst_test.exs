@@ -29,6 +29,14 @@ defmodule Sparx.Server.BurstTest do
 
   defp spin_until(time), do: if(System.monotonic_time(:millisecond) < time, do: spin_until(time))
 
+  # µs, in few reductions: a handler that used up its turn would be suspended.
+  defp work_for(time), do: work_until(System.monotonic_time(:microsecond) + time)
+
+  defp work_until(time) do
+    :crypto.strong_rand_bytes(1_000)
+    if System.monotonic_time(:microsecond) < time, do: work_until(time)
+  end
+
   test "each is answered once, and nothing is left" do
     %{server: server, port: port} = start(&answer(&1, Integer.to_string(&1.id)))
 
@@ -88,6 +96,23 @@ defmodule Sparx.Server.BurstTest do
     assert :sys.get_state(server).slots.running == 4
     for pid <- handlers, do: send(pid, :go)
     settled(server)
+  end
+
+  # A burst ends if its handlers take longer than half a millisecond, which a busy machine does to them. So it may take some tries.
+  test "answers go out after a third of a millisecond, and not with those of handlers that still run" do
+    handler = fn request ->
+      work_for(90)
+      answer(request)
+    end
+
+    assert Enum.any?(1..500, fn _ ->
+             %{port: port} = start(handler)
+             say(port, 1..8)
+             for id <- 1..8, do: assert_receive({:host, ^port, [4, ^id, 200, [], "ok"]})
+             [_hello, _demand, first] = for(_ <- 1..3, do: assert_receive({:frame, ^port, _messages}))
+             # Four answers, without a demand: that comes when the burst has ended.
+             first == {:frame, port, 4}
+           end)
   end
 
   test "the parts of a streamed answer stay in order, also behind an interim one" do
