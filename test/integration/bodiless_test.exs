@@ -45,7 +45,7 @@ defmodule Sparx.Integration.BodilessTest do
   end
 
   setup do
-    path = Path.join(System.tmp_dir!(), "sparx-sparse-#{System.unique_integer([:positive])}")
+    path = Path.join(System.tmp_dir!(), "sparx-sparse-#{System.unique_integer([:positive])}-#{System.pid()}")
     {:ok, file} = :file.open(path, [:write, :raw])
     {:ok, _} = :file.position(file, @size - 1)
     :ok = :file.write(file, "x")

@@ -218,7 +218,7 @@ defmodule Sparx.Integration.DecodingTest do
     ]
 
     Client.send(socket, Client.head("POST", "/", fields))
-    assert {:ok, "HTTP/1.1 100 Continue\r\n\r\n"} = :gen_tcp.recv(socket, 25, 5_000)
+    assert {:ok, "HTTP/1.1 100 Continue\r\n\r\n"} = :gen_tcp.recv(socket, 25, 60_000)
     Client.send(socket, body)
     assert Client.answer(socket).body == sum(@text)
   end
@@ -304,7 +304,7 @@ defmodule Sparx.Integration.DecodingTest do
       body
     ])
 
-    assert_receive {:read, handler, 1_000}, 5_000
+    assert_receive {:read, handler, 1_000}
     assert Vm.resident(program) - before < 2_048
     send(handler, :go_on)
     assert Client.answer(socket).body == "#{200_000_000 - 1_000}"
@@ -313,7 +313,7 @@ defmodule Sparx.Integration.DecodingTest do
 
   defp size(chunks), do: Enum.reduce(chunks, 0, &(byte_size(&1) + &2))
 
-  test "a bomb of 10 GB costs less than 2 MiB and 100 ms" do
+  test "a bomb of 10 GB costs less than 2 MiB and a second" do
     server = serve(reader())
     program = port(server).os_pid
     bomb = bomb(10_000_000_000)
@@ -321,7 +321,8 @@ defmodule Sparx.Integration.DecodingTest do
     {memory, time} = {Vm.resident(program), processor(program)}
     assert post(server, "gzip", bomb).status == 413
     assert Vm.resident(program) - memory < 2_048
-    assert processor(program) - time < 100
+    # All of it would take ten seconds or more.
+    assert processor(program) - time < 1_000
   end
 
   # As many members as needed, each of 100 MB.
@@ -348,7 +349,10 @@ defmodule Sparx.Integration.DecodingTest do
   @tag skip: @no_curl
   test "curl sends over HTTP/2 what it would over HTTP/1.1" do
     server = serve(reader())
-    file = Path.join(System.tmp_dir!(), "sparx-decoding-#{System.unique_integer([:positive])}")
+
+    file =
+      Path.join(System.tmp_dir!(), "sparx-decoding-#{System.unique_integer([:positive])}-#{System.pid()}")
+
     on_exit(fn -> File.rm(file) end)
     url = "http://127.0.0.1:#{Sparx.info(server).port}/"
 
@@ -369,7 +373,10 @@ defmodule Sparx.Integration.DecodingTest do
     body = gzip(@text)
 
     1..64
-    |> Task.async_stream(fn _ -> for _ <- 1..5, do: post(server, "gzip", body) end, max_concurrency: 32)
+    |> Task.async_stream(fn _ -> for _ <- 1..5, do: post(server, "gzip", body) end,
+      max_concurrency: 32,
+      timeout: 60_000
+    )
     |> Enum.each(fn {:ok, answers} -> assert Enum.all?(answers, &(&1.body == sum(@text))) end)
   end
 end

@@ -4,6 +4,7 @@ defmodule Sparx.Integration.DescriptorsTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureLog
+  import Sparx.Await
 
   alias Sparx.{Client, Response}
   alias Sparx.Server.Channel
@@ -60,7 +61,7 @@ defmodule Sparx.Integration.DescriptorsTest do
     log =
       capture_log(fn ->
         assert hand(server, 1, 99, __ENV__.file) == :ok
-        assert %{figures: %{errors: 1, files: 0}} = port_of(server)
+        await(fn -> port_of(server).figures end, &match?(%{errors: 1, files: 0}, &1))
       end)
 
     assert log =~ "for stream 99: descriptor: is for a stream that was never used (ignored)"

@@ -41,17 +41,17 @@ defmodule Sparx.Integration.DrainTest do
   test "by drain/2, before anything is cut" do
     server = serve()
     sockets = for _ <- 1..3, do: server |> begun() |> elem(0)
-    drain = Task.async(fn -> Sparx.drain(server, 10_000) end)
+    drain = Task.async(fn -> Sparx.drain(server, 60_000) end)
     for socket <- sockets, do: assert(%{status: 200, body: "begun"} = Client.answer(socket))
-    assert Task.await(drain) == :ok
+    assert Task.await(drain, 60_000) == :ok
   end
 
   test "by restart/2, and the server serves on" do
     server = serve()
     {socket, _handler} = begun(server)
-    restart = Task.async(fn -> Sparx.restart(server, 10_000) end)
+    restart = Task.async(fn -> Sparx.restart(server, 60_000) end)
     assert %{status: 200, body: "begun"} = Client.answer(socket)
-    assert Task.await(restart) == :ok
+    assert Task.await(restart, 60_000) == :ok
     {_socket, handler} = begun(server)
     refute_received {:sparx, :draining, _}
     Process.exit(handler, :kill)
@@ -63,7 +63,7 @@ defmodule Sparx.Integration.DrainTest do
     {socket, _handler} = begun(server)
     stop = Task.async(fn -> Supervisor.stop(server, :shutdown) end)
     assert %{status: 200, body: "begun"} = Client.answer(socket)
-    assert Task.await(stop) == :ok
+    assert Task.await(stop, 60_000) == :ok
   end
 
   test "who asks when it has begun is told at once" do
@@ -84,11 +84,11 @@ defmodule Sparx.Integration.DrainTest do
     socket = Client.connect(server)
     Client.send(socket, Client.head("GET", "/"))
     assert_receive {:asking, handler}
-    drain = Task.async(fn -> Sparx.drain(server, 10_000) end)
+    drain = Task.async(fn -> Sparx.drain(server, 60_000) end)
     # An idle connection is closed when a drain has begun.
     assert Client.closed(idle) == :ok
     send(handler, :go)
     assert Client.answer(socket).body == "told"
-    assert Task.await(drain) == :ok
+    assert Task.await(drain, 60_000) == :ok
   end
 end

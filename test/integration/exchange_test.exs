@@ -152,7 +152,7 @@ defmodule Sparx.Integration.ExchangeTest do
     case Sparx.start_link(host: "::1", port: 0, handler: &text(&1, inspect(Request.peer(&1))), workers: 1) do
       {:ok, server} ->
         assert %{body: "{{0, 0, 0, 0, 0, 0, 0, 1}, " <> _} = Client.get(server, "/")
-        Sparx.drain(server, 1000)
+        Sparx.drain(server, 60_000)
 
       {:error, error} ->
         assert error.reason == :address
@@ -284,7 +284,7 @@ defmodule Sparx.Integration.ExchangeTest do
         end)
 
       assert %{body: ^body} = Client.answer(socket)
-      assert Task.await(sender) == :ok
+      assert Task.await(sender, 60_000) == :ok
     end
   end
 
@@ -346,7 +346,7 @@ defmodule Sparx.Integration.ExchangeTest do
 
       socket = Client.connect(server, recbuf: 4096)
       Client.send(socket, Client.head("GET", "/"))
-      assert_receive {:ended, {:error, reason}}, 5_000
+      assert_receive {:ended, {:error, reason}}
       assert reason in [:timeout, :closed]
     end
 

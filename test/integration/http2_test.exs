@@ -156,12 +156,12 @@ defmodule Sparx.Integration.Http2Test do
       server = serve(fn request -> {:ok, _} = WebSocket.serve(request, Shout, test) end)
       {client, id} = server |> H2Client.open() |> H2Client.upgrade("websocket", "/", @websocket)
       assert_receive {:socket, socket}
-      drain = Task.async(fn -> Sparx.drain(server, 10_000) end)
+      drain = Task.async(fn -> Sparx.drain(server, 60_000) end)
       client = expect(client, id, <<0x88, 2, 1001::16>>)
       client = H2Client.data(client, id, WsClient.encode({:close, 1001, ""}), end: true)
       {_client, %{ended: true, reset: nil}} = H2Client.finish(client, id)
       assert_receive {:ended, ^socket, _reason}
-      assert Task.await(drain, 15_000) == :ok
+      assert Task.await(drain, 60_000) == :ok
     end
 
     test "a socket whose process fails is closed with 1011, and the connection goes on" do
@@ -297,7 +297,7 @@ defmodule Sparx.Integration.Http2Test do
               receive do: (:go_on -> respond(request, 200, ""))
 
             %{path: "/second"} = request ->
-              {:ok, body} = Request.read_body(request, timeout: 2_000)
+              {:ok, body} = Request.read_body(request, timeout: 60_000)
               respond(request, 200, "<#{body}>")
           end,
           workers: 1
@@ -424,8 +424,11 @@ defmodule Sparx.Integration.Http2Test do
     end
 
     test "or its time is over" do
-      {client, _worker} = take_back(serve_one(h2_reset_hold: 200))
-      free(client)
+      {client, id} =
+        [h2_reset_hold: 200] |> serve_one() |> H2Client.open() |> H2Client.request("GET", "/busy")
+
+      assert_receive {:busy, _worker}
+      client |> H2Client.reset(id) |> free()
     end
   end
 

@@ -6,7 +6,8 @@ defmodule Sparx.Integration.Http3ClientsTest do
   alias Sparx.{Browser, Kit, Needs, Request, Response}
 
   @moduletag skip: Needs.http3()
-  @moduletag timeout: 180_000
+  # Go builds its libraries first.
+  @moduletag timeout: 900_000
 
   @clients Path.expand("../support/clients", __DIR__)
   @files Path.expand("../fixtures/tls", __DIR__)
@@ -52,13 +53,13 @@ defmodule Sparx.Integration.Http3ClientsTest do
 
   # ngtcp2's client; the answer on each stream must be complete.
   defp gtlsclient(port, path, streams, options) do
-    folder = Path.join(System.tmp_dir!(), "sparx-h3-#{System.unique_integer([:positive])}")
+    folder = Path.join(System.tmp_dir!(), "sparx-h3-#{System.unique_integer([:positive])}-#{System.pid()}")
     File.mkdir_p!(folder)
     on_exit(fn -> File.rm_rf!(folder) end)
     paths = for i <- 1..streams, do: "https://a.example#{path}?#{i}"
 
-    own = ["-q", "--exit-on-all-streams-close", "--sni=a.example", "--timeout=20s", "--download=" <> folder]
-    run("timeout", ["60", "gtlsclient" | own] ++ options ++ ["127.0.0.1", "#{port}" | paths])
+    own = ["-q", "--exit-on-all-streams-close", "--sni=a.example", "--timeout=60s", "--download=" <> folder]
+    run("timeout", ["300", "gtlsclient" | own] ++ options ++ ["127.0.0.1", "#{port}" | paths])
     for file <- File.ls!(folder), do: File.stat!(Path.join(folder, file)).size
   end
 
@@ -112,16 +113,24 @@ defmodule Sparx.Integration.Http3ClientsTest do
     ]
 
     run("go", ["build", "-o", client, Path.join(@clients, "h3_client.go")], env: env)
-    assert run("timeout", ["60", client, "#{port}", "5", "200", "20", "2000"]) == "1000\n"
+    assert run("timeout", ["300", client, "#{port}", "5", "200", "20", "2000"]) == "1000\n"
 
-    assert run("timeout", ["90", client, "#{lossy(port, ["0.01", "0.02", "0.01"])}", "20", "100", "10", "500"]) ==
+    assert run("timeout", [
+             "300",
+             client,
+             "#{lossy(port, ["0.01", "0.02", "0.01"])}",
+             "20",
+             "100",
+             "10",
+             "500"
+           ]) ==
              "2000\n"
   end
 
   defp lossy(port, shares) do
     arguments = [Path.join(@clients, "udp_proxy.py"), "#{port}" | shares]
     process = Port.open({:spawn_executable, Kit.python()}, [:binary, line: 100, args: arguments])
-    assert_receive {^process, {:data, {:eol, own}}}, 10_000
+    assert_receive {^process, {:data, {:eol, own}}}
     own
   end
 

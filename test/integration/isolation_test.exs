@@ -36,7 +36,7 @@ defmodule Sparx.Integration.IsolationTest do
           receive do
             {:job, job} -> ok(request, job)
           after
-            String.to_integer(Request.header(request, "patience", "5000")) -> ok(request, "nothing")
+            String.to_integer(Request.header(request, "patience", "60000")) -> ok(request, "nothing")
           end
         end)
 
@@ -48,13 +48,13 @@ defmodule Sparx.Integration.IsolationTest do
         alice = Task.async(fn -> Client.get(server, "/poll/alice") end)
         assert_receive {:subscribed, "alice", pid}
         publish.("alice", "first #{round}")
-        assert %{body: "first " <> _} = Task.await(alice)
+        assert %{body: "first " <> _} = Task.await(alice, 60_000)
         ended(pid)
         bob = Task.async(fn -> Client.get(server, "/poll/bob", [{"patience", 50}]) end)
         assert_receive {:subscribed, "bob", other}
         assert other != pid
         publish.("alice", "for alice alone")
-        assert %{body: "nothing"} = Task.await(bob)
+        assert %{body: "nothing"} = Task.await(bob, 60_000)
         ended(other)
       end
 
@@ -121,8 +121,7 @@ defmodule Sparx.Integration.IsolationTest do
       assert status == if(path == "/raise", do: 500, else: 200)
       assert_receive {:holds, pid, socket, program, os_pid, file, table, child}
       ended(pid)
-      assert Port.info(socket) == nil
-      assert Port.info(program) == nil
+      await(fn -> Port.info(socket) == nil and Port.info(program) == nil end)
       await(fn -> :ets.info(table) == :undefined and not Process.alive?(file) end)
       assert Process.whereis(:the_one_and_only) == nil
 
@@ -186,7 +185,7 @@ defmodule Sparx.Integration.IsolationTest do
         handler: fn request ->
           send(test, {Process.get(:"$ancestors"), Process.get(:"$callers")})
           task = Task.async(fn -> Process.get(:"$callers") end)
-          send(test, {:task, self(), Task.await(task)})
+          send(test, {:task, self(), Task.await(task, 60_000)})
           ok(request)
         end
       )
@@ -225,7 +224,7 @@ defmodule Sparx.Integration.IsolationTest do
           {"a linked process that dies",
            quote do
              spawn_link(fn -> exit(:bad_child) end)
-             Process.sleep(5_000)
+             Process.sleep(:infinity)
            end, ":bad_child"},
           {"a Task that raises", quote(do: Task.await(Task.async(fn -> raise "in a task" end))), "in a task"},
           {"a heap limit",
@@ -306,7 +305,7 @@ defmodule Sparx.Integration.IsolationTest do
       stop_supervised!(Sparx)
       telling = serve(handler, log_client_closures: true)
       leave_from(telling, head)
-      assert_received {:logged, :info, line}
+      assert_receive {:logged, :info, line}
       assert line =~ "PUT #{path}: the client has left"
       refute_received {:logged, _level, _line}
     end

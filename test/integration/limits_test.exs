@@ -3,6 +3,8 @@ defmodule Sparx.Integration.LimitsTest do
   @moduledoc "Limits by peer, over real sockets: what is refused, how, and what it costs the VM."
   use ExUnit.Case, async: true
 
+  import Sparx.Await
+
   alias Sparx.{Client, H2Client, Request, Response}
 
   defp start(options) do
@@ -36,7 +38,7 @@ defmodule Sparx.Integration.LimitsTest do
     with {:ok, socket} <-
            :gen_tcp.connect({127, 0, 0, 1}, Sparx.info(server).port, [:binary, active: false, ip: source]),
          :ok <- :gen_tcp.send(socket, Client.head("GET", "/")),
-         {:ok, _} <- :gen_tcp.recv(socket, 0, 5_000) do
+         {:ok, _} <- :gen_tcp.recv(socket, 0, 60_000) do
       false
     else
       {:error, reason} -> reason in [:closed, :econnreset, :epipe]
@@ -97,8 +99,9 @@ defmodule Sparx.Integration.LimitsTest do
     send(first, :go)
     send(second, :go)
     for connection <- held, do: assert(%{status: 200} = Client.answer(connection))
-    assert %{status: 200} = ask(other)
-    assert %{over_concurrent: 1} = figures(server)
+    # They count until the server knows that their handlers have ended.
+    await(fn -> ask(other).status == 200 end)
+    assert figures(server).over_concurrent >= 1
   end
 
   test "connections beyond their number are reset" do
@@ -110,7 +113,7 @@ defmodule Sparx.Integration.LimitsTest do
     refute reset?(server, {127, 0, 0, 2})
     Client.close(one)
     # The server notices a moment later that the client has left.
-    Sparx.Await.await(fn -> not reset?(server) end)
+    await(fn -> not reset?(server) end)
     assert %{over_connections: over} = figures(server)
     assert over >= 1
   end
@@ -122,15 +125,19 @@ defmodule Sparx.Integration.LimitsTest do
       start(
         limit_connection_rate: 1,
         limit_connection_burst: 2,
+        handshake_timeout: 60_000,
+        first_byte_timeout: 60_000,
         scheme: :https,
         certfile: certfile,
         keyfile: keyfile
       )
 
+    begun = System.monotonic_time(:second)
     for _ <- 1..10, do: :gen_tcp.connect({127, 0, 0, 1}, Sparx.info(server).port, [])
-    assert %{over_connection_rate: over, connections: open, half_open: open} = figures(server)
-    assert over >= 7
-    assert open <= 3
+    all? = &(&1.over_connection_rate + &1.connections == 10)
+    assert %{connections: open, half_open: open} = await(fn -> figures(server) end, all?)
+    # A busy machine may need some seconds for them, each of which lets another one in.
+    assert open <= 3 + System.monotonic_time(:second) - begun
   end
 
   test "bodies are shaped, and come whole" do
@@ -276,7 +283,7 @@ defmodule Sparx.Integration.LimitsTest do
   end
 
   test "what is refused costs the VM nothing" do
-    server = start(limit_requests: 1, limit_window: 3_600_000)
+    server = start(limit_requests: 1, limit_window: 3_600_000, heartbeat: :infinity)
     connection = connect(server)
     assert %{status: 200} = ask(connection)
     assert %{status: 429} = ask(connection)

@@ -84,7 +84,7 @@ defmodule Sparx.Integration.MultipartTest do
         serve(fn request ->
           # Any process may read; this one lives until the test lets it go.
           task = Task.async(fn -> save_and_wait(request, folder, test) end)
-          answer(request, 200, Task.await(task))
+          answer(request, 200, Task.await(task, 60_000))
         end)
 
       socket = Client.connect(server)
@@ -158,22 +158,23 @@ defmodule Sparx.Integration.MultipartTest do
 
       server =
         serve(fn request ->
-          {:error, error} = Multipart.save(request, folder: folder, timeout: 100)
+          timeout = if request.path == "/slow", do: 100, else: 60_000
+          {:error, error} = Multipart.save(request, folder: folder, timeout: timeout)
           send(test, {:reason, error.reason, File.ls!(folder)})
           answer(request, error.status, "")
         end)
 
-      begin = fn ->
+      begin = fn path ->
         socket = Client.connect(server)
         body = file("f", "g", @block)
-        Client.send(socket, [Client.head("POST", "/", [@type_header, {"content-length", 1_000_000}]), body])
+        Client.send(socket, [Client.head("POST", path, [@type_header, {"content-length", 1_000_000}]), body])
         socket
       end
 
-      slow = begin.()
+      slow = begin.("/slow")
       assert_receive {:reason, :timeout, []}
       assert %{status: 408} = Client.answer(slow)
-      Client.close(begin.())
+      Client.close(begin.("/"))
       assert_receive {:reason, :closed, []}
     end
   end
@@ -272,7 +273,6 @@ defmodule Sparx.Integration.MultipartTest do
       run("node", ["--no-warnings", Path.join(@clients, "form_client.js"), "#{port}"])
     end
 
-    @tag timeout: 120_000
     @tag skip: Browser.skip()
     test "Chromium: forms that it sends by itself, and by fetch", %{folder: folder} do
       teller = teller(folder)

@@ -165,7 +165,7 @@ defmodule Sparx.Integration.NodeTest do
       wait_for_stream(server)
       :peer.stop(context.peer)
       assert %{status: 500} = Client.answer(socket)
-      assert [%{subscriptions: 0}] = Sparx.info(server).ports
+      await(fn -> match?([%{subscriptions: 0}], Sparx.info(server).ports) end)
     end
   end
 
@@ -207,7 +207,7 @@ defmodule Sparx.Integration.NodeTest do
         refute_received {:stopped, ^remote}
         Client.send(socket, "more")
         assert %{status: 200, body: "halfmore"} = Client.answer(socket)
-        assert_receive {:stopped, ^remote}, 5_000
+        assert_receive {:stopped, ^remote}
       end
     end
 

@@ -65,7 +65,7 @@ defmodule Sparx.PackageTest do
   end
 
   @tag :tmp_dir
-  @tag timeout: 400_000
+  @tag timeout: 900_000
   test "builds as a dependency, is installed to a prefix, and serves from both", %{tmp_dir: folder} do
     folder = Path.expand(folder)
     [package, shop, prefix] = for name <- ~w(package shop prefix), do: Path.join(folder, name)

@@ -140,7 +140,7 @@ defmodule Sparx.Integration.PartsTest do
 
   test "each request tells which address and port it came to" do
     handler = fn request -> text(request, inspect(Request.local(request))) end
-    path = Path.join(System.tmp_dir!(), "sparx_local_#{System.unique_integer([:positive])}")
+    path = Path.join(System.tmp_dir!(), "sparx_local_#{System.unique_integer([:positive])}-#{System.pid()}")
     listeners = [[host: "0.0.0.0", port: 0], [host: "::", port: 0], [host: "unix:" <> path]]
     server = start_supervised!({Sparx, listeners: listeners, handler: handler})
     [v4, v6, _] = Sparx.info(server).listeners

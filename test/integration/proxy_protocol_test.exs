@@ -46,7 +46,7 @@ defmodule Sparx.Integration.ProxyProtocolTest do
       with {:ok, socket} <-
              :gen_tcp.connect({127, 0, 0, 1}, Sparx.info(server).port, [:binary, active: false]) do
         :gen_tcp.send(socket, bytes)
-        result = :gen_tcp.recv(socket, 0, 5_000)
+        result = :gen_tcp.recv(socket, 0, 60_000)
         :gen_tcp.close(socket)
         result
       end
@@ -149,7 +149,7 @@ defmodule Sparx.Integration.ProxyProtocolTest do
     :gen_tcp.send(socket, "4711 443\r\n")
     {:ok, tls} = :ssl.connect(socket, verify: :verify_none)
     :ssl.send(tls, Client.head("GET", "/"))
-    {:ok, answer} = :ssl.recv(tls, 0, 5_000)
+    {:ok, answer} = :ssl.recv(tls, 0, 60_000)
     assert IO.iodata_to_binary(answer) =~ "200 OK"
 
     assert_receive {:seen, {{192, 0, 2, 7}, 4711}, {{10, 0, 0, 1}, 443}, %{version: 1},
@@ -192,11 +192,12 @@ defmodule Sparx.Integration.ProxyProtocolTest do
     timeout connect 5s
     timeout client 30s
     timeout server 30s
+    timeout check 30s
   frontend clients
     bind 127.0.0.1:<%= front %> <%= tls %>
     default_backend sparx
   backend sparx
-    server one 127.0.0.1:<%= port %> <%= send %> check inter 200ms
+    server one 127.0.0.1:<%= port %> <%= send %> check inter 200ms fall 100
   """
 
   @tag skip: Needs.command("haproxy")
@@ -243,7 +244,7 @@ defmodule Sparx.Integration.ProxyProtocolTest do
 
     {:ok, mine} = :ssl.sockname(tls)
     :ssl.send(tls, Client.head("GET", "/"))
-    {:ok, answer} = :ssl.recv(tls, 0, 5_000)
+    {:ok, answer} = :ssl.recv(tls, 0, 60_000)
     assert IO.iodata_to_binary(answer) =~ "200 OK"
     assert_receive {:seen, ^mine, {{127, 0, 0, 1}, ^front}, proxy, nil}
     assert %{version: 2, command: :proxy, authority: "a.example"} = proxy

@@ -91,7 +91,6 @@ defmodule Sparx.Integration.ProxyTest do
       ] do
     executable = Needs.find(program)
 
-    @tag timeout: 120_000
     @tag skip: Needs.command(program)
 
     test "behind #{what}: no request is lost" do
@@ -122,7 +121,6 @@ defmodule Sparx.Integration.ProxyTest do
   nghttpx = System.find_executable("nghttpx") || System.find_executable("/usr/sbin/nghttpx")
   unless nghttpx, do: IO.puts("nghttpx is not installed (nghttp2-proxy): the test behind it is skipped")
 
-  @tag timeout: 120_000
   unless nghttpx, do: @tag(skip: "nghttpx is not installed (nghttp2-proxy)")
 
   test "behind nghttpx, on one connection: a bad client costs only itself" do
@@ -193,7 +191,7 @@ defmodule Sparx.Integration.ProxyTest do
     options = [:binary, :stderr_to_stdout, :exit_status, cd: folder]
     arguments = ["-c", @keeper, "sh", executable | arguments(program, folder, file)]
     proxy = Port.open({:spawn_executable, "/bin/sh"}, [{:args, arguments} | options])
-    wait_for(socket, proxy, 500)
+    wait_for(socket, proxy, 3_000)
     socket
   end
 

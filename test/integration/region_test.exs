@@ -3,6 +3,8 @@ defmodule Sparx.Integration.RegionTest do
   @moduledoc "Large bodies that cross in shared memory, with real clients."
   use ExUnit.Case, async: true
 
+  import Sparx.Await
+
   alias Sparx.{Client, H2Client, Kit, Needs, Response, WebSocket, WsClient}
   alias Sparx.Server.Region
 
@@ -20,15 +22,8 @@ defmodule Sparx.Integration.RegionTest do
     :sys.get_state(producer).program.region
   end
 
-  defp await_free(server, tries \\ 500) do
-    {_slots, used} = Region.count(region(server))
-
-    cond do
-      used == 0 -> :ok
-      tries == 0 -> flunk("#{used} slots are not given back")
-      true -> receive(after: (10 -> await_free(server, tries - 1)))
-    end
-  end
+  # Until all slots are given back.
+  defp await_free(server), do: await(fn -> Region.count(region(server)) end, &match?({_slots, 0}, &1))
 
   # Bytes that show their own position
   defp body(seed, size),
@@ -95,7 +90,7 @@ defmodule Sparx.Integration.RegionTest do
           ])
       end
 
-      if who == :handler, do: write.(), else: write |> Task.async() |> Task.await(30_000)
+      if who == :handler, do: write.(), else: write |> Task.async() |> Task.await(60_000)
     end
 
     Response.finish(request, [{"x-sum", "#{Enum.sum(sizes)}"}])
@@ -159,7 +154,7 @@ defmodule Sparx.Integration.RegionTest do
           '127.0.0.1',
           Sparx.info(server).port,
           [mode: :binary, active: false, verify: :verify_none],
-          5_000
+          60_000
         )
 
       :ok = :ssl.send(socket, "GET /#{seed}?length HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
@@ -172,7 +167,7 @@ defmodule Sparx.Integration.RegionTest do
   end
 
   defp all(socket, taken) do
-    case :ssl.recv(socket, 0, 10_000) do
+    case :ssl.recv(socket, 0, 60_000) do
       {:ok, more} -> all(socket, taken <> more)
       {:error, :closed} -> taken
     end
@@ -257,7 +252,7 @@ defmodule Sparx.Integration.RegionTest do
               end)
 
       for size <- [40_000, 100_000, 300_000], do: :ok = WebSocket.send_frame(socket, {:binary, body(5, size)})
-      Task.await_many(others, 30_000)
+      Task.await_many(others, 60_000)
       WebSocket.close(socket)
     end
 
@@ -281,13 +276,13 @@ defmodule Sparx.Integration.RegionTest do
 
     for way <- [:kill, :leave, :kill, :leave], _ <- 1..5 do
       client = WsClient.open(server, "/")
-      assert_receive {:socket, pid, _socket}, 5_000
+      assert_receive {:socket, pid, _socket}
       monitor = Process.monitor(pid)
       # The client reads none of them, so that the process waits in the middle of one.
       WsClient.send(client, for(_ <- 1..4, do: {:text, "900000"}))
-      {:ok, _} = :gen_tcp.recv(client, 70_000, 5_000)
+      {:ok, _} = :gen_tcp.recv(client, 70_000, 60_000)
       if way == :kill, do: Process.exit(pid, :kill), else: Client.abort(client)
-      assert_receive {:DOWN, ^monitor, :process, ^pid, _reason}, 10_000
+      assert_receive {:DOWN, ^monitor, :process, ^pid, _reason}
       Client.abort(client)
     end
 
@@ -338,8 +333,8 @@ defmodule Sparx.Integration.RegionTest do
     for _ <- 1..20 do
       socket = Client.connect(server)
       Client.send(socket, Client.head("GET", "/killed"))
-      assert_receive {:handler, pid}, 5_000
-      {:ok, _} = :gen_tcp.recv(socket, 50_000, 5_000)
+      assert_receive {:handler, pid}
+      {:ok, _} = :gen_tcp.recv(socket, 50_000, 60_000)
       Process.exit(pid, :kill)
       Client.close(socket)
     end
@@ -354,11 +349,7 @@ defmodule Sparx.Integration.RegionTest do
     await_free(server)
   end
 
-  defp await_other(server, former, tries \\ 500) do
-    if tries == 0, do: flunk("no other port program")
-    now = region(server)
-    if now in [nil, former], do: receive(after: (10 -> await_other(server, former, tries - 1)))
-  end
+  defp await_other(server, former), do: await(fn -> region(server) end, &(&1 not in [nil, former]))
 
   test "without it everything crosses the pipe" do
     handler = fn request -> Response.new(200) |> Response.body(body(3, 200_000)) |> Response.send(request) end

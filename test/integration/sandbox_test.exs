@@ -45,7 +45,7 @@ defmodule Sparx.Integration.SandboxTest do
     log =
       capture_log(fn ->
         {_, 0} = System.cmd("kill", ["-SYS", "#{pid}"])
-        assert_receive {:trace, ^producer, :receive, {_port, {:exit_status, 159}}}, 10_000
+        assert_receive {:trace, ^producer, :receive, {_port, {:exit_status, 159}}}
         assert %{restarts: 1} = port_of(server)
       end)
 

@@ -34,12 +34,9 @@ defmodule Sparx.Integration.SlotsTest do
     for {:text, _} = frame <- WebSocket.stream(socket), do: :ok = WebSocket.send_frame(socket, frame)
   end
 
-  def handle(%{path: "/spin"} = request) do
-    receive do
-      :never -> :ok
-    after
-      300 -> ok(request, "spun")
-    end
+  def handle(%{path: "/spin", query: test} = request) do
+    test |> Base.url_decode64!() |> :erlang.binary_to_term() |> send({:spins, self()})
+    receive(do: (:enough -> ok(request, "spun")))
   end
 
   def handle(request), do: ok(request, "ok")
@@ -110,10 +107,15 @@ defmodule Sparx.Integration.SlotsTest do
 
   test "a handler that waits for something else holds its slot" do
     server = serve(max_queue: 0)
-    tasks = for _ <- 1..2, do: Task.async(fn -> Client.get(server, "/spin") end)
-    await_port(server, &(&1.running == 2))
+    path = "/spin?" <> (self() |> :erlang.term_to_binary() |> Base.url_encode64())
+    tasks = for _ <- 1..2, do: Task.async(fn -> Client.get(server, path) end)
+    handlers = for _ <- tasks, do: assert_receive({:spins, _handler}) |> elem(1)
+    # Longer than a handler that waits for its client holds one.
+    receive(after: (300 -> :ok))
+    assert %{running: 2} = hd(Sparx.info(server).ports)
     assert %{status: 503} = Client.get(server, "/")
-    for task <- tasks, do: assert(%{body: "spun"} = Task.await(task))
+    for handler <- handlers, do: send(handler, :enough)
+    for task <- tasks, do: assert(%{body: "spun"} = Task.await(task, 60_000))
     assert %{status: 200} = Client.get(server, "/")
   end
 

@@ -5,7 +5,8 @@ defmodule Mix.Tasks.Sparx.RunTest do
 
   alias Sparx.Client
 
-  @moduletag timeout: 120_000
+  # Some tests start many VMs.
+  @moduletag timeout: 600_000
   @repo Path.expand("../..", __DIR__)
 
   setup_all do
@@ -62,7 +63,7 @@ defmodule Mix.Tasks.Sparx.RunTest do
 
   defp stop(task, os_pid) do
     System.cmd("kill", ["-TERM", "#{os_pid}"])
-    assert_receive {^task, {:exit_status, status}}, 20_000
+    assert_receive {^task, {:exit_status, status}}, 60_000
     status
   end
 
@@ -71,9 +72,9 @@ defmodule Mix.Tasks.Sparx.RunTest do
       {:ok, _} = Application.ensure_all_started(:ssl)
       {task, os_pid, port} = start(["--port", "0", "--tls"])
       options = [mode: :binary, active: false, verify: :verify_none, server_name_indication: ~c"localhost"]
-      {:ok, socket} = :ssl.connect(~c"127.0.0.1", port, options, 5_000)
+      {:ok, socket} = :ssl.connect(~c"127.0.0.1", port, options, 60_000)
       :ok = :ssl.send(socket, "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
-      assert {:ok, "HTTP/1.1 200 OK" <> _} = :ssl.recv(socket, 0, 5_000)
+      assert {:ok, "HTTP/1.1 200 OK" <> _} = :ssl.recv(socket, 0, 60_000)
       assert stop(task, os_pid) == 0
     end
 
@@ -87,12 +88,12 @@ defmodule Mix.Tasks.Sparx.RunTest do
       before = shown(port)
       put.("b.crt", crt)
       System.cmd("kill", ["-HUP", "#{os_pid}"])
-      assert_receive {^task, {:data, {:eol, "The certificate stays as it was: " <> text}}}, 20_000
+      assert_receive {^task, {:data, {:eol, "The certificate stays as it was: " <> text}}}, 60_000
       assert text =~ "#{key}: key does not fit the certificate"
       assert shown(port) == before
       put.("b.key", key)
       System.cmd("kill", ["-HUP", "#{os_pid}"])
-      assert_receive {^task, {:data, {:eol, "The certificate was read again"}}}, 20_000
+      assert_receive {^task, {:data, {:eol, "The certificate was read again"}}}, 60_000
       assert shown(port) != before
       assert stop(task, os_pid) == 0
     end
@@ -100,7 +101,7 @@ defmodule Mix.Tasks.Sparx.RunTest do
     # The certificate that a client is shown.
     defp shown(port) do
       options = [verify: :verify_none, server_name_indication: ~c"a.example"]
-      {:ok, socket} = :ssl.connect(~c"127.0.0.1", port, options, 5_000)
+      {:ok, socket} = :ssl.connect(~c"127.0.0.1", port, options, 60_000)
       {:ok, der} = :ssl.peercert(socket)
       :ssl.close(socket)
       der
@@ -187,7 +188,7 @@ defmodule Mix.Tasks.Sparx.RunTest do
       assert Client.closed(idle) == :ok
       Client.send(busy, "more")
       assert %{status: 200, body: "halfmore", headers: %{"connection" => "close"}} = Client.answer(busy)
-      assert_receive {^task, {:exit_status, 0}}, 20_000
+      assert_receive {^task, {:exit_status, 0}}, 60_000
     end
 
     test "one of several modules of a file, from several ports", %{folder: folder} do

@@ -142,7 +142,7 @@ defmodule Sparx.Integration.StaticTest do
     end
 
     defp received(socket, size \\ 0) do
-      case :gen_tcp.recv(socket, 0, 5_000) do
+      case :gen_tcp.recv(socket, 0, 60_000) do
         {:ok, data} -> received(socket, size + byte_size(data))
         {:error, reason} when reason in [:closed, :econnreset] -> size
       end
@@ -512,7 +512,6 @@ defmodule Sparx.Integration.StaticTest do
       assert {output, status} == {"", 0}
     end
 
-    @tag timeout: 120_000
     @tag skip: Browser.skip()
     test "Chromium: a page with a style, a script and an image, and its cache", %{root: root, port: port} do
       write(root, "index.html", """

@@ -5,7 +5,6 @@ defmodule Sparx.Integration.TlsClientsTest do
 
   alias Sparx.{Browser, Kit, Needs, Request, Response}
 
-  @moduletag timeout: 180_000
   @files Path.expand("../fixtures/tls", __DIR__)
   @clients Path.expand("../support/clients", __DIR__)
   @authority Path.join(@files, "ca.crt")
@@ -65,7 +64,7 @@ defmodule Sparx.Integration.TlsClientsTest do
       {^port, {:data, more}} -> printed(port, text <> more)
       {^port, {:exit_status, _status}} -> text
     after
-      20_000 -> flunk("it does not end: #{text}")
+      60_000 -> flunk("it does not end: #{text}")
     end
   end
 
@@ -130,6 +129,8 @@ defmodule Sparx.Integration.TlsClientsTest do
     assert run("node", ["--dns-result-order=ipv4first", Path.join(@clients, "h2_client.js"), url]) == ""
   end
 
+  # Go builds its libraries first.
+  @tag timeout: 900_000
   @tag :tmp_dir
   @tag skip: Needs.command("go", "golang-go")
   test "Go: HTTP/1.1 and 2, TLS 1.2 and 1.3, resumption", %{url: url, tmp_dir: folder} do

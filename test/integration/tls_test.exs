@@ -5,7 +5,7 @@ defmodule Sparx.Integration.TLSTest do
 
   import ExUnit.CaptureLog
 
-  alias Sparx.{Request, Response, StartError}
+  alias Sparx.{Proxies, Request, Response, StartError}
 
   @files Path.expand("../fixtures/tls", __DIR__)
 
@@ -47,7 +47,7 @@ defmodule Sparx.Integration.TLSTest do
     ]
 
     {port, more} = Keyword.pop_lazy(more, :port, fn -> Sparx.info(server).port end)
-    :ssl.connect(~c"127.0.0.1", port, Keyword.merge(options, more), 5_000)
+    :ssl.connect(~c"127.0.0.1", port, Keyword.merge(options, more), 60_000)
   end
 
   defp get(socket) do
@@ -61,7 +61,7 @@ defmodule Sparx.Integration.TLSTest do
       {:ok, :erlang.binary_to_term(body)}
     else
       _ ->
-        with {:ok, more} <- :ssl.recv(socket, 0, 5_000), do: receive_all(socket, data <> more)
+        with {:ok, more} <- :ssl.recv(socket, 0, 60_000), do: receive_all(socket, data <> more)
     end
   end
 
@@ -202,9 +202,15 @@ defmodule Sparx.Integration.TLSTest do
   test "files are watched, and whatever a look comes to, they are watched on", %{tmp_dir: folder} do
     [crt, key] = for name <- ["c.crt", "c.key"], do: Path.join(folder, name)
 
+    # A look never finds half a file.
+    replace = fn from, to ->
+      File.cp!(file(from), to <> ".new")
+      File.rename!(to <> ".new", to)
+    end
+
     put = fn crt_name, key_name ->
-      File.cp!(file(crt_name <> ".crt"), crt)
-      File.cp!(file(key_name <> ".key"), key)
+      replace.(crt_name <> ".crt", crt)
+      replace.(key_name <> ".key", key)
     end
 
     put.("a-ec", "a-ec")
@@ -214,20 +220,20 @@ defmodule Sparx.Integration.TLSTest do
     capture_log(fn ->
       listen_to_log()
       put.("a-ec", "b")
-      assert_receive {:log, "certificates have changed, and cannot be used: " <> text}, 10_000
+      assert_receive {:log, "certificates have changed, and cannot be used: " <> text}
       assert text =~ key and text =~ "does not fit"
 
       :sys.suspend(producer)
       put.("b", "b")
-      assert_receive {:log, "certificates have changed, and could not be read again: " <> _}, 20_000
+      assert_receive {:log, "certificates have changed, and could not be read again: " <> _}, 60_000
       :sys.resume(producer)
-      assert_receive {:log, "certificates have changed, and were read again"}, 10_000
+      assert_receive {:log, "certificates have changed, and were read again"}
       assert {:ok, _} = connect(server, "b.example")
 
       File.rm!(crt)
-      assert_receive {:log, "certificates have changed, and cannot be used: cannot read " <> _}, 10_000
+      assert_receive {:log, "certificates have changed, and cannot be used: cannot read " <> _}
       put.("a-ec", "a-ec")
-      assert_receive {:log, "certificates have changed, and were read again"}, 10_000
+      assert_receive {:log, "certificates have changed, and were read again"}
       assert {:ok, _} = connect(server, "a.example")
     end)
   end
@@ -245,11 +251,10 @@ defmodule Sparx.Integration.TLSTest do
     listener = fn event, measurements, metadata -> send(test, {event, measurements, metadata}) end
     server = serve(pair("a-ec") ++ [telemetry: listener, telemetry_interval: 50])
     {:ok, socket} = connect(server, "a.example", versions: [:"tlsv1.2"])
-    assert_receive {[:sparx, :connection, :start], _, %{connection: id}}, 5_000
+    assert_receive {[:sparx, :connection, :start], _, %{connection: id}}
 
     assert_receive {[:sparx, :tls, :handshake], %{duration: duration},
-                    %{connection: ^id, tls: tls, server: _}},
-                   5_000
+                    %{connection: ^id, tls: tls, server: _}}
 
     assert duration > 0
 
@@ -258,10 +263,10 @@ defmodule Sparx.Integration.TLSTest do
 
     refute Map.has_key?(tls, :peer_certificate)
     :ssl.close(socket)
-    assert_receive {[:sparx, :connection, :stop], _, %{connection: ^id}}, 5_000
+    assert_receive {[:sparx, :connection, :stop], _, %{connection: ^id}}
 
     {:error, _} = connect(server, "a.example", alpn_advertised_protocols: ["other"])
-    assert_receive {[:sparx, :tls, :failed], %{duration: _}, %{reason: reason, connection: other}}, 5_000
+    assert_receive {[:sparx, :tls, :failed], %{duration: _}, %{reason: reason, connection: other}}
     assert other != id and reason =~ "application protocol"
 
     assert %{handshakes: 1, failed: 1} = counted(%{handshakes: 0, failed: 0})
@@ -269,15 +274,13 @@ defmodule Sparx.Integration.TLSTest do
 
   # The sums of the figures of all events, until each has been told: two may come with one event.
   defp counted(sums) do
-    assert_receive {[:sparx, :tls, :stats], %{half_open: _, resumed: _} = figures, _}, 5_000
+    assert_receive {[:sparx, :tls, :stats], %{half_open: _, resumed: _} = figures, _}
     sums = Map.new(sums, fn {name, sum} -> {name, sum + figures[name]} end)
     if Enum.any?(sums, fn {_, sum} -> sum == 0 end), do: counted(sums), else: sums
   end
 
   test "clients of another port are sent to https, and the VM does not hear of them" do
-    {:ok, free} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-    {:ok, port} = :inet.port(free)
-    :gen_tcp.close(free)
+    port = Proxies.free_port()
     options = [host: "127.0.0.1", port: port, handler: &tell/1, scheme: :https, redirect_from: 0]
     server = start_supervised!({Sparx, options ++ pair("a-ec")})
     [%{port: ^port}, %{port: from}] = Sparx.info(server).listeners
@@ -291,7 +294,7 @@ defmodule Sparx.Integration.TLSTest do
     server = serve(pair("a-ec") ++ [hsts: 600])
     {:ok, socket} = connect(server, "a.example")
     :ok = :ssl.send(socket, "GET / HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n")
-    {:ok, answer} = :ssl.recv(socket, 0, 5_000)
+    {:ok, answer} = :ssl.recv(socket, 0, 60_000)
     assert String.downcase(answer) =~ "\r\nstrict-transport-security: max-age=600\r\n"
   end
 

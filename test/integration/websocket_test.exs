@@ -4,6 +4,7 @@ defmodule Sparx.Integration.WebSocketTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureLog
+  import Sparx.Await
 
   alias Sparx.{Client, Request, Response, WebSocket, WsClient}
 
@@ -156,7 +157,7 @@ defmodule Sparx.Integration.WebSocketTest do
 
       server =
         serve(fn request ->
-          timeout = if request.path == "/silent", do: 50, else: 5_000
+          timeout = if request.path == "/silent", do: 50, else: 60_000
           {:ok, socket} = WebSocket.accept(request, close_timeout: timeout)
           send(test, {:closed, WebSocket.close(socket, 4001, "over")})
         end)
@@ -223,7 +224,7 @@ defmodule Sparx.Integration.WebSocketTest do
               for size <- sizes, do: :ok = WebSocket.send_frame(socket, {:binary, :binary.copy(<<i>>, size)})
             end)
           end)
-          |> Task.await_many()
+          |> Task.await_many(60_000)
 
           WebSocket.close(socket)
         end)
@@ -257,7 +258,7 @@ defmodule Sparx.Integration.WebSocketTest do
         )
 
       _client = WsClient.open(server, "/")
-      assert_receive {:gave_up_after, sent, {:error, reason}} when is_integer(sent), 5_000
+      assert_receive {:gave_up_after, sent, {:error, reason}} when is_integer(sent)
       assert reason in [:timeout, :closed]
     end
 
@@ -332,14 +333,14 @@ defmodule Sparx.Integration.WebSocketTest do
       client = WsClient.open(server, "/")
       assert_receive {:init, pid, _socket}
 
-      wait_until(fn ->
+      await(fn ->
         Process.info(pid, :current_function) == {:current_function, {:erlang, :hibernate, 3}}
       end)
 
       WsClient.send(client, {:text, "awake"})
       assert WsClient.recv(client) == {:text, "awake"}
 
-      wait_until(fn ->
+      await(fn ->
         Process.info(pid, :current_function) == {:current_function, {:erlang, :hibernate, 3}}
       end)
     end
@@ -385,12 +386,12 @@ defmodule Sparx.Integration.WebSocketTest do
       server = serve_told()
       client = WsClient.open(server, "/")
       assert_receive {:init, _pid, _socket}
-      drain = Task.async(fn -> Sparx.drain(server, 5_000) end)
+      drain = Task.async(fn -> Sparx.drain(server, 60_000) end)
       assert WsClient.recv(client) == {:close, 1001, ""}
       WsClient.send(client, {:close, 1001, ""})
       assert WsClient.recv(client) == :closed
       Client.close(client)
-      assert Task.await(drain) == :ok
+      assert Task.await(drain, 60_000) == :ok
       assert_receive {:terminate, :shutdown}
       refute_received {:terminate, _}
     end
@@ -402,7 +403,7 @@ defmodule Sparx.Integration.WebSocketTest do
       monitor = Process.monitor(pid)
       drain = Task.async(fn -> Sparx.drain(server, 50) end)
       assert WsClient.recv(client) == {:close, 1001, ""}
-      Task.await(drain)
+      Task.await(drain, 60_000)
       assert_receive {:terminate, :shutdown}
       assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}
     end
@@ -431,11 +432,11 @@ defmodule Sparx.Integration.WebSocketTest do
         server = serve_told([], id: make_ref())
         client = WsClient.open(server, "/")
         assert_receive {:init, _pid, _socket}
-        drain = Task.async(fn -> Sparx.drain(server, 5_000) end)
+        drain = Task.async(fn -> Sparx.drain(server, 60_000) end)
         assert WsClient.recv(client) == {:close, 1001, ""}
         leave.(client)
         assert_receive {:terminate, :shutdown}
-        assert Task.await(drain) == :ok
+        assert Task.await(drain, 60_000) == :ok
       end
     end
 
@@ -478,10 +479,10 @@ defmodule Sparx.Integration.WebSocketTest do
 
       capture_log(fn ->
         System.cmd("kill", ["-9", "#{os_pid}"])
-        assert_receive {:terminate, :closed}, 5_000
+        assert_receive {:terminate, :closed}
         assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}
         assert WebSocket.send_frame(socket, {:text, "x"}) == {:error, :closed}
-        assert %{phase: :running} = hd(Sparx.info(server).ports)
+        await(fn -> match?(%{phase: :running}, hd(Sparx.info(server).ports)) end)
       end)
     end
 
@@ -624,7 +625,7 @@ defmodule Sparx.Integration.WebSocketTest do
     test "answers system messages, also while it hibernates", %{pid: pid, client: client} do
       test = self()
 
-      wait_until(fn ->
+      await(fn ->
         Process.info(pid, :current_function) == {:current_function, {:erlang, :hibernate, 3}}
       end)
 
@@ -869,12 +870,12 @@ defmodule Sparx.Integration.WebSocketTest do
       upgrade = [{"upgrade", "other, lines"}, {"connection", "upgrade"}]
       Client.send(socket, [Client.head("GET", "/", upgrade), "early\n"])
       assert {:ok, 101, %{"upgrade" => "lines", "x-hello" => "there"}} = Client.head_of(socket)
-      assert {:ok, "EARLY\n"} = :gen_tcp.recv(socket, 6, 5_000)
+      assert {:ok, "EARLY\n"} = :gen_tcp.recv(socket, 6, 60_000)
       Client.send(socket, "late\n")
-      assert {:ok, "LATE\n"} = :gen_tcp.recv(socket, 5, 5_000)
+      assert {:ok, "LATE\n"} = :gen_tcp.recv(socket, 5, 60_000)
       :gen_tcp.shutdown(socket, :write)
-      assert {:ok, "BYE\n"} = :gen_tcp.recv(socket, 4, 5_000)
-      assert {:error, :closed} = :gen_tcp.recv(socket, 0, 5_000)
+      assert {:ok, "BYE\n"} = :gen_tcp.recv(socket, 4, 60_000)
+      assert {:error, :closed} = :gen_tcp.recv(socket, 0, 60_000)
     end
 
     test "a tunnel without bytes is cut" do
@@ -883,7 +884,7 @@ defmodule Sparx.Integration.WebSocketTest do
       server =
         serve(fn request ->
           assert_raise ArgumentError, fn -> Request.upgrade(request, "lines", idle_timeout: -1) end
-          {:ok, tunnel} = Request.upgrade(request, "lines", idle_timeout: 50)
+          {:ok, tunnel} = Request.upgrade(request, "lines", idle_timeout: 1_000)
           read = for _ <- 1..2, do: Request.await_chunk(tunnel, Request.read_chunk(tunnel))
           send(test, {:read, read, Response.write_chunk(tunnel, "x")})
         end)
@@ -896,7 +897,7 @@ defmodule Sparx.Integration.WebSocketTest do
       ])
 
       assert {:ok, 101, _} = Client.head_of(socket)
-      assert {:error, :closed} = :gen_tcp.recv(socket, 0, 5_000)
+      assert {:error, :closed} = :gen_tcp.recv(socket, 0, 60_000)
       assert_receive {:read, [{:ok, "early\n"}, {:error, :timeout}], {:error, :closed}}
     end
 
@@ -914,8 +915,8 @@ defmodule Sparx.Integration.WebSocketTest do
       assert {:ok, 200, headers} = Client.head_of(socket)
       refute Map.has_key?(headers, "content-length")
       Client.send(socket, "ab")
-      assert {:ok, "abab"} = :gen_tcp.recv(socket, 4, 5_000)
-      assert {:error, :closed} = :gen_tcp.recv(socket, 0, 5_000)
+      assert {:ok, "abab"} = :gen_tcp.recv(socket, 4, 60_000)
+      assert {:error, :closed} = :gen_tcp.recv(socket, 0, 60_000)
     end
 
     test "a request that asks for nothing" do
@@ -936,13 +937,5 @@ defmodule Sparx.Integration.WebSocketTest do
     WsClient.send(client, frame)
   rescue
     MatchError -> :full
-  end
-
-  defp wait_until(condition, left \\ 500) do
-    cond do
-      condition.() -> :ok
-      left == 0 -> flunk("did not happen")
-      true -> receive(do: (:never -> :ok), after: (10 -> wait_until(condition, left - 1)))
-    end
   end
 end

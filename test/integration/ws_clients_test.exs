@@ -6,7 +6,6 @@ defmodule Sparx.Integration.WsClientsTest do
   alias Sparx.Needs
 
   @folder Path.expand("../support/clients", __DIR__)
-  @moduletag timeout: 120_000
 
   defmodule Socket do
     use Sparx.WebSocket.Handler

@@ -7,7 +7,7 @@ defmodule Sparx.Browser do
 
   alias Sparx.{Client, WsClient}
 
-  @timeout 30_000
+  @timeout 60_000
 
   @doc "The program, or nil."
   def program, do: Enum.find_value(~w(chromium chromium-browser google-chrome), &System.find_executable/1)
@@ -101,7 +101,7 @@ defmodule Sparx.Browser do
   end
 
   @doc "Waits until an expression is true."
-  def wait_for(browser, expression, patience \\ 300) do
+  def wait_for(browser, expression, patience \\ 1_200) do
     cond do
       evaluate(browser, expression) == "true" -> :ok
       patience == 0 -> flunk("in vain: #{expression}")

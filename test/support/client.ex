@@ -4,7 +4,7 @@ defmodule Sparx.Client do
 
   import Kernel, except: [send: 2]
 
-  @timeout 5_000
+  @timeout 60_000
 
   @doc """
   Connects to a server that `Sparx.start_link/1` started, to a port of this machine, or to `unix:PATH`.

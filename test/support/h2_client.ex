@@ -10,7 +10,7 @@ defmodule Sparx.H2Client do
 
   alias Sparx.Client
 
-  @timeout 5_000
+  @timeout 60_000
   @preface "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
   @widest 0x7FFFFFFF
   @frame_max 16_384

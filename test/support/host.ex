@@ -8,7 +8,7 @@ defmodule Sparx.Host do
   alias Sparx.Needs
 
   @examples Path.expand("../../examples", __DIR__)
-  @timeout 10_000
+  @timeout 60_000
 
   @doc "The program and its arguments that run a language's example."
   def command(:python), do: {Sparx.Kit.python(), []}
@@ -50,6 +50,19 @@ defmodule Sparx.Host do
         flunk("the host has ended with status #{status}")
     after
       @timeout -> flunk("the host has not reported its address")
+    end
+  end
+
+  @doc "Waits for a line that has this text; `ended/2` does not return the lines up to it."
+  def said(%{process: process} = host, text) do
+    receive do
+      {^process, {:data, {_, line}}} ->
+        unless line =~ text, do: said(host, text)
+
+      {^process, {:exit_status, status}} ->
+        flunk("the host has ended with status #{status}, and not said #{text}")
+    after
+      @timeout -> flunk("the host has not said #{text}")
     end
   end
 

@@ -3,6 +3,7 @@ defmodule Sparx.Kit do
   @moduledoc "The conformance kit for hosts (test/kits/host), as a program in the place of sparx_port."
 
   import ExUnit.Assertions
+  import Sparx.Await
 
   @kit Path.expand("../kits/host/kit", __DIR__)
 
@@ -14,22 +15,21 @@ defmodule Sparx.Kit do
   def program(folder, environment) do
     folder = Path.expand(folder)
     {program, report} = {Path.join(folder, "port"), Path.join(folder, "report")}
-    variables = for {name, value} <- [{:SPARX_KIT_REPORT, report} | environment], do: "#{name}='#{value}' "
+
+    variables =
+      for {name, value} <- [{:SPARX_KIT_REPORT, report}, {:SPARX_KIT_PATIENCE, 60} | environment],
+          do: "#{name}='#{value}' "
+
     File.write!(program, "#!/bin/sh\n#{variables}exec '#{python()}' '#{@kit}'\n")
     File.chmod!(program, 0o755)
     {program, report}
   end
 
   @doc "Waits until a scenario has been played, or one has failed."
-  def wait(report, scenario, patience \\ 400) do
-    text = with {:error, _} <- File.read(report), do: {:ok, ""}
-    text = elem(text, 1)
-
-    unless text =~ ~r/^(ok #{scenario}|broken .*)$/m do
-      assert patience > 0, "the kit has come no farther than:\n#{text}"
-      Process.sleep(50)
-      wait(report, scenario, patience - 1)
-    end
+  def wait(report, scenario) do
+    await(fn -> with({:error, _} <- File.read(report), do: {:ok, ""}) |> elem(1) end, fn text ->
+      text =~ ~r/^(ok #{scenario}|broken .*)$/m
+    end)
   end
 
   @doc "All scenarios went well, to the end."

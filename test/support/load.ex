@@ -23,7 +23,7 @@ defmodule Sparx.Load do
   """
   def stop({over, clients}) do
     :atomics.put(over, 1, 1)
-    clients |> Task.await_many(30_000) |> Enum.reduce(&sum/2)
+    clients |> Task.await_many(60_000) |> Enum.reduce(&sum/2)
   end
 
   defp sum(one, other) do

@@ -27,7 +27,7 @@ defmodule Sparx.Peers do
   defp start_epmd do
     System.cmd("epmd", ["-daemon"])
 
-    Enum.find(1..1_000, fn _try ->
+    Enum.find(1..6_000, fn _try ->
       match?({_, 0}, System.cmd("epmd", ["-names"], stderr_to_stdout: true)) or Process.sleep(10) == nil
     end)
   end

@@ -25,7 +25,7 @@ defmodule Sparx.Proxies do
     options = [:binary, :stderr_to_stdout, :exit_status, cd: folder]
     arguments = ["-c", @keeper, "sh", Sparx.Needs.find(program) | arguments(program, folder, file)]
     proxy = Port.open({:spawn_executable, "/bin/sh"}, [{:args, arguments} | options])
-    wait_for(front, proxy, 500)
+    wait_for(front, proxy, 3_000)
     front
   end
 
@@ -94,11 +94,22 @@ defmodule Sparx.Proxies do
     end
   end
 
-  defp free_port do
-    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1}, reuseaddr: true)
-    {:ok, port} = :inet.port(socket)
-    :gen_tcp.close(socket)
-    port
+  # From which the kernel chooses ports by itself: such a port may become a client's before a server has bound it.
+  @first_ephemeral 32_768
+
+  @doc "A port that nobody has, and that no client gets, for a server that must be given one."
+  def free_port do
+    number = :erlang.phash2({System.pid(), System.unique_integer()}, @first_ephemeral - 10_000)
+
+    case :gen_tcp.listen(10_000 + number, ip: {127, 0, 0, 1}, reuseaddr: true) do
+      {:ok, socket} ->
+        {:ok, port} = :inet.port(socket)
+        :gen_tcp.close(socket)
+        port
+
+      {:error, :eaddrinuse} ->
+        free_port()
+    end
   end
 
   defp folder do

@@ -89,7 +89,7 @@ defmodule Sparx.Remote do
   defp answer("/held", request) do
     {:ok, socket} = WebSocket.accept(request)
     {:ok, {:text, text}} = WebSocket.next_frame(socket)
-    :ok = Task.await(Task.async(fn -> WebSocket.send_frame(socket, {:text, text}) end))
+    :ok = fn -> WebSocket.send_frame(socket, {:text, text}) end |> Task.async() |> Task.await(60_000)
     for {:binary, _} = frame <- WebSocket.stream(socket), do: :ok = WebSocket.send_frame(socket, frame)
     :ok
   end

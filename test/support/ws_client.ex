@@ -8,7 +8,7 @@ defmodule Sparx.WsClient do
 
   @key "dGhlIHNhbXBsZSBub25jZQ=="
   @mask <<1, 2, 3, 4>>
-  @timeout 5_000
+  @timeout 60_000
   @types %{text: 1, binary: 2, close: 8, ping: 9, pong: 10}
   @names Map.new(@types, fn {name, type} -> {type, name} end)
 

@@ -48,7 +48,6 @@ defmodule Sparx.Examples.ChatTest do
     assert %{status: 404} = Client.get(port, "/else")
   end
 
-  @tag timeout: 60_000
   @tag skip: Sparx.Browser.skip()
   test "in a browser: two windows talk, and come back when the connection is lost", %{
     port: port,

@@ -26,7 +26,7 @@ defmodule Sparx.Examples.EventsTest do
     if length(events) >= count do
       events
     else
-      {:ok, more} = :gen_tcp.recv(socket, 0, 5_000)
+      {:ok, more} = :gen_tcp.recv(socket, 0, 60_000)
       take(socket, count, text <> String.replace(more, ~r/^[0-9a-f]+\r\n|\r\n/m, ""))
     end
   end
@@ -44,7 +44,6 @@ defmodule Sparx.Examples.EventsTest do
     assert [_ | _] = events(port, 1, [{"last-event-id", "nonsense"}])
   end
 
-  @tag timeout: 120_000
   @tag skip: Browser.skip()
   test "in a browser: the page draws, and goes on when the connection was lost", %{port: port, server: server} do
     browser = Browser.open("http://127.0.0.1:#{port}/")

@@ -5,8 +5,6 @@ defmodule Sparx.Examples.HostsTest do
 
   alias Sparx.{Client, Host, Kit, WsClient}
 
-  @moduletag timeout: 120_000
-
   for {language, file} <- [python: "python/host.py", node: "node/host.js"] do
     describe "the #{language} host" do
       @describetag skip: Host.skip(language)
@@ -35,9 +33,9 @@ defmodule Sparx.Examples.HostsTest do
         pair = ["--certfile", Path.join(files, "b.crt"), "--keyfile", Path.join(files, "b.key")]
         host = Host.start(@language, @arguments ++ pair)
         options = [mode: :binary, active: false, verify: :verify_none, server_name_indication: ~c"b.example"]
-        {:ok, socket} = :ssl.connect(~c"127.0.0.1", host.port, options, 5_000)
+        {:ok, socket} = :ssl.connect(~c"127.0.0.1", host.port, options, 60_000)
         :ok = :ssl.send(socket, "GET / HTTP/1.1\r\nhost: b.example\r\n\r\n")
-        assert {:ok, "HTTP/1.1 200 OK" <> _} = :ssl.recv(socket, 0, 5_000)
+        assert {:ok, "HTTP/1.1 200 OK" <> _} = :ssl.recv(socket, 0, 60_000)
       end
 
       test "takes an upload as it reads it", %{host: host} do
@@ -58,7 +56,7 @@ defmodule Sparx.Examples.HostsTest do
           Client.head("PUT", "/upload", [{"transfer-encoding", "chunked"}, {"expect", "100-continue"}])
         )
 
-        assert {:ok, "HTTP/1.1 100 Continue\r\n\r\n"} = :gen_tcp.recv(socket, 0, 5_000)
+        assert {:ok, "HTTP/1.1 100 Continue\r\n\r\n"} = :gen_tcp.recv(socket, 0, 60_000)
 
         for part <- ["5\r\nhello\r\n", "7\r\n, world\r\n", "0\r\n\r\n"] do
           Process.sleep(30)
@@ -109,7 +107,7 @@ defmodule Sparx.Examples.HostsTest do
 
           for stream <- streams do
             assert {:ok, 200, _} = Client.head_of(stream)
-            assert {:ok, "d\r\ndata: hello\n\n\r\n"} = :gen_tcp.recv(stream, 18, 5_000)
+            assert {:ok, "d\r\ndata: hello\n\n\r\n"} = :gen_tcp.recv(stream, 18, 60_000)
           end
 
           Enum.each(streams, &Client.close/1)
@@ -154,8 +152,11 @@ defmodule Sparx.Examples.HostsTest do
       test "Ctrl-C: what is in work is answered, sockets are closed, then it ends", %{host: host} do
         chat = WsClient.open(host.port, "/echo")
         upload = Client.connect(host.port)
-        Client.send(upload, [Client.head("PUT", "/upload", [{"content-length", 10}]), "hello"])
-        Process.sleep(100)
+        fields = [{"content-length", 10}, {"expect", "100-continue"}]
+        Client.send(upload, Client.head("PUT", "/upload", fields))
+        # The host reads it.
+        assert {:ok, 100, _} = Client.head_of(upload)
+        Client.send(upload, "hello")
         Host.interrupt(host)
         assert {:close, 1001, _} = WsClient.recv(chat)
         WsClient.send(chat, {:close, 1001, ""})
@@ -193,14 +194,14 @@ defmodule Sparx.Examples.HostsTest do
   defp received(_socket, 0), do: :ok
 
   defp received(socket, left) do
-    case :gen_tcp.recv(socket, 0, 5_000) do
+    case :gen_tcp.recv(socket, 0, 60_000) do
       {:ok, data} -> received(socket, left - byte_size(data))
       error -> {error, left}
     end
   end
 
   # The signal may need a moment.
-  defp refused(port, tries \\ 50) do
+  defp refused(port, tries \\ 3_000) do
     case :gen_tcp.connect({127, 0, 0, 1}, port, []) do
       {:ok, socket} when tries > 0 ->
         :gen_tcp.close(socket)

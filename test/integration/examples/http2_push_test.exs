@@ -63,7 +63,7 @@ defmodule Sparx.Examples.Http2PushTest do
         if complete?(frames), do: plain(frames), else: receive_frames(socket, rest, frames)
 
       _partial ->
-        {:ok, more} = :gen_tcp.recv(socket, 0, 5_000)
+        {:ok, more} = :gen_tcp.recv(socket, 0, 60_000)
         receive_frames(socket, buffer <> more, frames)
     end
   end

@@ -9,7 +9,6 @@ defmodule Sparx.Examples.Http3Test do
   @files Path.expand("../../fixtures/tls", __DIR__)
 
   @tag skip: Needs.http3() || Browser.skip()
-  @tag timeout: 120_000
   test "in Chromium" do
     ports =
       Map.new(
@@ -104,7 +103,7 @@ defmodule Sparx.Examples.Http3Test do
 
   # Like any browser: first over TCP, and over HTTP/3 once it has seen the field alt-svc.
   defp visit(browser, port, path) do
-    learn(browser, port, 20)
+    learn(browser, port, 100)
     Browser.go(browser, "https://localhost:#{port}#{path}")
     assert Browser.evaluate(browser, @protocol) == "h3"
   end

@@ -33,7 +33,7 @@ defmodule Sparx.Examples.StreamingDownloadTest do
   test "stops when the client goes", %{port: port} do
     {:ok, socket} = :gen_tcp.connect({127, 0, 0, 1}, port, [:binary, active: false])
     :ok = :gen_tcp.send(socket, "GET /bytes?count=100000000000 HTTP/1.1\r\nhost: localhost\r\n\r\n")
-    {:ok, "HTTP/1.1 200" <> _} = :gen_tcp.recv(socket, 0, 5_000)
+    {:ok, "HTTP/1.1 200" <> _} = :gen_tcp.recv(socket, 0, 60_000)
     :gen_tcp.close(socket)
 
     # All four workers are free again.

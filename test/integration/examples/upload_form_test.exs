@@ -36,7 +36,6 @@ defmodule Sparx.Examples.UploadFormTest do
     assert %{status: 415} = Client.request(port, "POST", "/", [], "hello")
   end
 
-  @tag timeout: 120_000
   @tag skip: Browser.skip()
   test "in a browser: files are chosen and sent, and the answer is shown", %{port: port} do
     browser = Browser.open("http://127.0.0.1:#{port}/")

@@ -412,7 +412,9 @@ if Code.ensure_loaded?(Sparx.Plug) do
 
     describe "a file" do
       setup do
-        path = Path.join(System.tmp_dir!(), "sparx_plug_#{System.unique_integer([:positive])}")
+        path =
+          Path.join(System.tmp_dir!(), "sparx_plug_#{System.unique_integer([:positive])}-#{System.pid()}")
+
         File.write!(path, :binary.copy("0123456789", 20_000))
         on_exit(fn -> File.rm(path) end)
         {:ok, path: path}

@@ -247,7 +247,7 @@ if Enum.all?([Sparx.PhoenixAdapter, Phoenix, Phoenix.LiveView, Jason], &Code.ens
     alias Sparx.PhoenixTest.Endpoint
 
     @node Path.expand("../../support/clients/channels.js", __DIR__)
-    @patience 30_000
+    @patience 60_000
 
     setup do
       Process.register(self(), Sparx.PhoenixTest)
@@ -425,13 +425,18 @@ if Enum.all?([Sparx.PhoenixAdapter, Phoenix, Phoenix.LiveView, Jason], &Code.ens
 
     describe "in a browser" do
       @browser Sparx.Browser.program()
-      @moduletag timeout: 120_000
 
       for {transport, query} <- [{"WebSockets", ""}, {"long polling", "?longpoll"}] do
         @tag skip: Sparx.Browser.skip()
         test "a LiveView is clicked, and answers, over #{transport}" do
           port = serve()
-          profile = Path.join(System.tmp_dir!(), "sparx_chromium_#{System.unique_integer([:positive])}")
+
+          profile =
+            Path.join(
+              System.tmp_dir!(),
+              "sparx_chromium_#{System.unique_integer([:positive])}-#{System.pid()}"
+            )
+
           on_exit(fn -> File.rm_rf(profile) end)
           url = "http://localhost:#{port}/counter#{unquote(query)}"
 

@@ -67,7 +67,9 @@ if Code.ensure_loaded?(Sparx.Plug) and Code.ensure_loaded?(WebSockAdapter) do
     end
 
     test "chunks and files are counted" do
-      path = Path.join(System.tmp_dir!(), "sparx_telemetry_#{System.unique_integer([:positive])}")
+      path =
+        Path.join(System.tmp_dir!(), "sparx_telemetry_#{System.unique_integer([:positive])}-#{System.pid()}")
+
       File.write!(path, "12345")
       on_exit(fn -> File.rm(path) end)
 

@@ -19,7 +19,7 @@ SCHEME = "https" if AUTHORITY else "http"
 
 class Client:
     def __init__(self, port):
-        self.sock = socket.create_connection(("127.0.0.1", port), 10)
+        self.sock = socket.create_connection(("127.0.0.1", port), 60)
         if AUTHORITY:
             context = ssl.create_default_context(cafile=AUTHORITY)
             context.set_alpn_protocols(["h2"])

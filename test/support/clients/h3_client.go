@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/lucas-clemente/quic-go"
 	"github.com/lucas-clemente/quic-go/http3"
@@ -30,7 +31,11 @@ func number(i int) int {
 func connection(url string, requests, atOnce, size int, good *int64) {
 	transport := &http3.RoundTripper{
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: "a.example"},
-		QuicConfig:      &quic.Config{Versions: []quic.VersionNumber{quic.Version1}},
+		QuicConfig: &quic.Config{
+			Versions:             []quic.VersionNumber{quic.Version1},
+			HandshakeIdleTimeout: time.Minute,
+			MaxIdleTimeout:       time.Minute,
+		},
 	}
 	defer transport.Close()
 	client := &http.Client{Transport: transport}

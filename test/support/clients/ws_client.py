@@ -7,12 +7,13 @@ import sys
 
 import websockets
 
+PATIENT = {"open_timeout": 60, "close_timeout": 60, "ping_interval": None}
 MESSAGES = ["text", "häh? " * 1000, b"", os.urandom(70_000), os.urandom(3_000_000)]
 
 
 async def echo(url):
     for compression in ("deflate", None):
-        async with websockets.connect(url, compression=compression, max_size=None, subprotocols=["other", "echo"]) as socket:
+        async with websockets.connect(url, compression=compression, max_size=None, subprotocols=["other", "echo"], **PATIENT) as socket:
             agreed = "permessage-deflate" in socket.response_headers.get("Sec-WebSocket-Extensions", "")
             assert agreed == (compression == "deflate"), socket.response_headers
             assert socket.subprotocol == "echo", socket.subprotocol
@@ -21,12 +22,12 @@ async def echo(url):
                 assert await socket.recv() == message
             await socket.send(["in ", "three ", "fragments"])
             assert await socket.recv() == "in three fragments"
-            await asyncio.wait_for(await socket.ping(b"are you there"), 10)
+            await asyncio.wait_for(await socket.ping(b"are you there"), 60)
         assert (socket.close_code, socket.close_reason) == (1000, ""), (socket.close_code, socket.close_reason)
 
 
 async def closed(url):
-    async with websockets.connect(url) as socket:
+    async with websockets.connect(url, **PATIENT) as socket:
         await socket.send("close")
         try:
             await socket.recv()
@@ -36,7 +37,7 @@ async def closed(url):
 
 async def refused(url):
     try:
-        await websockets.connect(url, origin="https://elsewhere.example")
+        await websockets.connect(url, origin="https://elsewhere.example", **PATIENT)
     except websockets.InvalidStatusCode as error:
         assert error.status_code == 403, error.status_code
     else:
