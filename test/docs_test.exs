@@ -85,7 +85,7 @@ defmodule Sparx.DocsTest do
     end
   end
 
-  @tag timeout: 120_000
+  @tag timeout: 600_000
   test "links lead somewhere, code blocks run or compile, tables and drawings are those of their sources" do
     assert {"", 0} == System.cmd(Path.join(@repo, "scripts/check_docs"), [], stderr_to_stdout: true)
   end

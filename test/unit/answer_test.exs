@@ -28,7 +28,7 @@ defmodule Sparx.AnswerTest do
   test "if many processes answer, one of them succeeds" do
     answer = Answer.new(10)
     tasks = for _ <- 1..50, do: Task.async(fn -> Answer.send_whole(answer) end)
-    results = Task.await_many(tasks)
+    results = Task.await_many(tasks, 60_000)
     assert Enum.count(results, &(&1 == :ok)) == 1
   end
 
@@ -94,7 +94,7 @@ defmodule Sparx.AnswerTest do
       |> Enum.reduce_while(0, fn {:ok, n}, sum -> if n == 0, do: {:halt, sum}, else: {:cont, sum + n} end)
     end
 
-    taken = 1..8 |> Enum.map(fn _ -> Task.async(take) end) |> Task.await_many() |> Enum.sum()
+    taken = 1..8 |> Enum.map(fn _ -> Task.async(take) end) |> Task.await_many(60_000) |> Enum.sum()
     {:ok, rest} = Answer.reserve(answer, 100_000)
     assert taken + rest == 100_000
   end

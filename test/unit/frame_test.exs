@@ -218,9 +218,9 @@ defmodule Sparx.FrameTest do
       :erlang.trace(decoder, true, [:call])
       :erlang.trace_pattern({Frame.Term, :decode, 1}, true, [])
       send(decoder, :go)
-      assert_receive {:ok, _messages}, 5_000
+      assert_receive {:ok, _messages}
       delivered = :erlang.trace_delivered(decoder)
-      assert_receive {:trace_delivered, ^decoder, ^delivered}, 5_000
+      assert_receive {:trace_delivered, ^decoder, ^delivered}
       calls(decoder, 0)
     end
 

@@ -94,7 +94,7 @@ defmodule Sparx.InlineBodyTest do
           request |> Request.body_stream(chunk_size: 100) |> Enum.map(&byte_size/1) |> Enum.sum()
         end)
       end
-      |> Task.await_many()
+      |> Task.await_many(60_000)
       |> Enum.sum()
     end
 
@@ -110,17 +110,18 @@ defmodule Sparx.InlineBodyTest do
           send(test, {:began, self(), is_binary(request.inline), Request.read_body(request)})
           receive do: (:go_on -> Response.new(200) |> Response.send(request))
         end,
-        workers: 1
+        workers: 1,
+        queue_timeout: 60_000
       )
 
     tasks = for _ <- 1..3, do: Task.async(fn -> post(server).status end)
 
     for _ <- 1..3 do
-      assert_receive {:began, handler, true, {:ok, @body}}, 5_000
+      assert_receive {:began, handler, true, {:ok, @body}}
       send(handler, :go_on)
     end
 
-    assert Task.await_many(tasks) == [200, 200, 200]
+    assert Task.await_many(tasks, 60_000) == [200, 200, 200]
   end
 
   test "contains the bodies that are short, complete, of known length and not encoded" do

@@ -2,6 +2,7 @@
 defmodule Sparx.ServerTest do
   use ExUnit.Case, async: true
 
+  import Sparx.Await
   import Sparx.Consumer
 
   alias Sparx.{FakePort, Request, Response, StartError}
@@ -9,7 +10,11 @@ defmodule Sparx.ServerTest do
   @closed {:error, :closed}
 
   defp start(options \\ []) do
-    server = start_supervised!({Sparx, FakePort.options(options)}, id: Sparx)
+    server =
+      start_supervised!({Sparx, FakePort.options([queue_timeout: 60_000] |> Keyword.merge(options))},
+        id: Sparx
+      )
+
     assert_receive {:opened, port, _config}
     assert_receive {:host, ^port, [0, 1, %{"listeners" => [_]}]}
     [producer] = Sparx.producers(server)
@@ -32,7 +37,7 @@ defmodule Sparx.ServerTest do
     info = Task.async(fn -> Sparx.info(server) end)
     assert_receive {:host, ^port, [11, tag]}
     FakePort.say(port, [[73, tag, %{"connections" => 3, "of_later" => 1}]])
-    Task.await(info)
+    Task.await(info, 60_000)
   end
 
   defp await_messages(pid, count) do
@@ -232,7 +237,8 @@ defmodule Sparx.ServerTest do
         end)
 
       assert_receive {:DOWN, ^monitor, :process, ^consumer, :normal}
-      assert [%{surplus: 5, subscriptions: 0}] = sync(server, port).ports
+      # The server may learn of it later.
+      await(fn -> match?([%{surplus: 5, subscriptions: 0}], sync(server, port).ports) end)
       ask(server, subscribe(server), 7)
       assert_receive {:host, ^port, [1, 2]}
     end
@@ -406,8 +412,8 @@ defmodule Sparx.ServerTest do
     test "one from another process goes through the server, once" do
       %{server: server, port: port, request: request} = start_with_request()
       send_it = fn -> Response.new(200) |> Response.send(request) end
-      assert Task.await(Task.async(send_it)) == :ok
-      assert Task.await(Task.async(send_it)) == {:error, :already_sent}
+      assert Task.await(Task.async(send_it), 60_000) == :ok
+      assert Task.await(Task.async(send_it), 60_000) == {:error, :already_sent}
       assert_receive {:host, ^port, [4, 1, 200, [], ""]}
       sync(server, port)
       refute_received {:host, ^port, [4 | _]}
@@ -431,7 +437,7 @@ defmodule Sparx.ServerTest do
       tasks = for request <- requests, do: Task.async(fn -> Response.send(response, request) end)
       await_messages(server, 50)
       :sys.resume(server)
-      for task <- tasks, do: assert(Task.await(task) == :ok)
+      for task <- tasks, do: assert(Task.await(task, 60_000) == :ok)
       for id <- 1..50, do: assert_receive({:host, ^port, [4, ^id, 200, ["a", _value], ""]})
       refute_received {:opened, _another, _config}
       sync(server, port)
@@ -543,7 +549,7 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, ^port, [6, 1, ^rest]}
       FakePort.say(port, [[68, 1, 3]])
       assert_receive {:host, ^port, [6, 1, "end"]}
-      assert Task.await(writer) == :ok
+      assert Task.await(writer, 60_000) == :ok
     end
 
     test "a complete one that is larger than the window is streamed with its length" do
@@ -552,7 +558,7 @@ defmodule Sparx.ServerTest do
       sender = Task.async(fn -> Response.new(200) |> Response.body(body) |> Response.send(request) end)
       assert_receive {:host, ^port, [5, 1, 200, [], 1500]}
       FakePort.say(port, [[68, 1, 1000]])
-      assert Task.await(sender) == :ok
+      assert Task.await(sender, 60_000) == :ok
       assert_receive {:host, ^port, [7, 1, nil]}
     end
 
@@ -563,7 +569,7 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, ^port, [6, 1, _]}
       sync(server, port)
       FakePort.say(port, [[70, 1, "reset"]])
-      assert Task.await(writer) == @closed
+      assert Task.await(writer, 60_000) == @closed
       assert Response.write_chunk(request, "x") == @closed
       assert Response.finish(request) == @closed
     end
@@ -616,7 +622,7 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, ^port, [6, 1, first]}
       assert byte_size(first) == 1000
       FakePort.say(port, [[68, 1, 1000]])
-      assert Task.await(task) == :ok
+      assert Task.await(task, 60_000) == :ok
       assert_receive {:host, ^port, [6, 1, second]}
       assert byte_size(second) == 500
       assert_receive {:host, ^port, [7, 1, nil]}
@@ -688,7 +694,7 @@ defmodule Sparx.ServerTest do
       FakePort.say(port, [[66, 1, {:bin, "abcd"}], [66, 1, {:bin, "ef"}]])
       for _ <- 1..2, do: assert_receive({:host, ^port, [2, 1, 1, 4]})
       FakePort.say(port, [[66, 1, {:bin, "g"}], [67, 1, nil]])
-      assert Task.await(reader) == ["abcd", "ef", "g"]
+      assert Task.await(reader, 60_000) == ["abcd", "ef", "g"]
     end
 
     test "a stream that is abandoned early loses nothing that arrives later" do
@@ -705,7 +711,7 @@ defmodule Sparx.ServerTest do
       FakePort.say(port, [[66, 1, {:bin, "a"}], [66, 1, {:bin, "b"}]])
       sync(server, port)
       FakePort.say(port, [[66, 1, {:bin, "c"}], [67, 1, nil]])
-      assert {[first], rest} = Task.await(reader)
+      assert {[first], rest} = Task.await(reader, 60_000)
       assert first <> rest == "abc"
     end
 
@@ -717,7 +723,7 @@ defmodule Sparx.ServerTest do
       reader = Task.async(fn -> Request.read_body(request, limit: 10) end)
       assert_receive {:host, ^port, [2, 1, 1, _]}
       FakePort.say(port, [[66, 1, {:bin, "0123456789"}], [66, 1, {:bin, "x"}]])
-      assert Task.await(reader) == {:error, :too_large}
+      assert Task.await(reader, 60_000) == {:error, :too_large}
     end
 
     test "a client that leaves or does not send" do
@@ -725,7 +731,7 @@ defmodule Sparx.ServerTest do
       assert Request.read_body(request, timeout: 10) == {:error, :timeout}
       reader = Task.async(fn -> Request.read_body(request) end)
       FakePort.say(port, [[70, 1, "closed"]])
-      assert Task.await(reader) == @closed
+      assert Task.await(reader, 60_000) == @closed
       assert Request.read_body(request) == @closed
       assert_raise Sparx.BodyError, fn -> Enum.to_list(Request.body_stream(request)) end
     end
@@ -843,7 +849,7 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, ^port, [6, 1, _]}
       sync(server, port)
       FakePort.die(port, 137)
-      assert Task.await(writer) == @closed
+      assert Task.await(writer, 60_000) == @closed
       assert_receive {^ref, @closed}
       assert_receive {:sparx, :closed, ^request}
       assert_receive {:opened, next, _}
@@ -1032,8 +1038,9 @@ defmodule Sparx.ServerTest do
           sync(server, port)
         end)
 
+      # So many per second, and a slow machine takes longer.
       assert log =~ "line 1"
-      assert length(String.split(log, "sparx_port: line")) <= 102
+      assert length(String.split(log, "sparx_port: line")) < 500
     end
   end
 
@@ -1047,7 +1054,7 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, ^port, [10, 1000]}
       FakePort.say(port, [[75, 0]])
       FakePort.die(port, 0)
-      assert Task.await(drain) == :ok
+      assert Task.await(drain, 60_000) == :ok
       assert_receive {:"$gen_consumer", {^server, ^tag}, {:cancel, {:shutdown, :drained}}}
       assert_receive {:EXIT, ^server, {:shutdown, :drained}}
     end
@@ -1060,7 +1067,7 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, ^port, [10, 1000]}
       FakePort.say(port, [[75, 3]])
       FakePort.die(port, 0)
-      assert Task.await(drain) == {:error, {:cut, 3}}
+      assert Task.await(drain, 60_000) == {:error, {:cut, 3}}
     end
 
     test "is part of a shutdown: requests in progress continue" do
@@ -1078,7 +1085,7 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, ^port, [2, 1, 1, _]}
       FakePort.say(port, [[66, 1, {:bin, "hello"}]])
       assert_receive {^ref, {:ok, "hello"}}
-      assert Task.await(Task.async(fn -> Response.new(200) |> Response.send(request) end)) == :ok
+      assert Task.await(Task.async(fn -> Response.new(200) |> Response.send(request) end), 60_000) == :ok
       FakePort.say(port, [[69, 1, nil], [75, 0]])
       FakePort.die(port, 0)
       assert_receive {:EXIT, ^server, :shutdown}
@@ -1103,7 +1110,7 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, ^port, [10, 1000]}
       assert_receive {:opened, next, _}
       assert_receive {:host, ^next, [1, 3]}
-      assert Task.await(restart) == :ok
+      assert Task.await(restart, 60_000) == :ok
       assert [%{restarts: 1, phase: :running, subscriptions: 1}] = sync(server, next).ports
     end
 
@@ -1113,7 +1120,7 @@ defmodule Sparx.ServerTest do
       assert_receive {:host, ^port, [10, 1000]}
       FakePort.say(port, [[75, 2]])
       FakePort.die(port, 0)
-      assert Task.await(restart) == {:error, {:cut, 2}}
+      assert Task.await(restart, 60_000) == {:error, {:cut, 2}}
     end
   end
 

@@ -68,7 +68,7 @@ defmodule Sparx.TelemetryTest do
     assert %{status: 200} = Client.get(server, "/before")
     test = self()
     attach("attached", &send(test, {&1, &2, &3}))
-    until_told(server, 100)
+    until_told(server, 3_000)
 
     assert_receive {[:sparx, :request, :stop], %{resp_body_bytes: 5, duration: duration},
                     %{status: 200, request: request}}

@@ -64,7 +64,7 @@ defmodule Sparx.Multipart.ReaderTest do
     for part <- parts([@whole]),
         do:
           assert_raise(ArgumentError, fn ->
-            Task.async(fn -> assert_error(part.body) end) |> Task.await() |> raise()
+            Task.async(fn -> assert_error(part.body) end) |> Task.await(60_000) |> raise()
           end)
 
     assert first.name == "a"

@@ -31,7 +31,7 @@ defmodule Sparx.Server.ChannelTest do
     stranger = connect(listening.path)
     assert accept(listening, pid() + 1) == nil
     refute File.exists?(listening.folder)
-    assert {:ok, %{iov: [""]}} = :socket.recvmsg(stranger, [], 1_000)
+    assert {:ok, %{iov: [""]}} = :socket.recvmsg(stranger, [], 60_000)
     :socket.close(stranger)
   end
 
@@ -55,7 +55,7 @@ defmodule Sparx.Server.ChannelTest do
 
     for {given, token} <- [{first, 1}, {second, 2}] do
       assert {:ok, %{iov: [packet], ctrl: [%{type: :rights, data: <<fd::native-32>>}]}} =
-               :socket.recvmsg(port, [], 1_000)
+               :socket.recvmsg(port, [], 60_000)
 
       assert packet == <<0x93, 1, token, 0>>
       {:ok, received} = :socket.open(fd)
@@ -81,7 +81,7 @@ defmodule Sparx.Server.ChannelTest do
     :file.close(file)
 
     assert {:ok, %{iov: [packet], ctrl: [%{type: :rights, data: <<fd::native-32>>}]}} =
-             :socket.recvmsg(port, [], 1_000)
+             :socket.recvmsg(port, [], 60_000)
 
     assert packet == <<0x93, 0, 7, 0xCD, 300::16>>
     assert File.read!("/proc/self/fd/#{fd}") == File.read!(__ENV__.file)
@@ -100,7 +100,7 @@ defmodule Sparx.Server.ChannelTest do
     sent = Enum.count(results, &(&1 == :ok))
 
     for token <- 1..sent do
-      assert {:ok, %{iov: [packet]}} = :socket.recvmsg(port, [], 1_000)
+      assert {:ok, %{iov: [packet]}} = :socket.recvmsg(port, [], 60_000)
       assert packet == Channel.packet(0, token, 1)
     end
 

@@ -31,12 +31,12 @@ defmodule Sparx.WebSocket.SocketTest do
   end
 
   test "a large message waits for the processes that are about to send" do
-    socket = socket(5_000, 5_000)
+    socket = socket(5_000, 60_000)
     :ok = Answer.enter(socket.answer, 0)
     task = Task.async(fn -> Socket.send_messages(socket, [{2, <<0::16_000>>}], []) end)
     refute_receive {:command, _}, 50
     Answer.leave(socket.answer)
-    assert Task.await(task) == :ok
+    assert Task.await(task, 60_000) == :ok
     # Nine pieces of at most a quarter of the window; each costs 16 bytes more.
     assert left(socket) == 2_856
     assert Answer.senders(socket.answer) == 0
