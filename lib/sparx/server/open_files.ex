@@ -30,7 +30,7 @@ defmodule Sparx.Server.OpenFiles do
 
   Record.defrecordp(:file_info, Record.extract(:file_info, from_lib: "kernel/include/file.hrl"))
 
-  # ms. A file is closed when it was not used for this long, or for up to twice as long.
+  # ms
   @idle 2_000
   # ms. A file that was changed more recently might change again without another mtime or ctime.
   @settled 1_100
@@ -52,21 +52,36 @@ defmodule Sparx.Server.OpenFiles do
 
   defmodule State do
     @moduledoc false
-    # entries: path => {token, count, uses at the last check, its shared look or nil}. closing: tokens whose streams have not all ended. seen:
+    # idle: ms between two checks. entries: path => {token, count, uses at the last check, its shared look or nil}. closing: tokens whose streams have not all ended. seen:
     # paths that were used once, or could not be opened, since the last check.
-    defstruct [:table, :deaf, :files, :channel, :port, :most, :timer, entries: %{}, closing: [], seen: %{}]
+    defstruct [
+      :table,
+      :deaf,
+      :files,
+      :channel,
+      :port,
+      :most,
+      :idle,
+      :timer,
+      entries: %{},
+      closing: [],
+      seen: %{}
+    ]
   end
 
   @doc """
   Starts the process, linked to the caller, for at most `most` files. nil: none are kept open, because `most` is 0 or files cannot be
-  handed over.
+  handed over. One that was not used for `idle` ms, or up to twice as long, is closed.
   """
-  @spec start(Channel.t() | nil, Files.t() | nil, port | pid, most :: non_neg_integer) :: t | nil
-  def start(channel, files, _port, most) when channel == nil or files == nil or most == 0, do: nil
+  @spec start(Channel.t() | nil, Files.t() | nil, port | pid, most :: non_neg_integer, idle :: pos_integer) ::
+          t | nil
+  def start(channel, files, port, most, idle \\ @idle)
 
-  def start(channel, files, port, most) do
+  def start(channel, files, _port, most, _idle) when channel == nil or files == nil or most == 0, do: nil
+
+  def start(channel, files, port, most, idle) do
     deaf = :atomics.new(1, signed: false)
-    {:ok, pid} = GenServer.start_link(__MODULE__, {channel, files, port, most, deaf, self()})
+    {:ok, pid} = GenServer.start_link(__MODULE__, {channel, files, port, most, idle, deaf, self()})
     %__MODULE__{pid: pid, table: GenServer.call(pid, :table, :infinity), deaf: deaf}
   end
 
@@ -154,11 +169,12 @@ defmodule Sparx.Server.OpenFiles do
   # ── the process that opens files ───────────────────────────────────────────────────────────────────
 
   @impl GenServer
-  def init({channel, files, port, most, deaf, server}) do
+  def init({channel, files, port, most, idle, deaf, server}) do
     Process.monitor(server)
     table = :ets.new(__MODULE__, [:protected, read_concurrency: true])
 
-    {:ok, %State{table: table, deaf: deaf, files: files, channel: channel, port: port, most: most}}
+    state = %State{table: table, deaf: deaf, files: files, channel: channel, port: port}
+    {:ok, %{state | most: most, idle: idle}}
   end
 
   @impl GenServer
@@ -180,7 +196,7 @@ defmodule Sparx.Server.OpenFiles do
 
   defp next_check(%{timer: nil} = state)
        when state.entries != %{} or state.closing != [] or state.seen != %{},
-       do: %{state | timer: Process.send_after(self(), :check, @idle)}
+       do: %{state | timer: Process.send_after(self(), :check, state.idle)}
 
   defp next_check(state), do: state
 

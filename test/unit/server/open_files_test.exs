@@ -9,6 +9,9 @@ defmodule Sparx.Server.OpenFilesTest do
 
   @moduletag :tmp_dir
 
+  # ms. Time passes only with check/1, however slow the machine is.
+  @never 3_600_000
+
   # The test plays the port program: it has the other end of the channel, and gets what is written.
   defp start(most \\ 2, max_files \\ 10) do
     {:ok, listening} = Channel.listen()
@@ -16,7 +19,7 @@ defmodule Sparx.Server.OpenFilesTest do
     :ok = :socket.connect(port, %{family: :local, path: listening.path})
     channel = listening |> Channel.meet(String.to_integer(System.pid()), []) |> Channel.met()
     files = Files.new(channel, max_files)
-    open = OpenFiles.start(channel, files, self(), most)
+    open = OpenFiles.start(channel, files, self(), most, @never)
     on_exit(fn -> Enum.each([port, channel], &:socket.close/1) end)
     %{port: port, channel: channel, files: files, open: open}
   end
@@ -306,7 +309,7 @@ defmodule Sparx.Server.OpenFilesTest do
 
       server =
         spawn(fn ->
-          send(test, {:open, OpenFiles.start(here.channel, here.files, test, 2)})
+          send(test, {:open, OpenFiles.start(here.channel, here.files, test, 2, @never)})
           receive do: (:stop -> :ok)
         end)
 
