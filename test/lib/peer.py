@@ -8,7 +8,7 @@ import time
 
 from . import h1, h2
 
-PATIENCE = 10.0  # s: how long to wait for what must come
+PATIENCE = 60.0  # s: how long to wait for what must come, however slow the machine is
 FRAME_MAX, WIDE = 16384, 0x7FFFFFFF
 QUIET = 0.15  # s: how long to wait for what must not come
 

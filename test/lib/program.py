@@ -26,7 +26,7 @@ __all__ = [*KINDS.values(), "KINDS", "METHODS", "PATH", "REPO", "PortDied", "Pro
 
 
 QUIET = 0.5  # s
-PATIENCE = 30.0  # s: how long to wait for what must come, so that a test fails instead of waiting for ever
+PATIENCE = 60.0  # s: how long to wait for what must come, so that a test fails instead of waiting for ever
 
 
 class PortDied(Exception):
@@ -79,7 +79,7 @@ class Program:
         self.process.stdin.close()
         self.process.stdout.close()
         try:
-            return self.process.wait(10)
+            return self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()
@@ -92,7 +92,7 @@ class Program:
                 while data:
                     data = data[self.process.stdin.write(data) :]
         except BrokenPipeError:
-            raise PortDied(f"the port has ended: {self.process.wait(2)}") from None
+            raise PortDied(f"the port has ended: {self.process.wait(PATIENCE)}") from None
 
     def ping(self):
         self.pings += 1
@@ -104,7 +104,7 @@ class Program:
             raise TimeoutError(f"the port says nothing; errors {self.errors}, logs {self.logs}")
         data = os.read(self.out, 1 << 20)
         if not data:
-            raise PortDied(f"the port has ended: status {self.process.wait(2)}, errors {self.errors}")
+            raise PortDied(f"the port has ended: status {self.process.wait(PATIENCE)}, errors {self.errors}")
         heard, self.input = split(self.input + data)
         for kind, *rest in heard:
             self.note(kind, rest) or self.take(kind, rest)

@@ -14,7 +14,7 @@ for {name, suite} <- [
   defmodule Module.concat(Sparx.WireTest, name) do
     use ExUnit.Case, async: true
 
-    @moduletag timeout: 300_000
+    @moduletag timeout: 900_000
 
     test "the cases of #{suite} have the outcomes that they name" do
       {output, status} =

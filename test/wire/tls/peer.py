@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lib import tls
 
-PATIENCE = 3.0
+PATIENCE = 60.0  # s
 FILES = Path(__file__).resolve().parents[2] / "fixtures" / "tls"
 GET = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
 
@@ -139,7 +139,7 @@ class Peer:
         end = time.monotonic() + patience
         while not reached():
             left = end - time.monotonic()
-            if left <= 0 or (self.closed and not self.step(0.01) and not reached()):
+            if left <= 0 or (self.closed and not self.step(1.0) and not reached()):
                 raise Wrong(f"no {what}; {self.seen()}")
             self.step(left if not self.closed else 0.05)
         return self

@@ -131,7 +131,7 @@ def start_no_ack(t):
 @case(idle_timeout=200)
 def start_idle(t):
     """an idle connection ends with GOAWAY"""
-    t.open().send(wire.headers(1, get(), end=True))
+    t.send(PREFACE, SETTINGS, wire.headers(1, get(), end=True))  # at once: between them it would be idle
     t.expect_answer(1)
     t.expect_goaway("NO_ERROR")
 

@@ -28,7 +28,7 @@ def settings_without_connect(t):
 @case(h3_settings_timeout=100)
 def settings_never(t):
     """a client without SETTINGS does not stay"""
-    t.handshake()
+    t.send_hello()
     t.until(lambda: t.closed, "close")
 
 

@@ -98,8 +98,10 @@ def limits_one_queued_pong(t):
 @case(idle_timeout=60, ping_interval=0)
 def limits_idle(t):
     t.open().send(frame(TEXT, "x"))
-    t.expect_message(TEXT, "x")
-    t.expect(t.frame()[:2] == (wire.CLOSE, struct.pack(">H", 1001) + b"idle"), "not Close 1001")
+    got = t.frame()
+    if got[:2] == (TEXT, b"x"):  # else this client, or its host, was so slow that the connection was idle before
+        got = t.frame()
+    t.expect(got[:2] == (wire.CLOSE, struct.pack(">H", 1001) + b"idle"), "not Close 1001")
     t.send(wire.close(1001))
     t.expect_eof()
     t.hears(78, 1001, b"")
@@ -124,11 +126,11 @@ def limits_half_open(t):
     t.hears_end(GONE, "timeout")
 
 
-@case(ping_interval=400)
+@case(ping_interval=1200)
 def limits_answered_pings(t):
-    """that of a client that answers does not, however busy the machine; the host is not told"""
+    """that of a client that answers does not; the host is not told"""
     t.open()
-    for _ in range(3):
+    for _ in range(2):
         opcode, payload, _, _ = t.frame()
         t.expect(opcode == PING, "no ping")
         t.send(frame(PONG, payload))

@@ -104,7 +104,10 @@ def flow_empty_messages_to_a_client_that_does_not_read(t):
         t.sync()
         t.quiet()  # until the kernel takes no more
     t.expect(sent < 1 << 28, "empty messages are not charged")
-    says(t, (SEND, TEXT, b"", 0))
+    while not t.port.errors and sent < 1 << 28:  # the kernel may have taken some more
+        says(t, (SEND, TEXT, b"", 0))
+        sent += COST
+        t.sync()
     t.reads = True
     t.hears_end(GONE, "error")
     t.expect(t.port.errors == ["data exceeds the window"], f"{t.port.errors}")

@@ -99,20 +99,20 @@ def tunnel_reset(t):
     t.hears_end(GONE, "reset")
 
 
-@case(host="nothing", idle_timeout=300)
+@case(host="nothing", idle_timeout=1200)
 def tunnel_idle(t):
     """bytes in either direction postpone it"""
     tunnel(t, *FIELDS)
     says(t, (READ, 10, 65000))
     for line in (b"1", b"2", b"3", b"4", b"5", b"6"):
-        time.sleep(0.08)
+        time.sleep(0.25)
         t.send(line) if line in b"135" else says(t, (DATA, line))
     t.until(lambda: t.eof, "the end")
     t.hears_end(GONE, "timeout")
     t.expect(body(t) == b"135" and t.input == b"246", f"{body(t)} {t.input}")
 
 
-@case(host="nothing", idle_timeout=60)
+@case(host="nothing", idle_timeout=2000)
 def tunnel_idle_is_over_when_it_ends(t):
     tunnel(t, *FIELDS)
     says(t, (DATA, b"all"), (END, None))
