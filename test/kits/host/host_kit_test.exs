@@ -6,7 +6,7 @@ defmodule Sparx.HostKitTest do
 
   alias Sparx.{Kit, Request, Response}
 
-  @moduletag timeout: 120_000
+  @moduletag timeout: 300_000
 
   defmodule Handler do
     use Sparx.Handler
@@ -58,7 +58,7 @@ defmodule Sparx.HostKitTest do
   describe "a host that does it right" do
     @tag :tmp_dir
     test "Sparx itself", %{tmp_dir: folder} do
-      {kit, report} = Kit.program(folder, SPARX_KIT_END: "wait")
+      {kit, report} = Kit.program(folder, SPARX_KIT_END: "wait", SPARX_KIT_PATIENCE: "60")
 
       {:ok, server} =
         Sparx.start_link(host: "127.0.0.1", port: 0, handler: Handler, workers: 8, executable: kit)
@@ -73,7 +73,7 @@ defmodule Sparx.HostKitTest do
   describe "a host that does it right, over TLS" do
     @tag :tmp_dir
     test "Sparx itself", %{tmp_dir: folder} do
-      {kit, report} = Kit.program(folder, SPARX_KIT_END: "wait")
+      {kit, report} = Kit.program(folder, SPARX_KIT_END: "wait", SPARX_KIT_PATIENCE: "60")
       [crt, key] = for name <- ~w(a-ec.crt a-ec.key), do: Path.expand("../../fixtures/tls/#{name}", __DIR__)
       options = [host: "127.0.0.1", port: 0, handler: Handler, workers: 8, executable: kit]
       {:ok, server} = Sparx.start_link(options ++ [scheme: :https, certfile: crt, keyfile: key])
@@ -125,18 +125,25 @@ defmodule Sparx.HostKitTest do
         ] do
       @tag :tmp_dir
       test fault, %{tmp_dir: folder} do
-        {kit, report} = Kit.program(folder, SPARX_KIT_ONLY: unquote(scenario), SPARX_KIT_PATIENCE: "1")
+        # A busy machine may be so slow that another rule seems to be broken first: then once more, with more time.
+        report =
+          Enum.find_value(["1", "30"], &report(folder, unquote(fault), unquote(scenario), unquote(rule), &1))
 
-        {_, status} =
-          System.cmd(Kit.python(), [Path.join(__DIR__, "bad_host.py"), unquote(fault)],
-            env: [{"SPARX_PORT", kit}]
-          )
-
-        last = report |> File.read!() |> String.split("\n", trim: true) |> List.last()
-        assert {status, String.slice(last, 0, 6)} == {70, "broken"}
-        assert last =~ unquote(rule)
-        assert last =~ "PROTOCOL.md, section"
+        assert report =~ unquote(rule)
+        assert report =~ "PROTOCOL.md, section"
       end
+    end
+
+    # The last line, if it names the rule, or this was the last time.
+    defp report(folder, fault, scenario, rule, patience) do
+      {kit, report} = Kit.program(folder, SPARX_KIT_ONLY: scenario, SPARX_KIT_PATIENCE: patience)
+
+      {_, status} =
+        System.cmd(Kit.python(), [Path.join(__DIR__, "bad_host.py"), fault], env: [{"SPARX_PORT", kit}])
+
+      last = report |> File.read!() |> String.split("\n", trim: true) |> List.last()
+      assert {status, String.slice(last, 0, 6)} == {70, "broken"}
+      if last =~ rule or patience != "1", do: last
     end
   end
 end

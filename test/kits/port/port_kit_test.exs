@@ -3,7 +3,7 @@ defmodule Sparx.PortKitTest do
   # The kit for ports finds no fault in sparx_port, and finds the faults that are inserted.
   use ExUnit.Case, async: true
 
-  @moduletag timeout: 120_000
+  @moduletag timeout: 600_000
   @port Path.expand("../../../priv/sparx_port", __DIR__)
 
   defp run(program, arguments) do
@@ -14,7 +14,7 @@ defmodule Sparx.PortKitTest do
   end
 
   test "sparx_port breaks no rule" do
-    {status, lines} = run("kit", [@port])
+    {status, lines} = run("kit", ["--patience", "60", @port])
     assert {status, Enum.reject(lines, &String.starts_with?(&1, "ok "))} == {0, []}
     assert length(lines) > 40
   end
@@ -26,7 +26,7 @@ defmodule Sparx.PortKitTest do
   end
 
   test "a program that is no port is told apart" do
-    {status, [line]} = run("kit", ["--only", "hello", "--patience", "1", "/bin/true"])
+    {status, [line]} = run("kit", ["--only", "hello", "--patience", "60", "/bin/true"])
 
     assert {status, line} ==
              {70, "broken hello: READY is the answer to HELLO: the port has ended (PROTOCOL.md, section 2)"}
