@@ -917,6 +917,40 @@ static void test_the_limits_hold_for_members_of_any_make(void **state)
 	assert_int_equal(other.released, 1);
 }
 
+static void test_newcomers_go_after_those_who_keep_us_waiting(void **state)
+{
+	enum { OPEN = 2 * NEW_SHARE };
+	static struct member all[OPEN];
+	struct member *first = &all[OPEN - 2], *second = &all[OPEN - 1];
+
+	(void)state;
+	run();
+	close_all();
+	text_clear(&events);
+	for (unsigned i = 0; i < OPEN; i++) {
+		member_join(&all[i], &pool, &other_ops);
+		member_waits(&all[i], CONN_STALLED);
+	}
+	loop.now += STALL_GRACE;
+	member_waits(first, CONN_IDLE);
+	member_waits(second, CONN_BEGUN);
+	assert_true(conn_pool_spare(&pool));
+	EXPECT_TEXT(&events, "other abort timeout\n"); /* these two may be about to send */
+	assert_true(conn_pool_spare(&pool));
+	EXPECT_TEXT(&events, "other close closed\n"); /* of fewer connections, two are too many */
+	assert_true(second->left);
+	assert_true(conn_pool_spare(&pool));
+	EXPECT_TEXT(&events, "other abort timeout\n");
+	loop.now += NEW_GRACE;
+	assert_true(conn_pool_spare(&pool));
+	EXPECT_TEXT(&events, "other close closed\n");
+	assert_true(first->left);
+	while (pool.open > 0)
+		assert_true(conn_pool_spare(&pool));
+	text_clear(&events);
+	conn_pool_reap(&pool);
+}
+
 /* ---- behind a proxy: the header comes from a socket, the rest from the script ---- */
 
 static int proxy_end;
@@ -1085,6 +1119,7 @@ int main(void)
 		SECURE(test_half_open_connections_are_bounded),
 		SECURE(test_half_open_connections_go_first_unless_they_are_new),
 		TEST(test_the_limits_hold_for_members_of_any_make),
+		TEST(test_newcomers_go_after_those_who_keep_us_waiting),
 		TEST(test_a_header_comes_before_the_handshake_and_names_the_peer),
 		TEST(test_a_header_has_its_time),
 		TEST(test_a_header_that_is_wrong_or_missing_ends_the_connection),

@@ -201,9 +201,18 @@ static bool spare(struct member *m)
 	return m;
 }
 
+static bool is_new(const struct conn_pool *pool, const struct member *m)
+{
+	unsigned count = 0;
+
+	for (enum conn_wait wait = 0; wait < CONN_STALLED; wait++)
+		count += pool->waiting[wait].count;
+	return m->wait != CONN_LINGERS && m->waits_since + NEW_GRACE > pool->loop->now && count <= pool->open / NEW_SHARE;
+}
+
 bool conn_pool_spare(struct conn_pool *pool)
 {
-	struct member *longest = longest_of(pool, CONN_SHAKES);
+	struct member *longest = longest_of(pool, CONN_SHAKES), *stalled = longest_of(pool, CONN_STALLED);
 
 	if (longest && longest->waits_since + HANDSHAKE_GRACE <= pool->loop->now)
 		return spare(longest);
@@ -213,13 +222,13 @@ bool conn_pool_spare(struct conn_pool *pool)
 		if (m && (!longest || m->waits_since <= longest->waits_since))
 			longest = m;
 	}
-	if (longest)
+	if (stalled && stalled->waits_since + STALL_GRACE > pool->loop->now)
+		stalled = NULL;
+	if (longest && (!stalled || !is_new(pool, longest)))
 		return spare(longest);
-	longest = longest_of(pool, CONN_STALLED);
-	if (!longest || longest->waits_since + STALL_GRACE > pool->loop->now)
-		return false;
-	longest->ops->close(longest, true, END_TIMEOUT); /* what the kernel holds for it goes too */
-	return true;
+	if (stalled)
+		stalled->ops->close(stalled, true, END_TIMEOUT); /* what the kernel holds for it goes too */
+	return stalled;
 }
 
 void conn_pool_wake(struct conn_pool *pool)

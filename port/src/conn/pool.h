@@ -27,6 +27,9 @@ enum conn_wait {
 enum { HANDSHAKE_GRACE = 1000 };
 /* How long (ms) requests may wait for their client before the connection may be closed. */
 enum { STALL_GRACE = 250 };
+/* A connection that began to wait less than NEW_GRACE ms ago goes after stalled ones, so that a newcomer's request has time to arrive;
+ * unless more than one in NEW_SHARE connections waits, since many new ones must not displace those with requests. */
+enum { NEW_GRACE = 1000, NEW_SHARE = 8 };
 /* Steps of handshakes in one turn of the loop: about 16 ms of CPU time. */
 enum { HANDSHAKES_A_TURN = 64 };
 
