@@ -61,7 +61,7 @@ class Servers:
 
     def end(self):
         self.vm.stdin.close()
-        self.vm.wait(20)
+        self.vm.wait(120)
 
 
 def resident(pid):

@@ -2,7 +2,7 @@
 defmodule Sparx.AttacksTest do
   use ExUnit.Case, async: false
 
-  @moduletag timeout: 300_000
+  @moduletag timeout: 900_000
 
   @readme Path.join(__DIR__, "README.md")
 

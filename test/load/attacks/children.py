@@ -14,15 +14,16 @@ import tls  # noqa: F401
 import ws  # noqa: F401
 import ws2  # noqa: F401
 
-PATIENCE = 5.0  # s: a probe that waits longer has failed
+PATIENCE = 30.0  # s: a probe that waits longer has failed
 EVERY = 0.05  # s: between two probes
+CLOSED = "got b''"
 
 
 class Probe:
-    """Sends requests, alternately on a new connection and on a kept one."""
+    """Sends requests, alternately on a new connection and on a kept one. `repeated`: those that needed a second new connection."""
 
     def __init__(self, address, secure):
-        self.address, self.kept, self.context = address, None, None
+        self.address, self.kept, self.context, self.repeated = address, None, None, 0
         if secure:
             self.context = ssl.create_default_context()
             self.context.check_hostname, self.context.verify_mode = False, ssl.CERT_NONE
@@ -43,19 +44,36 @@ class Probe:
                 return f"got {answer[:60]!r}"
         return None
 
+    def fresh(self):
+        """A new connection, and the fault of its answer. The server may close one whose request has not arrived, to make room, or because it came too late:
+        then the request is sent once more."""
+        sock, fault = self.try_fresh()
+        if fault == CLOSED:
+            self.repeated += 1
+            sock, fault = self.try_fresh()
+        return sock, fault
+
+    def try_fresh(self):
+        try:
+            sock = self.connect()
+            return sock, self.ask(sock)
+        except (ConnectionError, ssl.SSLError):
+            return None, CLOSED
+
     def anew(self):
-        with self.connect() as sock:
-            return self.ask(sock)
+        sock, fault = self.fresh()
+        if sock:
+            sock.close()
+        return fault
 
     def again(self):
         """An idle connection may have been closed at any time to make room."""
         try:
-            fault = self.ask(self.kept) if self.kept else "got b''"
-        except ConnectionError:
-            fault = "got b''"
-        if fault == "got b''":
-            self.kept = self.connect()
-            fault = self.ask(self.kept)
+            fault = self.ask(self.kept) if self.kept else CLOSED
+        except (ConnectionError, ssl.SSLError):
+            fault = CLOSED
+        if fault == CLOSED:
+            self.kept, fault = self.fresh()
         return fault
 
     def once(self, n):
@@ -66,7 +84,7 @@ class Probe:
 
 
 def probe(address, kind, pipe):
-    """Reports that it has begun; sends requests until it gets a message; returns the sorted times, and the faults."""
+    """Reports that it has begun; sends requests until it gets a message; returns the sorted times, the faults, and how many were repeated."""
     times, wrong, client = [], [], h3.Probe(address) if kind == "h3" else Probe(address, kind == "tls")
     client.once(0)
     pipe.send("begun")
@@ -77,7 +95,7 @@ def probe(address, kind, pipe):
         if fault:
             wrong.append(fault)
     pipe.recv()
-    pipe.send((sorted(times), wrong))
+    pipe.send((sorted(times), wrong, client.repeated))
 
 
 def attacker(name, address, seconds, pipe):

@@ -112,7 +112,7 @@ class Probe:
     """Sends requests on a new connection and on a kept one, in turns."""
 
     def __init__(self, address):
-        self.nobody, self.kept = Nobody(address), None
+        self.nobody, self.kept, self.repeated = Nobody(address), None, 0
 
     def ask(self, client):
         """What was wrong, or None."""

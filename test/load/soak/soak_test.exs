@@ -2,7 +2,7 @@
 defmodule Sparx.SoakTest do
   use ExUnit.Case, async: false
 
-  @moduletag timeout: 300_000
+  @moduletag timeout: 900_000
 
   test "some seconds of mixed load: no wrong answer, and nothing is left" do
     python = Enum.find(["/usr/bin/python3", System.find_executable("python3")], &(&1 && File.exists?(&1)))
