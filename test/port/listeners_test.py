@@ -89,7 +89,7 @@ class Listeners(unittest.TestCase):
     def ask(self, host, address, family=socket.AF_INET):
         client = socket.socket(family)
         self.addCleanup(client.close)
-        client.settimeout(10)
+        client.settimeout(60)
         client.connect(address)
         client.sendall(GET)
         host.pump()
@@ -127,7 +127,7 @@ class Listeners(unittest.TestCase):
         host.process.wait()
         host.stop()
         host.channel.close()
-        client = socket.create_connection(s.getsockname(), 10)
+        client = socket.create_connection(s.getsockname(), 60)
         self.addCleanup(client.close)
         client.sendall(GET)
         following = self.host(*given)
@@ -159,13 +159,13 @@ class Listeners(unittest.TestCase):
         host = self.host([{"descriptor": 1}], [([LISTENER, 1, 0], [s.fileno()])])
         s.setblocking(True)  # all copies share the flag
         host.send([DRAIN, 1000])
-        self.assertEqual(host.process.wait(10), 0)
+        self.assertEqual(host.process.wait(60), 0)
 
     def test_those_who_connect_during_a_drain_are_left_to_the_host_and_end_nothing(self):
         s = self.listening()
         host = self.host([{"descriptor": 1}], [([LISTENER, 1, 0], [s.fileno()])])
         host.held = []
-        client = socket.create_connection(s.getsockname(), 10)
+        client = socket.create_connection(s.getsockname(), 60)
         self.addCleanup(client.close)
         client.sendall(GET)
         while not host.held:
@@ -174,14 +174,14 @@ class Listeners(unittest.TestCase):
         while not host.pongs:
             host.pump()
         for n in range(2, 12):
-            late = socket.create_connection(s.getsockname(), 10)
+            late = socket.create_connection(s.getsockname(), 60)
             self.addCleanup(late.close)
             host.send([PING, n])
             while host.pongs < n:
                 host.pump()
         host.send([RESPOND, host.held[0], 200, [], b"late"])
         self.assertTrue(client.recv(4096).endswith(b"late"))
-        self.assertEqual(host.process.wait(10), 0)
+        self.assertEqual(host.process.wait(60), 0)
         s.setblocking(False)
         for _ in range(10):
             s.accept()[0].close()

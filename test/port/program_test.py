@@ -21,7 +21,7 @@ LISTEN = {"listeners": [{"address": "127.0.0.1", "port": 0}]}
 
 
 def run(*arguments, data=b"", **options):
-    done = subprocess.run([PORT, *arguments], input=data, capture_output=True, timeout=20, check=False, **options)
+    done = subprocess.run([PORT, *arguments], input=data, capture_output=True, timeout=120, check=False, **options)
     return done.returncode, done.stdout, done.stderr.decode()
 
 
@@ -56,7 +56,7 @@ class CommandLine(unittest.TestCase):
             ours, theirs = pty.openpty()
         except OSError as reason:
             self.skipTest(str(reason))
-        done = subprocess.run([PORT], stdin=theirs, capture_output=True, timeout=20, check=False)
+        done = subprocess.run([PORT], stdin=theirs, capture_output=True, timeout=120, check=False)
         os.close(ours)
         os.close(theirs)
         self.assertEqual(done.returncode, 1)
@@ -89,7 +89,7 @@ class ExitStatus(unittest.TestCase):
             port.stdin.flush()
             port.stdout.read(4)
             port.send_signal(number)
-            self.assertEqual(port.wait(20), 0)
+            self.assertEqual(port.wait(120), 0)
             self.assertTrue(port.stdout.read().endswith(frame([DRAINED, 0])))
             port.stdin.close()
             port.stdout.close()
@@ -112,7 +112,7 @@ class ExitStatus(unittest.TestCase):
         self.refused(frame([HELLO, 1, LISTEN]) + b"\xff\0\0\1", 4, "frame")
 
     def test_5_no_pipes(self):
-        done = subprocess.run(["sh", "-c", '"$0" <&- >&-', PORT], stderr=subprocess.PIPE, timeout=20, check=False)
+        done = subprocess.run(["sh", "-c", '"$0" <&- >&-', PORT], stderr=subprocess.PIPE, timeout=120, check=False)
         self.assertEqual(done.returncode, 5)
         self.assertIn("sparx_port: error: cannot start: ", done.stderr.decode())
 

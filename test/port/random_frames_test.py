@@ -119,7 +119,7 @@ class RandomFrames(unittest.TestCase):
         for client in clients:
             client.close()
         port.stdin.close()
-        status, said = port.wait(20), port.stderr.read()
+        status, said = port.wait(120), port.stderr.read()
         heard.join()
         port.stdout.close()
         port.stderr.close()

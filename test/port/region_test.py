@@ -132,7 +132,7 @@ class Region(unittest.TestCase):
         return host
 
     def client(self, host, requests=1):
-        client = socket.create_connection(host.address, 10)
+        client = socket.create_connection(host.address, 60)
         self.addCleanup(client.close)
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * requests)
         return client
@@ -271,7 +271,7 @@ class Region(unittest.TestCase):
 
     def socket(self, host, compress=None):
         """A WebSocket: the client's end, as a file, and its stream."""
-        client = socket.create_connection(host.address, 10)
+        client = socket.create_connection(host.address, 60)
         self.addCleanup(client.close)
         client.sendall(
             b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"

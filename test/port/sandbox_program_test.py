@@ -59,7 +59,7 @@ def connect(listener):
         client = socket.socket(socket.AF_UNIX)
         client.connect(listener["address"][5:])
         return client
-    return socket.create_connection((listener["address"], listener["port"]), timeout=20)
+    return socket.create_connection((listener["address"], listener["port"]), timeout=60)
 
 
 def status_of(pid):

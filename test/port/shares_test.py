@@ -16,7 +16,7 @@ from lib.program import DATA, DEMAND, GONE, HEAD, PATH, READ, RELEASE, REQUEST, 
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 ASKED = b"GET /answer HTTP/1.1\r\nHost: a\r\n\r\n"
-PATIENCE = 10.0  # s
+PATIENCE = 60.0  # s
 
 
 class Host(Program):
@@ -46,7 +46,7 @@ class Host(Program):
 
 class Shares(unittest.TestCase):
     def host(self, demand, **options):
-        host = Host(options)
+        host = Host({"queue_timeout": 60000, **options})
         self.addCleanup(host.stop)
         host.send([DEMAND, demand])
         return host

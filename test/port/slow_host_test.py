@@ -39,7 +39,7 @@ class SlowHost(unittest.TestCase):
         self.addCleanup(self.host.stop)
 
     def connect(self, text):
-        client = socket.create_connection(self.host.address, 10)
+        client = socket.create_connection(self.host.address, 60)
         self.addCleanup(client.close)
         client.sendall(text)
         return client
@@ -62,7 +62,7 @@ class SlowHost(unittest.TestCase):
         self.assertEqual(self.host.counted, 0)
 
         # The host reads again: nothing is lost.
-        loader.settimeout(10)
+        loader.settimeout(60)
         rest = threading.Thread(target=self.send, args=(loader, SIZE - sent))
         rest.start()
         self.host.until(lambda: self.host.exchanges[0].ended)
@@ -82,7 +82,7 @@ class SlowHost(unittest.TestCase):
             left -= client.send(BLOCK[:left])
 
     def receive(self, client, until):
-        client.settimeout(10)
+        client.settimeout(60)
         answer = b""
         while until not in answer:
             answer += client.recv(65536) or self.fail(f"closed behind {answer!r}")

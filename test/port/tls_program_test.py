@@ -64,7 +64,7 @@ class Host(Program):
     def stop(self):
         # The thread ends before the pipe that it reads is closed: otherwise it would read the next host's, which has the same number.
         self.process.stdin.close()
-        self.thread.join(10)
+        self.thread.join(60)
         return super().stop()
 
     def take(self, kind, rest):
@@ -81,7 +81,7 @@ class Host(Program):
         elif kind != DONE:
             self.heads.append(kind)
 
-    def wait(self, what, seconds=10):
+    def wait(self, what, seconds=60):
         """Until it is true."""
         until = time.monotonic() + seconds
         while not what():
@@ -129,7 +129,7 @@ class Tls(unittest.TestCase):
         return host
 
     def connect(self, host, name="a.example", made=None, **more):
-        raw = socket.create_connection(host.address, 10)
+        raw = socket.create_connection(host.address, 60)
         self.addCleanup(raw.close)
         client = (made or context()).wrap_socket(raw, server_hostname=name, do_handshake_on_connect=False, **more)
         self.addCleanup(client.close)
@@ -316,6 +316,9 @@ class Tls(unittest.TestCase):
             warm = reload(200)
             served[0] = 0
             grown = reload(1000) - warm
+            until = time.monotonic() + 60
+            while served[0] <= 100 and not failures and time.monotonic() < until:
+                time.sleep(0.01)
         finally:
             over.set()
             for one in threads:
@@ -388,10 +391,15 @@ class Tls(unittest.TestCase):
 
     def test_a_handshake_has_its_time_and_its_bound(self):
         host = self.host(handshake_timeout=300, max_handshakes=2)
-        half = [socket.create_connection(host.address, 10) for _ in range(4)]
+        half = [socket.create_connection(host.address, 60) for _ in range(4)]
         for client in half[2:]:
             client.sendall(b"\x16\x03\x01\x02\x00\x01")
-        self.get(self.connect(host))
+        for last in (False, False, False, True):
+            try:
+                self.get(self.connect(host))
+                break
+            except OSError:  # this client was not fast enough
+                self.assertFalse(last)
         for client in half:
             self.addCleanup(client.close)
             try:
@@ -420,13 +428,13 @@ class Tls(unittest.TestCase):
     def test_a_trial_in_hello(self):
         tls = {"certificates": certificates("a-ec"), "trial": True}
         hello = frame([HELLO, 1, {"listeners": [{"address": "127.0.0.1", "port": 0, "tls": tls}]}])
-        done = subprocess.run([PROGRAM], input=hello, capture_output=True, timeout=20, check=False)
+        done = subprocess.run([PROGRAM], input=hello, capture_output=True, timeout=120, check=False)
         self.assertEqual(split(done.stdout)[0][-1][3:], ["trial", "must be false in HELLO", "exit"])
 
     def test_a_wrong_certificate_in_hello(self):
         tls = {"certificates": [{"chain": read("a-ec.crt"), "key": b"none"}]}
         hello = frame([HELLO, 1, {"listeners": [{"address": "127.0.0.1", "port": 0, "tls": tls}]}])
-        done = subprocess.run([PROGRAM], input=hello, capture_output=True, timeout=20, check=False)
+        done = subprocess.run([PROGRAM], input=hello, capture_output=True, timeout=120, check=False)
         self.assertEqual(done.returncode, 2)
         self.assertEqual(split(done.stdout)[0][-1][3:], ["certificates", "0: key is not a private key in PEM or DER", "exit"])
 
@@ -441,7 +449,7 @@ class Http2(unittest.TestCase):
         port = self.host.address[1]
         done = subprocess.run(
             ["curl", "-sS", "--cacert", FILES / "ca.crt", "--resolve", f"{name}:{port}:127.0.0.1", "-w", " %{http_code} %{http_version}",
-             f"https://{name}:{port}/", *more], capture_output=True, timeout=20, check=False)  # fmt: skip
+             f"https://{name}:{port}/", *more], capture_output=True, timeout=120, check=False)  # fmt: skip
         return done.stdout.decode(), done.stderr.decode()
 
     def test_it_is_agreed_on(self):
@@ -458,7 +466,7 @@ class Http2(unittest.TestCase):
         self.assertEqual(len(self.host.heads), 2)
 
     def test_what_was_agreed_must_come(self):
-        raw = socket.create_connection(self.host.address, 10)
+        raw = socket.create_connection(self.host.address, 60)
         self.addCleanup(raw.close)
         client = context(alpn=["h2"]).wrap_socket(raw, server_hostname="a.example")
         self.addCleanup(client.close)
