@@ -23,8 +23,12 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* Everything that happened, as one text. */
-#define OK(id, length, body) id " :status=200\n" id " content-length=" length "\n" id " " body "\n" id " end\n"
+typedef int32_t stream_id;
+#define FIRST "1"
+#define SECOND "3"
+#define PIECES "1 ab23456\n1 0cd\n1 89\n"
+#define IDLE wants(host).idle
+#include "mux_tests.h"
 
 /* ---- requests and responses ---- */
 
@@ -34,17 +38,7 @@ static void test_requests_are_answered_in_any_order(void **state)
 	assert_false(wants(host).idle); /* no SETTINGS yet */
 	talk(f);
 	assert_true(wants(host).idle && wants(host).read);
-	client_asks(f, "GET", "/a", NULL, NULL);
-	client_asks(f, "GET", "/b", NULL, NULL);
-	talk(f);
-	EXPECT_EVENTS(host, "request 1 GET /a\nrequest 2 GET /b\n");
-	assert_false(wants(host).idle);
-	host_responds(host, 2, 200, "two");
-	EXPECT_SEEN(f, OK("3", "3", "two"));
-	host_responds(host, 1, 200, "one");
-	EXPECT_SEEN(f, OK("1", "3", "one"));
-	EXPECT_EVENTS(host, "done 2\ndone 1\n");
-	assert_true(wants(host).idle);
+	answers_in_any_order();
 }
 
 /* A request and its response; returns the bytes of the fields that the client must remember. */
@@ -73,54 +67,6 @@ static void test_a_date_enters_the_table_only_if_many_responses_have_it(void **s
 	host->env.date[24]++;
 	for (; number <= MANY + FEW; number++)
 		assert_int_equal(remembered_after_another(number), before + ENTRY);
-}
-
-static void test_a_file_is_a_part_of_a_body(void **state)
-{
-	(void)state;
-	client_asks(f, "GET", "/", NULL, NULL);
-	talk(f);
-	host_head(host, 1, 200, "", 12);
-	host_data(host, 1, "ab");
-	host_file(host, 1, "0123456789", 2, 5);
-	host_file(host, 1, "0123456789", 0, 1);
-	host_data(host, 1, "cd");
-	host_file(host, 1, "0123456789", 8, 2);
-	host_end(host, 1, NULL);
-	EXPECT_SEEN(f, "1 :status=200\n1 content-length=12\n1 ab23456\n1 0cd\n1 89\n1 end\n");
-	EXPECT_EVENTS(host, "request 1 GET /\ndone 1\n");
-}
-
-static void test_a_file_that_is_shorter_ends_its_stream(void **state)
-{
-	(void)state;
-	client_asks(f, "GET", "/a", NULL, NULL);
-	client_asks(f, "GET", "/b", NULL, NULL);
-	talk(f);
-	host_head(host, 1, 200, "", 11);
-	host_file(host, 1, "0123456789", 0, 11);
-	host_end(host, 1, NULL);
-	host_responds(host, 2, 200, "two");
-	talk(f);
-	EXPECT_EVENTS(host, "request 1 GET /a\nrequest 2 GET /b\nreset 1 file\ndone 2\n");
-	text_clear(&f->seen);
-}
-
-static void test_a_response_is_streamed_with_trailers(void **state)
-{
-	(void)state;
-	client_asks(f, "GET", "/", NULL, NULL);
-	talk(f);
-	host_informs(host, 1, 103, "Link: </a>");
-	host_head(host, 1, 200, "X-Mixed: Case", -1);
-	EXPECT_SEEN(f, "1 :status=103\n1 link=</a>\n1 :status=200\n1 x-mixed=Case\n");
-	host_data(host, 1, "one");
-	EXPECT_SEEN(f, "1 one\n");
-	host_data(host, 1, "two");
-	host_data(host, 1, "three");
-	host_end(host, 1, "Grpc-Status: 0");
-	EXPECT_SEEN(f, "1 twothree\n1 grpc-status=0\n1 end\n");
-	EXPECT_EVENTS(host, "request 1 GET /\ndone 1\n");
 }
 
 static void test_a_body_comes_as_it_is_asked_for(void **state)
@@ -163,21 +109,6 @@ static void test_pieces_are_joined_into_chunks(void **state)
 	text_clear(&host->events);
 	host_resets(host, 1, 0, 0);
 	EXPECT_SEEN(f, "1 reset INTERNAL_ERROR\n");
-}
-
-static void test_continue_is_sent_when_the_body_is_asked_for(void **state)
-{
-	int32_t id = client_asks(f, "POST", "/", "expect: 100-continue", "");
-
-	(void)state;
-	EXPECT_SEEN(f, "");
-	host_reads(host, 1, 9, 100);
-	EXPECT_SEEN(f, "1 :status=100\n");
-	client_body(f, id, "body", true);
-	talk(f);
-	host_responds(host, 1, 200, "ok");
-	EXPECT_SEEN(f, OK("1", "2", "ok"));
-	EXPECT_EVENTS(host, "request 1 POST / body=-1\nbody 1 body\nend 1\ndone 1\n");
 }
 
 static void test_a_body_that_has_begun_to_come_needs_no_100(void **state)

@@ -27,7 +27,16 @@ static void start_again(void (*options)(struct config *config))
 	h3_talk(f);
 }
 
-#define OK(id, length, body) id " :status=200\n" id " content-length=" length "\n" id " " body "\n" id " end\n"
+typedef int64_t stream_id;
+#define client_asks h3_client_asks
+#define client_body h3_client_body
+#define talk h3_talk
+#define EXPECT_SEEN H3_EXPECT_SEEN
+#define FIRST "0"
+#define SECOND "4"
+#define PIECES "0 ab\n0 23456\n0 0\n0 cd\n0 89\n"
+#define IDLE h3_wants(f->h3).idle
+#include "mux_tests.h"
 
 /* ---- requests and responses ---- */
 
@@ -35,66 +44,8 @@ static void test_requests_are_answered_in_any_order(void **state)
 {
 	(void)state;
 	assert_true(h3_wants(f->h3).idle);
-	h3_client_asks(f, "GET", "/a", NULL, NULL);
-	h3_client_asks(f, "GET", "/b", NULL, NULL);
-	h3_talk(f);
-	EXPECT_EVENTS(host, "request 1 GET /a\nrequest 2 GET /b\n");
-	assert_false(h3_wants(f->h3).idle);
-	host_responds(host, 2, 200, "two");
-	H3_EXPECT_SEEN(f, OK("4", "3", "two"));
-	host_responds(host, 1, 200, "one");
-	H3_EXPECT_SEEN(f, OK("0", "3", "one"));
-	EXPECT_EVENTS(host, "done 2\ndone 1\n");
-	assert_true(h3_wants(f->h3).idle);
+	answers_in_any_order();
 	assert_int_equal(f->streams, 2); /* others may come */
-}
-
-static void test_a_file_is_a_part_of_a_body(void **state)
-{
-	(void)state;
-	h3_client_asks(f, "GET", "/", NULL, NULL);
-	h3_talk(f);
-	host_head(host, 1, 200, "", 12);
-	host_data(host, 1, "ab");
-	host_file(host, 1, "0123456789", 2, 5);
-	host_file(host, 1, "0123456789", 0, 1);
-	host_data(host, 1, "cd");
-	host_file(host, 1, "0123456789", 8, 2);
-	host_end(host, 1, NULL);
-	H3_EXPECT_SEEN(f, "0 :status=200\n0 content-length=12\n0 ab\n0 23456\n0 0\n0 cd\n0 89\n0 end\n");
-	EXPECT_EVENTS(host, "request 1 GET /\ndone 1\n");
-}
-
-static void test_a_file_that_is_shorter_ends_its_stream(void **state)
-{
-	(void)state;
-	h3_client_asks(f, "GET", "/a", NULL, NULL);
-	h3_client_asks(f, "GET", "/b", NULL, NULL);
-	h3_talk(f);
-	host_head(host, 1, 200, "", 11);
-	host_file(host, 1, "0123456789", 0, 11);
-	host_end(host, 1, NULL);
-	host_responds(host, 2, 200, "two");
-	h3_talk(f);
-	EXPECT_EVENTS(host, "request 1 GET /a\nrequest 2 GET /b\nreset 1 file\ndone 2\n");
-	text_clear(&f->seen);
-}
-
-static void test_a_response_is_streamed_with_trailers(void **state)
-{
-	(void)state;
-	h3_client_asks(f, "GET", "/", NULL, NULL);
-	h3_talk(f);
-	host_informs(host, 1, 103, "Link: </a>");
-	host_head(host, 1, 200, "X-Mixed: Case", -1);
-	H3_EXPECT_SEEN(f, "0 :status=103\n0 link=</a>\n0 :status=200\n0 x-mixed=Case\n");
-	host_data(host, 1, "one");
-	H3_EXPECT_SEEN(f, "0 one\n");
-	host_data(host, 1, "two");
-	host_data(host, 1, "three");
-	host_end(host, 1, "Grpc-Status: 0");
-	H3_EXPECT_SEEN(f, "0 twothree\n0 grpc-status=0\n0 end\n");
-	EXPECT_EVENTS(host, "request 1 GET /\ndone 1\n");
 }
 
 static void test_a_body_comes_as_it_is_asked_for(void **state)
@@ -137,21 +88,6 @@ static void test_a_request_has_trailers(void **state)
 	host_responds(host, 1, 200, "ok");
 	h3_talk(f);
 	EXPECT_EVENTS(host, "done 1\n");
-}
-
-static void test_continue_is_sent_when_the_body_is_asked_for(void **state)
-{
-	int64_t id = h3_client_asks(f, "POST", "/", "expect: 100-continue", "");
-
-	(void)state;
-	H3_EXPECT_SEEN(f, "");
-	host_reads(host, 1, 9, 100);
-	H3_EXPECT_SEEN(f, "0 :status=100\n");
-	h3_client_body(f, id, "body", true);
-	h3_talk(f);
-	host_responds(host, 1, 200, "ok");
-	H3_EXPECT_SEEN(f, OK("0", "2", "ok"));
-	EXPECT_EVENTS(host, "request 1 POST / body=-1\nbody 1 body\nend 1\ndone 1\n");
 }
 
 static void test_an_early_answer_ends_the_request(void **state)
