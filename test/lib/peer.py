@@ -73,6 +73,9 @@ class Peer(Waits):
         self.ended = self.ended or "left"
         self.sock.close()
 
+    def leave(self):
+        self.close()
+
     def reset(self):
         if self.sock.fileno() >= 0:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -250,6 +253,9 @@ class H2(Streams, Peer):
         return self
 
     # ---- sending
+
+    def ask(self, stream, fields, end=True):
+        self.send(h2.headers(stream, fields, end=end))
 
     def window(self, stream):
         """The server's window for a stream; 0: for all."""

@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The packets and frames of cases/, over HTTP/3."""
 
-import importlib
-from pathlib import Path
+from lib import cases, host
 
-from lib import host
-from lib.peer import Wrong
-
-from . import case as registry
+from .case import registry
 
 try:
     from lib import peer3
@@ -15,15 +11,12 @@ except ModuleNotFoundError as error:
     peer3, MISSING = None, error.name
 
 
-class Http3:
-    name = "http3"
+class Http3(cases.Suite):
+    name, registry, client = "http3", registry, peer3 and peer3.H3
 
-    @staticmethod
-    def cases():
-        if peer3:
-            for file in sorted(Path(__file__).parent.glob("cases/*.py")):
-                importlib.import_module(f"{__package__}.cases.{file.stem}")
-        return registry.CASES
+    @classmethod
+    def cases(cls):
+        return super().cases() if peer3 else []
 
     @staticmethod
     def without(args):
@@ -37,25 +30,7 @@ class Http3:
             program.stop()
 
     def __init__(self, args):
-        self.ports = host.Ports(args.port, listeners=[peer3.listener()])
-
-    def run(self, case):
-        port, client = self.ports.get(case.options, 64), None
-        try:
-            port.settle()
-            port.begin(list(case.scripts))
-            client = peer3.H3(port, **case.client)
-            case.run(client)
-            return f"the port complained: {port.errors}" if port.errors else None
-        except (Wrong, host.PortDied, OSError) as wrong:
-            self.ports.drop(port)
-            return str(wrong)
-        finally:
-            if client:
-                client.leave()
-
-    def stop(self):
-        self.ports.stop()
+        super().__init__(args, listeners=[peer3.listener()])
 
 
 SUITES = [Http3]

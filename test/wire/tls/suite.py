@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The records of cases/, over TLS."""
 
-import importlib
-from pathlib import Path
-
 from lib import host, tls
+from lib.cases import load
 
 from . import peer
 
@@ -16,8 +14,7 @@ class Tls:
     def cases():
         if not tls.AVAILABLE:
             return []
-        for file in sorted(Path(__file__).parent.glob("cases/*.py")):
-            importlib.import_module(f"{__package__}.cases.{file.stem}")
+        load(__name__)
         return peer.CASES
 
     def __init__(self, args):

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The frames of cases/, over HTTP/1.1 and over HTTP/2."""
 
-import importlib
-from pathlib import Path
-
+from lib.cases import load
 from lib.peer import Wrong
 from lib.program import PortDied
 
@@ -19,8 +17,7 @@ class Websocket:
 
     @classmethod
     def cases(cls):
-        for file in sorted(Path(__file__).parent.glob("cases/*.py")):
-            importlib.import_module(f"{__package__}.cases.{file.stem}")
+        load(__name__)
         return [case for case in registry.CASES if cls.http in case.http]
 
     def __init__(self, args):
