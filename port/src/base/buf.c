@@ -30,6 +30,14 @@ static void to_front(struct buf *b)
 	b->tail = len;
 }
 
+/* Whether n more bytes fit into its memory, if need be with the others moved to the front. */
+static bool has_room(struct buf *b, size_t n)
+{
+	if (buf_room(b) < n)
+		to_front(b);
+	return buf_room(b) >= n;
+}
+
 static size_t grown(const struct buf *b, size_t n)
 {
 	size_t cap = b->cap ? b->cap : 512;
@@ -44,10 +52,7 @@ bool buf_reserve(struct buf *b, size_t n)
 	uint8_t *data;
 	size_t cap;
 
-	if (buf_room(b) >= n)
-		return true;
-	to_front(b);
-	if (buf_room(b) >= n)
+	if (has_room(b, n))
 		return true;
 	cap = grown(b, n);
 	data = realloc(b->data, cap);
@@ -63,10 +68,7 @@ bool buf_reserve_wiping(struct buf *b, size_t n)
 	uint8_t *data;
 	size_t cap;
 
-	if (buf_room(b) >= n)
-		return true;
-	to_front(b);
-	if (buf_room(b) >= n)
+	if (has_room(b, n))
 		return true;
 	cap = grown(b, n);
 	data = malloc(cap);
