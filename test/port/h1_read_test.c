@@ -57,21 +57,30 @@ static void read_head(struct text *got, const char *bytes, size_t len, size_t cu
 	free(p);
 }
 
+/* Compares, and clears. Otherwise it says what was read, and counts it. */
+static bool is_wanted(struct text *got, const char *wanted, struct slice bytes, size_t cut)
+{
+	struct text quoted = {0};
+
+	if (strcmp(text_str(got), wanted) == 0) {
+		text_clear(got);
+		return true;
+	}
+	text_add_quoted(&quoted, bytes);
+	print_error("%s instead of %s, cut at %zu of: %s\n", text_str(got), wanted, cut, text_str(&quoted));
+	text_free(&quoted);
+	wrong++;
+	return false;
+}
+
 static void expect_head_n(const char *bytes, size_t len, const char *wanted)
 {
 	struct text got = {0};
 
 	for (size_t cut = 0; cut <= len; cut += cut > 400 && cut + 400 < len ? 61 : 1) {
 		read_head(&got, bytes, len, cut);
-		if (strcmp(text_str(&got), wanted) != 0) {
-			struct text quoted = {0};
-			text_add_quoted(&quoted, slice_of(bytes, len));
-			print_error("%s instead of %s, cut at %zu of: %s\n", text_str(&got), wanted, cut, text_str(&quoted));
-			text_free(&quoted);
-			wrong++;
+		if (!is_wanted(&got, wanted, slice_of(bytes, len), cut))
 			break;
-		}
-		text_clear(&got);
 	}
 	text_free(&got);
 }
@@ -398,15 +407,8 @@ static void expect_body(const char *bytes, const char *wanted)
 
 	for (size_t cut = 0; cut <= len; cut++) {
 		read_body(&got, bytes, len, cut);
-		if (strcmp(text_str(&got), wanted) != 0) {
-			struct text quoted = {0};
-			text_add_quoted(&quoted, slice_of(bytes, len));
-			print_error("%s instead of %s, cut at %zu of: %s\n", text_str(&got), wanted, cut, text_str(&quoted));
-			text_free(&quoted);
-			wrong++;
+		if (!is_wanted(&got, wanted, slice_of(bytes, len), cut))
 			break;
-		}
-		text_clear(&got);
 	}
 	text_free(&got);
 }

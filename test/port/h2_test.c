@@ -830,16 +830,24 @@ static void test_a_stream_becomes_bytes_both_ways(void **state)
 	assert_true(wants(host).idle);
 }
 
-/* Both sides must end an upgraded stream; the server does not wait long for a client that does not. */
-static void test_a_client_has_a_moment_to_end_its_side(void **state)
+/* Returns the first one's stream; the other's is the next. */
+static int32_t two_tunnels(void)
 {
 	int32_t id = client_connects(f, "lines", "/x");
 
-	(void)state;
 	client_connects(f, "lines", "/y");
 	talk(f);
 	host_upgrades(host, 1, "lines");
 	host_upgrades(host, 2, "lines");
+	return id;
+}
+
+/* Both sides must end an upgraded stream; the server does not wait long for a client that does not. */
+static void test_a_client_has_a_moment_to_end_its_side(void **state)
+{
+	int32_t id = two_tunnels();
+
+	(void)state;
 	host_end(host, 1, NULL);
 	host_end(host, 2, NULL);
 	EXPECT_SEEN(f, "1 :status=200\n3 :status=200\n1 end\n3 end\n");
@@ -885,13 +893,9 @@ static void test_a_connect_may_be_refused(void **state)
 /* A tunnel may be silent, and a tunnel that is not read delays nobody. */
 static void test_a_tunnel_has_no_rate(void **state)
 {
-	int32_t id = client_connects(f, "lines", "/x");
+	int32_t id = two_tunnels();
 
 	(void)state;
-	client_connects(f, "lines", "/y");
-	talk(f);
-	host_upgrades(host, 1, "lines");
-	host_upgrades(host, 2, "lines");
 	for (int i = 0; i < 20; i++) {
 		client_body(f, id, "0123456789", false);
 		talk(f);

@@ -88,6 +88,19 @@ static void port_says_much(unsigned frames)
 
 /* ---- from the host ---- */
 
+/* In two parts, cut at every byte, and byte by byte. */
+static void expect_wherever_cut(struct buf *bytes, const char *wanted)
+{
+	for (size_t cut = 1; cut < buf_len(bytes); cut++) {
+		host_writes(h, buf_at(bytes), cut);
+		host_writes(h, buf_at(bytes) + cut, buf_len(bytes) - cut);
+		EXPECT_TEXT(&heard, wanted);
+	}
+	for (size_t i = 0; i < buf_len(bytes); i++)
+		host_writes(h, buf_at(bytes) + i, 1);
+	EXPECT_TEXT(&heard, wanted);
+}
+
 static void test_frames_cut_at_every_byte_are_read_as_whole_ones(void **state)
 {
 	static const char wanted[] = "PING 1\nDATA 5 Hello\nfault 99 kind is unknown\nPING 300\nDATA 1 x*300\n";
@@ -98,14 +111,7 @@ static void test_frames_cut_at_every_byte_are_read_as_whole_ones(void **state)
 	notation_frame(&bytes, "");
 	notation_frame(&bytes, "[PING, 300]");
 	notation_frame(&bytes, "[DATA, 1, 'x'*300]");
-	for (size_t cut = 1; cut < buf_len(&bytes); cut++) {
-		host_writes(h, buf_at(&bytes), cut);
-		host_writes(h, buf_at(&bytes) + cut, buf_len(&bytes) - cut);
-		EXPECT_TEXT(&heard, wanted);
-	}
-	for (size_t i = 0; i < buf_len(&bytes); i++)
-		host_writes(h, buf_at(&bytes) + i, 1);
-	EXPECT_TEXT(&heard, wanted);
+	expect_wherever_cut(&bytes, wanted);
 	host_writes(h, buf_at(&bytes), buf_len(&bytes));
 	EXPECT_TEXT(&heard, wanted);
 	buf_free(&bytes);
@@ -233,14 +239,7 @@ static void test_a_large_DATA_is_the_same_however_it_is_cut(void **state)
 	add_data_frame(&bytes, 100, true);
 	add_data_frame(&bytes, 300, false);
 	add_head(&bytes, 3, "\x92\x0c\x02", 3);
-	for (size_t cut = 1; cut < buf_len(&bytes); cut++) {
-		host_writes(h, buf_at(&bytes), cut);
-		host_writes(h, buf_at(&bytes) + cut, buf_len(&bytes) - cut);
-		EXPECT_TEXT(&heard, wanted);
-	}
-	for (size_t i = 0; i < buf_len(&bytes); i++)
-		host_writes(h, buf_at(&bytes) + i, 1);
-	EXPECT_TEXT(&heard, wanted);
+	expect_wherever_cut(&bytes, wanted);
 	buf_free(&bytes);
 }
 
@@ -294,21 +293,25 @@ static void test_what_was_written_before_the_end_is_read(void **state)
 
 /* ---- to the host ---- */
 
+/* What one flush sends is compared. */
+#define EXPECT_FLUSHED(wanted) \
+	do { \
+		link_flush(&h->link); \
+		host_listens(h); \
+		EXPECT_TEXT(&h->heard, wanted); \
+	} while (0)
+
 static void test_messages_of_one_turn_share_a_frame(void **state)
 {
 	(void)state;
 	port_says("[PONG, 1]", false);
 	port_says("[DONE, 1, nil]", true);
 	port_says("[PONG, 2]", false);
-	link_flush(&h->link);
-	host_listens(h);
-	EXPECT_TEXT(&h->heard, "[PONG, 1]\n[DONE, 1, nil]\n[PONG, 2]\n");
+	EXPECT_FLUSHED("[PONG, 1]\n[DONE, 1, nil]\n[PONG, 2]\n");
 	assert_int_equal(h->frames, 1);
 	assert_int_equal(h->link.queued, 0);
 	port_says("[PONG, 3]", false);
-	link_flush(&h->link);
-	host_listens(h);
-	EXPECT_TEXT(&h->heard, "[PONG, 3]\n");
+	EXPECT_FLUSHED("[PONG, 3]\n");
 	assert_int_equal(h->frames, 2);
 }
 
@@ -333,13 +336,9 @@ static void test_lazy_messages_wait_for_company(void **state)
 {
 	(void)state;
 	port_says("[DONE, 1, nil]", true);
-	link_flush(&h->link);
-	host_listens(h);
-	EXPECT_TEXT(&h->heard, "");
+	EXPECT_FLUSHED("");
 	port_says("[PONG, 1]", false);
-	link_flush(&h->link);
-	host_listens(h);
-	EXPECT_TEXT(&h->heard, "[DONE, 1, nil]\n[PONG, 1]\n");
+	EXPECT_FLUSHED("[DONE, 1, nil]\n[PONG, 1]\n");
 }
 
 static void test_lazy_messages_go_alone_when_nobody_comes(void **state)
@@ -348,13 +347,9 @@ static void test_lazy_messages_go_alone_when_nobody_comes(void **state)
 	port_says("[DONE, 1, nil]", true);
 	host_pass_time(h, LINK_LAZY_MS - 1);
 	port_says("[DONE, 2, nil]", true); /* does not put it off */
-	link_flush(&h->link);
-	host_listens(h);
-	EXPECT_TEXT(&h->heard, "");
+	EXPECT_FLUSHED("");
 	host_pass_time(h, 1 + WHEEL_SLOT);
-	link_flush(&h->link);
-	host_listens(h);
-	EXPECT_TEXT(&h->heard, "[DONE, 1, nil]\n[DONE, 2, nil]\n");
+	EXPECT_FLUSHED("[DONE, 1, nil]\n[DONE, 2, nil]\n");
 }
 
 static void test_a_time_that_finds_nothing_makes_no_haste(void **state)
@@ -366,9 +361,7 @@ static void test_a_time_that_finds_nothing_makes_no_haste(void **state)
 	host_pass_time(h, LINK_LAZY_MS + WHEEL_SLOT);
 	link_flush(&h->link);
 	port_says("[DONE, 2, nil]", true);
-	link_flush(&h->link);
-	host_listens(h);
-	EXPECT_TEXT(&h->heard, "[DONE, 1, nil]\n[PONG, 1]\n");
+	EXPECT_FLUSHED("[DONE, 1, nil]\n[PONG, 1]\n");
 }
 
 static void test_many_lazy_messages_do_not_wait(void **state)
