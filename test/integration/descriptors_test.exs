@@ -3,24 +3,12 @@ defmodule Sparx.Integration.DescriptorsTest do
   @moduledoc "The channel over which files are handed to a real port program."
   use ExUnit.Case, async: true
 
+  import Sparx.OkServer
   import ExUnit.CaptureLog
   import Sparx.Await
 
-  alias Sparx.{Client, Response}
+  alias Sparx.Client
   alias Sparx.Server.Channel
-
-  defp serve(options \\ []) do
-    handler = fn request -> Response.new(200) |> Response.body("ok") |> Response.send(request) end
-
-    start_supervised!(
-      {Sparx, Keyword.merge([host: "127.0.0.1", port: 0, workers: 2, handler: handler], options)}
-    )
-  end
-
-  defp port_of(server) do
-    [port] = Sparx.info(server).ports
-    port
-  end
 
   defp link(server), do: GenServer.call(port_of(server).server, :link)
 

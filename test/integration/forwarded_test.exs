@@ -121,27 +121,14 @@ defmodule Sparx.Integration.ForwardedTest do
   end
 
   @nginx """
-  daemon off;
-  master_process off;
-  pid nginx.pid;
-  error_log stderr error;
-  events { worker_connections 256; }
-  http {
-    access_log off;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-    server {
-      listen 127.0.0.1:<%= front %>;
-      location / {
-        proxy_pass http://127.0.0.1:<%= port %>;
-        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-        proxy_set_header X-Forwarded-Proto $scheme;
-        proxy_set_header X-Forwarded-Host $http_host;
-        proxy_set_header Forwarded "";
-      }
+  server {
+    listen 127.0.0.1:<%= front %>;
+    location / {
+      proxy_pass http://127.0.0.1:<%= port %>;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_set_header X-Forwarded-Host $http_host;
+      proxy_set_header Forwarded "";
     }
   }
   """
@@ -163,7 +150,7 @@ defmodule Sparx.Integration.ForwardedTest do
   """
 
   for {program, package, template, host} <- [
-        {"nginx", "nginx-light", @nginx, "a.example:81"},
+        {"nginx", "nginx-light", Proxies.nginx(@nginx), "a.example:81"},
         {"haproxy", "haproxy", @haproxy, "localhost"}
       ] do
     @tag skip: Needs.command(program, package)

@@ -21,10 +21,7 @@ defmodule Sparx.Integration.NodeTest do
       %{server: server} = serve(node)
       name = Atom.to_string(node)
       assert %{status: 200, body: ^name} = Client.get(server, "/node")
-      body = :crypto.strong_rand_bytes(300_000)
-      assert %{status: 200, body: ^body} = Client.request(server, "POST", "/echo", [], body)
-      assert %{status: 200, body: large} = Client.get(server, "/large")
-      assert byte_size(large) == 1_000_000
+      assert_bodies(server)
     end
   end
 
@@ -189,10 +186,7 @@ defmodule Sparx.Integration.NodeTest do
         %{server: server} = serve_workers(node)
         name = Atom.to_string(node)
         for _ <- 1..20, do: assert(%{status: 200, body: ^name} = Client.get(server, "/node"))
-        body = :crypto.strong_rand_bytes(300_000)
-        assert %{status: 200, body: ^body} = Client.request(server, "POST", "/echo", [], body)
-        assert %{status: 200, body: large} = Client.get(server, "/large")
-        assert byte_size(large) == 1_000_000
+        assert_bodies(server)
       end
     end
 
@@ -261,6 +255,14 @@ defmodule Sparx.Integration.NodeTest do
         for _ <- 1..10, do: assert(%{status: 200, body: ^name} = Client.get(server, "/node"))
       end
     end
+  end
+
+  # An answer that echoes a body, and a streamed one that is larger than the window.
+  defp assert_bodies(server) do
+    body = :crypto.strong_rand_bytes(300_000)
+    assert %{status: 200, body: ^body} = Client.request(server, "POST", "/echo", [], body)
+    assert %{status: 200, body: large} = Client.get(server, "/large")
+    assert byte_size(large) == 1_000_000
   end
 
   defp wait_for_stream(server), do: await(fn -> match?([%{streams: 1}], Sparx.info(server).ports) end)

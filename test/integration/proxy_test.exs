@@ -6,7 +6,7 @@ defmodule Sparx.Integration.ProxyTest do
   """
   use ExUnit.Case, async: true
 
-  alias Sparx.{Client, Needs, Request, Response}
+  alias Sparx.{Client, Needs, Proxies, Request, Response}
 
   @clients 8
   @requests 10_000
@@ -16,31 +16,18 @@ defmodule Sparx.Integration.ProxyTest do
   @of_one_connection 250
 
   @nginx """
-  daemon off;
-  master_process off;
-  pid nginx.pid;
-  error_log stderr error;
-  events { worker_connections 256; }
-  http {
-    access_log off;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-    keepalive_requests 100000;
-    upstream sparx {
-      server 127.0.0.1:<%= port %>;
-      keepalive 16;
-    }
-    server {
-      listen unix:<%= socket %>;
-      location / {
-        proxy_pass http://sparx;
-        proxy_http_version 1.1;
-        proxy_set_header Connection "";
-        proxy_request_buffering <%= buffering %>;
-      }
+  keepalive_requests 100000;
+  upstream sparx {
+    server 127.0.0.1:<%= port %>;
+    keepalive 16;
+  }
+  server {
+    listen unix:<%= socket %>;
+    location / {
+      proxy_pass http://sparx;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_request_buffering <%= buffering %>;
     }
   }
   """
@@ -85,8 +72,8 @@ defmodule Sparx.Integration.ProxyTest do
     do: Response.new(status) |> Response.body(text) |> Response.send(request)
 
   for {what, program, config, settings} <- [
-        {"nginx", "nginx", @nginx, buffering: "on"},
-        {"nginx, which passes bodies on as they come", "nginx", @nginx, buffering: "off"},
+        {"nginx", "nginx", Proxies.nginx(@nginx), buffering: "on"},
+        {"nginx, which passes bodies on as they come", "nginx", Proxies.nginx(@nginx), buffering: "off"},
         {"HAProxy", "haproxy", @haproxy, []}
       ] do
     executable = Needs.find(program)

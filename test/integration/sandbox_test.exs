@@ -4,23 +4,11 @@ defmodule Sparx.Integration.SandboxTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureLog
+  import Sparx.OkServer
 
-  alias Sparx.{Client, Response, StartError}
+  alias Sparx.{Client, StartError}
 
   @parts ~w(user capabilities no_new_privs dumpable rlimits landlock seccomp)
-
-  defp serve(options) do
-    handler = fn request -> Response.new(200) |> Response.body("ok") |> Response.send(request) end
-
-    start_supervised!(
-      {Sparx, Keyword.merge([host: "127.0.0.1", port: 0, workers: 2, handler: handler], options)}
-    )
-  end
-
-  defp port_of(server) do
-    [port] = Sparx.info(server).ports
-    port
-  end
 
   test "info tells what is in force, and what is not" do
     server = serve([])

@@ -51,6 +51,26 @@ defmodule Sparx.Proxies do
     end
   end
 
+  @doc "A template for nginx with this in its block `http`."
+  def nginx(http) do
+    """
+    daemon off;
+    master_process off;
+    pid nginx.pid;
+    error_log stderr error;
+    events { worker_connections 256; }
+    http {
+      access_log off;
+      client_body_temp_path body;
+      proxy_temp_path proxy;
+      fastcgi_temp_path fastcgi;
+      uwsgi_temp_path uwsgi;
+      scgi_temp_path scgi;
+      #{http}
+    }
+    """
+  end
+
   @doc "The files of a certificate that is signed by itself, and of its key."
   def certificate do
     folder = folder()
