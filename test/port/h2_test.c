@@ -525,26 +525,11 @@ static void test_a_stream_without_window_ends(void **state)
 	assert_true(wants(host).idle);
 }
 
-static void allow(unsigned id, uint64_t bytes)
-{
-	struct stream *s = host->streams[id];
-
-	s->allowance = bytes;
-	s->ops->go_on(s);
-	talk(f);
-}
-
 /* One stream waits for its rate, which is not its client's fault; others continue. */
 static void test_no_more_of_a_body_leaves_than_is_allowed(void **state)
 {
 	(void)state;
-	client_asks(f, "GET", "/a", NULL, NULL);
-	client_asks(f, "GET", "/b", NULL, NULL);
-	talk(f);
-	host->streams[1]->allowance = 0;
-	host_responds(host, 1, 200, "0123456789");
-	host_responds(host, 2, 200, "other");
-	EXPECT_SEEN(f, "1 :status=200\n1 content-length=10\n3 :status=200\n3 content-length=5\n3 other\n3 end\n");
+	answers_without_allowance();
 	allow(1, 3);
 	assert_int_equal(host->streams[1]->allowance, 0);
 	EXPECT_SEEN(f, "1 012\n");

@@ -462,26 +462,11 @@ static void test_a_client_that_takes_nothing_is_cut(void **state)
 	host_releases(host, 1);
 }
 
-static void allow(unsigned id, uint64_t bytes)
-{
-	struct stream *s = host->streams[id];
-
-	s->allowance = bytes;
-	s->ops->go_on(s);
-	h3_talk(f);
-}
-
 /* One stream waits for its rate, which is not its client's fault; others continue. */
 static void test_no_more_of_a_body_leaves_than_is_allowed(void **state)
 {
 	(void)state;
-	h3_client_asks(f, "GET", "/a", NULL, NULL);
-	h3_client_asks(f, "GET", "/b", NULL, NULL);
-	h3_talk(f);
-	host->streams[1]->allowance = 0;
-	host_responds(host, 1, 200, "0123456789");
-	host_responds(host, 2, 200, "other");
-	H3_EXPECT_SEEN(f, "0 :status=200\n0 content-length=10\n" OK("4", "5", "other"));
+	answers_without_allowance();
 	assert_int_equal(host->known[1].spent, 0);
 	allow(1, 3);
 	assert_int_equal(host->streams[1]->allowance, 0);

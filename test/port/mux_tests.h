@@ -88,4 +88,26 @@ static void test_continue_is_sent_when_the_body_is_asked_for(void **state)
 	EXPECT_EVENTS(host, "request 1 POST / body=-1\nbody 1 body\nend 1\ndone 1\n");
 }
 
+/* More of a response's body may leave. */
+static void allow(unsigned id, uint64_t bytes)
+{
+	struct stream *s = host->streams[id];
+
+	s->allowance = bytes;
+	s->ops->go_on(s);
+	talk(f);
+}
+
+/* Two responses, of which the first may send nothing of its body. */
+static void answers_without_allowance(void)
+{
+	client_asks(f, "GET", "/a", NULL, NULL);
+	client_asks(f, "GET", "/b", NULL, NULL);
+	talk(f);
+	host->streams[1]->allowance = 0;
+	host_responds(host, 1, 200, "0123456789");
+	host_responds(host, 2, 200, "other");
+	EXPECT_SEEN(f, FIRST " :status=200\n" FIRST " content-length=10\n" OK(SECOND, "5", "other"));
+}
+
 #endif
