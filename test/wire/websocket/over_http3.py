@@ -3,7 +3,7 @@
 
 from lib import h3, peer3, quic
 from lib.peer import Peer
-from .sockets import Head, Socket
+from .sockets import Head, OnStream
 
 STREAM = 0
 AS_IN_HTTP2 = {"REQUEST_CANCELLED": "CANCEL", "MESSAGE_ERROR": "PROTOCOL_ERROR", "EXCESSIVE_LOAD": "ENHANCE_YOUR_CALM"}
@@ -22,21 +22,13 @@ class Connected:
         return self.connection.seen()
 
 
-class OverHttp3(Socket, Connected):
-    SWITCHED, ACCEPT = 200, None
+class OverHttp3(OnStream, Connected):
+    STREAM, SCHEME = STREAM, "https"
 
     def __init__(self, port):
         super().__init__(port)
         self.connection.open((h3.CONNECT_PROTOCOL, 1))
         self.expect(self.connection.settings.get(h3.CONNECT_PROTOCOL) == 1, "extended CONNECT is not offered")
-
-    @property
-    def input(self):
-        return self.answer_on(STREAM).body
-
-    @input.setter
-    def input(self, rest):
-        self.answer_on(STREAM).body = rest
 
     @property
     def reset_by(self):
@@ -97,21 +89,5 @@ class OverHttp3(Socket, Connected):
             elif one and not self.eof:
                 self.connection.send_stream(STREAM, h3.data(one))
 
-    def request(self, *fields, method="GET", path="/", host="a"):
-        lines = [tuple(part.strip() for part in field.split(":", 1)) for field in fields]
-        upgrade = [value.split(",")[0] for name, value in lines if name.lower() == "upgrade"]
-        pseudo = [(":method", "CONNECT" if upgrade else method), (":authority", host)]
-        if upgrade:
-            pseudo.append((":protocol", upgrade[0]))
-        if method != "CONNECT":
-            pseudo += [(":scheme", "https"), (":path", path)]
-        others = [(name.lower(), value) for name, value in lines if name.lower() not in ("upgrade", "connection")]
-        return Head(h3.headers(pseudo + others))
-
-    def upgrade_fields(self, *more):
-        return ("Upgrade: websocket", "Sec-WebSocket-Version: 13", *more)
-
-    def answer(self):
-        self.until(lambda: self.answer_on(STREAM).fields or self.eof, "an answer")
-        self.expect(self.answer_on(STREAM).fields, f"reset without an answer: {self.reset_by}")
-        return self.answer_on(STREAM).status, dict(self.answer_on(STREAM).fields)
+    def encoded(self, fields):
+        return h3.headers(fields)

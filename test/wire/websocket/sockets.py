@@ -129,24 +129,49 @@ class Head(bytes):
     """A HEADERS frame among bytes that become DATA frames."""
 
 
-class OverHttp2(Socket, H2):
-    """The same bytes in DATA frames of one stream, opened by an extended CONNECT (RFC 8441)."""
+class OnStream(Socket):
+    """What HTTP/2 and HTTP/3 have in common: the bytes are in DATA frames of one stream. `encoded(fields)`: the frame of a head."""
 
     SWITCHED, ACCEPT = 200, None
+
+    @property
+    def input(self):
+        return self.answer_on(self.STREAM).body
+
+    @input.setter
+    def input(self, rest):
+        self.answer_on(self.STREAM).body = rest
+
+    def request(self, *fields, method="GET", path="/", host="a"):
+        lines = [tuple(part.strip() for part in field.split(":", 1)) for field in fields]
+        upgrade = [value.split(",")[0] for name, value in lines if name.lower() == "upgrade"]
+        pseudo = [(":method", "CONNECT" if upgrade else method), (":authority", host)]
+        if upgrade:
+            pseudo.append((":protocol", upgrade[0]))
+        if method != "CONNECT":
+            pseudo += [(":scheme", self.SCHEME), (":path", path)]
+        others = [(name.lower(), value) for name, value in lines if name.lower() not in ("upgrade", "connection")]
+        return Head(self.encoded(pseudo + others))
+
+    def upgrade_fields(self, *more):
+        return ("Upgrade: websocket", "Sec-WebSocket-Version: 13", *more)
+
+    def answer(self):
+        self.until(lambda: self.answer_on(self.STREAM).fields or self.eof, "an answer")
+        self.expect(self.answer_on(self.STREAM).fields, f"reset without an answer: {self.reset_by}")
+        return self.answer_on(self.STREAM).status, dict(self.answer_on(self.STREAM).fields)
+
+
+class OverHttp2(OnStream, H2):
+    """The same bytes in DATA frames of one stream, opened by an extended CONNECT (RFC 8441)."""
+
+    STREAM, SCHEME = STREAM, "http"
 
     def __init__(self, port):
         super().__init__(port)
         self.transmit(h2.PREFACE + h2.settings((h2.INITIAL_WINDOW_SIZE, WIDE)) + h2.window(0, WIDE - 65535))
         self.until(lambda: self.settings is not None, "SETTINGS")
         self.expect(self.settings.get(h2.ENABLE_CONNECT_PROTOCOL) == 1, "extended CONNECT is not offered")
-
-    @property
-    def input(self):
-        return self.answer_on(STREAM).body
-
-    @input.setter
-    def input(self, rest):
-        self.answer_on(STREAM).body = rest
 
     @property
     def reset_by(self):
@@ -187,21 +212,5 @@ class OverHttp2(Socket, H2):
                 self.until(lambda: self.room(STREAM) > 0 or self.eof, "a window")
                 one = one[self.send_piece(STREAM, one) :]
 
-    def request(self, *fields, method="GET", path="/", host="a"):
-        lines = [tuple(part.strip() for part in field.split(":", 1)) for field in fields]
-        upgrade = [value.split(",")[0] for name, value in lines if name.lower() == "upgrade"]
-        pseudo = [(":method", "CONNECT" if upgrade else method), (":authority", host)]
-        if upgrade:
-            pseudo.append((":protocol", upgrade[0]))
-        if method != "CONNECT":
-            pseudo += [(":scheme", "http"), (":path", path)]
-        others = [(name.lower(), value) for name, value in lines if name.lower() not in ("upgrade", "connection")]
-        return Head(h2.headers(STREAM, pseudo + others))
-
-    def upgrade_fields(self, *more):
-        return ("Upgrade: websocket", "Sec-WebSocket-Version: 13", *more)
-
-    def answer(self):
-        self.until(lambda: self.answer_on(STREAM).fields or self.eof, "an answer")
-        self.expect(self.answer_on(STREAM).fields, f"reset without an answer: {self.reset_by}")
-        return self.answer_on(STREAM).status, dict(self.answer_on(STREAM).fields)
+    def encoded(self, fields):
+        return h2.headers(STREAM, fields)
