@@ -7,11 +7,12 @@ import struct
 from crowd import attack
 from h1 import GET
 from h2 import OPEN, request
-from lib.h2 import encode, headers
+from lib.h2 import encode, headers, ping
 
 GREEDY = "127.0.0.2"
 ROOT = encode(request("/"))
 REFUSED = b"429 Too Many Requests"
+PONG = b"\0\0\x08\x06\1\0\0\0\0"
 
 
 def count(client):
@@ -36,6 +37,10 @@ def too_often_h2(client):
     yield OPEN
     for stream in range(1, 1 << 30, 2):
         yield headers(stream, ROOT, end=True)
+        if stream % 64 == 1:
+            yield ping()
+            while PONG not in client.received:  # a slow server would have more streams in progress than it allows
+                yield 0.002
         count(client)
         yield 0.001
 
