@@ -596,6 +596,21 @@ static void a_whole_body_may_wait(void **state)
 	end();
 }
 
+/* If the exchange ends before the session has the head, another response can be sent. */
+static void a_head_that_was_not_sent_leaves_no_trace(void **state)
+{
+	(void)state;
+	begin(CODING_GZIP);
+	head(200, TEXT, LENGTH_UNKNOWN);
+	coding_forget(&rig.s);
+	assert_int_equal(rig.s.response, RESPONSE_WAITING);
+	head(200, TEXT, LENGTH_UNKNOWN);
+	turn();
+	coding_forget(&rig.s);
+	assert_int_equal(rig.s.response, RESPONSE_STREAMING);
+	end();
+}
+
 /* At the end of a turn, everything that the host has sent goes out, including the head. */
 static void a_pause_ends_the_wait_for_the_end(void **state)
 {
@@ -946,6 +961,7 @@ int main(void)
 		cmocka_unit_test(a_whole_body_has_a_length),
 		cmocka_unit_test(a_whole_body_is_counted_once),
 		cmocka_unit_test(a_whole_body_may_wait),
+		cmocka_unit_test(a_head_that_was_not_sent_leaves_no_trace),
 		cmocka_unit_test(a_pause_ends_the_wait_for_the_end),
 		cmocka_unit_test(whole_bodies_have_the_format_of_their_coding),
 		cmocka_unit_test(a_file_in_memory_is_a_whole_body),

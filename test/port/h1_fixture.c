@@ -301,7 +301,7 @@ void expect_deadline_at(struct h1_fixture *f, uint64_t ms, const char *file, int
 
 /* ---- the host ---- */
 
-static struct stream *stream_at(struct h1_fixture *f, unsigned id)
+struct stream *stream_at(struct h1_fixture *f, unsigned id)
 {
 	assert_true(id >= 1 && id <= f->count);
 	assert_non_null(f->streams[id]);

@@ -56,6 +56,8 @@ void expect_deadline_at(struct h1_fixture *f, uint64_t ms, const char *file, int
 void pass_time(struct h1_fixture *f, uint64_t ms);
 
 /* The host, as the bridge would do it. Fields: "name: value\n" each. length: -1 for unknown. */
+/* The stream of the request with this number. */
+struct stream *stream_at(struct h1_fixture *f, unsigned id);
 void host_head(struct h1_fixture *f, unsigned id, unsigned status, const char *fields, int64_t length);
 void host_data(struct h1_fixture *f, unsigned id, const char *data);
 /* n bytes from this offset of a file with this text. */

@@ -476,6 +476,23 @@ static void test_a_read_behind_a_response_head_sends_no_100(void **state)
 	EXPECT_WIRE(f, OK_CLOSE("0", ""));
 }
 
+/* A coding keeps the head until the end of the turn. */
+static void test_a_head_that_was_kept_while_the_host_read_closes_where_100_was_expected(void **state)
+{
+	struct response_head head = {.status = 200};
+	struct stream *s;
+
+	(void)state;
+	client_sends(f, POST_EXPECTS("/", "5"));
+	s = stream_at(f, 1);
+	stream_response_moves(s, RESPONSE_STREAMING);
+	host_reads(f, 1, 1, 100);
+	EXPECT_WIRE(f, "");
+	assert_true(s->ops->send_head(s, &head));
+	host_end(f, 1, NULL);
+	EXPECT_WIRE(f, OK_CLOSE("0", ""));
+}
+
 /* ---- bodies that nobody reads ---- */
 
 static void test_a_discarded_body_is_dropped_and_the_connection_kept(void **state)
@@ -1322,6 +1339,7 @@ int main(void)
 		TEST(test_an_answer_without_a_read_closes_where_100_was_expected),
 		TEST(test_a_100_of_the_host_is_not_sent_twice),
 		TEST(test_a_read_behind_a_response_head_sends_no_100),
+		TEST(test_a_head_that_was_kept_while_the_host_read_closes_where_100_was_expected),
 		TEST(test_a_discarded_body_is_dropped_and_the_connection_kept),
 		TEST(test_a_discard_is_not_bounded_while_the_response_goes_on),
 		TEST(test_an_unread_rest_is_skipped_after_the_response),

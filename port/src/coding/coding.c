@@ -266,6 +266,8 @@ void coding_forget(struct stream *s)
 	if (!c)
 		return;
 	end_encoder(c, false);
+	if (c->fields) /* nothing was sent, so the client may get another response */
+		stream_response_moves(s, RESPONSE_WAITING);
 	list_remove(&c->link);
 	bufq_free(&c->raw);
 	free(c->fields);

@@ -247,7 +247,8 @@ static void h1_consume(struct stream *s)
 		h1_begin_output(x);
 		wrote(x, bufq_append(&x->out, go_on.at, go_on.len));
 	}
-	x->expects = false;
+	if (x->came || s->response == RESPONSE_WAITING) /* else the body may never come; the head, if it is still kept, says so */
+		x->expects = false;
 	pace_go(&h1->body, h1_now_us(h1));
 	h1_wake(h1);
 }

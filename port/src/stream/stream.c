@@ -14,7 +14,7 @@ static const struct sm request_machine = {"request", request_names, request_next
 static const char *const response_names[] = {"waiting", "streaming", "ended"};
 static const uint32_t response_next[] = {
 	[RESPONSE_WAITING] = SM_BIT(RESPONSE_STREAMING),
-	[RESPONSE_STREAMING] = SM_BIT(RESPONSE_ENDED),
+	[RESPONSE_STREAMING] = SM_BIT(RESPONSE_ENDED) | SM_BIT(RESPONSE_WAITING), /* a head that was kept is dropped */
 	[RESPONSE_ENDED] = 0,
 };
 static const struct sm response_machine = {"response", response_names, response_next};

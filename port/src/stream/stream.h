@@ -24,6 +24,7 @@
  *   request   OPEN ──last byte──> ENDED          OPEN ──discard──> SKIPPED
  *   response  WAITING ──head──> STREAMING ──end──> ENDED
  *
+ * A coding keeps the head for a while: if the exchange ends before the session has it, the response half is WAITING again.
  * An upgrade turns the stream into bytes both ways, without framing: the request half is OPEN anew, the response half STREAMING.
  */
 enum request_half { REQUEST_OPEN, REQUEST_ENDED, REQUEST_SKIPPED };
