@@ -45,7 +45,7 @@ static struct exchange *find(struct bridge *b, uint64_t stream)
 	return NULL;
 }
 
-/* `x`: NULL for a file of all responses. */
+/* `x`: NULL for a file of all responses. Returns NULL, or why the file cannot be kept: then it is closed. */
 static const char *hold(struct bridge *b, struct exchange *x, const struct descriptor *d)
 {
 	struct handed *h = malloc(sizeof *h);
@@ -65,7 +65,7 @@ static const char *hold(struct bridge *b, struct exchange *x, const struct descr
 	return "cannot be kept: out of memory";
 }
 
-/* Keeps a file and returns NULL, or closes it and returns the broken rule. */
+/* The rule that a file breaks; NULL: none. */
 static const char *refusal(const struct bridge *b, const struct descriptor *d)
 {
 	if (idmap_get(&b->handed, d->token))
@@ -77,6 +77,7 @@ static const char *refusal(const struct bridge *b, const struct descriptor *d)
 	return NULL;
 }
 
+/* Keeps a file, or closes it and reports the broken rule. */
 static void keep(struct bridge *b, struct exchange *x, const struct descriptor *d)
 {
 	const char *rule = refusal(b, d);

@@ -19,8 +19,7 @@ struct mp_value {
 
 /* Reads one value from the front. False: the input is truncated, or is the byte that msgpack never uses. */
 bool mp_read(struct slice *in, struct mp_value *value);
-/* Reads one complete value with everything in it; raw, if not NULL, gets its bytes. False as above, or if it is nested too
- * deeply. */
+/* Reads one complete value with everything in it, nested as deeply as it may be; raw, if not NULL, gets its bytes. False as above. */
 bool mp_skip(struct slice *in, struct slice *raw);
 /* Reads this many complete values. */
 bool mp_skip_values(struct slice *in, uint64_t values);
