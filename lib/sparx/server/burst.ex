@@ -184,6 +184,11 @@ defmodule Sparx.Server.Burst do
     receive do
       {:"$sparx_write", ^port, message} when size + byte_size(message) <= most ->
         answers(port, most, [out | message], size + byte_size(message))
+
+      # It begins the next frame: nothing that was written behind it may overtake it.
+      {:"$sparx_write", ^port, message} ->
+        size > 0 && Link.command(port, out, size)
+        {message, byte_size(message)}
     after
       0 -> {out, size}
     end

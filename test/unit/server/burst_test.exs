@@ -6,7 +6,7 @@ defmodule Sparx.Server.BurstTest do
   import ExUnit.CaptureLog
   import Sparx.Await
 
-  alias Sparx.{FakePort, Request, Response}
+  alias Sparx.{FakePort, Frame, Request, Response}
   alias Sparx.Server.Burst
 
   defp start(handler, options \\ []) do
@@ -136,6 +136,28 @@ defmodule Sparx.Server.BurstTest do
 
       assert kinds == [8, 5, 6, 6, 7]
     end
+  end
+
+  # Processes on other nodes have the server write.
+  test "what does not fit the frame is not overtaken by what does" do
+    %{port: port} =
+      start(
+        fn %{id: id, link: link} ->
+          for size <- [60_000, 20_000, 10] do
+            message = Frame.data(id, :binary.copy("x", size), size)
+            send(link.server, {:"$sparx_write", link.port, IO.iodata_to_binary(message)})
+          end
+        end,
+        window: 4_096,
+        max_frame: 69_632
+      )
+
+    capture_log(fn ->
+      say(port, [1])
+      sizes = for _ <- 1..3, do: receive(do: ({:host, ^port, [6, 1, data]} -> byte_size(data)))
+      assert sizes == [60_000, 20_000, 10]
+      assert_receive {:host, ^port, [9, 1, 500]}
+    end)
   end
 
   test "a handler may ask its server, also in the middle of a burst" do
