@@ -66,9 +66,10 @@ defmodule Sparx.Server.Files do
     new
   end
 
-  # The server marks an answer as closed before it checks this table.
+  # A file is part of a complete answer that has not gone out. The stream of one that has may already have ended: the server has forgotten
+  # it, and will not look for it in this table again.
   defp still_open?(files, id, answer) do
-    open = Answer.phase(answer) != :over
+    open = not Answer.over?(answer)
     open || leave(files, id)
     open
   end
