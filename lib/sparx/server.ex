@@ -256,7 +256,7 @@ defmodule Sparx.Server do
   def handle_info({port, {:data, data}}, %{port: port} = state) do
     case Inbox.deliver(data, state) do
       {:ok, state} -> noreply(state)
-      {:violation, text} -> violated(text, state)
+      {:violation, text, state} -> violated(text, state)
     end
   end
 

@@ -953,6 +953,49 @@ defmodule Sparx.ServerTest do
       end
     end
 
+    # Lets the handlers go on, and waits until all have ended: some may not even have begun.
+    defp end_handlers(server) do
+      receive do
+        {:started, pid} ->
+          send(pid, :go)
+          end_handlers(server)
+      after
+        0 -> if Process.info(server, :monitors) != {:monitors, []}, do: end_handlers(server)
+      end
+    end
+
+    test "and the handlers that it has just started hold their slots, no longer than they run" do
+      test = self()
+
+      handler = fn request ->
+        send(test, {:started, self()})
+        receive do: (:go -> Response.send(Response.new(200), request))
+      end
+
+      for hostile <- [FakePort.request(2), [65, 5, {:bin, FakePort.head(f3: 1)}], [68, 9, 1]],
+          options <- [[], listening()] do
+        %{server: server, port: port} = start([handler: handler, workers: 8] ++ options)
+        assert_receive {:host, ^port, [1, 8]}
+        FakePort.say(port, Enum.map(1..4, &FakePort.request/1) ++ [hostile])
+        assert_receive {:opened, next, _config}
+        [producer] = Sparx.producers(server)
+        end_handlers(producer)
+        assert [%{running: 0, demand: 8}] = sync(server, next).ports
+        stop_supervised!(Sparx)
+      end
+    end
+
+    test "and a consumer gets no more requests than it has asked for" do
+      %{server: server, port: port} = start()
+      tag = subscribe(server)
+      ask(server, tag, 3)
+      assert_receive {:host, ^port, [1, 3]}
+      FakePort.say(port, [FakePort.request(1), FakePort.request(1)])
+      assert_receive {:"$gen_consumer", {^server, ^tag}, [%Request{id: 1}]}
+      assert_receive {:opened, next, _config}
+      assert_receive {:host, ^next, [1, 2]}
+    end
+
     test "an invalid request head, which a consumer or the request's process would decode" do
       for options <- [[], [handler: &Function.identity/1], [handler: &Function.identity/1] ++ listening()] do
         %{server: server, port: port} = start(options)

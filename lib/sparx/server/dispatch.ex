@@ -41,9 +41,9 @@ defmodule Sparx.Server.Dispatch do
 
   defp start_handler(id, head, body, %{port: port} = state) do
     answer = Answer.new(state.link.window)
+    request = reported(id, head, answer, state)
     pid = Worker.spawn(id, head, body, answer, port, state.job.heap, {:"$sparx_ended", port, id})
-
-    facts = facts(id, head, answer, pid, state)
+    facts = request && Telemetry.request_start(state.telemetry, %{request | owner: pid})
     fresh = {pid, head, half(body), answer, state.now, facts}
 
     # Like `counted/2`, with one copy of the state less.
@@ -58,12 +58,11 @@ defmodule Sparx.Server.Dispatch do
     }
   end
 
-  # A plug's requests are reported as spans by their own processes (Sparx.Plug.Span).
-  defp facts(_id, _head, _answer, _pid, %{config: %{plug: plug}}) when plug != nil, do: nil
-  defp facts(_id, _head, _answer, _pid, %{telemetry: nil}), do: nil
-
-  defp facts(id, head, answer, pid, state),
-    do: Telemetry.request_start(state.telemetry, Request.decode(id, head, answer, pid, state.link))
+  # The request as telemetry is to hear of it, before its process starts: a malformed head starts none. A plug's requests are reported as
+  # spans by their own processes (Sparx.Plug.Span).
+  defp reported(_id, _head, _answer, %{config: %{plug: plug}}) when plug != nil, do: nil
+  defp reported(_id, _head, _answer, %{telemetry: nil}), do: nil
+  defp reported(id, head, answer, state), do: Request.decode(id, head, answer, self(), state.link)
 
   # ── consumers ──────────────────────────────────────────────────────────────────────────────────────
 

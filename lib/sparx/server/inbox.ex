@@ -2,7 +2,8 @@
 defmodule Sparx.Server.Inbox do
   @moduledoc false
   # Messages of the port program. It is trusted no more than a client: Sparx.Frame checks the types of each message, and this module
-  # its stream and the credit that it spends. A violation is thrown as `{:violation, text}`, and the port program is killed.
+  # its stream and the credit that it spends. A violation is thrown as `{:violation, text, state}`, and the port program is killed. The
+  # state has all that came before it: handlers that were started, and demand that was used.
 
   alias Sparx.{Answer, Config, Frame, Telemetry}
 
@@ -38,7 +39,7 @@ defmodule Sparx.Server.Inbox do
   @breath 16
 
   @doc "Handles bytes from the pipe."
-  @spec deliver(binary, State.t()) :: {:ok, State.t()} | {:violation, binary}
+  @spec deliver(binary, State.t()) :: {:ok, State.t()} | {:violation, binary, State.t()}
   def deliver(data, state) do
     case Framing.take(state.framing, data) do
       {:ok, payloads, framing} ->
@@ -49,11 +50,10 @@ defmodule Sparx.Server.Inbox do
         {:ok, Enum.reduce(payloads, %{state | framing: framing, now: now}, &payload/2)}
 
       {:error, {:too_long, size}} ->
-        {:violation, "a frame of #{size} bytes"}
+        {:violation, "a frame of #{size} bytes", state}
     end
   catch
-    {:violation, text} -> {:violation, text}
-    {:malformed, what} -> {:violation, "the head of a REQUEST: #{what}"}
+    {:violation, text, state} -> {:violation, text, state}
   end
 
   defp look(nil), do: :ok
@@ -88,7 +88,7 @@ defmodule Sparx.Server.Inbox do
         rest(rest, message(message, charge(message, byte_size(payload) - byte_size(rest), state)))
 
       {:error, reason} ->
-        throw({:violation, "something that is not a message: #{inspect(reason)}"})
+        throw({:violation, "something that is not a message: #{inspect(reason)}", state})
     end
   end
 
@@ -104,7 +104,7 @@ defmodule Sparx.Server.Inbox do
     {second, sum} = notes(div(state.now, 1_000), max(size, @least_note), program.notes)
 
     sum <= @most_notes ||
-      throw({:violation, "more than #{@most_notes} bytes per second of messages that cost no credit"})
+      throw({:violation, "more than #{@most_notes} bytes per second of messages that cost no credit", state})
 
     %{state | program: %{program | notes: {second, sum}}}
   end
@@ -116,18 +116,22 @@ defmodule Sparx.Server.Inbox do
 
   defp request({id, head, body}, state) do
     byte_size(body) in 1..Config.limit(state.config, :inline_body)//1 ||
-      throw({:violation, "a COMPLETE with a body of #{byte_size(body)} bytes"})
+      throw({:violation, "a COMPLETE with a body of #{byte_size(body)} bytes", state})
 
     request(id, head, body, state)
   end
 
-  defp request(id, _head, _body, %{last_id: last}) when id <= last,
-    do: throw({:violation, "stream #{id} a second time"})
+  defp request(id, _head, _body, %{last_id: last} = state) when id <= last,
+    do: throw({:violation, "stream #{id} a second time", state})
 
-  defp request(_id, _head, _body, %{credit: 0}),
-    do: throw({:violation, "a REQUEST without demand"})
+  defp request(_id, _head, _body, %{credit: 0} = state),
+    do: throw({:violation, "a REQUEST without demand", state})
 
-  defp request(id, head, body, state), do: Dispatch.request(id, head, body, state)
+  defp request(id, head, body, state) do
+    Dispatch.request(id, head, body, state)
+  catch
+    {:malformed, what} -> throw({:violation, "the head of a REQUEST: #{what}", state})
+  end
 
   # Each stream ends once. Most of them are already forgotten, so only the number of ends is checked.
   defp all_done([], state), do: state
@@ -147,8 +151,8 @@ defmodule Sparx.Server.Inbox do
     state
   end
 
-  defp less(count, %{open: open}) when count > open,
-    do: throw({:violation, "the end of more streams than it has begun"})
+  defp less(count, %{open: open} = state) when count > open,
+    do: throw({:violation, "the end of more streams than it has begun", state})
 
   defp less(count, state), do: %{state | open: state.open - count}
 
@@ -159,7 +163,7 @@ defmodule Sparx.Server.Inbox do
   defp message({:done, id, report}, state), do: files_left(Endings.done(id, report, less(1, state)), [id])
 
   defp message({:body, id, data}, state) do
-    byte_size(data) in 1..@longest_chunk || throw({:violation, "a BODY of #{byte_size(data)} bytes"})
+    byte_size(data) in 1..@longest_chunk || throw({:violation, "a BODY of #{byte_size(data)} bytes", state})
 
     case Streams.chunk(Streams.progress(stream!(id, state), byte_size(data), state.now), data) do
       {:ok, reader, stream} ->
@@ -170,7 +174,7 @@ defmodule Sparx.Server.Inbox do
         put_stream(state, id, stream)
 
       :not_asked ->
-        throw({:violation, "a BODY without read credit"})
+        throw({:violation, "a BODY without read credit", state})
     end
   end
 
@@ -191,7 +195,7 @@ defmodule Sparx.Server.Inbox do
     case known(id, state) do
       {:ok, stream} ->
         Answer.grant(stream.answer, bytes) <= state.link.window ||
-          throw({:violation, "a ROOM that exceeds the window"})
+          throw({:violation, "a ROOM that exceeds the window", state})
 
         Exchange.room(id, Streams.progress(stream, bytes, state.now), state)
 
@@ -248,7 +252,7 @@ defmodule Sparx.Server.Inbox do
 
   defp message({:unused, slot, count}, %{program: %{region: region}} = state) do
     (region && Region.unused(region, slot, count)) ||
-      throw({:violation, "slots from #{slot} on back that it does not have"})
+      throw({:violation, "slots from #{slot} on back that it does not have", state})
 
     state
   end
@@ -276,18 +280,18 @@ defmodule Sparx.Server.Inbox do
   defp stream!(id, state) do
     case Streams.fetch(state.streams, id) do
       {:ok, %{ended: false} = stream} -> stream
-      _none -> throw({:violation, "a BODY of stream #{id}, which is not open"})
+      _none -> throw({:violation, "a BODY of stream #{id}, which is not open", state})
     end
   end
 
   # A stream whose handler has ended may be forgotten already.
-  defp known(id, %{last_id: last}) when id > last,
-    do: throw({:violation, "a message about stream #{id}, which does not exist"})
+  defp known(id, %{last_id: last} = state) when id > last,
+    do: throw({:violation, "a message about stream #{id}, which does not exist", state})
 
   defp known(id, state) do
     case Streams.fetch(state.streams, id) do
       {:ok, %{ended: false} = stream} -> {:ok, stream}
-      {:ok, _ended} -> throw({:violation, "a message about stream #{id}, which has ended"})
+      {:ok, _ended} -> throw({:violation, "a message about stream #{id}, which has ended", state})
       :error -> :forgotten
     end
   end

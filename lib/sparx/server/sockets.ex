@@ -11,12 +11,12 @@ defmodule Sparx.Server.Sockets do
 
   import Sparx.Server.State
 
-  @doc "A message, or the next piece of one. Throws `{:violation, text}`."
+  @doc "A message, or the next piece of one. Throws `{:violation, text, state}`."
   @spec recv(Frame.stream(), non_neg_integer, binary, non_neg_integer, State.t()) :: State.t()
   def recv(id, type, data, left, %{partial: nil} = state) do
     stream = socket!(id, state)
-    Answer.spend(stream.answer) || throw({:violation, "a RECV without read credit"})
-    byte_size(data) + left <= stream.max_message || throw({:violation, "a RECV that is too long"})
+    Answer.spend(stream.answer) || throw({:violation, "a RECV without read credit", state})
+    byte_size(data) + left <= stream.max_message || throw({:violation, "a RECV that is too long", state})
 
     if left == 0,
       do: deliver(id, stream, type, data, state),
@@ -30,15 +30,15 @@ defmodule Sparx.Server.Sockets do
       else: %{state | partial: {id, type, left, [data | pieces]}}
   end
 
-  def recv(_id, _type, _data, _left, _state),
-    do: throw({:violation, "a RECV that does not continue the previous one"})
+  def recv(_id, _type, _data, _left, state),
+    do: throw({:violation, "a RECV that does not continue the previous one", state})
 
   defp join(pieces), do: pieces |> Enum.reverse() |> IO.iodata_to_binary()
 
   defp socket!(id, state) do
     case Streams.fetch(state.streams, id) do
       {:ok, %{ended: false, socket_closed: false, max_message: most} = stream} when most != nil -> stream
-      _no_socket -> throw({:violation, "a RECV or CLOSED of a stream that is not an open WebSocket"})
+      _no_socket -> throw({:violation, "a RECV or CLOSED of a stream that is not an open WebSocket", state})
     end
   end
 
