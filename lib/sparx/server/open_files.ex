@@ -169,7 +169,9 @@ defmodule Sparx.Server.OpenFiles do
   # ── the process that opens files ───────────────────────────────────────────────────────────────────
 
   @impl GenServer
+  # A process that looks may be killed, as by a second load of this module: others then look by themselves.
   def init({channel, files, port, most, idle, deaf, server}) do
+    Process.flag(:trap_exit, true)
     Process.monitor(server)
     table = :ets.new(__MODULE__, [:protected, read_concurrency: true])
 
@@ -190,9 +192,13 @@ defmodule Sparx.Server.OpenFiles do
     {:noreply, state |> close_unused() |> next_check()}
   end
 
-  # The processes that look are linked, and end too.
   def handle_info({:DOWN, _monitor, :process, _server, _reason}, state), do: {:stop, :shutdown, state}
   def handle_info(_message, state), do: {:noreply, state}
+
+  # The processes that look are linked, but do not end with one that ends normally.
+  @impl GenServer
+  def terminate(_reason, %{table: table}),
+    do: for({_look, pid} <- :ets.tab2list(table), do: Process.exit(pid, :shutdown))
 
   defp next_check(%{timer: nil} = state)
        when state.entries != %{} or state.closing != [] or state.seen != %{},
@@ -258,7 +264,7 @@ defmodule Sparx.Server.OpenFiles do
   # Two paths can have the same look, if a link has changed: then that of the former file goes on.
   defp share(look, table) do
     unless :ets.member(table, look) do
-      :ets.insert(table, {look, spawn_link(fn -> look_for_all(look) end)})
+      :ets.insert(table, {look, spawn_link(__MODULE__, :look_for_all, [look])})
       look
     end
   end
@@ -305,7 +311,8 @@ defmodule Sparx.Server.OpenFiles do
 
   # ── the process that looks at an open file ─────────────────────────────────────────────────────────
 
-  defp look_for_all(look) do
+  @doc false
+  def look_for_all(look) do
     receive do
       :stop ->
         :ok
@@ -315,7 +322,7 @@ defmodule Sparx.Server.OpenFiles do
 
         with {:ok, _result} = found <- try_look(look) do
           for ref <- refs, do: send(ref, {ref, found})
-          look_for_all(look)
+          __MODULE__.look_for_all(look)
         end
     end
   end

@@ -308,6 +308,28 @@ defmodule Sparx.Server.OpenFilesTest do
       assert Process.alive?(here.open.pid)
     end
 
+    test "are made by the askers when the process that looks was killed" do
+      here = start()
+      look = {__MODULE__, :look_slowly, [self(), fn -> :found end]}
+      open_with(here, look)
+      ask(here, look)
+      assert_receive {:looks, pid}
+      Process.exit(pid, :kill)
+      assert_receive {:looks, asker} when asker != pid
+      send(asker, :go)
+      assert_receive {:found, :found}
+      # The file stays open, and is looked at by one process again after it was closed.
+      assert open_count(here) == 1
+      leave_all(here)
+      for _ <- 1..2, do: check(here)
+      assert closed()
+      open_with(here, look)
+      ask(here, look)
+      assert_receive {:looks, pid} when pid != asker
+      send(pid, :go)
+      assert_receive {:found, :found}
+    end
+
     test "end with the server, also when that ends normally" do
       test = self()
       here = start()
