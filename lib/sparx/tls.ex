@@ -581,28 +581,30 @@ defmodule Sparx.TLS do
         {list, times} = Enum.unzip(watched)
         watch = %{server: self(), list: list, ms: Enum.min(times)}
         known = Task.await(Task.async(fn -> stamps(list) end), @patience)
-        spawn_link(fn -> begin(watch, known) end)
+        spawn_link(__MODULE__, :begin, [watch, known])
       end
 
       :ok
     end
 
+    @doc false
     # A reload that fails ends its own process, but not this one.
-    defp begin(watch, known) do
+    def begin(watch, known) do
       Process.flag(:trap_exit, true)
       look(watch, known, nil)
     end
 
+    @doc false
     # Files are written one after the other, so they are read only when two checks have found the same
-    # contents.
-    defp look(watch, known, before) do
+    # contents. Each check runs in the newest code: a process that stayed in old code would be killed when the code is replaced again.
+    def look(watch, known, before) do
       wait(watch)
 
       case aside(fn -> stamps(watch.list) end) do
-        {:ok, ^known} -> look(watch, known, nil)
-        {:ok, ^before} -> look(watch, reload(watch, known, before), nil)
-        {:ok, changed} -> look(watch, known, changed)
-        {:exit, _reason} -> look(watch, known, before)
+        {:ok, ^known} -> __MODULE__.look(watch, known, nil)
+        {:ok, ^before} -> __MODULE__.look(watch, reload(watch, known, before), nil)
+        {:ok, changed} -> __MODULE__.look(watch, known, changed)
+        {:exit, _reason} -> __MODULE__.look(watch, known, before)
       end
     end
 

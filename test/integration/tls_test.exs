@@ -6,6 +6,7 @@ defmodule Sparx.Integration.TLSTest do
   import ExUnit.CaptureLog
 
   alias Sparx.{Proxies, Request, Response, StartError}
+  alias Sparx.TLS.Watch
 
   @files Path.expand("../fixtures/tls", __DIR__)
 
@@ -236,6 +237,20 @@ defmodule Sparx.Integration.TLSTest do
       assert_receive {:log, "certificates have changed, and were read again"}
       assert {:ok, _} = connect(server, "a.example")
     end)
+  end
+
+  # A process that runs code which was replaced is killed when that is replaced again.
+  test "files are watched by the newest code" do
+    server = serve(certfile: file("a-ec.crt"), keyfile: file("a-ec.key"), reload: {:interval, 100})
+
+    [producer] = Sparx.producers(server)
+    {:links, linked} = Process.info(producer, :links)
+    begun = {:initial_call, {Watch, :begin, 2}}
+    assert [watch] = for(pid <- linked, is_pid(pid), Process.info(pid, :initial_call) == begun, do: pid)
+
+    {:module, Watch} = :code.load_file(Watch)
+    Sparx.Await.await(fn -> not :erlang.check_process_code(watch, Watch) end)
+    assert Process.alive?(watch)
   end
 
   defp listen_to_log do
