@@ -50,43 +50,12 @@ defmodule Sparx.Worker do
           pos_integer,
           tag :: term
         ) :: pid
-  def spawn(id, head, body, answer, job, heap, tag),
-    do: start(:run, [id, head, body, answer, job], heap, tag)
+  def spawn(id, head, body, answer, job, heap, tag) do
+    arguments = [id, head, body, answer, job]
 
-  @doc "The same for a published job. The calling server waits until the process has begun, or has ended."
-  @spec spawn_and_wait(Frame.stream(), binary, binary | nil, Answer.t(), port | pid, pos_integer, tag :: term) ::
-          pid
-  def spawn_and_wait(id, head, body, answer, port, heap, tag) do
-    pid = start(:begin, [id, head, body, answer, port], heap, tag)
-
-    receive do
-      {:"$sparx_begun", ^id} ->
-        pid
-
-      # It was killed before, or the port program has ended.
-      {^tag, monitor, :process, ^pid, reason} ->
-        send(self(), {tag, monitor, :process, pid, reason})
-        pid
-    end
-  end
-
-  defp start(function, arguments, heap, tag) do
-    {pid, _monitor} =
-      :erlang.spawn_opt(__MODULE__, function, arguments, min_heap_size: heap, monitor: [tag: tag])
+    {pid, _monitor} = :erlang.spawn_opt(__MODULE__, :run, arguments, min_heap_size: heap, monitor: [tag: tag])
 
     pid
-  end
-
-  @doc false
-  def begin(id, head, body, answer, port) do
-    case SharedTerms.get(:job, port) do
-      nil ->
-        :ok
-
-      job ->
-        send(job.link.server, {:"$sparx_begun", id})
-        serve(id, head, body, answer, job)
-    end
   end
 
   @doc "The initial heap of each handler, in words."

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 defmodule Sparx.Server.Burst do
   @moduledoc false
-  # Runs the handlers of requests one after the other, as long as they are short: the server starts one, and
-  # waits until it has begun. A short handler has ended by then, and the server finds its answer and its end in the mailbox: it
+  # Runs the handlers of requests one after the other, as long as they are short: the server starts one, and gives up its own
+  # turn. A short handler has ended when the server continues, and its answer and its end are in the mailbox: the server
   # takes both at once, and never enters the stream. So the run queue of its scheduler never gets long, and the VM wakes no
   # other scheduler, which would cost more than a short handler does.
   #
-  # The server waits until the handler gets its turn, and no longer than that turn lasts. A handler that goes on, or waits for
+  # So the server waits for one turn of the handler, and no longer. A handler that goes on, or waits for
   # something, has its stream like any other, and the next one is started. Long handlers must run on all schedulers, so the
   # time is measured: when handlers take longer on average than one scheduler has time for, the next bursts are started as usual.
   # So are bursts while other processes are ready to run, since these would have their turn before each handler has.
@@ -166,7 +166,8 @@ defmodule Sparx.Server.Burst do
     {port, window, heap, most, now, _config} = same
     answer = Answer.new(window)
     tag = {:"$sparx_ended", port, id}
-    pid = Worker.spawn_and_wait(id, head, body, answer, port, heap, tag)
+    pid = Worker.spawn(id, head, body, answer, port, heap, tag)
+    :erlang.yield()
     {out, size} = answers(port, most, out, size)
 
     if Answer.over?(answer) and ended?(tag) do
