@@ -121,7 +121,7 @@ defmodule Sparx.Server do
     }
 
     Telemetry.watch()
-    TLS.Watch.start(config.listeners)
+    state = update_life(state, watch: TLS.Watch.start(config.listeners))
     if again, do: {:ok, state, {:continue, :start_again}}, else: start_first(state)
   end
 
@@ -293,11 +293,14 @@ defmodule Sparx.Server do
 
   def handle_info({:EXIT, pid, reason}, %{program: %{region: %{pid: pid}}, port: port} = state)
       when port != nil,
-      do: violated("the process of the shared memory has ended: #{inspect(reason)}", state)
+      do: broken({:without, "the process of the shared memory", reason}, state)
 
   def handle_info({:EXIT, pid, reason}, %{program: %{open_files: %{pid: pid}}, port: port} = state)
       when port != nil,
-      do: violated("the process of the open files has ended: #{inspect(reason)}", state)
+      do: broken({:without, "the process of the open files", reason}, state)
+
+  def handle_info({:EXIT, pid, _reason}, %{life: %{watch: pid}} = state),
+    do: state |> update_life(watch: TLS.Watch.again(state.config.listeners)) |> noreply()
 
   def handle_info({:EXIT, holder, reason}, %{config: %{holder: holder}} = state),
     do: {:stop, {:listeners, reason}, state}
@@ -471,9 +474,11 @@ defmodule Sparx.Server do
   # ── the port program has ended ─────────────────────────────────────────────────────────────────────
 
   # None of its messages is trusted any more.
-  defp violated(text, state) do
+  defp violated(text, state), do: broken({:violation, text}, state)
+
+  defp broken(reason, state) do
     if is_port(state.port), do: Reaper.kill(state.program.os_pid)
-    port_down({:violation, text}, state)
+    port_down(reason, state)
   end
 
   defp port_down(status, %{life: life} = state) do

@@ -123,10 +123,14 @@ defmodule Sparx.Telemetry do
   def look(nil), do: :ok
 
   def look(listened) do
+    before = :atomics.get(listened, 1)
     start = if handled?(:start), do: @start, else: 0
     finish = if handled?(:stop) or handled?(:exception), do: @finish, else: 0
-    now = start + finish
-    if now != :atomics.get(listened, 1), do: :atomics.put(listened, 1, now), else: :ok
+
+    # The servers of several port programs share the word: what another one has found meanwhile may be newer.
+    if start + finish == before or :atomics.compare_exchange(listened, 1, before, start + finish) == :ok,
+      do: :ok,
+      else: look(listened)
   end
 
   defp handled?(event) do

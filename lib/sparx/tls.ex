@@ -572,19 +572,26 @@ defmodule Sparx.TLS do
     # ms that a check or a reload may take.
     @patience 60_000
 
-    @doc "For the calling server, before it reads the files; nothing where no listener asks for it."
-    @spec start([map]) :: :ok
+    @doc "For the calling server, before it reads the files: its process, or nil where no listener asks for it."
+    @spec start([map]) :: pid | nil
     def start(listeners) do
+      with %{list: list} = watch <- watch(listeners) do
+        known = Task.await(Task.async(fn -> stamps(list) end), @patience)
+        spawn_link(__MODULE__, :begin, [watch, known])
+      end
+    end
+
+    @doc "The process has ended, and another one begins: it has the files read again, since they may have changed meanwhile."
+    @spec again([map]) :: pid
+    def again(listeners), do: spawn_link(__MODULE__, :begin, [watch(listeners), :unknown])
+
+    defp watch(listeners) do
       watched = for %{tls: %{reload: ms} = tls} when ms != false <- listeners, do: {tls, ms}
 
       if watched != [] do
         {list, times} = Enum.unzip(watched)
-        watch = %{server: self(), list: list, ms: Enum.min(times)}
-        known = Task.await(Task.async(fn -> stamps(list) end), @patience)
-        spawn_link(__MODULE__, :begin, [watch, known])
+        %{server: self(), list: list, ms: Enum.min(times)}
       end
-
-      :ok
     end
 
     @doc false
@@ -621,18 +628,21 @@ defmodule Sparx.TLS do
     defp reload(%{server: server}, known, stamps) do
       case aside(fn -> TLS.reload([server]) end) do
         {:ok, :ok} ->
-          Logger.info("certificates have changed, and were read again")
+          Logger.info("#{what(known)}, and were read again")
           stamps
 
         {:ok, {:error, text}} ->
-          Logger.error("certificates have changed, and cannot be used: #{text}")
+          Logger.error("#{what(known)}, and cannot be used: #{text}")
           stamps
 
         {:exit, reason} ->
-          Logger.error("certificates have changed, and could not be read again: #{inspect(reason)}")
+          Logger.error("#{what(known)}, and could not be read again: #{inspect(reason)}")
           known
       end
     end
+
+    defp what(:unknown), do: "certificates may have changed"
+    defp what(_known), do: "certificates have changed"
 
     # In a process of its own, so that the bytes of keys disappear with it.
     defp aside(fun) do

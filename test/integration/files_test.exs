@@ -482,7 +482,9 @@ defmodule Sparx.Integration.FilesTest do
         await(fn -> link(server).open_files.pid != pid end)
       end)
 
-    assert log =~ "the process of the open files has ended: :killed"
+    assert log =~
+             "sparx_port was killed, since the process of the open files has ended: :killed; restarting it"
+
     assert Client.get(server, "/").body == pattern(300_000)
   end
 

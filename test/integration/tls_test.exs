@@ -241,16 +241,28 @@ defmodule Sparx.Integration.TLSTest do
 
   # A process that runs code which was replaced is killed when that is replaced again.
   test "files are watched by the newest code" do
-    server = serve(certfile: file("a-ec.crt"), keyfile: file("a-ec.key"), reload: {:interval, 100})
-
+    server = serve(pair("a-ec") ++ [reload: {:interval, 100}])
     [producer] = Sparx.producers(server)
-    {:links, linked} = Process.info(producer, :links)
-    begun = {:initial_call, {Watch, :begin, 2}}
-    assert [watch] = for(pid <- linked, is_pid(pid), Process.info(pid, :initial_call) == begun, do: pid)
-
+    watch = watcher(producer)
     {:module, Watch} = :code.load_file(Watch)
     Sparx.Await.await(fn -> not :erlang.check_process_code(watch, Watch) end)
     assert Process.alive?(watch)
+  end
+
+  test "a watcher of the files that was killed has a successor, which has them read again" do
+    listen_to_log()
+    server = serve(pair("a-ec") ++ [reload: {:interval, 100}])
+    [producer] = Sparx.producers(server)
+    former = watcher(producer)
+    Process.exit(former, :kill)
+    assert_receive {:log, "certificates may have changed, and were read again"}
+    assert watcher(producer) != former
+  end
+
+  defp watcher(producer) do
+    pid = :sys.get_state(producer).life.watch
+    assert Process.alive?(pid)
+    pid
   end
 
   defp listen_to_log do

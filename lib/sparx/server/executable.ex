@@ -68,6 +68,7 @@ defmodule Sparx.Server.Executable do
 
   def explain(@sigkill), do: "was killed (status 137, SIGKILL)"
   def explain({:violation, text}), do: "broke the protocol: it sent #{text}"
+  def explain({:without, what, reason}), do: "was killed, since #{what} has ended: #{inspect(reason)}"
   def explain(:silent), do: "hangs: it did not answer a PING in time"
   def explain(status) when is_integer(status) and status > 128, do: "died of signal #{status - 128}"
   def explain(status) when is_integer(status), do: "exited with status #{status}"

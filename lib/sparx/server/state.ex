@@ -48,6 +48,8 @@ defmodule Sparx.Server.State do
       :cut,
       # timer of the next question for FIGURES, if telemetry has listeners
       :stats_timer,
+      # the process that watches the files of certificates, if there is one
+      :watch,
       phase: :running,
       drainers: [],
       restarters: [],
