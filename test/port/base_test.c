@@ -297,7 +297,9 @@ static void test_shared_bytes_keep_all_slots_that_they_reach_into(void **state)
 	assert_int_equal(shared_next_free(&slot), 0);
 	bufq_free(&from);
 	assert_int_equal(shared_used(), 0);
+	assert_true(shared_is_used(1, 1)); /* the host has not got it back yet */
 	assert_int_equal(shared_next_free(&slot), 11);
+	assert_false(shared_is_used(0, sizeof memory));
 	assert_int_equal(slot, 1);
 	assert_int_equal(shared_next_free(&slot), 0);
 	for (uint32_t i = 0; i < 3; i++) { /* no neighbours */

@@ -211,6 +211,23 @@ class Region(unittest.TestCase):
         host.until(lambda: len(host.free) == 2 * UNIT)
         client.close()
 
+    def test_a_slot_that_is_named_again_before_it_came_back_comes_back_once(self):
+        """Its number would be listed again each time, beyond the end of the list."""
+        host = self.host(2, [[("pipe", 1)]])
+        client = self.client(host)
+        host.until(lambda: host.done)
+        slot, _ = host.fill(10)
+        host.send(*[[SHARED, host.done[0], slot, 10]] * 20_000)
+        host.until(lambda: len(host.free) == 2 * UNIT)
+        host.waiting = None
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        host.until(lambda: host.waiting)
+        slot, _ = host.fill(10)
+        host.send([HEAD, host.waiting, 200, [], None], *[[SHARED, host.waiting, slot, 10]] * 2)
+        host.until(lambda: host.errors and len(host.free) == 2 * UNIT)
+        self.assertIn("slot does not exist, or belongs to the port", host.errors[0])
+        client.close()
+
     def test_a_host_that_lies_about_a_slot_loses_the_stream_and_nothing_else(self):
         host = self.host(2)
         lies = (

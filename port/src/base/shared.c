@@ -5,10 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Users of a slot that nobody uses any more, but that was not yet reported to the host. */
+#define UNREPORTED UINT32_MAX
+
 static struct {
 	const uint8_t *bytes;
 	uint32_t slots, used, free_count;
-	uint32_t *users; /* of each slot */
+	uint32_t *users; /* of each slot; UNREPORTED */
 	uint32_t *free;  /* free slots that were not yet reported to the host */
 } region;
 
@@ -88,12 +91,13 @@ void shared_keep(const void *bytes, size_t n)
 		region.used += region.users[slot]++ == 0;
 }
 
-/* A slot is in the list only once: the host uses it again only after it was reported. */
+/* A slot is in the list only once: until it is reported, it cannot be used again, whatever the host says. */
 static void give_slot(uint32_t slot)
 {
-	assert(region.users[slot] > 0);
+	assert(region.users[slot] > 0 && region.users[slot] != UNREPORTED);
 	if (--region.users[slot] > 0)
 		return;
+	region.users[slot] = UNREPORTED;
 	region.used--;
 	region.free[region.free_count++] = slot;
 }
@@ -114,6 +118,7 @@ uint32_t shared_next_free(uint32_t *first)
 
 	while (region.free_count > 0 && (count == 0 || region.free[region.free_count - 1] + 1 == *first)) {
 		*first = region.free[--region.free_count];
+		region.users[*first] = 0;
 		count++;
 	}
 	return count;

@@ -22,7 +22,7 @@ void shared_end(void);
 uint32_t shared_slots(void);
 /* Whether n bytes from the beginning of this slot on, which may reach into following slots, are in the region. */
 bool shared_fits(uint64_t slot, uint64_t n);
-/* Whether one of their slots is in use. They fit. */
+/* Whether one of their slots is in use, or was not yet returned by shared_next_free. They fit. */
 bool shared_is_used(uint32_t slot, size_t n);
 uint32_t shared_used(void);
 
