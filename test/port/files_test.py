@@ -384,6 +384,23 @@ class Files(unittest.TestCase):
         self.assertEqual(client.body(5), b"0\r\n\r\n")
         host.until(lambda: len(host.errors) == 2)
 
+    def test_parts_whose_lengths_have_no_sum(self):
+        """Sixteen parts of 2**60 bytes are 2**64, which would count as 0: as a complete response."""
+        file = self.file(pattern(200_000))
+
+        def answer(host, stream):
+            with open(file.name, "rb") as f:
+                token = host.hand(stream, f)
+            host.send([HEAD, stream, 200, [], None], *[[FILE, stream, token, 0, 2**60]] * 16, [END, stream, None])
+
+        for version in "1.1", "1.0":
+            host = self.serve(answer)
+            self.client(host).ask(version=version)
+            host.until(lambda: host.ends)
+            self.assertEqual(host.ends[host.streams[0]], "error")
+            self.assertIn("FILE length is too large together with what came before it reset", host.errors)
+            self.assertEqual((host.count("files"), host.count("body_queued")), (0, 0))
+
     def hand_once(self, host, file, opened):
         """Hands the file over for all streams, and notes its token."""
         if not opened:

@@ -13,7 +13,7 @@
 /* The limit, in bytes, of a stream's interim responses and promises that wait for its client, since they cost no window. */
 enum { INTERIM_MAX = 16384 };
 
-/* No file is longer, and sums of two fit. */
+/* No file and no response is longer, and sums of two fit. */
 #define FILE_BYTES_MAX (SIZE_MAX / 4 < INT64_MAX / 4 ? SIZE_MAX / 4 : (uint64_t)INT64_MAX / 4)
 
 static bool in_range(struct bridge *b, const struct message *m, const char *field, uint64_t value, uint64_t min, uint64_t max)
@@ -274,6 +274,8 @@ void order_file(struct bridge *b, struct exchange *x, const struct message *m)
 		exchange_break_rule(x, m, "message", "exceeds the window");
 	else if (x->left != LENGTH_UNKNOWN && f->length > (uint64_t)x->left)
 		exchange_refuse(x, m, "length", "exceeds the declared length");
+	else if (x->body_out > FILE_BYTES_MAX - f->length)
+		exchange_refuse(x, m, "length", "is too large together with what came before it");
 	else
 		send_file(x, m);
 }
