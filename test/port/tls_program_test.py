@@ -329,6 +329,15 @@ class Tls(unittest.TestCase):
         if "ASAN_OPTIONS" not in os.environ:
             self.assertLess(grown, 2 << 20)
 
+    def test_many_names_are_sorted_inside_the_sandbox(self):
+        """The C library may make system calls to sort as many."""
+        host = self.host({"certificates": certificates("a-ec")})
+        many = [f"n{i}.example" for i in range(1000)]
+        host.send([CERTIFICATES, 1, 0, {"certificates": [*certificates("a-ec"), {**certificates("b")[0], "names": many}]}])
+        host.wait(lambda: host.certified)
+        self.assertEqual((host.certified, host.errors), ([[1, 2]], []))
+        self.get(self.connect(host))
+
     def test_a_thousand_reloads_under_load_fail_no_request_and_leave_nothing(self):
         host = self.host()
 
