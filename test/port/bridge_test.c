@@ -2709,6 +2709,46 @@ static void test_bodies_of_a_peer_share_its_rate(void **state)
 	expect_figures("'shaped': ");
 }
 
+static struct stream *websocket_of(unsigned number, struct share *share)
+{
+	static const struct field asks[] = {{SLICE_LIT("upgrade"), SLICE_LIT("websocket"), -1},
+					    {SLICE_LIT("sec-websocket-version"), SLICE_LIT("13"), -1}};
+	struct peer peer = {.address = {127, 0, 0, 1}, .address_len = 4, .share = share};
+	struct request_head head = plain_head();
+	struct stream *s;
+
+	head.version = 20;
+	head.flags = REQUEST_MAY_UPGRADE;
+	head.fields = asks;
+	head.field_count = 2;
+	s = request_of_peer(number, head, &peer);
+	host_says(h, "[UPGRADE, 1, 'websocket', [], {'ping_interval': 0}]");
+	stream_request_moves(s, REQUEST_OPEN);
+	return s;
+}
+
+static void test_bytes_of_a_websocket_count_before_their_message_is_complete(void **state)
+{
+	static uint8_t begins[20000] = {0x82, 0xfe, 0x80, 0, 1, 2, 3, 4}; /* a message of 32,768 bytes */
+	struct stream *s;
+
+	(void)state;
+	shares_with("'limit_body_in': 80000");
+	host_says(h, "[DEMAND, 100]");
+	s = websocket_of(1, alice);
+	host_says(h, "[READ, 1, 5, 65000]");
+	text_clear(&ops);
+	assert_int_equal(b->sink.on_bytes(b, s, slice_of(begins, sizeof begins)), sizeof begins); /* a quarter of a second */
+	assert_int_equal(s->wanted, 0);
+	host_pass_time(h, 90);
+	EXPECT_OPS("");
+	host_pass_time(h, 40 + WHEEL_SLOT);
+	EXPECT_OPS("consume 1 5 of 65000\n");
+	assert_int_equal(s->wanted, 65000);
+	host_listens(h);
+	text_clear(&h->heard);
+}
+
 static void test_logs_are_messages(void **state)
 {
 	(void)state;
@@ -2882,6 +2922,7 @@ int main(void)
 		TEST(test_requests_in_progress_have_a_limit_until_they_end),
 		TEST(test_bodies_to_a_peer_share_its_rate),
 		TEST(test_bodies_of_a_peer_share_its_rate),
+		TEST(test_bytes_of_a_websocket_count_before_their_message_is_complete),
 		TEST(test_logs_are_messages),
 		TEST(test_ready_says_whether_there_is_a_channel),
 		TEST(test_without_a_channel_the_port_serves_and_says_so),

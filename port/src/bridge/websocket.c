@@ -248,7 +248,7 @@ static size_t take_bytes(struct exchange *x, struct slice bytes)
 		used += n;
 		take_event(x, &event);
 		if (event.kind == WS_NOTHING)
-			return used;
+			break;
 	}
 	if (s->detached || s->response == RESPONSE_ENDED)
 		return bytes.len;
