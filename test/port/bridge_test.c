@@ -2724,6 +2724,10 @@ static struct stream *websocket_of(unsigned number, struct share *share)
 	s = request_of_peer(number, head, &peer);
 	host_says(h, "[UPGRADE, 1, 'websocket', [], {'ping_interval': 0}]");
 	stream_request_moves(s, REQUEST_OPEN);
+	h->link.urgent = true;
+	link_flush(&h->link);
+	host_listens(h);
+	text_clear(&h->heard);
 	return s;
 }
 
@@ -2747,6 +2751,18 @@ static void test_bytes_of_a_websocket_count_before_their_message_is_complete(voi
 	assert_int_equal(s->wanted, 65000);
 	host_listens(h);
 	text_clear(&h->heard);
+}
+
+static void test_a_type_of_a_message_is_not_cut_to_32_bits(void **state)
+{
+	(void)state;
+	shares_with("");
+	host_says(h, "[DEMAND, 100]");
+	websocket_of(1, alice);
+	text_clear(&ops);
+	host_says(h, "[SEND, 1, 4294967297, 'x', 0]");
+	EXPECT_HEARD(h, "[ERROR, 14, 1, 'data', 'must be 1, 2, 9 or 10', 'reset']\n[GONE, 1, 'error']\n");
+	text_clear(&ops);
 }
 
 static void test_logs_are_messages(void **state)
@@ -2923,6 +2939,7 @@ int main(void)
 		TEST(test_bodies_to_a_peer_share_its_rate),
 		TEST(test_bodies_of_a_peer_share_its_rate),
 		TEST(test_bytes_of_a_websocket_count_before_their_message_is_complete),
+		TEST(test_a_type_of_a_message_is_not_cut_to_32_bits),
 		TEST(test_logs_are_messages),
 		TEST(test_ready_says_whether_there_is_a_channel),
 		TEST(test_without_a_channel_the_port_serves_and_says_so),

@@ -73,8 +73,9 @@ static bool takes(struct exchange *x, const struct message *m)
 	return !x->ws->said_close;
 }
 
-static void send_data(struct exchange *x, const struct message *m, unsigned type, struct slice data, bool more)
+static void send_data(struct exchange *x, const struct message *m, uint64_t type, struct slice data, bool more)
 {
+	unsigned known = type > WS_PONG ? WS_PONG + 1 : (unsigned)type;
 	uint64_t cost = data.len + WS_SEND_COST;
 	const char *rule = NULL;
 
@@ -86,7 +87,7 @@ static void send_data(struct exchange *x, const struct message *m, unsigned type
 	}
 	exchange_spend(x, cost);
 	x->body_out += data.len;
-	switch (ws_send(x->ws, type, data, more, &rule)) {
+	switch (ws_send(x->ws, known, data, more, &rule)) {
 	case WS_OK:
 		break;
 	case WS_REFUSED:
@@ -101,7 +102,7 @@ static void send_data(struct exchange *x, const struct message *m, unsigned type
 void order_send(struct bridge *b, struct exchange *x, const struct message *m)
 {
 	(void)b;
-	send_data(x, m, (unsigned)m->send.type, m->send.data, m->send.left > 0);
+	send_data(x, m, m->send.type, m->send.data, m->send.left > 0);
 }
 
 /* Like SEND, with bytes in slots. */
@@ -115,7 +116,7 @@ void order_send_shared(struct bridge *b, struct exchange *x, const struct messag
 		exchange_break_rule(x, m, fault.field, fault.rule);
 		return;
 	}
-	send_data(x, m, (unsigned)s->type, bytes, s->left > 0);
+	send_data(x, m, s->type, bytes, s->left > 0);
 	shared_give(bytes.at, bytes.len);
 }
 
