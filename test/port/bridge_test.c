@@ -2631,6 +2631,14 @@ static void test_requests_in_progress_have_a_limit_until_they_end(void **state)
 	host_says(h, "[RELEASE, 3]"); /* the third that the host learned of */
 	request_of(7, alice);
 	assert_false(streams[7].s.detached);
+	lost(1); /* its handler has yielded, and does not know yet */
+	request_of(8, alice);
+	assert_true(streams[8].s.detached);
+	assert_int_equal(alice->in_progress, 1);
+	host_says(h, "[RELEASE, 1]");
+	assert_int_equal(alice->in_progress, 1);
+	request_of(9, alice);
+	assert_false(streams[9].s.detached);
 	text_clear(&ops);
 	text_clear(&h->heard);
 }

@@ -14,6 +14,7 @@ struct absent {
 	uint64_t id, until; /* ms */
 	struct share *share;
 	bool counted; /* by the limits on its peer */
+	bool yielded; /* its handler was waiting for the client, so only the limits count it */
 };
 
 /*
@@ -96,12 +97,14 @@ static void watch(struct bridge *b)
 static void forget(struct bridge *b, struct absent *a)
 {
 	struct share *share = a->share;
+	bool yielded = a->yielded;
 
 	idmap_del(&b->absent, a->id);
 	list_remove(&a->link);
 	limit_ends(share, a->counted);
 	free(a);
-	stop_counting(b, share);
+	if (!yielded)
+		stop_counting(b, share);
 	shares_give(&b->shares, share);
 }
 
@@ -126,8 +129,11 @@ static bool outlives(const struct exchange *x)
 
 	if (!a)
 		return false;
-	*a = (struct absent){
-		.id = x->id, .until = b->loop->now + b->config->h2_reset_hold, .share = x->share, .counted = x->counted};
+	*a = (struct absent){.id = x->id,
+			     .until = b->loop->now + b->config->h2_reset_hold,
+			     .share = x->share,
+			     .counted = x->counted,
+			     .yielded = x->work == WORK_YIELDS};
 	if (!idmap_put(&b->absent, a->id, a)) {
 		free(a);
 		return false;
@@ -139,13 +145,19 @@ static bool outlives(const struct exchange *x)
 	return true;
 }
 
+/* A handler that has yielded goes on when it learns that its client has left: the limits count it until then. */
+static bool is_handled(const struct exchange *x)
+{
+	return x->work == WORK_GOES_ON || (x->work == WORK_YIELDS && x->counted);
+}
+
 void work_forget(struct exchange *x)
 {
 	struct share *share = x->share;
 
 	if (!share)
 		return;
-	if (x->work != WORK_GOES_ON || !outlives(x)) {
+	if (!is_handled(x) || !outlives(x)) {
 		work_ends(x);
 		limit_ends(share, x->counted);
 		shares_give(&x->b->shares, share);
