@@ -2410,6 +2410,21 @@ static void test_work_that_yields_is_not_counted_till_it_resumes(void **state)
 	EXPECT_HEARD(h, "[DONE, 1, nil]\n[ERROR, 18, 9, 'stream', 'was never used', 'ignored']\n");
 }
 
+static void test_an_abort_that_is_ignored_does_not_end_the_work(void **state)
+{
+	(void)state;
+	shares_with("");
+	host_says(h, "[DEMAND, 9]");
+	request_of(1, alice);
+	host_says(h, "[ABORT, 1, 399]");
+	EXPECT_HEARD(h, GET_MESSAGE("1") "[ERROR, 9, 1, 'status', 'must be 400 to 599', 'ignored']\n");
+	assert_int_equal(alice->in_progress, 1);
+	host_says(h, "[ABORT, 1, 500]");
+	EXPECT_HEARD(h, "[GONE, 1, 'aborted']\n");
+	assert_int_equal(alice->in_progress, 0);
+	text_clear(&ops);
+}
+
 static void test_an_upgrade_yields_by_itself(void **state)
 {
 	struct request_head head = plain_head();
@@ -2928,6 +2943,7 @@ int main(void)
 		TEST(test_without_shares_the_longest_wait_goes_first_whosever_it_is),
 		TEST(test_the_places_of_the_queue_are_shared_too),
 		TEST(test_work_that_yields_is_not_counted_till_it_resumes),
+		TEST(test_an_abort_that_is_ignored_does_not_end_the_work),
 		TEST(test_an_upgrade_yields_by_itself),
 		TEST(test_a_client_that_leaves_frees_nobody_who_works_for_it),
 		TEST(test_what_was_yielded_is_free_when_its_client_leaves),

@@ -67,10 +67,11 @@ struct exchange *exchange_new(struct bridge *b, struct stream *s, const struct e
 	return NULL;
 }
 
-/* These messages end the host's work on a stream, even if they cross a GONE. */
-static bool is_last_word(uint32_t kind)
+/* These messages end the host's work on a stream, even if they cross a GONE. (An ABORT whose status is wrong has no effect.) */
+static bool is_last_word(const struct message *m)
 {
-	return kind == MSG_RESPOND || kind == MSG_END || kind == MSG_ABORT;
+	return m->kind == MSG_RESPOND || m->kind == MSG_END ||
+	       (m->kind == MSG_ABORT && m->abort.status >= 400 && m->abort.status <= 599);
 }
 
 struct exchange *exchange_find(struct bridge *b, const struct message *m)
@@ -78,7 +79,7 @@ struct exchange *exchange_find(struct bridge *b, const struct message *m)
 	struct exchange *x = idmap_get(&b->exchanges, m->stream);
 
 	if (x && x->known) {
-		if (is_last_word(m->kind))
+		if (is_last_word(m))
 			work_ends(x);
 		return x;
 	}
@@ -88,7 +89,7 @@ struct exchange *exchange_find(struct bridge *b, const struct message *m)
 		say_fault(b, m, "stream", "was never used", "ignored");
 	else
 		b->n.dropped++;
-	if (!x && is_last_word(m->kind))
+	if (!x && is_last_word(m))
 		exchange_release(b, m->stream);
 	return NULL;
 }
