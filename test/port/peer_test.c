@@ -612,6 +612,34 @@ static void test_who_holds_too_much_begins_nothing(void **state)
 	shares_free(&t);
 }
 
+static void test_who_has_taken_its_bytes_begins_however_many_have_not(void **state)
+{
+	enum { STALLED = 12 };
+	struct shares t;
+	struct share *s[STALLED + 1];
+	struct waiter w[STALLED + 1];
+
+	(void)state;
+	shares_init(&t, secret);
+	t.most_unsent = 1000;
+	for (unsigned i = 0; i <= STALLED; i++) {
+		s[i] = shares_own(&t);
+		w[i] = (struct waiter){.peer = i};
+		shares_wait(&t, s[i], &w[i].node);
+		shares_hold(&t, s[i], i < STALLED ? 80 : 30);
+	}
+	assert_null(next_waiter(&t, 9, 2)); /* ten are free, and nobody has less than twenty */
+	assert_true(shares_let_go(&t, s[STALLED], 30, 2));
+	assert_ptr_equal(next_waiter(&t, 9, 2), &w[STALLED]);
+	for (unsigned i = 0; i <= STALLED; i++) {
+		shares_leave(&t, s[i], &w[i].node);
+		shares_let_go(&t, s[i], s[i]->unsent, 2);
+		shares_give(&t, s[i]);
+	}
+	assert_true(t.occupied == 0 && t.unsent == 0 && list_empty(&t.full));
+	shares_free(&t);
+}
+
 /* ---- shares compared with a model that looks at everything ---- */
 
 enum { PEERS = 5, WAITERS = 40, STEPS = 200000, MOST_UNSENT = 100 };
@@ -742,6 +770,7 @@ int main(void)
 		cmocka_unit_test(test_who_has_least_in_progress_goes_first_and_equals_take_turns),
 		cmocka_unit_test(test_who_has_more_than_there_are_levels_is_not_forgotten),
 		cmocka_unit_test(test_who_holds_too_much_begins_nothing),
+		cmocka_unit_test(test_who_has_taken_its_bytes_begins_however_many_have_not),
 		cmocka_unit_test(test_the_next_is_always_the_one_that_a_look_at_all_would_choose),
 	};
 

@@ -232,12 +232,14 @@ static void enter_level(struct shares *t, struct share *s)
 	unsigned level = level_of(s);
 
 	list_append(&t->levels[level], &s->waiters);
+	s->is_full = false;
 	t->occupied |= UINT64_C(1) << level;
 }
 
 static void leave_level(struct shares *t, struct share *s, unsigned level)
 {
 	list_remove(&s->waiters);
+	s->is_full = false;
 	if (list_empty(&t->levels[level]))
 		t->occupied &= ~(UINT64_C(1) << level);
 }
@@ -315,12 +317,16 @@ struct list *shares_next(struct shares *t, uint64_t left, uint64_t factor)
 			return s->queue.next;
 		leave_level(t, s, level_of(s));
 		list_append(&t->full, &s->waiters);
+		s->is_full = true;
 	}
 	return NULL;
 }
 
-bool shares_look_again(struct shares *t, uint64_t factor)
+bool shares_look_again(struct shares *t, struct share *s, uint64_t factor)
 {
+	/* it may be the last to be tried, and nothing else may change any more */
+	if (s->is_full && share_may_begin(t, s, UINT64_MAX, factor))
+		change(t, s, s->in_progress);
 	for (unsigned i = 0; i < TRIES && !list_empty(&t->full);) {
 		struct share *one = container_of(list_pop(&t->full), struct share, waiters);
 		if (share_may_begin(t, one, UINT64_MAX, factor)) {

@@ -32,6 +32,7 @@ struct share {
 	uint64_t waiting;    /* in the queue */
 	struct list queue;   /* first come, first served */
 	struct list waiters; /* in shares->levels or ->full; linked while something waits */
+	bool is_full;        /* it is in ->full */
 	struct limit_state limit;
 	struct list idle; /* in shares->idle; linked while it has no references */
 };
@@ -84,8 +85,8 @@ static inline bool share_may_begin(const struct shares *t, const struct share *s
 	return share_allows(s->in_progress, left, factor) && (t->most_unsent == 0 || share_allows(s->unsent, room, factor));
 }
 
-/* Looks again at some of the peers that had too many bytes. True: some request waits. */
-bool shares_look_again(struct shares *t, uint64_t factor);
+/* Looks again at some of the peers that had too many bytes, at `s` first. True: some request waits. */
+bool shares_look_again(struct shares *t, struct share *s, uint64_t factor);
 /* This many bytes of responses begin to wait for it; or no longer wait. True: a peer that had too many bytes may have a waiting
  * request. */
 static inline void shares_hold(struct shares *t, struct share *s, uint64_t bytes)
@@ -97,7 +98,7 @@ static inline bool shares_let_go(struct shares *t, struct share *s, uint64_t byt
 {
 	t->unsent -= bytes;
 	s->unsent -= bytes;
-	return bytes && (t->occupied || !list_empty(&t->full)) && shares_look_again(t, factor);
+	return bytes && (t->occupied || !list_empty(&t->full)) && shares_look_again(t, s, factor);
 }
 
 /* Counts a request in progress, and its end. */
