@@ -2811,6 +2811,21 @@ static void test_a_drain_is_handed_on_and_drained_is_the_last_word(void **state)
 	EXPECT_OPS("");
 }
 
+static void test_a_websocket_that_begins_during_a_drain_is_closed(void **state)
+{
+	(void)state;
+	shares_with("");
+	host_says(h, "[DEMAND, 100] [DRAIN, 5000]");
+	text_clear(&ops);
+	websocket_of(1, alice);
+	EXPECT_OPS("upgrade 1 websocket\ndata 1 \\x88\\x02\ndata 1 \\x03\\xe9\nconsume 1 0 of 0\n");
+	host_pass_time(h, 5000 + WHEEL_SLOT);
+	EXPECT_OPS("end 1\n");
+	h->link.urgent = true;
+	link_flush(&h->link);
+	EXPECT_HEARD(h, "[GONE, 1, 'drained']\n");
+}
+
 static void test_a_signal_before_the_hello_ends_the_port(void **state)
 {
 	(void)state;
@@ -2975,6 +2990,7 @@ int main(void)
 		TEST(test_close_file_may_overtake_its_file),
 		TEST(test_the_end_of_the_channel_leaves_what_is_held),
 		TEST(test_a_drain_is_handed_on_and_drained_is_the_last_word),
+		TEST(test_a_websocket_that_begins_during_a_drain_is_closed),
 		TEST(test_a_signal_before_the_hello_ends_the_port),
 		TEST(test_a_host_that_goes_before_the_hello_ends_the_port),
 		TEST(test_when_the_host_has_gone_only_whole_answers_go_out),

@@ -347,4 +347,6 @@ void websocket_open(struct exchange *x)
 {
 	x->timer.fire = on_timer;
 	watch(x);
+	if (x->b->state == BRIDGE_DRAINING)
+		asks_to_leave(x);
 }
