@@ -229,6 +229,23 @@ static void test_a_malformed_request_is_reset_alone(void **state)
 	text_clear(&host->events);
 }
 
+static void test_all_bytes_of_a_malformed_request_are_credited(void **state)
+{
+	uint64_t came = 0;
+
+	(void)state;
+	h3_client_asks(f, "POST", "/", "content-length: 3", "four");
+	h3_client_asks(f, "POST", "/", "content-length: 5", "four");
+	h3_client_asks(f, "GET", "/", "connection: close", NULL);
+	h3_talk(f);
+	for (unsigned i = 0; i < H3_LANES; i++)
+		came += f->lanes[i].came;
+	assert_int_equal(f->credit_all, came); /* else the connection's window shrinks for ever */
+	assert_false(f->closed);
+	text_clear(&f->seen);
+	text_clear(&host->events);
+}
+
 static void test_a_request_without_a_byte_is_incomplete(void **state)
 {
 	(void)state;
@@ -712,6 +729,7 @@ int main(void)
 		TEST(test_what_is_not_released_lapses),
 		TEST(test_many_that_are_taken_back_end_the_connection),
 		TEST(test_a_malformed_request_is_reset_alone),
+		TEST(test_all_bytes_of_a_malformed_request_are_credited),
 		TEST(test_a_request_without_a_byte_is_incomplete),
 		TEST(test_a_head_that_is_too_large_gets_431),
 		TEST(test_a_head_that_is_far_too_large_ends_the_connection),

@@ -275,6 +275,7 @@ void h3_read(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n, bool end
 {
 	struct h3_stream *x = h3_stream_of(h3, id);
 	uint64_t fault = x && !x->m.stopped ? h3_scan_request(&x->scan, bytes, n, end) : 0;
+	uint64_t before = x ? x->came : 0;
 	nghttp3_ssize used;
 
 	if (fault) {
@@ -289,6 +290,7 @@ void h3_read(struct h3 *h3, int64_t id, const uint8_t *bytes, size_t n, bool end
 	used = nghttp3_conn_read_stream(h3->ng, id, bytes, n, end);
 	if (used < 0) {
 		fail(h3, x, (int)used);
+		h3->carrier->credit_all(h3->m.owner, n - (x ? x->came - before : 0)); /* on_data has credited the others */
 		return;
 	}
 	h3->progress += x ? (uint64_t)used : 0;
