@@ -736,6 +736,23 @@ static void test_a_client_that_does_not_read_is_cut(void **state)
 	text_clear(&host->wire);
 }
 
+static void test_a_push_that_leaves_after_the_end_is_no_request(void **state)
+{
+	(void)state;
+	client_asks(f, "GET", "/page", NULL, NULL);
+	talk(f);
+	host_head(host, 1, 200, NULL, -1);
+	socket_takes(host, 3);
+	assert_true(host_pushes(1, "/a.css"));
+	EXPECT_DEADLINE(host, 30000);
+	assert_int_equal(wants(host).close, CLOSE_CUT);
+	socket_takes(host, 10); /* conn writes once more before it closes: the promise becomes a frame */
+	host->session->ops->close(host->session, END_TIMEOUT);
+	host->session = NULL;
+	EXPECT_EVENTS(host, "request 1 GET /page\nreset 1 timeout\n");
+	text_clear(&host->wire);
+}
+
 static void test_done_waits_for_the_socket(void **state)
 {
 	(void)state;
@@ -1117,6 +1134,7 @@ int main(void)
 		CASE(test_frames_for_streams_that_are_over_are_counted),
 		CASE(test_a_turn_takes_so_many_frames_and_no_more),
 		CASE(test_a_client_that_does_not_read_is_cut),
+		CASE(test_a_push_that_leaves_after_the_end_is_no_request),
 		CASE(test_done_waits_for_the_socket),
 		CASE(test_what_was_lent_is_copied_at_the_end_of_its_turn),
 		CASE(test_a_stream_becomes_bytes_both_ways),

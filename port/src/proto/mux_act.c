@@ -115,7 +115,7 @@ static void take_request(struct mux_stream *x)
 	unsigned status;
 
 	x->acted |= HEARD_HEAD;
-	if (mux_is_mute(x)) {
+	if (mux_is_mute(x) || x->s.detached) { /* the session has ended before: nobody would report its end */
 		stream_detach(&x->s);
 		return;
 	}
