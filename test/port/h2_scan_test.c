@@ -121,6 +121,21 @@ static void test_what_was_long_ago_is_not_known(void **state)
 	assert_int_equal(verdict(1), NGHTTP2_NO_ERROR);
 }
 
+static void test_a_head_is_over_before_the_next_frame_begins(void **state)
+{
+	uint32_t fault;
+	unsigned most = UINT_MAX;
+
+	(void)state;
+	add(NGHTTP2_HEADERS, HEAD | END, 1, "head", 4);
+	add(NGHTTP2_PRIORITY, 0, 5, "\0\0\0\3w", 5);
+	for (size_t at = 0; at < buf_len(&bytes); at++) { /* nor is it begun again by a part of another frame */
+		assert_int_equal(h2_scan(&scan, &config, 1, buf_at(&bytes) + at, 1, &most, &fault), 1);
+		if (at + 1 >= NGHTTP2_CLIENT_MAGIC_LEN + 13)
+			assert_int_equal(h2_scan_head_since(&scan), 0);
+	}
+}
+
 /* RFC 9113 6.10: nothing but CONTINUATION may follow, on any stream, even if it has another fault. */
 static void test_nothing_comes_inside_of_a_head(void **state)
 {
@@ -417,6 +432,7 @@ int main(void)
 		CASE(test_nor_behind_a_reset),
 		CASE(test_streams_open_in_order),
 		CASE(test_what_was_long_ago_is_not_known),
+		CASE(test_a_head_is_over_before_the_next_frame_begins),
 		CASE(test_nothing_comes_inside_of_a_head),
 		CASE(test_a_continuation_continues_a_head),
 		CASE(test_priority_is_looked_into),

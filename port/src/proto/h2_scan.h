@@ -49,7 +49,9 @@ size_t h2_scan(struct h2_scan *scan, const struct config *config, uint64_t now_u
 /* When the current head began, in µs; 0: there is none. */
 static inline uint64_t h2_scan_head_since(const struct h2_scan *scan)
 {
-	return scan->head_ends && scan->left == 0 ? 0 : scan->head_since;
+	bool all = scan->left == 0 || scan->have; /* of the last frame: bytes of the next one's header have come */
+
+	return scan->head_ends && all ? 0 : scan->head_since;
 }
 
 /* Counts a request, or a DATA frame of ours: the client may answer it with a few frames. */
