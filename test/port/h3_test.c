@@ -547,6 +547,26 @@ static void test_who_acknowledges_nothing_is_cut(void **state)
 	H3_EXPECT_SEEN(f, "close EXCESSIVE_LOAD\n");
 }
 
+static void test_an_upload_goes_on_after_a_response_without_a_body(void **state)
+{
+	int64_t id = h3_client_asks(f, "POST", "/", NULL, "");
+
+	(void)state;
+	h3_talk(f);
+	host_reads(host, 1, 9, 100);
+	host_head(host, 1, 200, "", 0); /* complete, but the host has not ended it: it still reads */
+	H3_EXPECT_SEEN(f, "0 :status=200\n0 content-length=0\n0 end\n");
+	for (int i = 0; i < 4; i++) {
+		h3_pass_time(f, host->config.write_timeout / 2);
+		h3_client_body(f, id, "more", false);
+		h3_talk(f);
+	}
+	h3_client_body(f, id, "", true);
+	host_end(host, 1, NULL);
+	H3_EXPECT_SEEN(f, "");
+	EXPECT_EVENTS(host, "request 1 POST / body=-1\nbody 1 moremoremoremore\nend 1\ndone 1\n");
+}
+
 static void little_memory(struct config *c)
 {
 	c->h3_unacked = 65536;
@@ -749,6 +769,7 @@ int main(void)
 		TEST(test_no_more_of_a_file_leaves_than_is_allowed),
 		TEST(test_what_nobody_looks_after_waits_for_no_allowance),
 		TEST(test_who_acknowledges_nothing_is_cut),
+		TEST(test_an_upload_goes_on_after_a_response_without_a_body),
 		TEST(test_so_many_bytes_are_on_their_way_and_no_more),
 		TEST(test_what_is_kept_until_it_is_acknowledged_is_reported),
 		TEST(test_streams_are_given_back_when_half_of_them_are_used),

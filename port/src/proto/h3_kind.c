@@ -36,6 +36,8 @@ static void credit(struct mux_stream *m, size_t n)
 
 static void stop(struct mux_stream *m)
 {
+	if (!m->stopped)
+		mux_pace_begins(m); /* the client has this long to end its side */
 	h3_stream_stop(h3_of_stream(m), NGHTTP3_H3_NO_ERROR);
 }
 

@@ -99,10 +99,13 @@ static uint64_t head_deadline(const struct mux_stream *x)
 	return x->heard & HEARD_HEAD || x->stopped ? UINT64_MAX : h3_of_stream(x)->began + mux_config(x->mux)->header_timeout;
 }
 
-/* Sent bytes, or the end of a stream, have not been acknowledged. */
+/* Sent bytes, or the end of a stream, have not been acknowledged; or the client was asked to stop, and does not. While it may still send,
+ * its side keeps the stream open. */
 static uint64_t ack_deadline(const struct mux_stream *x)
 {
-	return !mux_is_closed(x) && !x->waits && (x->left || x->reset) ? pace_deadline(&x->pace) : UINT64_MAX;
+	bool waits = x->reset || (x->left && (x->stopped || x->framed > 0 || (x->heard & HEARD_END)));
+
+	return waits && !mux_is_closed(x) && !x->waits ? pace_deadline(&x->pace) : UINT64_MAX;
 }
 
 uint64_t h3_stream_deadline(const struct mux_stream *x)
