@@ -2,6 +2,7 @@
 /* QUIC under HTTP/3: a server on a real socket, and clients that follow the rules or break them. */
 #include "quic_fixture.h"
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <sys/socket.h>
 
@@ -89,6 +90,55 @@ static void test_a_request_is_answered(void **state)
 	EXPECT_TEXT(&c->seen, "4 200\n4 ok\n4 end\n");
 	assert_int_equal(s->quic->half_open, 0);
 	QUIC_AWAIT(c, s->pool.waiting[CONN_IDLE].count == 1);
+	text_clear(&host->events);
+}
+
+/* A socket that accepts nothing: of TCP, with full buffers. */
+static int full_socket(int fds[2])
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	static const uint8_t bytes[65536];
+	socklen_t len = sizeof at;
+	int listener = socket(AF_INET, SOCK_STREAM, 0);
+
+	assert_true(bind(listener, (struct sockaddr *)&at, sizeof at) == 0 && listen(listener, 1) == 0);
+	assert_int_equal(getsockname(listener, (struct sockaddr *)&at, &len), 0);
+	fds[0] = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(connect(fds[0], (struct sockaddr *)&at, sizeof at), 0);
+	fds[1] = accept(listener, NULL, NULL);
+	assert_true(fds[1] >= 0);
+	close(listener);
+	assert_int_equal(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
+	while (send(fds[0], bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+		;
+	return fds[0];
+}
+
+static void test_packets_wait_until_the_socket_accepts_them(void **state)
+{
+	int fd = loop_io_fd(&s->quic->io), kept, full[2];
+
+	(void)state;
+	shake();
+	quic_client_gets(c, "/");
+	QUIC_AWAIT(c, host->count == 1);
+	kept = dup(fd);
+	dup2(full_socket(full), fd);
+	host_responds(host, 1, 200, "ok");
+	for (int i = 0; i < 3; i++) { /* others may have filled it again when it was the connection's turn */
+		s->quic->writable = i > 0;
+		quic_server_turn(s);
+		assert_false(list_empty(&s->quic->blocked));
+		assert_int_equal(loop_io_events(&s->quic->io), LOOP_READ | LOOP_WRITE);
+	}
+	dup2(kept, fd);
+	s->quic->writable = true;
+	quic_server_turn(s);
+	assert_true(list_empty(&s->quic->blocked));
+	QUIC_AWAIT(c, sees("0 end\n"));
+	close(kept);
+	close(full[0]);
+	close(full[1]);
 	text_clear(&host->events);
 }
 
@@ -945,6 +995,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_request_is_answered),
+		TEST(test_packets_wait_until_the_socket_accepts_them),
 		TEST(test_the_second_version_is_spoken_too),
 		TEST(test_other_versions_are_told_of_ours),
 		TEST(test_a_client_may_change_its_keys),

@@ -162,6 +162,15 @@ static void member_release(struct member *m)
 
 /* ---- packets to the client ---- */
 
+static void wait_for_socket(struct quic_conn *c)
+{
+	struct quic *q = c->quic;
+
+	list_remove(&c->blocked);
+	list_append(&q->blocked, &c->blocked);
+	loop_io_watch(q->pool->loop, &q->io, LOOP_READ | LOOP_WRITE);
+}
+
 /* Sends packets that wait for the socket. False: they still wait. */
 static bool send_unsent(struct quic_conn *c)
 {
@@ -174,8 +183,10 @@ static bool send_unsent(struct quic_conn *c)
 			       &sent);
 	c->quic->pool->bytes_out += sent;
 	buf_consume(&c->unsent, sent);
-	if (!all)
+	if (!all) {
+		wait_for_socket(c); /* others may have filled it again */
 		return false;
+	}
 	buf_free(&c->unsent);
 	return true;
 }
@@ -212,9 +223,7 @@ static bool send_burst(struct quic_conn *c, struct burst *b)
 	c->unsent_ecn = b->ecn;
 	ngtcp2_path_storage_zero(&c->unsent_path);
 	ngtcp2_path_copy(&c->unsent_path.path, &b->path.path);
-	list_remove(&c->blocked);
-	list_append(&q->blocked, &c->blocked);
-	loop_io_watch(q->pool->loop, &q->io, LOOP_READ | LOOP_WRITE);
+	wait_for_socket(c);
 	return false;
 }
 
