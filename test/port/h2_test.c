@@ -419,6 +419,27 @@ static void test_a_drain_has_two_steps(void **state)
 	text_clear(&host->events);
 }
 
+static void during_a_drain(struct config *c)
+{
+	container_of(c, struct h1_fixture, config)->env.draining = true;
+}
+
+/* Its handshake, or its first bytes, came after the drain had begun. */
+static void test_a_session_that_begins_during_a_drain_ends_too(void **state)
+{
+	(void)state;
+	h2_fixture_end(f);
+	h2_fixture_start(f, during_a_drain);
+	client_asks(f, "GET", "/a", NULL, NULL);
+	client_to_server(f);
+	EXPECT_EVENTS(host, "request 1 GET /a\n");
+	EXPECT_SEEN(f, "goaway 2147483647 NO_ERROR\ngoaway 1 NO_ERROR\n");
+	host_responds(host, 1, 200, "ok");
+	EXPECT_SEEN(f, OK("1", "2", "ok"));
+	assert_int_equal(wants(host).close, CLOSE_LINGER);
+	text_clear(&host->events);
+}
+
 static void test_a_drain_does_not_wait_for_a_silent_client(void **state)
 {
 	(void)state;
@@ -1119,6 +1140,7 @@ int main(void)
 		CASE(test_the_client_closes_its_side),
 		CASE(test_no_window_is_waited_for_whose_client_has_closed_its_side),
 		CASE(test_a_drain_has_two_steps),
+		CASE(test_a_session_that_begins_during_a_drain_ends_too),
 		CASE(test_a_drain_does_not_wait_for_a_silent_client),
 		CASE(test_an_idle_connection_ends),
 		CASE(test_a_head_that_is_not_complete_is_no_work),

@@ -2,6 +2,8 @@
 /* HTTP/3 sessions: the client's bytes become events, the host's calls become what the client sees. */
 #include "h3_fixture.h"
 
+#include "base/list.h"
+
 static struct h3_fixture fixture, *const f = &fixture;
 static struct h1_fixture *const host = &fixture.h1;
 
@@ -368,6 +370,29 @@ static void test_a_drain_has_two_steps(void **state)
 	h3_pass_time(f, 299);
 	H3_EXPECT_SEEN(f, "");
 	h3_pass_time(f, 1);
+	H3_EXPECT_SEEN(f, "close NO_ERROR\n");
+	text_clear(&host->events);
+}
+
+static void during_a_drain(struct config *c)
+{
+	container_of(c, struct h1_fixture, config)->env.draining = true;
+}
+
+/* Its handshake was in progress when the drain began. */
+static void test_a_session_that_begins_during_a_drain_ends_too(void **state)
+{
+	(void)state;
+	h3_fixture_end(f);
+	h3_fixture_start(f, during_a_drain);
+	h3_client_asks(f, "GET", "/a", NULL, NULL);
+	H3_EXPECT_SEEN(f, "goaway soon\n");
+	EXPECT_EVENTS(host, "request 1 GET /a\n");
+	host_responds(host, 1, 200, "ok");
+	H3_EXPECT_SEEN(f, OK("0", "2", "ok"));
+	h3_pass_time(f, 300);
+	H3_EXPECT_SEEN(f, "goaway 4\n");
+	h3_pass_time(f, 300);
 	H3_EXPECT_SEEN(f, "close NO_ERROR\n");
 	text_clear(&host->events);
 }
@@ -758,6 +783,7 @@ int main(void)
 		TEST(test_the_client_must_not_stop_ours),
 		TEST(test_frames_that_bring_nothing_end_the_connection),
 		TEST(test_a_drain_has_two_steps),
+		TEST(test_a_session_that_begins_during_a_drain_ends_too),
 		TEST(test_what_comes_behind_a_goaway_is_rejected),
 		TEST(test_so_many_requests_and_no_more),
 		TEST(test_an_idle_connection_ends),

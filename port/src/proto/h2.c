@@ -347,5 +347,7 @@ struct session *h2_start(struct session_owner *owner)
 		h2_close(&h2->session, END_ERROR);
 		return NULL;
 	}
+	if (owner->env->draining)
+		h2_begin_drain(h2);
 	return &h2->session;
 }

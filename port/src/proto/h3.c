@@ -442,8 +442,11 @@ struct h3 *h3_start(struct session_owner *owner, const struct h3_carrier *carrie
 		h3->uni[i].id = -1;
 	h3->control_id = -1;
 	h3->allowed = h3_config(h3)->h3_max_streams;
-	if (make_session(h3))
+	if (make_session(h3)) {
+		if (owner->env->draining)
+			h3_begin_drain(h3);
 		return h3;
+	}
 	if (h3->ng)
 		nghttp3_conn_del(h3->ng);
 	free(h3);
