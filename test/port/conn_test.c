@@ -463,6 +463,63 @@ static void test_while_reading_is_paused_nothing_is_read_and_all_is_read_afterwa
 	text_clear(&events);
 }
 
+/* What the peer has sent, but the loop has not reported: this process was not running. */
+static void peer_has_sent(const char *text)
+{
+	text_add_bytes(&peer.inbox, text, strlen(text));
+}
+
+static void test_what_came_in_time_is_read_before_the_time_is_up(void **state)
+{
+	(void)state;
+	run();
+	peer_has_sent(GET "GET /head HT");
+	pass_time(config.first_byte_timeout + WHEEL_SLOT);
+	peer_has_sent("TP/1.1\r\nHost: h\r\n\r\n");
+	pass_time(config.header_timeout + WHEEL_SLOT);
+	peer_has_sent(GET);
+	pass_time(config.idle_timeout + WHEEL_SLOT);
+	EXPECT_TEXT(&peer.outbox, OK OK OK);
+	EXPECT_TEXT(&events, "request /\ndone\nrequest /head\ndone\nrequest /\ndone\n");
+	peer_sends(POST_OF("4"));
+	grant(newest, 100, 100);
+	newest->ops->consume(newest);
+	run();
+	peer_has_sent("body");
+	pass_time(config.body_grace + WHEEL_SLOT);
+	EXPECT_TEXT(&peer.outbox, OK);
+	text_clear(&events);
+}
+
+static void test_while_reading_is_paused_nobody_is_late(void **state)
+{
+	(void)state;
+	run();
+	conn_pool_pause(&pool, true);
+	pass_time(config.idle_timeout + WHEEL_SLOT);
+	conn_pool_pause(&pool, false);
+	peer_sends("GET / HT");
+	conn_pool_pause(&pool, true);
+	pass_time(config.header_timeout + WHEEL_SLOT);
+	peer_has_sent("TP/1.1\r\nHost: h\r\n\r\n" POST_OF("4"));
+	conn_pool_pause(&pool, false);
+	run();
+	EXPECT_TEXT(&peer.outbox, OK);
+	EXPECT_TEXT(&events, "request /\ndone\nrequest /\n");
+	grant(newest, 100, 100);
+	newest->ops->consume(newest);
+	conn_pool_pause(&pool, true);
+	run();
+	pass_time(config.body_grace + WHEEL_SLOT);
+	peer_has_sent("body");
+	conn_pool_pause(&pool, false);
+	run();
+	EXPECT_TEXT(&peer.outbox, OK);
+	pass_time(config.idle_timeout + WHEEL_SLOT);
+	assert_string_equal(peer.closed, "close");
+	text_clear(&events);
+}
+
 static void test_while_requests_are_held_none_is_begun_and_all_are_afterwards(void **state)
 {
 	(void)state;
@@ -706,6 +763,18 @@ static void test_a_handshake_has_its_own_time(void **state)
 	assert_null(peer.closed);
 	pass_time(1 + WHEEL_SLOT);
 	assert_string_equal(peer.closed, "abort");
+}
+
+static void test_a_handshake_that_came_in_time_is_read_before_the_time_is_up(void **state)
+{
+	(void)state;
+	peer.shakes = 1;
+	peer.stalls = LOOP_READ;
+	run();
+	peer_has_sent(GET);
+	pass_time(config.handshake_timeout + WHEEL_SLOT);
+	EXPECT_TEXT(&peer.outbox, OK);
+	EXPECT_TEXT(&events, "secure request /\ndone\n");
 }
 
 static void test_a_first_byte_has_its_time_from_the_end_of_the_handshake(void **state)
@@ -1011,6 +1080,22 @@ static void test_a_header_has_its_time(void **state)
 	close(proxy_end);
 }
 
+static void test_a_header_that_came_in_time_is_read_before_the_time_is_up(void **state)
+{
+	static const char rest[] = "198.51.100.1 4711 443\r\n";
+
+	(void)state;
+	open_behind(PROXY_REQUIRED, &transport, 9);
+	proxy_sends("PROXY TCP4 192.0.2.7 ");
+	assert_int_equal(write(proxy_end, rest, strlen(rest)), (ssize_t)strlen(rest));
+	pass_time(config.header_timeout + WHEEL_SLOT);
+	assert_null(peer.closed);
+	peer_sends(GET);
+	EXPECT_TEXT(&peer.outbox, OK);
+	text_clear(&events);
+	close(proxy_end);
+}
+
 static void test_a_header_that_is_wrong_or_missing_ends_the_connection(void **state)
 {
 	static const char *const wrong[] = {"PROXY TCP4 192.0.2.7 198.51.100.1 4711 99999\r\n", GET, "\x16\x03"};
@@ -1091,6 +1176,8 @@ int main(void)
 		TEST(test_one_connection_does_not_hold_up_a_turn),
 		TEST(test_nor_does_one_whose_reads_bring_little),
 		TEST(test_while_reading_is_paused_nothing_is_read_and_all_is_read_afterwards),
+		TEST(test_what_came_in_time_is_read_before_the_time_is_up),
+		TEST(test_while_reading_is_paused_nobody_is_late),
 		TEST(test_while_requests_are_held_none_is_begun_and_all_are_afterwards),
 		TEST(test_the_end_of_an_idle_client_closes),
 		TEST(test_a_half_closed_client_gets_its_answers),
@@ -1108,6 +1195,7 @@ int main(void)
 		TEST(test_a_peer_that_breaks_the_transports_rules_may_read_why),
 		SECURE(test_a_handshake_comes_before_the_first_byte),
 		SECURE(test_a_handshake_has_its_own_time),
+		SECURE(test_a_handshake_that_came_in_time_is_read_before_the_time_is_up),
 		SECURE(test_a_first_byte_has_its_time_from_the_end_of_the_handshake),
 		SECURE(test_a_handshake_that_fails_is_explained),
 		SECURE(test_a_peer_that_is_gone_gets_nothing),
@@ -1122,6 +1210,7 @@ int main(void)
 		TEST(test_newcomers_go_after_those_who_keep_us_waiting),
 		TEST(test_a_header_comes_before_the_handshake_and_names_the_peer),
 		TEST(test_a_header_has_its_time),
+		TEST(test_a_header_that_came_in_time_is_read_before_the_time_is_up),
 		TEST(test_a_header_that_is_wrong_or_missing_ends_the_connection),
 		TEST(test_a_header_of_others_is_not_waited_for),
 		TEST(test_without_an_optional_header_no_byte_is_lost),

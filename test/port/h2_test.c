@@ -528,6 +528,24 @@ static void test_a_body_is_to_come_on(void **state)
 		       "NO_ERROR\n");
 }
 
+static void test_nobody_is_late_while_sockets_are_not_read(void **state)
+{
+	int32_t id = client_asks(f, "POST", "/", NULL, "");
+
+	(void)state;
+	client_body(f, id, "x", false);
+	talk(f);
+	host_reads(host, 1, 9, 100);
+	talk(f);
+	text_clear(&host->events);
+	host->env.read_paused = true;
+	pass_time(host, 20000);
+	client_body(f, id, "yz", true);
+	host->env.read_paused = false;
+	talk(f);
+	EXPECT_EVENTS(host, "body 1 yz\nend 1\n");
+}
+
 static void opens_window_after(uint64_t ms, int32_t id, uint32_t n);
 
 static void test_a_stream_without_window_ends(void **state)
@@ -1146,6 +1164,7 @@ int main(void)
 		CASE(test_a_head_that_is_not_complete_is_no_work),
 		CASE(test_settings_are_to_be_acknowledged),
 		CASE(test_a_body_is_to_come_on),
+		CASE(test_nobody_is_late_while_sockets_are_not_read),
 		CASE(test_a_stream_without_window_ends),
 		CASE(test_no_more_of_a_body_leaves_than_is_allowed),
 		CASE(test_a_window_of_one_octet_is_no_progress),

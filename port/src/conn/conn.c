@@ -78,17 +78,28 @@ static uint64_t look_at_taken(struct conn *c)
 	return c->taken > before ? c->taken - before : 0;
 }
 
+/* Bytes that are in the socket came in time, even if this process was not running then: conn_run reads them first. */
 static void on_timer(struct wheel_node *node)
 {
 	struct conn *c = container_of(node, struct conn, timer);
 
-	if (c->state == CONN_OPEN && !c->writable)
-		c->session->ops->taken(c->session, look_at_taken(c));
-	if (c->state == CONN_OPEN)
-		c->session->ops->tick(c->session);
-	else
-		conn_close(c, c->state < CONN_OPEN, c->state < CONN_OPEN ? END_TIMEOUT : END_CLOSED);
+	c->due = c->readable = true;
 	member_is_dirty(&c->member);
+}
+
+/* Its time has passed, and what had arrived by then was read. */
+static void run_out_of_time(struct conn *c)
+{
+	if (!c->due || c->state == CONN_CLOSED)
+		return;
+	c->due = false;
+	if (c->state != CONN_OPEN) {
+		conn_close(c, c->state < CONN_OPEN, c->state < CONN_OPEN ? END_TIMEOUT : END_CLOSED);
+		return;
+	}
+	if (!c->writable)
+		c->session->ops->taken(c->session, look_at_taken(c));
+	c->session->ops->tick(c->session);
 }
 
 /* The TLS handshake is complete, or TLS has failed. */
@@ -100,6 +111,14 @@ static void tell_secured(struct conn *c, const struct secure *s, const char *fau
 /* ---- beginning and end ---- */
 
 static const struct member_ops conn_member;
+
+static void start_timer(struct conn *c, uint64_t ms)
+{
+	struct loop *loop = c->member.pool->loop;
+
+	c->due = false;
+	wheel_set(&loop->wheel, &c->timer, loop->now + ms);
+}
 
 /* The connection is ready for its protocol. False: it is closed. */
 static bool begin_session(struct conn *c)
@@ -116,16 +135,15 @@ static bool begin_session(struct conn *c)
 	if (c->state != CONN_OPEN)
 		sm_move(&machine, &c->state, CONN_OPEN);
 	c->readable = true; /* most clients have sent their request already */
+	c->due = false;
 	return true;
 }
 
 static void begin_handshake(struct conn *c)
 {
-	struct loop *loop = c->member.pool->loop;
-
 	sm_move(&machine, &c->state, CONN_HANDSHAKE);
 	member_shakes(&c->member);
-	wheel_set(&loop->wheel, &c->timer, loop->now + c->owner.env->config->handshake_timeout);
+	start_timer(c, c->owner.env->config->handshake_timeout);
 }
 
 /* The peer is known now. False: the connection is closed. */
@@ -169,7 +187,6 @@ static void refuse_greeting(struct conn *c, const char *why)
 
 static bool begin_greeting(struct conn *c)
 {
-	struct loop *loop = c->member.pool->loop;
 	struct ip ip = ip_of(c->owner.peer.address, c->owner.peer.address_len);
 
 	if (!conn_pool_trusts(c->member.pool, &ip)) {
@@ -183,7 +200,7 @@ static bool begin_greeting(struct conn *c)
 	}
 	c->readable = true;
 	member_shakes(&c->member);
-	wheel_set(&loop->wheel, &c->timer, loop->now + c->owner.env->config->header_timeout);
+	start_timer(c, c->owner.env->config->header_timeout);
 	return true;
 }
 
@@ -309,13 +326,11 @@ void conn_close(struct conn *c, bool abort, enum stream_end why)
  * what the peer has not read yet. */
 static void linger(struct conn *c, enum stream_end why)
 {
-	struct loop *loop = c->member.pool->loop;
-
 	sm_move(&machine, &c->state, CONN_LINGER);
 	watch_hup(c, false);
 	end_session(c, why);
 	member_waits(&c->member, CONN_LINGERS);
-	wheel_set(&loop->wheel, &c->timer, loop->now + c->owner.env->config->linger_timeout);
+	start_timer(c, c->owner.env->config->linger_timeout);
 	member_is_dirty(&c->member);
 }
 
@@ -475,7 +490,7 @@ static bool read_once(struct conn *c)
 
 static bool may_read(const struct conn *c, const struct session_wants *w)
 {
-	if (c->eof || c->member.pool->read_paused)
+	if (c->eof || c->owner.env->read_paused)
 		return false;
 	return w->read || (w->peek && buf_len(&c->tail) < CONN_PEEK_SIZE);
 }
@@ -618,7 +633,7 @@ static void set_interest(struct conn *c, const struct session_wants *w)
 		events |= c->read_on;
 	if (w->write && !c->writable)
 		events |= c->write_on;
-	if (!may_read(c, w) && !w->later && (c->member.pool->read_paused || c->owner.env->paused) && !list_linked(&c->member.link))
+	if (!may_read(c, w) && !w->later && (c->owner.env->read_paused || c->owner.env->paused) && !list_linked(&c->member.link))
 		list_append(&c->member.pool->paused, &c->member.link);
 	if (events != loop_io_events(&c->io))
 		loop_io_watch(c->member.pool->loop, &c->io, events);
@@ -644,15 +659,20 @@ static bool conn_run(struct member *m)
 	bool took_all, more;
 
 	c->owner.steps = 0;
-	if (c->state == CONN_GREETS && !run_greeting(c))
-		return false;
-	if (c->state == CONN_HANDSHAKE && !run_handshake(c, &more))
-		return more;
-	if (c->state == CONN_LINGER) {
-		run_linger(c);
+	if (c->state == CONN_GREETS && !run_greeting(c)) {
+		run_out_of_time(c);
 		return false;
 	}
-	run_input(c, &budget);
+	if (c->state == CONN_HANDSHAKE && !run_handshake(c, &more)) {
+		if (!more)
+			run_out_of_time(c);
+		return more;
+	}
+	if (c->state == CONN_LINGER)
+		run_linger(c);
+	else
+		run_input(c, &budget);
+	run_out_of_time(c);
 	if (c->state != CONN_OPEN)
 		return false;
 	took_all = buf_len(&c->tail) == 0 || c->session->ops->reads(c->session);

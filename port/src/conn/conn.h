@@ -46,6 +46,7 @@ struct conn {
 	uint8_t state;             /* enum conn_state */
 	uint8_t read_on, write_on; /* enum io_direction: which readiness a read, or a write, waits for */
 	bool readable, writable, eof;
+	bool due;     /* its timer has fired in this turn */
 	bool settled; /* the protocol is known from the first bytes */
 	bool shut;    /* our side is closed */
 	bool hup_watched;

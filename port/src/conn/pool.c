@@ -294,9 +294,9 @@ static void wake_paused(struct conn_pool *pool)
 
 void conn_pool_pause(struct conn_pool *pool, bool pause)
 {
-	if (pool->read_paused && !pause)
+	if (pool->env.read_paused && !pause)
 		wake_paused(pool);
-	pool->read_paused = pause;
+	pool->env.read_paused = pause;
 }
 
 void conn_pool_hold(struct conn_pool *pool, bool hold)

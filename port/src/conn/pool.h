@@ -75,7 +75,6 @@ struct conn_pool {
 	struct list closed; /* to be released at the end of the turn */
 	struct list later;  /* to run at `later_at` µs, after waiting for a disk */
 	uint64_t later_at;
-	bool read_paused; /* sockets must not be read */
 	unsigned open;
 	unsigned max_handshakes; /* the most incomplete handshakes; 0: any number */
 	unsigned handshakes;     /* steps of handshakes in this turn */

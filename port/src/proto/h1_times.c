@@ -36,13 +36,15 @@ static uint64_t idle_deadline(const struct h1 *h1)
 
 	if (h1->open > 0)
 		return UINT64_MAX;
-	if (h1->requests == 0 && !h1_env_of(h1)->paused) /* a body that is not being read cannot be late */
+	if (h1->requests == 0 && !h1_env_of(h1)->paused) /* a request that may not begin cannot be late */
 		return h1->since + (h1_env_of(h1)->draining ? DRAIN_GRACE : c->first_byte_timeout);
 	return h1->since + (h1_env_of(h1)->crowded ? c->busy_idle_timeout : c->idle_timeout);
 }
 
 static uint64_t read_deadline(const struct h1 *h1)
 {
+	if (h1_env_of(h1)->read_paused)
+		return UINT64_MAX;
 	switch ((enum h1_state)h1->state) {
 	case H1_IDLE:
 		return idle_deadline(h1);

@@ -158,8 +158,11 @@ static void trim(struct h2 *h2)
 
 uint64_t h2_deadline(const struct h2 *h2)
 {
-	uint64_t first = mux_earlier(write_deadline(h2), greeting_deadline(h2));
+	uint64_t first = write_deadline(h2);
 
+	if (mux_env_of(&h2->m)->read_paused) /* frames of the client may wait in the socket */
+		return first;
+	first = mux_earlier(first, greeting_deadline(h2));
 	first = mux_earlier(first, mux_earlier(block_deadline(h2), idle_deadline(h2)));
 	first = mux_earlier(first, trim_deadline(h2));
 	return h2->state == H2_STOPPED ? first : mux_earlier(first, h2->m.review);
@@ -173,6 +176,8 @@ void h2_overdue(struct h2 *h2)
 
 	if (now >= write_deadline(h2))
 		h2_stop(h2, CLOSE_CUT, END_TIMEOUT);
+	else if (mux_env_of(&h2->m)->read_paused)
+		return;
 	else if (now >= greeting_deadline(h2))
 		give_up(h2, NGHTTP2_SETTINGS_TIMEOUT, END_TIMEOUT);
 	else if (now >= block_deadline(h2))

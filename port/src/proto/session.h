@@ -25,6 +25,7 @@ struct session_env {
 	bool draining;                           /* responses close their connections */
 	bool crowded;                            /* busy_idle_timeout applies */
 	bool paused;                             /* no new requests may begin */
+	bool read_paused;                        /* sockets must not be read, so no peer is late with its bytes */
 	struct shares *shares;                   /* the peers' shares; NULL: they are not counted */
 	uint64_t rejected;                       /* requests that the port itself answered with 4xx, 5xx */
 	struct field fields[SESSION_FIELDS_MAX]; /* scratch for on_request and on_end */

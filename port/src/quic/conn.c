@@ -554,7 +554,7 @@ static void keep_alive(struct quic_conn *c, bool idle)
 static bool run_open(struct quic_conn *c, uint64_t now)
 {
 	struct session_wants w;
-	bool more, paused = c->member.pool->read_paused;
+	bool more, paused = c->member.pool->env.read_paused;
 
 	if (!paused)
 		h3_deliver(c->h3);
