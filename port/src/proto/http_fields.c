@@ -166,5 +166,7 @@ bool http_is_misdirected(struct session_owner *owner, const struct request_head 
 		colon--;
 	if (colon > 0 && host.at[colon - 1] == ':')
 		host.len = colon - 1;
+	if (host.len > 0 && host.at[host.len - 1] == '.') /* an absolute name; a server name has no such dot (RFC 6066 3) */
+		host.len--;
 	return !owner->covers(owner, host);
 }
