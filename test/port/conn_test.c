@@ -666,6 +666,19 @@ static void test_a_drain_closes_idle_connections_and_lets_others_finish(void **s
 	text_clear(&events);
 }
 
+static void test_a_request_that_is_in_the_socket_is_answered_during_a_drain(void **state)
+{
+	(void)state;
+	peer_sends(GET);
+	peer_has_sent(GET GET);
+	pool.env.draining = true;
+	c->member.ops->drain(&c->member);
+	run();
+	EXPECT_TEXT(&peer.outbox, OK "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+	EXPECT_TEXT(&events, "request /\ndone\nrequest /\ndone\n");
+	assert_true(peer.shut);
+}
+
 /* ---- a transport that reads and writes when it wants ---- */
 
 static void test_a_read_may_wait_for_a_write(void **state)
@@ -1189,6 +1202,7 @@ int main(void)
 		TEST(test_a_cut_response_is_seen_as_cut),
 		TEST(test_idle_connections_end_at_their_time),
 		TEST(test_a_drain_closes_idle_connections_and_lets_others_finish),
+		TEST(test_a_request_that_is_in_the_socket_is_answered_during_a_drain),
 		TEST(test_a_read_may_wait_for_a_write),
 		TEST(test_a_write_may_wait_for_a_read),
 		TEST(test_what_ends_a_connection_is_flushed_while_it_lingers),

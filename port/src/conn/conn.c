@@ -675,6 +675,9 @@ static bool conn_run(struct member *m)
 	run_out_of_time(c);
 	if (c->state != CONN_OPEN)
 		return false;
+	if (c->drains)
+		c->session->ops->drain(c->session);
+	c->drains = false;
 	took_all = buf_len(&c->tail) == 0 || c->session->ops->reads(c->session);
 	run_output(c, &out_budget);
 	if (c->state != CONN_OPEN)
@@ -706,14 +709,15 @@ static void member_close(struct member *m, bool abort, enum stream_end why)
 	conn_close(container_of(m, struct conn, member), abort, why);
 }
 
-/* A handshake goes on; the request that follows it is answered, and then the connection is closed. */
+/* A handshake goes on; the request that follows it is answered, and then the connection is closed. So is a request that is in the
+ * socket already: conn_run reads it first. */
 static void member_drain(struct member *m)
 {
 	struct conn *c = container_of(m, struct conn, member);
 
 	if (c->state != CONN_OPEN)
 		return;
-	c->session->ops->drain(c->session);
+	c->drains = c->readable = true;
 	member_is_dirty(m);
 }
 

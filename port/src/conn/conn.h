@@ -47,6 +47,7 @@ struct conn {
 	uint8_t read_on, write_on; /* enum io_direction: which readiness a read, or a write, waits for */
 	bool readable, writable, eof;
 	bool due;     /* its timer has fired in this turn */
+	bool drains;  /* a drain has begun, of which the session does not know yet */
 	bool settled; /* the protocol is known from the first bytes */
 	bool shut;    /* our side is closed */
 	bool hup_watched;

@@ -140,8 +140,7 @@ static inline bool h1_may_begin(const struct h1 *h1)
 {
 	const struct session_env *env = h1_env_of(h1);
 
-	return !h1->last && !h1->holds && !env->paused && (!env->draining || h1->requests == 0) &&
-	       h1->open < h1_config(h1)->max_pipeline;
+	return !h1->last && !h1->holds && !env->paused && h1->open < h1_config(h1)->max_pipeline;
 }
 
 /* write_timeout applies to the response that is being sent: later ones must not extend it. */
