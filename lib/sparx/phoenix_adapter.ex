@@ -23,18 +23,28 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     for `Sparx.info/1` and `Sparx.restart/2`.
     """
 
+    @longest_drain 86_400_000
+
     @doc false
     def child_specs(endpoint, config) do
       for scheme <- [:http, :https], options = config[scheme] do
-        options = Keyword.merge(fixed(endpoint, scheme, config), options)
+        options = fixed(endpoint, scheme, config) ++ options ++ defaults(scheme, options, config)
         Supervisor.child_spec({Sparx, options}, id: {endpoint, scheme}, restart: :permanent)
       end
     end
 
+    # The first option of a name counts. The options of a configuration may contain :inet6, which has no value.
     defp fixed(endpoint, scheme, config) do
-      own = [plug: plug(endpoint, config[:code_reloader]), display_plug: endpoint, scheme: scheme]
-      port = if scheme == :https, do: [port: 4040, otp_app: config[:otp_app]], else: []
-      own ++ port ++ drainer(config[:drainer])
+      plug = plug(endpoint, config[:code_reloader])
+      [plug: plug, display_plug: endpoint, scheme: scheme]
+    end
+
+    defp defaults(:http, _options, config), do: drainer(config[:drainer])
+
+    defp defaults(:https, options, config) do
+      placed? = List.keymember?(options, :listeners, 0) or List.keymember?(options, :listen, 0)
+      port = if placed?, do: [], else: [port: 4040]
+      [otp_app: config[:otp_app]] ++ port ++ drainer(config[:drainer])
     end
 
     defp plug(endpoint, reload?) do
@@ -46,7 +56,9 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     defp drainer(options) when is_list(options) do
       case options[:shutdown] do
-        ms when is_integer(ms) -> [drain_timeout: ms]
+        ms when is_integer(ms) -> [drain_timeout: min(ms, @longest_drain)]
+        :infinity -> [drain_timeout: @longest_drain]
+        :brutal_kill -> [drain_timeout: 0]
         _default -> []
       end
     end
@@ -65,6 +77,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         {_id, pid, _type, _modules} when is_pid(pid) -> {:ok, pid}
         _none_or_restarting -> {:error, :not_running}
       end
+    catch
+      :exit, {:noproc, _call} -> {:error, :not_running}
     end
 
     @doc """

@@ -103,10 +103,15 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       %{served | display: served.display || display(served.plug), listened: Telemetry.listened()}
     end
 
+    # :warn is the name that Elixir used before 1.11.
+    @levels [:emergency, :alert, :critical, :error, :warning, :warn, :notice, :info, :debug]
+
     defp put!({:plug, plug}, served), do: %{served | plug: plug!(plug)}
     defp put!({:display_plug, display}, served), do: %{served | display: display}
 
-    defp put!({:startup_log, level}, served) when is_atom(level), do: %{served | startup_log: level}
+    defp put!({:startup_log, level}, served) when level == false or level in @levels,
+      do: %{served | startup_log: level}
+
     defp put!({:startup_log, value}, _served), do: bad!(:startup_log, value, "a level of Logger, or false")
 
     defp put!({:log_exceptions_with_status_codes, statuses}, served),

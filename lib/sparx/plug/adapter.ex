@@ -29,6 +29,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     # meaning here, since the port reads the socket.
     @length 8_000_000
     @read_timeout 15_000
+    @longest 0x7FFF_FFFF_FFFF_FFFF
 
     # Fields that only the port writes: in any response, and also in a 101.
     @framing ["transfer-encoding", "keep-alive", "proxy-connection", "te", "upgrade"]
@@ -299,10 +300,9 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     @impl true
     def read_req_body(payload, options) do
       begun = now(payload)
-      length = Keyword.get(options, :length, @length)
       timeout = Keyword.get(options, :read_timeout, @read_timeout)
 
-      case Request.read_part(payload.request, length, timeout: timeout) do
+      case read_part(payload.request, Keyword.get(options, :length, @length), timeout) do
         {what, data, request} ->
           times = read(payload.times, begun, what, byte_size(data), request)
           {what, data, %{payload | request: request, times: times}}
@@ -311,6 +311,12 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
           error
       end
     end
+
+    # Plug's parser of multipart bodies reads with length 0 when it has used up its limit. `:infinity` is bounded by :max_body.
+    defp read_part(%{body: none} = request, 0, _timeout) when none in [nil, 0], do: {:ok, "", request}
+    defp read_part(request, 0, _timeout), do: {:more, "", request}
+    defp read_part(request, :infinity, timeout), do: read_part(request, @longest, timeout)
+    defp read_part(request, length, timeout), do: Request.read_part(request, length, timeout: timeout)
 
     defp read(nil, _begun, _what, _size, _request), do: nil
 

@@ -21,6 +21,21 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       protocol_options: :protocol
     }
 
+    @of_ssl [
+      :ciphers,
+      :signature_algs,
+      :signature_algs_cert,
+      :supported_groups,
+      :eccs,
+      :depth,
+      :verify_fun,
+      :partial_chain,
+      :crl_check,
+      :crl_cache,
+      :sni_fun,
+      :user_lookup_fun
+    ]
+
     # group => %{option => its translation}. A name or a list of names: our options with the same value. A
     # function: takes the value and returns our options. :tuning has no effect and needs none. :absent: Sparx
     # does not have it.
@@ -84,7 +99,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         num_connections: :tuning,
         max_connections_retry_count: :tuning,
         max_connections_retry_wait: :tuning,
-        handshake_timeout: :handshake_timeout,
+        handshake_timeout: &handshake_timeout/1,
         silent_terminate_on_error: :tuning,
         supervisor_options: :tuning,
         genserver_options: :tuning,
@@ -94,7 +109,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       }
     end
 
-    # Of gen_tcp, and of Ranch.
+    # Of gen_tcp, of ssl, and of Ranch. A server that ignored one of @of_ssl would accept, or present, what the
+    # application did not want.
     defp table(:transport) do
       %{
         ip: :ip,
@@ -119,9 +135,10 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         num_conns_sups: :tuning,
         num_listen_sockets: :tuning,
         shutdown: :tuning,
-        handshake_timeout: :handshake_timeout,
-        max_connections: fn max -> if is_integer(max), do: [max_connections: max], else: [] end
+        handshake_timeout: &handshake_timeout/1,
+        max_connections: &max_connections/1
       }
+      |> Map.merge(Map.new(@of_ssl, &{&1, :absent}))
       |> Map.merge(Map.new(Sparx.TLS.options(), &{&1, &1}))
     end
 
@@ -159,8 +176,6 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       dispatch: :absent,
       acceptors: :tuning,
       num_acceptors: :tuning,
-      max_connections: :max_connections,
-      net: :tuning,
       timeout: :tuning
     }
 
@@ -173,9 +188,14 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       |> placed()
     end
 
-    # :inet and :inet6 stand alone among options.
+    # :inet and :inet6 stand alone among options; options of gen_tcp may also be tuples of any size, such as `{:raw, …}`.
     defp keyed(atom) when is_atom(atom), do: {atom, true}
-    defp keyed(option), do: option
+    defp keyed({name, _value} = option) when is_atom(name), do: option
+    defp keyed(tuple) when is_tuple(tuple) and is_atom(elem(tuple, 0)), do: {elem(tuple, 0), tuple}
+
+    defp keyed(other) do
+      raise ArgumentError, "expected an option with its value, got: #{inspect(other)}"
+    end
 
     defp option({name, options}) when is_map_key(@bandit, name), do: group(@bandit[name], options)
     defp option({:inet6, _}), do: [ip: :inet6]
@@ -183,7 +203,18 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp option({:listener, _} = option), do: [option]
     defp option({:scheme, :http}), do: []
     defp option({:otp_app, _} = option), do: [option]
-    defp option({:port, port}) when is_binary(port), do: [port: String.to_integer(port)]
+    defp option({:net, :inet6}), do: [ip: :inet6]
+    defp option({:net, _}), do: []
+    defp option({:max_connections, max}), do: max_connections(max)
+
+    # Text that is no number is refused like any other wrong port.
+    defp option({:port, port}) when is_binary(port) do
+      case Integer.parse(port) do
+        {number, ""} -> [port: number]
+        _no_number -> [port: port]
+      end
+    end
+
     defp option({name, value} = option) when is_map_key(@top, name), do: become(@top[name], option, value)
     defp option(option), do: [option]
 
@@ -216,7 +247,8 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp become(name, _option, value) when is_atom(name) and name != :absent,
       do: [{name, in_range(name, value)}]
 
-    defp become(what, _option, value) when is_function(what, 1), do: what.(value)
+    defp become(what, _option, value) when is_function(what, 1),
+      do: for({name, value} <- what.(value), do: {name, in_range(name, value)})
 
     defp become(:absent, {name, value}, _value) do
       Logger.warning("Sparx has no option #{inspect(name)}: #{inspect(value)} has no effect", domain: [:sparx])
@@ -241,7 +273,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp coding("zstd"), do: [:zstd]
     defp coding(_unknown), do: []
 
-    defp level(name, level) when is_integer(level), do: [{name, in_range(name, level)}]
+    defp level(name, level) when is_integer(level), do: [{name, level}]
     defp level(_name, _default), do: []
 
     # Neither HTTP/1 nor HTTP/2 can be switched off.
@@ -260,7 +292,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
           [h2_stream_window: size]
 
         {:max_header_list_size, size} when is_integer(size) ->
-          [max_header_block: in_range(:max_header_block, size)]
+          [max_header_block: size]
 
         _as_it_is ->
           []
@@ -272,7 +304,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     # They do not allow 0.
     defp message_size(0), do: message_size(1_073_741_824)
-    defp message_size(size), do: [websocket: [max_message: size]]
+    defp message_size(size), do: [websocket: [max_message: min(size, 1_073_741_824)]]
 
     defp read_timeout(ms), do: idle_timeout(ms)
 
@@ -284,6 +316,12 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     defp keepalive(:infinity), do: [max_requests: 0]
     defp keepalive(n), do: [max_requests: n]
+
+    defp handshake_timeout(:infinity), do: [handshake_timeout: 3_600_000]
+    defp handshake_timeout(ms), do: [handshake_timeout: ms]
+
+    defp max_connections(max),
+      do: if(is_integer(max), do: [max_connections: in_range(:max_connections, max)], else: [])
 
     defp send_timeout(:infinity), do: [write_timeout: 3_600_000]
     defp send_timeout(ms), do: [write_timeout: ms]
@@ -307,9 +345,17 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       options
       |> Enum.uniq_by(fn {name, _} -> name end)
       |> compress(compress)
+      |> without_tls()
       |> family(six?)
       |> sockets(sockets)
       |> address(Enum.concat(listeners))
+    end
+
+    # Their servers take it with plain HTTP too, where nothing needs it.
+    defp without_tls(options) do
+      if Keyword.get(options, :scheme, :http) == :http and not Keyword.has_key?(options, :listeners),
+        do: Keyword.delete(options, :otp_app),
+        else: options
     end
 
     # :inet6 without an address means every IPv6 address, and every IPv4 address too.

@@ -14,7 +14,8 @@ defmodule Sparx.Request.Part do
           {:ok | :more, binary, Request.t()} | {:error, :closed | :timeout}
   def read(%{inline: body} = request, length, _timeout) when is_binary(body) do
     part = Request.take_inline(request, length)
-    left = request.body - byte_size(part)
+    # Another copy of this request may have read the rest: then nothing is left, whatever this one says.
+    left = if part == "", do: 0, else: max(request.body - byte_size(part), 0)
     {if(left == 0, do: :ok, else: :more), part, %{request | body: left}}
   end
 

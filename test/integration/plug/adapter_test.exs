@@ -489,6 +489,46 @@ if Code.ensure_loaded?(Sparx.Plug) do
         assert_receive {:ok, ""}
       end
 
+      test "that was read already has ended, also for a plug that kept the conn of before" do
+        server =
+          serve(fn conn, _ ->
+            {:ok, body, _conn} = read_body(conn)
+            {what, rest, _conn} = read_body(conn)
+            send_resp(conn, 200, inspect({body, what, rest}))
+          end)
+
+        for headers <- [[], [{"transfer-encoding", "chunked"}]] do
+          body = if headers == [], do: "hello", else: "5\r\nhello\r\n0\r\n\r\n"
+          headers = if headers == [], do: [{"content-length", 5}], else: headers
+          socket = Client.connect(server)
+          Client.send(socket, [Client.head("POST", "/", headers), body])
+          assert Client.answer(socket).body == inspect({"hello", :ok, ""})
+        end
+      end
+
+      test "can be read with a length of nothing, and of everything" do
+        server =
+          serve(fn conn, _ ->
+            {none, "", conn} = read_body(conn, length: 0)
+            {all, body, conn} = read_body(conn, length: :infinity)
+            {again, "", conn} = read_body(conn, length: 0)
+            send_resp(conn, 200, inspect({none, all, byte_size(body), again}))
+          end)
+
+        for size <- [5, 300_000] do
+          body = String.duplicate("a", size)
+          assert Client.request(server, "POST", "/", [], body).body == inspect({:more, :ok, size, :ok})
+
+          socket = Client.connect(server)
+          head = Client.head("POST", "/", [{"transfer-encoding", "chunked"}])
+          chunk = [Integer.to_string(size, 16), "\r\n", body, "\r\n0\r\n\r\n"]
+          Client.send(socket, [head, chunk])
+          assert Client.answer(socket).body == inspect({:more, :ok, size, :ok})
+        end
+
+        assert Client.get(server, "/").body == inspect({:ok, :ok, 0, :ok})
+      end
+
       test "that does not come in time is an error" do
         test = self()
 

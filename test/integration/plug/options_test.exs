@@ -56,6 +56,29 @@ if Code.ensure_loaded?(Sparx.Plug) do
       assert limits(transport_options: [num_acceptors: 5, max_connections: 9]) == %{max_connections: 9}
     end
 
+    test "a value outside the range of ours becomes the nearest one, wherever it is given" do
+      for {theirs, ours} <- [
+            {[thousand_island_options: [read_timeout: 0, shutdown_timeout: 1_000_000_000]],
+             %{idle_timeout: 1, drain_timeout: 86_400_000}},
+            {[thousand_island_options: [handshake_timeout: :infinity]], %{handshake_timeout: 3_600_000}},
+            {[transport_options: [send_timeout: 10_000_000]], %{write_timeout: 3_600_000}},
+            {[protocol_options: [request_timeout: 10_000_000, max_keepalive: 10_000_000_000]],
+             %{header_timeout: 3_600_000, max_requests: 4_294_967_295}},
+            {[http_2_options: [default_local_settings: [max_concurrent_streams: 1_000_000]]],
+             %{h2_max_streams: 10_000}},
+            {[http_2_options: [default_local_settings: [initial_window_size: 2_147_483_647]]],
+             %{h2_stream_window: 16_777_216}},
+            {[http_2_options: [max_reset_stream_rate: {10_000_000, 1000}]],
+             %{h2_max_resets: 1_000_000, h2_reset_rate: 1_000_000}},
+            {[max_connections: :infinity], %{}}
+          ] do
+        assert limits(theirs) == ours
+      end
+
+      assert config(websocket_options: [max_frame_size: 10_000_000_000]).plug.websocket ==
+               [max_message: 1_073_741_824]
+    end
+
     test "addresses of any spelling" do
       for {theirs, address, port} <- [
             {[ip: :loopback, port: 5], "127.0.0.1", 5},
@@ -65,6 +88,11 @@ if Code.ensure_loaded?(Sparx.Plug) do
             {[:inet6, ip: :loopback], "::1", 4000},
             {[:inet6, ip: :any], "::", 4000},
             {[:inet, ip: {127, 0, 0, 1}, port: 8], "127.0.0.1", 8},
+            {[net: :inet6], "::", 4000},
+            {[net: :inet], "0.0.0.0", 4000},
+            {[thousand_island_options: [transport_options: [{:raw, 1, 15, <<1::32-native>>}, :inet6]]], "::",
+             4000},
+            {[otp_app: :sparx], "0.0.0.0", 4000},
             {[thousand_island_options: [port: 9, transport_options: [ip: {127, 0, 0, 1}]]], "127.0.0.1", 9},
             {[ip: {:local, "/tmp/s"}], "unix:/tmp/s", 0},
             {[], "0.0.0.0", 4000}
@@ -117,6 +145,9 @@ if Code.ensure_loaded?(Sparx.Plug) do
     test "that ask for what there is not are warned of, and unknown ones are refused" do
       assert capture_log(fn -> config(http_1_options: [enabled: false]) end) =~ "Sparx has no option :enabled"
       assert capture_log(fn -> config(dispatch: []) end) =~ "Sparx has no option :dispatch"
+      # Ignoring it in silence would accept clients that the application refuses.
+      assert capture_log(fn -> config(transport_options: [verify_fun: {&{&1, &2, &3}, []}]) end) =~
+               "Sparx has no option :verify_fun"
 
       assert_raise ArgumentError, ~r/unknown option :no in http_1_options/, fn ->
         config(http_1_options: [no: 1])
@@ -124,7 +155,12 @@ if Code.ensure_loaded?(Sparx.Plug) do
 
       assert_raise ArgumentError, ~r/unknown option :prot/, fn -> config(prot: 1) end
       assert_raise ArgumentError, ~r/:plug/, fn -> Config.new!(plug: 5) end
-      assert_raise ArgumentError, ~r/:startup_log/, fn -> config(startup_log: 5) end
+
+      for wrong <- [5, true, nil, :loud],
+          do: assert_raise(ArgumentError, ~r/:startup_log/, fn -> config(startup_log: wrong) end)
+
+      assert_raise ArgumentError, ~r/option :port: "4000a"/, fn -> config(port: "4000a") end
+      assert_raise ArgumentError, ~r/unknown option :raw/, fn -> config([{:raw, 1, 15, <<1>>}]) end
       assert_raise ArgumentError, ~r/:websocket/, fn -> config(websocket: 5) end
       assert_raise ArgumentError, fn -> config(websocket: [no: 5]) end
 

@@ -352,6 +352,34 @@ if Enum.all?([Sparx.PhoenixAdapter, Phoenix, Phoenix.LiveView, Jason], &Code.ens
         end)
       end
 
+      test "listens where its configuration says, in each spelling" do
+        listeners = fn options ->
+          [%{start: {Sparx, :start_link, [options]}}] =
+            Sparx.PhoenixAdapter.child_specs(Endpoint, [otp_app: :sparx] ++ options)
+
+          Sparx.Config.new!(options).listeners |> Enum.map(&{&1.address, &1.port})
+        end
+
+        pem = [cert_pem: "certificate", key_pem: "key"]
+        assert listeners.(http: []) == [{"0.0.0.0", 4000}]
+        assert listeners.(http: [:inet6, port: 5]) == [{"::", 5}]
+        assert listeners.(https: pem) == [{"0.0.0.0", 4040}]
+        assert listeners.(https: pem ++ [thousand_island_options: [port: 6]]) == [{"0.0.0.0", 6}]
+
+        assert listeners.(https: pem ++ [listeners: [[port: 7], [port: 8]]]) == [
+                 {"0.0.0.0", 7},
+                 {"0.0.0.0", 8}
+               ]
+
+        assert listeners.(https: pem ++ [listen: {:fd, 3}]) == [{"", 0}]
+      end
+
+      test "that does not run has no address" do
+        assert Sparx.PhoenixAdapter.server_info(Endpoint, :http) == {:error, :not_running}
+        serve()
+        assert Endpoint.server_info(:https) == {:error, :not_running}
+      end
+
       test "reloads code where Phoenix does" do
         config = [otp_app: :sparx_phoenix_test, http: [port: 0], code_reloader: true, drainer: [shutdown: 7]]
 
