@@ -22,7 +22,13 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     @spec serve(Plug.Conn.t(), Span.t()) :: Plug.Conn.t()
     def serve(%Plug.Conn{adapter: {adapter, payload}} = conn, span) do
       {websock, state, options} = payload.upgrade
-      flags = Keyword.take(options, [:max_heap_size, :fullsweep_after])
+
+      flags =
+        for {name, value} <- options,
+            name in [:max_heap_size, :fullsweep_after],
+            value != nil,
+            do: {name, value}
+
       own = [label: websock, headers: Adapter.handshake_fields(conn.resp_headers)]
       argument = {websock, state, flags, span}
 
@@ -62,7 +68,14 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     def init(_socket, {module, state, flags, span}) do
       Enum.each(flags, fn {flag, value} -> Process.flag(flag, value) end)
       span = Span.start_socket(span, module)
-      result(module.init(state), %__MODULE__{module: module, state: state, span: span})
+
+      try do
+        result(module.init(state), %__MODULE__{module: module, state: state, span: span})
+      catch
+        kind, reason ->
+          Span.stop_socket(span, %{}, {:error, reason})
+          :erlang.raise(kind, reason, __STACKTRACE__)
+      end
     end
 
     @impl true
@@ -117,7 +130,10 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────
 
+    # As with GenServer, there is nothing to terminate if init/1 has failed.
     @impl true
+    def terminate(_reason, nil), do: :ok
+
     def terminate({:close, _code, text}, socket),
       do: ended(:remote, count(socket, :recv, :connection_close, byte_size(text)))
 

@@ -170,6 +170,41 @@ if Code.ensure_loaded?(Sparx.Plug) and Code.ensure_loaded?(WebSockAdapter) do
       assert_receive {:websocket, :stop, _, %{error: :closed}, _}
     end
 
+    defmodule Broken do
+      def init(test) do
+        send(test, :begun)
+        raise "not today"
+      end
+
+      def handle_in(_message, state), do: {:ok, state}
+      def handle_info(_message, state), do: {:ok, state}
+      def terminate(_reason, test), do: send(test, :terminated)
+    end
+
+    test "a WebSocket that fails as it begins ends its span, and only the failure is logged" do
+      test = self()
+      server = serve(fn conn, _ -> WebSockAdapter.upgrade(conn, Broken, test, max_heap_size: nil) end)
+
+      log =
+        ExUnit.CaptureLog.capture_log(fn ->
+          socket = WsClient.open(server, "/")
+          assert {:close, 1011, ""} = WsClient.recv(socket)
+          assert_receive {:websocket, :start, _, %{telemetry_span_context: span}, _}
+
+          assert_receive {:websocket, :stop, %{duration: _},
+                          %{telemetry_span_context: ^span, error: %RuntimeError{}}, _}
+
+          Client.close(socket)
+          # The log is complete when the server has ended.
+          stop_supervised!(Sparx)
+        end)
+
+      assert log =~ "Broken failed\n** (RuntimeError) not today"
+      refute log =~ "failed to terminate"
+      assert_received :begun
+      refute_received :terminated
+    end
+
     test "the option :telemetry hears of it as well" do
       test = self()
 
