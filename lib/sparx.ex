@@ -49,11 +49,9 @@ defmodule Sparx do
         {:error, reason} -> {:error, StartError.unwrap(reason)}
       end
 
-    config.plug && Sparx.Plug.started(config.plug, scheme(config), result)
+    config.plug && Sparx.Plug.started(config.plug, config.listeners, result)
     result
   end
-
-  defp scheme(%{listeners: [first | _]}), do: if(first[:tls], do: :https, else: :http)
 
   # Compiled only if Plug is a dependency.
   @compile {:no_warn_undefined, Sparx.Plug}

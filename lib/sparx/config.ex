@@ -515,7 +515,7 @@ defmodule Sparx.Config do
             key in [:proxy_protocol | @where],
             do: bad!(key, value, "none beside :listeners")
 
-        list |> Enum.flat_map(&listeners_of!(&1, tls)) |> used!(tls)
+        list |> Enum.flat_map(&listeners_of!(&1, inherited(&1, tls))) |> used!(tls)
 
       {:ok, value} ->
         bad!(:listeners, value, "a list of keyword lists, at least one")
@@ -630,6 +630,12 @@ defmodule Sparx.Config do
         key in @file_keys,
         not match?("unix:" <> _, address) or match?("unix:@" <> _, address),
         do: bad!(key, value, "none where the listener is no unix socket with a file")
+  end
+
+  # The server's options of TLS are for its listeners with scheme: :https.
+  defp inherited(options, tls) do
+    own = if Keyword.keyword?(options), do: options[:scheme]
+    if Keyword.get(tls, :scheme, :http) == :http and own in [nil, :http], do: [], else: tls
   end
 
   # A listener's own options override those of the server; a listener without TLS has none of them.

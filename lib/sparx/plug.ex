@@ -192,25 +192,26 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
 
     @doc false
     # Logs where a server listens, or why it does not.
-    def started(%__MODULE__{startup_log: false}, _scheme, _result), do: :ok
+    def started(%__MODULE__{startup_log: false}, _listeners, _result), do: :ok
 
-    def started(served, scheme, {:ok, pid}) do
-      for listener <- Sparx.info(pid).listeners do
-        line = [running(served), " at ", where(listener, scheme)]
+    def started(served, listeners, {:ok, pid}) do
+      # The addresses that were bound, in the order of the listeners.
+      for {listener, bound} <- Enum.zip(listeners, Sparx.info(pid).listeners) do
+        line = [running(served), " at ", where(bound, if(listener[:tls], do: :https, else: :http))]
         Logger.log(served.startup_log, line, domain: [:sparx], plug: served.plug)
       end
 
       :ok
     end
 
-    def started(served, _scheme, {:error, %Sparx.StartError{} = error}),
+    def started(served, _listeners, {:error, %Sparx.StartError{} = error}),
       do:
         Logger.error([running(served), " failed, ", Exception.message(error)],
           domain: [:sparx],
           plug: served.plug
         )
 
-    def started(_served, _scheme, _error), do: :ok
+    def started(_served, _listeners, _error), do: :ok
 
     defp running(served),
       do: ["Running ", inspect(served.display), " with Sparx ", Sparx.version()]

@@ -159,6 +159,11 @@ defmodule Sparx.TLSTest do
              Config.new!(listeners: [[port: 1, scheme: :https] ++ pair("b"), [port: 2]]).listeners
 
     refute Map.has_key?(plain, :tls)
+
+    # The server's certificate, with the scheme only where it is meant.
+    listeners = [[port: 1], [port: 2, scheme: :https], [port: 3, scheme: :http]]
+    assert [plain, %{tls: %TLS{}}, other] = Config.new!([listeners: listeners] ++ pair("b")).listeners
+    refute Map.has_key?(plain, :tls) or Map.has_key?(other, :tls)
   end
 
   test "HELLO has what was read, and a plain one nothing" do

@@ -829,6 +829,19 @@ if Code.ensure_loaded?(Sparx.Plug) do
 
         stop_supervised!(Sparx)
         assert capture_log(fn -> serve(Router, startup_log: false) end) == ""
+        stop_supervised!(Sparx)
+
+        files = Path.expand("../../fixtures/tls", __DIR__)
+        tls = [certfile: Path.join(files, "b.crt"), keyfile: Path.join(files, "b.key")]
+        listeners = [[host: "127.0.0.1", port: 0], [host: "127.0.0.1", port: 0, scheme: :https]]
+
+        log =
+          capture_log(fn ->
+            start_supervised!({Sparx, [plug: Router, listeners: listeners] ++ tls}, id: Sparx)
+          end)
+
+        assert [["http"], ["https"]] =
+                 Regex.scan(~r/127\.0\.0\.1:\d+ \((\w+)\)/, log, capture: :all_but_first)
       end
 
       test "or why not" do
