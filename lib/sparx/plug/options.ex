@@ -21,6 +21,9 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       protocol_options: :protocol
     }
 
+    # What says where a single listener listens.
+    @address [:ip, :host, :port, :listen, :mode, :owner, :group, :proxy_protocol]
+
     @of_ssl [
       :ciphers,
       :signature_algs,
@@ -394,12 +397,23 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp largest(:max_message, a, b), do: max(a, b)
     defp largest(_name, a, _b), do: a
 
-    defp address(options, listener) do
-      {address, rest} = Keyword.split(options, [:ip, :host, :port])
+    # Options of a listener, such as its backlog, are for each of :listeners, or make one with the server's address.
+    defp address(options, []), do: options
 
-      if listener == [],
-        do: options,
-        else: [{:listeners, [Keyword.merge(Enum.uniq_by(listener, &elem(&1, 0)), address)]} | rest]
+    defp address(options, listener) do
+      listener = Enum.uniq_by(listener, &elem(&1, 0))
+
+      case Keyword.pop(options, :listeners) do
+        {[_ | _] = listeners, rest} ->
+          [{:listeners, Enum.map(listeners, &Keyword.merge(listener, &1))} | rest]
+
+        {nil, _rest} ->
+          {address, rest} = Keyword.split(options, @address)
+          [{:listeners, [Keyword.merge(listener, address)]} | rest]
+
+        {_wrong, _rest} ->
+          options
+      end
     end
   end
 end

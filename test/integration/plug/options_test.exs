@@ -106,6 +106,20 @@ if Code.ensure_loaded?(Sparx.Plug) do
                config(port: 3, thousand_island_options: [transport_options: transport]).listeners
     end
 
+    test "options of a listener go to each listener" do
+      backlog = [thousand_island_options: [transport_options: [backlog: 5]]]
+      listeners = [[port: 1], [port: 2, backlog: 6]]
+
+      assert [%{port: 1, backlog: 5}, %{port: 2, backlog: 6}] =
+               config([listeners: listeners] ++ backlog).listeners
+
+      assert [%{address: "unix:/tmp/s", mode: 0o660, backlog: 5}] =
+               config([ip: {:local, "/tmp/s"}, mode: 0o660] ++ backlog).listeners
+
+      assert [%{port: 3, proxy_protocol: 2, backlog: 5}] =
+               config([port: 3, proxy_protocol: :required, trusted_proxies: ["::1"]] ++ backlog).listeners
+    end
+
     test "of WebSockets" do
       assert config(websocket_options: [enabled: false]).plug.websocket == false
       assert config(websocket_options: [compress: false]).plug.websocket == [compress: false]
