@@ -39,12 +39,13 @@ end
 defmodule Sparx.BodyError do
   @moduledoc """
   A request body could not be read to its end: `reason` is `:closed` (the client has left, or the port program has ended)
-  or `:timeout`.
+  or `:timeout`. If a handler or a plug does not rescue it, the client, if it is still there, gets a 408.
   """
 
-  defexception [:reason]
+  # plug_status is the name that Plug.Exception looks for.
+  defexception [:reason, plug_status: 408]
 
-  @type t :: %__MODULE__{reason: :closed | :timeout}
+  @type t :: %__MODULE__{reason: :closed | :timeout, plug_status: 408}
 
   @impl Exception
   def message(%{reason: :timeout}), do: "the client did not send its request body in time"

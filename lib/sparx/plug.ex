@@ -65,7 +65,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     """
 
     alias Sparx.Plug.{Adapter, Shim, Socket, Span}
-    alias Sparx.{Response, Telemetry, Worker}
+    alias Sparx.{BodyError, Response, Telemetry, Worker}
 
     require Logger
 
@@ -267,7 +267,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       reason = Exception.normalize(kind, reason, stacktrace)
       request = request(conn)
 
-      if Worker.client_left?(reason, request) do
+      if client_left?(reason, request) do
         Span.stop(span, conn, :closed)
 
         if served.log_client_closures,
@@ -283,6 +283,10 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
         if answered != :ok or status >= 500, do: Worker.give_up(kind, reason, stacktrace), else: :ok
       end
     end
+
+    # A client that was too slow is still there, and gets its status.
+    defp client_left?(%BodyError{reason: :timeout}, _request), do: false
+    defp client_left?(reason, request), do: Worker.client_left?(reason, request)
 
     defp status(:error, reason) do
       case reason |> Plug.Exception.status() |> Plug.Conn.Status.code() do

@@ -544,6 +544,23 @@ if Code.ensure_loaded?(Sparx.Plug) do
         assert Client.answer(socket).status == 408
       end
 
+      test "that is too slow for a stream of it is a 408, which is no error of the server" do
+        plug = fn conn, _ ->
+          conn |> Sparx.Plug.request() |> Sparx.Request.body_stream(timeout: 50) |> Enum.to_list()
+        end
+
+        server = serve(plug)
+
+        assert capture_log(fn ->
+                 socket = Client.connect(server)
+                 Client.send(socket, [Client.head("POST", "/", [{"content-length", 9}]), "abc"])
+                 assert Client.answer(socket).status == 408
+                 Client.close(socket)
+                 # The log is complete when the server has ended.
+                 stop_supervised!(Sparx)
+               end) == ""
+      end
+
       test "is understood by Plug.Parsers" do
         server = serve(Router)
         json = [{"content-type", "application/json"}]
