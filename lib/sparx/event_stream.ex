@@ -119,16 +119,27 @@ defmodule Sparx.EventStream do
   end
 
   defp start(request, module, argument, first, own) do
-    pid = Process.start(request, module, argument, first, own)
+    with :ok <- unanswered(request) do
+      pid = Process.start(request, module, argument, first, own)
 
-    case Request.hand_over(request, pid) do
-      {:ok, request} ->
-        StreamProcess.begin(pid, request)
-        {:ok, pid}
+      case Request.hand_over(request, pid) do
+        {:ok, request} ->
+          StreamProcess.begin(pid, request)
+          {:ok, pid}
 
-      error ->
-        Elixir.Process.exit(pid, :kill)
-        error
+        error ->
+          Elixir.Process.exit(pid, :kill)
+          error
+      end
+    end
+  end
+
+  defp unanswered(%{link: link, id: id, answer: answer}) do
+    case Link.answer(link, id, answer, :phase) do
+      :waiting -> :ok
+      phase when phase in [:over, {:error, :closed}] -> {:error, :closed}
+      {:error, reason} -> {:error, reason}
+      _begun -> {:error, :already_sent}
     end
   end
 

@@ -38,7 +38,7 @@ defmodule Sparx.StreamProcess do
 
   # ── start and end ──────────────────────────────────────────────────────────────────────────────────
 
-  @doc "Starts one for a handler; it waits for `begin/2`."
+  @doc "Starts one for a handler; it waits for `begin/2`, and ends if the calling process ends before that."
   @spec start(runner :: module, server :: pid, handler :: module, argument :: term) :: pid
   def start(runner, server, handler, argument) do
     callers = [self() | Process.get(:"$callers") || []]
@@ -50,15 +50,23 @@ defmodule Sparx.StreamProcess do
   def begin(pid, given), do: send(pid, {:"$sparx_begin", given})
 
   @doc false
-  def init(runner, server, handler, callers, argument) do
+  def init(runner, server, handler, [caller | _] = callers, argument) do
     Process.flag(:trap_exit, true)
     Process.put(:"$initial_call", {handler, :init, 2})
     Process.put(:"$callers", callers)
     Process.link(server)
+    monitor = Process.monitor(caller)
 
     receive do
-      {:"$sparx_begin", given} -> runner.begin(given, argument)
-      {:EXIT, ^server, _reason} -> :ok
+      {:"$sparx_begin", given} ->
+        Process.demonitor(monitor, [:flush])
+        runner.begin(given, argument)
+
+      {:DOWN, ^monitor, :process, _pid, _reason} ->
+        Process.unlink(server)
+
+      {:EXIT, ^server, _reason} ->
+        :ok
     end
   end
 

@@ -233,7 +233,7 @@ defmodule Sparx.WebSocket do
   """
   @spec stream(t, timeout: timeout) :: Enumerable.t()
   def stream(socket, options \\ []) do
-    timeout = Keyword.get(options, :timeout, :infinity)
+    timeout = options |> Sparx.Config.known!([:timeout]) |> Keyword.get(:timeout, :infinity)
     Stream.resource(fn -> :open end, &next(&1, socket, timeout), fn _state -> :ok end)
   end
 

@@ -10,7 +10,7 @@ defmodule Sparx.Integration.EventStreamTest do
   import ExUnit.CaptureLog
   import Sparx.Await
 
-  alias Sparx.{Client, EventStream, H2Client, Vm}
+  alias Sparx.{Client, EventStream, H2Client, Response, Vm}
 
   defmodule Echo do
     use Sparx.EventStream.Handler
@@ -57,6 +57,35 @@ defmodule Sparx.Integration.EventStreamTest do
 
     @impl true
     def terminate(reason, test), do: send(test, {:terminated, self(), reason})
+  end
+
+  # Ends after so many ticks of its own timer, each of which pushes nothing.
+  defmodule Ticks do
+    use Sparx.EventStream.Handler
+
+    @interval 100
+
+    @impl true
+    def init(_request, left), do: {:ok, tick(left)}
+
+    @impl true
+    def handle_info(:tick, 1), do: {:stop, 0}
+    def handle_info(:tick, left), do: {:push, [], tick(left - 1)}
+
+    defp tick(left) do
+      Process.send_after(self(), :tick, @interval)
+      left
+    end
+  end
+
+  defmodule FailsToBegin do
+    use Sparx.EventStream.Handler
+
+    @impl true
+    def init(_request, result), do: result.()
+
+    @impl true
+    def terminate(_reason, %{}), do: :ok
   end
 
   defp serve(options \\ [], module \\ Echo, argument \\ nil, server_options \\ []) do
@@ -188,6 +217,13 @@ defmodule Sparx.Integration.EventStreamTest do
       send(pid, {:return, {:stop, self()}})
     end
 
+    # Both timers are set again by the same process, so a slow machine slows both.
+    test "sends one after each :heartbeat, also when nothing is pushed" do
+      %{status: 200, body: body} = Client.get(serve([heartbeat: 100], Ticks, 12), "/")
+      assert String.replace(body, ":\n\n", "") == ""
+      assert byte_size(body) in (3 * 9)..(3 * 13)
+    end
+
     # Several may be in one chunk.
     defp comments(_socket, count) when count <= 0, do: :ok
 
@@ -280,6 +316,38 @@ defmodule Sparx.Integration.EventStreamTest do
 
       assert log =~ "failed"
       assert log =~ "oh"
+    end
+
+    test "terminate/2 is not called if init/2 has failed, since there is no state" do
+      for result <- [fn -> raise "oh" end, fn -> :wrong end] do
+        log =
+          capture_log(fn ->
+            Client.request(serve([], FailsToBegin, result), "GET", "/", [{"connection", "close"}])
+            stop_supervised!(:events)
+          end)
+
+        assert log =~ "an event stream of Sparx.Integration.EventStreamTest.FailsToBegin failed\n"
+        refute log =~ "failed to terminate"
+      end
+    end
+
+    test "a response that has begun is left alone" do
+      test = self()
+
+      handler = fn request ->
+        :ok = Response.send_status(request, 200)
+        send(test, EventStream.serve(request, Echo, {test, :ok}))
+        send(test, Response.send(Response.new(200), request))
+        :ok = Response.write_chunk(request, "mine")
+        send(test, EventStream.serve(request, Echo, {test, :ok}))
+        :ok = Response.finish(request)
+        send(test, EventStream.serve(request, Echo, {test, :ok}))
+      end
+
+      server = start_supervised!({Sparx, host: "127.0.0.1", port: 0, workers: 1, handler: handler})
+      assert %{status: 200, body: "mine"} = Client.get(server, "/")
+      for _ <- 1..4, do: assert_receive({:error, :already_sent})
+      refute_received {:init, _, _}
     end
 
     test "is a process of OTP" do

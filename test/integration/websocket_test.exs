@@ -31,6 +31,19 @@ defmodule Sparx.Integration.WebSocketTest do
     def handle_frame(frame, state), do: {:push, frame, state}
   end
 
+  defmodule FailsToBegin do
+    use Sparx.WebSocket.Handler
+
+    @impl true
+    def init(_socket, result), do: result.()
+
+    @impl true
+    def handle_frame(_frame, state), do: {:ok, state}
+
+    @impl true
+    def terminate(_reason, %{}), do: :ok
+  end
+
   # Sends the test a message for each callback, with the calling process.
   defmodule Told do
     use Sparx.WebSocket.Handler
@@ -129,6 +142,34 @@ defmodule Sparx.Integration.WebSocketTest do
       assert_receive {:answers, [ok: {:text, "1"}, ok: {:text, "2"}, ok: {:text, "3"}]}
       WsClient.send(client, {:close, 1001, ""})
       assert_receive {:after_close, {:error, :closed}, {:error, :closed}}
+    end
+
+    # A withdrawn request stays with the port program, which then delivers a frame that nobody waits for.
+    test "frames that came before the end can be read after it" do
+      test = self()
+
+      server =
+        serve(fn request ->
+          {:ok, socket} = WebSocket.accept(request)
+          refs = for _ <- 1..2, do: WebSocket.receive_frame(socket)
+          for ref <- refs, do: assert(WebSocket.await_frame(socket, ref, 0) == {:error, :timeout})
+          send(test, {:waits, self()})
+          receive do: (:go -> send(test, {:frames, Enum.to_list(WebSocket.stream(socket))}))
+        end)
+
+      for {sent, received} <- [
+            {[text: "last"], [text: "last"]},
+            {[{:close, 1000, "bye"}], [{:close, 1000, "bye"}]},
+            {[{:text, "last"}, {:close, 4000, ""}], [{:text, "last"}, {:close, 4000, ""}]}
+          ] do
+        client = WsClient.open(server, "/")
+        assert_receive {:waits, handler}
+        WsClient.send(client, sent)
+        Client.close(client)
+        await(fn -> hd(Sparx.info(server).ports).figures.streams == 0 end)
+        send(handler, :go)
+        assert_receive {:frames, ^received}
+      end
     end
 
     test "without demand nothing is read: TCP pushes back" do
@@ -586,6 +627,22 @@ defmodule Sparx.Integration.WebSocketTest do
       end)
     end
 
+    test "terminate/2 is not called if init/2 has failed, since there is no state" do
+      for result <- [fn -> raise "oh" end, fn -> :wrong end] do
+        log =
+          capture_log(fn ->
+            server = serve(&WebSocket.serve(&1, FailsToBegin, result), id: :begins)
+            client = WsClient.open(server, "/")
+            assert WsClient.recv(client) == {:close, 1011, ""}
+            Client.close(client)
+            stop_supervised!(:begins)
+          end)
+
+        assert log =~ "a WebSocket of Sparx.Integration.WebSocketTest.FailsToBegin failed\n"
+        refute log =~ "failed to terminate"
+      end
+    end
+
     test "a terminate/2 that fails is logged" do
       server = serve(fn request -> WebSocket.serve(request, __MODULE__.FailsToEnd, nil) end)
 
@@ -797,10 +854,16 @@ defmodule Sparx.Integration.WebSocketTest do
             origin: "http://a",
             compress: [level: 10],
             compress: [zip: 1],
+            compress: "true",
+            protocols: 'chat',
+            protocols: [:chat],
             max_mesage: 1
           ] do
-        assert_raise ArgumentError, fn -> WebSocket.Options.new!([option]) end
+        error = assert_raise ArgumentError, fn -> WebSocket.Options.new!([option]) end
+        assert error.message =~ "unknown option" == (option == {:max_mesage, 1})
       end
+
+      assert_raise ArgumentError, fn -> WebSocket.stream(%WebSocket{}, timout: 1) end
     end
   end
 

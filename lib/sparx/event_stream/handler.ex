@@ -17,7 +17,7 @@ defmodule Sparx.EventStream.Handler do
 
   `terminate/2` is called once, with the reason: `:stop` (a callback returned it), `:closed` (the client has left), `:timeout` (the client was slower than `:response_rate`),
   `:slow` (more than `:max_buffer` bytes waited for it), `:shutdown` (the server has ended, or `handle_drain/1` has stopped), `{:error, reason}` (a
-  callback failed, which is logged).
+  callback failed, which is logged). It is not called if `init/2` has failed.
 
   When the server drains (`Sparx.drain/2`, SIGTERM, `Sparx.restart/2`), `handle_drain/1` is called. Without that callback the stream ends, so that
   clients reconnect elsewhere. A stream that continues is cut at the deadline.

@@ -14,9 +14,9 @@ defmodule Sparx.EventStream.Process do
   # streams may sleep for hours.
   # waiting: events that were not sent yet, of `size` bytes, `behind` of them pushed while others waited, and
   # the reference of the server's message about room.
-  # pushed: something was sent since the last heartbeat. ends: the reason to end with, once everything is sent.
+  # pushed: when something was pushed last, in ms. ends: the reason to end with, once everything is sent.
   defstruct [:server, :id, :link, :answer, :module, :state, :heartbeat, :max_buffer, :hibernate_after] ++
-              [:room, :ends, waiting: [], size: 0, behind: 0, pushed: false, debug: [], runner: __MODULE__]
+              [:room, :ends, waiting: [], size: 0, behind: 0, pushed: 0, debug: [], runner: __MODULE__]
 
   @defaults [heartbeat: 15_000, max_buffer: 262_144, hibernate_after: 100]
   @beat [":\n\n"]
@@ -41,12 +41,12 @@ defmodule Sparx.EventStream.Process do
 
     case attempt(fn -> module.init(request, argument) end) do
       {:ok, result} ->
-        beat(process)
+        beat(process, process.heartbeat)
         EventStream.begin(request, headers, retry)
-        returned({:ok, result}, process, :init)
+        returned({:ok, result}, %{process | pushed: now()}, :init)
 
       {:failed, kind, reason, stacktrace} ->
-        failed(process, kind, reason, stacktrace)
+        failed_in(:init, process, kind, reason, stacktrace)
     end
   end
 
@@ -71,9 +71,10 @@ defmodule Sparx.EventStream.Process do
 
   def handle({:sparx, :draining, id}, %{id: id} = process), do: drain(process)
 
-  def handle(:"$sparx_beat", process) do
-    beat(process)
-    if process.pushed or process.size > 0, do: loop(%{process | pushed: false}), else: push(@beat, process)
+  def handle(:"$sparx_beat", %{heartbeat: heartbeat} = process) do
+    left = if process.size > 0, do: heartbeat, else: process.pushed + heartbeat - now()
+    beat(process, if(left > 0, do: left, else: heartbeat))
+    if left > 0, do: loop(process), else: push(@beat, process)
   end
 
   def handle(message, process), do: run(process, :handle_info, [message, process.state])
@@ -89,8 +90,10 @@ defmodule Sparx.EventStream.Process do
     end
   end
 
-  defp beat(%{heartbeat: 0}), do: :ok
-  defp beat(%{heartbeat: ms}), do: Process.send_after(self(), :"$sparx_beat", ms)
+  defp beat(%{heartbeat: 0}, _ms), do: :ok
+  defp beat(_process, ms), do: Process.send_after(self(), :"$sparx_beat", ms)
+
+  defp now, do: System.monotonic_time(:millisecond)
 
   defp drain(process) do
     if function_exported?(process.module, :handle_drain, 1),
@@ -116,11 +119,11 @@ defmodule Sparx.EventStream.Process do
 
   defp returned({:ok, other}, process, callback) do
     error = ArgumentError.exception("#{inspect(process.module)}.#{callback} returned #{inspect(other)}")
-    failed(process, :error, error, [])
+    failed_in(callback, process, :error, error, [])
   end
 
-  defp returned({:failed, kind, reason, stacktrace}, process, _callback),
-    do: failed(process, kind, reason, stacktrace)
+  defp returned({:failed, kind, reason, stacktrace}, process, callback),
+    do: failed_in(callback, process, kind, reason, stacktrace)
 
   defp why(:handle_drain), do: :shutdown
   defp why(_callback), do: :stop
@@ -139,7 +142,8 @@ defmodule Sparx.EventStream.Process do
   # What is pushed when nothing waits may have any size: it says nothing about the client.
   defp push(data, process) do
     added = IO.iodata_length(data)
-    process = %{process | waiting: [process.waiting | data], size: process.size + added, pushed: true}
+    pushed = if added > 0, do: now(), else: process.pushed
+    process = %{process | waiting: [process.waiting | data], size: process.size + added, pushed: pushed}
     if process.room, do: check(%{process | behind: process.behind + added}), else: write_on(process)
   end
 
@@ -189,11 +193,24 @@ defmodule Sparx.EventStream.Process do
 
   # ── the end ────────────────────────────────────────────────────────────────────────────────────────
 
+  # If init/2 has failed, there is no state for terminate/2.
+  @spec failed_in(atom, %__MODULE__{}, :error | :exit | :throw, term, Exception.stacktrace()) :: no_return
+  defp failed_in(:init, process, kind, reason, stacktrace) do
+    fail(process, kind, reason, stacktrace)
+    StreamProcess.over(process, {:shutdown, reason})
+  end
+
+  defp failed_in(_callback, process, kind, reason, stacktrace), do: failed(process, kind, reason, stacktrace)
+
   @spec failed(%__MODULE__{}, :error | :exit | :throw, term, Exception.stacktrace()) :: no_return
   defp failed(process, kind, reason, stacktrace) do
+    fail(process, kind, reason, stacktrace)
+    terminate(process, {:error, reason}, {:shutdown, reason})
+  end
+
+  defp fail(process, kind, reason, stacktrace) do
     StreamProcess.log(process, "failed", kind, reason, stacktrace)
     abort(process)
-    terminate(process, {:error, reason}, {:shutdown, reason})
   end
 
   defp abort(%{id: id, link: link}), do: Link.write(link, Frame.abort(id, 500))

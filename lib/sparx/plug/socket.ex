@@ -67,13 +67,14 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     @impl true
     def init(_socket, {module, state, flags, span}) do
       Enum.each(flags, fn {flag, value} -> Process.flag(flag, value) end)
-      span = Span.start_socket(span, module)
+      socket = %__MODULE__{module: module, state: state, span: Span.start_socket(span, module)}
 
       try do
-        result(module.init(state), %__MODULE__{module: module, state: state, span: span})
+        result(module.init(state), socket)
       catch
         kind, reason ->
-          Span.stop_socket(span, %{}, {:error, reason})
+          # terminate/2 is not called.
+          Span.stop_socket(socket.span, socket.counts, {:error, reason})
           :erlang.raise(kind, reason, __STACKTRACE__)
       end
     end
@@ -120,7 +121,10 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       {:push, frames, sent(frames, socket)}
     end
 
-    defp frames(messages), do: for({type, data} <- List.wrap(messages), do: {type, data || ""})
+    defp frames(messages), do: messages |> List.wrap() |> Enum.map(&frame/1)
+
+    defp frame({type, data}) when type in [:text, :binary, :ping, :pong], do: {type, data || ""}
+    defp frame(other), do: raise("expected a message of WebSock, {opcode, data}, got: #{inspect(other)}")
 
     defp sent(frames, socket) do
       Enum.reduce(frames, socket, fn {type, data}, socket ->

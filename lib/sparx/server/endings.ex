@@ -175,12 +175,16 @@ defmodule Sparx.Server.Endings do
         writers: [],
         closers: [],
         watchers: [],
-        chunks: [],
+        chunks: unread(stream),
         spare: 0
     }
 
     if stream.handler, do: put_stream(state, id, stream), else: let_go(id, stream, state)
   end
+
+  # Messages of a WebSocket are whole, so a handler that still runs can read those that have arrived.
+  defp unread(%{max_message: nil}), do: []
+  defp unread(%{chunks: frames}), do: frames
 
   defp let_go(id, stream, state) do
     stream.monitor && Process.demonitor(stream.monitor, [:flush])

@@ -44,7 +44,7 @@ defmodule Sparx.WebSocket.Handler do
   ## Failures
 
   A callback that raises, exits, or returns something else closes its socket with 1011. So does one that returns a wrong frame or close
-  code. `terminate/2` is called, a log line names the module and the reason, and the process ends with
+  code. `terminate/2` is called (not if `init/2` failed: there is no state), a log line names the module and the reason, and the process ends with
   `{:shutdown, reason}`, so that linked processes end too.
 
   ## The process
@@ -113,7 +113,7 @@ defmodule Sparx.WebSocket.Handler do
   @doc """
   Called when the socket has ended. The return value is ignored.
 
-  It is called once, however the socket ends, unless the process is killed.
+  It is called once, however the socket ends, unless the process is killed or `init/2` has failed.
   """
   @callback terminate(reason, state) :: term
 

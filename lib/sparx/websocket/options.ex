@@ -38,8 +38,13 @@ defmodule Sparx.WebSocket.Options do
 
   defp put({:origin, other}, _options), do: bad!(:origin, other, ":same_origin, :any or a list of origins")
 
-  defp put({:protocols, protocols}, options) when is_list(protocols), do: %{options | protocols: protocols}
-  defp put({:protocols, other}, _options), do: bad!(:protocols, other, "a list of names")
+  defp put({:protocols, protocols}, options) do
+    (is_list(protocols) and Enum.all?(protocols, &is_binary/1)) ||
+      bad!(:protocols, protocols, "a list of names")
+
+    %{options | protocols: protocols}
+  end
+
   defp put({:headers, headers}, options), do: %{options | headers: Headers.fields!(headers)}
   defp put({:compress, off}, options) when off in [nil, false], do: options
   defp put({:compress, true}, options), do: to_port(options, :compress, %{})
@@ -48,6 +53,8 @@ defmodule Sparx.WebSocket.Options do
     parameters = Config.first_of_each(parameters)
     to_port(options, :compress, parameters |> Enum.map(&parameter/1) |> Enum.reduce(%{}, &Map.merge/2))
   end
+
+  defp put({:compress, other}, _options), do: bad!(:compress, other, "true, false or a list of parameters")
 
   defp put({:prefetch, none}, _options) when none in [0, nil], do: bad!(:prefetch, none, "at least 1")
 

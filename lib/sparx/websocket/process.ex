@@ -12,7 +12,7 @@ defmodule Sparx.WebSocket.Process do
 
   import StreamProcess, only: [attempt: 1, loop: 1]
 
-  # phase: :open, or {:closing, exit_reason} after terminate/2, while the closing handshake completes.
+  # phase: :open; {:closing, exit_reason} after terminate/2, while the closing handshake completes; or :failed, if init/2 has failed.
   # close: the client's Close, or the one for its protocol error.
   defstruct [:server, :socket, :module, :label, :state, :hibernate_after] ++
               [phase: :open, close: nil, debug: [], runner: __MODULE__]
@@ -104,11 +104,11 @@ defmodule Sparx.WebSocket.Process do
 
   defp returned({:ok, other}, process, callback, _credit) do
     error = ArgumentError.exception("#{inspect(process.module)}.#{callback} returned #{inspect(other)}")
-    failed(process, :error, error, [])
+    failed_in(callback, process, :error, error, [])
   end
 
-  defp returned({:failed, kind, reason, stacktrace}, process, _callback, _credit),
-    do: failed(process, kind, reason, stacktrace)
+  defp returned({:failed, kind, reason, stacktrace}, process, callback, _credit),
+    do: failed_in(callback, process, kind, reason, stacktrace)
 
   defp push(frames, credit, process) do
     case attempt(fn -> send_frames(process, frames, credit) end) do
@@ -178,6 +178,13 @@ defmodule Sparx.WebSocket.Process do
   end
 
   # ── the end ────────────────────────────────────────────────────────────────────────────────────────
+
+  # If init/2 has failed, there is no state for terminate/2.
+  @spec failed_in(atom, %__MODULE__{}, :error | :exit | :throw, term, list) :: no_return
+  defp failed_in(:init, process, kind, reason, stacktrace),
+    do: failed(%{process | phase: :failed}, kind, reason, stacktrace)
+
+  defp failed_in(_callback, process, kind, reason, stacktrace), do: failed(process, kind, reason, stacktrace)
 
   @spec failed(%__MODULE__{}, :error | :exit | :throw, term, list) :: no_return
   defp failed(process, kind, reason, stacktrace) do

@@ -191,6 +191,17 @@ if Code.ensure_loaded?(Sparx.Plug) and Code.ensure_loaded?(WebSockAdapter) do
              end) =~ "a result of WebSock"
     end
 
+    test "what is no message is not dropped in silence" do
+      for messages <- [":ping", "\"text\"", "[{:text, \"a\"}, :ping]", "{:close, \"\"}"] do
+        assert capture_log(fn ->
+                 socket = told("{:push, #{messages}, state}")
+                 assert {:close, 1011, ""} = WsClient.recv(socket)
+                 assert_receive {:terminated, {:error, %RuntimeError{}}}
+                 stop(socket)
+               end) =~ "a message of WebSock"
+      end
+    end
+
     test "a client that goes without a word is an error" do
       socket = serve() |> open()
       assert_receive {:init, _pid, _}
