@@ -260,30 +260,6 @@ if Code.ensure_loaded?(Sparx.Plug) and Code.ensure_loaded?(WebSockAdapter) do
       refute_received {:request, _, _, _, _}
     end
 
-    defmodule FailsToBegin do
-      def init(_state), do: raise("oh")
-      def handle_in(_message, state), do: {:ok, state}
-      def handle_info(_message, state), do: {:ok, state}
-      def terminate(_reason, state), do: send(state, :terminated)
-    end
-
-    test "the span of a socket that fails to begin ends" do
-      test = self()
-      server = serve(fn conn, _ -> WebSockAdapter.upgrade(conn, FailsToBegin, test, []) end)
-
-      log =
-        capture_log(fn ->
-          assert {:close, 1011, ""} = server |> WsClient.open("/") |> WsClient.recv()
-          assert_receive {:websocket, :start, _, %{telemetry_span_context: span}, pid}
-          assert_receive {:websocket, :stop, _, %{telemetry_span_context: ^span, error: error}, ^pid}
-          assert error == %RuntimeError{message: "oh"}
-        end)
-
-      assert log =~ "(RuntimeError) oh"
-      refute log =~ "failed to terminate"
-      refute_received :terminated
-    end
-
     test "requests are served while the library's application is stopped" do
       server = serve(fn conn, _ -> send_resp(conn, 200, "answer") end)
       on_exit(fn -> {:ok, _} = Application.ensure_all_started(:telemetry) end)
