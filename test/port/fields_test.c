@@ -83,6 +83,17 @@ static const char *decode(const char *text)
 	return well ? NULL : rule;
 }
 
+/* HTTP/2 and HTTP/3 forbid it (RFC 9113 8.2.1): clients would refuse the response. */
+static void test_white_space_around_values_is_dropped(void **state)
+{
+	(void)state;
+	assert_null(decode("['a', ' \t b c\t ', 'd', b' ', 'e', '']"));
+	assert_int_equal(count, 3);
+	EXPECT_SLICE(fields[0].value, "b c");
+	EXPECT_SLICE(fields[1].value, "");
+	EXPECT_SLICE(fields[2].value, "");
+}
+
 static void test_names_are_taken_as_text_in_any_case_or_as_an_index(void **state)
 {
 	(void)state;
@@ -156,6 +167,7 @@ int main(void)
 		cmocka_unit_test(test_indices_that_the_code_speaks_of_are_those_of_the_table),
 		cmocka_unit_test(test_other_names_are_not_found),
 		cmocka_unit_test(test_names_are_taken_as_text_in_any_case_or_as_an_index),
+		cmocka_unit_test(test_white_space_around_values_is_dropped),
 		cmocka_unit_test(test_what_is_no_list_of_fields_is_refused),
 		cmocka_unit_test(test_what_is_encoded_stays_within_its_bound_and_is_decoded_as_the_same),
 	};

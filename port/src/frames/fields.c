@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "frames/fields.h"
 
+#include "base/text.h"
 #include "frames/mp.h"
 #include "frames/names.h"
 
@@ -26,7 +27,7 @@ static bool decode_value(struct slice *in, struct field *field)
 
 	if (!mp_read(in, &v) || (v.type != MP_STR && v.type != MP_BIN))
 		return false;
-	field->value = v.bytes;
+	field->value = text_trim(v.bytes); /* RFC 9110 5.5: white space around it is no part of it */
 	return true;
 }
 
