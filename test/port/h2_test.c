@@ -28,6 +28,7 @@ typedef int32_t stream_id;
 #define SECOND "3"
 #define PIECES "1 ab23456\n1 0cd\n1 89\n"
 #define IDLE wants(host).idle
+#define pass(ms) pass_time(host, ms)
 #include "mux_tests.h"
 
 /* ---- requests and responses ---- */
@@ -1135,6 +1136,7 @@ int main(void)
 		CASE(test_a_date_enters_the_table_only_if_many_responses_have_it),
 		CASE(test_a_response_is_streamed_with_trailers),
 		CASE(test_a_file_is_a_part_of_a_body),
+		CASE(test_a_client_that_waits_for_100_is_not_late),
 		CASE(test_a_file_that_is_shorter_ends_its_stream),
 		CASE(test_a_body_comes_as_it_is_asked_for),
 		CASE(test_pieces_are_joined_into_chunks),

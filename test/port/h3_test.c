@@ -38,6 +38,7 @@ typedef int64_t stream_id;
 #define SECOND "4"
 #define PIECES "0 ab\n0 23456\n0 0\n0 cd\n0 89\n"
 #define IDLE h3_wants(f->h3).idle
+#define pass(ms) h3_pass_time(f, ms)
 #include "mux_tests.h"
 
 /* ---- requests and responses ---- */
@@ -761,6 +762,7 @@ int main(void)
 		TEST(test_requests_are_answered_in_any_order),
 		TEST(test_a_response_is_streamed_with_trailers),
 		TEST(test_a_file_is_a_part_of_a_body),
+		TEST(test_a_client_that_waits_for_100_is_not_late),
 		TEST(test_a_file_that_is_shorter_ends_its_stream),
 		TEST(test_a_body_comes_as_it_is_asked_for),
 		TEST(test_a_request_has_trailers),

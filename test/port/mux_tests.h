@@ -110,4 +110,30 @@ static void answers_without_allowance(void)
 	EXPECT_SEEN(f, FIRST " :status=200\n" FIRST " content-length=10\n" OK(SECOND, "5", "other"));
 }
 
+/* It sends nothing, and that is not its fault. */
+static void test_a_client_that_waits_for_100_is_not_late(void **state)
+{
+	stream_id id = client_asks(f, "POST", "/", "expect: 100-continue", "");
+	stream_id other = client_asks(f, "POST", "/", "expect: 100-continue", "");
+
+	(void)state;
+	talk(f);
+	host_discards(host, 1);
+	host_discards(host, 2);
+	pass(host->config.body_grace);
+	client_body(f, other, "it did not wait", false);
+	talk(f);
+	EXPECT_EVENTS(host, "request 1 POST / body=-1\nrequest 2 POST / body=-1\n");
+	pass(host->config.body_grace);
+	talk(f);
+	EXPECT_EVENTS(host, "reset 2 timeout\n");
+	host_releases(host, 2);
+	host_responds(host, 1, 200, "ok");
+	talk(f);
+	EXPECT_EVENTS(host, "done 1\n");
+	client_body(f, id, "", true);
+	talk(f);
+	text_clear(&f->seen);
+}
+
 #endif

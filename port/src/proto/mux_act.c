@@ -141,6 +141,16 @@ static void body_moved(struct mux_stream *x, size_t n)
 	pace_moved(&x->body, mux_now_us(x->mux), n, c->body_rate, c->body_grace * 1000);
 }
 
+/* Nobody wants it. A client that has sent a part of it does not wait for 100 Continue, so the rest has a deadline. */
+static void drop_body(struct mux_stream *x)
+{
+	body_moved(x, x->in.len);
+	consume(x, x->in.len);
+	if (x->expects && mux_config(x->mux)->body_rate)
+		mux_watch(x->mux, pace_deadline(&x->body));
+	x->expects = false;
+}
+
 static bool deliver_one(struct mux_stream *x)
 {
 	const struct stream_sink *sink = mux_sink(x->mux);
@@ -148,8 +158,7 @@ static bool deliver_one(struct mux_stream *x)
 	struct slice piece;
 
 	if (x->s.detached || x->s.request != REQUEST_OPEN) {
-		body_moved(x, x->in.len);
-		consume(x, x->in.len); /* nobody wants it */
+		drop_body(x);
 		return false;
 	}
 	if (wanted == 0)

@@ -8,7 +8,10 @@ static bool waits_for_body(const struct mux_stream *x)
 	if (!x->known || x->holds || x->stopped || (x->heard & (HEARD_END | HEARD_CLOSE | HEARD_LEFT)) || x->finished ||
 	    x->mux->eof)
 		return false;
-	return x->in.len == 0 && (x->s.request != REQUEST_OPEN || stream_wanted(&x->s) > 0);
+	if (x->in.len > 0)
+		return false;
+	/* a client that waits for 100 Continue sends nothing, and that is not its fault */
+	return x->s.request == REQUEST_OPEN ? stream_wanted(&x->s) > 0 : !x->expects;
 }
 
 static uint64_t body_deadline(const struct mux_stream *x)
