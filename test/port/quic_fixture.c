@@ -461,6 +461,7 @@ void quic_client_begin(struct quic_client *c)
 	params.initial_max_data = 1048576;
 	params.initial_max_streams_uni = 3;
 	params.active_connection_id_limit = 8;
+	params.max_idle_timeout = c->idle;
 	assert_int_equal(ngtcp2_conn_client_new(&c->ng, &dcid, &scid, &path, c->version, &callbacks, &settings, &params, NULL, c),
 			 0);
 	start_tls(c);

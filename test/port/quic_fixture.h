@@ -50,6 +50,7 @@ struct quic_client {
 	uint8_t token[256];  /* a token from the server, or for it */
 	size_t token_len;
 	uint32_t version;
+	uint64_t idle; /* ns: its idle timeout; 0: none */
 };
 
 void quic_server_start(struct quic_server *s, void (*options)(struct config *config));

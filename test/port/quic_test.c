@@ -142,6 +142,24 @@ static void test_packets_wait_until_the_socket_accepts_them(void **state)
 	text_clear(&host->events);
 }
 
+/* The shorter idle timeout of both sides counts (RFC 9000 10.1). */
+static void test_a_request_in_progress_keeps_an_impatient_client(void **state)
+{
+	uint64_t until;
+
+	(void)state;
+	c->idle = 200 * NGTCP2_MILLISECONDS;
+	shake();
+	quic_client_gets(c, "/");
+	QUIC_AWAIT(c, host->count == 1);
+	until = quic_clock() + 3 * c->idle;
+	QUIC_AWAIT(c, quic_clock() > until);
+	EXPECT_EVENTS(host, "request 1 GET /\n");
+	host_responds(host, 1, 200, "ok");
+	QUIC_AWAIT(c, sees("0 end\n"));
+	text_clear(&host->events);
+}
+
 static void test_the_second_version_is_spoken_too(void **state)
 {
 	(void)state;
@@ -996,6 +1014,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_request_is_answered),
 		TEST(test_packets_wait_until_the_socket_accepts_them),
+		TEST(test_a_request_in_progress_keeps_an_impatient_client),
 		TEST(test_the_second_version_is_spoken_too),
 		TEST(test_other_versions_are_told_of_ours),
 		TEST(test_a_client_may_change_its_keys),

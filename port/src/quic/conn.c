@@ -22,6 +22,7 @@ enum {
 	NARROW_MS = 600000, /* and for how long (RFC 8899 5.1.1) */
 	MOVES = 4096,       /* fewer bytes moved (in both directions together) count as waiting for the client */
 	CLOSE_SHORT = 1200,
+	PING_MS = 50,
 	PATIENT_PACKETS = 2,
 	PATIENCE_MS = 10,     /* time that an acknowledgement waits for a response; clients expect up to 25 */
 	CRYPTO_ERROR = 0x100, /* plus the number of an alert: RFC 9001 4.8 */
@@ -543,11 +544,18 @@ static void shrink(struct quic_conn *c)
 	tls_session_shrink(c->tls);
 }
 
-/* While a request is in progress, silence does not end the connection: the client is pinged instead. */
+/*
+ * While a request is in progress, silence does not end the connection: the client is pinged instead, before either side's idle
+ * timeout. No client is pinged more often than PING_MS.
+ */
 static void keep_alive(struct quic_conn *c, bool idle)
 {
-	uint64_t time = c->owner.env->config->idle_timeout * NGTCP2_MILLISECONDS / 3;
+	uint64_t time = c->owner.env->config->idle_timeout * NGTCP2_MILLISECONDS, least = PING_MS * NGTCP2_MILLISECONDS;
+	const ngtcp2_transport_params *client = ngtcp2_conn_get_remote_transport_params(c->ng);
 
+	if (client && client->max_idle_timeout && client->max_idle_timeout < time)
+		time = client->max_idle_timeout;
+	time = time / 3 > least ? time / 3 : least;
 	ngtcp2_conn_set_keep_alive_timeout(c->ng, idle ? UINT64_MAX : time);
 }
 
