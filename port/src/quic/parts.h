@@ -147,8 +147,6 @@ struct quic_end *quic_route_find(const struct quic *q, const uint8_t *cid, size_
 bool quic_route_move(struct quic *q, const ngtcp2_cid *cid, struct quic_end *end);
 /* Makes a new unique id. */
 bool quic_cid_make(struct quic *q, ngtcp2_cid *cid);
-/* Whether an id may be one of this port's. */
-bool quic_cid_is_ours(const struct quic *q, const uint8_t *cid);
 
 /* ---- token.c ---- */
 

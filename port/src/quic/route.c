@@ -60,11 +60,6 @@ struct quic_end *quic_route_find(const struct quic *q, const uint8_t *cid, size_
 	return end ? end : idmap_get(&q->routes, initial_key(q, cid, len));
 }
 
-bool quic_cid_is_ours(const struct quic *q, const uint8_t *cid)
-{
-	return cid[0] % q->places == q->place;
-}
-
 bool quic_cid_make(struct quic *q, ngtcp2_cid *cid)
 {
 	cid->datalen = QUIC_CID;
