@@ -210,7 +210,7 @@ static void on_room(void *ctx, struct stream *s, uint64_t bytes)
 		bytes = x->kind->sent(x, bytes);
 	x->room += bytes;
 	exchange_unspend(x, bytes);
-	if (s->response == RESPONSE_ENDED || x->room < b->config->window / 2)
+	if (s->response == RESPONSE_ENDED || coding_ends(s) || x->room < b->config->window / 2)
 		return;
 	if (!say_room(b, &(struct msg_room){.stream = x->id, .bytes = x->room}))
 		return;
