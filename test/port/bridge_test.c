@@ -18,6 +18,7 @@ static struct host host, *const h = &host;
 static struct bridge bridge, *const b = &bridge;
 static struct config config;
 static struct text ops;    /* what the bridge called: operations of streams, and of the server */
+static struct slice lent;  /* the data of the last of them */
 static bool out_of_memory; /* the next operations fail */
 static bool listen_fails;
 static struct fake_stream streams[STREAMS + 1];
@@ -66,6 +67,7 @@ static bool op_upgrade(struct stream *s, struct slice protocol, const struct fie
 
 static bool op_send_data(struct stream *s, struct slice data)
 {
+	lent = data;
 	text_add(&ops, "data %u ", number_of(s));
 	text_add_quoted(&ops, data);
 	text_add(&ops, "\n");
@@ -1903,6 +1905,32 @@ static void test_certificates_are_replaced(void **state)
 	assert_null(memmem(h->link.input.data, h->link.input.cap, "secret", 6));
 }
 
+/* Two frames of one read: the session reads the bytes of the first one later in the turn. */
+static void test_a_secret_is_overwritten_but_not_the_data_before_it(void **state)
+{
+	enum { LENGTH = 10000 };
+	static uint8_t frames[4 + 6 + LENGTH + 4 + 11] = {0, 0,    (6 + LENGTH) >> 8, (6 + LENGTH) & 0xff, 0x93, 6,
+							  1, 0xc5, LENGTH >> 8,       LENGTH & 0xff};
+	static const uint8_t tickets[] = {0, 0, 0, 11, 0x93, 21, 1, 0xc4, 6, 's', 'e', 'c', 'r', 'e', 't'};
+
+	(void)state;
+	memset(frames + 10, 'x', LENGTH);
+	memcpy(frames + 10 + LENGTH, tickets, sizeof tickets);
+	secure_hello();
+	host_says(h, "[DEMAND, 1]");
+	request(1);
+	host_says(h, "[HEAD, 1, 200, [], nil]");
+	text_clear(&h->heard);
+	host_writes(h, frames, sizeof frames);
+	assert_int_equal(lent.len, LENGTH);
+	for (size_t i = 0; i < LENGTH; i++)
+		assert_int_equal(lent.at[i], 'x');
+	assert_null(memmem(h->link.input.data, h->link.input.cap, "secret", 6));
+	host_listens(h);
+	text_clear(&h->heard);
+	text_clear(&ops);
+}
+
 static void test_the_secret_of_tickets_is_replaced(void **state)
 {
 	(void)state;
@@ -2972,6 +3000,7 @@ int main(void)
 		TEST(test_what_listeners_show_comes_with_hello),
 		TEST(test_a_hello_with_a_wrong_certificate_fails),
 		TEST(test_certificates_are_replaced),
+		TEST(test_a_secret_is_overwritten_but_not_the_data_before_it),
 		TEST(test_the_secret_of_tickets_is_replaced),
 		TEST(test_a_request_tells_what_its_connection_agreed_on),
 		TEST(test_a_listener_may_send_its_clients_to_https),

@@ -86,10 +86,8 @@ bool buf_reserve_wiping(struct buf *b, size_t n)
 
 void buf_wipe_slack(struct buf *b)
 {
-	if (!b->data)
-		return;
-	wipe(b->data, b->head);
-	wipe(b->data + b->tail, b->cap - b->tail);
+	if (b->data)
+		wipe(b->data + b->tail, b->cap - b->tail);
 }
 
 bool buf_append(struct buf *b, const void *bytes, size_t n)

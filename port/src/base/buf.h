@@ -34,7 +34,7 @@ void buf_free(struct buf *b);
 bool buf_reserve(struct buf *b, size_t n);
 /* The same for secrets: overwrites the old memory when the buffer moves. */
 bool buf_reserve_wiping(struct buf *b, size_t n);
-/* Overwrites the unused memory before head and after tail. */
+/* Overwrites the unused memory after the tail. (What is before the head was consumed, but others may still read it.) */
 void buf_wipe_slack(struct buf *b);
 bool buf_append(struct buf *b, const void *bytes, size_t n);
 /* Records that n bytes were written at the tail, into reserved room. */

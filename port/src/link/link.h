@@ -61,7 +61,10 @@ void link_limits(struct link *k, size_t max_frame, size_t high);
 
 /* Phase 1 of a turn: reads and passes on a bounded amount; true if there may be more. */
 bool link_read(struct link *k);
-/* Overwrites the messages in the input buffer that were passed on, since they contained secrets. */
+/*
+ * Overwrites what remains in the input buffer of bytes that were moved, since they contained secrets. It leaves the messages that
+ * were passed on as they are: bytes of a DATA are read until the next link_read.
+ */
 void link_wipe(struct link *k);
 /* Phase 3: one write, if something is urgent. If a message was lost because memory ran out, ends the connection to the host. */
 void link_flush(struct link *k);
