@@ -103,6 +103,7 @@ static void test_wrong_options_are_named(void **state)
 	(void)state;
 	expect_refused("'colour': 5", "colour: is unknown");
 	expect_refused("'window ': 5000", "window : is unknown");
+	expect_refused("'c\xc3\xb6lour\n': 5", "c??lour?: is unknown");
 	expect_refused("'window': 'x'", "window: must be 4096 to 16777216 bytes");
 	expect_refused("'window': nil", "window: must be 4096 to 16777216 bytes");
 	expect_refused("'window': -1", "window: must be 4096 to 16777216 bytes");

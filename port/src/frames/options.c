@@ -7,6 +7,14 @@
 
 #include "frames/mp.h"
 
+/* ERROR is ASCII, and the host may have chosen these characters. */
+static void keep_ascii(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < 0x20 || (unsigned char)*text >= 0x7f)
+			*text = '?';
+}
+
 bool option_wrong(struct config_fault *fault, struct slice field, const char *format, ...)
 {
 	va_list args;
@@ -15,6 +23,8 @@ bool option_wrong(struct config_fault *fault, struct slice field, const char *fo
 	va_start(args, format);
 	vsnprintf(fault->rule, sizeof fault->rule, format, args);
 	va_end(args);
+	keep_ascii(fault->field);
+	keep_ascii(fault->rule);
 	return false;
 }
 
