@@ -868,6 +868,25 @@ static void test_who_takes_the_least_rate_is_not_cut(void **state)
 	text_free(&much);
 }
 
+static void test_a_response_that_waited_for_an_earlier_one_has_all_its_time(void **state)
+{
+	struct iovec iov;
+
+	(void)state;
+	client_sends(f, GET("/1") GET("/2"));
+	host_head(f, 1, 200, NULL, 2);
+	host_data(f, 1, "ok");
+	EXPECT_WIRE(f, OK_HEAD "Content-Length: 2\r\n\r\nok");
+	host_responds(f, 2, 200, "0123456789");
+	pass_time(f, 2 * f->config.write_timeout);
+	host_end(f, 1, NULL);
+	f->session->ops->output(f->session, &iov, 1); /* which the socket does not accept */
+	EXPECT_DEADLINE(f, f->config.write_timeout);
+	assert_int_equal(wants(f).close, CLOSE_CUT);
+	EXPECT_EVENTS(f, "request 1 GET /1\nrequest 2 GET /2\ndone 1\nreset 2 timeout\n");
+	text_clear(&f->wire);
+}
+
 /* ---- bodies that must not leave at once ---- */
 
 static void allow(unsigned id, uint64_t bytes)
@@ -1363,6 +1382,7 @@ int main(void)
 		TEST(test_a_body_that_is_skipped_has_a_least_rate_too),
 		TEST(test_a_byte_now_and_then_is_no_progress),
 		TEST(test_who_takes_the_least_rate_is_not_cut),
+		TEST(test_a_response_that_waited_for_an_earlier_one_has_all_its_time),
 		TEST(test_no_more_of_a_body_leaves_than_is_allowed),
 		TEST(test_what_is_not_allowed_to_leave_is_not_the_clients_fault),
 		TEST(test_what_a_body_is_cut_into_leaves_in_its_order),

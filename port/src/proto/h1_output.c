@@ -171,6 +171,18 @@ static bool rests(struct h1 *h1)
 	return true;
 }
 
+/* A response may have waited, complete, for one of which nothing was left to write: only now it waits for the client. */
+static void settle_before_output(struct h1 *h1)
+{
+	struct h1_stream *x = h1_first(h1);
+	bool nothing_waited = x->out.len == 0;
+
+	settle(h1);
+	x = h1_first(h1);
+	if (nothing_waited && x && x->out.len > 0)
+		pace_start(&h1->out, h1_now_us(h1), h1_config(h1)->write_timeout * 1000);
+}
+
 int h1_output(struct session *s, struct iovec *iov, int max)
 {
 	struct h1 *h1 = h1_of(s);
@@ -178,7 +190,7 @@ int h1_output(struct session *s, struct iovec *iov, int max)
 
 	if (rests(h1))
 		return 0;
-	settle(h1);
+	settle_before_output(h1);
 	h1->cold = false;
 	h1->held = h1_is_held(h1);
 	count = gather(h1, iov, max);
