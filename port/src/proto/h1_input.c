@@ -80,11 +80,12 @@ static void note_request(struct h1_stream *x, const struct request_head *head, c
 	h1->unsafe = !is_safe(head);
 	x->http10 = head->version == 10;
 	x->keep_alive = x->http10 && facts->keep_alive;
+	x->connects = head->method_index == METHOD_CONNECT;
 	x->close = h1_env_of(h1)->draining || facts->close || (x->http10 && !facts->keep_alive) || (most && h1->requests >= most);
+	x->close = x->close || x->connects; /* the bytes behind it may belong to the tunnel that is refused: RFC 9931 8 */
 	x->expects = head->flags & REQUEST_EXPECTS_CONTINUE;
 	x->takes_trailers = head->flags & REQUEST_TAKES_TRAILERS;
 	x->s.head_method = head->method_index == METHOD_HEAD;
-	x->connects = head->method_index == METHOD_CONNECT;
 	h1->holds = head->flags & REQUEST_MAY_UPGRADE;
 	h1->last = h1->last || x->close;
 }
