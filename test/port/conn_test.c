@@ -520,6 +520,25 @@ static void test_while_reading_is_paused_nobody_is_late(void **state)
 	text_clear(&events);
 }
 
+static void test_while_reading_is_paused_nobody_is_stalled(void **state)
+{
+	(void)state;
+	pool.env.crowded = true;
+	peer_sends(POST_OF("4"));
+	grant(newest, 100, 100);
+	newest->ops->consume(newest);
+	run();
+	assert_int_equal(pool.waiting[CONN_STALLED].count, 1);
+	conn_pool_pause(&pool, true);
+	peer_sends("body");
+	assert_int_equal(peer.taken, strlen(POST_OF("4")));
+	assert_int_equal(pool.waiting[CONN_STALLED].count, 0);
+	conn_pool_pause(&pool, false);
+	run();
+	EXPECT_TEXT(&peer.outbox, OK);
+	text_clear(&events);
+}
+
 static void test_while_requests_are_held_none_is_begun_and_all_are_afterwards(void **state)
 {
 	(void)state;
@@ -1191,6 +1210,7 @@ int main(void)
 		TEST(test_while_reading_is_paused_nothing_is_read_and_all_is_read_afterwards),
 		TEST(test_what_came_in_time_is_read_before_the_time_is_up),
 		TEST(test_while_reading_is_paused_nobody_is_late),
+		TEST(test_while_reading_is_paused_nobody_is_stalled),
 		TEST(test_while_requests_are_held_none_is_begun_and_all_are_afterwards),
 		TEST(test_the_end_of_an_idle_client_closes),
 		TEST(test_a_half_closed_client_gets_its_answers),

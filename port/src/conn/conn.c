@@ -616,7 +616,9 @@ static enum conn_wait wait_of(struct conn *c, const struct session_wants *w)
 		return CONN_IDLE;
 	if (w->begun)
 		return CONN_BEGUN;
-	if (!c->owner.env->crowded || !c->session->ops->stalled || !c->session->ops->stalled(c->session))
+	if (!c->owner.env->crowded || c->owner.env->read_paused) /* what the client has sent may wait in the socket */
+		return CONN_WORKS;
+	if (!c->session->ops->stalled || !c->session->ops->stalled(c->session))
 		return CONN_WORKS;
 	if (c->member.wait != CONN_STALLED || c->moved >= CONN_MOVES) {
 		member_waits(&c->member, CONN_WORKS);
