@@ -39,6 +39,30 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       :user_lookup_fun
     ]
 
+    # Plug.Cowboy takes these at the top level too. Others that are there must be options of Sparx, so that misspelt ones are noticed.
+    @of_sockets @of_ssl ++
+                  [
+                    :backlog,
+                    :buffer,
+                    :client_renegotiation,
+                    :dhfile,
+                    :honor_cipher_order,
+                    :ifaddr,
+                    :ipv6_v6only,
+                    :keepalive,
+                    :linger,
+                    :nodelay,
+                    :raw,
+                    :recbuf,
+                    :reuse_sessions,
+                    :reuseaddr,
+                    :reuseport,
+                    :secure_renegotiate,
+                    :send_timeout,
+                    :send_timeout_close,
+                    :sndbuf
+                  ]
+
     # group => %{option => its translation}. A name or a list of names: our options with the same value. A
     # function: takes the value and returns our options. :tuning has no effect and needs none. :absent: Sparx
     # does not have it.
@@ -179,6 +203,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
       dispatch: :absent,
       acceptors: :tuning,
       num_acceptors: :tuning,
+      stream_handlers: :absent,
       timeout: :tuning
     }
 
@@ -209,6 +234,7 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     defp option({:net, :inet6}), do: [ip: :inet6]
     defp option({:net, _}), do: []
     defp option({:max_connections, max}), do: max_connections(max)
+    defp option({name, _value} = option) when name in @of_sockets, do: group(:transport, [option])
 
     # Text that is no number is refused like any other wrong port.
     defp option({:port, port}) when is_binary(port) do

@@ -54,6 +54,20 @@ if Code.ensure_loaded?(Sparx.Plug) do
                %{idle_timeout: 86_400_000, max_requests: 0}
 
       assert limits(transport_options: [num_acceptors: 5, max_connections: 9]) == %{max_connections: 9}
+
+      # Its options of sockets may stand at the top level.
+      options = [
+        {:raw, 1, 15, <<1::32>>},
+        port: 5,
+        backlog: 6,
+        ipv6_v6only: true,
+        ip: {0, 0, 0, 0, 0, 0, 0, 0}
+      ]
+
+      assert [%{address: "::", port: 5, backlog: 6, ipv6_only: true}] =
+               config(options ++ [nodelay: true, reuse_sessions: true]).listeners
+
+      assert capture_log(fn -> config(stream_handlers: []) end) =~ "Sparx has no option :stream_handlers"
     end
 
     test "a value outside the range of ours becomes the nearest one, wherever it is given" do
@@ -174,7 +188,6 @@ if Code.ensure_loaded?(Sparx.Plug) do
           do: assert_raise(ArgumentError, ~r/:startup_log/, fn -> config(startup_log: wrong) end)
 
       assert_raise ArgumentError, ~r/option :port: "4000a"/, fn -> config(port: "4000a") end
-      assert_raise ArgumentError, ~r/unknown option :raw/, fn -> config([{:raw, 1, 15, <<1>>}]) end
       assert_raise ArgumentError, ~r/:websocket/, fn -> config(websocket: 5) end
       assert_raise ArgumentError, fn -> config(websocket: [no: 5]) end
 
