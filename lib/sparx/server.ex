@@ -274,6 +274,9 @@ defmodule Sparx.Server do
   def handle_info({:"$sparx_failed", port, id, crash}, %{port: port} = state),
     do: noreply(Exchange.failed(id, crash, state))
 
+  def handle_info({{:"$sparx_locker", port, id}, monitor, :process, pid, reason}, %{port: port} = state),
+    do: noreply(Endings.locker_died(id, monitor, pid, reason, state))
+
   def handle_info({:"$sparx_violation", port, text}, %{port: port} = state), do: violated(text, state)
 
   def handle_info({:"$gen_producer", {pid, tag}, message}, state) when is_pid(pid),

@@ -253,7 +253,8 @@ defmodule Sparx.WebSocket do
   Sends a frame or several; waits while the client is slow. Any process may call it.
 
   `:ok` means that they are on their way. A message of any size goes out in one piece: messages of other
-  processes go out before or after it. Text must be UTF-8; otherwise the socket is closed with 1011.
+  processes go out before or after it; if the calling process is killed in the middle of a message, the socket ends. Text must be
+  UTF-8; otherwise the socket is closed with 1011.
   """
   @spec send_frame(t, data | [data]) :: :ok | {:error, :closed | :timeout}
   def send_frame(socket, frames), do: Socket.send_messages(socket, messages(frames), [])

@@ -284,6 +284,46 @@ defmodule Sparx.Integration.WebSocketTest do
       assert {:close, 1000, ""} = WsClient.recv(client)
     end
 
+    # The client has a part of a message, of which nobody sends the rest.
+    test "a process that is killed in the middle of a message ends the socket" do
+      server = serve_told()
+      client = WsClient.open(server, "/")
+      assert_receive {:init, pid, socket}
+      monitor = Process.monitor(pid)
+
+      log =
+        capture_log(fn ->
+          sender = spawn(fn -> WebSocket.send_frame(socket, {:binary, :binary.copy("x", 50_000_000)}) end)
+          await(fn -> Process.info(sender, :status) == {:status, :waiting} and blocked?(socket) end)
+          Process.exit(sender, :kill)
+          assert WebSocket.send_frame(socket, {:text, "x"}) == {:error, :closed}
+          Client.close(client)
+          assert_receive {:terminate, {:error, :aborted}}
+          assert_receive {:DOWN, ^monitor, :process, _pid, _reason}
+          stop_supervised!(Sparx)
+        end)
+
+      assert log =~ "GET /: a process has ended in the middle of a WebSocket message: ** (exit) killed"
+    end
+
+    test "a process that has sent a long message may end, and others send" do
+      server = serve_told()
+      client = WsClient.open(server, "/")
+      assert_receive {:init, _pid, socket}
+
+      for n <- 1..3 do
+        {sender, monitor} =
+          spawn_monitor(fn -> :ok = WebSocket.send_frame(socket, {:binary, :binary.copy("x", 1_000_000)}) end)
+
+        assert {:binary, <<_::1_000_000*8>>} = WsClient.recv(client)
+        assert_receive {:DOWN, ^monitor, :process, ^sender, :normal}
+        assert WebSocket.send_frame(socket, {:text, "#{n}"}) == :ok
+        assert WsClient.recv(client) == {:text, "#{n}"}
+      end
+    end
+
+    defp blocked?(%{answer: answer}), do: not Sparx.Answer.fits?(answer, :piece)
+
     test "waits for a client that does not read, and gives up at last" do
       test = self()
 

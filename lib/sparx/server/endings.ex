@@ -106,6 +106,34 @@ defmodule Sparx.Server.Endings do
     |> abort(id, 500)
   end
 
+  @doc "The process that sends a message of a WebSocket in pieces has ended. Nobody else can complete the message."
+  @spec locker_died(Frame.stream(), reference, pid, term, State.t()) :: State.t()
+  def locker_died(id, monitor, pid, reason, state) do
+    case Streams.fetch(state.streams, id) do
+      # Their deaths end the socket anyway.
+      {:ok, %{locker: ^monitor, owner: owner, handler: handler}} when pid in [owner, handler] -> state
+      {:ok, %{locker: ^monitor, ended: false} = stream} -> left_locked(id, stream, reason, state)
+      _unlocked_or_over -> state
+    end
+  end
+
+  defp left_locked(id, stream, reason, state) do
+    log(stream, "a process has ended in the middle of a WebSocket message: " <> exit_text(reason), [], state)
+
+    state
+    |> update_stream(id, locker: nil, crash: stream.crash || {:exit, reason, []})
+    |> abort(id, 500)
+  end
+
+  @doc "The process that had locked a WebSocket has unlocked it, or the socket has ended."
+  @spec unwatch_locker(Streams.stream()) :: Streams.stream()
+  def unwatch_locker(%{locker: nil} = stream), do: stream
+
+  def unwatch_locker(stream) do
+    Process.demonitor(stream.locker, [:flush])
+    %{stream | locker: nil}
+  end
+
   # ── the log ────────────────────────────────────────────────────────────────────────────────────────
 
   defp log_unless_told(_stream, :normal, _more, _state), do: :ok
@@ -163,6 +191,7 @@ defmodule Sparx.Server.Endings do
   # Processes that wait for something on it get their answer.
   defp ended(id, stream, answer, why, state) do
     Answer.close(stream.answer)
+    stream = unwatch_locker(stream)
     if stream.receiver, do: send(stream.receiver, {:sparx_socket, {:ended, why}})
     tell(stream.readers, answer)
     tell(for({ref, _size} <- stream.writers, do: ref), answer)

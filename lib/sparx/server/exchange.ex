@@ -201,8 +201,15 @@ defmodule Sparx.Server.Exchange do
     state
   end
 
-  # A large message has gone out completely: other processes may send.
-  defp tell(:unlocked, id, stream, state), do: room(id, stream, state)
+  # A process begins to send a large message.
+  defp tell({:locked, pid}, id, stream, state) do
+    stream = Endings.unwatch_locker(stream)
+    monitor = :erlang.monitor(:process, pid, tag: {:"$sparx_locker", state.port, id})
+    put_stream(state, id, %{stream | locker: monitor})
+  end
+
+  # The message has gone out completely: other processes may send.
+  defp tell(:unlocked, id, stream, state), do: room(id, Endings.unwatch_locker(stream), state)
 
   defp tell({:await_close, ref}, id, %{max_message: most} = stream, state) when most != nil,
     do: put_stream(state, id, %{stream | closers: [ref | stream.closers]})

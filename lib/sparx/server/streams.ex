@@ -36,6 +36,8 @@ defmodule Sparx.Server.Streams do
       :receiver,
       # the longest message of a WebSocket, in bytes
       :max_message,
+      # watches the process that sends a message in pieces
+      :locker,
       # DONE or GONE was received
       ended: false,
       # the port counts it for its client until RELEASE
@@ -88,6 +90,7 @@ defmodule Sparx.Server.Streams do
           crash: {:error | :exit | :throw, term, Exception.stacktrace()} | nil,
           receiver: pid | nil,
           max_message: pos_integer | nil,
+          locker: reference | nil,
           ended: boolean,
           owed: boolean,
           hung_up: boolean,

@@ -83,7 +83,7 @@ defmodule Sparx.WebSocket.Handler do
   | `:timeout` | `:idle_timeout` is over, the client did not answer a ping, or was too slow (`:response_rate`, `:write_timeout`) [`:timeout`] |
   | `:shutdown` | the server drains or ends [`:shutdown`] |
   | `{:error, {code, text}}` | the client violated the protocol and received a close with this code [`{:error, …}`] |
-  | `{:error, reason}` | a callback failed, or stopped with a reason that is neither `:normal` nor a shutdown; `:refused` if it sent text that was not UTF-8 |
+  | `{:error, reason}` | a callback failed, or stopped with a reason that is neither `:normal` nor a shutdown; `:refused` if it sent text that was not UTF-8; `:aborted` if a process was killed while it sent a message of more than half of `:window` |
   """
   @type reason ::
           :normal

@@ -67,6 +67,7 @@ defmodule Sparx.WebSocket.Process do
   # The reason of the end, from what the port reported (PROTOCOL.md, section 5, GONE).
   defp reason("timeout", _close), do: :timeout
   defp reason("drained", _close), do: :shutdown
+  defp reason("aborted", _close), do: {:error, :aborted}
   defp reason("error", {:close, code, text}), do: {:error, {code, text}}
   defp reason("error", nil), do: {:error, :refused}
   defp reason(_why, nil), do: :closed

@@ -4,7 +4,8 @@ defmodule Sparx.WebSocket.Socket do
   # Sends on a WebSocket, from any process, and requests its messages.
   #
   # A message of at most half the window goes out in one piece, when there is room for all of it. A larger one goes out
-  # in pieces, with no other message between them: its sender locks the socket (Sparx.Answer). For a process
+  # in pieces, with no other message between them: its sender locks the socket (Sparx.Answer). If the sender is killed meanwhile, the
+  # message stays incomplete, and the server ends the socket. For a process
   # on another node the server locks it: a small message is one call, and a large one is unlocked after its
   # last piece.
 
@@ -93,10 +94,15 @@ defmodule Sparx.WebSocket.Socket do
 
   defp lock(socket) do
     case answer(socket, :lock) do
-      :ok -> until_alone(socket, socket.link.write_timeout)
+      :ok -> locked(socket)
       :wait -> with :ok <- room(socket, 0), do: lock(socket)
       error -> error
     end
+  end
+
+  defp locked(socket) do
+    Link.tell(socket.link, socket.id, {:locked, self()})
+    until_alone(socket, socket.link.write_timeout)
   end
 
   defp unlock(socket) do
