@@ -223,7 +223,8 @@ defmodule Sparx.Link do
   """
   @spec ask_client(t, Frame.stream(), (reference -> term), timeout) :: term | error
   def ask_client(link, id, question, timeout) do
-    ref = monitor(link)
+    # Not by monitor/1: where the compiler sees that the reference is new, the wait skips all earlier messages of the mailbox.
+    ref = :erlang.monitor(:process, link.server, alias: :reply_demonitor)
     tell(link, id, question.(ref))
 
     with :timeout <- await(link, id, ref, timeout) do

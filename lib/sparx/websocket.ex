@@ -298,7 +298,10 @@ defmodule Sparx.WebSocket do
   # Without waiting.
   def start_close(socket, code, reason) do
     check_close!(code, reason)
-    Link.write(socket.link, Frame.close(socket.id, code || 0, reason))
+
+    # What others send from now on would be dropped.
+    with :ok <- Link.write(socket.link, Frame.close(socket.id, code || 0, reason)),
+         do: Link.answer(socket.link, socket.id, socket.answer, :close)
   end
 
   @doc false

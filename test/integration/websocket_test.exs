@@ -322,6 +322,26 @@ defmodule Sparx.Integration.WebSocketTest do
       end
     end
 
+    test "is refused as soon as one process has closed the socket" do
+      test = self()
+
+      server =
+        serve(fn request ->
+          {:ok, socket} = WebSocket.accept(request)
+          send(test, {:socket, socket})
+          send(test, {:closed, WebSocket.close(socket, 4000, "bye")})
+        end)
+
+      client = WsClient.open(server, "/")
+      assert_receive {:socket, socket}
+      assert WsClient.recv(client) == {:close, 4000, "bye"}
+      await(fn -> WebSocket.send_frame(socket, {:text, "late"}) == {:error, :closed} end)
+      assert WebSocket.send_frame(socket, {:binary, :binary.copy("x", 1_000_000)}) == {:error, :closed}
+      WsClient.send(client, {:close, 4000, ""})
+      assert_receive {:closed, :ok}
+      assert WsClient.recv(client) == :closed
+    end
+
     defp blocked?(%{answer: answer}), do: not Sparx.Answer.fits?(answer, :piece)
 
     test "waits for a client that does not read, and gives up at last" do

@@ -22,7 +22,8 @@ defmodule Sparx.EventStream.Handler do
   When the server drains (`Sparx.drain/2`, SIGTERM, `Sparx.restart/2`), `handle_drain/1` is called. Without that callback the stream ends, so that
   clients reconnect elsewhere. A stream that continues is cut at the deadline.
 
-  The process is an OTP special process: `:sys.get_state/1` and similar functions work. It hibernates between messages (about 1.5 kB).
+  The process is an OTP special process: `:sys.get_state/1` and similar functions work. It traps exits: when a linked process ends,
+  `handle_info/2` receives `{:EXIT, pid, reason}`, which the default ignores like every other message. It hibernates between messages (about 1.5 kB).
   """
 
   @type state :: term

@@ -118,6 +118,10 @@ defmodule Sparx.Server.Endings do
   end
 
   defp left_locked(id, stream, reason, state) do
+    if Answer.phase(stream.answer) == :socket, do: incomplete(id, stream, reason, state), else: state
+  end
+
+  defp incomplete(id, stream, reason, state) do
     log(stream, "a process has ended in the middle of a WebSocket message: " <> exit_text(reason), [], state)
 
     state

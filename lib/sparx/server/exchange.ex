@@ -22,7 +22,19 @@ defmodule Sparx.Server.Exchange do
 
   # Questions of processes on other nodes; local processes do these things by themselves.
   defp ask({:answer, operation, arguments}, _id, stream, state)
-       when operation in [:phase, :unsent, :stream, :reserve, :finish, :lock, :senders, :take, :read, :unread],
+       when operation in [
+              :phase,
+              :unsent,
+              :stream,
+              :reserve,
+              :finish,
+              :lock,
+              :senders,
+              :take,
+              :close,
+              :read,
+              :unread
+            ],
        do: {apply(Answer, operation, [stream.answer | arguments]), state}
 
   # The message has been written before others may send.

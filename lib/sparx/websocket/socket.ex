@@ -125,6 +125,7 @@ defmodule Sparx.WebSocket.Socket do
         {:error, :timeout}
 
       error ->
+        unlock(socket)
         error
     end
   end
