@@ -55,12 +55,16 @@ if Code.ensure_loaded?(Plug.Conn.Adapter) do
     # nil means: not given.
     defp option({_name, nil}), do: []
     defp option({:timeout, :infinity}), do: [idle_timeout: 0]
-    defp option({:timeout, ms}), do: [idle_timeout: min(ms, @longest_timeout)]
+    defp option({:timeout, ms}), do: [idle_timeout: at_most(ms, @longest_timeout)]
     defp option({:max_frame_size, none}) when none in [0, :infinity], do: [max_message: @largest_message]
-    defp option({:max_frame_size, size}), do: [max_message: min(size, @largest_message)]
+    defp option({:max_frame_size, size}), do: [max_message: at_most(size, @largest_message)]
     defp option({:compress, parameters}) when is_list(parameters), do: [compress: parameters]
     defp option({:compress, compress}), do: [compress: compress != false]
     defp option(_other), do: []
+
+    # Anything but a number is greater than every number, and is refused as an option of Sparx.WebSocket.
+    defp at_most(number, most) when is_number(number), do: min(number, most)
+    defp at_most(other, _most), do: other
 
     # ── callbacks ────────────────────────────────────────────────────────────────────────────────────
 

@@ -233,6 +233,21 @@ if Code.ensure_loaded?(Sparx.Plug) and Code.ensure_loaded?(WebSockAdapter) do
       end
     end
 
+    test "an option that is no number is refused" do
+      for option <- [
+            timeout: "1000",
+            timeout: :never,
+            timeout: -1,
+            max_frame_size: "1 MB",
+            max_frame_size: 1.5
+          ] do
+        assert capture_log(fn ->
+                 assert {500, _} = serve([option]) |> open()
+                 stop_supervised!(Sparx)
+               end) =~ "must be"
+      end
+    end
+
     test "what is no handshake is refused, and a server may have no sockets" do
       capture_log(fn ->
         assert %{status: 500} = serve() |> Client.get("/")
