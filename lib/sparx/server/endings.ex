@@ -111,8 +111,8 @@ defmodule Sparx.Server.Endings do
   def locker_died(id, monitor, pid, reason, state) do
     case Streams.fetch(state.streams, id) do
       # Their deaths end the socket anyway.
-      {:ok, %{locker: ^monitor, owner: owner, handler: handler}} when pid in [owner, handler] -> state
-      {:ok, %{locker: ^monitor, ended: false} = stream} -> left_locked(id, stream, reason, state)
+      {:ok, %{locker: {_pid, ^monitor}, owner: owner, handler: handler}} when pid in [owner, handler] -> state
+      {:ok, %{locker: {_pid, ^monitor}, ended: false} = stream} -> left_locked(id, stream, reason, state)
       _unlocked_or_over -> state
     end
   end
@@ -133,8 +133,8 @@ defmodule Sparx.Server.Endings do
   @spec unwatch_locker(Streams.stream()) :: Streams.stream()
   def unwatch_locker(%{locker: nil} = stream), do: stream
 
-  def unwatch_locker(stream) do
-    Process.demonitor(stream.locker, [:flush])
+  def unwatch_locker(%{locker: {_pid, monitor}} = stream) do
+    Process.demonitor(monitor, [:flush])
     %{stream | locker: nil}
   end
 

@@ -217,11 +217,14 @@ defmodule Sparx.Server.Exchange do
   defp tell({:locked, pid}, id, stream, state) do
     stream = Endings.unwatch_locker(stream)
     monitor = :erlang.monitor(:process, pid, tag: {:"$sparx_locker", state.port, id})
-    put_stream(state, id, %{stream | locker: monitor})
+    put_stream(state, id, %{stream | locker: {pid, monitor}})
   end
 
-  # The message has gone out completely: other processes may send.
-  defp tell(:unlocked, id, stream, state), do: room(id, Endings.unwatch_locker(stream), state)
+  # The message has gone out completely: other processes may send. The next sender's report may have come first.
+  defp tell({:unlocked, pid}, id, %{locker: {pid, _monitor}} = stream, state),
+    do: room(id, Endings.unwatch_locker(stream), state)
+
+  defp tell({:unlocked, _pid}, id, stream, state), do: room(id, stream, state)
 
   defp tell({:await_close, ref}, id, %{max_message: most} = stream, state) when most != nil,
     do: put_stream(state, id, %{stream | closers: [ref | stream.closers]})

@@ -36,7 +36,7 @@ defmodule Sparx.Server.Streams do
       :receiver,
       # the longest message of a WebSocket, in bytes
       :max_message,
-      # watches the process that sends a message in pieces
+      # the process that sends a message in pieces, and its monitor
       :locker,
       # DONE or GONE was received
       ended: false,
@@ -90,7 +90,7 @@ defmodule Sparx.Server.Streams do
           crash: {:error | :exit | :throw, term, Exception.stacktrace()} | nil,
           receiver: pid | nil,
           max_message: pos_integer | nil,
-          locker: reference | nil,
+          locker: {pid, reference} | nil,
           ended: boolean,
           owed: boolean,
           hung_up: boolean,

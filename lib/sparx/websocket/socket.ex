@@ -107,7 +107,7 @@ defmodule Sparx.WebSocket.Socket do
 
   defp unlock(socket) do
     answer(socket, :unlock)
-    Link.tell(socket.link, socket.id, :unlocked)
+    Link.tell(socket.link, socket.id, {:unlocked, self()})
   end
 
   # Other senders hold the lock only during one write, unless they were killed in it.
