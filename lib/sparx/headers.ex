@@ -155,6 +155,30 @@ defmodule Sparx.Headers do
   @spec fields!(Enumerable.t()) :: t
   def fields!(fields), do: limit!(for({name, value} <- fields, field = field!(name, value), do: field))
 
+  @doc """
+  Checks the fields of an interim response, an upgrade or a push: like `fields!/1`, and without `content-length` and
+  `connection`, which have no meaning there.
+  """
+  @spec unframed!(Enumerable.t()) :: t
+  def unframed!(fields),
+    do: without!(fields!(fields), ["content-length", "connection"], "only a final response may have it")
+
+  # RFC 9110, section 6.5.1: fields for framing, routing, authentication, request control, and content handling. sparx_port has the
+  # same list.
+  @not_in_trailers ~w(transfer-encoding content-length trailer te connection keep-alive upgrade host forwarded via
+                      authorization proxy-authorization proxy-connection cookie set-cookie expect max-forwards
+                      content-encoding content-type content-range cache-control date x-forwarded-for
+                      x-forwarded-host x-forwarded-proto x-real-ip)
+
+  @doc "Checks trailers: like `fields!/1`, and without fields that have no meaning behind a body."
+  @spec trailers!(Enumerable.t()) :: t
+  def trailers!(fields), do: without!(fields!(fields), @not_in_trailers, "it is not allowed in trailers")
+
+  defp without!(fields, names, why) do
+    for {name, _value} <- fields, String.downcase(name) in names, do: refuse!(String.downcase(name), why)
+    fields
+  end
+
   # Names that only the server writes, and content-length.
   @framing ["transfer-encoding", "keep-alive", "proxy-connection", "te", "upgrade"]
 
@@ -205,14 +229,33 @@ defmodule Sparx.Headers do
   @spec delete(t, binary) :: t
   def delete(fields, name), do: Enum.reject(fields, fn {other, _value} -> String.downcase(other) == name end)
 
-  @doc "The value of `content-length`, if it is there."
+  @doc "The value of `content-length`, if it is there. Raises `ArgumentError` for two values that differ."
   @spec length(t) :: non_neg_integer | nil
   def length([]), do: nil
 
-  def length([{name, value} | rest]) do
-    if byte_size(name) == 14 and String.downcase(name) == "content-length",
-      do: String.to_integer(value),
-      else: length(rest)
+  def length([{name, value} | rest] = fields) do
+    if byte_size(name) == 14 and String.downcase(name) == "content-length" do
+      one_length?(fields) || two_lengths!()
+      String.to_integer(value)
+    else
+      length(rest)
+    end
+  end
+
+  @doc false
+  @spec two_lengths!() :: no_return
+  def two_lengths!, do: refuse!("content-length", "it was given twice, with different values")
+
+  @doc "Whether all `content-length` fields have the same value."
+  @spec one_length?(t) :: boolean
+  def one_length?(fields) do
+    lengths =
+      for {name, value} <- fields,
+          byte_size(name) == 14 and String.downcase(name) == "content-length",
+          uniq: true,
+          do: String.to_integer(value)
+
+    match?([], lengths) or match?([_one], lengths)
   end
 
   @doc """

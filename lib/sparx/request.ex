@@ -798,7 +798,7 @@ defmodule Sparx.Request do
   def read_part(%{body: none} = request, _length, _options) when none in [nil, 0], do: {:ok, "", request}
 
   def read_part(request, length, options) when is_integer(length) and length > 0,
-    do: Part.read(request, length, Keyword.get(options, :timeout, @timeout))
+    do: Part.read(request, length, options |> Config.known!([:timeout]) |> timeout!())
 
   @doc """
   Reads a form: a body, or a query, in `application/x-www-form-urlencoded`.
@@ -887,7 +887,8 @@ defmodule Sparx.Request do
   @spec upgrade(t, binary | nil, headers: Enumerable.t(), idle_timeout: non_neg_integer) ::
           {:ok, t} | {:error, :not_requested | :already_sent | :closed | :timeout}
   def upgrade(request, protocol, options \\ []) do
-    fields = Headers.fields!(Keyword.get(options, :headers, []))
+    options = Config.known!(options, [:headers, :idle_timeout])
+    fields = Headers.unframed!(Keyword.get(options, :headers, []))
     message = Frame.upgrade(request.id, protocol || "", fields, tunnel_options(options))
 
     with :ok <- asked_for(request, protocol),

@@ -228,9 +228,13 @@ defmodule Sparx.Response do
   def send_header(request, name, value) do
     case Headers.field!(name, value) do
       nil -> :ok
-      field -> with {:error, :too_long} <- ask(request, {:add_header, field}), do: Headers.too_long!()
+      field -> added!(ask(request, {:add_header, field}))
     end
   end
+
+  defp added!({:error, :too_long}), do: Headers.too_long!()
+  defp added!({:error, :two_lengths}), do: Headers.two_lengths!()
+  defp added!(result), do: result
 
   @doc """
   Sends a part of the body, of any size; waits while the client is slow.
@@ -250,7 +254,7 @@ defmodule Sparx.Response do
   def finish(request, trailers \\ [])
 
   def finish(request, []), do: do_finish(request, nil)
-  def finish(request, trailers), do: do_finish(request, Headers.fields!(trailers))
+  def finish(request, trailers), do: do_finish(request, Headers.trailers!(trailers))
 
   defp do_finish(request, trailers),
     do: Link.finish(request.link, request.id, request.answer, trailers)
@@ -263,7 +267,7 @@ defmodule Sparx.Response do
   """
   @spec inform(Request.t(), 100 | 102..199, Enumerable.t()) :: result
   def inform(request, status, headers) when status == 100 or status in 102..199 do
-    message = Frame.inform(request.id, status, Headers.fields!(headers))
+    message = Frame.inform(request.id, status, Headers.unframed!(headers))
     with :ok <- unsent(request), do: Link.write_next(request.link, request.id, request.answer, message)
   end
 
@@ -291,7 +295,7 @@ defmodule Sparx.Response do
         {:error, :not_supported}
 
       true ->
-        push_now(request, Frame.push(request.id, path, Headers.fields!(headers)))
+        push_now(request, Frame.push(request.id, path, Headers.unframed!(headers)))
     end
   end
 

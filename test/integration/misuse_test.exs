@@ -56,6 +56,56 @@ defmodule Sparx.Integration.MisuseTest do
     assert {:returned, {:ok, "body"}} = misuse(&Request.read_body(&1, limit: :infinity))
     assert {:returned, {:error, :too_large}} = misuse(&Request.read_body(&1, limit: 3))
     assert {FunctionClauseError, _} = misuse(&Request.read_part(&1, -1))
+    assert {ArgumentError, "timeout must be" <> _} = misuse(&Request.read_part(&1, 1, timeout: "1"))
+    assert {ArgumentError, message} = misuse(&Request.read_part(&1, 1, timout: 1))
+    assert message =~ "timout"
+    assert {ArgumentError, message} = misuse(&Request.upgrade(&1, "x", header: []))
+    assert message =~ "header"
+  end
+
+  test "fields that have no meaning where they are given" do
+    length = [{"Content-Length", "5"}]
+
+    for {call, message} <- [
+          {&Response.inform(&1, 103, length), "content-length cannot be set: only a final response"},
+          {&Response.inform(&1, 103, [{"connection", "close"}]), "connection cannot be set: only a final"},
+          {&Request.upgrade(&1, "x", headers: length), "content-length cannot be set: only a final"},
+          {&WebSocket.accept(&1, headers: length), "content-length cannot be set: only a final response"},
+          {&Response.finish(&1, length), "content-length cannot be set: it is not allowed in trailers"},
+          {&Response.finish(&1, [{"Set-Cookie", "a"}]), "set-cookie cannot be set: it is not allowed in"}
+        ] do
+      assert {ArgumentError, "the header " <> text} = misuse(call)
+      assert text =~ message
+    end
+  end
+
+  test "two lengths of one response" do
+    for fields <- [
+          [{"content-length", "2"}, {"Content-Length", "3"}],
+          [{"content-length", 3}, {"content-length", 2}]
+        ] do
+      assert {ArgumentError, "the header content-length cannot be set: it was given twice" <> _} =
+               misuse(&Response.send(%Response{headers: fields, body: "ok"}, &1))
+
+      assert {ArgumentError, "the header content-length cannot be set: it was given twice" <> _} =
+               misuse(&Response.send_head(&1, 200, fields))
+    end
+  end
+
+  test "a second length of a streamed response" do
+    test = self()
+
+    handler = fn request ->
+      :ok = Response.send_status(request, 200)
+      :ok = Response.send_header(request, "content-length", 2)
+      send(test, {:raised, raised(fn -> Response.send_header(request, "Content-Length", 3) end)})
+      :ok = Response.write_chunk(request, "ok")
+      Response.finish(request)
+    end
+
+    server = start_supervised!({Sparx, host: "127.0.0.1", port: 0, handler: handler})
+    assert %{status: 200, body: "ok", headers: %{"content-length" => "2"}} = Client.get(server, "/")
+    assert_received {:raised, {ArgumentError, "the header content-length cannot be set: it was given" <> _}}
   end
 
   test "who is to own a request, and which questions are taken back" do

@@ -78,6 +78,7 @@ defmodule Sparx.Server.Exchange do
     cond do
       Answer.phase(stream.answer) != :head -> {no_head(stream), state}
       not Headers.fit?([field | headers]) -> {{:error, :too_long}, state}
+      not Headers.one_length?([field | headers]) -> {{:error, :two_lengths}, state}
       true -> {:ok, put_stream(state, id, %{stream | kept_head: {status, headers ++ [field], bodiless}})}
     end
   end

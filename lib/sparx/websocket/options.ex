@@ -45,7 +45,7 @@ defmodule Sparx.WebSocket.Options do
     %{options | protocols: protocols}
   end
 
-  defp put({:headers, headers}, options), do: %{options | headers: Headers.fields!(headers)}
+  defp put({:headers, headers}, options), do: %{options | headers: Headers.unframed!(headers)}
   defp put({:compress, off}, options) when off in [nil, false], do: options
   defp put({:compress, true}, options), do: to_port(options, :compress, %{})
 
