@@ -369,6 +369,9 @@ defmodule Sparx.Response do
   def send_file(response, request, path, options \\ []) do
     options = Sparx.Config.known!(options, [:offset, :length, :conditional])
 
+    if options[:conditional] && (options[:offset] || options[:length]),
+      do: raise(ArgumentError, "offset and length cannot be given with conditional: true")
+
     with {:ok, size, identity} <- stat(request, path) do
       offset = bytes!(:offset, Keyword.get(options, :offset, 0))
       length = bytes!(:length, Keyword.get(options, :length, max(size - offset, 0)))

@@ -13,7 +13,7 @@ defmodule Sparx.Static do
   name a file gets 404.
 
   A file's ETag is made from its size and the time of its last change. If that was less than about a second
-  ago, another change might not alter the tag, so the tag is weak, and there is no Last-Modified.
+  ago, another change might not alter the tag, so the tag is weak and differs from the later one, and there is no Last-Modified.
 
   ## Options
 

@@ -130,6 +130,14 @@ defmodule Sparx.Integration.MisuseTest do
     assert {:returned, {:error, :not_started}} = misuse(&Response.finish(&1))
   end
 
+  test "a part of a file with conditions" do
+    for options <- [[offset: 0], [length: 1]] do
+      options = [conditional: true] ++ options
+      call = &Response.send_file(Response.new(200), &1, __ENV__.file, options)
+      assert {ArgumentError, "offset and length cannot be given" <> _} = misuse(call)
+    end
+  end
+
   test "parts of files" do
     file = __ENV__.file
 

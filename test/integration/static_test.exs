@@ -121,6 +121,14 @@ defmodule Sparx.Integration.StaticTest do
       assert "W/" <> _ = get(server, "/a.txt").headers["etag"]
       File.touch!(path, System.os_time(:second) - 2)
       assert "\"" <> _ = get(server, "/a.txt").headers["etag"]
+
+      # By then it may have other bytes of the same size and date, so the weak tag must not match the later one.
+      modified = System.os_time(:second) + 1
+      %{etag: recent} = Sparx.Static.Sender.validators(%{size: 3, modified: modified}, nil)
+      later = ~s("3-#{modified |> Integer.to_string(36) |> String.downcase()}")
+      before = %{size: 3, modified: modified - 36 * 36}
+      assert Sparx.Static.Sender.validators(before, nil).etag |> byte_size() == byte_size(later)
+      refute recent == "W/" <> later
     end
 
     test "that becomes shorter while it is sent is never taken for whole", %{root: root} do
@@ -438,6 +446,25 @@ defmodule Sparx.Integration.StaticTest do
       assert %{status: 304} = get(server, "/", [{"if-none-match", ~s("own")}])
       assert %{status: 304} = get(server, "/", [{"if-modified-since", date}])
       assert %{status: 200} = get(server, "/", [{"if-modified-since", "Sun, 31 Dec 2000 23:59:59 GMT"}])
+    end
+
+    test "takes the length of the application for that of the file", %{root: root} do
+      path = write(root, "a", "0123456789")
+      server = serve_file(path, [conditional: true], [{"content-length", 10}])
+      assert %{status: 206, body: "12"} = get(server, "/", [{"range", "bytes=1-2"}])
+      unchanged = get(server, "/", [{"if-none-match", "*"}])
+      assert {unchanged.status, unchanged.headers["content-length"]} == {304, nil}
+      stop_supervised!(:files)
+
+      server = serve_file(path, [conditional: true], [{"content-length", 5}])
+      assert %{status: 500, body: "{:error, :wrong_length}"} = get(server, "/")
+    end
+
+    test "heeds no conditions of other methods, whose handler has done its work", %{root: root} do
+      server = serve_file(write(root, "a", "0123456789"), conditional: true)
+
+      for field <- [{"if-none-match", "*"}, {"if-match", ~s("other")}],
+          do: assert(%{status: 200, body: "0123456789"} = Client.request(server, "POST", "/", [field]))
     end
 
     test "heeds nothing when it is not", %{root: root} do

@@ -37,10 +37,8 @@ defmodule Sparx.Static.Listing do
 
   # A name that is not UTF-8 cannot be requested.
   defp to_text(name) do
-    case :unicode.characters_to_binary(name) do
-      text when is_binary(text) -> if text =~ ~r/[\x00-\x1f\x7f\\]/, do: nil, else: text
-      _ -> nil
-    end
+    text = Location.bytes_of(name)
+    if String.valid?(text) and not (text =~ ~r/[\x00-\x1f\x7f\\]/), do: text
   end
 
   defp html(title, entries, more, segments) do

@@ -139,13 +139,18 @@ defmodule Sparx.Static.Path do
   end
 
   defp real_link({:ok, target}, rest, taken, links) do
-    case IO.chardata_to_string(target) do
+    case bytes_of(target) do
       "/" <> _ = target -> real(split(target) ++ rest, [], links)
       target -> real(split(target) ++ rest, taken, links)
     end
   end
 
   defp real_link(error, _rest, _taken, _links), do: error
+
+  @doc "The bytes of a name that a function of `:file` returned. In the locale C, Erlang takes each byte for a character."
+  @spec bytes_of(:file.name_all()) :: binary
+  def bytes_of(name) when is_binary(name), do: name
+  def bytes_of(name), do: :unicode.characters_to_binary(name, :unicode, :file.native_name_encoding())
 
   defp lstat(path), do: info(:file.read_link_info(path, [:raw, time: :posix]))
 

@@ -108,6 +108,19 @@ defmodule Sparx.Static.Sender do
   @doc "`Sparx.Response.send_file/4` with conditions, for a file that a stat has just seen."
   @spec send_file(Headers.t(), 200..599, Request.t(), Path.t(), OpenFiles.identity()) :: result
   def send_file(headers, 200, request, path, identity) do
+    if Headers.length(headers) in [nil, Location.described(identity).size],
+      do: send_described(Headers.delete(headers, "content-length"), request, path, identity),
+      else: {:error, :wrong_length}
+  end
+
+  def send_file(_headers, status, _request, _path, _identity),
+    do:
+      raise(
+        ArgumentError,
+        "a response with conditional: true must have the status 200, got: #{inspect(status)}"
+      )
+
+  defp send_described(headers, request, path, identity) do
     plan = plan(headers, request, Location.described(identity))
 
     if reads?(request, plan) do
@@ -117,13 +130,6 @@ defmodule Sparx.Static.Sender do
       send(request, plan, nil)
     end
   end
-
-  def send_file(_headers, status, _request, _path, _identity),
-    do:
-      raise(
-        ArgumentError,
-        "a response with conditional: true must have the status 200, got: #{inspect(status)}"
-      )
 
   # The file may have been replaced since the stat.
   defp send_opened(headers, request, path) do
@@ -136,8 +142,11 @@ defmodule Sparx.Static.Sender do
     end
   end
 
-  defp plan(headers, request, info),
-    do: Plan.make(request.method, Request.headers(request), described(headers, info))
+  # The handler of any other method has done by now what a condition would have prevented.
+  defp plan(headers, %{method: method} = request, info) do
+    asked = if method in ["GET", "HEAD"], do: Request.headers(request), else: []
+    Plan.make(method, asked, described(headers, info))
+  end
 
   @of_content ~w(content-type content-encoding content-language content-disposition)
 
@@ -170,13 +179,14 @@ defmodule Sparx.Static.Sender do
 
   @doc """
   The ETag and the date of a file. Shortly after a change another change might not alter them: then the tag is
-  weak, and there is no date.
+  weak and differs from the later one, and there is no date.
   """
   @spec validators(Location.info(), coding :: binary | nil) :: %{etag: binary, modified: integer | nil}
   def validators(info, coding) do
     settled = System.os_time(:millisecond) >= info.modified * 1000 + @settled
     tag = Enum.map_join([info.size, info.modified], "-", &Integer.to_string(&1, 36))
-    etag = ~s(#{unless settled, do: "W/"}"#{String.downcase(tag)}#{if coding, do: "-" <> coding}")
+    {weak, recent} = if settled, do: {"", ""}, else: {"W/", "-recent"}
+    etag = ~s(#{weak}"#{String.downcase(tag)}#{recent}#{if coding, do: "-" <> coding}")
     %{etag: etag, modified: if(settled, do: info.modified)}
   end
 end

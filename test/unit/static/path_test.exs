@@ -208,6 +208,28 @@ defmodule Sparx.Static.PathTest do
       assert what(root, ["here", "here", "a"]) == "root/a"
     end
 
+    test "links to names that are not ASCII, and folders of them, in every locale", %{root: root} do
+      File.write!(Path.join(root, "folder/ä"), "")
+      link("folder/ä", root, "link")
+
+      code = """
+      {:ok, path, %{type: :file}} = Sparx.Static.Path.locate(~s(#{root}), ["link"])
+      {:ok, page} = Sparx.Static.Listing.page("/", ~s(#{root}/folder), [], false)
+      IO.puts(Base.encode16(path))
+      IO.puts(IO.iodata_to_binary(page) =~ "./%C3%A4")
+      """
+
+      for locale <- ["C", "C.UTF-8"] do
+        {output, 0} =
+          System.cmd("elixir", ["-pa", Path.join(:code.lib_dir(:sparx), "ebin"), "-e", code],
+            env: [{"LC_ALL", locale}]
+          )
+
+        assert [path, "true"] = output |> String.split() |> Enum.take(-2)
+        assert String.ends_with?(Base.decode16!(path), "/root/folder/ä")
+      end
+    end
+
     test "links that leave the root, or lead nowhere", %{root: root, base: base} do
       link("../secret", root, "out")
       link(Path.join(base, "secret"), root, "absolute_out")
