@@ -23,12 +23,17 @@ defmodule Sparx.HTTP.Parameters do
     item = String.downcase(item, :ascii)
 
     with true <- item != "" and visible?(item),
-         {:ok, parameters} <- parameters(rest, Keyword.get(options, :escapes, :all), []) do
+         {:ok, parameters} <- parameters(rest, Keyword.get(options, :escapes, :all), []),
+         true <- all_different?(parameters) do
       {:ok, item, parameters}
     else
       _false_or_error -> :error
     end
   end
+
+  # Compared all at once: there may be thousands of names.
+  defp all_different?(parameters),
+    do: MapSet.size(MapSet.new(parameters, &elem(&1, 0))) == length(parameters)
 
   @doc "The value of a parameter, or nil. `name` is in lower case."
   @spec get(t, binary) :: binary | nil
@@ -119,10 +124,8 @@ defmodule Sparx.HTTP.Parameters do
 
   defp parameter(rest, escapes, taken) do
     with {name, <<?=, rest::binary>>} when name != "" <- token(rest, 0),
-         {:ok, value, rest} <- value(rest, escapes),
-         name = String.downcase(name, :ascii),
-         false <- List.keymember?(taken, name, 0) do
-      parameters(skip_space(rest), escapes, [{name, value} | taken])
+         {:ok, value, rest} <- value(rest, escapes) do
+      parameters(skip_space(rest), escapes, [{String.downcase(name, :ascii), value} | taken])
     else
       _ -> :error
     end

@@ -210,7 +210,8 @@ defmodule Sparx.Multipart.Parser do
         too_large("the form has more than #{limits.max_parts} parts")
 
       true ->
-        with {:ok, headers} <- headers(binary_part(bytes, 0, at)),
+        # A copy, so that the headers of a part do not keep the whole piece alive.
+        with {:ok, headers} <- headers(:binary.copy(binary_part(bytes, 0, at))),
              {:ok, part} <- part(headers),
              {:ok, parser} <- count(part, parser) do
           parser = %{parser | state: :content, lead: 2, parts: parser.parts + 1, part_bytes: 0}

@@ -3,6 +3,7 @@ defmodule Sparx.Multipart.ParserTest do
   # A table of forms, each read whole, in single bytes and cut in two everywhere, with the same result.
   use ExUnit.Case, async: true
 
+  alias Sparx.HTTP.Parameters
   alias Sparx.Multipart.Parser
 
   @limits %{
@@ -427,5 +428,26 @@ defmodule Sparx.Multipart.ParserTest do
     {once, _held} = reductions(text.(4_000), 1, "B")
     {twice, _held} = reductions(text.(8_000), 1, "B")
     assert twice < 2.3 * once
+  end
+
+  test "a parameter that occurs twice is an error, however many are between" do
+    names = for a <- ?a..?z, b <- ?a..?z, c <- ?a..?f, do: <<a, b, c>>
+    value = "form-data" <> Enum.map_join(names, &";#{&1}=1")
+    assert {:ok, "form-data", parameters} = Parameters.parse(value)
+    assert parameters == Enum.map(names, &{&1, "1"})
+    assert Parameters.parse(value <> ";AAA=2") == :error
+  end
+
+  test "the headers of a part do not keep the piece alive in which they came" do
+    long = String.duplicate("n", 100)
+
+    text =
+      "--B\r\nContent-Disposition: form-data; name=#{long}; filename=#{long}\r\nContent-Type: text/#{long}\r\n\r\n" <>
+        String.duplicate("x", 60_000)
+
+    {:ok, [{:part, part} | _], _parser} = Parser.parse(Parser.new("B", @limits), text)
+
+    for kept <- [part.name, part.filename, part.content_type],
+        do: assert(:binary.referenced_byte_size(kept) < 1_000)
   end
 end
