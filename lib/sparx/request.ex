@@ -678,7 +678,7 @@ defmodule Sparx.Request do
     request = maybe_decode(request, options)
 
     Stream.resource(
-      fn -> ask_ahead({:queue.new(), 0, request.body}, request, options) end,
+      fn -> ask_ahead({:queue.new(), 0, length_with_end(request)}, request, options) end,
       fn state -> next_chunk(state, request, timeout, options) end,
       fn {reads, _count, _left} -> cancel_chunks(request, :queue.to_list(reads)) end
     )
@@ -692,6 +692,13 @@ defmodule Sparx.Request do
   end
 
   # `reads`: the `count` open requests for chunks. `left`: how many bytes of the body have not arrived, if its
+  # Trailers may follow a body of known length, except on HTTP/1: then its end is read too, as if it were one more byte.
+  defp length_with_end(%{body: length, inline: nil, version: version})
+       when is_integer(length) and version in [:"HTTP/2", :"HTTP/3"],
+       do: length + 1
+
+  defp length_with_end(%{body: length}), do: length
+
   # length is known; then no more chunks are requested than there can be.
   defp ask_ahead({reads, count, left} = state, request, options) do
     size = Keyword.get(options, :chunk_size, @chunk)

@@ -335,6 +335,28 @@ defmodule Sparx.Integration.Http2Test do
       {_client, stream} = client |> H2Client.trailers(id, [{"x-sum", "210"}]) |> H2Client.finish(id)
       assert %{ended: true, reset: nil, blocks: 2} = stream
     end
+
+    test "of known length have been read to their end when their trailers are there" do
+      test = self()
+
+      server =
+        serve(
+          fn request ->
+            for chunk <- Request.body_stream(request), do: send(test, {:chunk, chunk})
+            {:ok, trailers} = Request.trailers(request)
+            Response.new(200) |> Response.body(inspect(trailers)) |> Response.send(request)
+          end,
+          inline_body: 0
+        )
+
+      fields = [{"content-length", "5"}]
+      {client, id} = server |> H2Client.open() |> H2Client.request("POST", "/", fields, end: false)
+      client = H2Client.data(client, id, "hello")
+      assert_receive {:chunk, "hello"}
+      client = H2Client.sync(client)
+      {_client, stream} = client |> H2Client.trailers(id, [{"x-sum", "5"}]) |> H2Client.finish(id)
+      assert %{statuses: [200], data: ~s([{"x-sum", "5"}])} = stream
+    end
   end
 
   describe "a request that its client takes back" do
