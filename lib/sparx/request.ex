@@ -551,7 +551,8 @@ defmodule Sparx.Request do
   @doc """
   Withdraws requests of `read_chunk/2`: no more messages arrive for these references.
 
-  No byte of the body is lost: chunks that have already arrived are the next ones to be read.
+  No byte of the body is lost: chunks that have already arrived are the next ones to be read. They may be longer than
+  the `:max` of the next reads. Withdraw requests for several chunks in one call, which keeps their order.
   """
   @spec cancel_chunks(t, [reference]) :: :ok
   def cancel_chunks(request, refs) when is_list(refs) do
@@ -691,7 +692,6 @@ defmodule Sparx.Request do
     end
   end
 
-  # `reads`: the `count` open requests for chunks. `left`: how many bytes of the body have not arrived, if its
   # Trailers may follow a body of known length, except on HTTP/1: then its end is read too, as if it were one more byte.
   defp length_with_end(%{body: length, inline: nil, version: version})
        when is_integer(length) and version in [:"HTTP/2", :"HTTP/3"],
@@ -699,6 +699,7 @@ defmodule Sparx.Request do
 
   defp length_with_end(%{body: length}), do: length
 
+  # `reads`: the `count` open requests for chunks. `left`: how many bytes of the body have not arrived, if its
   # length is known; then no more chunks are requested than there can be.
   defp ask_ahead({reads, count, left} = state, request, options) do
     size = Keyword.get(options, :chunk_size, @chunk)
@@ -717,9 +718,11 @@ defmodule Sparx.Request do
   defp next_chunk({reads, count, left}, request, timeout, options) do
     {{:value, ref}, reads} = :queue.out(reads)
 
-    case await_chunk(request, ref, timeout) do
+    case Link.await(request.link, request.id, ref, timeout) do
       {:ok, chunk} -> {[chunk], ask_ahead({reads, count - 1, less(left, chunk)}, request, options)}
       :eof -> {:halt, {reads, count - 1, left}}
+      # The end of the stream withdraws all requests at once, which keeps chunks that arrive now in order.
+      :timeout -> raise Sparx.BodyError, reason: :timeout
       {:error, reason} -> raise Sparx.BodyError, reason: reason
     end
   end

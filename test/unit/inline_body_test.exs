@@ -63,6 +63,16 @@ defmodule Sparx.InlineBodyTest do
     assert [{"0123", 9_995, "9", "", 0}, {"0123", 9_995, "9", "", 0}] = both(parts)
   end
 
+  test "has ended for read_part/3 also if another function has read some of it" do
+    mixed = fn request ->
+      {:ok, first} = Request.await_chunk(request, Request.read_chunk(request, max: 3))
+      {:ok, rest, request} = Request.read_part(request, 20_000)
+      {first, byte_size(rest), request.body, Request.read_part(request, 1) |> elem(0)}
+    end
+
+    assert [{"012", 9_997, 0, :ok}, {"012", 9_997, 0, :ok}] = both(mixed)
+  end
+
   test "a chunk that was taken and given back is the next one to be read" do
     some = fn request ->
       [first] = request |> Request.body_stream(chunk_size: 10, prefetch: 4) |> Enum.take(1)

@@ -14,8 +14,8 @@ defmodule Sparx.Request.Part do
           {:ok | :more, binary, Request.t()} | {:error, :closed | :timeout}
   def read(%{inline: body} = request, length, _timeout) when is_binary(body) do
     part = Request.take_inline(request, length)
-    # Another copy of this request may have read the rest: then nothing is left, whatever this one says.
-    left = if part == "", do: 0, else: max(request.body - byte_size(part), 0)
+    # Another function may have read some of the body, so only a short part says where it ends.
+    left = if byte_size(part) < length, do: 0, else: max(request.body - length, 0)
     {if(left == 0, do: :ok, else: :more), part, %{request | body: left}}
   end
 
@@ -45,9 +45,10 @@ defmodule Sparx.Request.Part do
 
   defp take_next(%{request: request} = part) do
     {{:value, {ref, size}}, asked} = :queue.out(part.asked)
+    all_asked = part.asked
     part = %{part | asked: asked, ahead: part.ahead - 1}
 
-    case Request.await_chunk(request, ref, part.timeout) do
+    case Link.await(request.link, request.id, ref, part.timeout) do
       {:ok, chunk} when byte_size(chunk) > size ->
         <<chunk::binary-size(size), rest::binary>> = chunk
         take(%{put_back(part, [rest]) | parts: [chunk | part.parts]})
@@ -57,6 +58,11 @@ defmodule Sparx.Request.Part do
 
       :eof ->
         taken(part, 0)
+
+      # All at once: a chunk that arrives now would otherwise be put back behind those after it.
+      :timeout ->
+        put_back(%{part | asked: all_asked}, Enum.reverse(part.parts))
+        {:error, :timeout}
 
       {:error, reason} ->
         put_back(part, Enum.reverse(part.parts))
