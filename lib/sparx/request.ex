@@ -552,7 +552,10 @@ defmodule Sparx.Request do
   Withdraws requests of `read_chunk/2`: no more messages arrive for these references.
 
   No byte of the body is lost: chunks that have already arrived are the next ones to be read. They may be longer than
-  the `:max` of the next reads. Withdraw requests for several chunks in one call, which keeps their order.
+  the `:max` of the next reads.
+
+  Withdraw a request together with all that were made after it, in one call. Otherwise the chunks are read in another
+  order, and those of a small body that arrived with its request (`:inline_body`) may be lost.
   """
   @spec cancel_chunks(t, [reference]) :: :ok
   def cancel_chunks(request, refs) when is_list(refs) do
