@@ -26,7 +26,7 @@ defmodule Sparx.Static do
       `app.js.br`, `app.js.zst`, `app.js.gz` are sent for `app.js` if the client accepts them, and if they are not older than it. `[]` for none
     * `:cache_control` - the value of Cache-Control (default nil, none); or a function of the path's segments, such as
       `["css", "app.css"]`, that returns the value or nil
-    * `:headers` - more header fields, for responses with a file (default `[]`)
+    * `:headers` - more header fields, for responses with a file (default `[]`); a `content-type` here replaces that of the file's name
     * `:types` - media types by extension, in lower case, that take precedence, such as `%{"wasm" => "application/wasm"}` (default `%{}`)
     * `:max_ranges` - how many ranges a request may have; with more, the whole file is sent (default 16)
     * `:pass` - true returns `:pass`, and sends nothing, instead of 404 or 405 (default false)
@@ -277,16 +277,27 @@ defmodule Sparx.Static do
 
   defp plan(request, segments, info, coding, options) do
     %{etag: etag, modified: modified} = Sender.validators(info, coding)
+    {given, headers} = Sender.split_content(options.headers)
 
     file = %{
       size: info.size,
       etag: etag,
       modified: modified,
-      headers: vary(options) ++ cache_control(options.cache_control, segments) ++ options.headers,
-      content: content(List.last(segments), coding, options)
+      headers: vary(options) ++ cache_control(options.cache_control, segments) ++ headers,
+      content: described(given, content(List.last(segments), coding, options))
     }
 
     Plan.make(request.method, Request.headers(request), file, max_ranges: options.max_ranges)
+  end
+
+  # The application's type takes precedence, but the coding is that of the file that is sent.
+  defp described(given, made) do
+    made =
+      if List.keymember?(given, "content-type", 0), do: List.keydelete(made, "content-type", 0), else: made
+
+    if List.keymember?(made, "content-encoding", 0),
+      do: List.keydelete(given, "content-encoding", 0) ++ made,
+      else: given ++ made
   end
 
   # Also for a file without siblings: a cache that stored it earlier would otherwise never ask for a new sibling.

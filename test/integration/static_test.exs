@@ -363,6 +363,43 @@ defmodule Sparx.Integration.StaticTest do
       assert get(server, "/c.ODD").headers["content-type"] == "text/x-odd"
     end
 
+    test "headers that describe the content replace those of the name", %{root: root} do
+      write(root, "a.txt", "0123456789")
+      write(root, "a.txt.gz", "gz")
+
+      own = [
+        {"Content-Type", "text/x-own"},
+        {"content-encoding", "identity"},
+        {"content-disposition", "attachment"}
+      ]
+
+      server = serve(root, headers: own)
+      socket = Client.connect(server)
+
+      lines = fn fields ->
+        Client.send(socket, Client.head("GET", "/a.txt", fields))
+        {:ok, head} = :gen_tcp.recv(socket, 0, 60_000)
+
+        for line <- String.split(head, "\r\n"),
+            line =~ ~r/^(content-(type|enc|disp)|HTTP)/i,
+            do: String.downcase(line)
+      end
+
+      assert ["http/1.1 200 ok" | described] = lines.([])
+
+      # sparx_port does not send the coding `identity`.
+      assert Enum.sort(described) == ["content-disposition: attachment", "content-type: text/x-own"]
+
+      described = lines.([{"accept-encoding", "gzip"}])
+      assert "content-encoding: gzip" in described
+      refute "content-encoding: identity" in described
+      assert ["http/1.1 304 not modified"] = lines.([{"if-none-match", "*"}])
+      ranges = get(server, "/a.txt", [{"range", "bytes=0-0,9-9"}])
+      assert "multipart/byteranges" <> _ = ranges.headers["content-type"]
+      assert ranges.body =~ "content-type: text/x-own\r\n"
+      Client.close(socket)
+    end
+
     test "at, dotfiles and max_ranges", %{root: root} do
       write(root, ".hidden", "hidden")
       write(root, "index.html", "index")

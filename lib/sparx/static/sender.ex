@@ -150,11 +150,19 @@ defmodule Sparx.Static.Sender do
 
   @of_content ~w(content-type content-encoding content-language content-disposition)
 
+  @doc "Fields that describe the content, with names in lower case, and all others."
+  @spec split_content(Headers.t()) :: {Headers.t(), Headers.t()}
+  def split_content(headers) do
+    {content, others} = Enum.split_with(headers, fn field -> Enum.any?(@of_content, &named?(field, &1)) end)
+
+    {Enum.map(content, fn {name, value} -> {String.downcase(name, :ascii), value} end), others}
+  end
+
   # ETag and Last-Modified that the application has set take precedence.
   defp described(headers, info) do
     {etags, headers} = Enum.split_with(headers, &named?(&1, "etag"))
     {dates, headers} = Enum.split_with(headers, &named?(&1, "last-modified"))
-    {content, headers} = Enum.split_with(headers, fn field -> Enum.any?(@of_content, &named?(field, &1)) end)
+    {content, headers} = split_content(headers)
     made = validators(info, nil)
 
     %{
@@ -162,7 +170,7 @@ defmodule Sparx.Static.Sender do
       etag: given(etags, &if(match?({:ok, _}, ETag.parse(&1)), do: &1), made.etag),
       modified: given(dates, &with({:ok, date} <- Date.parse(&1), do: date), made.modified),
       headers: headers,
-      content: Enum.map(content, fn {name, value} -> {String.downcase(name, :ascii), value} end)
+      content: content
     }
   end
 
