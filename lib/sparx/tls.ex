@@ -167,21 +167,37 @@ defmodule Sparx.TLS do
   end
 
   defp list!(list, _option) when is_list(list), do: list
-  defp list!(value, option), do: bad!(option, value, "a list")
+
+  defp list!(_with_keys, option),
+    do: raise(ArgumentError, "invalid value for option #{inspect(option)}: expected a list (it is not shown)")
 
   defp host!({name, options}, base) when (is_binary(name) or is_list(name)) and is_list(options) do
     name = to_string(name)
 
     case Keyword.pop(options, :certs_keys) do
-      {nil, options} -> [certificate!(options, [name], base)]
-      {several, []} -> Enum.map(several, &certificate!(&1, [name], base))
+      {nil, options} ->
+        [certificate!(options, [name], base)]
+
+      {several, []} ->
+        several |> list!(:certs_keys) |> Enum.map(&certificate!(&1, [name], base))
+
+      {_several, _one} ->
+        raise ArgumentError, "option :sni_hosts: a certificate beside :certs_keys of #{inspect(name)}"
     end
   end
 
-  defp host!(value, _base), do: bad!(:sni_hosts, value, ~s([{"a.example", certfile: …, keyfile: …}]))
+  defp host!(_with_keys, _base) do
+    raise ArgumentError,
+          ~s(invalid value for option :sni_hosts: expected [{"a.example", certfile: …, keyfile: …}] (it is not shown\))
+  end
+
+  defp certificate!(options, names, base) when is_map(options),
+    do: options |> Map.to_list() |> certificate!(names, base)
 
   defp certificate!(options, names, base) do
-    options = Enum.to_list(options)
+    Keyword.keyword?(options) ||
+      raise ArgumentError,
+            "expected the options of a certificate as a map or a keyword list (they are not shown)"
 
     Enum.each(options, fn {key, _} ->
       key in @certificate || raise ArgumentError, "unknown option #{inspect(key)} of a certificate"
@@ -300,8 +316,9 @@ defmodule Sparx.TLS do
 
   defp reload!(false), do: false
   defp reload!(:watch), do: 5_000
-  defp reload!({:interval, ms}) when is_integer(ms) and ms >= 100, do: ms
-  defp reload!(value), do: bad!(:reload, value, "false, :watch or {:interval, ms}, of at least 100")
+  # 4,294,967,295 is the longest wait of a process.
+  defp reload!({:interval, ms}) when is_integer(ms) and ms in 100..0xFFFFFFFF, do: ms
+  defp reload!(value), do: bad!(:reload, value, "false, :watch or {:interval, ms}, from 100 to 4294967295")
 
   defp hsts!(none) when none in [nil, false], do: nil
   defp hsts!(s) when is_integer(s) and s in 0..0xFFFFFFFF, do: s
@@ -465,10 +482,23 @@ defmodule Sparx.TLS do
   # its own, so that the bytes that were read disappear with it.
   @spec reload([pid]) :: :ok | {:error, binary}
   def reload([]), do: :ok
-  def reload(servers), do: Task.await(Task.async(fn -> replace(servers) end), 60_000)
+
+  def reload(servers) do
+    case Task.await(Task.async(fn -> try_replace(servers) end), 60_000) do
+      {:exit, reason} -> exit(reason)
+      answer -> answer
+    end
+  end
+
+  # The process is linked to the caller, who must be able to catch the exit.
+  defp try_replace(servers) do
+    replace(servers)
+  catch
+    :exit, reason -> {:exit, reason}
+  end
 
   defp replace([first | _] = servers) do
-    listeners = first |> GenServer.call(:listeners) |> Enum.with_index()
+    listeners = first |> GenServer.call(:listeners, 15_000) |> Enum.with_index()
 
     with {:ok, read} <- each(for({%{tls: tls}, index} <- listeners, do: {index, tls}), &read_listener/1),
          :ok <- try_out(first, read) do

@@ -255,4 +255,32 @@ defmodule Sparx.TLSTest do
     assert TLS.explain(tls, "certificates", "9: x") == "9: x"
     assert TLS.explain(tls, "client_ca", "x") == "client_ca: x"
   end
+
+  test "no message about a wrong option shows a key" do
+    pair = [cert_pem: "chain", key_pem: "SECRET"]
+
+    for {options, text} <- [
+          {[certs_keys: Map.new(pair)], ":certs_keys"},
+          {[sni_hosts: [{:"b.example", pair}]], ":sni_hosts"},
+          {[sni_hosts: [{"b.example", [certs_keys: [pair]] ++ pair}]], "b.example"},
+          {[sni_hosts: [{"b.example", [certs_keys: Map.new(pair)]}]], ":certs_keys"},
+          {[certs_keys: [:pair]], "a map or a keyword list"},
+          {[certs_keys: [["chain" | pair]]], "a map or a keyword list"}
+        ] do
+      message = message([scheme: :https] ++ options)
+      assert message =~ text
+      refute message =~ "SECRET"
+    end
+  end
+
+  test "an interval is one that a process can wait" do
+    assert listener(pair("a-ec") ++ [reload: {:interval, 4_294_967_295}]).tls.reload == 4_294_967_295
+    assert message([scheme: :https, reload: {:interval, 4_294_967_296}] ++ pair("a-ec")) =~ ":reload"
+  end
+
+  test "a server that does not answer exits in the caller, who can catch it" do
+    {gone, monitor} = spawn_monitor(fn -> :ok end)
+    assert_receive {:DOWN, ^monitor, :process, ^gone, _reason}
+    assert {:noproc, _call} = catch_exit(TLS.reload([gone]))
+  end
 end
