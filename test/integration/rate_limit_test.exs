@@ -200,4 +200,25 @@ defmodule Sparx.Integration.RateLimitTest do
     assert_raise ArgumentError, ~r/no policy :none/, fn -> RateLimit.hit(limiter(), :none, 1) end
     assert_raise ArgumentError, ~r/no Sparx.RateLimit/, fn -> RateLimit.hit(:nobody, :hour, 1) end
   end
+
+  @tag capture_log: true
+  test "everything is allowed while a limiter is being restarted after a failure" do
+    name = Module.concat(__MODULE__, Restarted)
+
+    {:ok, limiter} =
+      RateLimit.start_link(name: name, policies: [one: [limit: 1, per: 3_600_000]], max_keys: 2)
+
+    Process.unlink(limiter)
+    store = RateLimit.Store.fetch!(name)
+    for key <- 1..2, do: assert({:ok, _} = RateLimit.hit(name, :one, key))
+    # The process that makes room for new keys ends while one is added.
+    assert RateLimit.Store.take(%{store | name: :gone}, store.policies.one, 3, 1) == {:ok, 0}
+    GenServer.stop(limiter, :failed)
+    assert {:ok, _} = RateLimit.hit(name, :one, 1)
+
+    {:ok, limiter} = RateLimit.start_link(name: name, policies: [one: [limit: 1]])
+    Process.unlink(limiter)
+    GenServer.stop(limiter, :shutdown)
+    assert_raise ArgumentError, ~r/there is no Sparx.RateLimit named/, fn -> RateLimit.hit(name, :one, 1) end
+  end
 end

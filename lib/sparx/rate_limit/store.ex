@@ -154,6 +154,9 @@ defmodule Sparx.RateLimit.Store do
   rescue
     # The tables are gone with their process, which is being restarted.
     ArgumentError -> {:ok, 0}
+  catch
+    # That process, which makes room for new keys, is gone, or busy for long.
+    :exit, _reason -> {:ok, 0}
   end
 
   defp take(store, policy, id, cost, now) do
@@ -272,6 +275,10 @@ defmodule Sparx.RateLimit.Store do
   def handle_info({:EXIT, _pid, reason}, store), do: {:stop, reason, store}
   def handle_info(_other, store), do: {:noreply, store}
 
+  # After a failure it is about to be restarted, and everything is allowed meanwhile.
   @impl GenServer
-  def terminate(_reason, store), do: :persistent_term.erase({__MODULE__, store.name})
+  def terminate(reason, store) when reason in [:normal, :shutdown] or elem(reason, 0) == :shutdown,
+    do: :persistent_term.erase({__MODULE__, store.name})
+
+  def terminate(_reason, _store), do: :ok
 end

@@ -37,6 +37,9 @@ defmodule Sparx.Server.Reaper do
     waits = GenServer.call(__MODULE__, :leaving?)
     waits && Process.sleep(@pause)
     waits
+  catch
+    # The reaper is being restarted, or busy.
+    :exit, _reason -> false
   end
 
   @doc "Ends a program at once."
