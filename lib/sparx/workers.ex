@@ -48,9 +48,9 @@ defmodule Sparx.Workers do
   @spec child_spec(keyword) :: Supervisor.child_spec()
   def child_spec(options) do
     %{
-      id: __MODULE__,
+      id: {__MODULE__, options[:server]},
       start: {__MODULE__, :start_link, [options]},
-      shutdown: Keyword.get(options, :shutdown, 30_000) + 1_000
+      shutdown: shutdown!(Keyword.get(options, :shutdown, 30_000)) + 1_000
     }
   end
 
@@ -61,7 +61,18 @@ defmodule Sparx.Workers do
     config = Config.new!(Keyword.take(options, [:handler, :workers, :max_waiting]))
     config.handler || raise ArgumentError, "the option :handler is required"
     callers = [self() | Process.get(:"$callers", [])]
-    GenServer.start_link(__MODULE__, {place(options[:server]), config, options[:shutdown], callers})
+
+    GenServer.start_link(
+      __MODULE__,
+      {place(options[:server]), config, shutdown!(options[:shutdown]), callers}
+    )
+  end
+
+  defp shutdown!(ms) when is_integer(ms) and ms in 0..86_400_000, do: ms
+
+  defp shutdown!(value) do
+    raise ArgumentError,
+          "invalid value for option :shutdown: #{inspect(value)}, expected an integer from 0 to 86400000"
   end
 
   defp place({name, node}) when is_atom(name) and is_atom(node), do: {name, node}
@@ -114,6 +125,7 @@ defmodule Sparx.Workers do
     {:noreply, with_port(port, state, &tell(&1, port, id, {:failed, crash}))}
   end
 
+  def handle_info(:join, %{leaving: true} = state), do: {:noreply, state}
   def handle_info(:join, state), do: {:noreply, join(state)}
 
   def handle_info({:DOWN, tag, :process, pid, _reason}, state) do
@@ -191,9 +203,11 @@ defmodule Sparx.Workers do
     :exit, _has_ended -> %{producer | link: %Link{server: producer.pid, slots: self(), port: port}}
   end
 
-  # The server decides what its end means (Sparx.Server.Endings).
-  defp ended(port, id, pid, reason, producer, _state) do
+  # The server decides what its end means (Sparx.Server.Endings). Once the subscription has been cancelled, this process owns the
+  # requests that no other process owns.
+  defp ended(port, id, pid, reason, producer, state) do
     tell(producer, port, id, {:returned, pid, reason})
+    if state.leaving, do: tell(producer, port, id, {:returned, self(), reason})
     waiting = Map.delete(producer.waiting, {port, id})
 
     ask(%{
