@@ -388,4 +388,18 @@ defmodule Sparx.Integration.ListenersTest do
     on_exit(fn -> File.rm_rf!(folder) end)
     folder
   end
+
+  test "a socket of another program is kept for a later try, if it cannot be handed over now" do
+    {:ok, socket} = :socket.open(:inet, :stream, :default)
+    :ok = :socket.bind(socket, %{family: :inet, addr: {127, 0, 0, 1}, port: 0})
+    :ok = :socket.listen(socket)
+    {:ok, fd} = :socket.getopt(socket, {:otp, :fd})
+    config = Sparx.Config.new!(listen: {:fd, fd})
+    {:ok, holder} = Sparx.Server.Listeners.start_link(config)
+
+    assert {:error, %{field: "listen"}} =
+             Sparx.Server.Startup.run(%{config | holder: holder, descriptors: false}, false)
+
+    assert {:ok, [_descriptor]} = Sparx.Server.Listeners.fetch(holder)
+  end
 end

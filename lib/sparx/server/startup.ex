@@ -33,13 +33,15 @@ defmodule Sparx.Server.Startup do
   def run(config, report) do
     case run_once(config, report) do
       {:error, %{reason: :address}} = error -> if(Reaper.await_one(), do: run(config, report), else: error)
-      {:error, %{field: "descriptor"} = error} -> run_alone(config, report, error)
+      {:error, %{field: "descriptor"} = error} -> run_alone(config, report, error, inherited?(config))
       result -> result
     end
   end
 
   # The bound sockets could not be handed over.
-  defp run_alone(config, report, error) do
+  defp run_alone(_config, _report, error, true), do: {:error, error}
+
+  defp run_alone(config, report, error, false) do
     Logger.warning(
       "cannot hand listeners to sparx_port, so it binds them itself, and they close when it ends: " <>
         StartError.message(error)
@@ -111,7 +113,7 @@ defmodule Sparx.Server.Startup do
 
   # There are no sockets to hand over: the port program binds.
   defp listeners(config, nil) do
-    Listeners.give_up(config.holder)
+    inherited?(config) || Listeners.give_up(config.holder)
     bound_by_port(config)
   end
 
@@ -124,7 +126,7 @@ defmodule Sparx.Server.Startup do
   end
 
   defp bound_by_port(config) do
-    if Enum.any?(config.listeners, & &1[:fd]),
+    if inherited?(config),
       do:
         {:error,
          StartError.new(
@@ -134,6 +136,9 @@ defmodule Sparx.Server.Startup do
          )},
       else: {:ok, []}
   end
+
+  # Inherited sockets can only be handed over, so a later try may succeed.
+  defp inherited?(config), do: Enum.any?(config.listeners, & &1[:fd])
 
   # Without a channel everything goes over the pipe.
   defp listen(%{descriptors: true, opener: nil}) do
