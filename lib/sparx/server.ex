@@ -54,11 +54,11 @@ defmodule Sparx.Server do
   # ── the API ───────────────────────────────────────────────────────────────────────────────────────
 
   @doc false
-  # `on_ready` is called in the server with the bound listeners each time a port program is ready. `again`: this server replaces an
-  # earlier one that has failed, so it waits for whatever keeps it from listening. `restarts`: how often its port program was restarted before.
-  def start_link({config, on_ready}), do: start_link({config, on_ready, false, 0})
+  # `tell` is called in the server: with `{:ready, listeners}`, those that are bound, each time a port program is ready, and with
+  # `:shutdown` when its supervisor ends it. `again`: this server replaces an earlier one that has failed, so it waits for whatever keeps it from listening. `restarts`: how often its port program was restarted before.
+  def start_link({config, tell}), do: start_link({config, tell, false, 0})
 
-  def start_link({config, _on_ready, _again, _restarts} = argument) do
+  def start_link({config, _tell, _again, _restarts} = argument) do
     name = if config.name, do: [name: config.name], else: []
     options = [min_heap_size: @heap]
     callers = [self() | Process.get(:"$callers", [])]
@@ -93,6 +93,10 @@ defmodule Sparx.Server do
     :exit, _has_failed -> :ok
   end
 
+  @doc "The supervisor of this server ends: it drains, for at most `:drain_timeout`, and ends."
+  @spec shut_down(pid) :: :ok
+  def shut_down(server), do: GenServer.cast(server, :shut_down)
+
   @doc "Sets the certificates of a listener: a map of `Sparx.TLS.read/1`."
   @spec certify(GenServer.server(), listener :: non_neg_integer, map) ::
           :ok | {:error, {field :: binary, rule :: binary}}
@@ -101,7 +105,7 @@ defmodule Sparx.Server do
   # ── the start ──────────────────────────────────────────────────────────────────────────────────────
 
   @impl GenServer
-  def init({{config, on_ready, again, restarts}, callers}) do
+  def init({{config, tell, again, restarts}, callers}) do
     Process.flag(:trap_exit, true)
     config = %{config | holder: holder(config)}
 
@@ -109,7 +113,7 @@ defmodule Sparx.Server do
       config: config,
       telemetry: Telemetry.listener(config.telemetry),
       program: %State.Program{},
-      life: %State.Life{on_ready: on_ready, restarts: restarts},
+      life: %State.Life{tell: tell, restarts: restarts},
       job: %{
         handler: config.handler,
         ancestors: [name_or_pid() | Process.get(:"$ancestors", [])],
@@ -163,7 +167,7 @@ defmodule Sparx.Server do
     link = link(config, port, info, program)
     Region.serve(program.region, port, link.max_frame)
     Worker.publish(Map.put(state.job, :link, link), port)
-    life.on_ready && life.on_ready.(config.listeners)
+    life.tell && life.tell.({:ready, config.listeners})
     Enum.each(life.restarters, &GenServer.reply(&1, cut(life)))
 
     announce(%{
@@ -444,6 +448,11 @@ defmodule Sparx.Server do
   def handle_cast({:stream, _former_port, _id, message}, state),
     do: noreply(Exchange.too_late(message, state))
 
+  def handle_cast(:shut_down, %{port: nil} = state), do: drained(state)
+
+  def handle_cast(:shut_down, state),
+    do: noreply(start_drain(state, Config.limit(state.config, :drain_timeout)))
+
   def handle_cast({:"$demand", mode}, state), do: noreply(%{state | forward: mode == :forward})
   def handle_cast(_message, state), do: noreply(state)
 
@@ -572,6 +581,7 @@ defmodule Sparx.Server do
 
   def terminate(reason, state) when reason == :shutdown or elem(reason, 0) == :shutdown do
     timeout = Config.limit(state.config, :drain_timeout)
+    state.life.tell && state.life.tell.(:shutdown)
     state |> start_drain(timeout) |> flush() |> linger(now() + timeout + 1_000)
   end
 

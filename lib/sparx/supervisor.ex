@@ -58,11 +58,11 @@ defmodule Sparx.Supervisor do
   def start_server({index, generation, restarts}, config, callers, table) do
     Process.put(:"$callers", callers)
     config = %{share(index, config) | listeners: bound(table, config), holder: holder(table)}
-    ready = &:ets.insert(table, {:listeners, &1})
+    tell = &told(&1, table)
 
     case generation(table, index) do
       newer when newer > generation -> :ignore
-      former -> start_and_note({index, generation}, {config, ready, former == generation, restarts}, table)
+      former -> start_and_note({index, generation}, {config, tell, former == generation, restarts}, table)
     end
   end
 
@@ -71,6 +71,14 @@ defmodule Sparx.Supervisor do
       :ets.insert(table, [{{:server, index}, server}, {{:generation, index}, generation}])
       {:ok, server}
     end
+  end
+
+  defp told({:ready, listeners}, table), do: :ets.insert(table, {:listeners, listeners})
+
+  # The supervisor ends its servers one after the other, but all of them drain from now on. A server that was replaced is ended alone.
+  defp told(:shutdown, table) do
+    servers = servers(table)
+    if self() in servers, do: Enum.each(List.delete(servers, self()), &Server.shut_down/1)
   end
 
   # -1: it was never started.

@@ -91,4 +91,41 @@ defmodule Sparx.Integration.DrainTest do
     assert Client.answer(socket).body == "told"
     assert Task.await(drain, 60_000) == :ok
   end
+
+  test "by the end of its supervisor, for all port programs at the same time" do
+    test = self()
+
+    handler = fn request ->
+      Request.notify_drain(request)
+      send(test, {:begun, request.link.server, self()})
+
+      receive do
+        {:sparx, :draining, ^request} -> send(test, {:draining, self()})
+      end
+
+      receive do
+        :go -> Response.new(200) |> Response.body("done") |> Response.send(request)
+      end
+    end
+
+    options = [host: "127.0.0.1", port: 0, handler: handler, ports: 2, share: 0, drain_timeout: 60_000]
+    server = start_supervised!({Sparx, options})
+    {sockets, handlers} = in_both(server, [], %{})
+    stop = Task.async(fn -> Supervisor.stop(server, :shutdown) end)
+    for handler <- handlers, do: assert_receive({:draining, ^handler}, 10_000)
+    for handler <- handlers, do: send(handler, :go)
+    for socket <- sockets, do: assert(%{status: 200, body: "done"} = Client.answer(socket))
+    assert Task.await(stop, 60_000) == :ok
+  end
+
+  # Requests until both port programs have one.
+  defp in_both(_server, sockets, handlers) when map_size(handlers) == 2,
+    do: {sockets, handlers |> Map.values() |> List.flatten()}
+
+  defp in_both(server, sockets, handlers) do
+    socket = Client.connect(server)
+    Client.send(socket, Client.head("GET", "/"))
+    assert_receive {:begun, producer, handler}, 10_000
+    in_both(server, [socket | sockets], Map.update(handlers, producer, [handler], &[handler | &1]))
+  end
 end

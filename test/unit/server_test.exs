@@ -1262,4 +1262,30 @@ defmodule Sparx.ServerTest do
       assert_receive {[:sparx, :port, :stats], %{requests: 0}, _}
     end
   end
+
+  test "a request that waits since a consumer has left goes to the next free slot" do
+    test = self()
+
+    handler = fn request ->
+      send(test, {:begun, request.id, self()})
+      receive(do: (:go -> Response.new(200) |> Response.send(request)))
+    end
+
+    %{server: server, port: port} = start(handler: handler, workers: 1)
+    tag = subscribe(server)
+    ask(server, tag, 2)
+    assert_receive {:host, ^port, [1, 2]}
+    cancel(server, tag, :normal)
+    assert_receive {:"$gen_consumer", {^server, ^tag}, {:cancel, :normal}}
+    FakePort.say(port, for(id <- 1..3, do: FakePort.request(id)))
+    assert_receive {:begun, 1, first}
+    send(first, :go)
+    assert_receive {:begun, 2, second}
+    send(second, :go)
+    assert_receive {:begun, 3, third}
+    send(third, :go)
+    # The slot is free only now: nothing was asked for while requests waited.
+    assert_receive {:host, ^port, [1, 1]}
+    assert %{waiting: 0, running: 0, surplus: 0, demand: 1} = sync(server, port).ports |> hd()
+  end
 end

@@ -151,6 +151,24 @@ defmodule Sparx.Server.Dispatch do
     end
   end
 
+  @doc "Starts handlers for waiting requests while slots are free."
+  @spec start_waiting(State.t()) :: State.t()
+  def start_waiting(state) do
+    with {:ok, slots} <- Slots.take(state.slots),
+         {:ok, id, stream, waiting} <- Waiting.pop(state.waiting) do
+      start_waiting(start_stream(id, stream, %{state | slots: slots, waiting: waiting}))
+    else
+      _ -> state
+    end
+  end
+
+  defp start_stream(id, %{head: head, answer: answer} = stream, %{job: job, port: port} = state) do
+    pid = Worker.spawn(id, head, stream.inline, answer, port, job.heap, {:"$sparx_ended", port, id})
+    stream = noted(stream, fn -> Request.decode(id, head, answer, pid, state.link) end, state)
+    stream = %{stream | owner: pid, handler: pid, inline: nil}
+    %{state | streams: Streams.open(state.streams, id, stream)}
+  end
+
   @doc "Refuses requests that have waited too long."
   @spec overdue(State.t()) :: State.t()
   def overdue(state), do: overdue(state, now())

@@ -37,6 +37,13 @@ defmodule Sparx.Server.Slots do
   @spec start(t) :: t
   def start(slots), do: %{slots | asked: slots.asked - 1, running: slots.running + 1}
 
+  @doc "A handler starts for a request that has waited, if a slot is free."
+  @spec take(t) :: {:ok, t} | :none
+  def take(%{limit: limit, running: running, asked: asked} = slots) when running + asked < limit,
+    do: {:ok, %{slots | running: running + 1}}
+
+  def take(_none_free), do: :none
+
   @doc "A handler has ended, whether it ran or waited."
   @spec stop(t, id) :: t
   def stop(%{waiting: none} = slots, _id) when none == %{}, do: %{slots | running: slots.running - 1}

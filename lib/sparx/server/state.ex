@@ -7,7 +7,7 @@ defmodule Sparx.Server.State do
   # many handlers, and the demand that their ends free, are one write. See Sparx.Server.
 
   alias Sparx.{Frame, Link}
-  alias Sparx.Server.{Burst, Demand, Framing, Owed, Slots, Streams, Waiting}
+  alias Sparx.Server.{Burst, Demand, Dispatch, Framing, Owed, Slots, Streams, Waiting}
 
   defmodule Program do
     @moduledoc false
@@ -42,8 +42,8 @@ defmodule Sparx.Server.State do
     @moduledoc false
     # The phase of the server, independent of its port programs.
     defstruct [
-      # called with the bound listeners when a program is ready
-      :on_ready,
+      # tells the supervisor what happens (Sparx.Server.start_link/1)
+      :tell,
       # connections that the last program had to cut
       :cut,
       # timer of the next question for FIGURES, if telemetry has listeners
@@ -119,8 +119,10 @@ defmodule Sparx.Server.State do
   @spec flush(t) :: t
   def flush(%{port: nil} = state), do: %{state | out: [], out_size: 0, taken: 0}
   def flush(%{forward: false} = state), do: send_out(state)
+  def flush(%{waiting: %{count: 0}} = state), do: ask_and_send(state)
+  def flush(state), do: state |> Dispatch.start_waiting() |> ask_and_send()
 
-  def flush(state) do
+  defp ask_and_send(state) do
     {free, slots} = Slots.ask(state.slots)
     send_out(demand(%{state | slots: slots, grant: 0}, free + state.grant))
   end
