@@ -17,6 +17,8 @@ defmodule Sparx.Server.Channel do
   @longest_path 107
   # ms
   @patience 5_000
+  # s. A folder is needed for some seconds only.
+  @left_for 3_600
 
   @typedoc "A socket that a port program may connect to."
   @type listening :: %{socket: :socket.socket(), folder: Path.t(), path: Path.t()}
@@ -134,6 +136,28 @@ defmodule Sparx.Server.Channel do
     File.rm(listening.path)
     File.rmdir(listening.folder)
     :ok
+  end
+
+  @doc """
+  Removes the folders that VMs of this user left when they were killed while a port program started: those that are an hour old.
+  """
+  @spec remove_left(Path.t()) :: :ok
+  def remove_left(base \\ System.tmp_dir() || "/tmp") do
+    with {:ok, %{uid: user}} <- File.stat("/proc/self"), {:ok, names} <- File.ls(base) do
+      for name <- names, name =~ ~r/\Asparx-[\w-]{16}\z/, do: remove_if_left(Path.join(base, name), user)
+    end
+
+    :ok
+  end
+
+  defp remove_if_left(folder, user) do
+    with {:ok, %{type: :directory, uid: ^user, mtime: made}} <- File.lstat(folder, time: :posix),
+         true <- System.os_time(:second) - made > @left_for,
+         socket = Path.join(folder, "s"),
+         {:ok, %{type: :other}} <- File.lstat(socket) do
+      File.rm(socket)
+      File.rmdir(folder)
+    end
   end
 
   @doc "Closes a connection."

@@ -8,6 +8,8 @@ defmodule Sparx.Server.Reaper do
 
   use GenServer
 
+  alias Sparx.Server.Channel
+
   # ms in which a program ends by itself, longer than any usual `:eof_timeout`.
   @grace 1_500
   @pause 50
@@ -51,6 +53,7 @@ defmodule Sparx.Server.Reaper do
   # servers: {monitor, last program}. leaving: programs of servers that have died.
   def init(_) do
     known = Registry.select(Sparx.Registry, [{{{__MODULE__, :"$1"}, :_, :"$2"}, [], [{{:"$1", :"$2"}}]}])
+    spawn(&Channel.remove_left/0)
     servers = Map.new(known, fn {server, program} -> {server, {Process.monitor(server), program}} end)
     {:ok, %{servers: servers, leaving: %{}}}
   end

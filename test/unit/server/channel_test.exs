@@ -109,4 +109,40 @@ defmodule Sparx.Server.ChannelTest do
     :socket.close(port)
     Channel.close(socket)
   end
+
+  @tag :tmp_dir
+  test "folders that a killed VM left are removed after an hour, and nothing else is", %{tmp_dir: base} do
+    hour_ago = System.os_time(:second) - 3_700
+
+    for {name, time} <- [
+          {"sparx-abcdefghij-_0123", hour_ago},
+          {"sparx-abcdefghij-_0124", System.os_time(:second)},
+          {"sparx-other", hour_ago},
+          {"sparx-abcdefghij-_0125", hour_ago},
+          {"sparx-abcdefghij-_0127", hour_ago}
+        ] do
+      folder = Path.join(base, name)
+      File.mkdir!(folder)
+      # For a stat a pipe is like a socket, whose path would be too long here.
+      if name =~ "0127",
+        do: File.write!(Path.join(folder, "s"), ""),
+        else: {"", 0} = System.cmd("mkfifo", [Path.join(folder, "s")])
+
+      name =~ "0125" && File.write!(Path.join(folder, "another"), "")
+      File.touch!(folder, time)
+    end
+
+    File.ln_s!("sparx-other", Path.join(base, "sparx-abcdefghij-_0126"))
+    assert Channel.remove_left(base) == :ok
+
+    assert base |> File.ls!() |> Enum.sort() == [
+             "sparx-abcdefghij-_0124",
+             "sparx-abcdefghij-_0125",
+             "sparx-abcdefghij-_0126",
+             "sparx-abcdefghij-_0127",
+             "sparx-other"
+           ]
+
+    assert File.ls!(Path.join(base, "sparx-other")) == ["s"]
+  end
 end
