@@ -160,6 +160,27 @@ static void test_a_request_in_progress_keeps_an_impatient_client(void **state)
 	text_clear(&host->events);
 }
 
+static void idle_for_a_moment(struct config *config)
+{
+	config->idle_timeout = 200;
+}
+
+static void test_a_request_that_came_in_time_is_read_before_the_time_is_up(void **state)
+{
+	uint64_t then;
+
+	(void)state;
+	start_again(idle_for_a_moment);
+	shake();
+	get("/a");
+	quic_client_gets(c, "/b");
+	quic_client_goes_on(c);
+	for (then = s->loop.now; quic_clock() / 1000000 < then + 200 + 2 * WHEEL_SLOT;) /* the server stands still */
+		usleep(1000);
+	QUIC_AWAIT(c, host->count == 2);
+	text_clear(&host->events);
+}
+
 static void test_the_second_version_is_spoken_too(void **state)
 {
 	(void)state;
@@ -1015,6 +1036,7 @@ int main(void)
 		TEST(test_a_request_is_answered),
 		TEST(test_packets_wait_until_the_socket_accepts_them),
 		TEST(test_a_request_in_progress_keeps_an_impatient_client),
+		TEST(test_a_request_that_came_in_time_is_read_before_the_time_is_up),
 		TEST(test_the_second_version_is_spoken_too),
 		TEST(test_other_versions_are_told_of_ours),
 		TEST(test_a_client_may_change_its_keys),

@@ -487,18 +487,24 @@ static void look_for_black_hole(struct quic_conn *c, uint64_t now)
 	c->silent_since = 0;
 }
 
+/* Packets that are in the socket came in time, even if this process was not running then: quic_run reads them first. */
+static void time_passes(struct quic_conn *c)
+{
+	c->quic->readable = true;
+	member_is_dirty(&c->member);
+}
+
 static void on_expiry(struct wheel_node *node)
 {
-	member_is_dirty(&container_of(node, struct quic_conn, expiry)->member);
+	time_passes(container_of(node, struct quic_conn, expiry));
 }
 
 static void on_deadline(struct wheel_node *node)
 {
 	struct quic_conn *c = container_of(node, struct quic_conn, deadline);
 
-	if (c->h3)
-		h3_tick(c->h3);
-	member_is_dirty(&c->member);
+	c->due = true;
+	time_passes(c);
 }
 
 static void set_timers(struct quic_conn *c, uint64_t deadline)
@@ -603,6 +609,9 @@ static bool conn_run(struct member *m)
 		if (error)
 			quic_failed(c, error);
 	}
+	if (!c->failed && c->h3 && c->due)
+		h3_tick(c->h3);
+	c->due = false;
 	if (!c->failed && c->h3) {
 		more = run_open(c, now);
 	} else if (!c->failed) {

@@ -111,6 +111,7 @@ struct quic_conn {
 	uint32_t unanswered;    /* packets that came since one was written */
 	uint32_t timeouts;      /* since the client was last heard */
 	uint8_t state;          /* enum quic_state */
+	bool due;               /* `deadline` has fired in this turn */
 	bool validated;         /* its address is validated */
 	bool shaken;            /* the handshake is done; */
 	bool shrunk;            /* and the memory that only the handshake needed is freed */
