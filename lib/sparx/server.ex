@@ -208,7 +208,7 @@ defmodule Sparx.Server do
 
     cond do
       former == nil == (state.telemetry == nil) -> state
-      state.port == nil -> state
+      state.port == nil -> begin_stats(state, former)
       true -> state |> write(Frame.report(former == nil)) |> begin_stats(former)
     end
   end

@@ -1288,4 +1288,39 @@ defmodule Sparx.ServerTest do
     assert_receive {:host, ^port, [1, 1]}
     assert %{waiting: 0, running: 0, surplus: 0, demand: 1} = sync(server, port).ports |> hd()
   end
+
+  @tag capture_log: true
+  test "a malformed head of a request that must wait costs the port program, not the server" do
+    %{server: server, port: port} = start()
+    tag = subscribe(server)
+    ask(server, tag, 1)
+    assert_receive {:host, ^port, [1, 1]}
+    cancel(server, tag, :normal)
+    assert_receive {:"$gen_consumer", {^server, ^tag}, {:cancel, :normal}}
+    FakePort.say(port, [[65, 1, {:bin, "x"}]])
+    assert_receive {:opened, another, _config}
+    assert another != port
+    ask(server, subscribe(server), 1)
+    assert_receive {:host, ^another, [1, 1]}
+  end
+
+  @tag capture_log: true
+  test "figures are asked for if a telemetry listener came while no port program ran" do
+    broken = :atomics.new(1, [])
+    options = FakePort.options(telemetry_interval: 50)
+    dead = FakePort.dead_options(1)[:opener]
+    opener = fn config -> if(:atomics.get(broken, 1) == 1, do: dead, else: options[:opener]).(config) end
+    server = start_supervised!({Sparx, Keyword.put(options, :opener, opener)}, id: Sparx)
+    assert_receive {:opened, port, _config}
+    :atomics.put(broken, 1, 1)
+    FakePort.die(port, 1)
+    await(fn -> :sys.get_state(server).port end, &(&1 == nil))
+    listener = fn _event, _measurements, _metadata -> :ok end
+    :sys.replace_state(server, &put_in(&1.config.telemetry, listener))
+    send(server, :look_at_telemetry)
+    :sys.get_state(server)
+    :atomics.put(broken, 1, 0)
+    assert_receive {:opened, port, _config}
+    assert_receive {:host, ^port, [11, _tag]}
+  end
 end

@@ -111,6 +111,8 @@ defmodule Sparx.Server.Dispatch do
     # The credit was checked, so the demand for this request was taken back.
     {:ok, demand} = Demand.spend_surplus(state.demand)
     state = %{state | demand: demand}
+    # A malformed head is noticed here: what hands the request out later has nobody to blame.
+    Request.decode(id, stream.head, stream.answer, self(), state.link)
 
     if state.waiting.count < Config.limit(state.config, :max_queue),
       do: enqueue(id, %{stream | head: :binary.copy(stream.head), inline: copy(stream.inline)}, state),
