@@ -225,7 +225,7 @@ defmodule Sparx.Config do
     {plug, options} = options |> first_of_each() |> split_plug!()
 
     Keyword.keyword?(options) ||
-      raise ArgumentError, "expected the options as a keyword list, got: #{inspect(options)}"
+      raise ArgumentError, "expected the options as a keyword list, got: #{shown(options)}"
 
     {limits, own} = Enum.split_with(options, fn {key, _} -> Limits.known?(key) end)
     limits = Map.new(limits, &limit!/1)
@@ -511,6 +511,8 @@ defmodule Sparx.Config do
   defp listeners!(options, tls) do
     case Keyword.fetch(options, :listeners) do
       {:ok, [_ | _] = list} ->
+        List.improper?(list) && bad!(:listeners, list, "a list of keyword lists, at least one")
+
         for {key, value} <- options,
             key in [:proxy_protocol | @where],
             do: bad!(key, value, "none beside :listeners")
@@ -811,8 +813,19 @@ defmodule Sparx.Config do
     do:
       raise(
         ArgumentError,
-        "invalid value for option #{inspect(option)}: #{inspect(value)}, expected #{expected}"
+        "invalid value for option #{inspect(option)}: #{shown(value)}, expected #{expected}"
       )
+
+  # Errors get into logs, and keys and passwords must not.
+  @secrets [:key, :key_pem, :password, :certs_keys, :tickets]
+
+  defp shown(value), do: inspect(without_secrets(value))
+
+  defp without_secrets({name, _secret}) when name in @secrets, do: {name, :not_shown}
+  defp without_secrets({name, value}), do: {name, without_secrets(value)}
+  defp without_secrets([first | rest]), do: [without_secrets(first) | without_secrets(rest)]
+  defp without_secrets(map) when is_map(map) and not is_struct(map), do: Map.new(map, &without_secrets/1)
+  defp without_secrets(value), do: value
 
   @doc false
   # The first value counts, so that `given ++ defaults` works as elsewhere.

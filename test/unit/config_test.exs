@@ -245,4 +245,20 @@ defmodule Sparx.ConfigTest do
     assert message(compress: [:lzma]) =~ "expected codings of #{inspect(names)}"
     assert message(compress: [:identity]) =~ "expected codings of"
   end
+
+  test "an error shows no key and no password" do
+    tls = %{certfile: "a.crt", key_pem: "a secret", password: "a secret"}
+
+    for options <- [
+          tls,
+          [Map.to_list(tls)],
+          [listeners: tls],
+          [listeners: [%{port: 1, tls: tls}], port: :none],
+          [listeners: [[port: 1] | tls]],
+          [listeners: [tls | :and_no_list]]
+        ] do
+      error = assert_raise ArgumentError, fn -> Config.new!(options) end
+      refute error.message =~ "secret"
+    end
+  end
 end
