@@ -611,7 +611,7 @@ defmodule Sparx.TLS do
       end
     end
 
-    @doc "The process has ended, and another one begins: it has the files read again, since they may have changed meanwhile."
+    @doc "Replaces a process that has ended. The new one has the files read again, since they may have changed meanwhile."
     @spec again([map]) :: pid
     def again(listeners), do: spawn_link(__MODULE__, :begin, [watch(listeners), :unknown])
 

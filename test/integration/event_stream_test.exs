@@ -59,7 +59,7 @@ defmodule Sparx.Integration.EventStreamTest do
     def terminate(reason, test), do: send(test, {:terminated, self(), reason})
   end
 
-  # Ends after so many ticks of its own timer, each of which pushes nothing.
+  # Pushes nothing at each tick of its own timer, and ends after `left` ticks.
   defmodule Ticks do
     use Sparx.EventStream.Handler
 

@@ -84,7 +84,7 @@ defmodule Sparx.Integration.LoadTest do
     }
   end
 
-  test "a handler ten times too slow: whom there is room for is served, the others are told so" do
+  test "a handler ten times too slow: some clients are served, and the others get 503" do
     served = :counters.new(1, [])
 
     slow = fn request ->

@@ -463,7 +463,7 @@ static void test_while_reading_is_paused_nothing_is_read_and_all_is_read_afterwa
 	text_clear(&events);
 }
 
-/* What the peer has sent, but the loop has not reported: this process was not running. */
+/* Bytes that the peer sent while this process did not run: the loop has not reported them. */
 static void peer_has_sent(const char *text)
 {
 	text_add_bytes(&peer.inbox, text, strlen(text));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is tested in the same way over HTTP/2 and HTTP/3. h2_test.c and h3_test.c include it, with these names for their version:
+ * Tests that are the same for HTTP/2 and HTTP/3. h2_test.c and h3_test.c include this file, and define these names before it:
  * stream_id, client_asks, client_body, talk, EXPECT_SEEN; FIRST, SECOND (ids of the first two requests); IDLE (whether the session
  * wants nothing); PIECES (how a body arrives that the host writes as memory, two parts of a file, memory, and a part of a file).
  */

@@ -1038,7 +1038,7 @@ defmodule Sparx.ServerTest do
 
       for frame <- frames do
         %{port: port} = start()
-        # What arrives at once counts for one second, however slow the machine is.
+        # These messages arrive at once, so all of them count for the same second, also on a slow machine.
         FakePort.say_bytes(port, :binary.copy(frame, 300))
         assert_receive {:opened, _next, _config}
         stop_supervised!(Sparx)

@@ -58,7 +58,7 @@ defmodule Sparx.Server.Dispatch do
     }
   end
 
-  # The request as telemetry is to hear of it, before its process starts: a malformed head starts none. A plug's requests are reported as
+  # The request that telemetry reports. It is decoded before its process starts, since a malformed head starts none. A plug's requests are reported as
   # spans by their own processes (Sparx.Plug.Span).
   defp reported(_id, _head, _answer, %{config: %{plug: plug}}) when plug != nil, do: nil
   defp reported(_id, _head, _answer, %{telemetry: nil}), do: nil

@@ -32,16 +32,6 @@ defmodule Sparx.Server.Owed do
     {freed, if(left == [], do: owed, else: put_in(owed.subscriptions[tag], left))}
   end
 
-  @doc "Requests of a subscription are taken back: returns those of these streams that its asks would have released."
-  @spec never_begun(t, term, [id]) :: {[id], t}
-  def never_begun(owed, _tag, []), do: {[], owed}
-
-  def never_begun(owed, tag, ids) do
-    {of_tag, owed} = taken(owed, tag)
-    {freed, left} = Enum.split_with(of_tag, &(&1 in ids))
-    {freed, if(left == [], do: owed, else: put_in(owed.subscriptions[tag], left))}
-  end
-
   @doc "A subscription has ended: returns all streams that its asks would have released."
   @spec taken(t, term) :: {[id], t}
   def taken(owed, tag) do

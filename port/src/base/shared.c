@@ -91,7 +91,7 @@ void shared_keep(const void *bytes, size_t n)
 		region.used += region.users[slot]++ == 0;
 }
 
-/* A slot is in the list only once: until it is reported, it cannot be used again, whatever the host says. */
+/* A slot is in the list only once: until it is reported, the host cannot use it again. */
 static void give_slot(uint32_t slot)
 {
 	assert(region.users[slot] > 0 && region.users[slot] != UNREPORTED);

@@ -32,7 +32,7 @@ struct share {
 	uint64_t waiting;    /* in the queue */
 	struct list queue;   /* first come, first served */
 	struct list waiters; /* in shares->levels or ->full; linked while something waits */
-	bool is_full;        /* it is in ->full */
+	bool is_full;        /* it is in the list shares->full */
 	struct limit_state limit;
 	struct list idle; /* in shares->idle; linked while it has no references */
 };

@@ -14,15 +14,6 @@ defmodule Sparx.Server.OwedTest do
     assert owed == Owed.new()
   end
 
-  test "a stream that is taken from a subscription waits for none of its asks" do
-    owed = Owed.new() |> Owed.until_asked(1, :a) |> Owed.until_asked(2, :a) |> Owed.until_asked(3, :b)
-    assert {[], ^owed} = Owed.never_begun(owed, :a, [])
-    assert {[], ^owed} = Owed.never_begun(owed, :a, [3, 4])
-    assert {[2], owed} = Owed.never_begun(owed, :a, [2, 3])
-    assert {[1], owed} = Owed.never_begun(owed, :a, [1])
-    assert owed == Owed.until_asked(Owed.new(), 3, :b)
-  end
-
   test "the end of a subscription removes all of its streams" do
     owed = Owed.new() |> Owed.until_asked(1, :a) |> Owed.until_asked(2, :a)
     assert {[1, 2], owed} = Owed.taken(owed, :a)
