@@ -430,32 +430,57 @@ defmodule Sparx.Response do
   end
 
   defp send_unopened(response, headers, request, path, {offset, length, size}) do
-    if length == size and size <= most_read(request.link),
-      do: send_file_whole(response, headers, request, path, size),
-      else: send_file_part(response, headers, request, path, {offset, length})
+    cond do
+      length < size -> send_file_part(response, headers, request, path, {offset, length})
+      size <= most_read(request.link) -> send_file_whole(response, headers, request, path)
+      true -> send_file_part(response, headers, request, path, :whole)
+    end
   end
 
   defp most_read(%{files: nil, window: window}), do: window
   defp most_read(%{window: window}), do: min(window, @read_whole)
 
-  # Each file operation switches to another thread; this is a single one.
-  defp send_file_whole(response, headers, request, path, size) do
-    with {:ok, data} <- :prim_file.read_file(path), do: send_read(response, headers, request, data, size)
+  # Each file operation switches to another thread; this is a single one. The path may name another file since the stat: this one
+  # goes out as a whole too.
+  defp send_file_whole(response, headers, request, path) do
+    with {:ok, data} <- :prim_file.read_file(path),
+         length = byte_size(data),
+         :ok <- has_length(headers, length) do
+      if length <= request.link.window,
+        do: respond(request, response.status, headers, data, length),
+        else: send_large(request, response.status, headers, data, length)
+    end
   end
 
-  defp send_file_part(response, headers, request, path, {offset, length}) do
+  defp has_length(headers, length),
+    do: if(wrong_length?(headers, length), do: {:error, :truncated}, else: :ok)
+
+  defp send_file_part(response, headers, request, path, part) do
     with {:ok, file} <- :prim_file.open(path, [:read, :raw, :binary]) do
       try do
-        with :pipe <- hand_over(request, response.status, headers, length, [{offset, length}], file) do
+        with {:ok, {offset, length}} <- part(part, file),
+             :ok <- has_length(headers, length),
+             :pipe <- hand_over(request, response.status, headers, length, [{offset, length}], file) do
           if length <= request.link.window,
             do: send_read_part(response, headers, request, file, {offset, length}),
             else: copy_part(response, headers, request, file, {offset, length})
+        else
+          0 -> respond(request, response.status, headers, [], 0)
+          answer -> answer
         end
       after
         :prim_file.close(file)
       end
     end
   end
+
+  defp part(:whole, file) do
+    with {:ok, info} <- :file.read_file_info(file, [:raw, time: :posix]),
+         size when size > 0 <- elem(info, 1),
+         do: {:ok, {0, size}}
+  end
+
+  defp part(part, _file), do: {:ok, part}
 
   @doc false
   # Lets the port program send an answer of `length` bytes from parts of a file and bytes between them. The file was opened here,

@@ -356,6 +356,8 @@ defmodule Sparx.Integration.FilesTest do
         :gen_tcp.connect({127, 0, 0, 1}, Sparx.info(server).port, [:binary, active: false, recbuf: 4096])
 
       :ok = :gen_tcp.send(slow, "GET / HTTP/1.0\r\n\r\n")
+      # Its response has begun.
+      {:ok, first} = :gen_tcp.recv(slow, 1)
 
       1..20
       |> Task.async_stream(fn _ -> Client.get(server, "/").body == pattern(3_000_000) end,
@@ -367,7 +369,7 @@ defmodule Sparx.Integration.FilesTest do
       # The file is only closed when the last response with it has left.
       await(fn -> :ets.info(link(server).open_files.table, :size) == 0 end)
       assert port_of(server).figures.files == 1
-      [_head, body] = :binary.split(recv_all(slow, []), "\r\n\r\n")
+      [_head, body] = :binary.split(first <> recv_all(slow, []), "\r\n\r\n")
       assert body == pattern(3_000_000)
       await(fn -> port_of(server).figures.files == 0 end)
       assert port_of(server).figures.errors == 0
@@ -393,6 +395,23 @@ defmodule Sparx.Integration.FilesTest do
     end
 
     # A counter is odd while the link is being changed: between two equal even values nothing has changed.
+    test "goes out as a whole if its path names another file just after the stat", %{tmp_dir: dir} do
+      server =
+        serve(fn request ->
+          path = Path.join(dir, "file")
+          [before, later] = request.path |> String.split("/", trim: true) |> Enum.map(&String.to_integer/1)
+          File.write!(path, String.duplicate("a", before))
+          {:ok, size, identity} = Response.stat(request, path)
+          File.write!(path <> ".new", String.duplicate("b", later))
+          File.rename!(path <> ".new", path)
+          :ok = Response.send_part(Response.new(200), request, path, {0, size, size, identity})
+        end)
+
+      for before <- [10, 100_000], later <- [0, 5, 20, 90_000, 120_000, 1_000_000] do
+        assert Client.get(server, "/#{before}/#{later}").body == String.duplicate("b", later)
+      end
+    end
+
     test "is never an old one, however often a link changes while it is sent", %{tmp_dir: dir} do
       for name <- ["a", "b"] do
         File.mkdir!(Path.join(dir, name))
